@@ -1,0 +1,123 @@
+// Package record is the format of what the extension writes to a Kinesis data stream, both ways: it packs telemetry
+// events into the data of Kinesis records and reads them back. It does no I/O and imports nothing but the standard
+// library. FORMAT.md is the specification.
+//
+// An event goes through as bytes: what Lambda posted is copied, never decoded and encoded again. The extension's own
+// members (requestId, seq, source) are appended behind Lambda's.
+package record
+
+import (
+	"encoding/json"
+	"strconv"
+)
+
+// Format is a way to lay events out in the data of Kinesis records.
+type Format string
+
+const (
+	// NDJSON is many events a record, each a line that ends in "\n".
+	NDJSON Format = "ndjson"
+	// JSON is one event a record, without a line end.
+	JSON Format = "json"
+)
+
+// Event is one telemetry event that has got its place in the stream. Its bytes are shared with the POST body that it
+// came in and must not be changed.
+type Event struct {
+	// Raw is the JSON object as Lambda posted it: at least "{}", valid UTF-8, no line breaks.
+	Raw []byte
+	// RequestID is the content of a JSON string (already escaped); empty where the invocation is not known.
+	RequestID string
+	// Key is the partition key of the record that the event goes into.
+	Key string
+	// Seq is the event's number within Source's instance.
+	Seq uint64
+	// Source says where the event comes from.
+	Source *Source
+}
+
+// Source says where events come from. It is encoded once and shared by all events of one instance.
+type Source struct {
+	instance string
+	json     []byte
+}
+
+// SourceFields are the members of an event's "source". Empty ones are left out, but for Instance.
+type SourceFields struct {
+	Function string            `json:"function,omitempty"`
+	Version  string            `json:"version,omitempty"`
+	Account  string            `json:"account,omitempty"`
+	Region   string            `json:"region,omitempty"`
+	Instance string            `json:"instance"`
+	Tags     map[string]string `json:"tags,omitempty"`
+}
+
+// NewSource encodes fields.
+func NewSource(fields SourceFields) *Source {
+	encoded, err := json.Marshal(fields)
+	if err != nil {
+		panic("record: a source of strings did not encode: " + err.Error()) // cannot be: strings and a map of strings
+	}
+	return &Source{instance: fields.Instance, json: encoded}
+}
+
+// Instance is the source's instance: the life of one extension process, within which seq counts.
+func (s *Source) Instance() string { return s.instance }
+
+const (
+	requestIDMember = `,"requestId":"`
+	seqMember       = `,"seq":`
+	sourceMember    = `,"source":`
+)
+
+// AppendEvent appends the event as one JSON object without a line end: Lambda's members, then the extension's own.
+func AppendEvent(dst []byte, e *Event) []byte {
+	inner := e.Raw[:len(e.Raw)-1]
+	dst = append(dst, inner...)
+	comma := 0
+	if isEmptyObject(inner) {
+		comma = 1 // nothing stands before the first of our members
+	}
+	if e.RequestID != "" {
+		dst = append(dst, requestIDMember[comma:]...)
+		dst = append(dst, e.RequestID...)
+		dst = append(dst, '"')
+		comma = 0
+	}
+	dst = append(dst, seqMember[comma:]...)
+	dst = strconv.AppendUint(dst, e.Seq, 10)
+	dst = append(dst, sourceMember...)
+	dst = append(dst, e.Source.json...)
+	return append(dst, '}')
+}
+
+// Size is the number of bytes that AppendEvent appends.
+func Size(e *Event) int {
+	size := len(e.Raw) + len(seqMember) + decimalDigits(e.Seq) + len(sourceMember) + len(e.Source.json)
+	if e.RequestID != "" {
+		size += len(requestIDMember) + len(e.RequestID) + 1
+	}
+	if isEmptyObject(e.Raw[:len(e.Raw)-1]) {
+		size--
+	}
+	return size
+}
+
+// isEmptyObject tells whether an object, its closing brace cut off, has no member.
+func isEmptyObject(inner []byte) bool {
+	for _, c := range inner[1:] {
+		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
+			return false
+		}
+	}
+	return true
+}
+
+func decimalDigits(n uint64) int {
+	digits := 1
+	for n >= 10 {
+		n /= 10
+		digits++
+	}
+	return digits
+}
