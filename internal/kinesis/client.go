@@ -1,0 +1,235 @@
+package kinesis
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// Config is all that a Client depends on. The zero values of numbers stand for their defaults.
+type Config struct {
+	Stream    string // name, or ARN: then its region counts
+	Region    string // of a stream that is given by name
+	AccountID string // the function's own; empty where it is not known
+
+	EndpointURL  string // instead of AWS's own endpoint; overrides the next two
+	UseFIPS      bool
+	UseDualStack bool
+
+	MaxRecordBytes    int           // the stream's record limit, data and key; default MaxRecordBytes
+	MaxRequestBytes   int           // data and keys of a request; a record above it goes by itself; default MaxRequestBytes
+	MaxRequestRecords int           // at most, and by default, MaxRequestRecords
+	AttemptTimeout    time.Duration // of one request with its answer; default 5 s
+
+	Credentials aws.CredentialsProvider // asked before each request, so it has to cache; see NewCredentials, AssumeRole
+	Proxy       func(*http.Request) (*url.URL, error)
+	CABundle    []byte // PEM; instead of the system's roots
+	UserAgent   string
+}
+
+const (
+	defaultAttemptTimeout = 5 * time.Second
+	defaultUserAgent      = "kinesis-telemetry-extension"
+
+	// maxSkew is how far our clock may be from AWS's before a refused signature is blamed on it. AWS takes 5 minutes.
+	// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+	maxSkew = 4 * time.Minute
+)
+
+// Client sends records to one stream. It is for one caller at a time, and keeps its buffers from one Put to the next.
+type Client struct {
+	config    Config
+	target    target
+	header    http.Header // of every request
+	signer    *v4.Signer
+	transport roundTripper
+	clock     func() instant
+	draw      func(bound time.Duration) time.Duration // gives the pause before a request is repeated
+
+	lastUse instant       // of the connection
+	skew    time.Duration // AWS's clock less ours
+	strikes int           // records refused by themselves since a request was last accepted
+
+	body    []byte
+	reply   []byte
+	entries []entry
+	order   []int  // of the records of a Put that may be sent
+	asked   []bool // which of them were in a request before
+	result  Result
+}
+
+// New makes a Client. It does no I/O. Its errors say which value is wrong and what is expected.
+func New(cfg Config) (*Client, error) {
+	t, err := resolve(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Credentials == nil {
+		return nil, errors.New("no credentials")
+	}
+	transport, err := newTransport(cfg.Proxy, cfg.CABundle)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.MaxRecordBytes <= 0 {
+		cfg.MaxRecordBytes = MaxRecordBytes
+	}
+	if cfg.MaxRequestBytes <= 0 {
+		cfg.MaxRequestBytes = MaxRequestBytes
+	}
+	if cfg.MaxRequestRecords <= 0 || cfg.MaxRequestRecords > MaxRequestRecords {
+		cfg.MaxRequestRecords = MaxRequestRecords
+	}
+	if cfg.AttemptTimeout <= 0 {
+		cfg.AttemptTimeout = defaultAttemptTimeout
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = defaultUserAgent
+	}
+	return &Client{
+		config: cfg,
+		target: t,
+		header: http.Header{
+			"Content-Type": {"application/x-amz-json-1.1"},
+			"X-Amz-Target": {"Kinesis_20131202.PutRecords"},
+			"User-Agent":   {cfg.UserAgent},
+		},
+		signer:    v4.NewSigner(),
+		transport: transport,
+		clock:     clock(),
+		draw:      draw,
+	}, nil
+}
+
+// Endpoint gives the URL that requests go to, for a person to read.
+func (c *Client) Endpoint() string { return c.target.url.String() }
+
+// CloseIdleConnections lets go of the connection, if it rests.
+func (c *Client) CloseIdleConnections() { c.transport.CloseIdleConnections() }
+
+// answer is what came of a request.
+type answer struct {
+	entries []entry // one for each record, where the request was accepted; then the rest is empty
+	do      verdict
+	pause   bool // before it is done
+	err     *Error
+}
+
+// exchange sends the records that batch names in one request and reads the answer. A connection that turns out to have
+// died while it rested is replaced at once, without a pause: that says nothing about the service.
+func (c *Client) exchange(ctx context.Context, records []Record, batch []int, count func()) answer {
+	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
+	defer cancel()
+	credentials, err := c.config.Credentials.Retrieve(ctx)
+	if err != nil {
+		return failed(badCredentials(err))
+	}
+	c.encode(records, batch)
+	req, err := c.sign(ctx, credentials)
+	if err != nil {
+		return failed(badCredentials(err))
+	}
+	if rested(c.lastUse, c.clock()) {
+		c.transport.CloseIdleConnections()
+	}
+	count()
+	resp, reply, err := post(ctx, c.transport, req, c.body, c.reply)
+	if errors.Is(err, errStale) {
+		c.transport.CloseIdleConnections()
+		count()
+		resp, reply, err = post(ctx, c.transport, req, c.body, c.reply)
+	}
+	c.lastUse, c.reply = c.clock(), reply
+	if err != nil {
+		return failed(c.target.unreachable(err))
+	}
+	if resp.StatusCode != http.StatusOK {
+		return c.refused(resp, credentials)
+	}
+	if c.entries, err = parseReply(reply, c.entries); err == nil && len(c.entries) != len(batch) {
+		err = fmt.Errorf("%w: %d results for %d records", errReply, len(c.entries), len(batch))
+	}
+	if err != nil {
+		// The records may have been stored. To send them again is the lesser evil: a consumer can tell a duplicate.
+		return failed(c.target.unreachable(err))
+	}
+	return answer{entries: c.entries}
+}
+
+func failed(err *Error) answer {
+	if err.Permanent {
+		return answer{do: halt, err: err}
+	}
+	return answer{do: again, pause: true, err: err}
+}
+
+// encode writes the request's body.
+func (c *Client) encode(records []Record, batch []int) {
+	need := len(c.target.prefix) + len("]}")
+	for _, r := range batch {
+		need += records[r].encodedBound()
+	}
+	c.body = slices.Grow(c.body[:0], need)
+	c.body = appendBody(c.body, c.target.prefix, records, batch)
+}
+
+// sign makes the request for the body that is encoded.
+func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.Request, error) {
+	req := (&http.Request{
+		Method: http.MethodPost, URL: c.target.url, Host: c.target.url.Host,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: c.header.Clone(), ContentLength: int64(len(c.body)),
+	}).WithContext(ctx)
+	sum := sha256.Sum256(c.body)
+	now := c.clock().wall.Add(c.skew)
+	err := c.signer.SignHTTP(ctx, credentials, req, hex.EncodeToString(sum[:]), "kinesis", c.target.region, now)
+	return req, err
+}
+
+// refused judges an answer other than success.
+func (c *Client) refused(resp *http.Response, used aws.Credentials) answer {
+	code, message := parseError(resp.Header, c.reply)
+	r := ruleOf(resp.StatusCode, code)
+	a := answer{do: r.do, pause: r.do == again || r.do == throttle, err: c.target.refusal(r, resp.StatusCode, message)}
+	// With a clock that is wrong AWS speaks of permissions too (the SDK's list of clock skew errors has it).
+	if r.do == renew || r.kind == KindAccessDenied {
+		a.do = halt
+		if c.correctClock(resp.Header) || r.do == renew && c.dropCredentials(used) {
+			a.do = renew
+		}
+	}
+	return a
+}
+
+// correctClock learns from an answer's Date how far our clock is off, and tells whether that explains a refusal.
+func (c *Client) correctClock(header http.Header) bool {
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil || header.Get("Age") != "" { // a cache's answer has an old date
+		return false
+	}
+	skew := date.Sub(c.clock().wall)
+	if (skew - c.skew).Abs() <= maxSkew {
+		return false
+	}
+	c.skew = skew
+	return true
+}
+
+// dropCredentials forgets the cached credentials and tells whether there may be others.
+func (c *Client) dropCredentials(used aws.Credentials) bool {
+	cache, ok := c.config.Credentials.(interface{ Invalidate() })
+	if !ok || !used.CanExpire {
+		return false
+	}
+	cache.Invalidate()
+	return true
+}

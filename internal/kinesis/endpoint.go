@@ -1,0 +1,193 @@
+package kinesis
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Stream is a parsed stream name or ARN. Partition, Region and AccountID are empty where only a name was given.
+type Stream struct {
+	Name, Partition, Region, AccountID string
+}
+
+const (
+	maxStreamName    = 128
+	accountDigits    = 12
+	streamExpected   = "expected the name of a stream (1 to 128 of A-Z a-z 0-9 _ . -) or its ARN (arn:aws:kinesis:eu-west-1:123456789012:stream/name)"
+	endpointExpected = "expected a URL such as https://vpce-0123.kinesis.eu-west-1.vpce.amazonaws.com"
+)
+
+// ParseStream reads a stream's name or ARN. The error says what is expected; it does not repeat the value.
+func ParseStream(value string) (Stream, error) {
+	if !strings.HasPrefix(value, "arn:") {
+		if !isStreamName(value) {
+			return Stream{}, errors.New(streamExpected)
+		}
+		return Stream{Name: value}, nil
+	}
+	part := strings.SplitN(value, ":", 6)
+	if len(part) != 6 {
+		return Stream{}, errors.New("the ARN is cut short: " + streamExpected)
+	}
+	s := Stream{Partition: part[1], Region: part[3], AccountID: part[4]}
+	kind, name, _ := strings.Cut(part[5], "/")
+	s.Name = name
+	switch {
+	case part[2] != "kinesis":
+		return Stream{}, fmt.Errorf("the ARN is one of service %q, not of kinesis: %s", part[2], streamExpected)
+	case kind == "stream" && strings.Contains(name, "/consumer/"):
+		return Stream{}, errors.New("the ARN is a consumer's, not a stream's: " + streamExpected)
+	case kind != "stream" || !isStreamName(name):
+		return Stream{}, errors.New("the ARN does not end in stream/ and a name: " + streamExpected)
+	case !isAccount(s.AccountID):
+		return Stream{}, errors.New("the ARN's account is not of 12 digits: " + streamExpected)
+	case !isHostLabel(s.Region):
+		return Stream{}, errors.New("the ARN's region is not one: " + streamExpected)
+	case s.Partition != partitionOf(s.Region).id:
+		return Stream{}, fmt.Errorf("the ARN's partition is %q, but region %s is in partition %s", s.Partition, s.Region, partitionOf(s.Region).id)
+	}
+	return s, nil
+}
+
+// ARN gives the stream's ARN, or where only the name is known the name.
+func (s Stream) ARN() string {
+	if s.AccountID == "" {
+		return s.Name
+	}
+	return "arn:" + s.Partition + ":kinesis:" + s.Region + ":" + s.AccountID + ":stream/" + s.Name
+}
+
+// ParseEndpointURL reads the URL of an endpoint that is used instead of AWS's own. The error does not repeat the value.
+func ParseEndpointURL(value string) (*url.URL, error) {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New(endpointExpected)
+	}
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	return u, nil
+}
+
+// target is where requests go and how they name the stream.
+type target struct {
+	url    *url.URL
+	region string // that of the signature
+	prefix string // of every request's body, up to and with the [ of Records
+	stream Stream // with everything that is known of it
+}
+
+// resolve picks the endpoint. A name, and an ARN of the function's own account, goes to the plain regional host, which
+// private hosted zones of VPC endpoints know; the host with an account in it, which the SDK takes for every ARN, is used
+// only where it must be: another account's stream can be named by ARN alone.
+// https://docs.aws.amazon.com/streams/latest/dev/controlling-access.html
+func resolve(cfg *Config) (target, error) {
+	s, err := ParseStream(cfg.Stream)
+	if err != nil {
+		return target{}, fmt.Errorf("stream %q: %w", cfg.Stream, err)
+	}
+	byARN := s.AccountID != "" && s.AccountID != cfg.AccountID
+	t := target{region: cfg.Region, prefix: `{"StreamName":"` + s.Name + `","Records":[`}
+	if s.Region != "" {
+		t.region = s.Region
+	}
+	if !isHostLabel(t.region) {
+		return target{}, fmt.Errorf("region %q: expected one such as eu-west-1 (AWS_REGION), or a stream given as ARN", t.region)
+	}
+	account := ""
+	if byARN {
+		account = s.AccountID
+		t.prefix = `{"StreamARN":"` + s.ARN() + `","Records":[`
+	}
+	if s.AccountID == "" {
+		s.Partition, s.Region, s.AccountID = partitionOf(t.region).id, t.region, cfg.AccountID
+	}
+	t.stream = s
+	if cfg.EndpointURL != "" {
+		if t.url, err = ParseEndpointURL(cfg.EndpointURL); err != nil {
+			return target{}, fmt.Errorf("endpoint URL %q: %w", cfg.EndpointURL, err)
+		}
+		return t, nil
+	}
+	t.url = &url.URL{Scheme: "https", Path: "/", Host: hostOf("kinesis", t.region, account, cfg.UseFIPS, cfg.UseDualStack)}
+	return t, nil
+}
+
+// hostOf gives the host of a service's API. With an account it is the account's own host of the data plane, where the
+// partition has such.
+func hostOf(service, region, account string, fips, dualStack bool) string {
+	p := partitionOf(region)
+	plainFIPS := p.id == "aws-us-gov" && !dualStack // GovCloud's plain hosts are the FIPS ones
+	label := service
+	if account != "" && p.accountHosts {
+		label, plainFIPS = account+".data-"+service, false
+	}
+	if fips && !plainFIPS {
+		label += "-fips"
+	}
+	suffix := p.suffix
+	if dualStack {
+		suffix = p.dualStackSuffix
+	}
+	return label + "." + region + "." + suffix
+}
+
+type partition struct {
+	prefix          string // of the names of its regions
+	id              string
+	suffix          string
+	dualStackSuffix string
+	accountHosts    bool
+}
+
+// partitionOf finds a region's partition. A region that nobody knows is taken for one of the aws partition, as the SDK
+// does, so that a new region needs no new release.
+func partitionOf(region string) partition {
+	for _, p := range [...]partition{
+		{"cn-", "aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn", true},
+		{"us-gov-", "aws-us-gov", "amazonaws.com", "api.aws", true},
+		{"us-iso-", "aws-iso", "c2s.ic.gov", "api.aws.ic.gov", false},
+		{"us-isob-", "aws-iso-b", "sc2s.sgov.gov", "api.aws.scloud", false},
+		{"eu-isoe-", "aws-iso-e", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk", true},
+		{"us-isof-", "aws-iso-f", "csp.hci.ic.gov", "api.aws.hci.ic.gov", true},
+		{"eusc-de-", "aws-eusc", "amazonaws.eu", "api.amazonwebservices.eu", true},
+	} {
+		if strings.HasPrefix(region, p.prefix) {
+			return p
+		}
+	}
+	return partition{"", "aws", "amazonaws.com", "api.aws", true}
+}
+
+func isStreamName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && c != '_' && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxStreamName
+}
+
+func isHostLabel(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && c != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 63 && s[0] != '-'
+}
+
+func isAccount(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return len(s) == accountDigits
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}

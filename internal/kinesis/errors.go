@@ -1,0 +1,141 @@
+package kinesis
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+)
+
+// Kind says what a failure is about.
+type Kind uint8
+
+// The kinds of failure.
+const (
+	KindService      Kind = iota // the service failed, or what answered is not the service
+	KindNetwork                  // no connection, no answer, or half an answer
+	KindThrottled                // the stream's or the account's capacity is exceeded
+	KindNotFound                 // the stream does not exist
+	KindAccessDenied             // the credentials are good, but not for this
+	KindCredentials              // no credentials, or not valid ones, or a wrong clock
+	KindKMS                      // the key that encrypts the stream cannot be used
+	KindInvalid                  // records that Kinesis never takes, or requests that it refuses as such
+	KindDeadline                 // the context was done before anything went wrong
+)
+
+// String gives one word.
+func (k Kind) String() string {
+	names := [...]string{"service", "network", "throttled", "not-found", "access-denied", "credentials", "kms", "invalid", "deadline"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
+// Error is why records were not taken. Its text is one line that names the cause and what to do about it.
+type Error struct {
+	Kind Kind
+	// Permanent tells that nothing but a change outside (a permission, a stream, a setting) will help.
+	Permanent bool
+	// Code is AWS's error type and Status the HTTP status, where there was an answer.
+	Code   string
+	Status int
+	Err    error // what caused it, where that is an error
+
+	text string
+}
+
+func (e *Error) Error() string { return e.text }
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// refusal makes the Error of an answer with which Kinesis, or something in its place, refused a request or a record.
+func (t *target) refusal(r rule, status int, message string) *Error {
+	said := r.code
+	if said == "" {
+		said = fmt.Sprintf("HTTP status %d", status)
+	}
+	if message != "" {
+		said += ": " + message
+	}
+	e := &Error{Kind: r.kind, Permanent: r.do == halt || r.do == renew, Code: r.code, Status: status}
+	switch r.kind {
+	case KindNotFound:
+		e.text = fmt.Sprintf("stream %q is not found in region %s: create it, or correct KINESIS_TELEMETRY_STREAM (another account's or region's stream needs its ARN)", t.stream.Name, t.region)
+	case KindAccessDenied:
+		e.text = fmt.Sprintf("not allowed to write to stream %q: give the function's role kinesis:PutRecords on %s; for another account's stream that stream's resource policy must allow it too", t.stream.Name, t.wholeARN())
+	case KindKMS:
+		e.text = fmt.Sprintf("the KMS key that encrypts stream %q cannot be used: give the function's role kms:GenerateDataKey on it and see that it is enabled", t.stream.Name)
+	case KindCredentials:
+		e.text = "the credentials are not accepted: they have expired, belong to another partition, or the clock is wrong"
+	case KindThrottled:
+		e.text = fmt.Sprintf("stream %q takes no more at present: add shards, or use on-demand capacity", t.stream.Name)
+	case KindInvalid:
+		e.text = fmt.Sprintf("stream %q refused what was sent", t.stream.Name)
+	case KindService, KindNetwork, KindDeadline:
+		e.text = t.url.Host + " answered with an error"
+		if e.Permanent {
+			e.text += " that Kinesis does not have; is the endpoint URL right?"
+		}
+	}
+	e.text += " (" + said + ")"
+	return e
+}
+
+// unreachable makes the Error of a request that got no answer, or half an answer.
+func (t *target) unreachable(err error) *Error {
+	e := &Error{Kind: KindNetwork, Err: err}
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &certificate):
+		e.Permanent = true
+		e.text = "the certificate of " + t.url.Host + " is not trusted: does a proxy stand between? Name its CA in AWS_CA_BUNDLE"
+	case errors.Is(err, errReply):
+		e.text = "the answer of " + t.url.Host + " was cut short or garbled"
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		e.text = "no answer from " + t.url.Host + " in time"
+	default:
+		e.text = "no connection to " + t.url.Host + ": a function in a VPC needs a NAT gateway or an interface endpoint (kinesis-streams), and security groups that let it out"
+	}
+	e.text += " (" + oneLine(err.Error()) + ")"
+	return e
+}
+
+// badCredentials makes the Error of credentials that could not be got.
+func badCredentials(err error) *Error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
+	return &Error{Kind: KindCredentials, Err: err, text: "cannot get credentials: " + oneLine(err.Error())}
+}
+
+// outOfTime makes the Error of a Put whose time ran out before anything went wrong.
+func outOfTime(ctx context.Context) *Error {
+	cause := context.Cause(ctx)
+	if cause == nil { // the deadline is due, its timer is not
+		cause = context.DeadlineExceeded
+	}
+	return &Error{Kind: KindDeadline, Err: cause, text: "no time left to send: " + cause.Error()}
+}
+
+// wholeARN gives the stream's ARN for a person to copy; an account that is not known is a star.
+func (t *target) wholeARN() string {
+	s := t.stream
+	if s.AccountID == "" {
+		s.AccountID = "*"
+	}
+	return s.ARN()
+}
+
+// tooLarge makes the Error of a record above the limit.
+func tooLarge(size, limit int) *Error {
+	return &Error{Kind: KindInvalid, Permanent: true, text: fmt.Sprintf(
+		"a record of %d bytes with its key is above the limit of %d: where the stream takes larger ones, set KINESIS_TELEMETRY_MAX_RECORD_BYTES", size, limit)}
+}
+
+func badKey(length int) *Error {
+	return &Error{Kind: KindInvalid, Permanent: true, text: fmt.Sprintf(
+		"a partition key must have 1 to %d characters, not %d", maxKeyRunes, length)}
+}

@@ -1,0 +1,264 @@
+package kinesis
+
+import (
+	"context"
+	"time"
+	"unicode/utf8"
+)
+
+// Outcome is how a record ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Unsent   Outcome = iota // not stored as far as is known; may be given to Put again
+	Sent                    // stored
+	Rejected                // not stored, and never will be
+)
+
+// Result is how a Put ended. Its slices are used again by the Client's next Put.
+type Result struct {
+	Outcomes []Outcome // one for each record
+	Reasons  []string  // one for each record: why it was rejected; else empty
+	Requests int       // sent, repetitions included
+	Retried  int       // how often a record was in a request again
+	Bytes    int       // data and keys of the records that were stored
+	// Err is nil if all were stored, else an *Error: the last cause that left records unsent, or where there are none the
+	// last that had one rejected.
+	Err error
+}
+
+// maxStrikes is how many records in a row may be refused by themselves, with nothing accepted between, before it is the
+// request that is at fault (a stream that takes no such requests at all), not what it carries.
+const maxStrikes = 3
+
+// put is a Put under way.
+type put struct {
+	*Client
+	records  []Record
+	pending  []int // a window of order: what is still to be sent
+	suspects int   // that many of pending's first hold one that makes Kinesis refuse the request
+
+	fruitless int  // requests in a row that got nothing through
+	renewed   bool // credentials or clock were mended since a request was last accepted
+	condemned []int
+	unsent    *Error // last cause
+	rejected  *Error // last cause
+}
+
+// Put sends records, in requests of the allowed size, one after the other and in order, and sends again what may get
+// through the next time, until every record has an outcome, another try would be useless, or ctx is done. Records that
+// are sent again are in front of those that were not sent yet. A record that Kinesis would not take is rejected by
+// itself; its neighbours go. What was in flight when ctx ended, or when an answer was lost, is Unsent and may have been
+// stored all the same.
+func (c *Client) Put(ctx context.Context, records []Record) Result {
+	p := put{Client: c, records: records}
+	p.begin()
+	for len(p.pending) > 0 && ctx.Err() == nil {
+		pause, more := p.step(ctx)
+		if !more || len(p.pending) > 0 && !wait(ctx, pause) {
+			break
+		}
+	}
+	return p.end(ctx)
+}
+
+// begin sets every record aside that can never go.
+func (p *put) begin() {
+	n := len(p.records)
+	r := &p.result
+	*r = Result{Outcomes: zeroed(r.Outcomes, n), Reasons: zeroed(r.Reasons, n)}
+	p.asked = zeroed(p.asked, n)
+	p.order = p.order[:0]
+	for i := range p.records {
+		record := &p.records[i]
+		switch keyLength := utf8.RuneCountInString(record.PartitionKey); {
+		case keyLength == 0 || keyLength > maxKeyRunes:
+			p.reject(i, badKey(keyLength))
+		case record.size() > p.config.MaxRecordBytes:
+			p.reject(i, tooLarge(record.size(), p.config.MaxRecordBytes))
+		default:
+			p.order = append(p.order, i)
+		}
+	}
+	p.pending = p.order
+}
+
+func zeroed[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	s = s[:n]
+	clear(s)
+	return s
+}
+
+func (p *put) reject(record int, err *Error) {
+	p.result.Outcomes[record], p.result.Reasons[record] = Rejected, err.text
+	p.rejected = err
+}
+
+// step sends one request and settles its records. It tells how long to pause, and whether to go on.
+func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
+	n := p.take()
+	batch := p.pending[:n]
+	a := p.exchange(ctx, p.records, batch, func() { p.count(batch) })
+	if a.entries != nil {
+		return p.settle(n, a.entries)
+	}
+	p.unsent = a.err
+	switch a.do {
+	case split:
+		return 0, p.suspect(n, a.err)
+	case renew:
+		more, p.renewed = !p.renewed, true
+		return 0, more
+	case halt:
+		return 0, false
+	}
+	p.fruitless++
+	return p.draw(pauseBound(a.do, p.fruitless)), true
+}
+
+// take tells how many of pending go into the next request.
+func (p *put) take() int {
+	limit := p.config.MaxRequestRecords
+	if p.suspects > 0 {
+		limit = max(1, p.suspects/2)
+	}
+	n, bytes := 0, 0
+	for ; n < len(p.pending) && n < limit; n++ {
+		bytes += p.records[p.pending[n]].size()
+		if n > 0 && bytes > p.config.MaxRequestBytes {
+			break
+		}
+	}
+	return n
+}
+
+func (p *put) count(batch []int) {
+	p.result.Requests++
+	for _, i := range batch {
+		if p.asked[i] {
+			p.result.Retried++
+		}
+		p.asked[i] = true
+	}
+}
+
+// settle gives the first n of pending their outcomes from an accepted request. Those to be sent again stay in front.
+func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
+	do, kept := again, n // pending[kept:n] stay
+	more = true
+	var cause *Error
+	for i := n - 1; i >= 0; i-- {
+		record, e := p.pending[i], &entries[i]
+		if e.code == "" && e.stored {
+			p.result.Outcomes[record] = Sent
+			p.result.Bytes += p.records[record].size()
+			continue
+		}
+		var r rule
+		r, cause = p.judge(e, cause)
+		switch r.do {
+		case split:
+			p.reject(record, cause)
+			continue
+		case throttle:
+			do = throttle
+		case halt, renew:
+			more = false
+		}
+		p.unsent = cause
+		kept--
+		p.pending[kept] = record
+	}
+	p.suspects = max(0, p.suspects-kept)
+	p.pending = p.pending[kept:]
+	p.strikes, p.renewed = 0, false
+	if kept > 0 {
+		p.fruitless = 0
+	} else {
+		p.fruitless++
+	}
+	if kept == n {
+		return 0, more
+	}
+	return p.draw(pauseBound(do, p.fruitless)), more
+}
+
+// judge says what follows for a record that was not stored. An error that is the same as the last is not made anew: they
+// come by the hundred.
+func (p *put) judge(e *entry, last *Error) (rule, *Error) {
+	if e.code == "" {
+		return rule{kind: KindNetwork, do: again}, p.target.unreachable(errReply)
+	}
+	r := ruleOfRecord(e.code)
+	if last == nil || last.Code != r.code {
+		last = p.target.refusal(r, 0, oneLine(unquote(e.message)))
+	}
+	return r, last
+}
+
+// suspect deals with a request that was refused for what it carries: it is halved until the culprit stands alone.
+func (p *put) suspect(n int, err *Error) (more bool) {
+	if n > 1 {
+		p.suspects = n
+		return true
+	}
+	p.strikes++
+	if p.strikes >= maxStrikes {
+		for _, record := range p.condemned {
+			p.result.Outcomes[record], p.result.Reasons[record] = Unsent, ""
+		}
+		err.Permanent = true
+		return false
+	}
+	p.condemned = append(p.condemned, p.pending[0])
+	p.reject(p.pending[0], err)
+	p.pending, p.suspects = p.pending[1:], 0
+	return true
+}
+
+// end makes up the result and lets go of what is too large to keep.
+func (p *put) end(ctx context.Context) Result {
+	r := &p.result
+	for _, outcome := range r.Outcomes {
+		switch {
+		case outcome == Unsent && p.unsent == nil:
+			p.unsent = outOfTime(ctx)
+			r.Err = p.unsent
+		case outcome == Unsent:
+			r.Err = p.unsent
+		case outcome == Rejected && r.Err == nil:
+			r.Err = p.rejected
+		}
+	}
+	if cap(p.body) > 2*p.config.MaxRequestBytes {
+		p.body = nil
+	}
+	if cap(p.reply) > keepReply {
+		p.reply = nil
+	}
+	clear(p.entries) // they point into the reply
+	return *r
+}
+
+// wait pauses and tells whether there is any use in going on: a pause that lasts longer than ctx is not even begun, so
+// that the caller, who may hold up an invocation, has the rest of its time back.
+func wait(ctx context.Context, pause time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return false
+	}
+	if pause <= 0 {
+		return true
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

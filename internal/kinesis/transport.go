@@ -1,0 +1,173 @@
+package kinesis
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	dialTimeout      = 3 * time.Second
+	handshakeTimeout = 3 * time.Second
+
+	// maxIdle is how long a connection may rest and be used again.
+	maxIdle = 4 * time.Second
+	// maxDrift is how far the wall clock and the monotonic clock may move apart before it counts as a freeze.
+	maxDrift = time.Second
+
+	maxReply  = 4 << 20   // a reply has some 100 bytes a record, with error messages some 300
+	keepReply = 256 << 10 // what of it stays allocated
+)
+
+// newTransport makes the transport of requests to AWS.
+//
+// It speaks HTTP/1.1 alone: one request is in flight at a time, so HTTP/2 has nothing to give; its pings and window
+// updates are machinery that runs, or fails to run, around a freeze; and 0.5 MB of binary can be left out.
+func newTransport(proxy func(*http.Request) (*url.URL, error), caBundle []byte) (*http.Transport, error) {
+	var roots *x509.CertPool // nil: the system's, which are parsed at the first handshake
+	if len(caBundle) > 0 {
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(caBundle) {
+			return nil, errors.New("CA bundle (AWS_CA_BUNDLE): there is no certificate in it: expected PEM")
+		}
+	}
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
+	return &http.Transport{
+		Proxy: proxy,
+		// No TCP keep-alive: no connection rests for longer than maxIdle.
+		DialContext: (&net.Dialer{Timeout: dialTimeout, KeepAlive: -1}).DialContext,
+		TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			RootCAs:    roots,
+			// After each freeze there is a handshake: resuming the session spares the larger part of its computing.
+			ClientSessionCache: tls.NewLRUClientSessionCache(2),
+		},
+		TLSHandshakeTimeout: handshakeTimeout,
+		MaxIdleConnsPerHost: 1,
+		IdleConnTimeout:     maxIdle,
+		DisableCompression:  true, // sequence numbers do not compress enough to pay for it
+		Protocols:           &http1,
+	}, nil
+}
+
+// roundTripper is what the Client needs of http.Transport.
+type roundTripper interface {
+	RoundTrip(*http.Request) (*http.Response, error)
+	CloseIdleConnections()
+}
+
+// instant is a reading of both clocks.
+type instant struct {
+	wall time.Time     // carries no monotonic reading
+	mono time.Duration // since any fixed point
+}
+
+// clock reads both clocks against a fixed point.
+func clock() func() instant {
+	start := time.Now()
+	return func() instant {
+		now := time.Now()
+		return instant{now.Round(0), now.Sub(start)}
+	}
+}
+
+// rested tells whether a connection that was last used at last may be dead at now: it has been idle for too long by
+// either clock, or the clocks moved apart, which is how a freeze and a restore show. Then the peer or a NAT between may
+// have forgotten it. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+func rested(last, now instant) bool {
+	wall, mono := now.wall.Sub(last.wall), now.mono-last.mono
+	return wall > maxIdle || mono > maxIdle || (wall-mono).Abs() > maxDrift
+}
+
+// errStale marks the failure of a connection that had served before and died without a byte of an answer.
+var errStale = errors.New("the idle connection was dead")
+
+// post sends the body once and reads the reply, which lies in buf.
+//
+// Nothing is sent twice behind the caller's back: http.Transport repeats a POST only if it has a GetBody, or a header
+// Idempotency-Key, and the request has neither. What dies on a reused connection is reported as errStale instead.
+func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []byte) (*http.Response, []byte, error) {
+	var reused, answered atomic.Bool // the hooks run in the transport's goroutines too
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:              func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
+		GotFirstResponseByte: func() { answered.Store(true) },
+	})
+	payload := &lentBody{data: body}
+	defer payload.takeBack()
+	req = req.WithContext(ctx)
+	req.Body, req.ContentLength = payload, int64(len(body))
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		if reused.Load() && !answered.Load() && ctx.Err() == nil {
+			return nil, buf, errors.Join(errStale, err)
+		}
+		return nil, buf, err
+	}
+	defer resp.Body.Close()
+	buf, err = readReply(buf[:0], resp.Body)
+	return resp, buf, err
+}
+
+// lentBody is a request's body in a buffer that will be used again. The transport may go on reading a body after
+// RoundTrip has returned (an answer before the end of the request, a timeout); once the buffer is taken back it reads
+// nothing more of it.
+type lentBody struct {
+	mu   sync.Mutex
+	data []byte // guarded by mu; nil once taken back
+	back bool   // guarded by mu
+}
+
+func (b *lentBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.back {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	if len(b.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, b.data)
+	b.data = b.data[n:]
+	return n, nil
+}
+
+func (b *lentBody) Close() error {
+	b.takeBack()
+	return nil
+}
+
+func (b *lentBody) takeBack() {
+	b.mu.Lock()
+	b.data, b.back = nil, true
+	b.mu.Unlock()
+}
+
+// readReply reads at most maxReply bytes into buf.
+func readReply(buf []byte, r io.Reader) ([]byte, error) {
+	for {
+		if len(buf) >= maxReply {
+			return buf, errReply
+		}
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):min(cap(buf), maxReply)])
+		buf = buf[:len(buf)+n]
+		if err == io.EOF {
+			return buf, nil
+		}
+		if err != nil {
+			return buf, err
+		}
+	}
+}
