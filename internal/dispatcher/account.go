@@ -1,0 +1,111 @@
+package dispatcher
+
+import (
+	"encoding/json"
+	"maps"
+	"time"
+)
+
+// Reasons for which events are dropped, as the stream and the summary name them.
+const (
+	reasonOverflow = "buffer_full" // the buffer was full: the stream took less than the function logged
+	reasonTooLarge = "too_large"   // larger than the stream's record limit
+	reasonRejected = "rejected"    // Kinesis will not take this record
+	timeLayout     = "2006-01-02T15:04:05.000Z"
+	typeDropped    = "kinesis-telemetry.dropped"
+	typeStats      = "kinesis-telemetry.stats"
+)
+
+// Stats count events, save where they say otherwise. Received = Sent + Dropped + Held.
+type Stats struct {
+	Received uint64            `json:"received"`
+	Sent     uint64            `json:"sent"`
+	Dropped  uint64            `json:"dropped"`
+	Held     uint64            `json:"held"`
+	Reasons  map[string]uint64 `json:"droppedByReason,omitempty"`
+	Retried  uint64            `json:"retriedRecords"`
+	Records  uint64            `json:"records"`  // that Kinesis took
+	Bytes    uint64            `json:"bytes"`    // of those records, keys included
+	Requests uint64            `json:"requests"` // PutRecords calls
+	Flushes  uint64            `json:"flushes"`  // batches handed to the Kinesis Client
+}
+
+// account is the book in which every event's end is written once.
+type account struct {
+	received, sent, dropped                    uint64
+	retried, records, bytes, requests, flushes uint64
+	reasons                                    map[string]uint64
+	undeclared                                 map[string]*loss // by reason: not yet said in the stream
+}
+
+// loss is what a dropped event says of its reason.
+type loss struct {
+	Reason   string `json:"reason"`
+	Count    uint64 `json:"count"`
+	FirstSeq uint64 `json:"firstSeq"`
+	LastSeq  uint64 `json:"lastSeq"`
+	Instance string `json:"instance"`
+}
+
+// Stats copies the figures; Held is not the book's to know.
+func (a *account) Stats() Stats {
+	return Stats{
+		Received: a.received, Sent: a.sent, Dropped: a.dropped, Reasons: maps.Clone(a.reasons),
+		Retried: a.retried, Records: a.records, Bytes: a.bytes, Requests: a.requests, Flushes: a.flushes,
+	}
+}
+
+// drop ends an event without delivery. The caller takes it out of the queue.
+func (d *Dispatcher) drop(q *queued, reason string) {
+	a := &d.account
+	a.dropped++
+	if a.reasons == nil {
+		a.reasons, a.undeclared = map[string]uint64{}, map[string]*loss{}
+	}
+	a.reasons[reason]++
+	if q.class == own {
+		return // declaring the loss of a declaration would go on for ever
+	}
+	instance := q.Source.Instance()
+	key := reason + " " + instance
+	l := a.undeclared[key]
+	if l == nil {
+		l = &loss{Reason: reason, FirstSeq: q.Seq, LastSeq: q.Seq, Instance: instance}
+		a.undeclared[key] = l
+	}
+	l.Count++
+	l.FirstSeq = min(l.FirstSeq, q.Seq)
+	l.LastSeq = max(l.LastSeq, q.Seq)
+}
+
+// declare queues an event for each loss that the stream does not know of yet.
+func (d *Dispatcher) declare() {
+	for key, l := range d.account.undeclared {
+		delete(d.account.undeclared, key)
+		d.say(typeDropped, l)
+	}
+}
+
+// say queues an event of the extension's own.
+func (d *Dispatcher) say(kind string, content any) {
+	raw, err := json.Marshal(struct {
+		Time   string `json:"time"`
+		Type   string `json:"type"`
+		Record any    `json:"record"`
+	}{time.Now().UTC().Format(timeLayout), kind, content})
+	if err != nil {
+		panic("dispatcher: an event of numbers and strings did not encode: " + err.Error())
+	}
+	d.accept(&Event{Raw: raw, Class: own}, time.Since(d.began))
+}
+
+// SayStats queues a kinesis-telemetry.stats event with the figures as they are now. heldBack is how long invocations
+// waited for the extension, in sum.
+func (d *Dispatcher) SayStats(heldBack time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.say(typeStats, struct {
+		Stats
+		HeldBackMs float64 `json:"heldBackMs"`
+	}{d.stats(), float64(heldBack.Microseconds()) / 1000})
+}
