@@ -1,0 +1,167 @@
+// Package config reads every setting of the extension once, from the environment, and validates them together. All
+// mistakes are reported, each with the variable, its value and what is expected. It does no I/O.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/lambdaapi"
+	"kinesis-telemetry-extension/record"
+)
+
+// Prefix is what the names of the extension's own variables begin with.
+const Prefix = "KINESIS_TELEMETRY_"
+
+// Delivery is a delivery mode.
+type Delivery string
+
+// The delivery modes.
+const (
+	Adaptive Delivery = "adaptive"
+	Sync     Delivery = "sync"
+	Deferred Delivery = "deferred"
+)
+
+// OnError is what a mistake in the settings does.
+type OnError string
+
+// What a mistake does.
+const (
+	Idle OnError = "idle" // the extension stands aside, the function runs
+	Fail OnError = "fail" // the environment's init fails, so that a deployment with a mistake is seen at once
+)
+
+// Config is the extension's whole configuration.
+type Config struct {
+	RuntimeAPI     string // host:port of Lambda's local APIs
+	ManagedRuntime bool   // Lambda Managed Instances: SHUTDOWN events only, never frozen
+	SnapStart      bool
+
+	Enabled      bool
+	OnError      OnError
+	LogLevel     slog.Level
+	Events       []lambdaapi.TelemetryType
+	Delivery     Delivery
+	MaxDelay     time.Duration
+	FlushTimeout time.Duration
+
+	Format         record.Format
+	RecordBytes    int
+	MaxRecordBytes int
+	PartitionKey   dispatcher.PartitionKey
+	BufferBytes    int
+	SpillDir       string
+	Tags           map[string]string
+
+	AWS AWS
+
+	// Warnings are variables that look like settings and are none. They change nothing.
+	Warnings []Mistake
+}
+
+// AWS is what the Kinesis Client needs to know.
+type AWS struct {
+	Stream         string // name or ARN
+	Region         string
+	EndpointURL    string
+	RoleARN        string
+	STSEndpointURL string
+	FIPS           bool
+	DualStack      bool
+	CABundle       string // path
+	Credentials    kinesis.CredentialsConfig
+}
+
+// Mistake is a setting that cannot be used.
+type Mistake struct {
+	Variable string
+	Value    string // empty where the variable is not set
+	Expected string
+}
+
+func (m Mistake) Error() string {
+	if m.Value == "" {
+		return fmt.Sprintf("%s is not set: %s", m.Variable, m.Expected)
+	}
+	return fmt.Sprintf("%s=%q: %s", m.Variable, m.Value, m.Expected)
+}
+
+const (
+	mib = 1 << 20
+
+	defaultRecordBytes = 100_000 // DESIGN.md, Record size
+	minRecordBytes     = 1 << 10
+	defaultMaxRecord   = 1 * mib
+	maxMaxRecord       = 10 * mib // https://docs.aws.amazon.com/streams/latest/dev/large-records.html
+
+	minBuffer     = 1 * mib
+	maxBuffer     = 1024 * mib
+	defaultMemory = 128 // MB, Lambda's own default
+)
+
+// Load reads the settings from environ ("NAME=value", as os.Environ gives them). Where there are mistakes the rest of
+// the Config holds all the same, with defaults in place of what could not be used.
+func Load(environ []string) (Config, []Mistake) {
+	r := newReader(environ)
+	c := Config{
+		RuntimeAPI:     r.get("AWS_LAMBDA_RUNTIME_API"),
+		ManagedRuntime: r.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances",
+		SnapStart:      r.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start",
+
+		Enabled:  r.boolean(Prefix+"ENABLED", true),
+		OnError:  choice(r, Prefix+"ON_ERROR", Idle, Fail),
+		LogLevel: r.level(Prefix + "LOG_LEVEL"),
+		Events:   r.events(Prefix + "EVENTS"),
+		Delivery: choice(r, Prefix+"DELIVERY", Adaptive, Sync, Deferred),
+		// Bounded below by Lambda's own buffering, above by what an invocation may last.
+		MaxDelay:     r.duration(Prefix+"MAX_DELAY", 10*time.Second, 100*time.Millisecond, 15*time.Minute),
+		FlushTimeout: r.duration(Prefix+"FLUSH_TIMEOUT", time.Second, 0, 15*time.Minute),
+
+		Format: r.format(),
+		PartitionKey: choice(r, Prefix+"PARTITION_KEY", dispatcher.ByEnvironment, dispatcher.ByRequest,
+			dispatcher.ByFunction, dispatcher.ByTenant, dispatcher.ByRandom),
+		MaxRecordBytes: r.integer(Prefix+"MAX_RECORD_BYTES", defaultMaxRecord, minRecordBytes, maxMaxRecord),
+		SpillDir:       r.getOr(Prefix+"SPILL_DIR", "/tmp/kinesis-telemetry"),
+		Tags:           r.tags(Prefix + "TAGS"),
+	}
+	c.RecordBytes = r.integer(Prefix+"RECORD_BYTES", min(defaultRecordBytes, c.MaxRecordBytes), minRecordBytes, c.MaxRecordBytes)
+	c.BufferBytes = r.integer(Prefix+"BUFFER_BYTES", bufferFor(r.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")), minBuffer, maxBuffer)
+	r.compression()
+	c.AWS = r.aws()
+	c.Warnings = r.unknown()
+	return c, r.mistakes
+}
+
+// RequestBytes bounds what one PutRecords call carries: Kinesis's own 5 MiB, less in a function that has little
+// memory, and never less than one record of the largest size.
+// https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html
+func (c *Config) RequestBytes() int {
+	const bound = 5 * mib
+	if c.MaxRecordBytes > bound {
+		return c.MaxRecordBytes
+	}
+	return min(max(c.BufferBytes/4, c.MaxRecordBytes), bound)
+}
+
+// bufferFor is the default of BUFFER_BYTES: a sixteenth of the function's memory, at least 4 and at most 64 MiB.
+func bufferFor(memoryMB string) int {
+	mb := defaultMemory
+	if _, err := fmt.Sscanf(memoryMB, "%d", &mb); err != nil {
+		mb = defaultMemory
+	}
+	return min(max(mb/16, 4), 64) * mib
+}
+
+// Join puts mistakes into one line.
+func Join(mistakes []Mistake) string {
+	lines := make([]string, len(mistakes))
+	for i, m := range mistakes {
+		lines[i] = m.Error()
+	}
+	return strings.Join(lines, "; ")
+}
