@@ -1,0 +1,30 @@
+// The kinesis-telemetry-extension is an AWS Lambda extension that ships a function's telemetry to an Amazon Kinesis
+// data stream. Lambda starts it from /opt/extensions. README.md tells its settings.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/extension"
+)
+
+func main() {
+	os.Exit(run(os.Args[0], os.Environ()))
+}
+
+func run(executable string, environ []string) (exitCode int) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	cfg, mistakes := config.Load(environ)
+	log := extension.NewLog(os.Stderr, cfg.LogLevel)
+	if err := extension.Run(ctx, filepath.Base(executable), cfg, mistakes, log); err != nil {
+		log.Error(err.Error())
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,234 @@
+// Package extension is the Telemetry API Extension: the life of the extension from its registration to its ordered
+// shutdown. It is never in the function's way: whatever goes wrong, it says so once and goes on asking for events.
+package extension
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/lambdaapi"
+	"kinesis-telemetry-extension/internal/listener"
+	"kinesis-telemetry-extension/record"
+)
+
+// buffering asks Lambda for telemetry as soon as it is to be had, in POSTs as large as are allowed: an event above
+// MaxBytes arrives cut in two. All is said explicitly, since the documents disagree on the defaults.
+var buffering = lambdaapi.Buffering{MaxItems: 10000, MaxBytes: 1 << 20, Timeout: 25 * time.Millisecond}
+
+// Extension is one life of the extension's process.
+type Extension struct {
+	config config.Config
+	name   string
+	log    *slog.Logger
+	api    *lambdaapi.Client
+
+	invocations *invocations
+	dispatcher  *dispatcher.Dispatcher
+	listener    *listener.Listener
+	intake      intake
+
+	subscribed bool
+	missedEnd  bool          // the last wait for a runtimeDone was in vain
+	heldBack   time.Duration // how long invocations waited for the extension, in sum
+}
+
+// Run registers the extension under name (the file name of the executable, by which Lambda knows it) and serves until
+// SHUTDOWN. It returns an error only where the process shall fail: outside Lambda, and for mistakes in the settings
+// where the user has asked for it.
+func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.Mistake, log *slog.Logger) error {
+	if cfg.RuntimeAPI == "" {
+		return errors.New("AWS_LAMBDA_RUNTIME_API is not set: this program is a Lambda extension and runs in Lambda only; " +
+			"`ktel run` runs a function with it on your machine")
+	}
+	x := &Extension{config: cfg, name: name, log: log, api: lambdaapi.New(cfg.RuntimeAPI), invocations: newInvocations()}
+	active := cfg.Enabled && len(mistakes) == 0
+
+	registration, err := x.register(ctx, active)
+	if err != nil {
+		return err
+	}
+	for _, warning := range cfg.Warnings {
+		log.Warn("a setting has no effect: " + warning.Error())
+	}
+	switch {
+	case len(mistakes) > 0 && cfg.OnError == config.Fail:
+		return x.refuse(ctx, mistakes)
+	case len(mistakes) > 0:
+		log.Error("no telemetry is delivered, the function is not affected: " + config.Join(mistakes))
+	case active:
+		x.start(ctx, registration)
+	}
+	return x.serve(ctx)
+}
+
+// register registers for the events that this life needs. Lambda starts the runtime only when it has succeeded, so it
+// is tried again for as long as it takes.
+func (x *Extension) register(ctx context.Context, active bool) (lambdaapi.Registration, error) {
+	events := []lambdaapi.EventType{lambdaapi.Invoke, lambdaapi.Shutdown}
+	if !active || x.config.ManagedRuntime { // Managed Instances refuse INVOKE; who delivers nothing need not be waited for
+		events = events[1:]
+	}
+	var wait backoff
+	for {
+		registration, err := x.api.Register(ctx, x.name, events...)
+		if err == nil {
+			return registration, nil
+		}
+		var status *lambdaapi.StatusError
+		if len(events) > 1 && errors.As(err, &status) && status.Type == "Extension.InvalidEventType" {
+			x.config.ManagedRuntime = true // a kind of environment that does not tell its name in a variable
+			events = events[1:]
+			continue
+		}
+		if wait.first() {
+			x.log.Error("cannot register with Lambda, trying again: " + err.Error())
+		}
+		if err := wait.sleep(ctx); err != nil {
+			return lambdaapi.Registration{}, fmt.Errorf("register: %w", err)
+		}
+	}
+}
+
+// refuse makes the environment's init fail because of mistakes in the settings.
+func (x *Extension) refuse(ctx context.Context, mistakes []config.Mistake) error {
+	err := errors.New("mistakes in the settings: " + config.Join(mistakes))
+	if apiErr := x.api.InitError(ctx, "Extension.InvalidSettings", err.Error()); apiErr != nil {
+		return errors.Join(err, apiErr)
+	}
+	return err
+}
+
+// start makes the way of the events, from its end to its beginning, and subscribes. Where that is not to be, the
+// extension stays without telemetry.
+func (x *Extension) start(ctx context.Context, registration lambdaapi.Registration) {
+	stream, err := newStream(&x.config, registration.AccountID)
+	if err != nil {
+		x.log.Error("no telemetry is delivered, the function is not affected: " + err.Error())
+		return
+	}
+	x.dispatcher = dispatcher.New(dispatcher.Options{
+		Source: record.SourceFields{
+			Function: registration.FunctionName,
+			Version:  registration.FunctionVersion,
+			Account:  registration.AccountID,
+			Region:   x.config.AWS.Region,
+			Tags:     x.config.Tags,
+		},
+		Format:         x.config.Format,
+		PartitionKey:   x.config.PartitionKey,
+		RecordBytes:    x.config.RecordBytes,
+		MaxRecordBytes: x.config.MaxRecordBytes,
+		RequestBytes:   x.config.RequestBytes(),
+		BufferBytes:    x.config.BufferBytes,
+		MaxDelay:       x.config.MaxDelay,
+		Log:            x.log,
+	}, stream)
+	if x.config.ManagedRuntime {
+		x.dispatcher.Resume() // never frozen: the background shipper works all the time
+	}
+	if x.listener, err = listener.Listen(x.receive); err == nil {
+		err = x.subscribe(ctx)
+	}
+	if err != nil {
+		x.log.Error("no telemetry is delivered, the function is not affected: " + explain(err))
+		return
+	}
+	x.subscribed = true
+}
+
+// subscribe asks for the user's selection and for platform events, which say when an invocation ends.
+func (x *Extension) subscribe(ctx context.Context) error {
+	types := x.config.Events
+	if !slices.Contains(types, lambdaapi.Platform) {
+		types = append([]lambdaapi.TelemetryType{lambdaapi.Platform}, types...)
+	}
+	const attempts = 4
+	var wait backoff
+	for attempt := 1; ; attempt++ {
+		err := x.api.Subscribe(ctx, x.listener.Port(), buffering, types...)
+		var status *lambdaapi.StatusError
+		final := errors.As(err, &status) && status.Status < http.StatusInternalServerError
+		if err == nil || final || attempt == attempts || wait.sleep(ctx) != nil {
+			return err
+		}
+	}
+}
+
+// explain says what a refused subscription means.
+func explain(err error) string {
+	text := err.Error()
+	var status *lambdaapi.StatusError
+	if !errors.As(err, &status) {
+		return text
+	}
+	switch status.Status {
+	case http.StatusAccepted:
+		return text + " (this environment is an emulation that has no telemetry; `ktel run` has)"
+	case http.StatusNotFound:
+		return text + " (this environment has no Telemetry API)"
+	case http.StatusForbidden:
+		return text + " (the environment's init phase is over, or another extension of this name is registered)"
+	}
+	return text
+}
+
+// serve is the main loop: one event of the Extensions API after the other, until SHUTDOWN.
+func (x *Extension) serve(ctx context.Context) error {
+	var wait backoff
+	for {
+		event, err := x.api.Next(ctx)
+		switch {
+		case ctx.Err() != nil: // the process is told to end otherwise than by Lambda
+			x.shutdown(lambdaapi.Event{ShutdownReason: "signal"})
+			return nil
+		case err != nil:
+			if wait.first() {
+				x.log.Error("cannot ask Lambda for the next event, trying again: " + err.Error())
+			}
+			_ = wait.sleep(ctx) // a done ctx ends the loop above
+			continue
+		}
+		wait = backoff{}
+		switch event.Type {
+		case lambdaapi.Invoke:
+			x.invoke(ctx, event)
+		case lambdaapi.Shutdown:
+			x.shutdown(event)
+			return nil
+		default:
+			x.log.Warn("Lambda sent an event of an unknown type", "type", string(event.Type))
+		}
+	}
+}
+
+// backoff is the pause between tries of a local API. The zero value is ready.
+type backoff struct{ pause time.Duration }
+
+// While /next fails every invocation waits for it, so the pauses stay short; but there are pauses.
+const (
+	minPause = 20 * time.Millisecond
+	maxPause = time.Second
+)
+
+// first tells whether nothing has been slept yet, that is, whether the failure is worth a line.
+func (b *backoff) first() bool { return b.pause == 0 }
+
+// sleep waits, twice as long each time, and returns ctx's error when that ends it.
+func (b *backoff) sleep(ctx context.Context) error {
+	b.pause = min(max(b.pause*2, minPause), maxPause)
+	timer := time.NewTimer(b.pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

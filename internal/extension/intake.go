@@ -1,0 +1,108 @@
+package extension
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+
+	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/lambdaapi"
+	"kinesis-telemetry-extension/internal/listener"
+)
+
+// intake is what the way from the Listener to the Dispatcher remembers between two POSTs.
+type intake struct {
+	mu          sync.Mutex // POSTs are numbered one after the other
+	events      []dispatcher.Event
+	ends        []string
+	tenant      string // of the environment: tenants never share one
+	hasRestored bool
+	said        struct{ malformed, repaired, truncated bool }
+}
+
+func (in *intake) restored() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	was := in.hasRestored
+	in.hasRestored = true
+	return was
+}
+
+// receive takes what one POST held: it finds out which invocation each event belongs to and hands on those that the
+// user has selected. The end of an invocation is made known last, when everything before it is in the buffer.
+func (x *Extension) receive(batch listener.Batch) {
+	in := &x.intake
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.events, in.ends = in.events[:0], in.ends[:0]
+	for i := range batch.Events {
+		e := &batch.Events[i]
+		if x.config.SnapStart && string(e.Type) == "platform.restoreStart" {
+			x.dispatcher.Receive(in.events) // what came before the restore belongs to the instance before it
+			in.events = in.events[:0]
+			x.dispatcher.NewInstance()
+			in.hasRestored = true
+		}
+		requestID, end := x.attribute(e)
+		if end != "" {
+			in.ends = append(in.ends, end)
+		}
+		if len(e.TenantID) > 0 && string(e.TenantID) != in.tenant {
+			in.tenant = string(e.TenantID)
+		}
+		class, selected := x.classify(e.Type)
+		if selected {
+			in.events = append(in.events, dispatcher.Event{Raw: e.Raw, Class: class, RequestID: requestID, TenantID: in.tenant})
+		}
+	}
+	x.dispatcher.Receive(in.events)
+	clear(in.events) // lets go of the body
+	if len(in.ends) > 0 && !x.config.ManagedRuntime {
+		x.dispatcher.Suspend() // the environment may freeze now; the main loop ships what is to be shipped before
+	}
+	x.invocations.announce(in.ends)
+	x.sayOdd(batch)
+}
+
+// attribute finds the request that an event belongs to. Where several run at once only the event itself can tell.
+func (x *Extension) attribute(e *listener.Event) (requestID, end string) {
+	if x.config.ManagedRuntime {
+		if len(e.RequestID) > maxRequestID {
+			return "", ""
+		}
+		return string(e.RequestID), ""
+	}
+	return x.invocations.observe(e)
+}
+
+// classify tells how readily an event may be dropped, and whether the user wants it. Types that are not known (AWS
+// adds some) are always wanted.
+func (x *Extension) classify(kind []byte) (class dispatcher.Class, selected bool) {
+	switch {
+	case bytes.HasPrefix(kind, []byte("platform.")):
+		return dispatcher.Platform, slices.Contains(x.config.Events, lambdaapi.Platform)
+	case string(kind) == "function":
+		return dispatcher.Log, slices.Contains(x.config.Events, lambdaapi.Function)
+	case string(kind) == "extension":
+		return dispatcher.Log, slices.Contains(x.config.Events, lambdaapi.Extension)
+	}
+	return dispatcher.Log, true
+}
+
+// sayOdd says once what is odd in the POSTs. Each further time would be a line a POST.
+func (x *Extension) sayOdd(batch listener.Batch) {
+	said := &x.intake.said
+	if batch.Malformed > 0 && !said.malformed {
+		said.malformed = true
+		x.log.Warn("Lambda posted telemetry that is not an event and was left out, such as an event above 1 MiB, which arrives cut in two",
+			"places", batch.Malformed)
+	}
+	if batch.Repaired && !said.repaired {
+		said.repaired = true
+		x.log.Warn("telemetry held bytes that are not UTF-8; U+FFFD stands for them in the stream")
+	}
+	if batch.Truncated && !said.truncated {
+		said.truncated = true
+		x.log.Warn("a POST of telemetry ended early or was too long; what was whole in it is delivered", "bound", listener.MaxBody)
+	}
+}
