@@ -1,0 +1,212 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// collector gathers what the extensions of a test tell.
+type collector struct {
+	t        *testing.T
+	listener net.Listener
+	wg       sync.WaitGroup // all goroutines
+	readers  sync.WaitGroup // those that read from extensions which live
+
+	mu       sync.Mutex
+	changed  chan struct{}
+	messages []message
+	conns    []net.Conn
+	emitted  map[string][]Event
+}
+
+func newCollector(t *testing.T) *collector {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &collector{t: t, listener: listener, changed: make(chan struct{}), emitted: map[string][]Event{}}
+	c.wg.Go(c.accept)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		c.mu.Lock()
+		for _, conn := range c.conns {
+			_ = conn.Close()
+		}
+		c.mu.Unlock()
+		c.wg.Wait()
+	})
+	return c
+}
+
+func (c *collector) accept() {
+	for {
+		conn, err := c.listener.Accept()
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		c.conns = append(c.conns, conn)
+		c.mu.Unlock()
+		c.readers.Add(1)
+		c.wg.Go(func() {
+			defer c.readers.Done()
+			in := bufio.NewReader(conn)
+			for {
+				line, err := in.ReadBytes('\n')
+				if err != nil {
+					return
+				}
+				var m message
+				if err := json.Unmarshal(line, &m); err != nil {
+					c.t.Errorf("message of an extension: %v", err)
+					return
+				}
+				c.mu.Lock()
+				c.messages = append(c.messages, m)
+				close(c.changed)
+				c.changed = make(chan struct{})
+				c.mu.Unlock()
+			}
+		})
+	}
+}
+
+// release lets extensions that wait for the test go on.
+func (c *collector) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		_, _ = conn.Write([]byte("\n"))
+	}
+}
+
+// await waits until a message that is accepts has come, and returns it.
+func (c *collector) await(what string, is func(message) bool) message {
+	c.t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		c.mu.Lock()
+		i, changed := slices.IndexFunc(c.messages, is), c.changed
+		var m message
+		if i >= 0 {
+			m = c.messages[i]
+		}
+		c.mu.Unlock()
+		if i >= 0 {
+			return m
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			c.t.Fatalf("no %s within 20 s", what)
+		}
+	}
+}
+
+func (c *collector) of(kind string) []message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var found []message
+	for _, m := range c.messages {
+		if m.Kind == kind {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+// onEvent is for Config.OnEvent.
+func (c *collector) onEvent(name string, e Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.emitted[name] = append(c.emitted[name], e)
+}
+
+// delivered are the events of all POSTs that were answered with 200, in order.
+func (c *collector) delivered(name string) []wireEvent {
+	c.t.Helper()
+	var all []wireEvent
+	for _, m := range c.of("post") {
+		if m.Name != name || (m.Status != 200 && m.Status != 0) {
+			continue
+		}
+		var events []json.RawMessage
+		if err := json.Unmarshal(m.Body, &events); err != nil {
+			c.t.Fatalf("a POST does not parse: %v: %.200s", err, m.Body)
+		}
+		for _, raw := range events {
+			e := wireEvent{Raw: raw}
+			if err := json.Unmarshal(raw, &e); err != nil {
+				c.t.Fatal(err)
+			}
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// checkDelivered checks, after Shutdown, that what OnEvent told is what arrived, byte for byte and in order.
+func (c *collector) checkDelivered(name string) []wireEvent {
+	c.t.Helper()
+	c.readers.Wait()
+	got := c.delivered(name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	want := c.emitted[name]
+	for i := range max(len(got), len(want)) {
+		switch {
+		case i >= len(got):
+			c.t.Fatalf("%s: event %d of %d never arrived: %.300s", name, i, len(want), want[i].Raw)
+		case i >= len(want):
+			c.t.Fatalf("%s: event %d arrived and OnEvent did not tell: %.300s", name, i, got[i].Raw)
+		case !bytes.Equal(got[i].Raw, want[i].Raw):
+			c.t.Fatalf("%s: event %d: arrived %.300s, told %.300s", name, i, got[i].Raw, want[i].Raw)
+		case !bytes.Equal(got[i].Record, want[i].Record):
+			c.t.Fatalf("%s: event %d: record %.300s, told %.300s", name, i, got[i].Record, want[i].Record)
+		}
+	}
+	return got
+}
+
+type wireEvent struct {
+	Time   string
+	Type   string
+	Record json.RawMessage
+	Raw    json.RawMessage `json:"-"`
+}
+
+func (e wireEvent) field(t *testing.T, path ...string) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(e.Record, &v); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[p]
+	}
+	return v
+}
+
+func ofType(events []wireEvent, typ string) []wireEvent {
+	return slices.DeleteFunc(slices.Clone(events), func(e wireEvent) bool { return e.Type != typ })
+}
+
+func typesOf(events []wireEvent) []string {
+	var types []string
+	for _, e := range events {
+		types = append(types, e.Type)
+	}
+	return types
+}

@@ -1,0 +1,149 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+)
+
+// destination is where a subscriber's batches go, over HTTP or TCP. send and close may be called at the same time.
+type destination interface {
+	append(body, event []byte) []byte // adds an event to a body
+	finish(body []byte) []byte        // ends the body
+	send(ctx context.Context, body []byte) error
+	inject(ctx context.Context, body []byte) (status int, err error) // any bytes, beside the batches; TCP has no status
+	close()
+}
+
+func newDestination(sub *subscription, host string) destination {
+	addr := net.JoinHostPort(host, strconv.Itoa(sub.port))
+	if sub.tcp {
+		return &tcpDestination{addr: addr}
+	}
+	d := &httpDestination{url: "http://" + sub.host + sub.path}
+	// sandbox.localdomain and sandbox resolve to the loopback address here and nowhere else. No proxy: the
+	// listener is local.
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	// One connection, because one POST is in flight. Injected bodies have connections of their own: two requests at once
+	// could leave one unused, on which a Go server's Shutdown waits for seconds.
+	d.batches = &http.Transport{MaxIdleConnsPerHost: 1, DialContext: dial}
+	d.injected = &http.Transport{DisableKeepAlives: true, DialContext: dial}
+	return d
+}
+
+// httpDestination posts JSON arrays.
+type httpDestination struct {
+	url               string
+	batches, injected *http.Transport
+}
+
+func (d *httpDestination) append(body, event []byte) []byte {
+	if len(body) == 0 {
+		body = append(body, '[')
+	} else {
+		body = append(body, ',')
+	}
+	return append(body, event...)
+}
+
+func (d *httpDestination) finish(body []byte) []byte { return append(body, ']') }
+
+// send posts one batch. Every answer but 200 is an error, because Lambda sends such a batch again.
+func (d *httpDestination) send(ctx context.Context, body []byte) error {
+	status, err := d.post(ctx, d.batches, body)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("the subscriber answered with status %d", status)
+	}
+	return err
+}
+
+func (d *httpDestination) inject(ctx context.Context, body []byte) (int, error) {
+	return d.post(ctx, d.injected, body)
+}
+
+// post has no time limit of its own: the process may be frozen for hours while the POST is in flight.
+func (d *httpDestination) post(ctx context.Context, transport *http.Transport, body []byte) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, errors.Join(err, resp.Body.Close())
+}
+
+func (d *httpDestination) close() { d.batches.CloseIdleConnections() }
+
+// tcpDestination writes newline-delimited JSON. TCP has no acknowledgment: what was written counts as accepted. Events of
+// any size are whole.
+type tcpDestination struct {
+	addr string
+
+	mu     sync.Mutex
+	conn   net.Conn
+	closed bool
+}
+
+func (d *tcpDestination) append(body, event []byte) []byte {
+	return append(append(body, event...), '\n')
+}
+
+func (d *tcpDestination) finish(body []byte) []byte { return body }
+
+func (d *tcpDestination) send(ctx context.Context, body []byte) error {
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(body); err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.conn = nil
+		return errors.Join(err, conn.Close())
+	}
+	return nil
+}
+
+func (d *tcpDestination) connect(ctx context.Context) (net.Conn, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conn != nil || d.closed {
+		if d.closed {
+			return nil, net.ErrClosed
+		}
+		return d.conn, nil
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", d.addr)
+	if err != nil {
+		return nil, err
+	}
+	d.conn = conn
+	return conn, nil
+}
+
+func (d *tcpDestination) inject(ctx context.Context, body []byte) (int, error) {
+	return 0, d.send(ctx, body)
+}
+
+func (d *tcpDestination) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	if d.conn != nil {
+		_ = d.conn.Close() // the process is gone or about to be: nothing to tell
+	}
+}

@@ -1,0 +1,221 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// plan is what a test wants an extension to do.
+type plan struct {
+	Collector string // address
+	Name      string // to register with, default the right one
+	Events    []string
+	Subscribe string // body, PORT is replaced by the listener's; "" for none
+	TCP       bool
+	Answers   []int  // statuses of the first POSTs; 0 holds the answer until the test releases it
+	InitError string // error type to report in place of next
+	Exit      int    // exit status after register, if not 0
+	Shutdown  string // what to do at SHUTDOWN: "" exit, hang, fail, or wait for platform.report
+	Print     string // at each INVOKE
+}
+
+// message goes from an extension to the collector.
+type message struct {
+	Kind   string // env, register, subscribe, post, event, status
+	Name   string
+	PID    int
+	Status int
+	Header http.Header
+	Body   []byte
+	At     time.Time
+}
+
+type extension struct {
+	plan plan
+	mu   sync.Mutex
+	conn net.Conn
+	in   *bufio.Reader
+	api  string
+	id   string
+
+	server http.Server
+	posts  int
+	report chan struct{}
+	once   sync.Once
+}
+
+func runExtension(planJSON string) error {
+	signal.Ignore(syscall.SIGTERM)
+	x := &extension{api: "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API"), report: make(chan struct{})}
+	if err := json.Unmarshal([]byte(planJSON), &x.plan); err != nil {
+		return err
+	}
+	var err error
+	if x.conn, err = net.Dial("tcp", x.plan.Collector); err != nil {
+		return err
+	}
+	x.in = bufio.NewReader(x.conn)
+	env, _ := json.Marshal(os.Environ())
+	x.tell(message{Kind: "env", Body: env})
+	if x.plan.Name == "" {
+		x.plan.Name = os.Args[3]
+	}
+	for x.id == "" {
+		events, _ := json.Marshal(map[string]any{"events": x.plan.Events})
+		resp := x.call("register", "POST", "/2020-01-01/extension/register", events, "Lambda-Extension-Name", x.plan.Name, "Lambda-Extension-Accept-Feature", "accountId")
+		x.id = resp.Header.Get("Lambda-Extension-Identifier")
+		if resp.Status == http.StatusForbidden {
+			select {} // a naive extension: waits for ever
+		}
+	}
+	if x.plan.Exit != 0 {
+		os.Exit(x.plan.Exit)
+	}
+	if x.plan.InitError != "" {
+		x.call("init error", "POST", "/2020-01-01/extension/init/error", []byte(`{"errorMessage":"no stream"}`), "Lambda-Extension-Function-Error-Type", x.plan.InitError)
+		return errors.New("init error")
+	}
+	if x.plan.Subscribe != "" {
+		if err := x.subscribe(); err != nil {
+			return err
+		}
+	}
+	return x.loop()
+}
+
+func (x *extension) subscribe() error {
+	listener, err := net.Listen("tcp", ":0")
+	if err != nil {
+		return err
+	}
+	if x.plan.TCP {
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					in := bufio.NewReader(conn)
+					for {
+						line, err := in.ReadBytes('\n')
+						if err != nil {
+							return
+						}
+						x.tell(message{Kind: "post", Body: append(append([]byte{'['}, line...), ']')})
+					}
+				}()
+			}
+		}()
+	} else {
+		x.server.Handler = http.HandlerFunc(x.servePost)
+		go func() { _ = x.server.Serve(listener) }()
+	}
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	body := strings.ReplaceAll(x.plan.Subscribe, "PORT", port)
+	x.call("subscribe", "PUT", "/2022-07-01/telemetry", []byte(body))
+	return nil
+}
+
+func (x *extension) servePost(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	x.mu.Lock()
+	status, hold := 200, false
+	if x.posts < len(x.plan.Answers) {
+		status = x.plan.Answers[x.posts]
+		hold = status == 0
+	}
+	x.posts++
+	x.mu.Unlock()
+	x.tell(message{Kind: "post", Status: status, Body: body})
+	if hold {
+		_, _ = x.in.ReadString('\n')
+		status = 200
+	}
+	w.WriteHeader(status)
+	if bytes.Contains(body, []byte(`"platform.report"`)) {
+		x.once.Do(func() { close(x.report) })
+	}
+}
+
+func (x *extension) loop() error {
+	for {
+		m := x.call("event", "GET", "/2020-01-01/extension/event/next", nil)
+		if m.Status >= 500 {
+			continue
+		}
+		var event struct{ EventType, RequestID string }
+		if err := json.Unmarshal(m.Body, &event); err != nil {
+			return err
+		}
+		if event.EventType == eventShutdown {
+			switch x.plan.Shutdown {
+			case "hang":
+				select {}
+			case "fail":
+				os.Exit(4)
+			case "report":
+				<-x.report
+			}
+			return x.server.Shutdown(context.Background()) // answers what has arrived
+		}
+		if x.plan.Print != "" {
+			fmt.Println(x.plan.Print)
+		}
+		switch {
+		case strings.HasPrefix(event.RequestID, "x-exit"):
+			os.Exit(0)
+		case strings.HasPrefix(event.RequestID, "x-hang"):
+			select {}
+		case strings.HasPrefix(event.RequestID, "x-error"):
+			x.call("exit error", "POST", "/2020-01-01/extension/exit/error", nil, "Lambda-Extension-Function-Error-Type", "Extension.Broken")
+			x.call("event", "GET", "/2020-01-01/extension/event/next", nil)
+			return errors.New("exit error")
+		case strings.HasPrefix(event.RequestID, "x-wait"):
+			_, _ = x.in.ReadString('\n')
+		}
+	}
+}
+
+func (x *extension) call(kind, method, path string, body []byte, header ...string) message {
+	req, err := http.NewRequest(method, x.api+path, bytes.NewReader(body))
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Lambda-Extension-Identifier", x.id)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		panic(err)
+	}
+	data, _ := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	m := message{Kind: kind, Status: resp.StatusCode, Header: resp.Header, Body: data}
+	x.tell(m)
+	return m
+}
+
+func (x *extension) tell(m message) {
+	m.Name, m.PID, m.At = os.Args[3], os.Getpid(), time.Now()
+	data, _ := json.Marshal(m)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, _ = x.conn.Write(append(data, '\n'))
+}

@@ -1,0 +1,128 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+)
+
+// order is what a test wants the function to do, the payload of an invocation.
+type order struct {
+	Lines int    // to print
+	Text  string // of each line, behind its number; or with Lines 0 the bytes to print as they are
+	Err   string // also to stderr
+	Sleep int    // ms
+	Exit  int    // exit status, if not 0
+	Fail  string // error to return
+	Panic bool
+	Env   bool
+}
+
+type typedError struct{ msg string }
+
+func (e typedError) Error() string { return e.msg }
+
+func handle(ctx context.Context, o order) (any, error) {
+	var b bytes.Buffer
+	for i := range o.Lines {
+		fmt.Fprintf(&b, "%d %s\n", i, o.Text)
+	}
+	if o.Lines == 0 {
+		b.WriteString(o.Text)
+	}
+	_, _ = os.Stdout.Write(b.Bytes())
+	_, _ = os.Stderr.WriteString(o.Err)
+	time.Sleep(time.Duration(o.Sleep) * time.Millisecond)
+	switch {
+	case o.Exit != 0:
+		os.Exit(o.Exit)
+	case o.Panic:
+		panic("ordered")
+	case o.Fail != "":
+		return nil, typedError{o.Fail}
+	case o.Env:
+		return os.Environ(), nil
+	}
+	lc, ok := lambdacontext.FromContext(ctx)
+	if !ok {
+		return nil, errors.New("no Lambda context")
+	}
+	return lc.AwsRequestID + " " + lc.InvokedFunctionArn, nil
+}
+
+func runFunction(mode string) {
+	if mode == "exit" {
+		fmt.Println("cannot find my settings")
+		os.Exit(7)
+	}
+	if mode == "sigterm" {
+		lambda.StartWithOptions(handle, lambda.WithEnableSIGTERM(func() { fmt.Println("function got SIGTERM") }))
+	}
+	if mode == "once" { // fails in the first life of the environment
+		if _, err := os.Stat(os.Getenv("MARKER")); err != nil {
+			_ = os.WriteFile(os.Getenv("MARKER"), nil, 0o600)
+			os.Exit(7)
+		}
+	}
+	if mode == "stream" {
+		lambda.Start(func(context.Context, order) (io.Reader, error) {
+			r, w := io.Pipe()
+			go func() {
+				for i := range 3 {
+					_, _ = fmt.Fprintf(w, "part %d;", i)
+					time.Sleep(20 * time.Millisecond)
+				}
+				_ = w.Close()
+			}()
+			return r, nil
+		})
+	}
+	lambda.Start(handle)
+}
+
+// runPoller is a runtime with several pollers, for Managed Instances. It answers with the payload when all have one.
+func runPoller() {
+	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"
+	n, _ := strconv.Atoi(os.Getenv("AWS_LAMBDA_MAX_CONCURRENCY"))
+	var all, pollers sync.WaitGroup
+	all.Add(n)
+	for range n {
+		pollers.Go(func() {
+			first := true
+			for {
+				resp, err := http.Get(api + "next")
+				if err != nil {
+					return
+				}
+				body, _ := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if string(body) == `"crash"` {
+					os.Exit(9)
+				}
+				fmt.Printf("{\"message\":%s}\n", body)
+				if first {
+					all.Done()
+					all.Wait()
+					first = false
+				}
+				resp, err = http.Post(api+resp.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", "application/json", bytes.NewReader(body))
+				if err == nil {
+					_ = resp.Body.Close()
+				}
+			}
+		})
+	}
+	pollers.Wait()
+}

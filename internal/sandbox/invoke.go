@@ -1,0 +1,408 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"time"
+)
+
+// Statuses in telemetry and Result.
+const (
+	statusSuccess = "success"
+	statusError   = "error"
+	statusFailure = "failure"
+	statusTimeout = "timeout"
+)
+
+// Result is the outcome of one invocation.
+type Result struct {
+	RequestID     string
+	Payload       []byte        // the function's response, or the JSON error that the caller of a real function gets
+	FunctionError string        // "" or "Unhandled", as in the header X-Amz-Function-Error
+	Status        string        // of the phase: success, error, failure (the caller's ctx ended) or timeout
+	ErrorType     string        // as in telemetry, "" on success
+	Error         string        // for a person: what happened, if the phase did not end well
+	FirstByte     time.Duration // from the start of the phase to the response's first byte; 0 without response
+	Response      time.Duration // from the start of the phase to the response's last byte: the caller's latency; 0 without response
+	Duration      time.Duration // of the phase, as platform.report tells it (a suppressed init included)
+	Billed        time.Duration // whole milliseconds, with init at an on-demand cold start
+	Init          time.Duration // of the init phase, in the first invocation only
+	Held          time.Duration // runtime's next (or end) to the last INVOKE extension's next: PostRuntimeExtensionsDuration
+}
+
+// InvokeOption changes one invocation.
+type InvokeOption func(*invocation)
+
+// WithRequestID sets the request id; default a new UUID.
+func WithRequestID(id string) InvokeOption { return func(inv *invocation) { inv.id = id } }
+
+// WithTrace sets the X-Ray trace header (Root=…;Parent=…;Sampled=1), "" for none; default a new one that is not sampled.
+func WithTrace(header string) InvokeOption { return func(inv *invocation) { inv.trace = header } }
+
+// WithTenant sets the tenant id of a function with tenant isolation.
+func WithTenant(id string) InvokeOption { return func(inv *invocation) { inv.tenant = id } }
+
+// WithClientContext sets the JSON text of the client context.
+func WithClientContext(text string) InvokeOption {
+	return func(inv *invocation) { inv.clientContext = text }
+}
+
+// phase is one invoke phase on its way.
+type phase struct {
+	*invocation
+	env      *Environment
+	life     *life
+	restored time.Duration // SnapStart's restore phase, in the first invocation after init
+	initTook time.Duration // of the init phase that this invocation's report tells
+	agents   []*agent      // those with INVOKE
+	ranUntil time.Time     // the runtime's next, or its end
+	result   Result
+}
+
+func (e *Environment) newPhase(payload []byte, opts []InvokeOption) *phase {
+	now := time.Now()
+	inv := &invocation{id: newUUID(), arn: e.functionARN(), trace: newTrace(now), payload: payload, start: now}
+	for _, o := range opts {
+		o(inv)
+	}
+	inv.deadline = now.Add(e.cfg.Function.Timeout)
+	return &phase{invocation: inv, env: e, result: Result{RequestID: inv.id, Status: statusSuccess}}
+}
+
+// run is the whole phase; it returns the error of the caller's ctx, if that ended it.
+// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
+func (p *phase) run(ctx context.Context) error {
+	ctx, cancel := context.WithDeadlineCause(ctx, p.deadline, errDeadline)
+	defer cancel()
+	err := p.begin(ctx)
+	if err == nil {
+		err = p.awaitRuntime(ctx)
+	}
+	p.endRuntime(err)
+	if err == nil {
+		err = p.awaitExtensions(ctx)
+	}
+	p.end(context.WithoutCancel(ctx), err)
+	var fail *failure
+	var initErr *InitError
+	if err == nil || errors.As(err, &fail) || errors.As(err, &initErr) || errors.Is(err, errDeadline) {
+		return nil
+	}
+	return err
+}
+
+// begin thaws or, after a reset, starts the environment and gives the event to the extensions and the runtime at the same time.
+func (p *phase) begin(ctx context.Context) error {
+	e := p.env
+	p.life = e.currentLife()
+	if p.life == nil {
+		p.life = e.newLife("invoke")
+		if _, err := p.life.init(ctx); err != nil {
+			p.emitStart() // the emulator's order: start comes after a suppressed init
+			return err
+		}
+	} else {
+		p.initTook, p.restored = e.takeInitDuration()
+		e.Thaw()
+		if p.restored > 0 {
+			p.life.emitRestore(p.restored)
+		}
+	}
+	p.emitStart()
+	l := p.life
+	l.mu.Lock()
+	event := p.invokeEvent()
+	for _, a := range l.agents {
+		if a.wants(eventInvoke) {
+			p.agents = append(p.agents, a)
+			a.send(event)
+		}
+	}
+	if e.cfg.InitType != ManagedInstances {
+		l.current = p.invocation
+	}
+	l.invocations[p.id] = p.invocation
+	fail := l.failure
+	l.mu.Unlock()
+	if fail != nil {
+		return fail
+	}
+	return l.dispatch(ctx, p.invocation)
+}
+
+// dispatch hands the invocation to a poller of the runtime.
+func (l *life) dispatch(ctx context.Context, inv *invocation) error {
+	for {
+		l.mu.Lock()
+		fail, changed := l.failure, l.changed
+		l.mu.Unlock()
+		if fail != nil {
+			return fail
+		}
+		select {
+		case l.invokes <- inv:
+			return nil
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// awaitRuntime waits until the runtime is done: it asked for the next invocation, or on Managed Instances it responded.
+func (p *phase) awaitRuntime(ctx context.Context) error {
+	return p.life.await(ctx, func() bool {
+		if p.env.cfg.InitType == ManagedInstances {
+			return !p.responseEnd.IsZero()
+		}
+		return !p.done.IsZero()
+	})
+}
+
+func (p *phase) awaitExtensions(ctx context.Context) error {
+	return p.life.await(ctx, func() bool {
+		for _, a := range p.agents {
+			if !a.idle {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// endRuntime emits the lines that were printed so far and platform.runtimeDone.
+func (p *phase) endRuntime(err error) {
+	l, cfg := p.life, &p.env.cfg
+	l.drain()
+	l.mu.Lock()
+	p.ranUntil = p.done
+	if p.ranUntil.IsZero() {
+		p.ranUntil = time.Now()
+	}
+	if p.ranUntil.After(p.deadline) {
+		p.ranUntil = p.deadline
+	}
+	delete(l.invocations, p.id)
+	p.settle(err)
+	rec := runtimeDoneRecord{
+		RequestID: p.id, Status: p.result.Status, ErrorType: p.result.ErrorType, TenantID: p.tenant, Tracing: tracing(p.trace),
+		Metrics: runtimeDoneMetrics{DurationMs: milliseconds(p.ranUntil.Sub(p.start)), ProducedBytes: int64(len(p.response))},
+		Spans:   p.spansLocked(),
+	}
+	l.mu.Unlock()
+	if cfg.InitType == ManagedInstances || cfg.Telemetry.DropRuntimeDone {
+		return
+	}
+	l.later(cfg.Telemetry.RuntimeDoneDelay, "platform.runtimeDone", rec)
+	if cfg.Telemetry.DuplicateRuntimeDone {
+		l.later(cfg.Telemetry.RuntimeDoneDelay, "platform.runtimeDone", rec)
+	}
+}
+
+// settle sets the result's status and payload from the response and err. A response that was there stays, because Lambda gives
+// it to the caller as soon as it has it. The caller holds the life's mu.
+func (p *phase) settle(err error) {
+	r := &p.result
+	if !p.responseEnd.IsZero() {
+		r.Payload, r.FunctionError = p.response, p.functionErr
+		r.FirstByte, r.Response = p.firstByte.Sub(p.start), p.responseEnd.Sub(p.start)
+		if p.errType != "" {
+			r.Status, r.ErrorType, r.Error = statusError, p.errType, "the function returned an error"
+		}
+	}
+	if err == nil {
+		return
+	}
+	var fail *failure
+	var initErr *InitError
+	msg := err.Error()
+	switch {
+	case errors.As(err, &fail):
+		r.Status, r.ErrorType, r.Error = statusError, fail.typ, fail.msg
+		msg = fail.msg
+		if p.errType != "" { // aws-lambda-go reports a panic and then exits: the panic is the error
+			r.ErrorType = p.errType
+		}
+	case errors.As(err, &initErr):
+		r.Status, r.ErrorType, r.Error = statusError, initErr.Type, initErr.Message
+		if initErr.Type == errTimedOut {
+			r.Status = statusTimeout
+		}
+		msg = initErr.Message
+	case errors.Is(err, errDeadline):
+		r.Status, r.ErrorType = statusTimeout, errTimedOut
+		msg = fmt.Sprintf("Task timed out after %.2f seconds", p.env.cfg.Function.Timeout.Seconds())
+		r.Error = msg + p.lateLocked()
+	default:
+		r.Status, r.ErrorType, r.Error = statusFailure, errSandboxFailure, msg
+	}
+	if p.responseEnd.IsZero() {
+		r.Payload = errorJSON(r.ErrorType, fmt.Sprintf("RequestId: %s Error: %s", p.id, msg))
+		r.FunctionError = "Unhandled"
+	}
+}
+
+// lateLocked says who kept the phase from ending.
+func (p *phase) lateLocked() string {
+	if p.responseEnd.IsZero() {
+		return ": the function did not respond"
+	}
+	for _, a := range p.agents {
+		if !a.idle {
+			return fmt.Sprintf(": extension %s did not ask for the next event", a.name)
+		}
+	}
+	return ": the runtime did not ask for the next invocation"
+}
+
+// spansLocked are the spans of platform.runtimeDone, on Managed Instances those of platform.report.
+func (p *phase) spansLocked() []spanRecord {
+	if p.responseEnd.IsZero() {
+		return nil
+	}
+	spans := []spanRecord{
+		span("responseLatency", p.start, p.firstByte),
+		span("responseDuration", p.firstByte, p.responseEnd),
+	}
+	if end := p.done; !end.IsZero() {
+		spans = append(spans, span("runtimeOverhead", p.responseEnd, end))
+	}
+	return spans
+}
+
+// end finishes the phase: platform.report, and the freeze or the reset. ctx is not the one that may have ended the phase.
+func (p *phase) end(ctx context.Context, err error) {
+	l, e, r := p.life, p.env, &p.result
+	l.drain()
+	now := time.Now()
+	if now.After(p.deadline) {
+		now = p.deadline
+	}
+	l.mu.Lock()
+	last := p.ranUntil
+	for _, a := range p.agents {
+		switch {
+		case !a.idle:
+			last = now
+		case a.idleSince.After(last):
+			last = a.idleSince
+		}
+	}
+	p.settle(err)
+	runtimeSpans := p.spansLocked()
+	l.mu.Unlock()
+	r.Held = last.Sub(p.ranUntil)
+	r.Duration, r.Init = last.Sub(p.start), p.initTook
+	managed := e.cfg.InitType == ManagedInstances
+	rec := reportRecord{RequestID: p.id, Status: r.Status, ErrorType: r.ErrorType, TenantID: p.tenant, Tracing: tracing(p.trace)}
+	r.Billed = billed(r.Duration + p.restored)
+	if e.cfg.InitType == OnDemand { // init of an on-demand environment is billed with its first invocation since 2025-08-01
+		r.Billed = billed(r.Duration + p.initTook)
+	}
+	if managed { // guide, page telemetry-schema-reference: durationMs alone
+		rec.Metrics, rec.Spans = durationMetrics{milliseconds(r.Duration)}, runtimeSpans
+	} else {
+		rec.Metrics = reportMetrics{
+			DurationMs: milliseconds(r.Duration), BilledDurationMs: milliseconds(r.Billed), MemorySizeMB: e.cfg.Function.MemoryMB,
+			MaxMemoryUsedMB: l.memoryMB(), InitDurationMs: milliseconds(p.initTook), RestoreDurationMs: milliseconds(p.restored),
+		}
+		if len(p.agents) > 0 {
+			rec.Spans = []spanRecord{span("extensionOverhead", p.ranUntil, last)}
+		}
+	}
+	l.later(e.cfg.ReportDelay, "platform.report", rec)
+	switch {
+	case err == nil:
+		if !e.cfg.NoFreeze {
+			e.Freeze()
+		}
+	case !managed:
+		e.reset(ctx, resetReason(err))
+	}
+}
+
+// billed is d in whole milliseconds, rounded up.
+func billed(d time.Duration) time.Duration {
+	return time.Duration(math.Ceil(milliseconds(d))) * time.Millisecond
+}
+
+func resetReason(err error) string {
+	if errors.Is(err, errDeadline) {
+		return "timeout"
+	}
+	var initErr *InitError
+	if errors.As(err, &initErr) && initErr.Type == errTimedOut {
+		return "timeout"
+	}
+	return "failure"
+}
+
+// memoryMB is the sum of the processes' peaks.
+func (l *life) memoryMB() int64 {
+	var sum int64
+	for _, p := range l.processes() {
+		sum += p.sampleRSS()
+	}
+	return (sum + 1<<20 - 1) >> 20
+}
+
+func (p *phase) emitStart() {
+	rec := startRecord{RequestID: p.id, Version: p.env.cfg.Function.Version, TenantID: p.tenant, Tracing: tracing(p.trace)}
+	if p.env.cfg.InitType == ManagedInstances {
+		rec.FunctionArn = p.arn
+	}
+	p.life.hub.platform("platform.start", rec)
+}
+
+// emitRestore tells of SnapStart's restore phase. Extensions have no hook in it.
+func (l *life) emitRestore(took time.Duration) {
+	f := &l.env.cfg.Function
+	l.hub.platform("platform.restoreStart", restoreStartRecord{
+		FunctionName: f.Name, FunctionVersion: f.Version, InstanceID: l.env.instanceID, InstanceMaxMemory: fmt.Sprint(f.MemoryMB),
+	})
+	l.hub.platform("platform.restoreRuntimeDone", restoreDoneRecord{Status: statusSuccess})
+	l.hub.platform("platform.restoreReport", restoreDoneRecord{Status: statusSuccess, Metrics: &durationMetrics{milliseconds(took)}})
+}
+
+type tracingEvent struct {
+	Type  string `json:"type"`
+	Value string `json:"value"`
+}
+
+// invokeEvent is INVOKE of the Extensions API.
+func (p *phase) invokeEvent() []byte {
+	event := struct {
+		EventType          string        `json:"eventType"`
+		DeadlineMs         int64         `json:"deadlineMs"`
+		RequestID          string        `json:"requestId"`
+		InvokedFunctionArn string        `json:"invokedFunctionArn"`
+		Tracing            *tracingEvent `json:"tracing,omitempty"`
+	}{EventType: eventInvoke, DeadlineMs: p.deadline.UnixMilli(), RequestID: p.id, InvokedFunctionArn: p.arn}
+	if p.trace != "" {
+		event.Tracing = &tracingEvent{"X-Amzn-Trace-Id", p.trace}
+	}
+	data, err := json.Marshal(event)
+	if err != nil {
+		panic("sandbox: encoding INVOKE: " + err.Error()) // strings and numbers always encode
+	}
+	return data
+}
+
+var parentPattern = regexp.MustCompile(`(?:^|;)Parent=([0-9a-fA-F]+)`)
+
+func tracing(header string) *tracingRecord {
+	if header == "" {
+		return nil
+	}
+	rec := &tracingRecord{Type: "X-Amzn-Trace-Id", Value: header}
+	if m := parentPattern.FindStringSubmatch(header); m != nil {
+		rec.SpanID = m[1]
+	}
+	return rec
+}

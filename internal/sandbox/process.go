@@ -1,0 +1,264 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a running runtime or extension, in a process group of its own.
+type process struct {
+	name    string
+	kind    ProcessKind
+	gen     int
+	cmd     *exec.Cmd
+	started time.Time
+	exited  context.Context //nolint:containedctx // the process's lifetime: done when it is gone and all that it printed was emitted
+	readers [2]*lineReader
+
+	mu   sync.Mutex
+	stat ProcessStats
+	tail []string // the last lines that it printed
+}
+
+const (
+	tailLines = 8
+	tailWidth = 400
+)
+
+// spec says what to start.
+type spec struct {
+	name string
+	kind ProcessKind
+	gen  int
+	path string
+	args []string
+	dir  string
+	env  []string
+}
+
+// launchError says why a process could not be started.
+type launchError struct {
+	path string
+	hint string
+	err  error
+}
+
+func (e *launchError) Error() string { return fmt.Sprintf("%s: %v%s", e.path, e.err, e.hint) }
+func (e *launchError) Unwrap() error { return e.err }
+
+// startProcess starts what s says. lines gets what it prints; onExit is called once when it is gone, before exited is done.
+// spawn runs the fork; see spawner.
+func startProcess(spawn func(func() error) error, s spec, lines func([][]byte), onExit func(*process)) (*process, error) {
+	p := &process{name: s.name, kind: s.kind, gen: s.gen}
+	path, err := lookCommand(s.path, s.dir)
+	if err != nil {
+		return nil, err
+	}
+	p.cmd = &exec.Cmd{Path: path, Args: append([]string{s.path}, s.args...), Dir: s.dir, Env: s.env, SysProcAttr: processAttributes()}
+	var writers [2]*os.File
+	closeAll := func() {
+		for i := range p.readers {
+			if writers[i] != nil {
+				_ = writers[i].Close()
+				_ = p.readers[i].pipe.Close()
+				p.readers[i].idle.Stop()
+			}
+		}
+	}
+	for i := range p.readers {
+		read, write, err := os.Pipe()
+		if err != nil {
+			closeAll()
+			return nil, fmt.Errorf("pipe for the output of %s: %w", s.name, err)
+		}
+		writers[i] = write
+		p.readers[i] = newLineReader(read, func(l [][]byte) {
+			p.keepTail(l)
+			lines(l)
+		})
+	}
+	p.cmd.Stdout, p.cmd.Stderr = writers[0], writers[1]
+	p.started = time.Now()
+	if err := spawn(p.cmd.Start); err != nil {
+		closeAll()
+		return nil, explainLaunch(path, err)
+	}
+	for _, w := range writers {
+		_ = w.Close() // the child has its own
+	}
+	p.stat = ProcessStats{Name: s.name, Kind: s.kind, Generation: s.gen, PID: p.cmd.Process.Pid, ExitCode: -1}
+	exited, gone := context.WithCancel(context.Background())
+	p.exited = exited
+	for _, r := range p.readers {
+		go r.run()
+	}
+	go func() {
+		defer gone()
+		p.wait()
+		onExit(p)
+	}()
+	return p, nil
+}
+
+// lookCommand finds the program: with a slash in the name relative to dir, else in PATH.
+func lookCommand(name, dir string) (string, error) {
+	if !strings.Contains(name, "/") {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			return "", &launchError{path: name, err: err}
+		}
+		return path, nil
+	}
+	if !filepath.IsAbs(name) && dir != "" {
+		name = filepath.Join(dir, name)
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", &launchError{path: name, err: err}
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", explainLaunch(path, err)
+	case info.IsDir():
+		return "", &launchError{path: path, err: errors.New("is a directory")}
+	}
+	return path, nil
+}
+
+func explainLaunch(path string, err error) *launchError {
+	e := &launchError{path: path, err: err}
+	var inner *fs.PathError
+	if errors.As(err, &inner) {
+		e.err = inner.Err
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e.hint = " (is the file executable? chmod +x)"
+	case errors.Is(err, syscall.ENOEXEC):
+		e.hint = " (a script needs a first line #!…, a program must be built for this machine)"
+	case errors.Is(err, fs.ErrNotExist):
+		e.hint = " (the file, or the interpreter that it names, is not there)"
+	}
+	return e
+}
+
+// wait waits for the end of the process and of its output.
+func (p *process) wait() {
+	// The exit status is in ProcessState; Wait's own error says the same.
+	_ = p.cmd.Wait()
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // children that it left behind
+	for _, r := range p.readers {
+		_ = r.close()
+		<-r.done
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state := p.cmd.ProcessState
+	p.stat.Exited, p.stat.ExitCode = true, state.ExitCode()
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		p.stat.Signal = ws.Signal().String()
+	}
+	p.stat.Killed = p.stat.Killed && p.stat.Signal == syscall.SIGKILL.String()
+	p.stat.MaxRSS = max(p.stat.MaxRSS, exitRSS(state))
+}
+
+// signal sends sig to the process group, unless the process was seen to end: its number may be another's by then.
+func (p *process) signal(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stat.Exited {
+		return
+	}
+	p.stat.Killed = p.stat.Killed || sig == syscall.SIGKILL
+	// An error means that nobody is left in the group.
+	_ = syscall.Kill(-p.cmd.Process.Pid, sig)
+}
+
+// alive reports whether the process has not ended.
+func (p *process) alive() bool { return p.exited.Err() == nil }
+
+// mark notes that register or next was called; what takes the field.
+func (p *process) mark(field func(*ProcessStats) *time.Duration) {
+	if p == nil {
+		return
+	}
+	since := time.Since(p.started)
+	p.mu.Lock()
+	f := field(&p.stat)
+	first := *f == 0
+	if first {
+		*f = since
+	}
+	p.mu.Unlock()
+	if first {
+		p.sampleRSS()
+	}
+}
+
+// sampleRSS updates and returns the peak resident set.
+func (p *process) sampleRSS() int64 {
+	rss := peakRSS(p.cmd.Process.Pid)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stat.MaxRSS = max(p.stat.MaxRSS, rss)
+	return p.stat.MaxRSS
+}
+
+func (p *process) stats() ProcessStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stat
+}
+
+func (p *process) drain() {
+	for _, r := range p.readers {
+		r.drain()
+	}
+}
+
+func (p *process) keepTail(lines [][]byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(lines) > tailLines {
+		lines = lines[len(lines)-tailLines:]
+	}
+	for _, l := range lines {
+		l = l[:min(len(l), tailWidth)]
+		p.tail = append(p.tail, strings.ToValidUTF8(strings.TrimRight(string(l), "\r\n"), "\uFFFD"))
+	}
+	if n := len(p.tail) - tailLines; n > 0 {
+		p.tail = slices.Delete(p.tail, 0, n)
+	}
+}
+
+// lastWords is what the process printed last, for an error text.
+func (p *process) lastWords() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.tail) == 0 {
+		return "it printed nothing"
+	}
+	return "its last lines:\n\t" + strings.Join(p.tail, "\n\t")
+}
+
+// ending describes how the process ended, as Lambda words it.
+func (p *process) ending() string {
+	s := p.stats()
+	if s.Signal != "" {
+		return "signal: " + s.Signal
+	}
+	return fmt.Sprintf("exit status %d", s.ExitCode)
+}

@@ -1,0 +1,200 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// Limits of a response: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html (6 MB, with some room as the
+// emulator has it) and …/dg/configuration-response-streaming.html (200 MB).
+const (
+	maxResponse = 6<<20 + 100
+	maxStreamed = 200 << 20
+)
+
+// invocation is one request from Invoke to the function. Its outcome is guarded by the life's mu.
+type invocation struct {
+	id, arn, trace, tenant, clientContext string
+
+	payload  []byte
+	start    time.Time
+	deadline time.Time
+
+	responding  bool      // the runtime is posting the response or error
+	firstByte   time.Time // of the response
+	responseEnd time.Time // zero: no response
+	done        time.Time // the runtime asked for the next invocation
+	response    []byte
+	functionErr string // Unhandled
+	errType     string
+}
+
+// functionErrorType is what telemetry tells of error types; others become Function.Unknown, as in the emulator.
+var functionErrorType = regexp.MustCompile(`^(Runtime|Function)\.[A-Z][a-zA-Z]+$`)
+
+// serveInvocation is next of the runtime: it ends the invocation that the runtime worked on and blocks until there is another.
+func (l *life) serveInvocation(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	if inv := l.current; inv != nil {
+		if inv.responseEnd.IsZero() {
+			l.mu.Unlock()
+			writeRefusal(w, forbid("InvalidStateTransition", "invocation %s has no response yet", inv.id))
+			return
+		}
+		inv.done, l.current = time.Now(), nil
+	}
+	if l.runtimeReady.IsZero() {
+		l.runtimeReady, l.agentsClosed = time.Now(), true
+	}
+	l.changedLocked()
+	runtime := l.runtime
+	l.mu.Unlock()
+	runtime.mark(func(s *ProcessStats) *time.Duration { return &s.FirstNext })
+	select {
+	case inv := <-l.invokes:
+		inv.writeTo(w)
+	case <-r.Context().Done():
+	case <-l.ctx.Done():
+	}
+}
+
+func (inv *invocation) writeTo(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
+	h.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(inv.deadline.UnixMilli(), 10))
+	h.Set("Lambda-Runtime-Invoked-Function-Arn", inv.arn)
+	for name, value := range map[string]string{
+		"Lambda-Runtime-Trace-Id": inv.trace, "Lambda-Runtime-Aws-Tenant-Id": inv.tenant, "Lambda-Runtime-Client-Context": inv.clientContext,
+	} {
+		if value != "" {
+			h.Set(name, value)
+		}
+	}
+	writeBody(w, http.StatusOK, inv.payload)
+}
+
+// claim finds the invocation that the request answers; only one answer is taken.
+func (l *life) claim(w http.ResponseWriter, r *http.Request) *invocation {
+	l.mu.Lock()
+	inv := l.invocations[r.PathValue("id")]
+	ok := inv != nil && !inv.responding
+	if ok {
+		inv.responding = true
+	}
+	l.mu.Unlock()
+	switch {
+	case inv == nil:
+		writeError(w, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
+	case !ok:
+		writeRefusal(w, forbid("InvalidStateTransition", "invocation %s has a response already", inv.id))
+	default:
+		return inv
+	}
+	return nil
+}
+
+// firstByteReader notes when the first byte came.
+type firstByteReader struct {
+	io.Reader
+	at time.Time
+}
+
+func (f *firstByteReader) Read(b []byte) (int, error) {
+	n, err := f.Reader.Read(b)
+	if f.at.IsZero() {
+		f.at = time.Now()
+	}
+	return n, err
+}
+
+// serveResponse takes the function's response, whole or streamed in chunks. A streamed one that fails in the middle ends with
+// trailers that tell the error (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html).
+func (l *life) serveResponse(w http.ResponseWriter, r *http.Request) {
+	inv := l.claim(w, r)
+	if inv == nil {
+		return
+	}
+	limit := maxResponse
+	if r.Header.Get("Lambda-Runtime-Function-Response-Mode") == "streaming" {
+		limit = maxStreamed
+	}
+	reader := &firstByteReader{Reader: http.MaxBytesReader(w, r.Body, int64(limit))}
+	body, err := io.ReadAll(reader)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		msg := fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", limit)
+		l.respond(inv, reader.at, errorJSON("Function.ResponseSizeTooLarge", msg), "Function.ResponseSizeTooLarge")
+		writeError(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", msg)
+		return
+	case err != nil: // the connection broke: the process is gone, or it may try again
+		l.mu.Lock()
+		inv.responding = false
+		l.mu.Unlock()
+		return
+	}
+	l.respond(inv, reader.at, body, r.Trailer.Get("Lambda-Runtime-Function-Error-Type"))
+	writeStatusOK(w)
+}
+
+func (l *life) serveFunctionError(w http.ResponseWriter, r *http.Request) {
+	inv := l.claim(w, r)
+	if inv == nil {
+		return
+	}
+	reader := &firstByteReader{Reader: http.MaxBytesReader(w, r.Body, maxResponse)}
+	body, err := io.ReadAll(reader)
+	typ := r.Header.Get("Lambda-Runtime-Function-Error-Type")
+	if err != nil || typ == "" {
+		typ = "Function.Unknown"
+	}
+	l.respond(inv, reader.at, body, typ)
+	writeStatusOK(w)
+}
+
+// respond notes the outcome; errType is "" for success.
+func (l *life) respond(inv *invocation, firstByte time.Time, body []byte, errType string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.invocations, inv.id)
+	inv.firstByte, inv.responseEnd, inv.response = firstByte, time.Now(), body
+	if errType != "" {
+		inv.functionErr, inv.errType = "Unhandled", errType
+		if !functionErrorType.MatchString(errType) {
+			inv.errType = "Function.Unknown"
+		}
+	}
+	l.changedLocked()
+}
+
+// serveRuntimeInitError takes the runtime's report that it cannot start the function.
+func (l *life) serveRuntimeInitError(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
+	if err != nil {
+		writeRefusal(w, forbid("InvalidRequestFormat", "%v", err))
+		return
+	}
+	typ := r.Header.Get("Lambda-Runtime-Function-Error-Type")
+	if !functionErrorType.MatchString(typ) {
+		typ = "Runtime.Unknown"
+	}
+	l.fail(typ, "the runtime reported an error in init: "+string(body))
+	writeStatusOK(w)
+}
+
+// errorJSON is the payload that the caller of a failed function gets.
+func errorJSON(typ, msg string) []byte {
+	data, err := json.Marshal(errorBody{ErrorMessage: msg, ErrorType: typ})
+	if err != nil {
+		return nil // two strings always encode
+	}
+	return data
+}

@@ -1,0 +1,48 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// The ordinary way: init, two invocations with a freeze after each, shutdown; every event arrives in order and byte for byte.
+func TestLifecycle(t *testing.T) {
+	c := newCollector(t)
+	cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Print: "extension line"})
+	e := start(t, cfg)
+	first := invoke(t, e, order{Lines: 3, Text: `a "quoted" line`, Err: "to stderr"}, WithRequestID("first"), WithTrace("Root=1-2;Parent=00ff;Sampled=1"))
+	if string(first.Payload) != `"first arn:aws:lambda:us-east-1:123456789012:function:fn"` || first.Status != "success" || first.FunctionError != "" {
+		t.Errorf("first result: %+v %s", first, first.Payload)
+	}
+	if first.Init <= 0 || first.Billed < first.Duration+first.Init || first.Billed > first.Duration+first.Init+time.Millisecond || first.Response <= 0 || first.Duration < first.Response {
+		t.Errorf("first times: %+v", first)
+	}
+	second := invoke(t, e, order{}, WithRequestID("second"))
+	if second.Init != 0 || second.Billed < second.Duration || second.Billed >= second.Duration+time.Millisecond {
+		t.Errorf("second times: %+v", second)
+	}
+	shutdown(t, e)
+	events := c.checkDelivered("x0")
+	if report := ofType(events, "platform.report")[0]; report.field(t, "metrics", "initDurationMs") != milliseconds(first.Init) ||
+		report.field(t, "metrics", "billedDurationMs") != milliseconds(first.Billed) || report.field(t, "metrics", "memorySizeMB") != 256.0 {
+		t.Errorf("report: %s", report.Raw)
+	}
+	var got []string
+	for _, ev := range events {
+		if ev.Type != "extension" { // printed by another process at its own pace
+			got = append(got, ev.Type)
+		}
+	}
+	want := []string{
+		"platform.initStart", "platform.telemetrySubscription", "platform.initRuntimeDone", "platform.extension", "platform.initReport",
+		"platform.start", "function", "function", "function", "platform.runtimeDone", "platform.report",
+		"function", // without newline: the freeze ends the line
+		"platform.start", "platform.runtimeDone", "platform.report",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("events\n%q, want\n%q", got, want)
+	}
+}

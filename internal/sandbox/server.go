@@ -1,0 +1,94 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// routes are all the APIs that Lambda serves on one address, http://${AWS_LAMBDA_RUNTIME_API}.
+func (e *Environment) routes() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, serve func(*life, http.ResponseWriter, *http.Request)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			l := e.currentLife()
+			if l == nil {
+				writeError(w, http.StatusInternalServerError, "InternalServerError", "the execution environment is being reset")
+				return
+			}
+			serve(l, w, r)
+		})
+	}
+	const runtimeAPI, extensionsAPI = "/2018-06-01/runtime", "/2020-01-01/extension"
+	handle("GET "+runtimeAPI+"/invocation/next", (*life).serveInvocation)
+	handle("POST "+runtimeAPI+"/invocation/{id}/response", (*life).serveResponse)
+	handle("POST "+runtimeAPI+"/invocation/{id}/error", (*life).serveFunctionError)
+	handle("POST "+runtimeAPI+"/init/error", (*life).serveRuntimeInitError)
+	handle("POST "+extensionsAPI+"/register", (*life).serveRegister)
+	handle("GET "+extensionsAPI+"/event/next", (*life).serveEvent)
+	handle("POST "+extensionsAPI+"/init/error", (*life).serveExtensionInitError)
+	handle("POST "+extensionsAPI+"/exit/error", (*life).serveExtensionExitError)
+	handle("PUT /2022-07-01/telemetry", (*life).serveSubscribe)
+	handle("PUT /2020-08-15/logs", func(_ *life, w http.ResponseWriter, _ *http.Request) {
+		writeError(w, http.StatusAccepted, "Logs.NotSupported", "Logs API is not supported")
+	})
+	mux.HandleFunc("GET "+credentialsPath, e.serveCredentials)
+	return mux
+}
+
+const credentialsPath = "/2021-04-23/credentials"
+
+// serveCredentials is the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI, which SnapStart functions have instead of keys in
+// the environment (https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html).
+func (e *Environment) serveCredentials(w http.ResponseWriter, r *http.Request) {
+	if e.cfg.InitType != SnapStart || subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(e.token)) != 1 {
+		writeError(w, http.StatusNotFound, "CredentialsNotFound", "no credentials for this token")
+		return
+	}
+	c := e.cfg.Credentials
+	writeJSON(w, http.StatusOK, map[string]string{
+		"AccessKeyId": c.AccessKeyID, "SecretAccessKey": c.SecretAccessKey, "Token": c.SessionToken,
+		"Expiration": time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
+	})
+}
+
+type errorBody struct {
+	ErrorMessage string `json:"errorMessage"`
+	ErrorType    string `json:"errorType"`
+}
+
+func writeError(w http.ResponseWriter, status int, typ, msg string) {
+	writeJSON(w, status, errorBody{ErrorMessage: msg, ErrorType: typ})
+}
+
+func writeStatusOK(w http.ResponseWriter) {
+	writeJSON(w, http.StatusAccepted, map[string]string{"status": "OK"})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	writeBody(w, status, data)
+}
+
+func writeBody(w http.ResponseWriter, status int, data []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(data) // an error means that the process is gone, which its own watcher sees
+}
+
+// newUUID is a random (version 4) UUID.
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,38 @@
+//go:build unix
+
+package sandbox
+
+import "runtime"
+
+// spawner forks on one operating system thread. On Linux a process with Pdeathsig is killed when the thread that started it
+// ends (golang.org/issue/27505), and Go threads can end; this one lives as long as the environment.
+type spawner struct {
+	work chan func()
+	done chan struct{}
+}
+
+func newSpawner() *spawner {
+	s := &spawner{work: make(chan func()), done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for f := range s.work {
+			f()
+		}
+	}()
+	return s
+}
+
+// do runs f on the thread and returns its error.
+func (s *spawner) do(f func() error) error {
+	result := make(chan error, 1)
+	s.work <- func() { result <- f() }
+	return <-result
+}
+
+// close ends the thread; do must not be called any more.
+func (s *spawner) close() {
+	close(s.work)
+	<-s.done
+}

@@ -1,0 +1,285 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// droppedReason is the text of the guide's sample of platform.logsDropped.
+const droppedReason = "Some logs were dropped because the downstream consumer is slower than the logs production rate"
+
+// Backoff between tries of one batch. Lambda retries with backoff (guide, page telemetry-api); its times are not published.
+const (
+	retryFirst = 50 * time.Millisecond
+	retryMost  = time.Second
+)
+
+// subscriber is one extension's subscription: a bounded queue that the hub fills and a sender goroutine that empties it.
+type subscriber struct {
+	hub  *hub
+	name string
+	sub  *subscription
+	gone context.Context //nolint:containedctx // the lifetime of the extension's process
+	dest destination
+	wake chan struct{} // capacity 1: tells the sender to look at the queue
+
+	// Guarded by hub.mu.
+	queue          []queued // queue[head:] is what waits
+	head           int
+	bytes          int // of queue[head:]
+	droppedRecords int // since the last platform.logsDropped
+	droppedBytes   int
+	droppedNow     []event // dropped in this emit, not counted yet
+	flushed        []chan struct{}
+	leaving        bool // SHUTDOWN was handed out
+	armed          bool // the sender waits for a timer
+	sending        *batch
+
+	countMu sync.Mutex // one call of OnEvent at a time; never held together with hub.mu
+}
+
+// queued is an event in a queue. cont marks the rest of an event that was cut, which is sent at once.
+type queued struct {
+	event
+	at      time.Duration // on the hub's clock
+	cont    bool
+	counted bool // OnEvent knows it already
+}
+
+// batch is the content of one POST.
+type batch struct {
+	body    []byte
+	events  []event // that end or start here and are to be counted
+	counted bool    // guarded by hub.mu
+}
+
+func newSubscriber(h *hub, name string, sub *subscription, gone context.Context) *subscriber {
+	return &subscriber{hub: h, name: name, sub: sub, gone: gone, wake: make(chan struct{}, 1), dest: h.dial(sub, h.cfg.Telemetry.DialHost)}
+}
+
+// objects says whether JSON lines are objects for this subscriber: since schema 2022-12-13.
+func (s *subscriber) objects() bool { return s.sub.schema != schema20220701 }
+
+func (s *subscriber) choose(text, object event) event {
+	if s.objects() {
+		return object
+	}
+	return text
+}
+
+// enqueue appends ev, or drops it when the queue is full. The caller holds hub.mu.
+func (s *subscriber) enqueue(ev event, clock time.Duration) {
+	if s.bytes+len(ev.raw) > s.hub.cfg.Telemetry.QueueBytes && s.head < len(s.queue) {
+		s.droppedRecords++
+		s.droppedBytes += len(ev.record())
+		if s.hub.cfg.OnEvent != nil {
+			s.droppedNow = append(s.droppedNow, ev)
+		}
+		return
+	}
+	if s.head > 0 && len(s.queue) == cap(s.queue) { // move to the front rather than grow
+		n := copy(s.queue, s.queue[s.head:])
+		clear(s.queue[n:])
+		s.queue, s.head = s.queue[:n], 0
+	}
+	s.queue = append(s.queue, queued{event: ev, at: clock})
+	s.bytes += len(ev.raw)
+}
+
+func (s *subscriber) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wakeIfDue wakes the sender when it has to act: on the first event, to start the timer, and on a full batch. The caller holds
+// hub.mu.
+func (s *subscriber) wakeIfDue() {
+	if n := len(s.queue) - s.head; n > 0 && s.sending == nil && (!s.armed || n >= s.sub.items || s.bytes >= s.sub.bytes) {
+		s.wakeUp()
+	}
+}
+
+// take returns the next batch, or nil and the time after which to ask again (negative: after wake). The caller holds hub.mu.
+func (s *subscriber) take(now time.Time) (*batch, time.Duration) {
+	n := len(s.queue) - s.head
+	s.armed = false
+	if n == 0 {
+		for _, done := range s.flushed {
+			close(done)
+		}
+		s.flushed = nil
+		return nil, -1
+	}
+	if s.hub.frozen {
+		return nil, -1
+	}
+	if n < s.sub.items && s.bytes < s.sub.bytes && len(s.flushed) == 0 && !s.queue[s.head].cont {
+		if wait := s.sub.timeout - (s.hub.clock(now) - s.queue[s.head].at); wait > 0 {
+			s.armed = true
+			return nil, wait
+		}
+	}
+	return s.compose(), 0
+}
+
+// compose moves events from the queue into a batch: until there are maxItems of them or maxBytes are reached.
+func (s *subscriber) compose() *batch {
+	b := &batch{}
+	size, end := 0, s.head
+	for end < len(s.queue) && end-s.head < s.sub.items && size < s.sub.bytes {
+		size += len(s.queue[end].raw)
+		end++
+	}
+	b.body = make([]byte, 0, size+end-s.head+2)
+	for i := s.head; i < end; i++ {
+		q := &s.queue[i]
+		if !q.cont && !q.counted {
+			b.events = append(b.events, q.event)
+		}
+		raw := q.raw
+		s.bytes -= len(raw)
+		if len(raw) > s.sub.bytes && !s.sub.tcp { // the last one, because it fills the batch
+			var rest event
+			raw, rest = q.cut(s.sub.bytes)
+			b.body = s.dest.append(b.body, raw)
+			*q = queued{event: rest, at: q.at, cont: true}
+			s.bytes += len(rest.raw)
+			s.head = i
+			break
+		}
+		b.body = s.dest.append(b.body, raw)
+		*q = queued{}
+		s.head = i + 1
+	}
+	b.body = s.dest.finish(b.body)
+	if s.head == len(s.queue) {
+		s.queue, s.head = s.queue[:0], 0
+	}
+	if s.droppedRecords > 0 && s.sub.wants(categoryPlatform) {
+		s.tellDropped()
+	}
+	s.sending = b
+	return b
+}
+
+// tellDropped queues platform.logsDropped, whatever the queue's bound.
+func (s *subscriber) tellDropped() {
+	at := time.Now().UTC()
+	ev := s.hub.arena.platform(at, "platform.logsDropped",
+		logsDroppedRecord{Reason: droppedReason, DroppedRecords: s.droppedRecords, DroppedBytes: s.droppedBytes})
+	s.droppedRecords, s.droppedBytes = 0, 0
+	s.queue = append(s.queue, queued{event: ev, at: s.hub.clock(at)})
+	s.bytes += len(ev.raw)
+}
+
+// run is the sender: one batch after the other, one POST in flight, until the process or the environment's life ends.
+func (s *subscriber) run() {
+	ctx, cancel := context.WithCancel(s.hub.ctx)
+	defer cancel()
+	defer context.AfterFunc(s.gone, cancel)()
+	defer context.AfterFunc(ctx, s.dest.close)() // interrupts a write to a TCP connection
+	defer s.dest.close()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		s.hub.mu.Lock()
+		s.sending = nil
+		b, wait := s.take(time.Now())
+		s.hub.mu.Unlock()
+		if b != nil {
+			s.deliver(ctx, b)
+			continue
+		}
+		if wait < 0 {
+			wait = time.Hour
+		}
+		timer.Reset(wait)
+		select {
+		case <-s.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// deliver sends b until it is accepted. It starts nothing while the environment is frozen.
+func (s *subscriber) deliver(ctx context.Context, b *batch) {
+	for backoff := retryFirst; ; backoff = min(2*backoff, retryMost) {
+		s.hub.mu.Lock()
+		thawed := s.hub.thawed
+		s.hub.mu.Unlock()
+		select {
+		case <-thawed:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.dest.send(ctx, b.body); err == nil {
+			s.countBatch(b, true)
+			return
+		}
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return
+		}
+		s.countBatch(b, false)
+	}
+}
+
+// countBatch reports the events of b to OnEvent, once. What was not accepted does not count any more when SHUTDOWN was handed out.
+func (s *subscriber) countBatch(b *batch, accepted bool) {
+	s.hub.mu.Lock()
+	count := !b.counted && (accepted || !s.leaving)
+	b.counted = b.counted || count
+	s.hub.mu.Unlock()
+	if count {
+		s.count(b.events)
+	}
+}
+
+func (s *subscriber) count(events []event) {
+	onEvent := s.hub.cfg.OnEvent
+	if onEvent == nil || len(events) == 0 {
+		return
+	}
+	s.countMu.Lock()
+	defer s.countMu.Unlock()
+	for _, ev := range events {
+		onEvent(s.name, ev.public())
+	}
+}
+
+// leave marks the moment when SHUTDOWN is handed out, after a flush. What the flush could not deliver in its time, though the
+// process was there, counts; what came after the flush counts when it is accepted.
+func (s *subscriber) leave() {
+	s.hub.mu.Lock()
+	s.leaving = true
+	var events []event
+	if len(s.flushed) > 0 { // the flush did not come to its end
+		if b := s.sending; b != nil && !b.counted {
+			b.counted = true
+			events = append(events, b.events...)
+		}
+		for i := s.head; i < len(s.queue); i++ {
+			if q := &s.queue[i]; !q.cont && !q.counted {
+				events = append(events, q.event)
+				q.counted = true
+			}
+		}
+	}
+	s.hub.mu.Unlock()
+	s.count(events)
+}
+
+// inject posts body beside the events.
+func (s *subscriber) inject(body []byte) (int, error) {
+	ctx, cancel := context.WithCancel(s.hub.ctx)
+	defer cancel()
+	defer context.AfterFunc(s.gone, cancel)()
+	return s.dest.inject(ctx, body)
+}

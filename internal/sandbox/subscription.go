@@ -1,0 +1,162 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Limits and defaults of a subscription, https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html. The
+// pages disagree on the default of maxItems (1,000 or 10,000); the emulator's code has 10,000.
+const (
+	minItems, maxItems, defaultItems       = 1000, 10_000, 10_000
+	minBytes, maxBytes, defaultBytes       = 256 << 10, 1 << 20, 256 << 10
+	minTimeout, maxTimeout, defaultTimeout = 25, 30_000, 1000 // ms
+	reservedPort                           = 9001             // of the Runtime API on Lambda
+)
+
+const (
+	schema20220701 = "2022-07-01"
+	schema20221213 = "2022-12-13"
+	schema20250129 = "2025-01-29"
+)
+
+// subscription is a valid request to subscribe to the Telemetry API.
+type subscription struct {
+	schema  string
+	types   []category
+	tcp     bool
+	port    int
+	path    string // HTTP: path and query of the URI
+	host    string // HTTP: as in the URI, with the port
+	items   int
+	bytes   int
+	timeout time.Duration
+}
+
+func (s *subscription) wants(c category) bool { return slices.Contains(s.types, c) }
+
+type subscriptionBody struct {
+	SchemaVersion *string    `json:"schemaVersion"`
+	Types         []category `json:"types"`
+	Destination   *struct {
+		Protocol string   `json:"protocol"`
+		URI      string   `json:"URI"`
+		Port     *float64 `json:"port"`
+	} `json:"destination"`
+	Buffering *struct {
+		MaxItems  *float64 `json:"maxItems"`
+		MaxBytes  *float64 `json:"maxBytes"`
+		TimeoutMs *float64 `json:"timeoutMs"`
+	} `json:"buffering"`
+}
+
+// parseSubscription reads the body of PUT /2022-07-01/telemetry. Unknown members are allowed, as the emulator's JSON schema
+// does. onlyNewest is the rule of Managed Instances.
+func parseSubscription(data []byte, onlyNewest bool) (*subscription, error) {
+	var body subscriptionBody
+	if err := json.Unmarshal(data, &body); err != nil {
+		return nil, fmt.Errorf("body is not valid: %w", err)
+	}
+	s := &subscription{}
+	switch {
+	case body.SchemaVersion == nil:
+		return nil, errors.New("schemaVersion is required")
+	case *body.SchemaVersion == schema20250129,
+		!onlyNewest && (*body.SchemaVersion == schema20220701 || *body.SchemaVersion == schema20221213):
+		s.schema = *body.SchemaVersion
+	default:
+		return nil, fmt.Errorf("schemaVersion %q is not supported", *body.SchemaVersion)
+	}
+	if len(body.Types) == 0 {
+		return nil, errors.New("types is required and must name at least one type")
+	}
+	for _, c := range body.Types {
+		if c != categoryPlatform && c != categoryFunction && c != categoryExtension {
+			return nil, fmt.Errorf("type %q is not one of platform, function, extension", c)
+		}
+		if !s.wants(c) {
+			s.types = append(s.types, c)
+		}
+	}
+	if err := s.setDestination(&body); err != nil {
+		return nil, err
+	}
+	return s, s.setBuffering(&body)
+}
+
+func (s *subscription) setDestination(body *subscriptionBody) error {
+	if body.Destination == nil {
+		return errors.New("destination is required")
+	}
+	switch d := body.Destination; d.Protocol {
+	case "TCP":
+		s.tcp = true
+		port, err := bounded("destination.port", d.Port, 1, 65535, 0)
+		if err != nil {
+			return err
+		}
+		s.port = port
+		if port == 0 {
+			return errors.New("destination.port is required for TCP")
+		}
+	case "HTTP":
+		u, err := url.Parse(d.URI)
+		if err != nil {
+			return fmt.Errorf("destination.URI is not valid: %w", err)
+		}
+		if u.Scheme != "http" {
+			return errors.New("destination.URI must start with http://")
+		}
+		if h := u.Hostname(); h != "sandbox.localdomain" && h != "sandbox" {
+			return fmt.Errorf("destination.URI host must be sandbox.localdomain, not %q", h)
+		}
+		if u.Port() == "" {
+			return errors.New("URI port is not provided")
+		}
+		if s.port, err = strconv.Atoi(u.Port()); err != nil || s.port < 1 || s.port > 65535 {
+			return fmt.Errorf("URI port %q is not valid", u.Port())
+		}
+		s.host, s.path = u.Host, u.RequestURI()
+	default:
+		return fmt.Errorf("destination.protocol %q is not one of HTTP, TCP", d.Protocol)
+	}
+	if s.port == reservedPort {
+		return fmt.Errorf("port %d is reserved", reservedPort)
+	}
+	return nil
+}
+
+func (s *subscription) setBuffering(body *subscriptionBody) error {
+	var items, size, timeout *float64
+	if b := body.Buffering; b != nil {
+		items, size, timeout = b.MaxItems, b.MaxBytes, b.TimeoutMs
+	}
+	var err error
+	if s.items, err = bounded("buffering.maxItems", items, minItems, maxItems, defaultItems); err != nil {
+		return err
+	}
+	if s.bytes, err = bounded("buffering.maxBytes", size, minBytes, maxBytes, defaultBytes); err != nil {
+		return err
+	}
+	ms, err := bounded("buffering.timeoutMs", timeout, minTimeout, maxTimeout, defaultTimeout)
+	s.timeout = time.Duration(ms) * time.Millisecond
+	return err
+}
+
+func bounded(name string, v *float64, lowest, highest, unset int) (int, error) {
+	if v == nil {
+		return unset, nil
+	}
+	if *v != math.Trunc(*v) || *v < float64(lowest) || *v > float64(highest) {
+		return 0, fmt.Errorf("%s must be an integer between %d and %d", name, lowest, highest)
+	}
+	return int(*v), nil
+}

@@ -1,0 +1,112 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseSubscription(t *testing.T) {
+	const good = `{"schemaVersion":"2022-12-13","types":["platform","function","platform"],"destination":{"protocol":"HTTP","URI":"http://sandbox:1234/a?b"},"new":1}`
+	s, err := parseSubscription([]byte(good), false)
+	if err != nil || s.items != 10_000 || s.bytes != 262_144 || s.timeout != time.Second || s.port != 1234 || s.path != "/a?b" || s.tcp || len(s.types) != 2 {
+		t.Fatalf("%+v %v", s, err)
+	}
+	if _, err := parseSubscription([]byte(good), true); err == nil {
+		t.Error("Managed Instances accept only the newest schema")
+	}
+	with := func(part, other string) string { return strings.Replace(good, part, other, 1) }
+	buffering := func(b string) string { return with(`"new":1`, `"buffering":`+b) }
+	for _, body := range []string{
+		buffering(`{"maxItems":1000,"maxBytes":1048576,"timeoutMs":30000}`), buffering(`{"timeoutMs":25}`), buffering(`null`),
+		with("2022-12-13", "2022-07-01"), with("sandbox:1234/a?b", "sandbox.localdomain:80"),
+		with(`"protocol":"HTTP","URI":"http://sandbox:1234/a?b"`, `"protocol":"TCP","port":1234`),
+	} {
+		if _, err := parseSubscription([]byte(body), false); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	for body, text := range map[string]string{
+		"":                               "not valid",
+		`[]`:                             "not valid",
+		`{}`:                             "schemaVersion",
+		with("2022-12-13", "2023-01-01"): "2023-01-01",
+		with(`"platform","function","platform"`, ``):  "types",
+		with(`"function"`, `"lambda"`):                "lambda",
+		with(`"destination"`, `"d"`):                  "destination",
+		with(`"HTTP"`, `"HTTPS"`):                     "HTTPS",
+		with("http://", "https://"):                   "http://",
+		with("sandbox:1234", "localhost:1234"):        "sandbox.localdomain",
+		with("sandbox:1234", "sandbox"):               "URI port is not provided",
+		with("sandbox:1234", "sandbox:70000"):         "70000",
+		with("sandbox:1234", "sandbox:9001"):          "9001",
+		with(`"protocol":"HTTP"`, `"protocol":"TCP"`): "port",
+		buffering(`{"maxItems":999}`):                 "maxItems",
+		buffering(`{"maxItems":10001}`):               "maxItems",
+		buffering(`{"maxItems":1000.5}`):              "maxItems",
+		buffering(`{"maxBytes":262143}`):              "maxBytes",
+		buffering(`{"maxBytes":1048577}`):             "maxBytes",
+		buffering(`{"timeoutMs":24}`):                 "timeoutMs",
+		buffering(`{"timeoutMs":30001}`):              "timeoutMs",
+		buffering(`{"timeoutMs":"1"}`):                "not valid",
+	} {
+		if _, err := parseSubscription([]byte(body), false); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v does not say %q", body, err, text)
+		}
+	}
+}
+
+// What is accepted is within AWS's limits and has somewhere to go.
+func FuzzParseSubscription(f *testing.F) {
+	f.Add([]byte(subscribeAll), true)
+	f.Add([]byte(`{"schemaVersion":"2022-07-01","types":["function"],"destination":{"protocol":"TCP","port":1}}`), false)
+	f.Fuzz(func(t *testing.T, body []byte, managed bool) {
+		s, err := parseSubscription(body, managed)
+		if err != nil {
+			return
+		}
+		switch {
+		case !json.Valid(body):
+			t.Error("not JSON")
+		case s.items < minItems || s.items > maxItems || s.bytes < minBytes || s.bytes > maxBytes || s.timeout < minTimeout*time.Millisecond || s.timeout > maxTimeout*time.Millisecond:
+			t.Errorf("limits: %+v", s)
+		case s.port < 1 || s.port > 65535 || s.port == reservedPort:
+			t.Errorf("port: %+v", s)
+		case len(s.types) == 0 || len(s.types) > 3 || (managed && s.schema != schema20250129):
+			t.Errorf("%+v", s)
+		}
+		newDestination(s, "127.0.0.1").close()
+	})
+}
+
+// A reader cuts the same lines, however the bytes come.
+func FuzzLineReader(f *testing.F) {
+	f.Add([]byte("a\nbc\n\nd"), uint8(2))
+	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
+		var got []string
+		r := newLineReader(nil, func(lines [][]byte) {
+			for _, l := range lines {
+				got = append(got, string(l))
+			}
+		})
+		r.stopped = true // no idle timer in this test
+		for rest := data; len(rest) > 0; {
+			n := min(len(rest), int(step)+1)
+			r.feed(slices.Clone(rest[:n]))
+			rest = rest[n:]
+		}
+		r.flush()
+		r.idle.Stop()
+		want := strings.SplitAfter(string(data), "\n")
+		if want[len(want)-1] == "" {
+			want = want[:len(want)-1]
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%q, want %q", got, want)
+		}
+	})
+}

@@ -1,0 +1,240 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// hub takes the events of one life of the environment to its subscribers: emit encodes an event once and appends it to the
+// queue of every subscriber that wants it, all under one lock, so that all see one order; one sender a subscriber does the rest.
+// Until the init phase ends it keeps the events, for subscribers that come later in the phase.
+type hub struct {
+	cfg    *Config
+	dial   func(*subscription, string) destination
+	ctx    context.Context //nolint:containedctx // the lifetime of the senders, nobody's request
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // the senders
+
+	mu     sync.Mutex // guards what follows and the queues of the subscribers; nothing blocks while it is held
+	arena  arena
+	subs   []*subscriber
+	closed bool
+	replay []replayed // nil when the init phase is over
+	size   int        // bytes in replay
+	frozen bool
+	thawed chan struct{} // closed while not frozen
+	since  time.Time     // of the freeze, while frozen
+	lost   time.Duration // total time spent frozen
+}
+
+// replayed is an event kept for late subscribers; object is the other encoding of a JSON line, if it has one.
+type replayed struct {
+	category category
+	text     event
+	object   event
+}
+
+func newHub(cfg *Config) *hub {
+	h := &hub{cfg: cfg, dial: newDestination, thawed: make(chan struct{}), replay: []replayed{}}
+	close(h.thawed)
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	return h
+}
+
+// clock is the time that passed since the zero time of the environment, without the time spent frozen.
+func (h *hub) clock(now time.Time) time.Duration {
+	if h.frozen {
+		now = h.since
+	}
+	return now.Sub(processStart) - h.lost
+}
+
+// processStart is the zero of all clocks; only differences count.
+var processStart = time.Now()
+
+// platform emits a platform event.
+func (h *hub) platform(typ string, record any) {
+	h.emit(func(at time.Time) {
+		ev := h.arena.platform(at, typ, record)
+		h.add(categoryPlatform, ev, ev, at)
+	})
+}
+
+// lines emits lines that a process printed. The lines are not kept.
+func (h *hub) lines(c category, lines [][]byte) {
+	h.emit(func(at time.Time) {
+		for _, line := range lines {
+			h.addLine(c, line, at)
+		}
+	})
+}
+
+// emit runs add under the lock and then does what must not be done under it.
+func (h *hub) emit(add func(at time.Time)) {
+	at := time.Now().UTC()
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return
+	}
+	add(at)
+	var dropped [][]event
+	for i, s := range h.subs {
+		s.wakeIfDue()
+		if len(s.droppedNow) > 0 {
+			if dropped == nil {
+				dropped = make([][]event, len(h.subs))
+			}
+			dropped[i], s.droppedNow = s.droppedNow, nil
+		}
+	}
+	subs := h.subs // only ever appended to
+	h.mu.Unlock()
+	for i, events := range dropped {
+		subs[i].count(events)
+	}
+}
+
+func (h *hub) addLine(c category, line []byte, at time.Time) {
+	text := line
+	if !h.cfg.Telemetry.KeepNewline {
+		text = bytes.TrimSuffix(line, []byte("\n"))
+	}
+	var asText, asObject bool
+	isObject := h.cfg.Function.LogFormat == JSON && isJSONObject(text)
+	if h.replay != nil {
+		asText, asObject = true, isObject
+	}
+	for _, s := range h.subs {
+		if s.sub.wants(c) {
+			object := isObject && s.objects()
+			asObject, asText = asObject || object, asText || !object
+		}
+	}
+	var textEvent, objectEvent event
+	if asText {
+		textEvent = h.arena.line(at, string(c), text, false)
+	}
+	if asObject {
+		objectEvent = h.arena.line(at, string(c), bytes.TrimSuffix(text, []byte("\n")), true)
+	} else {
+		objectEvent = textEvent
+	}
+	h.add(c, textEvent, objectEvent, at)
+}
+
+func (h *hub) add(c category, text, object event, at time.Time) {
+	clock := h.clock(at)
+	if h.replay != nil && h.size < h.cfg.Telemetry.QueueBytes {
+		h.replay = append(h.replay, replayed{c, text, object})
+		h.size += len(text.raw) + len(object.raw)
+	}
+	for _, s := range h.subs {
+		if s.sub.wants(c) {
+			s.enqueue(s.choose(text, object), clock)
+		}
+	}
+}
+
+// subscribe adds a subscriber, gives it what was emitted so far and starts its sender. gone is done when its process has
+// ended. It reports false if the name is subscribed already or subscriptions are closed.
+func (h *hub) subscribe(name string, sub *subscription, gone context.Context) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.replay == nil || slices.ContainsFunc(h.subs, func(s *subscriber) bool { return s.name == name }) {
+		return false
+	}
+	s := newSubscriber(h, name, sub, gone)
+	clock := h.clock(time.Now())
+	for _, r := range h.replay {
+		if sub.wants(r.category) {
+			s.enqueue(s.choose(r.text, r.object), clock)
+		}
+	}
+	h.subs = append(slices.Clip(h.subs), s)
+	h.wg.Go(s.run)
+	return true
+}
+
+// endReplay closes subscriptions: the init phase is over.
+func (h *hub) endReplay() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.replay, h.size = nil, 0
+}
+
+func (h *hub) isOpen() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.replay != nil && !h.closed
+}
+
+// find returns the named subscriber or nil.
+func (h *hub) find(name string) *subscriber {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.subs {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// freeze stops the timers and keeps senders from starting a POST.
+func (h *hub) freeze() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.frozen {
+		h.frozen, h.since, h.thawed = true, time.Now(), make(chan struct{})
+	}
+}
+
+func (h *hub) thaw() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.frozen {
+		h.frozen = false
+		h.lost += time.Since(h.since)
+		close(h.thawed)
+		for _, s := range h.subs {
+			s.wakeUp()
+		}
+	}
+}
+
+// flush waits until every subscriber has got what is queued for it, or ctx is done.
+func (h *hub) flush(ctx context.Context) {
+	h.mu.Lock()
+	var waits []chan struct{}
+	for _, s := range h.subs {
+		done := make(chan struct{})
+		s.flushed = append(s.flushed, done)
+		waits = append(waits, done)
+		s.wakeUp()
+	}
+	subs := h.subs
+	h.mu.Unlock()
+	for i, done := range waits {
+		select {
+		case <-done:
+		case <-subs[i].gone.Done():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// close ends all senders and waits for them.
+func (h *hub) close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.cancel()
+	h.wg.Wait()
+}
