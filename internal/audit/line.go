@@ -1,0 +1,128 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// ownPrefix begins the type of the events that the extension itself speaks in the stream.
+const ownPrefix = "kinesis-telemetry."
+
+// Line is one line of a record: an event, or bytes that should have been one.
+type Line struct {
+	// Raw is the line without its line feed. It shares the record's memory, as do Time, Type and Record.
+	Raw []byte
+	// Time, Type and Record are the members' values, byte for byte, a string with its quotes; nil where there is none.
+	Time, Type, Record json.RawMessage
+	// RequestID is empty where the line has none.
+	RequestID string
+	// Instance and Seq number the line, if Numbered.
+	Instance string
+	Seq      uint64
+	Numbered bool
+	// Err says why the line is not an event; the members are then not to be used.
+	Err error
+}
+
+// TypeName is the event's type without quotes; empty where it is no string.
+func (l *Line) TypeName() string { return text(l.Type) }
+
+// TimeText is the event's time as text; empty where it is no string.
+func (l *Line) TimeText() string { return text(l.Time) }
+
+// Own tells whether the extension itself speaks, rather than Lambda.
+func (l *Line) Own() bool { return strings.HasPrefix(l.TypeName(), ownPrefix) }
+
+var (
+	errEmptyRecord = errors.New("the record is empty")
+	errEmptyLine   = errors.New("the line is empty")
+	errNoLineFeed  = errors.New("the record's last line does not end in a line feed")
+	errNotUTF8     = errors.New("the line is not valid UTF-8")
+)
+
+// Lines splits a record's data into its lines. Every byte of data is in one line or is the line feed that ends one;
+// what is not an event is a Line with an Err. A record with a single line may go without the line feed (format json).
+func Lines(data []byte) []Line {
+	if len(data) == 0 {
+		return []Line{{Err: errEmptyRecord}}
+	}
+	lines := make([]Line, 0, bytes.Count(data, []byte{'\n'})+1)
+	for len(data) > 0 {
+		raw, rest, ended := bytes.Cut(data, []byte{'\n'})
+		line := parseLine(raw)
+		if !ended && len(lines) > 0 && line.Err == nil {
+			line.Err = errNoLineFeed
+		}
+		lines = append(lines, line)
+		data = rest
+	}
+	return lines
+}
+
+func parseLine(raw []byte) Line {
+	line := Line{Raw: raw}
+	if len(bytes.TrimSpace(raw)) == 0 {
+		line.Err = errEmptyLine
+		return line
+	}
+	if !utf8.Valid(raw) {
+		line.Err = errNotUTF8
+		return line
+	}
+	members, err := membersOf(raw)
+	if err != nil {
+		line.Err = err
+		return line
+	}
+	line.Time, line.Type, line.Record = members["time"], members["type"], members["record"]
+	line.RequestID = text(members["requestId"])
+	line.Err = line.number(members["seq"], members["source"])
+	return line
+}
+
+// number reads seq and source.instance. A line that has neither is an event of someone else's making; half a number
+// is a mistake of the extension's.
+func (l *Line) number(seq, source json.RawMessage) error {
+	if seq == nil && source == nil {
+		return nil
+	}
+	from, err := membersOf(source)
+	instance := text(from["instance"])
+	if err != nil || instance == "" {
+		return errors.New("source has no instance")
+	}
+	if err := json.Unmarshal(seq, &l.Seq); err != nil || bytes.Equal(seq, []byte("null")) {
+		return fmt.Errorf("seq %.40q is not a number that counts events", seq)
+	}
+	l.Instance, l.Numbered = instance, true
+	return nil
+}
+
+// membersOf returns the members of a JSON object with the exact bytes of their values. Of two members of one name
+// the last counts: the extension's own stand behind Lambda's.
+func membersOf(raw []byte) (map[string]json.RawMessage, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return nil, fmt.Errorf("the line is not JSON: %w", syntax)
+		}
+		return nil, errors.New("the line is not a JSON object")
+	}
+	if members == nil {
+		return nil, errors.New("the line is not a JSON object") // null
+	}
+	return members, nil
+}
+
+// text is the content of a JSON string; empty where raw is something else.
+func text(raw json.RawMessage) string {
+	var s string
+	if len(raw) == 0 || json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
