@@ -1,0 +1,149 @@
+// Hello is a Lambda function that prints what its event asks for, to see what becomes of its telemetry.
+//
+// The event is a JSON object; every member may be left out:
+//
+//	{
+//	  "text":     3,        // lines of plain text to print, at most 100,000
+//	  "json":     2,        // lines of JSON to print, at most 100,000
+//	  "bytes":    200,      // fill each line's message up to this size, at most 1 MiB
+//	  "duration": "50ms",   // how long to work; the lines are spread over it
+//	  "error":    "no!",    // fail with this message after the last line
+//	  "panic":    true      // or panic, which ends the process
+//	}
+//
+// The response is {"lines": 5, "requestId": "…"}.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+)
+
+const (
+	maxLines = 100_000
+	maxBytes = 1 << 20
+)
+
+// request is the event.
+type request struct {
+	Text     int    `json:"text"`
+	JSON     int    `json:"json"`
+	Bytes    int    `json:"bytes"`
+	Duration string `json:"duration"`
+	Error    string `json:"error"`
+	Panic    bool   `json:"panic"`
+}
+
+type response struct {
+	Lines     int    `json:"lines"`
+	RequestID string `json:"requestId"`
+}
+
+func main() {
+	f := function{out: os.Stdout}
+	lambda.Start(f.handle)
+}
+
+// function prints to out, each line with one Write, so that lines of invocations at the same time stay whole.
+type function struct{ out io.Writer }
+
+func (f function) handle(ctx context.Context, r request) (response, error) {
+	if r.Text < 0 || r.Text > maxLines || r.JSON < 0 || r.JSON > maxLines || r.Bytes < 0 || r.Bytes > maxBytes {
+		return response{}, errors.New("text and json must be 0 to 100000, bytes 0 to 1048576")
+	}
+	duration, err := parseDuration(r.Duration)
+	if err != nil {
+		return response{}, err
+	}
+	answer := response{Lines: r.Text + r.JSON}
+	log := slog.New(slog.NewJSONHandler(f.out, &slog.HandlerOptions{
+		Level: slog.LevelDebug, ReplaceAttr: lambdacontext.ReplaceAttr,
+	}))
+	if invocation, ok := lambdacontext.FromContext(ctx); ok {
+		answer.RequestID = invocation.AwsRequestID
+		log = log.With("requestId", answer.RequestID)
+	}
+	start := time.Now()
+	for n := range answer.Lines {
+		if err := f.print(ctx, log, r, n); err != nil {
+			return response{}, err
+		}
+		due := duration * time.Duration(n+1) / time.Duration(answer.Lines)
+		if err := wait(ctx, due-time.Since(start)); err != nil {
+			return response{}, err
+		}
+	}
+	if err := wait(ctx, duration-time.Since(start)); err != nil {
+		return response{}, err
+	}
+	if r.Panic {
+		panic("asked to panic")
+	}
+	if r.Error != "" {
+		return response{}, errors.New(r.Error)
+	}
+	return answer, nil
+}
+
+// print prints line n: text and JSON take turns as long as there are both to print.
+func (f function) print(ctx context.Context, log *slog.Logger, r request, n int) error {
+	both := 2 * min(r.Text, r.JSON)
+	text := r.Text > r.JSON
+	if n < both {
+		text = n%2 == 0
+	}
+	if text {
+		message := fmt.Sprintf("line %d of %d", n+1, r.Text+r.JSON)
+		if _, err := fmt.Fprintln(f.out, fill(message, r.Bytes)); err != nil {
+			return fmt.Errorf("print a line: %w", err)
+		}
+		return nil
+	}
+	levels := [...]slog.Level{slog.LevelInfo, slog.LevelInfo, slog.LevelDebug, slog.LevelWarn, slog.LevelInfo, slog.LevelError}
+	messages := [...]string{"order received", "payment authorized", "cache miss", "stock is low", "order shipped", "mail not sent"}
+	i := n / 2 % len(levels)
+	log.Log(ctx, levels[i], fill(messages[i], r.Bytes), "order", 1000+n)
+	return nil
+}
+
+func fill(message string, size int) string {
+	if missing := size - len(message) - 1; missing > 0 {
+		return message + " " + strings.Repeat(".", missing)
+	}
+	return message
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("duration %q is none, such as 50ms", s)
+	}
+	return d, nil
+}
+
+// wait sleeps, unless the invocation's time is over before.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
