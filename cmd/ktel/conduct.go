@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// sessionFlags are those of every verb that runs a session.
+type sessionFlags struct {
+	count    int
+	freeze   time.Duration
+	delivery string
+	json     bool
+	quiet    bool
+	verbose  bool
+}
+
+func (f *sessionFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.IntVarP(&f.count, "invocations", "n", f.count, "number `N` of invocations")
+	flags.DurationVar(&f.freeze, "freeze", f.freeze, "`TIME` for which the environment is frozen between\ntwo invocations")
+	flags.Var(choice{&f.delivery, []string{"sync", "deferred", "adaptive"}}, "delivery",
+		"delivery mode of the extension: sync, deferred or adaptive")
+	flags.BoolVar(&f.json, "json", false, "print the summary as JSON, the events to standard error")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "do not show the events")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show also what the processes print, as they do")
+}
+
+func (f *sessionFlags) check() error {
+	if f.count < 1 {
+		return usageError(fmt.Sprintf("--invocations is %d; it must be at least 1", f.count))
+	}
+	if f.freeze < 0 {
+		return usageError(fmt.Sprintf("--freeze is %v; it cannot be negative", f.freeze))
+	}
+	return nil
+}
+
+// progress tells on standard error what takes a while.
+func (a *app) progress(format string, args ...any) {
+	_, _ = fmt.Fprintln(a.stderr, a.inkFor(a.stderr).dim(fmt.Sprintf("ktel: "+format, args...)))
+}
+
+// prepare sets what every session needs.
+func (a *app) prepare(s *session, f *sessionFlags) {
+	s.count, s.gap, s.delivery = f.count, f.freeze, f.delivery
+	s.progress = a.progress
+	s.output = &processOutput{
+		out: a.stderr, ink: a.inkFor(a.stderr), function: s.function.Name, audited: s.audited, verbose: f.verbose,
+	}
+	if f.quiet {
+		return
+	}
+	out := a.stdout
+	if f.json {
+		out = a.stderr
+	}
+	s.display = &display{out: out, ink: a.inkFor(out), columns: func() int { columns, _ := terminalWidth(out); return columns }}
+}
+
+// conduct runs the session and prints its summary. functionCounts: that the function failed counts.
+func (a *app) conduct(ctx context.Context, s *session, f *sessionFlags, functionCounts bool) error {
+	summary, err := s.run(ctx)
+	if err != nil {
+		return err
+	}
+	if s.display != nil && !f.json {
+		_, _ = fmt.Fprintln(a.stdout)
+	}
+	if err := a.print(&summary, f.json); err != nil {
+		return cannot(fmt.Errorf("print the summary: %w", err))
+	}
+	return verdict(&summary, functionCounts)
+}
+
+// verdict turns a summary into the command's error.
+func verdict(summary *Summary, functionCounts bool) error {
+	f := &failure{}
+	switch i := summary.Invocations; {
+	case summary.InitError != "":
+		f.status, f.err = statusFunction, errors.New("the environment did not start: "+summary.InitError)
+		f.hints = []string{"--verbose shows all that the function prints"}
+	case functionCounts && i.Failed > 0:
+		f.status, f.err = statusFunction, fmt.Errorf("%d of %s failed", i.Failed, plural(i.Total, "invocation"))
+	}
+	if summary.Audited && !summary.Complete { // whatever else there is to say
+		f.status = statusIncomplete
+	}
+	if f.status == statusComplete {
+		return nil
+	}
+	return f
+}
+
+func (a *app) print(summary *Summary, asJSON bool) error {
+	if !asJSON {
+		return summary.writeText(a.stdout, a.inkFor(a.stdout))
+	}
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(summary)
+}
+
+// workspace makes a directory for what a session builds and what its processes write. remove it when all have ended.
+func (a *app) workspace() (dir string, remove func(), err error) {
+	dir, err = os.MkdirTemp("", "ktel-")
+	if err != nil {
+		return "", nil, cannot(err)
+	}
+	return dir, func() {
+		if err := os.RemoveAll(dir); err != nil {
+			_, _ = fmt.Fprintf(a.stderr, "ktel: warning: %v\n", err)
+		}
+	}, nil
+}
+
+// respondTo shows each outcome of a function in short.
+func respondTo(w io.Writer, ink ink, total int) func(invocation) {
+	digits := len(fmt.Sprint(total))
+	return func(i invocation) {
+		columns, terminal := terminalWidth(w)
+		r := i.result
+		status := ink.good(pad(r.Status, 7))
+		if r.Status != "success" || r.FunctionError != "" {
+			status = ink.bad(pad(r.Status, 7))
+		}
+		head := fmt.Sprintf("%*d/%d %s ", digits, i.number, total, shortID(r.RequestID))
+		took := fmt.Sprintf(" %s ms ", decimal(milliseconds(r.Duration-r.Held)))
+		room := 3 * leastMessage
+		if terminal {
+			room = max(leastMessage, columns-len(head)-7-len(took))
+		}
+		_, _ = fmt.Fprintln(w, ink.dim(head)+status+ink.dim(took)+fit(printable(string(r.Payload)), room))
+	}
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"kinesis-telemetry-extension/internal/audit"
+)
+
+func TestDisplay(t *testing.T) {
+	tests := []struct{ line, want string }{
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"text\tand \u001b[31m\n","requestId":"8476a536-e9f4","seq":7,"source":{"instance":"i"}}`,
+			`18:00:00.123 function             8476a536     7 text\tand \x1b[31m`,
+		},
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":{"timestamp":"x","requestId":"y","user":"a b","n":[1,{"m":2}],"level":"ERROR","message":"did not work","s":"plain"},"seq":123456,"source":{"instance":"i"}}`,
+			`18:00:00.123 function                      123456 ERROR did not work user="a b" n=[1,{"m":2}] s=plain`,
+		},
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":{"level":30,"msg":7}}`,
+			`18:00:00.123 function                            30    7`,
+		},
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.report","record":{"requestId":"r","status":"timeout","errorType":"Sandbox.Timedout","metrics":{"durationMs":3000.127,"billedDurationMs":3001,"initDurationMs":97.3}}}`,
+			`18:00:00.123 platform.report                     timeout Sandbox.Timedout 3000.13 ms billed 3001 ms init 97.3 ms`,
+		},
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.telemetrySubscription","record":{"name":"x","state":"Subscribed","types":["platform","function"]}}`,
+			`18:00:00.123 …telemetrySubscript…                Subscribed x platform,function`,
+		},
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.logsDropped","record":{"reason":"too slow","droppedRecords":12,"droppedBytes":3456}}`,
+			`18:00:00.123 platform.logsDropped                12 records, 3456 bytes: too slow`,
+		},
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.tomorrow","record":{"a":1}}`,
+			`18:00:00.123 platform.tomorrow                   a=1`,
+		},
+		{
+			`{"time":7,"type":{},"record":null}`,
+			`                                                 null`,
+		},
+		{`{"type":"x"}`, `             x                                   (no record)`},
+		{`oops`, `not an event                                     the line is not JSON: invalid character 'o' looking for beginning of value: oops`},
+	}
+	for _, test := range tests {
+		var out strings.Builder
+		wide := &display{out: &out, ink: newInk(false), columns: func() int { return 0 }, headed: true}
+		lines := audit.Lines([]byte(test.line))
+		if err := wide.show(&lines[0]); err != nil || out.String() != test.want+"\n" {
+			t.Errorf("%s\n got %q, %v\nwant %q", test.line, out.String(), err, test.want+"\n")
+		}
+		out.Reset()
+		narrow := &display{out: &out, ink: newInk(false), columns: func() int { return 80 }}
+		if err := narrow.show(&lines[0]); err != nil {
+			t.Error(err)
+		}
+		head, line, _ := strings.Cut(strings.TrimSuffix(out.String(), "\n"), "\n")
+		if !strings.HasPrefix(head, "time (UTC)   type ") || utf8.RuneCountInString(line) > 80 {
+			t.Errorf("80 columns:\n%s\n%s", head, line)
+		}
+	}
+}
+
+func TestDisplayColors(t *testing.T) {
+	var out strings.Builder
+	d := &display{out: &out, ink: newInk(true), columns: func() int { return 80 }}
+	lines := audit.Lines([]byte(`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":{"level":"ERROR","message":"\u001b[2J"}}`))
+	if err := d.show(&lines[0]); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "\x1b[31;1mERROR\x1b[") || strings.Contains(out.String(), "\x1b[2J") {
+		t.Errorf("%q", out.String())
+	}
+}
+
+func FuzzDisplay(f *testing.F) {
+	f.Add([]byte(`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":{"level":"INFO","message":"日本語日本語日本語日本語日本語日本語"}}`))
+	f.Add([]byte(`{"type":"platform.report","record":{"metrics":{"durationMs":1e300}}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, line := range audit.Lines(data) {
+			var out strings.Builder
+			d := &display{out: &out, ink: newInk(false), columns: func() int { return 80 }, headed: true}
+			if err := d.show(&line); err != nil {
+				t.Fatal(err)
+			}
+			shown := strings.TrimSuffix(out.String(), "\n")
+			used := 0
+			for _, r := range shown {
+				used += cells(r)
+			}
+			if used > 80 || strings.ContainsAny(shown, "\n\r\x1b") {
+				t.Errorf("%d columns: %q", used, shown)
+			}
+		}
+	})
+}
+
+func TestFit(t *testing.T) {
+	tests := []struct {
+		text    string
+		columns int
+		want    string
+	}{
+		{"12345", 5, "12345"},
+		{"123456", 5, "1234…"},
+		{"äöüßé", 5, "äöüßé"},
+		{"äöüßéà", 5, "äöüß…"},
+		{"日本語", 6, "日本語"},
+		{"日本語", 5, "日本…"},
+		{"日本語", 4, "日…"},
+		{"anything", 0, "anything"},
+	}
+	for _, test := range tests {
+		if got := fit(test.text, test.columns); got != test.want {
+			t.Errorf("fit(%q, %d) = %q, want %q", test.text, test.columns, got, test.want)
+		}
+	}
+}

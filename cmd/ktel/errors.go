@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+)
+
+// Exit statuses; the help text of ktel lists them.
+const (
+	statusComplete    = 0
+	statusIncomplete  = 1
+	statusUsage       = 2
+	statusFunction    = 3
+	statusFailed      = 4
+	statusInterrupted = 130 // as a shell counts SIGINT
+	statusPipe        = 141 // as a shell counts SIGPIPE: nobody reads on
+)
+
+// failure is an error with an exit status and hints for the person at the terminal.
+type failure struct {
+	status int
+	err    error // nil: all is said already
+	hints  []string
+}
+
+func (f *failure) Error() string {
+	if f.err == nil {
+		return fmt.Sprintf("exit status %d", f.status)
+	}
+	return f.err.Error()
+}
+
+func (f *failure) Unwrap() error { return f.err }
+
+func usageError(message string, hints ...string) error {
+	return &failure{status: statusUsage, err: errors.New(message), hints: hints}
+}
+
+// cannot says that ktel could not do its work.
+func cannot(err error, hints ...string) error {
+	return &failure{status: statusFailed, err: err, hints: hints}
+}
+
+func statusOf(err error) int {
+	if err == nil {
+		return statusComplete
+	}
+	if errors.Is(err, context.Canceled) {
+		return statusInterrupted
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return statusPipe
+	}
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.status
+	}
+	return statusFailed
+}
+
+// explain writes what went wrong, and how to go on, to standard error.
+func (a *app) explain(err error) {
+	ink := a.inkFor(a.stderr)
+	if errors.Is(err, context.Canceled) {
+		_, _ = fmt.Fprintln(a.stderr, "ktel: interrupted")
+		return
+	}
+	f, ok := errors.AsType[*failure](err)
+	if (ok && f.err == nil) || errors.Is(err, syscall.EPIPE) {
+		return
+	}
+	lines := strings.Split(err.Error(), "\n") // the first says it all; what processes printed may follow
+	_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", ink.bad("error:"), printable(lines[0]))
+	for _, line := range lines[1:] {
+		_, _ = fmt.Fprintf(a.stderr, "  %s\n", printable(strings.TrimSpace(line)))
+	}
+	if !ok {
+		return
+	}
+	for _, hint := range f.hints {
+		_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", ink.dim("hint:"), hint)
+	}
+}

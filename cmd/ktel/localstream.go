@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	"kinesis-telemetry-extension/internal/kinesislocal"
+	"kinesis-telemetry-extension/internal/sandbox"
+)
+
+// Names of the stream on this machine.
+const (
+	localStreamName = "telemetry-kinesis-stream"
+	localShards     = 2
+	localRegion     = "us-east-1"
+)
+
+// destination is how the extension finds the stream.
+type destination struct {
+	stream, endpoint, region string
+	credentials              sandbox.Credentials
+}
+
+// stream is a Kinesis stream that is read back while a session writes to it. Each record is handed on as it is seen.
+type stream interface {
+	destination() destination
+	// drain returns when no further record is to be expected; complete tells whether all that was emitted has arrived.
+	drain(ctx context.Context, complete func() bool) error
+	// close ends the reading; no record is handed on after it.
+	close() error
+}
+
+// localStream is a stream in this process.
+type localStream struct {
+	server *kinesislocal.Server
+	dest   destination
+}
+
+func openLocalStream(record func(partitionKey string, data []byte)) (*localStream, error) {
+	// Keys that are made up for this one session: the endpoint then checks that requests are signed with them.
+	credentials := sandbox.Credentials{AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text(), SessionToken: rand.Text()}
+	server, err := kinesislocal.Start(kinesislocal.Options{
+		Region:        localRegion,
+		Credentials:   map[string]string{credentials.AccessKeyID: credentials.SecretAccessKey},
+		SessionTokens: map[string]kinesislocal.SessionToken{credentials.AccessKeyID: {Token: credentials.SessionToken}},
+		OnRecord:      func(_ string, r kinesislocal.Record) { record(r.PartitionKey, r.Data) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the Kinesis endpoint on this machine: %w", err)
+	}
+	if err := server.CreateStream(localStreamName, localShards); err != nil {
+		_ = server.Close()
+		return nil, fmt.Errorf("create the stream on this machine: %w", err)
+	}
+	return &localStream{server, destination{localStreamName, server.URL(), localRegion, credentials}}, nil
+}
+
+func (s *localStream) destination() destination { return s.dest }
+
+// drain has nothing to wait for: a record is handed on before the answer to the request that brought it.
+func (s *localStream) drain(context.Context, func() bool) error { return nil }
+
+func (s *localStream) close() error { return s.server.Close() }

@@ -1,0 +1,181 @@
+// Ktel runs Lambda functions with extensions on this machine, reads their telemetry back from a Kinesis data stream and
+// says whether all of it arrived.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func main() {
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // until the process ends
+	// A reader that goes away (ktel … | head) must not kill this process while it has others to end: with a handler in
+	// place the write fails with EPIPE instead, and the session ends in order.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole command: it returns the exit status. When ctx ends, so does every process that it started.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	app := &app{stdin: stdin, stdout: stdout, stderr: stderr, color: colorAuto}
+	root := app.command() //nolint:contextcheck // the commands take it from ExecuteContext
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		app.explain(err)
+	}
+	return statusOf(err)
+}
+
+// app is what all verbs share.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	color          string
+}
+
+const rootLong = `ktel runs a Lambda function on this machine, with the telemetry extension and
+any other ones beside it, reads the telemetry back from a Kinesis data stream,
+and says whether every event arrived.`
+
+const rootStatuses = `Exit status:
+    0  every event arrived, once and unaltered
+    1  events were lost, duplicated or altered
+    2  the command line, or a file that it names, is wrong
+    3  the function failed; what it emitted arrived
+    4  ktel could not do its work
+  130  interrupted`
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "ktel COMMAND [flags]",
+		Short:         "Run Lambda functions with extensions, and audit their telemetry",
+		Long:          rootLong + "\n\n" + rootStatuses,
+		Version:       version(),
+		Args:          noSuchCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true, // explain tells them
+		SilenceUsage:  true, // a mistake gets a hint, not a page
+
+		DisableFlagsInUseLine:      true,
+		SuggestionsMinimumDistance: 2, // letters between what was typed and what may have been meant
+		Example: `  ktel demo
+  ktel run -n 20 --event '{"id": 7}' -- ./bootstrap`,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetUsageTemplate(usageTemplate)
+	root.SetVersionTemplate("ktel {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return flagError(err, fmt.Sprintf("'%s --help' lists the flags", cmd.CommandPath()))
+	})
+	root.Flags().Bool("version", false, "print the version") // cobra's own would take -v
+	root.PersistentFlags().Var(choice{&a.color, []string{colorAuto, colorAlways, colorNever}}, "color",
+		"auto (on a terminal, without NO_COLOR), always or never")
+	root.AddCommand(a.demoCommand(), a.runCommand())
+	return root
+}
+
+// noSuchCommand refuses what follows ktel and is no verb; with it, the verb that was probably meant.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "'ktel --help' lists the commands"
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf("did you mean 'ktel %s'?", near[0])
+	}
+	return usageError(fmt.Sprintf("there is no command %q", args[0]), hint)
+}
+
+const usageTemplate = `Usage:
+  {{.UseLine}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Flags of every command:
+{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+'{{.CommandPath}} help COMMAND' tells more about a command.{{end}}
+`
+
+// version is the module's version as the build recorded it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
+// choice is a flag that takes one of a few words.
+type choice struct {
+	value   *string
+	allowed []string
+}
+
+func (c choice) String() string {
+	if c.value == nil { // pflag asks a zero value
+		return ""
+	}
+	return *c.value
+}
+
+func (c choice) Set(s string) error {
+	for _, word := range c.allowed {
+		if strings.EqualFold(s, word) {
+			*c.value = word
+			return nil
+		}
+	}
+	return fmt.Errorf("it takes %s", list(c.allowed))
+}
+
+// Type stands in the usage text for the value.
+func (c choice) Type() string { return "WORD" }
+
+// flagError says what is wrong with a flag in the words of this command.
+func flagError(err error, hint string) error {
+	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return usageError(err.Error(), hint)
+	}
+	flag := invalid.GetFlag()
+	reason := errors.Unwrap(invalid).Error()
+	switch flag.Value.Type() {
+	case "int", "uint64":
+		reason = "it takes a whole number"
+	case "duration":
+		reason = "it takes a duration, such as 500ms or 2s"
+	case "bool":
+		reason = "it is true or false"
+	}
+	return usageError(fmt.Sprintf("--%s %q: %s", flag.Name, invalid.GetValue(), reason), hint)
+}
+
+// list joins words as a sentence does: a, b or c.
+func list(words []string) string {
+	if len(words) == 1 {
+		return words[0]
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}

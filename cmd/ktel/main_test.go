@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"kinesis-telemetry-extension/internal/kinesislocal"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ktel":          main,
+		"other-kinesis": serveKinesis,
+		"beside":        extendBeside,
+	})
+}
+
+// serveKinesis is a Kinesis that is not ktel's own: it writes its address to the file that is named to it.
+func serveKinesis() {
+	server, err := kinesislocal.Start(kinesislocal.Options{})
+	if err == nil {
+		err = os.WriteFile(os.Args[1]+".new", []byte(server.URL()), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(os.Args[1]+".new", os.Args[1])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	<-interrupted
+	_ = server.Close()
+}
+
+// extendBeside is an extension that does nothing but ask for events until the last one.
+func extendBeside() {
+	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2020-01-01/extension/"
+	call := func(method, path, id, body string) (*http.Response, []byte) {
+		request, err := http.NewRequest(method, api+path, strings.NewReader(body))
+		if err == nil {
+			request.Header.Set("Lambda-Extension-Name", "beside")
+			request.Header.Set("Lambda-Extension-Identifier", id)
+			var response *http.Response
+			if response, err = http.DefaultClient.Do(request); err == nil {
+				defer response.Body.Close()
+				data, _ := io.ReadAll(response.Body)
+				return response, data
+			}
+		}
+		fmt.Println(err)
+		os.Exit(1)
+		return nil, nil
+	}
+	response, _ := call(http.MethodPost, "register", "", `{"events":["INVOKE","SHUTDOWN"]}`)
+	id := response.Header.Get("Lambda-Extension-Identifier")
+	fmt.Println("here I am")
+	for {
+		if _, event := call(http.MethodGet, "event/next", id, ""); bytes.Contains(event, []byte("SHUTDOWN")) {
+			return
+		}
+	}
+}
+
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata/script",
+		Setup: goEnvironment,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await":     await,
+			"columns":   columns,
+			"mistake":   mistake,
+			"processes": processes,
+			"readenv":   readenv,
+			"status":    status,
+		},
+	})
+}
+
+// goEnvironment lets scripts build: they run with a home of their own.
+func goEnvironment(env *testscript.Env) error {
+	names := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV", "GOFLAGS", "GOROOT", "GOMOD"}
+	output, err := exec.Command("go", append([]string{"env"}, names...)...).Output()
+	if err != nil {
+		return fmt.Errorf("go env: %w", err)
+	}
+	values := strings.Split(string(output), "\n")
+	for i, name := range names[:len(names)-1] {
+		env.Setenv(name, values[i])
+	}
+	env.Setenv("MODULE", filepath.Dir(values[len(names)-1]))
+	env.Setenv("BESIDE", filepath.Join(filepath.SplitList(env.Getenv("PATH"))[0], "beside"))
+	return nil
+}

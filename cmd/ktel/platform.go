@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// platformRecord has the members of platform events that are worth a place in one line. Which type has which:
+// https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
+type platformRecord struct {
+	InitializationType string   `json:"initializationType"`
+	Phase              string   `json:"phase"`
+	FunctionName       string   `json:"functionName"`
+	FunctionVersion    string   `json:"functionVersion"`
+	Version            string   `json:"version"`
+	Status             string   `json:"status"`
+	ErrorType          string   `json:"errorType"`
+	Name               string   `json:"name"`
+	State              string   `json:"state"`
+	Events             []string `json:"events"`
+	Types              []string `json:"types"`
+	Reason             string   `json:"reason"`
+	DroppedRecords     *int64   `json:"droppedRecords"`
+	DroppedBytes       *int64   `json:"droppedBytes"`
+	Metrics            struct {
+		DurationMs       *float64 `json:"durationMs"`
+		BilledDurationMs *float64 `json:"billedDurationMs"`
+		InitDurationMs   *float64 `json:"initDurationMs"`
+		MaxMemoryUsedMB  *float64 `json:"maxMemoryUsedMB"`
+	} `json:"metrics"`
+}
+
+// platformMessage says what a platform event tells; false where it tells nothing that is known here.
+func platformMessage(kind string, raw json.RawMessage) (message, bool) {
+	var r platformRecord
+	if json.Unmarshal(raw, &r) != nil {
+		return message{}, false
+	}
+	failed := r.Status != "" && r.Status != "success"
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	switch kind {
+	case "initStart", "restoreStart":
+		add("%s %s %s", r.InitializationType, r.FunctionName, r.FunctionVersion)
+	case "start":
+		add("version %s", r.Version)
+	case "extension", "telemetrySubscription":
+		add("%s %s %s", r.State, r.Name, strings.Join(append(r.Events, r.Types...), ","))
+	case "logsDropped":
+		failed = true
+		if r.DroppedRecords != nil && r.DroppedBytes != nil {
+			add("%d records, %d bytes:", *r.DroppedRecords, *r.DroppedBytes)
+		}
+		add("%s", r.Reason)
+	case "initRuntimeDone", "initReport", "runtimeDone", "report", "restoreRuntimeDone", "restoreReport":
+		add("%s", r.Status)
+		if r.ErrorType != "" {
+			add("%s", r.ErrorType)
+		}
+		metric := func(label string, value *float64, unit string) {
+			if value != nil {
+				add("%s%s %s", label, decimal(*value), unit)
+			}
+		}
+		metric("", r.Metrics.DurationMs, "ms")
+		metric("billed ", r.Metrics.BilledDurationMs, "ms")
+		metric("init ", r.Metrics.InitDurationMs, "ms")
+		metric("memory ", r.Metrics.MaxMemoryUsedMB, "MB")
+	default:
+		return message{}, false
+	}
+	return message{text: strings.Join(strings.Fields(strings.Join(parts, " ")), " "), alarming: failed}, true
+}
+
+// decimal is a number with at most two decimals.
+func decimal(v float64) string { return strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64) }

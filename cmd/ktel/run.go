@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"kinesis-telemetry-extension/internal/sandbox"
+)
+
+const runLong = `run starts COMMAND, a program that speaks Lambda's Runtime API (a bootstrap, a
+Go binary, 'node index.js' with a runtime client), in a Lambda execution
+environment on this machine, together with the telemetry extension and any other
+ones. It invokes it with the events given, shows its telemetry as it arrives on
+the stream, then whether all of it arrived.
+
+The stream is one on this machine unless --endpoint-url names another Kinesis;
+ktel then uses the AWS credentials that it finds, for itself and the function.
+
+The extension's settings are variables of the function, which --env sets:
+--env KINESIS_TELEMETRY_DELIVERY=deferred
+
+`
+
+// runFlags are what 'ktel run' is told.
+type runFlags struct {
+	sessionFlags
+	event            string
+	events           string
+	env              []string
+	extensions       []string
+	layerExtension   string
+	noLayerExtension bool
+	endpointURL      string
+	region           string
+	stream           string
+	createStream     bool
+	memory           int
+	timeout          time.Duration
+	logFormat        string
+	initType         string
+	concurrency      int
+	noFreeze         bool
+}
+
+func (a *app) runCommand() *cobra.Command {
+	f := &runFlags{
+		sessionFlags: sessionFlags{count: 1}, memory: 128, timeout: 30 * time.Second, concurrency: 1,
+		logFormat: "text", initType: string(sandbox.OnDemand), stream: localStreamName,
+	}
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARG...]",
+		Short: "Run a function of your own the same way",
+		Long:  runLong + rootStatuses,
+		Example: `  Five invocations of a Go function, frozen for a second after each:
+    ktel run -n 5 --freeze 1s -- ./bootstrap
+
+  Events from a file, another extension beside, JSON logs:
+    ktel run --events events.json --extension ./other --log-format json \
+      -- node index.js
+
+  The same against a Kinesis server on this machine:
+    ktel run --endpoint-url http://127.0.0.1:4568 --create-stream -- ./bootstrap`,
+		DisableFlagsInUseLine: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError("there is no COMMAND to run", "ktel run [flags] -- COMMAND [ARG...]")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.run(cmd.Context(), f, cmd.Flags().Changed, args)
+		},
+	}
+	cmd.Flags().SetInterspersed(false) // what follows COMMAND is its own
+	f.sessionFlags.add(cmd)
+	f.add(cmd)
+	return cmd
+}
+
+func (f *runFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.event, "event", "{}", "the event of each invocation, as `JSON`")
+	flags.StringVar(&f.events, "events", "", "`FILE` with a JSON array of events or one a line, - for standard input;\ntaken in turns, each once unless -n says otherwise")
+	flags.StringArrayVar(&f.env, "env", nil, "variable `KEY=VALUE` of the function, which extensions see too; repeatable")
+	flags.StringArrayVar(&f.extensions, "extension", nil, "`PATH` of another extension to run beside; repeatable")
+	flags.StringVar(&f.layerExtension, "layer-extension", "", "`PATH` of the telemetry extension (default: built from the checkout)")
+	flags.BoolVar(&f.noLayerExtension, "no-layer-extension", false, "leave the telemetry extension out; nothing is audited then")
+	flags.StringVar(&f.endpointURL, "endpoint-url", "", "`URL` of another Kinesis than the one that ktel brings")
+	flags.StringVar(&f.region, "region", "", "AWS `REGION` of that Kinesis (default: as AWS's tools find it)")
+	flags.StringVar(&f.stream, "stream", f.stream, "`NAME` or ARN of the stream there")
+	flags.BoolVar(&f.createStream, "create-stream", false, "create that stream if it is not there")
+	flags.IntVar(&f.memory, "memory", f.memory, "memory size of the function in `MB`, told but not enforced")
+	flags.DurationVar(&f.timeout, "timeout", f.timeout, "`TIME` that an invocation of the function may take")
+	flags.Var(choice{&f.logFormat, []string{"text", "json"}}, "log-format", "text or json")
+	flags.Var(choice{&f.initType, []string{
+		string(sandbox.OnDemand), string(sandbox.ProvisionedConcurrency), string(sandbox.SnapStart), string(sandbox.ManagedInstances),
+	}}, "init-type", "on-demand, provisioned-concurrency, snap-start or\nlambda-managed-instances")
+	flags.IntVar(&f.concurrency, "concurrency", f.concurrency, "number `N` of invocations at a time, with\n--init-type lambda-managed-instances")
+	flags.BoolVar(&f.noFreeze, "no-freeze", false, "let the processes run on between invocations")
+}
+
+// check finds what is wrong in the flags by themselves; changed tells which ones were given.
+func (f *runFlags) check(changed func(string) bool) error {
+	if err := f.sessionFlags.check(); err != nil {
+		return err
+	}
+	managed := f.initType == string(sandbox.ManagedInstances)
+	switch {
+	case changed("event") && changed("events"):
+		return usageError("--event and --events cannot both be given")
+	case changed("layer-extension") && f.noLayerExtension:
+		return usageError("--layer-extension and --no-layer-extension cannot both be given")
+	case f.concurrency < 1:
+		return usageError(fmt.Sprintf("--concurrency is %d; it must be at least 1", f.concurrency))
+	case f.concurrency > 1 && !managed:
+		return usageError("--concurrency needs --init-type "+string(sandbox.ManagedInstances),
+			"other environments run one invocation at a time")
+	case f.memory < 128 || f.memory > 32768:
+		return usageError(fmt.Sprintf("--memory is %d; Lambda's sizes are 128 to 32768 MB", f.memory))
+	case f.timeout <= 0 || f.timeout > 15*time.Minute:
+		return usageError(fmt.Sprintf("--timeout is %v; Lambda's are up to 15m", f.timeout))
+	case f.endpointURL == "" && (changed("stream") || f.createStream || changed("region")):
+		return usageError("--stream, --create-stream and --region go with --endpoint-url",
+			"without it the stream is one on this machine, which ktel brings")
+	case !json.Valid([]byte(f.event)):
+		return usageError(fmt.Sprintf("--event is not JSON: %s", fit(printable(f.event), 40)), `a JSON text has its own quotes: --event '"hello"'`)
+	}
+	if f.endpointURL != "" {
+		u, err := url.Parse(f.endpointURL)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return usageError(fmt.Sprintf("--endpoint-url %q is no http or https URL", f.endpointURL))
+		}
+	}
+	return nil
+}
+
+func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, command []string) error {
+	if err := f.check(changed); err != nil {
+		return err
+	}
+	env, err := parseEnv(f.env)
+	if err != nil {
+		return err
+	}
+	payloads := [][]byte{[]byte(f.event)}
+	if f.events != "" {
+		values, err := readPayloads(f.events, a.stdin)
+		if err != nil {
+			return err
+		}
+		payloads = payloads[:0]
+		for _, value := range values {
+			payloads = append(payloads, value)
+		}
+		if !changed("invocations") {
+			f.count = len(payloads)
+		}
+	}
+	if _, err := exec.LookPath(command[0]); err != nil {
+		hints := []string{}
+		if checkProgram(command[0]) == nil {
+			hints = append(hints, "a program of the current directory is named ./"+command[0])
+		}
+		return usageError(fmt.Sprintf("cannot run the function: %v", err), hints...)
+	}
+	if err := f.checkExtensions(); err != nil {
+		return err
+	}
+	dir, remove, err := a.workspace()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	s := &session{
+		function: sandbox.Function{
+			Command: command, Env: env, Name: functionName(command[0]), Handler: filepath.Base(command[0]), MemoryMB: f.memory, Timeout: f.timeout,
+			LogFormat: map[string]sandbox.LogFormat{"text": sandbox.Text, "json": sandbox.JSON}[f.logFormat], Concurrency: f.concurrency,
+		},
+		initType: sandbox.InitType(f.initType), payloads: payloads, workers: f.concurrency, noFreeze: f.noFreeze, tempDir: dir,
+		respond: respondTo(a.stderr, a.inkFor(a.stderr), f.count), open: f.open,
+	}
+	if err := a.extensions(ctx, s, f, dir); err != nil {
+		return err
+	}
+	a.prepare(s, &f.sessionFlags)
+	return a.conduct(ctx, s, &f.sessionFlags, true)
+}
+
+// extensions adds the telemetry extension, which is built if need be, and the others.
+func (a *app) extensions(ctx context.Context, s *session, f *runFlags, dir string) error {
+	if !f.noLayerExtension {
+		path := f.layerExtension
+		if path == "" {
+			if err := a.build(ctx, dir, extensionPackage); err != nil {
+				return err
+			}
+			path = filepath.Join(dir, extensionName)
+		}
+		s.audited = filepath.Base(path)
+		s.extensions = append(s.extensions, sandbox.Extension{Path: path})
+	}
+	for _, path := range f.extensions {
+		s.extensions = append(s.extensions, sandbox.Extension{Path: path})
+	}
+	return nil
+}
+
+func (f *runFlags) open(ctx context.Context, record func(string, []byte)) (stream, error) {
+	if f.endpointURL == "" {
+		return openLocalStream(record)
+	}
+	return openRemoteStream(ctx, remoteOptions{f.endpointURL, f.region, f.stream, f.createStream}, record)
+}
+
+// parseEnv reads KEY=VALUE pairs.
+func parseEnv(pairs []string) (map[string]string, error) {
+	env := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, usageError(fmt.Sprintf("--env %q is not KEY=VALUE", pair))
+		}
+		env[key] = value
+	}
+	for key, readable := range map[string][]string{
+		"KINESIS_TELEMETRY_FORMAT": {"", "ndjson", "json"}, "KINESIS_TELEMETRY_COMPRESSION": {"", "none"},
+	} {
+		if value := env[key]; !contains(readable, value) {
+			return nil, usageError(fmt.Sprintf("--env %s=%s: ktel reads only %s", key, value, list(readable[1:])))
+		}
+	}
+	return env, nil
+}
+
+func contains(words []string, word string) bool {
+	for _, w := range words {
+		if strings.EqualFold(w, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkExtensions makes the paths of extensions absolute: they are files, never looked for in PATH.
+func (f *runFlags) checkExtensions() error {
+	paths := []*string{&f.layerExtension}
+	for i := range f.extensions {
+		paths = append(paths, &f.extensions[i])
+	}
+	for _, path := range paths {
+		if *path == "" {
+			continue
+		}
+		if err := checkProgram(*path); err != nil {
+			return err
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return cannot(err)
+		}
+		*path = absolute
+	}
+	return nil
+}
+
+func checkProgram(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return usageError(fmt.Sprintf("there is no extension %s", path))
+	case err != nil:
+		return usageError(fmt.Sprintf("cannot run the extension: %v", err))
+	case !info.Mode().IsRegular():
+		return usageError(fmt.Sprintf("the extension %s is not a file", path))
+	case info.Mode().Perm()&0o111 == 0:
+		return usageError(fmt.Sprintf("the extension %s is not executable", path), fmt.Sprintf("chmod +x %s", path))
+	}
+	return nil
+}
+
+// functionName makes a name that Lambda would take of the program's.
+func functionName(program string) string {
+	name := strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
+			return r
+		}
+		return '-'
+	}, filepath.Base(program))
+	return name[:min(len(name), 64)]
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// These are the scripts' own commands.
+
+// awaitTime is far more than what is awaited takes.
+const awaitTime = 2 * time.Minute
+
+// await PATTERN waits until a file exists.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await PATTERN")
+	}
+	for end := time.Now().Add(awaitTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if found, _ := filepath.Glob(ts.MkAbs(args[0])); len(found) > 0 {
+			return
+		}
+	}
+	ts.Fatalf("%s did not appear", args[0])
+}
+
+// status N COMMAND [ARG...] runs a command that ends with status N.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	var want int
+	if _, err := fmt.Sscan(args[0], &want); err != nil || neg {
+		ts.Fatalf("usage: status N COMMAND [ARG...]")
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d\n%s%s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// mistake [ARG...] runs ktel, which calls it wrong usage and prints no result.
+func mistake(ts *testscript.TestScript, neg bool, args []string) {
+	status(ts, neg, append([]string{"2", "ktel"}, args...))
+	if stdout := ts.ReadFile("stdout"); stdout != "" {
+		ts.Fatalf("standard output: %s", stdout)
+	}
+	if stderr := ts.ReadFile("stderr"); strings.Count(stderr, "error:") != 1 {
+		ts.Fatalf("standard error: %s", stderr)
+	}
+}
+
+// readenv NAME FILE sets a variable to what a file holds.
+func readenv(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: readenv NAME FILE")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// columns N FILE fails when a line of the file, such as stdout, is wider than N columns.
+func columns(ts *testscript.TestScript, neg bool, args []string) {
+	var most int
+	if _, err := fmt.Sscan(args[0], &most); err != nil || neg {
+		ts.Fatalf("usage: columns N FILE")
+	}
+	for line := range strings.Lines(ts.ReadFile(args[1])) {
+		line = strings.TrimSuffix(line, "\n")
+		if n := len([]rune(line)); n > most {
+			ts.Fatalf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// processes passes when there is a process whose program is below the work directory.
+func processes(ts *testscript.TestScript, neg bool, _ []string) {
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	ts.Check(err)
+	found := ""
+	for _, link := range links {
+		if program, err := os.Readlink(link); err == nil && strings.HasPrefix(program, ts.Getenv("WORK")) {
+			found += " " + program
+		}
+	}
+	if neg && found != "" {
+		ts.Fatalf("left:%s", found)
+	}
+	if !neg && found == "" {
+		ts.Fatalf("there is no process")
+	}
+}

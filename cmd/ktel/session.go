@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"kinesis-telemetry-extension/internal/sandbox"
+)
+
+// endTime bounds the end of an interrupted session: the sandbox's own shutdown takes 2 seconds at most.
+const endTime = 5 * time.Second
+
+// session runs one function through one life of an execution environment, and audits what its stream holds after it.
+type session struct {
+	function   sandbox.Function
+	extensions []sandbox.Extension
+	audited    string // the extension that is to deliver the events; empty: none
+	initType   sandbox.InitType
+	payloads   [][]byte      // the events, taken in turns
+	count      int           // invocations
+	workers    int           // invocations at a time
+	gap        time.Duration // between two invocations
+	noFreeze   bool
+	delivery   string // of the audited extension; empty: its own default
+
+	display  *display         // nil: show no events
+	respond  func(invocation) // called for each outcome, one at a time
+	progress func(format string, args ...any)
+	output   *processOutput // what the processes print
+	tempDir  string         // removed by whoever made it
+	// open opens the stream; record is called for each record until it is closed.
+	open func(ctx context.Context, record func(string, []byte)) (stream, error)
+}
+
+// run returns what came of it. An error is about ktel's own work, or ctx's; what goes wrong in the function or on the
+// way of its events is in the Summary. When it returns, all processes are gone.
+func (s *session) run(parent context.Context) (Summary, error) {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	c := newCollector(s.display, func(err error) { cancel(cannot(fmt.Errorf("show the events: %w", err))) })
+	st, err := s.open(ctx, c.record)
+	if err != nil {
+		c.finish()
+		return Summary{}, err
+	}
+	invocations, processes, initErr, err := s.live(ctx, st.destination(), c)
+	if err == nil {
+		err = st.drain(ctx, func() bool { r := c.audit.Report(); return r.Complete() })
+	}
+	err = errors.Join(err, st.close())
+	c.finish()
+	if parent.Err() != nil {
+		return Summary{}, parent.Err()
+	}
+	if ctx.Err() != nil {
+		return Summary{}, context.Cause(ctx)
+	}
+	if err != nil {
+		return Summary{}, err
+	}
+	report := c.audit.Report()
+	summary := summarize(invocations, processes, &report)
+	summary.Audited = s.audited != ""
+	summary.Stream.Name, summary.Stream.Endpoint = st.destination().stream, st.destination().endpoint
+	if initErr != nil {
+		summary.InitError = initErr.Type + ": " + initErr.Message
+	}
+	return summary, nil
+}
+
+// live is the life of the environment, from init to shutdown.
+func (s *session) live(ctx context.Context, to destination, c *collector) ([]invocation, []sandbox.ProcessStats, *sandbox.InitError, error) {
+	cfg, err := s.config(to, c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s.progress("starting the environment for %s", plural(s.count, "invocation"))
+	env, err := sandbox.Start(ctx, cfg)
+	if initErr, ok := errors.AsType[*sandbox.InitError](err); ok {
+		return nil, nil, initErr, nil
+	}
+	if err != nil {
+		return nil, nil, nil, cannot(fmt.Errorf("start the environment: %w", err))
+	}
+	invocations, err := s.invoke(ctx, env)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	defer cancel()
+	if shutdownErr := env.Shutdown(ending); shutdownErr != nil && ctx.Err() == nil {
+		s.progress("%v", shutdownErr)
+	}
+	return invocations, env.Processes(), nil, err
+}
+
+func (s *session) config(to destination, c *collector) (sandbox.Config, error) {
+	tmp := filepath.Join(s.tempDir, "tmp")
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		return sandbox.Config{}, cannot(err)
+	}
+	function := s.function
+	// As on Lambda, where the extension's settings are variables of the function. What the user says goes before.
+	function.Env = map[string]string{
+		"KINESIS_TELEMETRY_STREAM":       to.stream,
+		"KINESIS_TELEMETRY_ENDPOINT_URL": to.endpoint,
+		// The default is a folder of /tmp, which on this machine others share.
+		"KINESIS_TELEMETRY_SPILL_DIR": filepath.Join(tmp, extensionName),
+	}
+	if s.delivery != "" {
+		function.Env["KINESIS_TELEMETRY_DELIVERY"] = s.delivery
+	}
+	maps.Copy(function.Env, s.function.Env)
+	return sandbox.Config{
+		Function: function, Extensions: s.extensions, InitType: s.initType,
+		Region: to.region, Credentials: to.credentials, TmpDir: tmp, Output: s.output, NoFreeze: s.noFreeze,
+		OnEvent: func(extension string, e sandbox.Event) {
+			if extension == s.audited {
+				c.audit.Emitted(e.Raw)
+			}
+		},
+	}, nil
+}
+
+// invoke runs the invocations, so many at a time, until one cannot be run.
+func (s *session) invoke(ctx context.Context, env *sandbox.Environment) ([]invocation, error) {
+	var (
+		mu       sync.Mutex // guards all below
+		next     int
+		outcomes []invocation
+		failed   error
+	)
+	work := func() {
+		for {
+			mu.Lock()
+			number := next
+			next++
+			stop := failed != nil || number >= s.count
+			mu.Unlock()
+			if stop {
+				return
+			}
+			if number >= s.workers && pause(ctx, s.gap) != nil {
+				return
+			}
+			result, err := env.Invoke(ctx, s.payloads[number%len(s.payloads)])
+			mu.Lock()
+			if err != nil {
+				failed = cannot(fmt.Errorf("invoke the function: %w", err))
+			} else {
+				outcomes = append(outcomes, invocation{number + 1, result})
+				s.respond(outcomes[len(outcomes)-1])
+			}
+			mu.Unlock()
+		}
+	}
+	var wg sync.WaitGroup
+	for range s.workers {
+		wg.Go(work)
+	}
+	wg.Wait()
+	return outcomes, failed
+}

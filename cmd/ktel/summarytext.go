@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const labelColumns = 13
+
+// writeText writes the summary for a person, within 80 columns.
+func (s *Summary) writeText(w io.Writer, ink ink) error {
+	var b strings.Builder
+	row := func(label string, cells ...string) {
+		b.WriteString("  " + ink.dim(pad(label, labelColumns)) + strings.Join(cells, "   ") + "\n")
+	}
+	count := func(n int, what string, problem bool) string {
+		text := grouped(int64(n)) + " " + what
+		if problem && n > 0 {
+			return ink.bad(text)
+		}
+		return text
+	}
+	row("invocations", count(s.Invocations.Total, "in all", false), count(s.Invocations.Succeeded, "succeeded", false),
+		count(s.Invocations.Failed, "failed", false))
+	if s.Audited {
+		e := s.Events
+		row("events", count(e.Emitted, "emitted", false), count(e.Delivered, "delivered", false),
+			count(e.Lost, "lost", true), count(e.Duplicated, "duplicated", true))
+		var odd []string
+		for _, c := range []struct {
+			n    int
+			what string
+			bad  bool
+		}{
+			{e.Altered, "altered", true},
+			{e.Conflicts, "with a number twice used", true},
+			{e.Malformed, "not readable", true},
+			{int(e.Missing), "numbers never seen", true}, //nolint:gosec // counted on this machine: far from overflowing
+			{e.Unknown, "of other writers", false},
+			{e.OutOfOrder, "out of order", false},
+			{e.Own, "of the extension's own", false},
+		} {
+			if c.n > 0 {
+				odd = append(odd, count(c.n, c.what, c.bad))
+			}
+		}
+		for some := range slices.Chunk(odd, 3) { // as many as fit
+			row("", some...)
+		}
+		s.writeStream(row)
+	}
+	if len(s.Extensions) > 0 && s.Invocations.Total > 0 {
+		row("held back", fmt.Sprintf("p50 %.1f ms", s.HeldBack.P50Ms), fmt.Sprintf("max %.1f ms", s.HeldBack.MaxMs),
+			fmt.Sprintf("%s ms billed in all", grouped(s.HeldBack.BilledMs)))
+	}
+	s.writeExtensions(row)
+	if len(s.Problems) > 0 {
+		b.WriteByte('\n')
+		s.writeProblems(&b, ink)
+	}
+	b.WriteString("\n  " + s.verdict(ink) + "\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (s *Summary) writeStream(row func(string, ...string)) {
+	st := s.Stream
+	row("stream", plural(st.Records, "record"), plural(int(st.Bytes), "byte"))
+	// What Kinesis bills, and what it would with one record an event.
+	provisioned := grouped(int64(st.PayloadUnits)) + " PUT payload units of 25 KB"
+	onDemand := grouped(int64(st.OnDemandKB)) + " KB on-demand"
+	columns := max(len(provisioned), len(onDemand))
+	const single = "one record an event: "
+	row("billed as", pad(provisioned, columns), single+grouped(int64(st.PayloadUnitsOnePerEvent)))
+	row("or", pad(onDemand, columns), single+grouped(int64(st.OnDemandKBOnePerEvent)))
+}
+
+func (s *Summary) writeExtensions(row func(string, ...string)) {
+	for _, e := range s.Extensions {
+		cells := []string{
+			fmt.Sprintf("registered %.1f ms", e.RegisteredMs), fmt.Sprintf("ready %.1f ms after exec", e.ReadyMs),
+			fmt.Sprintf("peak memory %.1f MB", float64(e.PeakMemory)/1e6),
+		}
+		label := "extension"
+		if len(s.Extensions) > 1 {
+			row(label, printable(e.Name))
+			label = ""
+		}
+		row(label, cells...)
+		if e.Processes > 1 {
+			row("", fmt.Sprintf("started %d times: the environment was reset", e.Processes))
+		}
+		if e.Killed {
+			row("", "killed: it did not end in time")
+		}
+	}
+}
+
+func (s *Summary) writeProblems(b *strings.Builder, ink ink) {
+	for _, p := range s.Problems {
+		seq := ""
+		if p.Seq != nil {
+			seq = strconv.FormatUint(*p.Seq, 10)
+		}
+		text := p.Excerpt
+		if p.Reason != "" {
+			text = p.Reason + ": " + text
+		}
+		fmt.Fprintf(b, "  %s %s %s %4s %s\n", ink.bad(pad(p.Kind, 11)), pad(clock(p.Time), timeColumns),
+			pad(shortType(p.Type), typeColumns), seq, fit(printable(text), 24))
+	}
+}
+
+// verdict is the summary in one sentence.
+func (s *Summary) verdict(ink ink) string {
+	switch e := s.Events; {
+	case s.InitError != "":
+		return ink.bad("The environment did not start.")
+	case !s.Audited:
+		return "Nothing was audited: the telemetry extension was left out."
+	case e.Emitted == 0:
+		return ink.warn("No event was emitted to the extension.")
+	case s.Complete:
+		return ink.good("Every event arrived, once and unaltered.")
+	case e.Lost > 0:
+		return ink.bad(fmt.Sprintf("%s of %s events did not arrive.", grouped(int64(e.Lost)), grouped(int64(e.Emitted))))
+	default:
+		return ink.bad("Every event arrived, but not all of them once and unaltered.")
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return grouped(int64(n)) + " " + what + "s"
+}
+
+// grouped writes 1234567 as 1,234,567.
+func grouped(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	sign := ""
+	if n < 0 {
+		sign, digits = "-", digits[1:]
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return sign + digits
+}
