@@ -1,0 +1,180 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Budgets are measured by .ci/run, with BUDGETS=1: they need cross-compilation and a machine that does little else.
+func budgets(t *testing.T) {
+	t.Helper()
+	if os.Getenv("BUDGETS") == "" {
+		t.Skip("BUDGETS is not set")
+	}
+}
+
+func TestBudgetBinarySize(t *testing.T) {
+	budgets(t)
+	for architecture, bound := range map[string]int64{"amd64": 7_500_000, "arm64": 7_000_000} {
+		output := filepath.Join(t.TempDir(), architecture)
+		if err := build(output, "kinesis-telemetry-extension/cmd/kinesis-telemetry-extension", "GOOS=linux", "GOARCH="+architecture); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d bytes of %d", architecture, info.Size(), bound)
+		if info.Size() > bound {
+			t.Errorf("%s: %d bytes, more than %d", architecture, info.Size(), bound)
+		}
+	}
+}
+
+// From exec to register, and to the first next, the extension takes at most 1.2 times what a bare net/http program takes
+// for the same three calls. Both run in turn against the same server; the ratio of the medians counts.
+func TestBudgetStart(t *testing.T) {
+	budgets(t)
+	floor := filepath.Join(t.TempDir(), "floor")
+	if err := build(floor, "./testdata/floor"); err != nil {
+		t.Fatal(err)
+	}
+	const rounds, attempts = 60, 3
+	for attempt := 1; ; attempt++ { // a noisy machine gets another chance, a slow program does not profit from it
+		var ours, bare startTimes
+		for range rounds {
+			ours.add(measureStart(t, binaries.extension))
+			bare.add(measureStart(t, floor))
+		}
+		register := float64(median(ours.register)) / float64(median(bare.register))
+		next := float64(median(ours.next)) / float64(median(bare.next))
+		t.Logf("exec to register: %v, floor %v, ratio %.2f; exec to next: %v, floor %v, ratio %.2f",
+			median(ours.register), median(bare.register), register, median(ours.next), median(bare.next), next)
+		if register <= 1.2 && next <= 1.2 {
+			return
+		}
+		if attempt == attempts {
+			t.Fatal("more than 1.2 times the floor")
+		}
+	}
+}
+
+type startTimes struct{ register, next []time.Duration }
+
+func (s *startTimes) add(register, next time.Duration) {
+	s.register = append(s.register, register)
+	s.next = append(s.next, next)
+}
+
+func median(durations []time.Duration) time.Duration {
+	slices.Sort(durations)
+	return durations[len(durations)/2]
+}
+
+// measureStart runs a program against APIs that answer at once, until its first next.
+func measureStart(t *testing.T, program string) (register, next time.Duration) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type call struct {
+		path string
+		at   time.Time
+	}
+	calls := make(chan call, 10)
+	release := make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls <- call{r.URL.Path, time.Now()}
+		w.Header().Set("Lambda-Extension-Identifier", "id")
+		if strings.HasSuffix(r.URL.Path, "/next") {
+			<-release
+		}
+		fmt.Fprint(w, `{"functionName":"f","functionVersion":"1","handler":"h"}`)
+	})}
+	go server.Serve(listener)
+	defer server.Close()
+	defer close(release)
+
+	command := exec.Command(program)
+	command.Env = []string{
+		"AWS_LAMBDA_RUNTIME_API=" + listener.Addr().String(), "AWS_REGION=us-east-1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128",
+		"AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=s", "AWS_SESSION_TOKEN=t",
+	}
+	began := time.Now()
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer command.Wait()
+	defer command.Process.Kill()
+	for {
+		select {
+		case c := <-calls:
+			switch {
+			case strings.HasSuffix(c.path, "/register"):
+				register = c.at.Sub(began)
+			case strings.HasSuffix(c.path, "/next"):
+				return register, c.at.Sub(began)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s did not ask for an event", program)
+		}
+	}
+}
+
+// The arrows between packages point one way, and the extension links nothing of the tools around it.
+func TestDependencyDirection(t *testing.T) {
+	const module = "kinesis-telemetry-extension/"
+	type rule struct {
+		of        string
+		forbidden []string
+	}
+	for _, r := range []rule{
+		{"cmd/kinesis-telemetry-extension", []string{
+			module + "internal/sandbox", module + "internal/kinesislocal", module + "internal/audit", module + "cmd/ktel",
+			"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/spf13/", "github.com/fatih/",
+			"github.com/aws/aws-lambda-go", "os/exec", "html/template", "text/template", "testing",
+		}},
+		{"record", []string{module + "internal", "github.com/", "net"}},
+		{"internal/lambdaapi", []string{module + "internal/", module + "record", "github.com/"}},
+		{"internal/listener", []string{module + "internal/kinesis", module + "internal/dispatcher", module + "internal/extension"}},
+		{"internal/kinesis", []string{module + "internal/", module + "record"}},
+		{"internal/dispatcher", []string{module + "internal/listener", module + "internal/extension", module + "internal/lambdaapi"}},
+		{"internal/config", []string{module + "internal/extension", module + "internal/listener"}},
+		{"internal/sandbox", []string{module + "internal/extension", module + "internal/lambdaapi", module + "internal/kinesislocal"}},
+		{"internal/kinesislocal", []string{module + "internal/kinesis/", module + "internal/extension", module + "internal/sandbox"}},
+	} {
+		out, err := exec.Command("go", "list", "-deps", "-json=ImportPath", module+r.of).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoder := json.NewDecoder(strings.NewReader(string(out)))
+		seen := 0
+		for decoder.More() {
+			var p struct{ ImportPath string }
+			if err := decoder.Decode(&p); err != nil {
+				t.Fatal(err)
+			}
+			seen++
+			for _, forbidden := range r.forbidden {
+				same := p.ImportPath == strings.TrimSuffix(forbidden, "/")
+				below := strings.HasPrefix(p.ImportPath, strings.TrimSuffix(forbidden, "/")+"/")
+				if p.ImportPath != module+r.of && (same || below) {
+					t.Errorf("%s knows %s", r.of, p.ImportPath)
+				}
+			}
+		}
+		if seen < 10 {
+			t.Errorf("%s: only %d packages seen", r.of, seen)
+		}
+	}
+}

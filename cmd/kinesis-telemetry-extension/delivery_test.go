@@ -1,0 +1,330 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/kinesislocal"
+	"kinesis-telemetry-extension/internal/sandbox"
+	"kinesis-telemetry-extension/record"
+)
+
+const mixed = `{"text":5,"json":5,"bytes":120,"duration":"10ms"}`
+
+// Every event of the function's life reads back as it was emitted: in each mode, format and log format.
+func TestEveryEventArrives(t *testing.T) {
+	for _, delivery := range []string{"sync", "deferred", "adaptive"} {
+		for _, logs := range []sandbox.LogFormat{sandbox.Text, sandbox.JSON} {
+			for _, format := range []string{"ndjson", "json"} {
+				t.Run(fmt.Sprint(delivery, " ", logs, " ", format), func(t *testing.T) {
+					t.Parallel()
+					r := newTrial(t, setup{
+						settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FORMAT": format, "KINESIS_TELEMETRY_EVENTS": "platform,function,extension"},
+						sandbox:  func(c *sandbox.Config) { c.Function.LogFormat = logs },
+					})
+					for range 5 {
+						r.invoke(mixed)
+					}
+					if delivery == "sync" {
+						if n := countType(r, "function"); n != 50 {
+							t.Errorf("sync: %d of 50 log lines are on the stream when the last invocation has ended", n)
+						}
+					}
+					report := r.end()
+					r.complete(report, 5*(10+3)+3)
+					if n := len(r.output.lines()); n != 1 || !strings.Contains(r.output.lines()[0], "summary: received") {
+						t.Errorf("a healthy life says one line, its summary; it said %d", n)
+					}
+					if report.Own["kinesis-telemetry.stats"] != 1 {
+						t.Errorf("own events: %v", report.Own)
+					}
+				})
+			}
+		}
+	}
+}
+
+func countType(r *trial, kind string) (n int) {
+	for _, line := range linesOf(r) {
+		if line.Type == kind {
+			n++
+		}
+	}
+	return n
+}
+
+func linesOf(r *trial) (lines []record.Line) {
+	r.Helper()
+	for _, stored := range r.kinesis.Records(r.stream) {
+		for line, err := range record.Unpack(stored.Data) {
+			if err != nil {
+				r.Fatal(err)
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// The members that the extension adds are those of FORMAT.md.
+func TestStamps(t *testing.T) {
+	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_TAGS": "team=shop", "KINESIS_TELEMETRY_EVENTS": "function"}})
+	first, second := r.invoke(`{"text":2}`), r.invoke(`{"text":1,"json":1}`)
+	report := r.end()
+	var got []string
+	for _, line := range linesOf(r) {
+		s := line.Source
+		if s.Function != "hello" || s.Version != "$LATEST" || s.Account != "123456789012" || s.Region != "us-east-1" || s.Tags["team"] != "shop" {
+			t.Errorf("source %+v", s)
+		}
+		got = append(got, fmt.Sprint(line.Seq, " ", line.Type, " ", line.RequestID))
+	}
+	want := []string{
+		"0 function " + first.RequestID, "1 function " + first.RequestID,
+		"2 function " + second.RequestID, "3 function " + second.RequestID, "4 kinesis-telemetry.stats ",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if len(report.Gaps) > 0 {
+		t.Errorf("what the selection leaves out got numbers: %v", report.Gaps)
+	}
+}
+
+// 20 invocations of 5,000 lines each in 200 ms: the listener drops nothing, nothing is lost, memory is bounded.
+func TestLoad(t *testing.T) {
+	r := newTrial(t, setup{kinesis: kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1}})
+	for range 20 {
+		r.invoke(`{"text":5000,"bytes":150,"duration":"200ms"}`)
+	}
+	report := r.end()
+	r.complete(report, 20*5000)
+	for _, line := range linesOf(r) {
+		if line.Type == "platform.logsDropped" {
+			t.Errorf("the platform dropped events: %s", line.Record)
+		}
+	}
+	const bound = 64 << 20
+	rss := r.extensions()[0].MaxRSS
+	t.Logf("%d events in %d records; peak memory of the extension %.1f MB", report.Emitted, report.Records, float64(rss)/1e6)
+	if rss > bound {
+		t.Errorf("the extension took %d bytes of memory, more than %d", rss, bound)
+	}
+}
+
+// 30 % of records throttled and 20 % of requests answered 500: nothing is lost or doubled.
+func TestThrottledAndFailing(t *testing.T) {
+	for _, delivery := range []string{"sync", "deferred"} {
+		t.Run(delivery, func(t *testing.T) {
+			t.Parallel()
+			r := newTrial(t, setup{
+				settings: map[string]string{
+					"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_RECORD_BYTES": "2000", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "10s",
+				},
+				shards: 2,
+				kinesis: kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1, Faults: &kinesislocal.Faults{Seed: 7, Rules: []kinesislocal.Rule{
+					{From: 1, Count: 1, ErrorType: "InternalFailureException"}, // few requests are made: one at least fails
+					{Probability: 0.2, ErrorType: "InternalFailureException"},
+					{RecordError: &kinesislocal.RecordError{Probability: 0.3}},
+				}}},
+				sandbox: func(c *sandbox.Config) { c.ShutdownTimeout = 10 * time.Second },
+			})
+			for range 15 {
+				r.invoke(`{"text":60,"bytes":100}`)
+			}
+			report := r.end()
+			report.OutOfOrder = 0 // what was sent again comes later; seq tells the order
+			r.complete(report, 15*60)
+			if stats := r.kinesis.Stats().Operations["PutRecords"]; len(stats.Outcomes) < 2 || len(stats.Records) < 2 {
+				t.Errorf("nothing went wrong: %+v", stats)
+			}
+		})
+	}
+}
+
+// Answers that are lost make duplicates, each recognisable by its first instance and seq; nothing is lost.
+func TestLostAnswers(t *testing.T) {
+	for name, rule := range map[string]kinesislocal.Rule{
+		"reset":     {Probability: 0.3, StoreThenReset: true},
+		"truncated": {Probability: 0.3, TruncateReply: true},
+		"too few":   {Probability: 0.3, ResultDelta: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newTrial(t, setup{
+				settings: map[string]string{"KINESIS_TELEMETRY_RECORD_BYTES": "2000", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "10s"},
+				kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1, Faults: &kinesislocal.Faults{Seed: 3, Rules: []kinesislocal.Rule{rule}}},
+			})
+			for range 12 {
+				r.invoke(`{"text":20,"bytes":100}`)
+			}
+			report := r.end()
+			if len(report.Lost)+len(report.Gaps)+len(report.Altered) > 0 || len(report.Duplicated) == 0 {
+				t.Errorf("lost %d, gaps %v, altered %d; duplicated %d", len(report.Lost), report.Gaps, len(report.Altered), len(report.Duplicated))
+			}
+			seen := map[string]string{}
+			for _, line := range linesOf(r) {
+				id, content := fmt.Sprint(line.Source.Instance, line.Seq), string(line.Record)+line.Time
+				if before, again := seen[id]; again && before != content {
+					t.Errorf("%s was used twice: %s and %s", id, before, content)
+				}
+				seen[id] = content
+			}
+		})
+	}
+}
+
+// A sandbox whose telemetry is odd: every POST is answered 200, and neighbours of what is odd arrive.
+func TestOddBodiesReachTheStream(t *testing.T) {
+	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.NoFreeze = true }})
+	r.invoke(`{"text":1}`)
+	for n, body := range []string{
+		`[{"time":"t","type":"platform.brandNew","record":{"a":1}},NEIGHBOUR]`,
+		`[{"time":"t","type":"function","record":null},NEIGHBOUR]`,
+		`[{},{"type":7},null,3,NEIGHBOUR]`,
+		"[{\"time\":\"t\",\"type\":\"function\",\"record\":\"\xff\xfe\"},NEIGHBOUR]",
+		`[NEIGHBOUR,{"time":"t","type":"function","record":"cut}]`,
+		`[{"time":"t","type":"function","record":rest of it"},NEIGHBOUR]`,
+		`[NEIGHBOUR,{"time":"t`,
+	} {
+		neighbour := fmt.Sprintf(`{"time":"2026-11-23T18:00:00.000Z","type":"function","record":"neighbour %d"}`, n)
+		status, _, err := r.env.Inject(extensionName, []byte(strings.ReplaceAll(body, "NEIGHBOUR", neighbour)))
+		if err != nil || status != http.StatusOK {
+			t.Errorf("%s: status %d, %v", body, status, err)
+		}
+	}
+	for _, body := range []string{``, `[]`, `null`, `{}`, `hello`, strings.Repeat("[", 100_000)} {
+		if status, _, err := r.env.Inject(extensionName, []byte(body)); err != nil || status != http.StatusOK {
+			t.Errorf("%.20q: status %d, %v", body, status, err)
+		}
+	}
+	r.invoke(`{"text":1}`)
+	report := r.end()
+	if len(report.Lost)+len(report.Malformed)+len(report.Gaps) > 0 {
+		t.Errorf("lost %v, malformed %v, gaps %v", report.Lost, report.Malformed, report.Gaps)
+	}
+	text := ""
+	for _, stored := range r.kinesis.Records(stream) {
+		if !json.Valid([]byte("[" + strings.ReplaceAll(strings.TrimSpace(string(stored.Data)), "\n", ",") + "]")) {
+			t.Errorf("a record is not JSON lines: %q", stored.Data)
+		}
+		text += string(stored.Data)
+	}
+	for n := range 7 {
+		if !strings.Contains(text, fmt.Sprintf(`"neighbour %d"`, n)) {
+			t.Errorf("neighbour %d is missing", n)
+		}
+	}
+	if !strings.Contains(text, `"platform.brandNew"`) || !strings.Contains(text, `"record":null`) {
+		t.Error("an unknown type or a null record is missing")
+	}
+	odd := 0
+	for _, line := range r.output.lines() {
+		if strings.Contains(line, "not an event") {
+			odd++
+		}
+	}
+	if odd != 1 {
+		t.Errorf("said %d times that something was left out, not once", odd)
+	}
+}
+
+// An event above the Telemetry API's 1 MiB arrives cut in two POSTs that do not parse; all others arrive, runtimeDone too.
+func TestEventAboveMaxBytes(t *testing.T) {
+	r := newTrial(t, setup{kinesis: kinesislocal.Options{ShardBytesPerSecond: -1}})
+	r.invoke(`{"text":2,"bytes":1048576}`)
+	if result := r.invoke(`{"text":3}`); result.Held > 5*time.Second {
+		t.Errorf("held back %s: the end of the invocation was lost with the cut event", result.Held)
+	}
+	report := r.end()
+	for _, lost := range report.Lost {
+		if lost.Type != "function" {
+			t.Errorf("lost %v", lost)
+		}
+	}
+	if len(report.Lost) > 2 || report.Delivered < 3+2*3 {
+		t.Errorf("delivered %d, lost %d", report.Delivered, len(report.Lost))
+	}
+}
+
+// Under SnapStart credentials come from the container endpoint alone.
+func TestSnapStart(t *testing.T) {
+	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.InitType = sandbox.SnapStart }})
+	for range 3 {
+		r.invoke(mixed)
+	}
+	report := r.end()
+	r.complete(report, 3*13)
+}
+
+// On Managed Instances there is SHUTDOWN alone, and several requests run at once.
+func TestManagedInstances(t *testing.T) {
+	r := newTrial(t, setup{
+		settings: map[string]string{"KINESIS_TELEMETRY_MAX_DELAY": "300ms"},
+		sandbox: func(c *sandbox.Config) {
+			c.InitType = sandbox.ManagedInstances
+			c.Function.Concurrency = 4
+		},
+	})
+	var work sync.WaitGroup
+	for range 4 {
+		work.Go(func() {
+			for range 5 {
+				if result, err := r.env.Invoke(t.Context(), []byte(mixed)); err != nil || result.Status != "success" {
+					t.Errorf("%v %+v", err, result)
+				}
+			}
+		})
+	}
+	work.Wait()
+	deadline := time.Now().Add(10 * time.Second)
+	for countType(r, "function") < 200 && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond) // never frozen: all leaves within MAX_DELAY, without another invocation
+	}
+	if n := countType(r, "function"); n != 200 {
+		t.Errorf("%d of 200 lines arrived before the shutdown", n)
+	}
+	report := r.end()
+	r.complete(report, 20*12)
+	for _, line := range linesOf(r) {
+		if line.Type == "function" && line.RequestID != "" && !strings.Contains(string(line.Record), line.RequestID) {
+			t.Errorf("a request id was guessed: %+v", line)
+		}
+	}
+}
+
+// The late platform.report of the last invocation is waited for at SHUTDOWN.
+func TestLateReport(t *testing.T) {
+	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.ReportDelay = 40 * time.Millisecond; c.NoFreeze = true }})
+	r.invoke(mixed)
+	report := r.end()
+	r.complete(report, 13)
+	if countType(r, "platform.report") != 1 {
+		t.Error("the last platform.report is missing")
+	}
+}
+
+// Timeout and crash: the next life of the environment goes on, and what both lives emitted arrives.
+func TestResets(t *testing.T) {
+	for name, request := range map[string]string{"timeout": `{"text":3,"duration":"1m"}`, "crash": `{"text":3,"panic":true}`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.Function.Timeout = 2 * time.Second }})
+			r.invoke(mixed)
+			if result, err := r.env.Invoke(t.Context(), []byte(request)); err != nil || result.Status == "success" {
+				t.Fatalf("%v, %+v", err, result)
+			}
+			r.invoke(mixed)
+			report := r.end()
+			if len(r.extensions()) != 2 {
+				t.Errorf("%d lives of the extension, want 2", len(r.extensions()))
+			}
+			r.complete(report, 2*13)
+		})
+	}
+}

@@ -1,0 +1,202 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/audit"
+	"kinesis-telemetry-extension/internal/kinesislocal"
+	"kinesis-telemetry-extension/internal/sandbox"
+)
+
+const (
+	extensionName = "kinesis-telemetry-extension"
+	stream        = "telemetry-kinesis-stream" // the default of STREAM
+)
+
+// binaries are the real extension and a real function, built once for all tests.
+var binaries struct {
+	extension, function string
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "extension-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		binaries.extension = filepath.Join(dir, extensionName)
+		binaries.function = filepath.Join(dir, "bootstrap")
+		for output, source := range map[string]string{
+			binaries.extension: "kinesis-telemetry-extension/cmd/kinesis-telemetry-extension",
+			binaries.function:  "kinesis-telemetry-extension/examples/hello",
+		} {
+			if err := build(output, source); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return m.Run()
+	}())
+}
+
+// build builds a program as `make layer` does.
+func build(output, source string, environ ...string) error {
+	command := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", output, source)
+	command.Env = append(append(os.Environ(), "CGO_ENABLED=0"), environ...)
+	if printed, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", source, err, printed)
+	}
+	return nil
+}
+
+// trial is a life of an environment with the real extension in it, and what came of it.
+type trial struct {
+	*testing.T
+	kinesis *kinesislocal.Server
+	env     *sandbox.Environment
+	audit   *audit.Audit
+	output  output
+	stream  string
+}
+
+// setup is what differs from one trial to the next. The zero value is the ordinary case.
+type setup struct {
+	settings map[string]string // variables of the extension; "" takes one away that the trial sets
+	kinesis  kinesislocal.Options
+	shards   int
+	noStream bool
+	stream   string // read this one back
+	sandbox  func(*sandbox.Config)
+}
+
+// output is what the processes print.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+// lines returns the lines of the extension's own log.
+func (o *output) lines() (lines []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for line := range strings.Lines(o.text.String()) {
+		if strings.Contains(line, "level=") && strings.Contains(line, "extension="+extensionName) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+// newTrial starts Kinesis and the environment. Everything ends with the test.
+func newTrial(t *testing.T, s setup) *trial {
+	t.Helper()
+	r := &trial{T: t, audit: new(audit.Audit), stream: stream}
+	if s.stream != "" {
+		r.stream = s.stream
+	}
+	const accessKey, secret = "ASIATESTTESTTESTTEST", "secret/secret/secret"
+	s.kinesis.Credentials = map[string]string{accessKey: secret}
+	var err error
+	if r.kinesis, err = kinesislocal.Start(s.kinesis); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.kinesis.Close() })
+	if !s.noStream {
+		if err := r.kinesis.CreateStream(r.stream, max(s.shards, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	variables := map[string]string{
+		"KINESIS_TELEMETRY_ENDPOINT_URL": r.kinesis.URL(), "KINESIS_TELEMETRY_SPILL_DIR": t.TempDir(),
+		"KINESIS_TELEMETRY_FLUSH_TIMEOUT": "10s", // on a busy machine the default would end requests that are only slow
+	}
+	maps.Copy(variables, s.settings)
+	maps.DeleteFunc(variables, func(_, value string) bool { return value == "" })
+	cfg := sandbox.Config{
+		Function:    sandbox.Function{Command: []string{binaries.function}, Timeout: 30 * time.Second, Name: "hello"},
+		Extensions:  []sandbox.Extension{{Path: binaries.extension, Env: variables}},
+		Credentials: sandbox.Credentials{AccessKeyID: accessKey, SecretAccessKey: secret, SessionToken: "token"},
+		TmpDir:      t.TempDir(),
+		Output:      &r.output,
+		OnEvent:     func(_ string, e sandbox.Event) { r.audit.Emitted(e.Raw) },
+	}
+	if s.sandbox != nil {
+		s.sandbox(&cfg)
+	}
+	if r.env, err = sandbox.Start(t.Context(), cfg); err != nil {
+		t.Fatalf("%v\n%s", err, r.output.text.String())
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		r.env.Shutdown(ctx)
+		if t.Failed() {
+			t.Logf("the extension said:\n%s", strings.Join(r.output.lines(), "\n"))
+		}
+	})
+	return r
+}
+
+// invoke invokes the function, which must succeed.
+func (r *trial) invoke(request string, options ...sandbox.InvokeOption) sandbox.Result {
+	r.Helper()
+	result, err := r.env.Invoke(r.Context(), []byte(request), options...)
+	if err != nil || result.Status != "success" {
+		r.Fatalf("invoke: %v, status %q %s: %s", err, result.Status, result.ErrorType, result.Payload)
+	}
+	return result
+}
+
+// end shuts the environment down, which must go well, and audits the stream.
+func (r *trial) end() audit.Report {
+	r.Helper()
+	if err := r.env.Shutdown(r.Context()); err != nil {
+		r.Errorf("shutdown: %v", err)
+	}
+	for _, p := range r.extensions() {
+		if p.ExitCode != 0 || p.Killed || p.Signal != "" {
+			r.Errorf("the extension ended with code %d, signal %q, killed %t", p.ExitCode, p.Signal, p.Killed)
+		}
+	}
+	for _, stored := range r.kinesis.Records(r.stream) {
+		r.audit.Record(stored.PartitionKey, stored.Data)
+	}
+	return r.audit.Report()
+}
+
+// extensions returns the lives of the extension's process.
+func (r *trial) extensions() (lives []sandbox.ProcessStats) {
+	for _, p := range r.env.Processes() {
+		if p.Kind == sandbox.ExtensionProcess {
+			lives = append(lives, p)
+		}
+	}
+	return lives
+}
+
+// complete demands that every event arrived once, as it was, and none is missing in the count.
+func (r *trial) complete(report audit.Report, least int) {
+	r.Helper()
+	if !report.Complete() || report.Emitted < least || report.OutOfOrder > 0 {
+		r.Errorf("emitted %d (at least %d expected), delivered %d, duplicated %d, altered %v, malformed %v, gaps %v, out of order %d; lost %v",
+			report.Emitted, least, report.Delivered, len(report.Duplicated), report.Altered, report.Malformed, report.Gaps,
+			report.OutOfOrder, report.Lost[:min(5, len(report.Lost))])
+	}
+}
