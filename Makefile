@@ -1,0 +1,28 @@
+# make layer: the two zips of the Lambda layer, the same bytes whenever they are built from the same source.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: all test layer lint fuzz clean
+
+NAME := kinesis-telemetry-extension
+OUT := build
+# nethttpomithttp2: the Kinesis Client speaks HTTP/1.1 alone (DESIGN.md); it saves half a megabyte.
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -buildid="
+
+all: test layer
+
+test:
+	go test ./...
+
+layer: $(OUT)/$(NAME)-amd64.zip $(OUT)/$(NAME)-arm64.zip
+
+$(OUT)/$(NAME)-%.zip: FORCE
+	GOOS=linux GOARCH=$* $(BUILD) -o $(OUT)/$*/extensions/$(NAME) ./cmd/$(NAME)
+	go run ./internal/layerzip $(OUT)/$*/extensions/$(NAME) $@
+
+lint:
+	golangci-lint run ./...
+
+clean:
+	rm -rf $(OUT)
+
+FORCE:
