@@ -20,8 +20,10 @@ func TestGolden(t *testing.T) {
 	const from = `"source":{"function":"checkout","version":"7","account":"123456789012","region":"eu-west-1",` +
 		`"instance":"0f4c2a6e8b1d4f3a9c5e7d0b2a4c6e8f","tags":{"team":"shop","é":"\"\u003c\u0026\u003e"}}}`
 	for _, test := range []struct{ raw, requestID, want string }{
-		{`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"x\n"}`, "8476a536",
-			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"x\n","requestId":"8476a536","seq":42,` + from},
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"x\n"}`, "8476a536",
+			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"x\n","requestId":"8476a536","seq":42,` + from,
+		},
 		{`{"time":"t","type":"platform.start","record":{ "b" : 1.0 }}`, "", `{"time":"t","type":"platform.start","record":{ "b" : 1.0 },"seq":42,` + from},
 		{`{}`, "", `{"seq":42,` + from},
 		{`{ }`, "r", `{ "requestId":"r","seq":42,` + from},

@@ -66,7 +66,9 @@ func (a *app) demo(ctx context.Context, f *sessionFlags, seed uint64) error {
 		extensions: []sandbox.Extension{{Path: filepath.Join(dir, extensionName)}},
 		audited:    extensionName, initType: sandbox.OnDemand, payloads: demoPayloads(f.count, seed), workers: 1,
 		respond: func(invocation) {}, tempDir: dir,
-		open: func(_ context.Context, record func(string, []byte)) (stream, error) { return openLocalStream(record) },
+		open: func(_ context.Context, record func(string, []byte)) (stream, error) {
+			return openLocalStream(true, record)
+		},
 	}
 	a.prepare(s, f)
 	return a.conduct(ctx, s, f, false)

@@ -27,6 +27,8 @@ type stream interface {
 	destination() destination
 	// drain returns when no further record is to be expected; complete tells whether all that was emitted has arrived.
 	drain(ctx context.Context, complete func() bool) error
+	// throttled counts the records that the shards refused as too much at a time, where that is known.
+	throttled() int64
 	// close ends the reading; no record is handed on after it.
 	close() error
 }
@@ -37,15 +39,20 @@ type localStream struct {
 	dest   destination
 }
 
-func openLocalStream(record func(partitionKey string, data []byte)) (*localStream, error) {
+// openLocalStream makes a stream with the limits of AWS's shards, or without any.
+func openLocalStream(limited bool, record func(partitionKey string, data []byte)) (*localStream, error) {
 	// Keys that are made up for this one session: the endpoint then checks that requests are signed with them.
 	credentials := sandbox.Credentials{AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text(), SessionToken: rand.Text()}
-	server, err := kinesislocal.Start(kinesislocal.Options{
+	options := kinesislocal.Options{
 		Region:        localRegion,
 		Credentials:   map[string]string{credentials.AccessKeyID: credentials.SecretAccessKey},
 		SessionTokens: map[string]kinesislocal.SessionToken{credentials.AccessKeyID: {Token: credentials.SessionToken}},
 		OnRecord:      func(_ string, r kinesislocal.Record) { record(r.PartitionKey, r.Data) },
-	})
+	}
+	if !limited {
+		options.ShardBytesPerSecond, options.ShardRecordsPerSecond = -1, -1
+	}
+	server, err := kinesislocal.Start(options)
 	if err != nil {
 		return nil, fmt.Errorf("start the Kinesis endpoint on this machine: %w", err)
 	}
@@ -60,5 +67,9 @@ func (s *localStream) destination() destination { return s.dest }
 
 // drain has nothing to wait for: a record is handed on before the answer to the request that brought it.
 func (s *localStream) drain(context.Context, func() bool) error { return nil }
+
+func (s *localStream) throttled() int64 {
+	return s.server.Stats().Operations["PutRecords"].Records["ProvisionedThroughputExceededException"].Count
+}
 
 func (s *localStream) close() error { return s.server.Close() }

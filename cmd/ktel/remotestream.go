@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -145,7 +146,7 @@ func (s *remoteStream) ensure(ctx context.Context, create bool) error {
 	if create {
 		_, err := s.client.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: s.name(), ShardCount: aws.Int32(localShards)})
 		if _, exists := errors.AsType[*types.ResourceInUseException](err); err != nil && !exists {
-			return cannot(fmt.Errorf("create stream %s: %w", s.dest.stream, err))
+			return s.failed("create", err)
 		}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, activeTimeout, errors.New("it did not become active in time"))
@@ -156,7 +157,7 @@ func (s *remoteStream) ensure(ctx context.Context, create bool) error {
 			return cannot(fmt.Errorf("there is no stream %s at %s", s.dest.stream, s.dest.endpoint), "--create-stream makes it")
 		}
 		if err != nil {
-			return cannot(fmt.Errorf("describe stream %s: %w", s.dest.stream, err))
+			return s.failed("describe", err)
 		}
 		status := answer.StreamDescriptionSummary.StreamStatus
 		if status == types.StreamStatusActive || status == types.StreamStatusUpdating {
@@ -166,6 +167,18 @@ func (s *remoteStream) ensure(ctx context.Context, create bool) error {
 			return cannot(fmt.Errorf("wait for stream %s: %w", s.dest.stream, context.Cause(ctx)))
 		}
 	}
+}
+
+// failed explains why the stream could not be prepared.
+func (s *remoteStream) failed(verb string, err error) error {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return cannot(fmt.Errorf("%s stream %s: nothing listens at %s", verb, s.dest.stream, s.dest.endpoint))
+	}
+	if denied, ok := errors.AsType[*types.AccessDeniedException](err); ok {
+		return cannot(fmt.Errorf("%s stream %s: %w", verb, s.dest.stream, denied),
+			"the credentials need kinesis:DescribeStreamSummary, and kinesis:CreateStream for --create-stream")
+	}
+	return cannot(fmt.Errorf("%s stream %s: %w", verb, s.dest.stream, err))
 }
 
 // latest returns an iterator for each open shard: what is put from now on.
@@ -255,6 +268,9 @@ func (s *remoteStream) drain(ctx context.Context, complete func() bool) error {
 		}
 	}
 }
+
+// throttled is not known of a stream elsewhere.
+func (s *remoteStream) throttled() int64 { return 0 }
 
 func (s *remoteStream) close() error {
 	s.cancel()

@@ -50,6 +50,7 @@ type runFlags struct {
 	initType         string
 	concurrency      int
 	noFreeze         bool
+	noThrottle       bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -99,6 +100,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.region, "region", "", "AWS `REGION` of that Kinesis (default: as AWS's tools find it)")
 	flags.StringVar(&f.stream, "stream", f.stream, "`NAME` or ARN of the stream there")
 	flags.BoolVar(&f.createStream, "create-stream", false, "create that stream if it is not there")
+	flags.BoolVar(&f.noThrottle, "no-throttle", false, "lift the shards' limits of the stream that ktel brings\n(1 MiB and 1,000 records a second)")
 	flags.IntVar(&f.memory, "memory", f.memory, "memory size of the function in `MB`, told but not enforced")
 	flags.DurationVar(&f.timeout, "timeout", f.timeout, "`TIME` that an invocation of the function may take")
 	flags.Var(choice{&f.logFormat, []string{"text", "json"}}, "log-format", "text or json")
@@ -132,6 +134,10 @@ func (f *runFlags) check(changed func(string) bool) error {
 	case f.endpointURL == "" && (changed("stream") || f.createStream || changed("region")):
 		return usageError("--stream, --create-stream and --region go with --endpoint-url",
 			"without it the stream is one on this machine, which ktel brings")
+	case f.endpointURL != "" && f.noThrottle:
+		return usageError("--no-throttle and --endpoint-url cannot both be given", "the limits there are not ktel's to lift")
+	case f.createStream && strings.HasPrefix(f.stream, "arn:"):
+		return usageError("--create-stream needs the name of a stream, not its ARN")
 	case !json.Valid([]byte(f.event)):
 		return usageError(fmt.Sprintf("--event is not JSON: %s", fit(printable(f.event), 40)), `a JSON text has its own quotes: --event '"hello"'`)
 	}
@@ -217,7 +223,7 @@ func (a *app) extensions(ctx context.Context, s *session, f *runFlags, dir strin
 
 func (f *runFlags) open(ctx context.Context, record func(string, []byte)) (stream, error) {
 	if f.endpointURL == "" {
-		return openLocalStream(record)
+		return openLocalStream(!f.noThrottle, record)
 	}
 	return openRemoteStream(ctx, remoteOptions{f.endpointURL, f.region, f.stream, f.createStream}, record)
 }

@@ -67,6 +67,7 @@ func (s *session) run(parent context.Context) (Summary, error) {
 	report := c.audit.Report()
 	summary := summarize(invocations, processes, &report)
 	summary.Audited = s.audited != ""
+	summary.Stream.Throttled = st.throttled()
 	summary.Stream.Name, summary.Stream.Endpoint = st.destination().stream, st.destination().endpoint
 	if initErr != nil {
 		summary.InitError = initErr.Type + ": " + initErr.Message

@@ -50,13 +50,15 @@ type EventSummary struct {
 	Missing    uint64 `json:"missingNumbers"`
 }
 
-// StreamSummary says what the stream holds and what Kinesis bills for it: PUT payload units of 25 KB on a provisioned
-// stream, KB rounded up by record on an on-demand stream; the fields that end in OnePerEvent with one record an event.
+// StreamSummary says what the stream holds, how often it refused a record for its shards' limits (where that is known),
+// and what Kinesis bills: PUT payload units of 25 KB on a provisioned stream, KB rounded up by record on an on-demand
+// stream; the fields that end in OnePerEvent for one record an event.
 type StreamSummary struct {
 	Name                    string `json:"name"`
 	Endpoint                string `json:"endpoint"`
 	Records                 int    `json:"records"`
 	Bytes                   int64  `json:"bytes"`
+	Throttled               int64  `json:"throttled"`
 	PayloadUnits            int    `json:"payloadUnits"`
 	PayloadUnitsOnePerEvent int    `json:"payloadUnitsOnePerEvent"`
 	OnDemandKB              int    `json:"onDemandKB"`

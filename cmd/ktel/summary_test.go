@@ -71,13 +71,13 @@ func TestSummaryTextOfLoss(t *testing.T) {
 	processes := someProcesses()
 	processes = append(processes, processes[0], sandbox.ProcessStats{Name: "beside", Kind: sandbox.ExtensionProcess, Killed: true})
 	s := summarize(nil, processes, &report)
-	s.Audited = true
+	s.Audited, s.Stream.Throttled = true, 1234
 	check(t, &s, `
   invocations  0 in all   0 succeeded   0 failed
   events       12 emitted   10 delivered   2 lost   1 duplicated
                1 not readable   2 numbers never seen   1 of other writers
                3 out of order
-  stream       1 record   1 byte
+  stream       1 record   1 byte   1,234 throttled
   billed as    0 PUT payload units of 25 KB   one record an event: 0
   or           0 KB on-demand                 one record an event: 0
   extension    kinesis-telemetry-extension

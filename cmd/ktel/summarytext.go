@@ -68,7 +68,11 @@ func (s *Summary) writeText(w io.Writer, ink ink) error {
 
 func (s *Summary) writeStream(row func(string, ...string)) {
 	st := s.Stream
-	row("stream", plural(st.Records, "record"), plural(int(st.Bytes), "byte"))
+	holds := []string{plural(st.Records, "record"), plural(int(st.Bytes), "byte")}
+	if st.Throttled > 0 {
+		holds = append(holds, grouped(st.Throttled)+" throttled")
+	}
+	row("stream", holds...)
 	// What Kinesis bills, and what it would with one record an event.
 	provisioned := grouped(int64(st.PayloadUnits)) + " PUT payload units of 25 KB"
 	onDemand := grouped(int64(st.OnDemandKB)) + " KB on-demand"

@@ -84,7 +84,8 @@ type Mistake struct {
 	Expected string
 }
 
-func (m Mistake) Error() string {
+// String says it in one sentence.
+func (m Mistake) String() string {
 	if m.Value == "" {
 		return fmt.Sprintf("%s is not set: %s", m.Variable, m.Expected)
 	}
@@ -161,7 +162,7 @@ func bufferFor(memoryMB string) int {
 func Join(mistakes []Mistake) string {
 	lines := make([]string, len(mistakes))
 	for i, m := range mistakes {
-		lines[i] = m.Error()
+		lines[i] = m.String()
 	}
 	return strings.Join(lines, "; ")
 }

@@ -51,9 +51,9 @@ func TestEverySetting(t *testing.T) {
 	}
 	summary := fmt.Sprint(got.AWS.Stream, got.Events, got.Delivery, got.MaxDelay, got.FlushTimeout, got.Format, got.RecordBytes,
 		got.MaxRecordBytes, got.PartitionKey, got.BufferBytes, got.SpillDir, got.Tags, got.AWS.EndpointURL, got.Enabled, got.OnError,
-		got.LogLevel, got.AWS.FIPS, got.AWS.DualStack)
+		got.LogLevel, fmt.Sprint(got.AWS.FIPS, "/", got.AWS.DualStack))
 	const want = "arn:aws-cn:kinesis:cn-north-1:210987654321:stream/s [function extension] sync 1m0s 250ms json 25000 " +
-		"10485760 tenant 2000000  map[stage:a=b team:shop] http://127.0.0.1:4567 false fail DEBUG true true"
+		"10485760 tenant 2000000  map[stage:a=b team:shop] http://127.0.0.1:4567 false fail DEBUG true/true"
 	if strings.Join(strings.Fields(summary), "") != strings.Join(strings.Fields(want), "") {
 		t.Errorf("got  %s\nwant %s", summary, want)
 	}
@@ -89,7 +89,7 @@ func TestMissingAndUnknown(t *testing.T) {
 	if len(mistakes) != 2 || mistakes[0].Variable != "AWS_REGION" || mistakes[1].Variable != "AWS_ACCESS_KEY_ID" {
 		t.Errorf("mistakes: %v", mistakes)
 	}
-	if len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0].Error(), "STREAM, TAGS") {
+	if len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0].String(), "STREAM, TAGS") {
 		t.Errorf("warnings: %v", cfg.Warnings)
 	}
 }

@@ -271,8 +271,10 @@ func (r *reader) unknown() []Mistake {
 	var unknown []Mistake
 	for _, name := range slices.Sorted(maps.Keys(r.variables)) {
 		if strings.HasPrefix(name, Prefix) && !r.known[name] {
-			unknown = append(unknown, Mistake{name, r.variables[name],
-				"there is no such setting; behind " + Prefix + " stands one of " + strings.Join(settings, ", ")})
+			unknown = append(unknown, Mistake{
+				name, r.variables[name],
+				"there is no such setting; behind " + Prefix + " stands one of " + strings.Join(settings, ", "),
+			})
 		}
 	}
 	return unknown

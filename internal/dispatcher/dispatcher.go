@@ -71,10 +71,9 @@ type Dispatcher struct {
 	packer  *record.Packer
 	records []kinesis.Record
 
-	wake       chan struct{} // capacity 1: the background shipper shall look again
-	background context.Context
-	stop       context.CancelFunc
-	done       sync.WaitGroup
+	wake chan struct{}      // capacity 1: the background shipper shall look again
+	stop context.CancelFunc // ends the background shipper
+	done sync.WaitGroup
 
 	began      time.Time
 	mu         sync.Mutex // guards all below; never held across I/O
@@ -108,9 +107,10 @@ func New(options Options, stream Stream) *Dispatcher {
 		wake:  make(chan struct{}, 1),
 		began: time.Now(),
 	}
-	d.background, d.stop = context.WithCancel(context.Background())
+	background, stop := context.WithCancel(context.Background())
+	d.stop = stop
 	d.newInstance()
-	d.done.Go(d.shipInBackground)
+	d.done.Go(func() { d.shipInBackground(background) })
 	return d
 }
 

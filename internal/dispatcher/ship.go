@@ -193,14 +193,14 @@ func drawKey() string {
 }
 
 // shipInBackground ships while the environment runs: when a record is full, or an event's MaxDelay is near.
-func (d *Dispatcher) shipInBackground() {
+func (d *Dispatcher) shipInBackground(background context.Context) {
 	timer := time.NewTimer(math.MaxInt64)
 	defer timer.Stop()
 	for {
 		wait := d.due()
 		timer.Reset(wait)
 		select {
-		case <-d.background.Done():
+		case <-background.Done():
 			return
 		case <-d.wake:
 			continue
@@ -209,7 +209,7 @@ func (d *Dispatcher) shipInBackground() {
 		if d.due() > 0 {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(d.background, backgroundTimeout)
+		ctx, cancel := context.WithTimeout(background, backgroundTimeout)
 		d.mu.Lock()
 		d.abort = cancel
 		d.mu.Unlock()

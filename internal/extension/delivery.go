@@ -70,7 +70,7 @@ func earlier(a, b time.Time) time.Time {
 //  2. the listener takes no more, so that the figures are final;
 //  3. the figures go into the stream, and all that is held is shipped;
 //  4. one line sums up.
-func (x *Extension) shutdown(event lambdaapi.Event) {
+func (x *Extension) shutdown(ctx context.Context, event lambdaapi.Event) {
 	if !x.subscribed {
 		return
 	}
@@ -78,7 +78,7 @@ func (x *Extension) shutdown(event lambdaapi.Event) {
 	if time.Until(deadline) <= 0 {
 		deadline = time.Now().Add(shutdownBudget)
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 
 	x.dispatcher.Resume()
@@ -89,7 +89,7 @@ func (x *Extension) shutdown(event lambdaapi.Event) {
 	x.dispatcher.SayStats(x.heldBack)
 	x.dispatcher.Drain(ctx)
 	x.dispatcher.Close()
-	x.summarise(event.ShutdownReason)
+	x.summarise(ctx, event.ShutdownReason)
 }
 
 func (x *Extension) awaitLastWords(ctx context.Context) {
@@ -102,7 +102,7 @@ func (x *Extension) awaitLastWords(ctx context.Context) {
 }
 
 // summarise writes the one line that every life ends with.
-func (x *Extension) summarise(reason string) {
+func (x *Extension) summarise(ctx context.Context, reason string) {
 	stats := x.dispatcher.Stats()
 	line := fmt.Sprintf("summary: received %d, sent %d, dropped %d, undelivered %d events; %d records, %d bytes, %d PutRecords, %d records sent again; shutdown: %s",
 		stats.Received, stats.Sent, stats.Dropped, stats.Held, stats.Records, stats.Bytes, stats.Requests, stats.Retried, reason)
@@ -110,5 +110,5 @@ func (x *Extension) summarise(reason string) {
 		x.log.Error(line)
 		return
 	}
-	x.log.Log(context.Background(), levelAlways, line)
+	x.log.Log(ctx, levelAlways, line)
 }

@@ -55,7 +55,7 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 		return err
 	}
 	for _, warning := range cfg.Warnings {
-		log.Warn("a setting has no effect: " + warning.Error())
+		log.Warn("a setting has no effect: " + warning.String())
 	}
 	switch {
 	case len(mistakes) > 0 && cfg.OnError == config.Fail:
@@ -65,7 +65,8 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	case active:
 		x.start(ctx, registration)
 	}
-	return x.serve(ctx)
+	x.serve(ctx)
+	return nil
 }
 
 // register registers for the events that this life needs. Lambda starts the runtime only when it has succeeded, so it
@@ -113,7 +114,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		x.log.Error("no telemetry is delivered, the function is not affected: " + err.Error())
 		return
 	}
-	x.dispatcher = dispatcher.New(dispatcher.Options{
+	x.dispatcher = dispatcher.New(dispatcher.Options{ //nolint:contextcheck // it ships on while this context is done: shutdown ends it
 		Source: record.SourceFields{
 			Function: registration.FunctionName,
 			Version:  registration.FunctionVersion,
@@ -180,19 +181,15 @@ func explain(err error) string {
 }
 
 // serve is the main loop: one event of the Extensions API after the other, until SHUTDOWN.
-func (x *Extension) serve(ctx context.Context) error {
+func (x *Extension) serve(ctx context.Context) {
 	var wait backoff
-	for {
+	for ctx.Err() == nil {
 		event, err := x.api.Next(ctx)
-		switch {
-		case ctx.Err() != nil: // the process is told to end otherwise than by Lambda
-			x.shutdown(lambdaapi.Event{ShutdownReason: "signal"})
-			return nil
-		case err != nil:
-			if wait.first() {
+		if err != nil {
+			if ctx.Err() == nil && wait.first() {
 				x.log.Error("cannot ask Lambda for the next event, trying again: " + err.Error())
 			}
-			_ = wait.sleep(ctx) // a done ctx ends the loop above
+			_ = wait.sleep(ctx) // a done ctx ends the loop
 			continue
 		}
 		wait = backoff{}
@@ -200,12 +197,13 @@ func (x *Extension) serve(ctx context.Context) error {
 		case lambdaapi.Invoke:
 			x.invoke(ctx, event)
 		case lambdaapi.Shutdown:
-			x.shutdown(event)
-			return nil
+			x.shutdown(ctx, event)
+			return
 		default:
 			x.log.Warn("Lambda sent an event of an unknown type", "type", string(event.Type))
 		}
 	}
+	x.shutdown(ctx, lambdaapi.Event{ShutdownReason: "signal"}) // the process is told to end otherwise than by Lambda
 }
 
 // backoff is the pause between tries of a local API. The zero value is ready.

@@ -32,8 +32,14 @@ func TestAttribution(t *testing.T) {
 		want   []string
 	}{
 		{"by position", [][3]string{
-			{log, "01", ""}, {start, "02", "a"}, {log, "03", ""}, {done, "04", "a"}, {report, "05", "a"}, {log, "06", ""},
-			{start, "07", "b"}, {log, "08", ""},
+			{log, "01", ""},
+			{start, "02", "a"},
+			{log, "03", ""},
+			{done, "04", "a"},
+			{report, "05", "a"},
+			{log, "06", ""},
+			{start, "07", "b"},
+			{log, "08", ""},
 		}, []string{"", "a", "a", "a", "a", "", "b", "b"}},
 		{"a line behind the end that was logged before it", [][3]string{
 			{start, "02", "a"}, {done, "04", "a"}, {log, "03", ""}, {log, "04", ""}, {log, "05", ""}, {start, "07", "b"}, {log, "04", ""}, {log, "06", ""},

@@ -142,11 +142,11 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		c.transport.CloseIdleConnections()
 	}
 	count()
-	resp, reply, err := post(ctx, c.transport, req, c.body, c.reply)
+	resp, reply, err := post(ctx, c.transport, req, c.body, c.reply) //nolint:bodyclose // post reads and closes it
 	if errors.Is(err, errStale) {
 		c.transport.CloseIdleConnections()
 		count()
-		resp, reply, err = post(ctx, c.transport, req, c.body, c.reply)
+		resp, reply, err = post(ctx, c.transport, req, c.body, c.reply) //nolint:bodyclose // post reads and closes it
 	}
 	c.lastUse, c.reply = c.clock(), reply
 	if err != nil {

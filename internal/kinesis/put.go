@@ -115,6 +115,7 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 		return 0, more
 	case halt:
 		return 0, false
+	case again, throttle:
 	}
 	p.fruitless++
 	return p.draw(pauseBound(a.do, p.fruitless)), true
@@ -168,6 +169,7 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 			do = throttle
 		case halt, renew:
 			more = false
+		case again:
 		}
 		p.unsent = cause
 		kept--

@@ -185,7 +185,8 @@ func (c *Client) call(ctx context.Context, call, method, path string, header htt
 	if err != nil {
 		return reply{}, fmt.Errorf("%s: read the answer: %w", call, err)
 	}
-	if response.StatusCode != http.StatusOK && !(response.StatusCode == http.StatusAccepted && call == "init/error") {
+	accepted := response.StatusCode == http.StatusAccepted && call == "init/error"
+	if response.StatusCode != http.StatusOK && !accepted {
 		return reply{}, newStatusError(call, response.StatusCode, answer)
 	}
 	return reply{status: response.StatusCode, header: response.Header, body: answer}, nil

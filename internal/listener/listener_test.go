@@ -115,7 +115,7 @@ func TestAnswersBeforeTheReceiverIsDone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Shutdown(t.Context()) //nolint:errcheck // the receiver is released by then
+	defer l.Shutdown(t.Context())
 	defer close(release)
 	response, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/", l.Port()), "application/json", strings.NewReader("["+event(1)+"]"))
 	if err != nil || response.StatusCode != http.StatusOK {
@@ -129,7 +129,7 @@ func BenchmarkListener(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Shutdown(b.Context()) //nolint:errcheck // a benchmark
+	defer l.Shutdown(b.Context())
 	body := []byte("[" + strings.Repeat(event(1)+",", 1<<20/len(event(1))) + event(2) + "]")
 	url := fmt.Sprintf("http://127.0.0.1:%d/", l.Port())
 	b.SetBytes(int64(len(body)))

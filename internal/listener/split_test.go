@@ -104,19 +104,31 @@ var oddBodies = []struct {
 	want       []string
 	malformed  int
 }{
-	{"unknown type", `[` + event(1) + `,{"time":"t","type":"platform.somethingNew","record":{}},` + event(2) + `]`,
-		[]string{event(1), `{"time":"t","type":"platform.somethingNew","record":{}}`, event(2)}, 0},
-	{"null record", `[` + event(1) + `,{"time":"t","type":"function","record":null}]`,
-		[]string{event(1), `{"time":"t","type":"function","record":null}`}, 0},
+	{
+		"unknown type", `[` + event(1) + `,{"time":"t","type":"platform.somethingNew","record":{}},` + event(2) + `]`,
+		[]string{event(1), `{"time":"t","type":"platform.somethingNew","record":{}}`, event(2)},
+		0,
+	},
+	{
+		"null record", `[` + event(1) + `,{"time":"t","type":"function","record":null}]`,
+		[]string{event(1), `{"time":"t","type":"function","record":null}`},
+		0,
+	},
 	{"missing members", `[{},{"type":"function"},` + event(2) + `]`, []string{`{}`, `{"type":"function"}`, event(2)}, 0},
-	{"odd members", `[{"time":17,"type":["x"],"record":{"requestId":{}},"more":true},` + event(2) + `]`,
-		[]string{`{"time":17,"type":["x"],"record":{"requestId":{}},"more":true}`, event(2)}, 0},
+	{
+		"odd members", `[{"time":17,"type":["x"],"record":{"requestId":{}},"more":true},` + event(2) + `]`,
+		[]string{`{"time":17,"type":["x"],"record":{"requestId":{}},"more":true}`, event(2)},
+		0,
+	},
 	{"elements that are no events", `[null,` + event(1) + `,7,"x",[],` + event(2) + `]`, []string{event(1), event(2)}, 4},
 	{"cut short", `[` + event(1) + `,` + event(2)[:30], []string{event(1)}, 1},
 	{"cut between two", `[` + event(1) + `,`, []string{event(1)}, 1},
 	{"first half of an event that was cut in two", `[` + event(1) + `,` + event(2)[:60] + `}]`, []string{event(1)}, 1},
-	{"second half", `[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":e 2","k":"v"}},` + event(3) + `,` + event(4) + `]`,
-		[]string{event(3), event(4)}, 1},
+	{
+		"second half", `[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":e 2","k":"v"}},` + event(3) + `,` + event(4) + `]`,
+		[]string{event(3), event(4)},
+		1,
+	},
 	{"broken in the middle", `[` + event(1) + `,{"time":tru},` + event(3) + `]`, []string{event(1), event(3)}, 1},
 	{"no array", event(1) + `,` + event(2) + `]`, []string{event(2)}, 1},
 	{"not JSON", `hello`, nil, 1},

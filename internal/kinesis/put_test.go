@@ -1,0 +1,472 @@
+package kinesis
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// fakeKinesis stands in for the network. It answers each request by the script's next step, and after the last stores
+// everything.
+type fakeKinesis struct {
+	t      testing.TB
+	script []step
+	seen   [][]string // data of the records of each request
+	times  []time.Time
+	header []http.Header
+	stored []string
+	closed int // calls of CloseIdleConnections
+}
+
+// step answers a request for those records.
+type step func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error)
+
+func (f *fakeKinesis) CloseIdleConnections() { f.closed++ }
+
+func (f *fakeKinesis) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(req.Body)
+	if err != nil || int64(len(body)) != req.ContentLength {
+		f.t.Errorf("body of %d bytes, announced %d: %v", len(body), req.ContentLength, err)
+	}
+	var data []string
+	for _, r := range decodeRequest(f.t, body).Records {
+		data = append(data, string(r.Data))
+	}
+	f.seen, f.times, f.header = append(f.seen, data), append(f.times, time.Now()), append(f.header, req.Header)
+	next := entries(nil)
+	if len(f.script) > 0 {
+		next, f.script = f.script[0], f.script[1:]
+	}
+	resp, err := next(f, req, data)
+	if err := req.Body.Close(); err != nil {
+		f.t.Error(err)
+	}
+	return resp, err
+}
+
+func respond(status int, header http.Header, body string) *http.Response {
+	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body))}
+}
+
+// entries accepts the request; records whose data has a code in codes get that, the others are stored.
+func entries(codes map[string]string) step {
+	return func(f *fakeKinesis, _ *http.Request, data []string) (*http.Response, error) {
+		var b strings.Builder
+		failed := 0
+		for i, d := range data {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			if code, ok := codes[d]; ok {
+				failed++
+				fmt.Fprintf(&b, `{"ErrorCode":%q,"ErrorMessage":"because"}`, code)
+				continue
+			}
+			f.stored = append(f.stored, d)
+			fmt.Fprintf(&b, `{"SequenceNumber":"%d","ShardId":"shardId-000000000000"}`, len(f.stored))
+		}
+		return respond(200, nil, fmt.Sprintf(`{"FailedRecordCount":%d,"Records":[%s]}`, failed, &b)), nil
+	}
+}
+
+func refuse(status int, code string) step {
+	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
+		return respond(status, http.Header{}, `{"__type":"`+code+`","message":"because"}`), nil
+	}
+}
+
+// poisoned refuses every request that carries one of those records.
+func poisoned(code string, bad ...string) step {
+	return func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
+		f.script = append([]step{poisoned(code, bad...)}, f.script...)
+		for _, d := range data {
+			if slices.Contains(bad, d) {
+				return refuse(400, code)(f, req, data)
+			}
+		}
+		return entries(nil)(f, req, data)
+	}
+}
+
+func reply(body string) step {
+	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) { return respond(200, nil, body), nil }
+}
+
+func breakdown(err error) step {
+	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) { return nil, err }
+}
+
+// hang answers nothing until the request's time is over.
+func hang(_ *fakeKinesis, req *http.Request, _ []string) (*http.Response, error) {
+	<-req.Context().Done()
+	return nil, req.Context().Err()
+}
+
+func newFake(t testing.TB, change func(*Config), script ...step) (*Client, *fakeKinesis) {
+	t.Helper()
+	cfg := testConfig("logs")
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeKinesis{t: t, script: script}
+	c.transport = f
+	c.draw = func(bound time.Duration) time.Duration { return bound }
+	return c, f
+}
+
+func recordsOf(data ...string) []Record {
+	records := make([]Record, len(data))
+	for i, d := range data {
+		records[i] = Record{PartitionKey: "key", Data: []byte(d)}
+	}
+	return records
+}
+
+func requestsOf(seen [][]string) string {
+	var requests []string
+	for _, data := range seen {
+		requests = append(requests, strings.Join(data, ""))
+	}
+	return strings.Join(requests, " ")
+}
+
+func outcomesOf(r Result) string {
+	var b strings.Builder
+	for _, o := range r.Outcomes {
+		b.WriteByte("usR"[o])
+	}
+	return b.String()
+}
+
+// Each line puts the records a to e and tells what Kinesis answers, which requests it must see, how each record must end
+// (s sent, u unsent, R rejected), how long it must take at most with the longest of all pauses, and what the error says.
+func TestRetry(t *testing.T) {
+	throughput := "ProvisionedThroughputExceededException"
+	reset := fmt.Errorf("read: %w", syscall.ECONNRESET)
+	for _, c := range []struct {
+		name     string
+		script   []step
+		requests string
+		outcomes string
+		pauses   time.Duration
+		kind     Kind
+		says     string
+		change   func(*Config)
+	}{
+		{name: "all stored", requests: "abcde", outcomes: "sssss"},
+		{name: "only what failed is sent again, in order", script: []step{entries(map[string]string{"b": throughput, "d": throughput})}, requests: "abcde bd", outcomes: "sssss", pauses: 200 * time.Millisecond},
+		{name: "internal failure of a record", script: []step{entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde a", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "throttled by KMS", script: []step{entries(map[string]string{"e": "KMSThrottlingException"})}, requests: "abcde e", outcomes: "sssss", pauses: 200 * time.Millisecond},
+		{name: "unknown code of a record", script: []step{entries(map[string]string{"c": "NobodyKnowsException", "d": throughput})}, requests: "abcde d", outcomes: "ssRss", pauses: 200 * time.Millisecond, kind: KindInvalid, says: "NobodyKnowsException: because"},
+		{name: "no access to the key, for a record", script: []step{entries(map[string]string{"c": "KMSAccessDeniedException"})}, requests: "abcde", outcomes: "ssuss", kind: KindKMS, says: "kms:GenerateDataKey"},
+		{name: "an entry that says nothing", script: []step{reply(`{"Records":[{"SequenceNumber":"1"},{},{"SequenceNumber":""},{"SequenceNumber":"1"},{"SequenceNumber":"1"}]}`)}, requests: "abcde bc", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "pauses double while nothing gets through", script: []step{refuse(500, "InternalFailure"), refuse(503, ""), refuse(502, ""), refuse(500, "X")}, requests: "abcde abcde abcde abcde abcde", outcomes: "sssss", pauses: 750 * time.Millisecond},
+		{name: "pauses start anew once something gets through", script: []step{refuse(500, ""), refuse(500, ""), entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde abcde abcde a", outcomes: "sssss", pauses: 200 * time.Millisecond},
+		{name: "the request is throttled", script: []step{refuse(400, throughput), refuse(400, "LimitExceededException"), refuse(429, "")}, requests: "abcde abcde abcde abcde", outcomes: "sssss", pauses: 1400 * time.Millisecond},
+		{name: "reply cut short", script: []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}`)}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "too few results", script: []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}]}`)}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "too many results", script: []step{reply(`{"Records":[{"SequenceNumber":"1"}` + strings.Repeat(`,{"SequenceNumber":"1"}`, 5) + `]}`)}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "endless reply", script: []step{reply(strings.Repeat(" ", maxReply+1))}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "not JSON", script: []step{reply("<html>")}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "connection reset", script: []step{breakdown(reset), breakdown(io.ErrUnexpectedEOF)}, requests: "abcde abcde abcde", outcomes: "sssss", pauses: 150 * time.Millisecond},
+		{name: "no answer", script: []step{hang}, requests: "abcde abcde", outcomes: "sssss", pauses: 5050 * time.Millisecond},
+		{name: "no stream", script: []step{refuse(400, "ResourceNotFoundException")}, requests: "abcde", outcomes: "uuuuu", kind: KindNotFound, says: `stream "logs" is not found in region eu-west-1`},
+		{name: "no access", script: []step{refuse(400, "AccessDeniedException")}, requests: "abcde", outcomes: "uuuuu", kind: KindAccessDenied, says: "kinesis:PutRecords on arn:aws:kinesis:eu-west-1:123456789012:stream/logs"},
+		{name: "no access, says a proxy", script: []step{refuse(403, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindAccessDenied, says: "HTTP status 403"},
+		{name: "key disabled", script: []step{refuse(400, "KMSDisabledException")}, requests: "abcde", outcomes: "uuuuu", kind: KindKMS, says: "KMSDisabledException"},
+		{name: "not Kinesis", script: []step{refuse(404, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindService, says: "is the endpoint URL right?"},
+		{name: "redirect", script: []step{refuse(307, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindService, says: "HTTP status 307"},
+		{name: "token expired, the only one there is", script: []step{refuse(400, "ExpiredTokenException")}, requests: "abcde", outcomes: "uuuuu", kind: KindCredentials, says: "ExpiredTokenException"},
+		{name: "what got through stays so", script: []step{entries(map[string]string{"c": throughput}), refuse(400, "AccessDeniedException")}, requests: "abcde c", outcomes: "ssuss", pauses: 200 * time.Millisecond, kind: KindAccessDenied, says: "kinesis:PutRecords"},
+		{name: "one record poisons the rest", script: []step{poisoned("ValidationException", "d")}, requests: "abcde ab c d e", outcomes: "sssRs", kind: KindInvalid, says: "ValidationException: because"},
+		{name: "two do", script: []step{poisoned("SerializationException", "a", "e")}, requests: "abcde ab a bcde bc d e", outcomes: "RsssR", kind: KindInvalid, says: "SerializationException"},
+		{name: "request too large", script: []step{refuse(413, "")}, requests: "abcde ab c d e", outcomes: "sssss"},
+		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde ab a bcde bc b cde c", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
+		{name: "poison and throttling", script: []step{refuse(400, "ValidationException"), refuse(400, throughput), entries(map[string]string{"b": throughput}), poisoned("ValidationException", "c")}, requests: "abcde ab ab bc b c de", outcomes: "ssRss", pauses: 400 * time.Millisecond, kind: KindInvalid, says: "ValidationException"},
+		{name: "three records a request", requests: "abc de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestRecords = 3 }},
+		{name: "what failed goes ahead of what was not sent yet", script: []step{entries(map[string]string{"b": throughput})}, requests: "abc bde", outcomes: "sssss", pauses: 200 * time.Millisecond, change: func(c *Config) { c.MaxRequestRecords = 3 }},
+		{name: "nine bytes a request", requests: "ab cd e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 9 }},
+		{name: "three bytes a request: each record by itself", requests: "a b c d e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 3 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, f := newFake(t, c.change, c.script...)
+				start := time.Now()
+				result := client.Put(t.Context(), recordsOf("a", "b", "c", "d", "e"))
+				if got := requestsOf(f.seen); got != c.requests {
+					t.Errorf("requests %q, want %q", got, c.requests)
+				}
+				if got := outcomesOf(result); got != c.outcomes {
+					t.Errorf("outcomes %s, want %s", got, c.outcomes)
+				}
+				if got := time.Since(start); got != c.pauses {
+					t.Errorf("took %v, want %v", got, c.pauses)
+				}
+				checkError(t, result.Err, c.says != "", c.kind, c.says)
+				checkCounts(t, f, result)
+			})
+		})
+	}
+}
+
+func checkError(t *testing.T, err error, want bool, kind Kind, says string) {
+	t.Helper()
+	var got *Error
+	switch {
+	case !want && err != nil:
+		t.Errorf("error %v, want none", err)
+	case want && (!errors.As(err, &got) || got.Kind != kind || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n")):
+		t.Errorf("error %v, want one line of kind %v that says %q", err, kind, says)
+	}
+}
+
+// checkCounts compares the result's figures with what the network saw.
+func checkCounts(t *testing.T, f *fakeKinesis, result Result) {
+	t.Helper()
+	carried, again, bytes := map[string]int{}, 0, 0
+	for _, request := range f.seen {
+		for _, d := range request {
+			if carried[d]++; carried[d] > 1 {
+				again++
+			}
+		}
+	}
+	for i, o := range result.Outcomes {
+		if o == Sent {
+			bytes += len("key") + 1
+		}
+		if (result.Reasons[i] != "") != (o == Rejected) {
+			t.Errorf("record %d: outcome %d with reason %q", i, o, result.Reasons[i])
+		}
+	}
+	if result.Requests != len(f.seen) || result.Retried != again || result.Bytes != bytes {
+		t.Errorf("requests %d, retried %d, bytes %d; want %d, %d, %d", result.Requests, result.Retried, result.Bytes, len(f.seen), again, bytes)
+	}
+}
+
+func TestRecordsThatNeverGo(t *testing.T) {
+	records := []Record{
+		{"key", []byte("good")},
+		{"key", bytes.Repeat([]byte("x"), 98)}, // with its key one too many
+		{"key", bytes.Repeat([]byte("y"), 97)},
+		{"", []byte("no key")},
+		{strings.Repeat("é", 256), nil}, // 512 bytes
+		{strings.Repeat("k", 257), nil},
+		{"\xff" + strings.Repeat("k", 90), []byte("12345678")}, // U+FFFD takes three bytes
+		{strings.Repeat("é", 50), nil},
+	}
+	c, f := newFake(t, func(c *Config) { c.MaxRecordBytes = 100 })
+	result := c.Put(t.Context(), records)
+	if got := outcomesOf(result); got != "sRsRRRRs" {
+		t.Errorf("outcomes %s", got)
+	}
+	if len(f.seen) != 1 || len(f.seen[0]) != 3 {
+		t.Errorf("requests %q", f.seen)
+	}
+	for i, text := range map[int]string{1: "101 bytes", 3: "characters", 4: "512 bytes", 5: "257", 6: "101 bytes"} {
+		if !strings.Contains(result.Reasons[i], text) {
+			t.Errorf("record %d: reason %q does not say %q", i, result.Reasons[i], text)
+		}
+	}
+	checkError(t, result.Err, true, KindInvalid, "101 bytes")
+	if result := c.Put(t.Context(), recordsOf("again")); outcomesOf(result) != "s" || result.Reasons[0] != "" || result.Err != nil {
+		t.Errorf("the next Put: %+v", result)
+	}
+}
+
+func TestLargeRecordGoesByItself(t *testing.T) {
+	c, f := newFake(t, func(c *Config) { c.MaxRecordBytes, c.MaxRequestBytes = 10<<20, 1<<20 })
+	c.Put(t.Context(), recordsOf("a", strings.Repeat("L", 3<<20), "b"))
+	if len(f.seen) != 3 || len(f.seen[1]) != 1 {
+		t.Errorf("%d requests", len(f.seen))
+	}
+	if cap(c.body) > 2<<20 {
+		t.Errorf("a buffer of %d bytes stays", cap(c.body))
+	}
+}
+
+func TestNoMoreThan500(t *testing.T) {
+	c, f := newFake(t, nil)
+	result := c.Put(t.Context(), recordsOf(slices.Repeat([]string{"x"}, 1201)...))
+	var sizes []int
+	for _, request := range f.seen {
+		sizes = append(sizes, len(request))
+	}
+	if !slices.Equal(sizes, []int{500, 500, 201}) || result.Err != nil {
+		t.Errorf("requests of %v: %v", sizes, result.Err)
+	}
+}
+
+func TestPutEndsWithItsContext(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		script []step
+		kind   Kind
+		takes  time.Duration
+	}{
+		// The third pause (800 ms) would outlast the second that there is, so it is not begun.
+		{"throttled", []step{refuse(400, "SlowDown"), refuse(400, "SlowDown"), refuse(400, "SlowDown")}, KindThrottled, 600 * time.Millisecond},
+		{"no answer", []step{hang}, KindNetwork, time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, _ := newFake(t, nil, c.script...)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				start := time.Now()
+				result := client.Put(ctx, recordsOf("a", "b"))
+				if took := time.Since(start); took != c.takes || outcomesOf(result) != "uu" {
+					t.Errorf("took %v, outcomes %s", took, outcomesOf(result))
+				}
+				checkError(t, result.Err, true, c.kind, "")
+			})
+		})
+	}
+	t.Run("already over", func(t *testing.T) {
+		client, f := newFake(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		result := client.Put(ctx, recordsOf("a"))
+		if len(f.seen) != 0 || outcomesOf(result) != "u" {
+			t.Errorf("%d requests, outcomes %s", len(f.seen), outcomesOf(result))
+		}
+		checkError(t, result.Err, true, KindDeadline, "no time")
+	})
+	t.Run("nothing to do", func(t *testing.T) {
+		client, f := newFake(t, nil)
+		if result := client.Put(t.Context(), nil); len(f.seen) != 0 || len(result.Outcomes) != 0 || result.Err != nil {
+			t.Errorf("%+v", result)
+		}
+	})
+}
+
+// Three records that are refused one by one, over however many Puts, are not to blame; a request that is accepted
+// acquits the stream.
+func TestStrikesOutlastAPut(t *testing.T) {
+	c, f := newFake(t, nil, refuse(400, "ValidationException"), refuse(400, "ValidationException"), refuse(400, "ValidationException"), entries(nil), refuse(400, "ValidationException"))
+	for i, want := range []string{"R", "R", "u", "s", "R"} {
+		if result := c.Put(t.Context(), recordsOf("x")); outcomesOf(result) != want {
+			t.Errorf("Put %d: %s, want %s", i, outcomesOf(result), want)
+		}
+	}
+	if len(f.seen) != 5 {
+		t.Errorf("%d requests", len(f.seen))
+	}
+}
+
+// tokens hands out credentials A, B, C ...; each is cached until it is dropped.
+type tokens struct {
+	retrieved int
+	err       error
+}
+
+func (p *tokens) Retrieve(context.Context) (aws.Credentials, error) {
+	p.retrieved++
+	key := string(rune('A' + p.retrieved - 1))
+	return aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret", CanExpire: true, Expires: time.Now().Add(time.Hour)}, p.err
+}
+
+func TestExpiredTokenIsReplacedOnce(t *testing.T) {
+	expired := refuse(400, "ExpiredTokenException")
+	provider := &tokens{}
+	c, f := newFake(t, func(c *Config) { c.Credentials = aws.NewCredentialsCache(provider) }, expired, entries(nil), expired, expired)
+	if result := c.Put(t.Context(), recordsOf("a")); outcomesOf(result) != "s" || result.Retried != 1 {
+		t.Errorf("first: %+v", result)
+	}
+	result := c.Put(t.Context(), recordsOf("a"))
+	if outcomesOf(result) != "u" {
+		t.Errorf("second: %+v", result)
+	}
+	checkError(t, result.Err, true, KindCredentials, "ExpiredToken")
+	var keys []string
+	for _, h := range f.header {
+		_, key, _ := strings.Cut(h.Get("Authorization"), "Credential=")
+		keys = append(keys, key[:1])
+	}
+	if !slices.Equal(keys, []string{"A", "B", "B", "C"}) {
+		t.Errorf("signed with %v", keys)
+	}
+}
+
+func TestCredentialsThatCannotBeGot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		provider := &tokens{err: errors.New("endpoint is\n down")}
+		c, f := newFake(t, func(c *Config) { c.Credentials = provider })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		result := c.Put(ctx, recordsOf("a"))
+		if len(f.seen) != 0 || outcomesOf(result) != "u" || provider.retrieved < 3 {
+			t.Errorf("%d requests, outcomes %s, %d tries", len(f.seen), outcomesOf(result), provider.retrieved)
+		}
+		checkError(t, result.Err, true, KindCredentials, "endpoint is down")
+	})
+}
+
+// The clock is corrected by the Date of a refusal, when it is far off, and corrected back when it has been set right.
+func TestClockIsCorrected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		theirs := time.Hour
+		strict := func(code string) step {
+			return func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
+				signed, err := time.Parse("20060102T150405Z", req.Header.Get("X-Amz-Date"))
+				if err != nil {
+					t.Error(err)
+				}
+				now := time.Now().Add(theirs)
+				if signed.Sub(now).Abs() < 5*time.Minute {
+					return entries(nil)(f, req, data)
+				}
+				resp, _ := refuse(403, code)(f, req, data)
+				resp.Header.Set("Date", now.UTC().Format(http.TimeFormat))
+				return resp, nil
+			}
+		}
+		signature := strict("InvalidSignatureException")
+		c, f := newFake(t, nil, signature, signature, signature, strict("AccessDeniedException"), signature)
+		put := func(requests int, outcome string) {
+			t.Helper()
+			f.seen = nil
+			if result := c.Put(t.Context(), recordsOf("a")); outcomesOf(result) != outcome || len(f.seen) != requests {
+				t.Errorf("%d requests, outcome %s: %v", len(f.seen), outcomesOf(result), result.Err)
+			}
+		}
+		put(2, "s") // an hour behind
+		put(1, "s") // remembered
+		theirs = 0  // the environment's clock was set right
+		put(2, "s")
+		f.script = []step{refuse(403, "InvalidSignatureException")} // with no Date, so nothing is learnt
+		put(1, "u")
+	})
+}
+
+func TestPausesAreSpread(t *testing.T) {
+	seen := map[bool]int{}
+	for range 1000 {
+		d := draw(time.Second)
+		if d < 0 || d > time.Second {
+			t.Fatalf("drew %v", d)
+		}
+		seen[d < time.Second/2]++
+	}
+	if seen[true] < 300 || seen[false] < 300 {
+		t.Errorf("%v are in the lower half", seen[true])
+	}
+	if got := pauseBound(throttle, 50); got != maxPause {
+		t.Errorf("the bound after 50 tries is %v", got)
+	}
+}
