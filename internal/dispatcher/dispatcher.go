@@ -85,9 +85,10 @@ type Dispatcher struct {
 	running    bool               // the environment is not about to be frozen
 	abort      context.CancelFunc // ends the background flight; nil when there is none
 	account    account
-	failures   int       // consecutive flights that shipped nothing
-	retryAt    time.Time // no flight before it, save the last ones
-	failing    string    // trouble that was logged last; empty while the stream works
+	failures   int             // consecutive flights that shipped nothing
+	retryAt    time.Time       // no flight before it, save the last ones
+	failing    bool            // the last flight met trouble
+	said       map[string]bool // kinds of trouble that were logged
 }
 
 // New returns a Dispatcher whose background shipper waits for Resume. Close ends it.
@@ -106,6 +107,7 @@ func New(options Options, stream Stream) *Dispatcher {
 		}),
 		wake:  make(chan struct{}, 1),
 		began: time.Now(),
+		said:  map[string]bool{},
 	}
 	background, stop := context.WithCancel(context.Background())
 	d.stop = stop

@@ -157,9 +157,8 @@ func (d *Dispatcher) countRecords(result *kinesis.Result) (sent int) {
 // judge decides after a flight whether the stream is left alone for a while, and says once what is wrong with it.
 func (d *Dispatcher) judge(err error, progress bool) {
 	if err == nil || progress {
-		if d.failing != "" && err == nil {
+		if d.failing && err == nil {
 			d.options.Log.Info("the stream takes records again")
-			d.failing = ""
 		}
 		d.failures, d.retryAt = 0, time.Time{}
 	} else if d.failures++; d.failures >= failuresAllowed {
@@ -167,19 +166,17 @@ func (d *Dispatcher) judge(err error, progress bool) {
 		rest = rest/2 + mathrand.N(rest/2) // thousands of environments shall not come back at the same moment
 		d.retryAt = time.Now().Add(rest)
 	}
-	if kind := kindOf(err); kind != "" && kind != d.failing {
-		d.failing = kind
+	d.failing = err != nil
+	if kind := kindOf(err); d.failing && !d.said[kind] {
+		d.said[kind] = true
 		d.options.Log.Warn("telemetry waits: "+err.Error(), "held", d.queue.len())
 	}
 }
 
-// kindOf names the sort of trouble: one line is written for each, however its text differs from time to time.
+// kindOf names the sort of trouble: one line is written for each, however often it comes and its text differs.
 func kindOf(err error) string {
 	var trouble *kinesis.Error
-	switch {
-	case err == nil:
-		return ""
-	case errors.As(err, &trouble):
+	if errors.As(err, &trouble) {
 		return trouble.Kind.String()
 	}
 	return "unknown"

@@ -19,7 +19,7 @@ import (
 type Config struct {
 	Stream    string // name, or ARN: then its region counts
 	Region    string // of a stream that is given by name
-	AccountID string // the function's own; empty where it is not known
+	AccountID string // that the credentials belong to (the function's, or the role's: RoleAccount); empty where it is not known
 
 	EndpointURL  string // instead of AWS's own endpoint; overrides the next two
 	UseFIPS      bool

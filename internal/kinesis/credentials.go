@@ -119,6 +119,15 @@ func ValidateRole(text string) error {
 	return nil
 }
 
+// RoleAccount gives the account of a role's ARN: a stream's name means a stream of that account then.
+func RoleAccount(arn string) string {
+	part := strings.SplitN(arn, ":", 6)
+	if len(part) != 6 {
+		return ""
+	}
+	return part[4]
+}
+
 // RoleConfig says which role to assume, and how to reach the Security Token Service.
 type RoleConfig struct {
 	ARN          string
@@ -196,9 +205,16 @@ func readAssumeRole(arn string, status int, body []byte) (aws.Credentials, error
 		AccessKeyID: element(body, "AccessKeyId"), SecretAccessKey: element(body, "SecretAccessKey"),
 		SessionToken: element(body, "SessionToken"), CanExpire: true, Expires: expires, Source: "AssumeRole",
 	}
-	if status != http.StatusOK || err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "" {
-		return aws.Credentials{}, fmt.Errorf("assume %s: STS answered %d %s %s; the role must trust the function's role, "+
-			"and the function's role must allow sts:AssumeRole", arn, status, element(body, "Code"), oneLine(element(body, "Message")))
+	switch {
+	case status != http.StatusOK:
+		r := ruleOf(status, element(body, "Code"))
+		return aws.Credentials{}, &Error{
+			Kind: KindCredentials, Permanent: r.do == halt, Code: r.code, Status: status,
+			text: fmt.Sprintf("cannot assume %s: it must trust the function's role, which must be allowed sts:AssumeRole on it (%d %s: %s)",
+				arn, status, r.code, oneLine(element(body, "Message"))),
+		}
+	case err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "":
+		return aws.Credentials{}, &Error{Kind: KindCredentials, text: fmt.Sprintf("cannot assume %s: the answer of STS was cut short or garbled", arn)}
 	}
 	return keys, nil
 }

@@ -70,7 +70,7 @@ func (t *target) refusal(r rule, status int, message string) *Error {
 	case KindCredentials:
 		e.text = "the credentials are not accepted: they have expired, belong to another partition, or the clock is wrong"
 	case KindThrottled:
-		e.text = fmt.Sprintf("stream %q takes no more at present: add shards, or use on-demand capacity", t.stream.Name)
+		e.text = fmt.Sprintf("stream %q takes no more at present: add shards or use on-demand capacity; where one environment alone fills a shard, spread it with KINESIS_TELEMETRY_PARTITION_KEY", t.stream.Name)
 	case KindInvalid:
 		e.text = fmt.Sprintf("stream %q refused what was sent", t.stream.Name)
 	case KindService, KindNetwork, KindDeadline:

@@ -100,7 +100,9 @@ func poisoned(code string, bad ...string) step {
 }
 
 func reply(body string) step {
-	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) { return respond(200, nil, body), nil }
+	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
+		return respond(200, nil, body), nil
+	}
 }
 
 func breakdown(err error) step {
@@ -142,7 +144,7 @@ func requestsOf(seen [][]string) string {
 	for _, data := range seen {
 		requests = append(requests, strings.Join(data, ""))
 	}
-	return strings.Join(requests, " ")
+	return strings.Join(requests, "|")
 }
 
 func outcomesOf(r Result) string {
@@ -169,22 +171,22 @@ func TestRetry(t *testing.T) {
 		change   func(*Config)
 	}{
 		{name: "all stored", requests: "abcde", outcomes: "sssss"},
-		{name: "only what failed is sent again, in order", script: []step{entries(map[string]string{"b": throughput, "d": throughput})}, requests: "abcde bd", outcomes: "sssss", pauses: 200 * time.Millisecond},
-		{name: "internal failure of a record", script: []step{entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde a", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "throttled by KMS", script: []step{entries(map[string]string{"e": "KMSThrottlingException"})}, requests: "abcde e", outcomes: "sssss", pauses: 200 * time.Millisecond},
-		{name: "unknown code of a record", script: []step{entries(map[string]string{"c": "NobodyKnowsException", "d": throughput})}, requests: "abcde d", outcomes: "ssRss", pauses: 200 * time.Millisecond, kind: KindInvalid, says: "NobodyKnowsException: because"},
+		{name: "only what failed is sent again, in order", script: []step{entries(map[string]string{"b": throughput, "d": throughput})}, requests: "abcde|bd", outcomes: "sssss", pauses: 200 * time.Millisecond},
+		{name: "internal failure of a record", script: []step{entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde|a", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "throttled by KMS", script: []step{entries(map[string]string{"e": "KMSThrottlingException"})}, requests: "abcde|e", outcomes: "sssss", pauses: 200 * time.Millisecond},
+		{name: "unknown code of a record", script: []step{entries(map[string]string{"c": "NobodyKnowsException", "d": throughput})}, requests: "abcde|d", outcomes: "ssRss", pauses: 200 * time.Millisecond, kind: KindInvalid, says: "NobodyKnowsException: because"},
 		{name: "no access to the key, for a record", script: []step{entries(map[string]string{"c": "KMSAccessDeniedException"})}, requests: "abcde", outcomes: "ssuss", kind: KindKMS, says: "kms:GenerateDataKey"},
-		{name: "an entry that says nothing", script: []step{reply(`{"Records":[{"SequenceNumber":"1"},{},{"SequenceNumber":""},{"SequenceNumber":"1"},{"SequenceNumber":"1"}]}`)}, requests: "abcde bc", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "pauses double while nothing gets through", script: []step{refuse(500, "InternalFailure"), refuse(503, ""), refuse(502, ""), refuse(500, "X")}, requests: "abcde abcde abcde abcde abcde", outcomes: "sssss", pauses: 750 * time.Millisecond},
-		{name: "pauses start anew once something gets through", script: []step{refuse(500, ""), refuse(500, ""), entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde abcde abcde a", outcomes: "sssss", pauses: 200 * time.Millisecond},
-		{name: "the request is throttled", script: []step{refuse(400, throughput), refuse(400, "LimitExceededException"), refuse(429, "")}, requests: "abcde abcde abcde abcde", outcomes: "sssss", pauses: 1400 * time.Millisecond},
-		{name: "reply cut short", script: []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}`)}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "too few results", script: []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}]}`)}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "too many results", script: []step{reply(`{"Records":[{"SequenceNumber":"1"}` + strings.Repeat(`,{"SequenceNumber":"1"}`, 5) + `]}`)}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "endless reply", script: []step{reply(strings.Repeat(" ", maxReply+1))}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "not JSON", script: []step{reply("<html>")}, requests: "abcde abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "connection reset", script: []step{breakdown(reset), breakdown(io.ErrUnexpectedEOF)}, requests: "abcde abcde abcde", outcomes: "sssss", pauses: 150 * time.Millisecond},
-		{name: "no answer", script: []step{hang}, requests: "abcde abcde", outcomes: "sssss", pauses: 5050 * time.Millisecond},
+		{name: "an entry that says nothing", script: []step{reply(`{"Records":[{"SequenceNumber":"1"},{},{"SequenceNumber":""},{"SequenceNumber":"1"},{"SequenceNumber":"1"}]}`)}, requests: "abcde|bc", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "pauses double while nothing gets through", script: []step{refuse(500, "InternalFailure"), refuse(503, ""), refuse(502, ""), refuse(500, "X")}, requests: "abcde|abcde|abcde|abcde|abcde", outcomes: "sssss", pauses: 750 * time.Millisecond},
+		{name: "pauses start anew once something gets through", script: []step{refuse(500, ""), refuse(500, ""), entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde|abcde|abcde|a", outcomes: "sssss", pauses: 200 * time.Millisecond},
+		{name: "the request is throttled", script: []step{refuse(400, throughput), refuse(400, "LimitExceededException"), refuse(429, "")}, requests: "abcde|abcde|abcde|abcde", outcomes: "sssss", pauses: 1400 * time.Millisecond},
+		{name: "reply cut short", script: []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}`)}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "too few results", script: []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}]}`)}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "too many results", script: []step{reply(`{"Records":[{"SequenceNumber":"1"}` + strings.Repeat(`,{"SequenceNumber":"1"}`, 5) + `]}`)}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "endless reply", script: []step{reply(strings.Repeat(" ", maxReply+1))}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "not JSON", script: []step{reply("<html>")}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{name: "connection reset", script: []step{breakdown(reset), breakdown(io.ErrUnexpectedEOF)}, requests: "abcde|abcde|abcde", outcomes: "sssss", pauses: 150 * time.Millisecond},
+		{name: "no answer", script: []step{hang}, requests: "abcde|abcde", outcomes: "sssss", pauses: 5050 * time.Millisecond},
 		{name: "no stream", script: []step{refuse(400, "ResourceNotFoundException")}, requests: "abcde", outcomes: "uuuuu", kind: KindNotFound, says: `stream "logs" is not found in region eu-west-1`},
 		{name: "no access", script: []step{refuse(400, "AccessDeniedException")}, requests: "abcde", outcomes: "uuuuu", kind: KindAccessDenied, says: "kinesis:PutRecords on arn:aws:kinesis:eu-west-1:123456789012:stream/logs"},
 		{name: "no access, says a proxy", script: []step{refuse(403, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindAccessDenied, says: "HTTP status 403"},
@@ -192,16 +194,16 @@ func TestRetry(t *testing.T) {
 		{name: "not Kinesis", script: []step{refuse(404, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindService, says: "is the endpoint URL right?"},
 		{name: "redirect", script: []step{refuse(307, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindService, says: "HTTP status 307"},
 		{name: "token expired, the only one there is", script: []step{refuse(400, "ExpiredTokenException")}, requests: "abcde", outcomes: "uuuuu", kind: KindCredentials, says: "ExpiredTokenException"},
-		{name: "what got through stays so", script: []step{entries(map[string]string{"c": throughput}), refuse(400, "AccessDeniedException")}, requests: "abcde c", outcomes: "ssuss", pauses: 200 * time.Millisecond, kind: KindAccessDenied, says: "kinesis:PutRecords"},
-		{name: "one record poisons the rest", script: []step{poisoned("ValidationException", "d")}, requests: "abcde ab c d e", outcomes: "sssRs", kind: KindInvalid, says: "ValidationException: because"},
-		{name: "two do", script: []step{poisoned("SerializationException", "a", "e")}, requests: "abcde ab a bcde bc d e", outcomes: "RsssR", kind: KindInvalid, says: "SerializationException"},
-		{name: "request too large", script: []step{refuse(413, "")}, requests: "abcde ab c d e", outcomes: "sssss"},
-		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde ab a bcde bc b cde c", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
-		{name: "poison and throttling", script: []step{refuse(400, "ValidationException"), refuse(400, throughput), entries(map[string]string{"b": throughput}), poisoned("ValidationException", "c")}, requests: "abcde ab ab bc b c de", outcomes: "ssRss", pauses: 400 * time.Millisecond, kind: KindInvalid, says: "ValidationException"},
-		{name: "three records a request", requests: "abc de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestRecords = 3 }},
-		{name: "what failed goes ahead of what was not sent yet", script: []step{entries(map[string]string{"b": throughput})}, requests: "abc bde", outcomes: "sssss", pauses: 200 * time.Millisecond, change: func(c *Config) { c.MaxRequestRecords = 3 }},
-		{name: "nine bytes a request", requests: "ab cd e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 9 }},
-		{name: "three bytes a request: each record by itself", requests: "a b c d e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 3 }},
+		{name: "what got through stays so", script: []step{entries(map[string]string{"c": throughput}), refuse(400, "AccessDeniedException")}, requests: "abcde|c", outcomes: "ssuss", pauses: 200 * time.Millisecond, kind: KindAccessDenied, says: "kinesis:PutRecords"},
+		{name: "one record poisons the rest", script: []step{poisoned("ValidationException", "d")}, requests: "abcde|ab|c|d|e", outcomes: "sssRs", kind: KindInvalid, says: "ValidationException: because"},
+		{name: "two do", script: []step{poisoned("SerializationException", "a", "e")}, requests: "abcde|ab|a|bcde|bc|d|e", outcomes: "RsssR", kind: KindInvalid, says: "SerializationException"},
+		{name: "request too large", script: []step{refuse(413, "")}, requests: "abcde|ab|c|d|e", outcomes: "sssss"},
+		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde|ab|a|bcde|bc|b|cde|c", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
+		{name: "poison and throttling", script: []step{refuse(400, "ValidationException"), refuse(400, throughput), entries(map[string]string{"b": throughput}), poisoned("ValidationException", "c")}, requests: "abcde|ab|ab|bc|b|c|de", outcomes: "ssRss", pauses: 400 * time.Millisecond, kind: KindInvalid, says: "ValidationException"},
+		{name: "three records a request", requests: "abc|de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestRecords = 3 }},
+		{name: "what failed goes ahead of what was not sent yet", script: []step{entries(map[string]string{"b": throughput})}, requests: "abc|bde", outcomes: "sssss", pauses: 200 * time.Millisecond, change: func(c *Config) { c.MaxRequestRecords = 3 }},
+		{name: "nine bytes a request", requests: "ab|cd|e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 9 }},
+		{name: "three bytes a request: each record by itself", requests: "a|b|c|d|e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 3 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -360,8 +362,13 @@ func TestPutEndsWithItsContext(t *testing.T) {
 func TestStrikesOutlastAPut(t *testing.T) {
 	c, f := newFake(t, nil, refuse(400, "ValidationException"), refuse(400, "ValidationException"), refuse(400, "ValidationException"), entries(nil), refuse(400, "ValidationException"))
 	for i, want := range []string{"R", "R", "u", "s", "R"} {
-		if result := c.Put(t.Context(), recordsOf("x")); outcomesOf(result) != want {
+		result := c.Put(t.Context(), recordsOf("x"))
+		if outcomesOf(result) != want {
 			t.Errorf("Put %d: %s, want %s", i, outcomesOf(result), want)
+		}
+		var cause *Error
+		if want == "u" && (!errors.As(result.Err, &cause) || !cause.Permanent) {
+			t.Errorf("Put %d: %v is not permanent", i, result.Err)
 		}
 	}
 	if len(f.seen) != 5 {
@@ -393,8 +400,13 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 		t.Errorf("second: %+v", result)
 	}
 	checkError(t, result.Err, true, KindCredentials, "ExpiredToken")
+	// What is accepted proves the new credentials: the next time they expire they are replaced again.
+	c.config.MaxRequestRecords, f.script = 1, []step{expired, entries(nil), expired, entries(nil)}
+	if result := c.Put(t.Context(), recordsOf("a", "b")); outcomesOf(result) != "ss" || provider.retrieved != 5 {
+		t.Errorf("third: %+v after %d credentials", result, provider.retrieved)
+	}
 	var keys []string
-	for _, h := range f.header {
+	for _, h := range f.header[:4] {
 		_, key, _ := strings.Cut(h.Get("Authorization"), "Credential=")
 		keys = append(keys, key[:1])
 	}
@@ -449,8 +461,18 @@ func TestClockIsCorrected(t *testing.T) {
 		put(1, "s") // remembered
 		theirs = 0  // the environment's clock was set right
 		put(2, "s")
-		f.script = []step{refuse(403, "InvalidSignatureException")} // with no Date, so nothing is learnt
-		put(1, "u")
+		dated := func(off time.Duration, age string) step {
+			return func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
+				resp, err := refuse(403, "InvalidSignatureException")(f, req, data)
+				resp.Header.Set("Date", time.Now().Add(off).UTC().Format(http.TimeFormat))
+				resp.Header.Set("Age", age)
+				return resp, err
+			}
+		}
+		for _, nothingLearnt := range []step{refuse(403, "InvalidSignatureException"), dated(-3*time.Minute, ""), dated(-time.Hour, "3600")} {
+			f.script = []step{nothingLearnt}
+			put(1, "u")
+		}
 	})
 }
 

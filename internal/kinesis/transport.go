@@ -123,16 +123,12 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 // nothing more of it.
 type lentBody struct {
 	mu   sync.Mutex
-	data []byte // guarded by mu; nil once taken back
-	back bool   // guarded by mu
+	data []byte // guarded by mu
 }
 
 func (b *lentBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.back {
-		return 0, http.ErrBodyReadAfterClose
-	}
 	if len(b.data) == 0 {
 		return 0, io.EOF
 	}
@@ -148,7 +144,7 @@ func (b *lentBody) Close() error {
 
 func (b *lentBody) takeBack() {
 	b.mu.Lock()
-	b.data, b.back = nil, true
+	b.data = nil
 	b.mu.Unlock()
 }
 

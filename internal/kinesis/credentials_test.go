@@ -1,0 +1,288 @@
+package kinesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// vendor is an endpoint that gives out credentials.
+type vendor struct {
+	*httptest.Server
+	mu    sync.Mutex
+	lives time.Duration // guarded by mu, as what follows
+	down  bool
+	asked []*http.Request
+	forms []url.Values
+}
+
+func newVendor(t *testing.T, answer func(w http.ResponseWriter, n int, expires time.Time)) *vendor {
+	v := &vendor{lives: time.Hour}
+	v.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		form, err := url.ParseQuery(string(body))
+		if err != nil {
+			t.Error(err)
+		}
+		v.asked, v.forms = append(v.asked, r), append(v.forms, form)
+		if v.down {
+			http.Error(w, "down", http.StatusBadRequest)
+			return
+		}
+		answer(w, len(v.asked), time.Now().Add(v.lives))
+	}))
+	t.Cleanup(v.Close)
+	return v
+}
+
+func containerAnswer(w http.ResponseWriter, n int, expires time.Time) {
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"AccessKeyId":"AKID%d","SecretAccessKey":"secret","Token":"token","Expiration":%q}`, n, expires.UTC().Format(time.RFC3339))
+}
+
+func retrieve(t *testing.T, p aws.CredentialsProvider, key string) aws.Credentials {
+	t.Helper()
+	got, err := p.Retrieve(t.Context())
+	if err != nil || got.AccessKeyID != key {
+		t.Errorf("got key %q: %v, want %q", got.AccessKeyID, err, key)
+	}
+	return got
+}
+
+func TestStaticCredentials(t *testing.T) {
+	p, err := NewCredentials(CredentialsConfig{AccessKeyID: "AKID", SecretAccessKey: "secret", SessionToken: "token", ContainerURI: "http://127.0.0.1:1/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := retrieve(t, p, "AKID"); got.SecretAccessKey != "secret" || got.SessionToken != "token" || got.CanExpire {
+		t.Errorf("%+v", got)
+	}
+}
+
+// As under SnapStart: the container endpoint gives the credentials, which are fetched anew before they expire, and kept
+// while they are good if they cannot be. No proxy is ever asked for them.
+func TestContainerCredentials(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	v := newVendor(t, containerAnswer)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("first\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewCredentials(CredentialsConfig{ContainerURI: v.URL + "/creds", ContainerTokenFile: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.asked) != 0 {
+		t.Error("asked before it was needed")
+	}
+	v.lives = expiryWindow + 1500*time.Millisecond
+	if got := retrieve(t, p, "AKID1"); got.SessionToken != "token" || !got.CanExpire {
+		t.Errorf("%+v", got)
+	}
+	retrieve(t, p, "AKID1")
+	p.(*aws.CredentialsCache).Invalidate()
+	if err := os.WriteFile(token, []byte("second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v.lives = expiryWindow - time.Minute // about to expire: fetched anew each time
+	retrieve(t, p, "AKID2")
+	retrieve(t, p, "AKID3")
+	v.mu.Lock()
+	v.down = true
+	v.mu.Unlock()
+	retrieve(t, p, "AKID3")
+	for i, want := range []string{"first", "second", "second"} {
+		if got := v.asked[i].Header.Get("Authorization"); got != want || v.asked[i].URL.Path != "/creds" {
+			t.Errorf("request %d: %s with token %q, want %q", i, v.asked[i].URL, got, want)
+		}
+	}
+	p.(*aws.CredentialsCache).Invalidate()
+	if got, err := p.Retrieve(t.Context()); err == nil {
+		t.Errorf("with nothing to go on with: %+v", got)
+	}
+}
+
+func TestContainerEndpoints(t *testing.T) {
+	for uri, good := range map[string]bool{
+		"http://127.0.0.1:9001/2021-04-23/credentials": true, "http://[::1]/": true, "http://localhost/": true, "http://127.8.9.1/": true,
+		"http://169.254.170.2/": true, "http://169.254.170.23/": true, "http://[fd00:ec2::23]/": true, "https://example.com/": true,
+		"http://169.254.169.254/": false, "http://example.com/": false, "http://127.0.0.1.example.com/": false, "http://[fd00:ec2::24]/": false,
+		"no URL": false, "": false,
+	} {
+		if _, err := NewCredentials(CredentialsConfig{ContainerURI: uri}); (err == nil) != good {
+			t.Errorf("%q: %v", uri, err)
+		}
+	}
+	if _, err := NewCredentials(CredentialsConfig{ContainerRelativeURI: "/v2/credentials"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func stsAnswer(w http.ResponseWriter, n int, expires time.Time) {
+	fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+  <AssumeRoleResult>
+    <AssumedRoleUser><AssumedRoleId>AROA:x</AssumedRoleId><Arn>arn:aws:sts::210987654321:assumed-role/writer/x</Arn></AssumedRoleUser>
+    <Credentials>
+      <AccessKeyId>ASIA%d</AccessKeyId><SecretAccessKey>a/b+c&amp;d</SecretAccessKey>
+      <SessionToken>token//==</SessionToken><Expiration>%s</Expiration>
+    </Credentials>
+  </AssumeRoleResult>
+  <ResponseMetadata><RequestId>c6104cbe</RequestId></ResponseMetadata>
+</AssumeRoleResponse>`, n, expires.UTC().Format(time.RFC3339))
+}
+
+const roleToAssume = "arn:aws:iam::210987654321:role/team/writer"
+
+// The SDK's own client asks for the same thing, with the same headers signed, and makes the same of the answer.
+func TestAssumeRole(t *testing.T) {
+	v := newVendor(t, stsAnswer)
+	base := credentials.NewStaticCredentialsProvider("AKID", "secret", "base token")
+	p, err := NewRole(base, RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := retrieve(t, p, "ASIA1")
+	retrieve(t, p, "ASIA1") // cached
+
+	theirs, err := sts.New(sts.Options{Region: "eu-west-1", BaseEndpoint: &v.URL, Credentials: base}).AssumeRole(t.Context(),
+		&sts.AssumeRoleInput{RoleArn: aws.String(roleToAssume), RoleSessionName: aws.String(defaultUserAgent)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.forms) != 2 || v.forms[0].Encode() != v.forms[1].Encode() {
+		t.Errorf("forms %v", v.forms)
+	}
+	want := theirs.Credentials
+	if ours.SecretAccessKey != *want.SecretAccessKey || ours.SessionToken != *want.SessionToken || !ours.CanExpire ||
+		ours.Expires.Sub(want.Expiration.Add(-expiryWindow)).Abs() > 10*time.Second {
+		t.Errorf("got %+v, the SDK %+v", ours, want)
+	}
+	authorization := v.asked[0].Header.Get("Authorization")
+	for _, text := range []string{"Credential=AKID/", "/eu-west-1/sts/aws4_request", "x-amz-security-token"} {
+		if !strings.Contains(authorization, text) {
+			t.Errorf("%q is not in %q", text, authorization)
+		}
+	}
+	if got, want := v.asked[0].Header.Get("Content-Type"), v.asked[1].Header.Get("Content-Type"); got != want {
+		t.Errorf("Content-Type %q, the SDK's %q", got, want)
+	}
+}
+
+func stsError(code, message string) string {
+	return `<ErrorResponse><Error><Type>Sender</Type><Code>` + code + `</Code><Message>` + message + `</Message></Error></ErrorResponse>`
+}
+
+func TestAssumeRoleFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		status     int
+		body, says string
+		permanent  bool
+	}{
+		"denied":    {403, stsError("AccessDenied", "User x is not\n authorized"), "sts:AssumeRole on it (403 AccessDenied: User x is not authorized)", true},
+		"throttled": {400, stsError("Throttling", "Rate exceeded"), "Throttling", false},
+		"down":      {503, "", "503", false},
+		"garbled":   {200, `<AssumeRoleResponse><AccessKeyId>AS`, "cut short", false},
+		"no token":  {200, `<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><Expiration>2026-11-24T00:00:00Z</Expiration>`, "cut short", false},
+		"not XML":   {200, `hello`, "cut short", false},
+		"no expiry": {200, `<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>`, "cut short", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newVendor(t, func(w http.ResponseWriter, _ int, _ time.Time) {
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.body)
+			})
+			p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := p.Retrieve(t.Context())
+			if err == nil || !strings.Contains(err.Error(), roleToAssume) {
+				t.Fatalf("got %+v, %v", got, err)
+			}
+			known := badCredentials(err)
+			checkError(t, known, true, KindCredentials, c.says)
+			if known.Permanent != c.permanent {
+				t.Errorf("permanent: %t", known.Permanent)
+			}
+		})
+	}
+}
+
+func TestValidateRole(t *testing.T) {
+	for text, good := range map[string]bool{
+		roleToAssume: true, "arn:aws-cn:iam::123456789012:role/x": true, "arn:aws:iam::123456789012:role/": false,
+		"arn:aws:iam::123456789012:user/x": false, "arn:aws:sts::123456789012:assumed-role/x/y": false, "writer": false,
+		"arn:aws:iam::1234:role/x": false, "": false,
+	} {
+		if err := ValidateRole(text); (err == nil) != good {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if got := RoleAccount(roleToAssume); got != "210987654321" {
+		t.Errorf("the role's account is %q", got)
+	}
+	if got := RoleAccount("writer"); got != "" {
+		t.Errorf("the account of no ARN is %q", got)
+	}
+}
+
+// An element is read to the letter, whatever stands around it.
+func FuzzAssumeRoleReply(f *testing.F) {
+	f.Add("ASIA", "a/b+c==", "token")
+	f.Fuzz(func(t *testing.T, key, secret, token string) {
+		for _, s := range []string{key, secret, token} {
+			if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '<' || r == '&' }) {
+				return
+			}
+		}
+		body := `<A><Credentials><SessionToken>` + token + `</SessionToken><SecretAccessKey>` + secret + `</SecretAccessKey><AccessKeyId>` + key +
+			`</AccessKeyId><Expiration>2026-11-24T00:00:00Z</Expiration></Credentials></A>`
+		got, err := readAssumeRole(roleToAssume, 200, []byte(body))
+		if err != nil || got.AccessKeyID != key || got.SecretAccessKey != secret || got.SessionToken != token {
+			t.Errorf("%q became %+v, %v", body, got, err)
+		}
+	})
+}
+
+func TestRefreshThatHangsDoesNotHoldPut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, f := newFake(t, func(c *Config) { c.Credentials = cached(stuck{}) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		result := c.Put(ctx, recordsOf("a"))
+		if took := time.Since(start); len(f.seen) != 0 || outcomesOf(result) != "u" || took != time.Second {
+			t.Errorf("%+v after %v", result, took)
+		}
+		checkError(t, result.Err, true, KindCredentials, "cannot get credentials")
+		time.Sleep(time.Minute) // its goroutine ends
+	})
+}
+
+// stuck answers long after anybody waits.
+type stuck struct{}
+
+func (stuck) Retrieve(context.Context) (aws.Credentials, error) {
+	time.Sleep(credentialsTimeout)
+	return aws.Credentials{}, errors.New("too late")
+}

@@ -1,0 +1,317 @@
+package kinesis
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/pem"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const oneStored = `{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1","ShardId":"shardId-000000000000"}]}`
+
+// rawServer calls serve for each connection, with its number from 0, and then closes it.
+func rawServer(t *testing.T, serve func(n int, conn net.Conn, r *bufio.Reader)) *Client {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		running sync.WaitGroup
+		mu      sync.Mutex
+		open    []net.Conn // guarded by mu
+	)
+	running.Go(func() {
+		for n := 0; ; n++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open = append(open, conn)
+			mu.Unlock()
+			running.Go(func() {
+				defer conn.Close()
+				serve(n, conn, bufio.NewReader(conn))
+			})
+		}
+	})
+	cfg := testConfig("logs")
+	cfg.EndpointURL = "http://" + listener.Addr().String()
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.draw = func(time.Duration) time.Duration { return 0 }
+	t.Cleanup(func() {
+		listener.Close()
+		mu.Lock()
+		for _, conn := range open {
+			conn.Close()
+		}
+		mu.Unlock()
+		running.Wait()
+	})
+	return c
+}
+
+// takeRequest reads a request whole and tells whether there was one.
+func takeRequest(r *bufio.Reader) bool {
+	req, err := http.ReadRequest(r)
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, req.Body)
+	return err == nil
+}
+
+func answerOneStored(conn net.Conn) {
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(oneStored))+"\r\n\r\n"+oneStored)
+}
+
+// A connection that dies under a second request is replaced at once; every request that the server saw is counted.
+func TestDeadIdleConnection(t *testing.T) {
+	for _, how := range []string{"closed after the request was read", "closed before", "reset", "closed in the middle of an answer"} {
+		t.Run(how, func(t *testing.T) {
+			var requests, connections atomic.Int32
+			c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
+				connections.Add(1)
+				for i := 0; ; i++ {
+					if n == 0 && i == 1 {
+						switch how {
+						case "closed before":
+							return
+						case "reset":
+							_, _ = r.Peek(1)
+							_ = conn.(*net.TCPConn).SetLinger(0)
+							return
+						}
+					}
+					if !takeRequest(r) {
+						return
+					}
+					requests.Add(1)
+					if n == 0 && i == 1 {
+						if how == "closed in the middle of an answer" {
+							_, _ = io.WriteString(conn, "HTTP/1.1 20")
+						}
+						return
+					}
+					answerOneStored(conn)
+				}
+			})
+			pauses := 0
+			c.draw = func(time.Duration) time.Duration { pauses++; return 0 }
+			if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || result.Requests != 1 {
+				t.Fatalf("first: %+v", result)
+			}
+			result := c.Put(t.Context(), recordsOf("a"))
+			want := 0
+			if how == "closed in the middle of an answer" {
+				want = 1 // the connection was alive: this is a failure like others
+			}
+			if result.Err != nil || outcomesOf(result) != "s" || pauses != want {
+				t.Fatalf("second: %+v, %d pauses, want %d", result, pauses, want)
+			}
+			if connections.Load() != 2 {
+				t.Errorf("%d connections", connections.Load())
+			}
+			if how == "closed after the request was read" && (requests.Load() != 3 || result.Requests != 2 || result.Retried != 1) {
+				t.Errorf("%d requests were sent in all, counted as %d in the second Put, %d retried", requests.Load(), result.Requests, result.Retried)
+			}
+		})
+	}
+}
+
+// On a fresh connection the same is a failure like others: nothing is sent behind the back of retry and its pauses.
+func TestFreshConnectionThatDies(t *testing.T) {
+	var requests atomic.Int32
+	c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
+		if takeRequest(r) {
+			if requests.Add(1); n == 3 {
+				answerOneStored(conn)
+			}
+		}
+	})
+	pauses := 0
+	c.draw = func(time.Duration) time.Duration { pauses++; return 0 }
+	result := c.Put(t.Context(), recordsOf("a"))
+	if result.Err != nil || requests.Load() != 4 || result.Requests != 4 || pauses != 3 {
+		t.Errorf("%d requests, counted as %d, %d pauses: %v", requests.Load(), result.Requests, pauses, result.Err)
+	}
+}
+
+// A server that answers before it has read the body leaves the transport with the body in its hands: the next request's
+// body, in the same buffer, must not be disturbed (the race detector looks on).
+func TestEarlyAnswerWhileTheBodyIsSent(t *testing.T) {
+	var good atomic.Int32
+	payload := bytes.Repeat([]byte("z"), 8<<20)
+	c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		if n < 3 {
+			_, _ = io.WriteString(conn, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+			_, _ = io.Copy(io.Discard, req.Body)
+			return
+		}
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if got := decodeRequest(t, body); len(got.Records) == 1 && bytes.Equal(got.Records[0].Data, payload) {
+			good.Add(1)
+		}
+		answerOneStored(conn)
+	})
+	c.config.MaxRecordBytes = 10 << 20
+	result := c.Put(t.Context(), []Record{{"key", payload}})
+	if result.Err != nil || good.Load() != 1 {
+		t.Errorf("%d good bodies: %v", good.Load(), result.Err)
+	}
+}
+
+func TestHangingServer(t *testing.T) {
+	done := make(chan struct{})
+	c := rawServer(t, func(_ int, _ net.Conn, r *bufio.Reader) {
+		takeRequest(r)
+		<-done
+	})
+	defer close(done)
+	c.config.AttemptTimeout = 30 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	result := c.Put(ctx, recordsOf("a"))
+	if result.Requests < 2 || outcomesOf(result) != "u" {
+		t.Errorf("%+v", result)
+	}
+	checkError(t, result.Err, true, KindNetwork, "no answer from 127.0.0.1")
+}
+
+func TestNobodyListens(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := testConfig("logs")
+	cfg.EndpointURL = "http://" + listener.Addr().String()
+	listener.Close()
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	checkError(t, c.Put(ctx, recordsOf("a")).Err, true, KindNetwork, "refused")
+}
+
+func TestTLS(t *testing.T) {
+	var protocol string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protocol = r.Proto
+		if r.Header.Get("Accept-Encoding") != "" {
+			t.Errorf("asks for %s", r.Header.Get("Accept-Encoding"))
+		}
+		_, _ = io.WriteString(w, oneStored)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it is told of the certificate that is not trusted
+	server.StartTLS()
+	defer server.Close()
+	cfg := testConfig("logs")
+	cfg.EndpointURL = server.URL
+
+	cfg.CABundle = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || protocol != "HTTP/1.1" {
+		t.Errorf("over %s: %v", protocol, result.Err)
+	}
+	c.CloseIdleConnections()
+
+	cfg.CABundle = nil
+	if c, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	result := c.Put(t.Context(), recordsOf("a"))
+	checkError(t, result.Err, true, KindNetwork, "AWS_CA_BUNDLE")
+	if result.Requests != 1 {
+		t.Errorf("%d requests", result.Requests)
+	}
+}
+
+func TestProxy(t *testing.T) {
+	var asked string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.String()
+		_, _ = io.WriteString(w, oneStored)
+	}))
+	defer proxy.Close()
+	at, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := testConfig("logs")
+	cfg.EndpointURL, cfg.Proxy = "http://kinesis.invalid/", http.ProxyURL(at)
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdleConnections()
+	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || asked != "http://kinesis.invalid/" {
+		t.Errorf("the proxy was asked for %q: %v", asked, result.Err)
+	}
+}
+
+func TestRested(t *testing.T) {
+	base := instant{time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC), time.Hour}
+	for _, c := range []struct {
+		name       string
+		wall, mono time.Duration
+		want       bool
+	}{
+		{"at once", 0, 0, false},
+		{"a while", 3 * time.Second, 3 * time.Second, false},
+		{"too long", 5 * time.Second, 5 * time.Second, true},
+		{"frozen, the monotonic clock stood still", 2 * time.Second, 10 * time.Millisecond, true},
+		{"frozen for hours", 5 * time.Hour, 10 * time.Millisecond, true},
+		{"the wall clock stood still", 0, 2 * time.Second, true},
+		{"the wall clock was set back", -time.Hour, time.Second, true},
+		{"the wall clock was trimmed", 1200 * time.Millisecond, time.Second, false},
+	} {
+		if got := rested(base, instant{base.wall.Add(c.wall), base.mono + c.mono}); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
+		}
+	}
+}
+
+func TestConnectionsAreDroppedAfterAFreeze(t *testing.T) {
+	c, f := newFake(t, nil)
+	now := instant{time.Now().Round(0), 0}
+	c.clock = func() instant { return now }
+	c.Put(t.Context(), recordsOf("a"))
+	for _, s := range []struct {
+		wall, mono time.Duration
+		closed     int
+	}{{time.Second, time.Second, 0}, {time.Minute, time.Millisecond, 1}, {time.Second, time.Second, 0}, {5 * time.Second, 5 * time.Second, 1}} {
+		now.wall, now.mono, f.closed = now.wall.Add(s.wall), now.mono+s.mono, 0
+		if c.Put(t.Context(), recordsOf("a")); f.closed != s.closed {
+			t.Errorf("after %v by the wall clock, %v by the other: closed %d times, want %d", s.wall, s.mono, f.closed, s.closed)
+		}
+	}
+}
