@@ -21,6 +21,7 @@ func newStream(cfg *config.Config, account string) (*kinesis.Client, error) {
 	}
 	credentials, err := kinesis.NewCredentials(settings.Credentials)
 	if err == nil && settings.RoleARN != "" {
+		account = kinesis.RoleAccount(settings.RoleARN) // the role's own streams are found by name then
 		credentials, err = kinesis.NewRole(credentials, kinesis.RoleConfig{
 			ARN:          settings.RoleARN,
 			Region:       settings.Region,
