@@ -402,7 +402,7 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	checkError(t, result.Err, true, KindCredentials, "ExpiredToken")
 	// What is accepted proves the new credentials: the next time they expire they are replaced again.
 	c.config.MaxRequestRecords, f.script = 1, []step{expired, entries(nil), expired, entries(nil)}
-	if result := c.Put(t.Context(), recordsOf("a", "b")); outcomesOf(result) != "ss" || provider.retrieved != 5 {
+	if result := c.Put(t.Context(), recordsOf("a", "b")); outcomesOf(result) != "ss" || provider.retrieved != 6 {
 		t.Errorf("third: %+v after %d credentials", result, provider.retrieved)
 	}
 	var keys []string
