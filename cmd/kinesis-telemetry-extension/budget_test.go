@@ -41,24 +41,25 @@ func TestBudgetBinarySize(t *testing.T) {
 }
 
 // From exec to register, and to the first next, the extension takes at most 1.2 times what a bare net/http program takes
-// for the same three calls. Both run in turn against the same server; the ratio of the medians counts.
+// for the same three calls. Both run in turn against the same server. The ratio of the best times counts: whatever else
+// the machine does only adds to a time.
 func TestBudgetStart(t *testing.T) {
 	budgets(t)
 	floor := filepath.Join(t.TempDir(), "floor")
 	if err := build(floor, "./testdata/floor"); err != nil {
 		t.Fatal(err)
 	}
-	const rounds, attempts = 60, 3
+	const rounds, attempts = 80, 5
 	for attempt := 1; ; attempt++ { // a noisy machine gets another chance, a slow program does not profit from it
 		var ours, bare startTimes
 		for range rounds {
 			ours.add(measureStart(t, binaries.extension))
 			bare.add(measureStart(t, floor))
 		}
-		register := float64(median(ours.register)) / float64(median(bare.register))
-		next := float64(median(ours.next)) / float64(median(bare.next))
+		register := float64(best(ours.register)) / float64(best(bare.register))
+		next := float64(best(ours.next)) / float64(best(bare.next))
 		t.Logf("exec to register: %v, floor %v, ratio %.2f; exec to next: %v, floor %v, ratio %.2f",
-			median(ours.register), median(bare.register), register, median(ours.next), median(bare.next), next)
+			best(ours.register), best(bare.register), register, best(ours.next), best(bare.next), next)
 		if register <= 1.2 && next <= 1.2 {
 			return
 		}
@@ -75,10 +76,7 @@ func (s *startTimes) add(register, next time.Duration) {
 	s.next = append(s.next, next)
 }
 
-func median(durations []time.Duration) time.Duration {
-	slices.Sort(durations)
-	return durations[len(durations)/2]
-}
+func best(durations []time.Duration) time.Duration { return slices.Min(durations) }
 
 // measureStart runs a program against APIs that answer at once, until its first next.
 func measureStart(t *testing.T, program string) (register, next time.Duration) {

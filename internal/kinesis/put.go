@@ -154,7 +154,7 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 	var cause *Error
 	for i := n - 1; i >= 0; i-- {
 		record, e := p.pending[i], &entries[i]
-		if e.code == "" && e.stored {
+		if e.Code == "" && bool(e.Stored) {
 			p.result.Outcomes[record] = Sent
 			p.result.Bytes += p.records[record].size()
 			continue
@@ -192,12 +192,12 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 // judge says what follows for a record that was not stored. An error that is the same as the last is not made anew: they
 // come by the hundred.
 func (p *put) judge(e *entry, last *Error) (rule, *Error) {
-	if e.code == "" {
+	if e.Code == "" {
 		return rule{kind: KindNetwork, do: again}, p.target.unreachable(errReply)
 	}
-	r := ruleOfRecord(e.code)
+	r := ruleOfRecord(e.Code)
 	if last == nil || last.Code != r.code {
-		last = p.target.refusal(r, 0, oneLine(unquote(e.message)))
+		last = p.target.refusal(r, 0, oneLine(e.Message))
 	}
 	return r, last
 }
