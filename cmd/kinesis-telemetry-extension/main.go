@@ -5,9 +5,7 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/extension"
@@ -18,11 +16,9 @@ func main() {
 }
 
 func run(executable string, environ []string) (exitCode int) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	cfg, mistakes := config.Load(environ)
 	log := extension.NewLog(os.Stderr, cfg.LogLevel)
-	if err := extension.Run(ctx, filepath.Base(executable), cfg, mistakes, log); err != nil {
+	if err := extension.Run(context.Background(), filepath.Base(executable), cfg, mistakes, log); err != nil {
 		log.Error(err.Error())
 		return 1
 	}

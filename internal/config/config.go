@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -151,8 +152,8 @@ func (c *Config) RequestBytes() int {
 
 // bufferFor is the default of BUFFER_BYTES: a sixteenth of the function's memory, at least 4 and at most 64 MiB.
 func bufferFor(memoryMB string) int {
-	mb := defaultMemory
-	if _, err := fmt.Sscanf(memoryMB, "%d", &mb); err != nil {
+	mb, err := strconv.Atoi(memoryMB)
+	if err != nil {
 		mb = defaultMemory
 	}
 	return min(max(mb/16, 4), 64) * mib

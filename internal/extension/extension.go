@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 
 	"kinesis-telemetry-extension/internal/config"
@@ -54,6 +56,10 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	if err != nil {
 		return err
 	}
+	// Lambda sends extensions no signal; whoever else does wants an ordered end. Only now, since nothing shall delay the
+	// registration: the runtime starts when it is made.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
 	for _, warning := range cfg.Warnings {
 		log.Warn("a setting has no effect: " + warning.String())
 	}
