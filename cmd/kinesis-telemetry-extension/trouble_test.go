@@ -32,7 +32,7 @@ func TestNeverInTheWay(t *testing.T) {
 		mistake("EVENTS", "platform,logs", "platform, function, extension"),
 		mistake("DELIVERY", "soon", "adaptive, sync, deferred"),
 		mistake("MAX_DELAY", "10", "such as 500ms"),
-		mistake("FLUSH_TIMEOUT", "-1s", "from 0s"),
+		mistake("FLUSH_TIMEOUT", "-1s", "from 10ms"),
 		mistake("FORMAT", "xml", "ndjson, json"),
 		mistake("FORMAT", "kpl", "not write that format yet"),
 		mistake("COMPRESSION", "lz4", "expected none"),

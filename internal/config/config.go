@@ -120,9 +120,9 @@ func Load(environ []string) (Config, []Mistake) {
 		LogLevel: r.level(Prefix + "LOG_LEVEL"),
 		Events:   r.events(Prefix + "EVENTS"),
 		Delivery: choice(r, Prefix+"DELIVERY", Adaptive, Sync, Deferred),
-		// Bounded below by Lambda's own buffering, above by what an invocation may last.
+		// Bounded below by what a request takes, above by what an invocation may last.
 		MaxDelay:     r.duration(Prefix+"MAX_DELAY", 10*time.Second, 100*time.Millisecond, 15*time.Minute),
-		FlushTimeout: r.duration(Prefix+"FLUSH_TIMEOUT", time.Second, 0, 15*time.Minute),
+		FlushTimeout: r.duration(Prefix+"FLUSH_TIMEOUT", time.Second, 10*time.Millisecond, 15*time.Minute),
 
 		Format: r.format(),
 		PartitionKey: choice(r, Prefix+"PARTITION_KEY", dispatcher.ByEnvironment, dispatcher.ByRequest,

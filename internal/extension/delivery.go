@@ -35,12 +35,16 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 		x.dispatcher.NewInstance() // the first invocation since the snapshot, and no restore event came before it
 	}
 	x.dispatcher.Resume()
+	deadline := event.Deadline.Add(-deadlineMargin)
+	if event.Deadline.Before(time.Now()) { // none, or not one in milliseconds of this age
+		deadline = time.Now().Add(x.config.FlushTimeout)
+	}
 	if x.waitsForEnd() {
-		waiting, cancel := context.WithDeadline(ctx, event.Deadline.Add(-deadlineMargin))
+		waiting, cancel := context.WithDeadline(ctx, deadline)
 		x.missedEnd = !x.invocations.awaitEnd(waiting, event.RequestID)
 		cancel()
 	}
-	shipping, cancel := context.WithDeadline(ctx, earlier(time.Now().Add(x.config.FlushTimeout), event.Deadline.Add(-deadlineMargin)))
+	shipping, cancel := context.WithDeadline(ctx, earlier(time.Now().Add(x.config.FlushTimeout), deadline))
 	defer cancel()
 	x.dispatcher.Flush(shipping)
 	if end, ended := x.invocations.hasEnded(event.RequestID); ended {
