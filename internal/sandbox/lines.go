@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	readSize    = 64 << 10               // what a pipe holds on Linux
-	drainReads  = 16                     // bound of one drain: a background thread may print without end
-	idleNewline = 250 * time.Millisecond // after it a line without newline is taken as whole
+	readSize    = 64 << 10    // what a pipe holds on Linux
+	drainReads  = 16          // bound of one drain: a background thread may print without end
+	idleNewline = time.Second // after it a line without newline is taken as whole
 )
 
 // lineReader cuts what a process prints on one pipe into lines of any length. Besides its own goroutine, drain may read: all
