@@ -328,3 +328,21 @@ func TestResets(t *testing.T) {
 		})
 	}
 }
+
+// A handler that runs up to its deadline is not waited for to the end. Once its end is seen, later ones are again.
+func TestSyncAfterAnEndThatCameTooLate(t *testing.T) {
+	r := newTrial(t, setup{
+		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"},
+		sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 3 * time.Second },
+	})
+	if result := r.invoke(`{"text":1,"duration":"2950ms"}`); result.Held > 0 {
+		t.Fatalf("the extension waited beyond its margin: held back %s", result.Held)
+	}
+	for range 3 { // the late end arrives while the first of them runs
+		r.invoke(`{"text":5,"duration":"100ms"}`)
+	}
+	if n := countType(r, "function"); n != 16 {
+		t.Errorf("%d of 16 log lines are on the stream when the last invocation has ended", n)
+	}
+	r.complete(r.end(), 16)
+}

@@ -31,7 +31,7 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	if !x.subscribed {
 		return
 	}
-	if x.config.SnapStart && !x.intake.restored() {
+	if x.config.SnapStart && !x.intake.markRestored() {
 		x.dispatcher.NewInstance() // the first invocation since the snapshot, and no restore event came before it
 	}
 	x.dispatcher.Resume()
@@ -42,6 +42,7 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	if x.waitsForEnd() {
 		waiting, cancel := context.WithDeadline(ctx, deadline)
 		x.missedEnd = !x.invocations.awaitEnd(waiting, event.RequestID)
+		x.missedAt = x.invocations.endingsSeen()
 		cancel()
 	}
 	shipping, cancel := context.WithDeadline(ctx, earlier(time.Now().Add(x.config.FlushTimeout), deadline))
@@ -59,7 +60,8 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 // waitsForEnd tells whether an invocation is kept open until the function has ended and everything is shipped. Where
 // the last end did not come within the invocation's time the next ones are not waited for, until one is seen again.
 func (x *Extension) waitsForEnd() bool {
-	return x.config.Delivery != config.Deferred && !x.missedEnd
+	blind := x.missedEnd && x.invocations.endingsSeen() == x.missedAt
+	return x.config.Delivery != config.Deferred && !blind
 }
 
 func earlier(a, b time.Time) time.Time {

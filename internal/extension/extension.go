@@ -37,7 +37,8 @@ type Extension struct {
 	intake      intake
 
 	subscribed bool
-	missedEnd  bool          // the last wait for a runtimeDone was in vain
+	missedEnd  bool          // the last wait for a runtimeDone was in vain,
+	missedAt   int           // when so many had been seen
 	heldBack   time.Duration // how long invocations waited for the extension, in sum
 }
 

@@ -20,12 +20,12 @@ type intake struct {
 	said        struct{ malformed, repaired, truncated bool }
 }
 
-func (in *intake) restored() bool {
+// markRestored notes that the instance since the snapshot has begun, and tells whether that was known.
+func (in *intake) markRestored() (known bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	was := in.hasRestored
-	in.hasRestored = true
-	return was
+	known, in.hasRestored = in.hasRestored, true
+	return known
 }
 
 // receive takes what one POST held: it finds out which invocation each event belongs to and hands on those that the

@@ -17,6 +17,7 @@ type invocations struct {
 	previous invocation // ran before it
 	report   string     // request id whose platform.report is still to come; empty: none
 	ended    []string   // request ids whose platform.runtimeDone was seen, the last few
+	endings  int        // how many platform.runtimeDone were seen
 	changed  chan struct{}
 }
 
@@ -89,6 +90,7 @@ const maxRequestID = 128
 func (t *invocations) announce(ends []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.endings += len(ends)
 	t.ended = append(t.ended, ends...)
 	if excess := len(t.ended) - endedKept; excess > 0 {
 		t.ended = slices.Delete(t.ended, 0, excess)
@@ -106,6 +108,13 @@ func (t *invocations) hasEnded(requestID string) (end time.Time, ended bool) {
 		end, _ = time.Parse(time.RFC3339, t.previous.end)
 	}
 	return end, slices.Contains(t.ended, requestID)
+}
+
+// endingsSeen counts every platform.runtimeDone so far.
+func (t *invocations) endingsSeen() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.endings
 }
 
 // awaitEnd waits for the platform.runtimeDone of this request, and no other, until ctx is done.

@@ -178,7 +178,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		errs = append(errs, fmt.Errorf("unknown InitType %q", cfg.InitType))
 	}
 	setDefault(&f.LogFormat, Text)
-	if cfg.InitType == ManagedInstances { // facts of the guide's page lambda-managed-instances: log format is JSON always, no freeze
+	if cfg.InitType == ManagedInstances { // https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html: JSON always, no freeze
 		f.LogFormat, cfg.NoFreeze = JSON, true
 	}
 	if f.LogFormat != Text && f.LogFormat != JSON {
