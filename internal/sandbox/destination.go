@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // destination is where a subscriber's batches go, over HTTP or TCP. send and close may be called at the same time.
@@ -58,8 +59,16 @@ func (d *httpDestination) append(body, event []byte) []byte {
 
 func (d *httpDestination) finish(body []byte) []byte { return append(body, ']') }
 
-// send posts one batch. Every answer but 200 is an error, because Lambda sends such a batch again.
+// lastAnswer is how long an answer may take that was under way when the process ended.
+const lastAnswer = 250 * time.Millisecond
+
+// send posts one batch. Every answer but 200 is an error, because Lambda sends such a batch again. When ctx ends with the
+// process, its answer may be in the socket already: it counts all the same.
 func (d *httpDestination) send(ctx context.Context, body []byte) error {
+	ended := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ended, func() { time.AfterFunc(lastAnswer, cancel) })()
 	status, err := d.post(ctx, d.batches, body)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("the subscriber answered with status %d", status)

@@ -224,7 +224,7 @@ func TestShutdown(t *testing.T) {
 		if all := strings.Join(late, " "); !strings.Contains(all, "platform.report") {
 			t.Errorf("the late report did not arrive after SHUTDOWN: %q", late)
 		}
-		c.checkDelivered("x3", "platform.report", "platform.extension")
+		c.checkDelivered("x3")
 		failed := slices.ContainsFunc(c.delivered("x3"), func(e wireEvent) bool {
 			return e.Type == "platform.extension" && e.field(t, "name") == "x1" && e.field(t, "state") == "ShutdownFailed"
 		})
