@@ -6,13 +6,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"kinesis-telemetry-extension/internal/awake"
 )
 
 // Config is all that a Client depends on. The zero values of numbers stand for their defaults.
@@ -55,7 +59,8 @@ type Client struct {
 	clock     func() instant
 	draw      func(bound time.Duration) time.Duration // gives the pause before a request is repeated
 
-	lastUse instant       // of the connection
+	useMu   sync.Mutex
+	lastUse instant       // of the connection; guarded by useMu: Warm runs beside a Put
 	skew    time.Duration // AWS's clock less ours
 	strikes int           // records refused by themselves since a request was last accepted
 
@@ -125,11 +130,10 @@ type answer struct {
 }
 
 // exchange sends the records that batch names in one request and reads the answer. A connection that turns out to have
-// died while it rested is replaced at once, without a pause: that says nothing about the service.
+// died while it rested or while the environment was frozen is replaced at once, without a pause: that says nothing about
+// the service.
 func (c *Client) exchange(ctx context.Context, records []Record, batch []int, count func()) answer {
-	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
-	defer cancel()
-	credentials, err := c.config.Credentials.Retrieve(ctx)
+	credentials, err := c.retrieve(ctx)
 	if err != nil {
 		return failed(badCredentials(err))
 	}
@@ -138,24 +142,20 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	if err != nil {
 		return failed(badCredentials(err))
 	}
-	if rested(c.lastUse, c.clock()) {
+	c.dropRested()
+	resp, again, err := c.attempt(ctx, req, count) //nolint:bodyclose // post reads and closes it
+	if again {
 		c.transport.CloseIdleConnections()
+		resp, _, err = c.attempt(ctx, req, count) //nolint:bodyclose // post reads and closes it
 	}
-	count()
-	resp, reply, err := post(ctx, c.transport, req, c.body, c.reply) //nolint:bodyclose // post reads and closes it
-	if errors.Is(err, errStale) {
-		c.transport.CloseIdleConnections()
-		count()
-		resp, reply, err = post(ctx, c.transport, req, c.body, c.reply) //nolint:bodyclose // post reads and closes it
-	}
-	c.lastUse, c.reply = c.clock(), reply
+	c.used()
 	if err != nil {
 		return failed(c.target.unreachable(err))
 	}
 	if resp.StatusCode != http.StatusOK {
 		return c.refused(resp, credentials)
 	}
-	if c.entries, err = parseReply(reply, c.entries); err == nil && len(c.entries) != len(batch) {
+	if c.entries, err = parseReply(c.reply, c.entries); err == nil && len(c.entries) != len(batch) {
 		err = fmt.Errorf("%w: %d results for %d records", errReply, len(c.entries), len(batch))
 	}
 	if err != nil {
@@ -163,6 +163,56 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		return failed(c.target.unreachable(err))
 	}
 	return answer{entries: c.entries}
+}
+
+// retrieve gets the credentials, within the time of an attempt.
+func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
+	defer cancel()
+	return c.config.Credentials.Retrieve(ctx)
+}
+
+// attempt sends the encoded body once and leaves the answer's body in c.reply. It tells whether to try again at once.
+func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (resp *http.Response, again bool, err error) {
+	count()
+	during, span := awake.WithTimeout(ctx, c.config.AttemptTimeout)
+	resp, c.reply, err = post(during, c.transport, req, c.body, c.reply)
+	frozen := span.End()
+	return resp, err != nil && ctx.Err() == nil && (frozen || errors.Is(err, errStale)), err
+}
+
+// Warm connects to the endpoint, so that the first Put finds an open connection, or at least a TLS session and parsed
+// roots. It may run beside a Put. Whether it succeeds does not matter: what is wrong the Put will meet, too.
+//
+// The request carries no signature and asks for nothing; whatever its answer is, the connection stays.
+func (c *Client) Warm(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
+	defer cancel()
+	req := (&http.Request{
+		Method: http.MethodGet, URL: c.target.url, Host: c.target.url.Host, Header: http.Header{"User-Agent": {c.config.UserAgent}},
+	}).WithContext(ctx)
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, keepReply) // to the end: only then is the connection free
+	c.used()
+}
+
+// dropRested closes the connection if it may be dead.
+func (c *Client) dropRested() {
+	c.useMu.Lock()
+	defer c.useMu.Unlock()
+	if rested(c.lastUse, c.clock()) {
+		c.transport.CloseIdleConnections()
+	}
+}
+
+func (c *Client) used() {
+	c.useMu.Lock()
+	defer c.useMu.Unlock()
+	c.lastUse = c.clock()
 }
 
 func failed(err *Error) answer {

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"kinesis-telemetry-extension/internal/awake"
 )
 
 const (
@@ -21,8 +23,6 @@ const (
 
 	// maxIdle is how long a connection may rest and be used again.
 	maxIdle = 4 * time.Second
-	// maxDrift is how far the wall clock and the monotonic clock may move apart before it counts as a freeze.
-	maxDrift = time.Second
 
 	maxReply  = 4 << 20   // a reply has some 100 bytes a record, with error messages some 300
 	keepReply = 256 << 10 // what of it stays allocated
@@ -86,7 +86,7 @@ func clock() func() instant {
 // have forgotten it. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 func rested(last, now instant) bool {
 	wall, mono := now.wall.Sub(last.wall), now.mono-last.mono
-	return wall > maxIdle || mono > maxIdle || (wall-mono).Abs() > maxDrift
+	return wall > maxIdle || mono > maxIdle || (wall-mono).Abs() > awake.MaxDrift
 }
 
 // errStale marks the failure of a connection that had served before and died without a byte of an answer.
