@@ -8,6 +8,8 @@ package record
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
 )
 
@@ -60,6 +62,21 @@ func NewSource(fields SourceFields) *Source {
 	}
 	return &Source{instance: fields.Instance, json: encoded}
 }
+
+// ParseSource reads what JSON has given. It fails on anything but an object with an instance.
+func ParseSource(encoded []byte) (*Source, error) {
+	var fields SourceFields
+	if err := json.Unmarshal(encoded, &fields); err != nil {
+		return nil, fmt.Errorf("record: source: %w", err)
+	}
+	if fields.Instance == "" {
+		return nil, errors.New("record: source: no instance")
+	}
+	return &Source{instance: fields.Instance, json: encoded}, nil
+}
+
+// JSON is the source as the stream has it. It must not be changed.
+func (s *Source) JSON() []byte { return s.json }
 
 // Instance is the source's instance: the life of one extension process, within which seq counts.
 func (s *Source) Instance() string { return s.instance }

@@ -37,8 +37,8 @@ func TestEveryEventArrives(t *testing.T) {
 					}
 					report := r.end()
 					r.complete(report, 5*(10+3)+3)
-					if n := len(r.output.lines()); n != 1 || !strings.Contains(r.output.lines()[0], "summary: received") {
-						t.Errorf("a healthy life says one line, its summary; it said %d", n)
+					if lines := r.output.lines(); len(lines) > 0 {
+						t.Errorf("a healthy life says nothing; it said %q", lines)
 					}
 					if report.Own["kinesis-telemetry.stats"] != 1 {
 						t.Errorf("own events: %v", report.Own)
@@ -157,7 +157,7 @@ func TestLostAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newTrial(t, setup{
-				settings: map[string]string{"KINESIS_TELEMETRY_RECORD_BYTES": "2000", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "10s"},
+				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_RECORD_BYTES": "2000"},
 				kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1, Faults: &kinesislocal.Faults{Seed: 3, Rules: []kinesislocal.Rule{rule}}},
 			})
 			for range 12 {

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -198,5 +199,12 @@ func (r *trial) complete(report audit.Report, least int) {
 		r.Errorf("emitted %d (at least %d expected), delivered %d, duplicated %d, altered %v, malformed %v, gaps %v, out of order %d; lost %v",
 			report.Emitted, least, report.Delivered, len(report.Duplicated), report.Altered, report.Malformed, report.Gaps,
 			report.OutOfOrder, report.Lost[:min(5, len(report.Lost))])
+	}
+}
+
+func unmarshal(t *testing.T, data []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(data, into); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -12,21 +12,12 @@ import (
 	"kinesis-telemetry-extension/internal/dispatcher"
 	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/lambdaapi"
+	"kinesis-telemetry-extension/internal/policy"
 	"kinesis-telemetry-extension/record"
 )
 
 // Prefix is what the names of the extension's own variables begin with.
 const Prefix = "KINESIS_TELEMETRY_"
-
-// Delivery is a delivery mode.
-type Delivery string
-
-// The delivery modes.
-const (
-	Adaptive Delivery = "adaptive"
-	Sync     Delivery = "sync"
-	Deferred Delivery = "deferred"
-)
 
 // OnError is what a mistake in the settings does.
 type OnError string
@@ -47,7 +38,7 @@ type Config struct {
 	OnError      OnError
 	LogLevel     slog.Level
 	Events       []lambdaapi.TelemetryType
-	Delivery     Delivery
+	Delivery     policy.Mode
 	MaxDelay     time.Duration
 	FlushTimeout time.Duration
 
@@ -119,7 +110,7 @@ func Load(environ []string) (Config, []Mistake) {
 		OnError:  choice(r, Prefix+"ON_ERROR", Idle, Fail),
 		LogLevel: r.level(Prefix + "LOG_LEVEL"),
 		Events:   r.events(Prefix + "EVENTS"),
-		Delivery: choice(r, Prefix+"DELIVERY", Adaptive, Sync, Deferred),
+		Delivery: choice(r, Prefix+"DELIVERY", policy.Adaptive, policy.Sync, policy.Deferred),
 		// Bounded below by what a request takes, above by what an invocation may last.
 		MaxDelay:     r.duration(Prefix+"MAX_DELAY", 10*time.Second, 100*time.Millisecond, 15*time.Minute),
 		FlushTimeout: r.duration(Prefix+"FLUSH_TIMEOUT", time.Second, 10*time.Millisecond, 15*time.Minute),
@@ -148,6 +139,13 @@ func (c *Config) RequestBytes() int {
 		return c.MaxRecordBytes
 	}
 	return min(max(c.BufferBytes/4, c.MaxRecordBytes), bound)
+}
+
+// MemoryLimit is what the Go runtime is told to keep to: the buffer; a request, packed and encoded in base64, and its
+// growth; and what the program takes that holds nothing. Near it the garbage collector works harder, nothing fails.
+func (c *Config) MemoryLimit() int64 {
+	const program = 12 * mib
+	return int64(c.BufferBytes + 5*c.RequestBytes()/2 + program)
 }
 
 // bufferFor is the default of BUFFER_BYTES: a sixteenth of the function's memory, at least 4 and at most 64 MiB.

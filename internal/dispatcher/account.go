@@ -28,11 +28,14 @@ type Stats struct {
 	Bytes    uint64            `json:"bytes"`    // of those records, keys included
 	Requests uint64            `json:"requests"` // PutRecords calls
 	Flushes  uint64            `json:"flushes"`  // batches handed to the Kinesis Client
+	// Recovered events are among those received: an earlier life of the environment had left them.
+	Recovered  uint64  `json:"recovered"`
+	HeldBackMs float64 `json:"heldBackMs"` // milliseconds that invocations waited for the extension, in sum
 }
 
 // account is the book in which every event's end is written once.
 type account struct {
-	received, sent, dropped                    uint64
+	received, sent, dropped, recovered         uint64
 	retried, records, bytes, requests, flushes uint64
 	reasons                                    map[string]uint64
 	undeclared                                 map[string]*loss // by reason: not yet said in the stream
@@ -51,12 +54,13 @@ type loss struct {
 func (a *account) Stats() Stats {
 	return Stats{
 		Received: a.received, Sent: a.sent, Dropped: a.dropped, Reasons: maps.Clone(a.reasons),
-		Retried: a.retried, Records: a.records, Bytes: a.bytes, Requests: a.requests, Flushes: a.flushes,
+		Retried: a.retried, Records: a.records, Bytes: a.bytes, Requests: a.requests, Flushes: a.flushes, Recovered: a.recovered,
 	}
 }
 
 // drop ends an event without delivery. The caller takes it out of the queue.
 func (d *Dispatcher) drop(q *queued, reason string) {
+	d.ended(q)
 	a := &d.account
 	a.dropped++
 	if a.reasons == nil {
@@ -78,6 +82,13 @@ func (d *Dispatcher) drop(q *queued, reason string) {
 	l.LastSeq = max(l.LastSeq, q.Seq)
 }
 
+// ended is called once for each event that is no longer held.
+func (d *Dispatcher) ended(q *queued) {
+	if q.recovered {
+		d.spill.waiting--
+	}
+}
+
 // declare queues an event for each loss that the stream does not know of yet.
 func (d *Dispatcher) declare() {
 	for key, l := range d.account.undeclared {
@@ -96,16 +107,16 @@ func (d *Dispatcher) say(kind string, content any) {
 	if err != nil {
 		panic("dispatcher: an event of numbers and strings did not encode: " + err.Error())
 	}
-	d.accept(&Event{Raw: raw, Class: own}, time.Since(d.began))
+	d.accept(&Event{Raw: raw, Class: own}, time.Now())
 }
 
-// SayStats queues a kinesis-telemetry.stats event with the figures as they are now. heldBack is how long invocations
-// waited for the extension, in sum.
-func (d *Dispatcher) SayStats(heldBack time.Duration) {
+// statsEvery is how often the figures are put into the stream. Environments live for hours, and are not always shut down
+// in order.
+const statsEvery = 5 * time.Minute
+
+// SayStats queues a kinesis-telemetry.stats event with the figures as they are now.
+func (d *Dispatcher) SayStats() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.say(typeStats, struct {
-		Stats
-		HeldBackMs float64 `json:"heldBackMs"`
-	}{d.stats(), float64(heldBack.Microseconds()) / 1000})
+	d.say(typeStats, d.stats())
 }

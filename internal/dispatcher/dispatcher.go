@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/policy"
 	"kinesis-telemetry-extension/record"
 )
 
@@ -48,9 +49,12 @@ type Options struct {
 	RequestBytes int
 	// BufferBytes bounds the events that are held. One POST more than that may be held for a moment.
 	BufferBytes int
-	// MaxDelay is how long after its receipt an event shall be on the stream, while the environment is not frozen.
-	MaxDelay time.Duration
-	Log      *slog.Logger
+	// Mode, MaxDelay and FlushTimeout are the policy's, see there.
+	Mode                   policy.Mode
+	MaxDelay, FlushTimeout time.Duration
+	// SpillDir is where Save writes and Recover reads; empty: nowhere. What another SpillOwner wrote is left alone.
+	SpillDir, SpillOwner string
+	Log                  *slog.Logger
 }
 
 // Event is an event that is to be delivered.
@@ -75,23 +79,25 @@ type Dispatcher struct {
 	stop context.CancelFunc // ends the background shipper
 	done sync.WaitGroup
 
-	began      time.Time
 	mu         sync.Mutex // guards all below; never held across I/O
+	policy     *policy.Policy
+	exposure   policy.Exposure
+	urgent     bool // the background shipper ships without waiting for a reason
 	source     *record.Source
 	seq        uint64
 	queue      queue
 	flight     []queued // on their way; empty when nobody ships
 	flightCost int
-	running    bool               // the environment is not about to be frozen
 	abort      context.CancelFunc // ends the background flight; nil when there is none
 	account    account
-	failures   int             // consecutive flights that shipped nothing
-	retryAt    time.Time       // no flight before it, save the last ones
+	spill      spill
+	heldBack   time.Duration   // how long invocations waited for the extension, in sum
+	statsAt    time.Time       // when the figures are next put into the stream
 	failing    bool            // the last flight met trouble
 	said       map[string]bool // kinds of trouble that were logged
 }
 
-// New returns a Dispatcher whose background shipper waits for Resume. Close ends it.
+// New returns a Dispatcher whose background shipper waits for Invoke or Resume. Close ends it.
 func New(options Options, stream Stream) *Dispatcher {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
@@ -105,9 +111,16 @@ func New(options Options, stream Stream) *Dispatcher {
 			RequestBytes: options.RequestBytes,
 			Records:      kinesis.MaxRequestRecords,
 		}),
-		wake:  make(chan struct{}, 1),
-		began: time.Now(),
-		said:  map[string]bool{},
+		wake: make(chan struct{}, 1),
+		policy: policy.New(policy.Settings{
+			Mode:         options.Mode,
+			MaxDelay:     options.MaxDelay,
+			FlushTimeout: options.FlushTimeout,
+			RecordBytes:  options.RecordBytes,
+			BufferBytes:  options.BufferBytes,
+		}),
+		statsAt: time.Now().Add(statsEvery),
+		said:    map[string]bool{},
 	}
 	background, stop := context.WithCancel(context.Background())
 	d.stop = stop
@@ -139,28 +152,31 @@ func (d *Dispatcher) newInstance() {
 }
 
 // Receive takes events in order. It does not block on the stream: what does not fit in the buffer pushes out the
-// oldest. The raw bytes are retained, so they must not change.
-func (d *Dispatcher) Receive(events []Event) {
+// oldest. The raw bytes are retained, so they must not change. emitted is the time of the oldest, zero where that is not
+// known: they may have lain in Lambda's hands while the environment was frozen.
+func (d *Dispatcher) Receive(events []Event, emitted time.Time) {
 	if len(events) == 0 {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	at := time.Since(d.began)
+	if now := time.Now(); emitted.IsZero() || emitted.After(now) {
+		emitted = now
+	}
 	for i := range events {
-		d.accept(&events[i], at)
+		d.accept(&events[i], emitted)
 	}
 	d.trim()
 	d.nudge()
 }
 
 // accept numbers an event and queues it.
-func (d *Dispatcher) accept(e *Event, at time.Duration) {
+func (d *Dispatcher) accept(e *Event, at time.Time) {
 	raw := e.Raw
 	if e.Class != Log {
 		raw = bytes.Clone(raw) // small and long-lived: must not keep a POST body whose other events are gone
 	}
-	q := queued{class: e.Class, at: at, Event: record.Event{
+	q := queued{class: e.Class, at: at.UnixMilli(), Event: record.Event{
 		Raw: raw, RequestID: e.RequestID, Key: d.key(e), Seq: d.seq, Source: d.source,
 	}}
 	d.seq++
@@ -214,5 +230,6 @@ func (d *Dispatcher) Stats() Stats {
 func (d *Dispatcher) stats() Stats {
 	stats := d.account.Stats()
 	stats.Held = uint64(d.queue.len() + len(d.flight))
+	stats.HeldBackMs = float64(d.heldBack.Microseconds()) / 1000
 	return stats
 }

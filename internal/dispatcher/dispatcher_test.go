@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/policy"
 	"kinesis-telemetry-extension/record"
 )
 
@@ -73,7 +74,8 @@ func all(outcome kinesis.Outcome, err error) func(context.Context, []kinesis.Rec
 func options() Options {
 	return Options{
 		Source: record.SourceFields{Function: "f"}, Format: record.NDJSON, PartitionKey: ByEnvironment,
-		RecordBytes: 2000, MaxRecordBytes: 5000, RequestBytes: 20_000, BufferBytes: 50_000, MaxDelay: 10 * time.Second,
+		RecordBytes: 2000, MaxRecordBytes: 5000, RequestBytes: 20_000, BufferBytes: 50_000,
+		Mode: policy.Sync, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
 	}
 }
 
@@ -141,7 +143,7 @@ func TestEveryEventEndsOnce(t *testing.T) {
 					e = platformEvent()
 				}
 				e.RequestID = fmt.Sprint("r", n/20)
-				d.Receive([]Event{e, logEvent(n, 10)})
+				d.Receive([]Event{e, logEvent(n, 10)}, time.Time{})
 				check(t, d)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(200))*time.Millisecond)
 				switch random.IntN(20) {
@@ -206,13 +208,13 @@ func TestOrderIsKept(t *testing.T) {
 	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		if first { // nothing taken: all of it comes again, before what came later
 			first = false
-			d.Receive([]Event{logEvent(1000, 50)})
+			d.Receive([]Event{logEvent(1000, 50)}, time.Time{})
 			return all(kinesis.Unsent, errors.New("no answer"))(ctx, records)
 		}
 		return all(kinesis.Sent, nil)(ctx, records)
 	})
 	for n := range 100 {
-		d.Receive([]Event{logEvent(n, 50)})
+		d.Receive([]Event{logEvent(n, 50)}, time.Time{})
 	}
 	d.Flush(t.Context())
 	d.Flush(t.Context())
@@ -232,7 +234,7 @@ func TestOverflow(t *testing.T) {
 	d := New(options(), stream)
 	defer d.Close()
 	for n := range 100 {
-		d.Receive([]Event{platformEvent(), logEvent(n, 1000)})
+		d.Receive([]Event{platformEvent(), logEvent(n, 1000)}, time.Time{})
 		check(t, d)
 	}
 	d.Flush(t.Context())
@@ -265,7 +267,7 @@ func TestTooLargeForTheStream(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
 	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10), logEvent(2, 5000), logEvent(3, 10)})
+	d.Receive([]Event{logEvent(1, 10), logEvent(2, 5000), logEvent(3, 10)}, time.Time{})
 	d.Flush(t.Context())
 	if len(stream.lines) != 3 || stream.lines[2].Type != typeDropped || !strings.Contains(string(stream.lines[2].Record), reasonTooLarge) {
 		t.Errorf("got %+v", stream.lines)
@@ -278,7 +280,7 @@ func TestBackground(t *testing.T) {
 		stream := &fakeStream{}
 		d := New(options(), stream)
 		defer d.Close()
-		d.Receive([]Event{logEvent(1, 10)})
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
 		time.Sleep(time.Hour)
 		if _, calls := stream.took(); calls != 0 {
 			t.Error("shipped while the environment may be frozen")
@@ -288,12 +290,12 @@ func TestBackground(t *testing.T) {
 		if lines, _ := stream.took(); len(lines) != 1 {
 			t.Error("what was late already did not leave at once")
 		}
-		d.Receive([]Event{logEvent(2, 10)})
+		d.Receive([]Event{logEvent(2, 10)}, time.Time{})
 		time.Sleep(9 * time.Second)
 		if lines, _ := stream.took(); len(lines) != 2 {
 			t.Error("MaxDelay was near and nothing left")
 		}
-		d.Receive([]Event{logEvent(3, 3000)})
+		d.Receive([]Event{logEvent(3, 3000)}, time.Time{})
 		synctest.Wait()
 		if lines, _ := stream.took(); len(lines) != 3 {
 			t.Error("a record was full and nothing left")
@@ -311,7 +313,7 @@ func TestIdleCallsOffABackgroundFlight(t *testing.T) {
 		d := New(options(), stream)
 		defer d.Close()
 		d.Resume()
-		d.Receive([]Event{logEvent(1, 3000)})
+		d.Receive([]Event{logEvent(1, 3000)}, time.Time{})
 		synctest.Wait()
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -336,21 +338,28 @@ func TestDeadStreamRests(t *testing.T) {
 		defer d.Close()
 		var held time.Duration
 		for n := range 200 {
-			d.Receive([]Event{logEvent(n, 100)})
-			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			d.Flush(ctx)
-			cancel()
-			held += time.Since(began)
+			d.Receive([]Event{logEvent(n, 100)}, time.Time{})
+			if plan := d.Invoke(); plan.Hold > 0 {
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), plan.Hold)
+				d.Flush(ctx)
+				cancel()
+				d.HeldBack(time.Since(began))
+				held += time.Since(began)
+			}
 			time.Sleep(100 * time.Millisecond)
 			check(t, d)
 		}
-		if held > 10*time.Second || held < time.Second {
-			t.Errorf("200 invocations were held back %s", held)
+		if held != time.Second {
+			t.Errorf("200 invocations were held back %s, not FlushTimeout in sum", held)
+		}
+		if _, calls := stream.took(); calls > 10 {
+			t.Errorf("a dead stream was tried %d times in 20 s", calls)
 		}
 		stream.script(nil)
-		time.Sleep(2 * maxRest)
-		d.Flush(t.Context())
+		time.Sleep(2 * time.Minute)
+		d.Invoke()
+		synctest.Wait()
 		if stats := check(t, d); stats.Held != 0 {
 			t.Errorf("a stream that works again is not used: %+v", stats)
 		}
@@ -361,9 +370,9 @@ func TestNewInstance(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
 	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10)})
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
 	d.NewInstance()
-	d.Receive([]Event{logEvent(2, 10)})
+	d.Receive([]Event{logEvent(2, 10)}, time.Time{})
 	d.Flush(t.Context())
 	a, b := stream.lines[0], stream.lines[1]
 	if a.Seq != 0 || b.Seq != 0 || a.Source.Instance == b.Source.Instance || len(a.Source.Instance) != 32 {
@@ -380,7 +389,7 @@ func BenchmarkReceiveAndFlush(b *testing.B) {
 	events := slices.Repeat([]Event{logEvent(1, 300)}, 1000)
 	b.ReportAllocs()
 	for b.Loop() {
-		d.Receive(events)
+		d.Receive(events, time.Time{})
 		d.Flush(b.Context())
 	}
 }

@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"slices"
-	"time"
 
 	"kinesis-telemetry-extension/record"
 )
@@ -24,7 +23,9 @@ const eventOverhead = 128
 type queued struct {
 	record.Event
 	class Class
-	at    time.Duration // when it was received, since the Dispatcher began
+	at    int64 // about when it was emitted, Unix milliseconds: time passes while the environment is frozen
+	// recovered events were left by an earlier life; their spill file is kept until they have ended.
+	recovered bool
 }
 
 func (q *queued) cost() int { return len(q.Raw) + eventOverhead }

@@ -3,39 +3,92 @@ package dispatcher
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"math"
-	mathrand "math/rand/v2"
 	"time"
 
+	"kinesis-telemetry-extension/internal/awake"
 	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/policy"
 )
 
-const (
-	// backgroundTimeout bounds one flight of the background shipper. It only ends attempts that hang; an environment that
-	// is about to freeze ends them sooner (Idle).
-	backgroundTimeout = 10 * time.Second
-	// failuresAllowed is how many flights in a row may ship nothing before the stream is left alone for a while, and
-	// maxRest how long that while may grow. An invocation pays for a dead stream so often, and no more.
-	failuresAllowed = 2
-	minRest         = time.Second
-	maxRest         = time.Minute
-)
+// flightTimeout bounds one flight, awake. It only ends flights that get nowhere: an invocation that is held back for one
+// ends it sooner.
+const flightTimeout = 10 * time.Second
 
-// Resume lets the background shipper work: the environment runs.
-func (d *Dispatcher) Resume() {
+// Invoke begins an invocation and tells what is to be done about it. What the plan ships in the background is begun.
+func (d *Dispatcher) Invoke() policy.Plan {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.running = true
+	now := time.Now()
+	plan := d.policy.Invoke(now, d.held())
+	d.exposure = policy.Exposed
+	if plan.Hold > 0 {
+		d.exposure = policy.Safe
+	}
+	d.urgent = plan.Ship && plan.Hold == 0
+	if now.After(d.statsAt) {
+		d.statsAt = now.Add(statsEvery)
+		d.say(typeStats, d.stats())
+	}
 	d.nudge()
+	return plan
 }
 
-// Suspend lets the background shipper begin nothing new: the environment may soon be frozen.
+// Expose says that Lambda is asked for the next event now, while the function may still run.
+func (d *Dispatcher) Expose() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.exposure == policy.Safe {
+		d.exposure = policy.Exposed
+	}
+}
+
+// Suspend lets the background shipper begin nothing new: the function has ended, the environment will soon be frozen.
 func (d *Dispatcher) Suspend() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.running = false
+	d.exposure = policy.Ending
+}
+
+// Resume lets the background shipper work: the environment is not frozen, this one never or this one no more.
+func (d *Dispatcher) Resume() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.exposure = policy.Safe
+	d.nudge()
+}
+
+// Ended takes note that the end of an invocation was seen, and how long its handler took; 0: that is not known.
+func (d *Dispatcher) Ended(took time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.policy.End(took)
+}
+
+// Missed takes note that an invocation's end was waited for in vain.
+func (d *Dispatcher) Missed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.policy.Missed()
+}
+
+// HeldBack takes note of how long an invocation waited for the extension after the function's end.
+func (d *Dispatcher) HeldBack(held time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.heldBack += held
+	d.policy.Held(held)
+}
+
+// held says what waits, in the policy's words.
+func (d *Dispatcher) held() policy.Held {
+	if d.queue.len() == 0 {
+		return policy.Held{}
+	}
+	return policy.Held{Bytes: d.queue.bytes, Oldest: time.UnixMilli(d.queue.front().at)}
 }
 
 // Idle waits until nothing is on its way to the stream. When ctx is done before, a flight of the background shipper is
@@ -78,25 +131,34 @@ func (d *Dispatcher) ship(ctx context.Context, why occasion) {
 		return
 	}
 	for ctx.Err() == nil && d.load(why) {
-		result := d.stream.Put(ctx, d.records)
-		if !d.settle(&result) {
-			return
+		began := time.Now()
+		during, span := awake.WithTimeout(ctx, flightTimeout)
+		result := d.stream.Put(during, d.records)
+		frozen := span.End()
+		if !d.settle(&result, policy.Flight{Took: time.Since(began), Frozen: frozen}) {
+			break
 		}
 	}
+	forget(d.release())
 }
 
 // load takes events off the queue and packs them, and tells whether there is something to ship now.
 func (d *Dispatcher) load(why occasion) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if why != atTheEnd && time.Now().Before(d.retryAt) || why == inBackground && !d.running {
+	if why != atTheEnd && !d.policy.Ready(time.Now()) || why == inBackground && d.exposure == policy.Ending {
 		return false
 	}
+	d.urgent = false
 	d.declare()
 	d.packer.Reset()
-	n := 0
+	n, probe := 0, 0
 	for n < d.queue.len() && d.packer.Add(&d.queue.events[d.queue.head+n].Event) {
+		probe += d.queue.events[d.queue.head+n].cost()
 		n++
+		if why != atTheEnd && d.policy.Probing() && probe > d.options.RecordBytes {
+			break // about one record tells as much as many
+		}
 	}
 	before := d.queue.bytes
 	d.flight = append(d.flight, d.queue.events[d.queue.head:d.queue.head+n]...)
@@ -116,7 +178,7 @@ func (d *Dispatcher) load(why occasion) bool {
 
 // settle writes down how each event of the flight ended; those that are to be sent again go back to the front. It tells
 // whether to go on.
-func (d *Dispatcher) settle(result *kinesis.Result) bool {
+func (d *Dispatcher) settle(result *kinesis.Result, flight policy.Flight) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	again := d.flight[:0]
@@ -124,6 +186,7 @@ func (d *Dispatcher) settle(result *kinesis.Result) bool {
 		switch r := d.packer.RecordOf(i); result.Outcomes[r] {
 		case kinesis.Sent:
 			d.account.sent++
+			d.ended(&d.flight[i])
 		case kinesis.Rejected:
 			d.drop(&d.flight[i], reasonRejected)
 		case kinesis.Unsent:
@@ -134,7 +197,9 @@ func (d *Dispatcher) settle(result *kinesis.Result) bool {
 	d.queue.unpop(again)
 	clear(d.flight) // lets go of the POST bodies
 	d.flight, d.flightCost = d.flight[:0], 0
-	d.judge(result.Err, sent > 0)
+	flight.Progress, flight.Failed = sent > 0, len(again) > 0
+	d.policy.Flown(time.Now(), flight, draw())
+	d.sayTrouble(result.Err)
 	return len(again) == 0
 }
 
@@ -154,17 +219,10 @@ func (d *Dispatcher) countRecords(result *kinesis.Result) (sent int) {
 	return sent
 }
 
-// judge decides after a flight whether the stream is left alone for a while, and says once what is wrong with it.
-func (d *Dispatcher) judge(err error, progress bool) {
-	if err == nil || progress {
-		if d.failing && err == nil {
-			d.options.Log.Info("the stream takes records again")
-		}
-		d.failures, d.retryAt = 0, time.Time{}
-	} else if d.failures++; d.failures >= failuresAllowed {
-		rest := min(minRest<<min(d.failures-failuresAllowed, 10), maxRest)
-		rest = rest/2 + mathrand.N(rest/2) // thousands of environments shall not come back at the same moment
-		d.retryAt = time.Now().Add(rest)
+// sayTrouble says once what is wrong with the stream.
+func (d *Dispatcher) sayTrouble(err error) {
+	if d.failing && err == nil {
+		d.options.Log.Info("the stream takes records again")
 	}
 	d.failing = err != nil
 	if kind := kindOf(err); d.failing && !d.said[kind] {
@@ -189,6 +247,14 @@ func drawKey() string {
 	return hex.EncodeToString(key[:])
 }
 
+// draw returns a number from [0, 1). It asks the kernel, since environments that were restored from one snapshot share
+// the state of math/rand. https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
+func draw() float64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return float64(binary.NativeEndian.Uint64(b[:])>>11) / (1 << 53)
+}
+
 // shipInBackground ships while the environment runs: when a record is full, or an event's MaxDelay is near.
 func (d *Dispatcher) shipInBackground(background context.Context) {
 	timer := time.NewTimer(math.MaxInt64)
@@ -206,7 +272,7 @@ func (d *Dispatcher) shipInBackground(background context.Context) {
 		if d.due() > 0 {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(background, backgroundTimeout)
+		ctx, cancel := context.WithCancel(background)
 		d.mu.Lock()
 		d.abort = cancel
 		d.mu.Unlock()
@@ -222,14 +288,13 @@ func (d *Dispatcher) shipInBackground(background context.Context) {
 func (d *Dispatcher) due() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.running || d.queue.len() == 0 {
-		return math.MaxInt64
+	if d.urgent && d.policy.Ready(time.Now()) && d.exposure != policy.Ending && d.queue.len() > 0 {
+		return 0
 	}
-	wait := time.Duration(0)
-	if d.queue.bytes < d.options.RecordBytes {
-		wait = d.queue.front().at + d.options.MaxDelay*3/4 - time.Since(d.began) // a quarter is left for the way
+	if wait, ever := d.policy.Due(time.Now(), d.held(), d.exposure); ever {
+		return wait
 	}
-	return max(wait, time.Until(d.retryAt), 0)
+	return math.MaxInt64
 }
 
 // nudge wakes the background shipper when it may have something to do.

@@ -3,9 +3,10 @@ package extension
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
-	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 )
 
@@ -20,13 +21,16 @@ const (
 	// lastWords is how long telemetry that was emitted just before SHUTDOWN may be on its way: the buffering, twice.
 	lastWords = 50 * time.Millisecond
 
+	// lastAnswer is how long a request that is under way when all else is done may still be. It had the time of the late
+	// telemetry, too.
+	lastAnswer = 200 * time.Millisecond
 	// shutdownBudget is what Lambda gives extensions to shut down, about, where the event names no usable deadline.
 	// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 	shutdownBudget = 1500 * time.Millisecond
 )
 
-// invoke serves one invocation. When it returns the extension asks for the next event, and the environment may freeze
-// as soon as the function has ended, too.
+// invoke serves one invocation as the policy plans it. When it returns the extension asks for the next event, and the
+// environment may freeze as soon as the function has ended, too.
 func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	if !x.subscribed {
 		return
@@ -34,48 +38,62 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	if x.config.SnapStart && !x.intake.markRestored() {
 		x.dispatcher.NewInstance() // the first invocation since the snapshot, and no restore event came before it
 	}
-	x.dispatcher.Resume()
+	plan := x.dispatcher.Invoke()
+	if plan.Hold == 0 {
+		return
+	}
 	deadline := event.Deadline.Add(-deadlineMargin)
 	if event.Deadline.Before(time.Now()) { // none, or not one in milliseconds of this age
 		deadline = time.Now().Add(x.config.FlushTimeout)
 	}
-	if x.waitsForEnd() {
-		waiting, cancel := context.WithDeadline(ctx, deadline)
-		x.missedEnd = !x.invocations.awaitEnd(waiting, event.RequestID)
-		x.missedAt = x.invocations.endingsSeen()
-		cancel()
+	holding, release := x.holding(ctx, event.RequestID, plan.Hold, deadline)
+	defer release()
+	if plan.Ship {
+		x.dispatcher.Flush(holding)
 	}
-	shipping, cancel := context.WithDeadline(ctx, earlier(time.Now().Add(x.config.FlushTimeout), deadline))
-	defer cancel()
-	x.dispatcher.Flush(shipping)
-	if end, ended := x.invocations.hasEnded(event.RequestID); ended {
-		x.dispatcher.Suspend()
-		x.dispatcher.Idle(shipping) // nothing may be on its way when the environment freezes
-		if !end.IsZero() {
-			x.heldBack += max(time.Since(end), 0)
+	if plan.Wait {
+		if x.invocations.awaitEnd(holding, event.RequestID) {
+			x.dispatcher.Flush(holding)
+		} else {
+			x.dispatcher.Missed()
 		}
 	}
-}
-
-// waitsForEnd tells whether an invocation is kept open until the function has ended and everything is shipped. Where
-// the last end did not come within the invocation's time the next ones are not waited for, until one is seen again.
-func (x *Extension) waitsForEnd() bool {
-	blind := x.missedEnd && x.invocations.endingsSeen() == x.missedAt
-	return x.config.Delivery != config.Deferred && !blind
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
+	end, ended := x.invocations.hasEnded(event.RequestID)
+	if !ended {
+		x.dispatcher.Expose()
+		return
 	}
-	return a
+	x.dispatcher.Idle(holding) // nothing may be on its way when the environment freezes
+	x.dispatcher.HeldBack(max(time.Since(end), 0))
+}
+
+// holding returns a context that ends when the invocation may be held back no longer: at the deadline, and when hold has
+// passed since the function's end. A twentieth of it is kept for the way back to Lambda.
+func (x *Extension) holding(ctx context.Context, requestID string, hold time.Duration, deadline time.Time) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if !x.invocations.awaitEnd(ctx, requestID) {
+			return
+		}
+		end, _ := x.invocations.hasEnded(requestID)
+		timer := time.NewTimer(time.Until(end.Add(hold - hold/20)))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { cancel(); watch.Wait() }
 }
 
 // shutdown ends the extension's life, all within Lambda's deadline:
 //  1. late telemetry is awaited, above all the last platform.report;
 //  2. the listener takes no more, so that the figures are final;
-//  3. the figures go into the stream, and all that is held is shipped;
-//  4. one line sums up.
+//  3. where the environment may live on, what is held is saved, since the process may be killed from now on;
+//  4. a request that hangs is called off, the figures go into the stream, and all that is held is shipped; what is left is saved;
+//  5. one line sums up.
 func (x *Extension) shutdown(ctx context.Context, event lambdaapi.Event) {
 	if !x.subscribed {
 		return
@@ -92,10 +110,37 @@ func (x *Extension) shutdown(ctx context.Context, event lambdaapi.Event) {
 	if err := x.listener.Shutdown(ctx); err != nil {
 		x.log.Warn("the listener did not end in time: " + err.Error())
 	}
-	x.dispatcher.SayStats(x.heldBack)
+	x.dispatcher.SayStats()
+	livesOn := !strings.EqualFold(event.ShutdownReason, "spindown")
+	if livesOn {
+		x.save()
+	}
+	x.callOff(ctx)
 	x.dispatcher.Drain(ctx)
 	x.dispatcher.Close()
-	x.summarise(ctx, event.ShutdownReason)
+	saved := 0
+	if livesOn {
+		saved = x.save()
+	}
+	x.summarise(event.ShutdownReason, saved)
+}
+
+// callOff gives a request that is under way a moment more. One that hangs must not take the time of the last flush, which
+// goes over a connection of its own then.
+func (x *Extension) callOff(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastAnswer)
+	defer cancel()
+	x.dispatcher.Suspend() // and begin no other
+	x.dispatcher.Idle(ctx)
+}
+
+func (x *Extension) save() (saved int) {
+	saved, err := x.dispatcher.Save()
+	if err != nil && !x.saidUnsaved {
+		x.saidUnsaved = true
+		x.log.Warn("what is undelivered cannot be kept for the environment's next life: " + err.Error())
+	}
+	return saved
 }
 
 func (x *Extension) awaitLastWords(ctx context.Context) {
@@ -107,14 +152,17 @@ func (x *Extension) awaitLastWords(ctx context.Context) {
 	<-words.Done()
 }
 
-// summarise writes the one line that every life ends with.
-func (x *Extension) summarise(ctx context.Context, reason string) {
+// summarise writes one line when something was lost or left, else none.
+func (x *Extension) summarise(reason string, saved int) {
 	stats := x.dispatcher.Stats()
-	line := fmt.Sprintf("summary: received %d, sent %d, dropped %d, undelivered %d events; %d records, %d bytes, %d PutRecords, %d records sent again; shutdown: %s",
-		stats.Received, stats.Sent, stats.Dropped, stats.Held, stats.Records, stats.Bytes, stats.Requests, stats.Retried, reason)
-	if stats.Dropped+stats.Held > 0 {
+	line := fmt.Sprintf("summary: received %d, sent %d, dropped %d, undelivered %d events, %d of them saved for the next life; %d records, %d bytes, %d PutRecords, %d records sent again; shutdown: %s",
+		stats.Received, stats.Sent, stats.Dropped, stats.Held, saved, stats.Records, stats.Bytes, stats.Requests, stats.Retried, reason)
+	switch {
+	case stats.Dropped > 0 || int(stats.Held) > saved:
 		x.log.Error(line)
-		return
+	case stats.Held > 0:
+		x.log.Warn(line)
+	default:
+		x.log.Info(line)
 	}
-	x.log.Log(ctx, levelAlways, line)
 }

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os/signal"
+	"runtime/debug"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -36,10 +38,9 @@ type Extension struct {
 	listener    *listener.Listener
 	intake      intake
 
-	subscribed bool
-	missedEnd  bool          // the last wait for a runtimeDone was in vain,
-	missedAt   int           // when so many had been seen
-	heldBack   time.Duration // how long invocations waited for the extension, in sum
+	warming     sync.WaitGroup
+	subscribed  bool
+	saidUnsaved bool
 }
 
 // Run registers the extension under name (the file name of the executable, by which Lambda knows it) and serves until
@@ -51,6 +52,9 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 			"`ktel run` runs a function with it on your machine")
 	}
 	x := &Extension{config: cfg, name: name, log: log, api: lambdaapi.New(cfg.RuntimeAPI), invocations: newInvocations()}
+	// The function's own GOGC and GOMEMLIMIT are in this environment, too, and not meant for this program.
+	debug.SetGCPercent(100)
+	debug.SetMemoryLimit(cfg.MemoryLimit())
 	active := cfg.Enabled && len(mistakes) == 0
 
 	registration, err := x.register(ctx, active)
@@ -60,6 +64,7 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	// Lambda sends extensions no signal; whoever else does wants an ordered end. Only now, since nothing shall delay the
 	// registration: the runtime starts when it is made.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer x.warming.Wait()
 	defer stop()
 	for _, warning := range cfg.Warnings {
 		log.Warn("a setting has no effect: " + warning.String())
@@ -135,7 +140,11 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		MaxRecordBytes: x.config.MaxRecordBytes,
 		RequestBytes:   x.config.RequestBytes(),
 		BufferBytes:    x.config.BufferBytes,
+		Mode:           x.config.Delivery,
 		MaxDelay:       x.config.MaxDelay,
+		FlushTimeout:   x.config.FlushTimeout,
+		SpillDir:       x.config.SpillDir,
+		SpillOwner:     x.config.AWS.Stream,
 		Log:            x.log,
 	}, stream)
 	if x.config.ManagedRuntime {
@@ -149,6 +158,8 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		return
 	}
 	x.subscribed = true
+	x.warming.Go(func() { stream.Warm(ctx) }) // beside the runtime's init and the first call of next: neither waits for it
+	x.dispatcher.Recover()
 }
 
 // subscribe asks for the user's selection and for platform events, which say when an invocation ends.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sync"
+	"time"
 
 	"kinesis-telemetry-extension/internal/dispatcher"
 	"kinesis-telemetry-extension/internal/lambdaapi"
@@ -35,10 +36,14 @@ func (x *Extension) receive(batch listener.Batch) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.events, in.ends = in.events[:0], in.ends[:0]
+	var emitted time.Time // the oldest is the first
+	if len(batch.Events) > 0 {
+		emitted, _ = time.Parse(time.RFC3339, string(batch.Events[0].Time)) // zero where it is none
+	}
 	for i := range batch.Events {
 		e := &batch.Events[i]
 		if x.config.SnapStart && string(e.Type) == "platform.restoreStart" {
-			x.dispatcher.Receive(in.events) // what came before the restore belongs to the instance before it
+			x.dispatcher.Receive(in.events, emitted) // what came before the restore belongs to the instance before it
 			in.events = in.events[:0]
 			x.dispatcher.NewInstance()
 			in.hasRestored = true
@@ -55,10 +60,11 @@ func (x *Extension) receive(batch listener.Batch) {
 			in.events = append(in.events, dispatcher.Event{Raw: e.Raw, Class: class, RequestID: requestID, TenantID: in.tenant})
 		}
 	}
-	x.dispatcher.Receive(in.events)
+	x.dispatcher.Receive(in.events, emitted)
 	clear(in.events) // lets go of the body
 	if len(in.ends) > 0 && !x.config.ManagedRuntime {
 		x.dispatcher.Suspend() // the environment may freeze now; the main loop ships what is to be shipped before
+		x.dispatcher.Ended(x.invocations.lastTook())
 	}
 	x.invocations.announce(in.ends)
 	x.sayOdd(batch)

@@ -17,7 +17,6 @@ type invocations struct {
 	previous invocation // ran before it
 	report   string     // request id whose platform.report is still to come; empty: none
 	ended    []string   // request ids whose platform.runtimeDone was seen, the last few
-	endings  int        // how many platform.runtimeDone were seen
 	changed  chan struct{}
 }
 
@@ -90,7 +89,6 @@ const maxRequestID = 128
 func (t *invocations) announce(ends []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.endings += len(ends)
 	t.ended = append(t.ended, ends...)
 	if excess := len(t.ended) - endedKept; excess > 0 {
 		t.ended = slices.Delete(t.ended, 0, excess)
@@ -110,11 +108,20 @@ func (t *invocations) hasEnded(requestID string) (end time.Time, ended bool) {
 	return end, slices.Contains(t.ended, requestID)
 }
 
-// endingsSeen counts every platform.runtimeDone so far.
-func (t *invocations) endingsSeen() int {
+// lastTook tells how long the handler of the last invocation took whose end was seen, by the platform's clock; 0 where
+// that is not known.
+func (t *invocations) lastTook() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.endings
+	start, err := time.Parse(time.RFC3339, t.previous.start)
+	if err != nil {
+		return 0
+	}
+	end, err := time.Parse(time.RFC3339, t.previous.end)
+	if err != nil {
+		return 0
+	}
+	return max(end.Sub(start), 0)
 }
 
 // awaitEnd waits for the platform.runtimeDone of this request, and no other, until ctx is done.

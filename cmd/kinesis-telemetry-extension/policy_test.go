@@ -1,0 +1,260 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/kinesislocal"
+	"kinesis-telemetry-extension/internal/sandbox"
+	"kinesis-telemetry-extension/record"
+)
+
+// quantile returns the q-th quantile of durations.
+func quantile(d []time.Duration, q float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(d))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+// latest returns how long after its emission the latest event was on the stream.
+func latest(r *trial) (worst time.Duration) {
+	for _, stored := range r.kinesis.Records(r.stream) {
+		for line, err := range record.Unpack(stored.Data) {
+			if err != nil {
+				r.Fatal(err)
+			}
+			emitted, err := time.Parse(time.RFC3339, line.Time)
+			if err != nil {
+				r.Fatal(err)
+			}
+			worst = max(worst, stored.Arrived.Sub(emitted))
+		}
+	}
+	return worst
+}
+
+// An invocation every 100 ms, handlers of 20 ms, a stream that answers after 5 ms: adaptive and deferred add nothing,
+// sync the telemetry's buffering and a round trip; nothing is lost or late.
+func TestBudgetSteadyTraffic(t *testing.T) {
+	budgets(t)
+	const roundTrip = 5 * time.Millisecond
+	for delivery, bound := range map[string]struct{ p50, p95 time.Duration }{
+		"adaptive": {100 * time.Microsecond, time.Millisecond},
+		"deferred": {100 * time.Microsecond, time.Millisecond},
+		"sync":     {25*time.Millisecond + 3*roundTrip, 25*time.Millisecond + 6*roundTrip},
+	} {
+		t.Run(delivery, func(t *testing.T) {
+			r := newTrial(t, setup{
+				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_MAX_DELAY": "3s"},
+				kinesis:  kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{ReplyDelay: roundTrip}}}},
+			})
+			var held []time.Duration
+			for range 100 {
+				next := time.Now().Add(100 * time.Millisecond)
+				held = append(held, r.invoke(`{"text":3,"duration":"20ms"}`).Held)
+				time.Sleep(time.Until(next)) // the traffic, not a wait for something
+			}
+			report := r.end()
+			r.complete(report, 100*6)
+			p50, p95, late := quantile(held, .5), quantile(held, .95), latest(r)
+			t.Logf("held back p50 %s, p95 %s; latest event %s; %d PutRecords", p50, p95, late, r.kinesis.Stats().Operations["PutRecords"].Requests)
+			if p50 > bound.p50 || p95 > bound.p95 {
+				t.Errorf("invocations were held back p50 %s, p95 %s; allowed %s and %s", p50, p95, bound.p50, bound.p95)
+			}
+			if late > 3*time.Second {
+				t.Errorf("the latest event came after %s", late)
+			}
+		})
+	}
+}
+
+// A stream that never answers holds the first invocations back for FLUSH_TIMEOUT in sum and later ones not at all; the
+// buffer keeps its bound; what is held arrives when the stream comes back.
+func TestDeadStream(t *testing.T) {
+	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
+		t.Run(delivery, func(t *testing.T) {
+			r := newTrial(t, setup{
+				settings: map[string]string{
+					"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "500ms", "KINESIS_TELEMETRY_BUFFER_BYTES": strconv.Itoa(1 << 20),
+				},
+				kinesis: kinesislocal.Options{
+					ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1,
+					Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{Hang: true}}},
+				},
+			})
+			var sum time.Duration
+			var later []time.Duration
+			var rss []int64
+			for n := range 200 {
+				held := r.invoke(`{"text":20,"bytes":1000,"duration":"5ms"}`).Held
+				sum += held
+				if n >= 20 {
+					later = append(later, held)
+				}
+				rss = append(rss, residentBytes(t, r.extensions()[0].PID))
+			}
+			if allowed := 500 * time.Millisecond; sum > allowed*2 || sum > allowed && os.Getenv("BUDGETS") != "" {
+				t.Errorf("invocations were held back %s in sum, more than FLUSH_TIMEOUT", sum) // other tests take processor time, too
+			}
+			if p95 := quantile(later, .95); p95 > time.Millisecond {
+				t.Errorf("later invocations were held back, p95 %s", p95)
+			}
+			if before, after := slices.Max(rss[:100]), slices.Max(rss[100:]); after > before+before/4 {
+				t.Errorf("memory grew from %d to %d bytes though the buffer was full", before, after)
+			}
+			r.kinesis.SetFaults(nil)
+			report := r.end()
+			stats := lastStats(t, r)
+			if stats.Received != stats.Sent+stats.Dropped+stats.Held || stats.Dropped == 0 {
+				t.Errorf("the account: %+v", stats)
+			}
+			declared := uint64(0)
+			for _, line := range linesOf(r) {
+				if line.Type == "kinesis-telemetry.dropped" {
+					var l struct{ Count uint64 }
+					unmarshal(t, line.Record, &l)
+					declared += l.Count
+				}
+			}
+			for _, lost := range report.Lost {
+				if lost.Type != "function" {
+					t.Fatalf("a platform event was dropped before all logs were: %v", lost)
+				}
+			}
+			if declared != stats.Dropped || len(report.Lost) != int(stats.Dropped) || len(report.Malformed)+len(report.Altered) > 0 {
+				t.Errorf("declared %d, dropped %d, lost %d; held back %s", declared, stats.Dropped, len(report.Lost), sum)
+			}
+			t.Logf("held back %s in sum; %d of %d events dropped; resident memory %d bytes at its highest", sum, stats.Dropped, stats.Received, slices.Max(rss))
+		})
+	}
+}
+
+// A timeout while the stream is dead, then a healthy second life of the environment: everything of both lives arrives.
+func TestSpillToTheNextLife(t *testing.T) {
+	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
+		t.Run(delivery, func(t *testing.T) {
+			t.Parallel()
+			r := newTrial(t, setup{
+				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "300ms"},
+				kinesis:  kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{Hang: true}}}},
+				sandbox:  func(c *sandbox.Config) { c.Function.Timeout = time.Second },
+			})
+			r.invoke(mixed)
+			if result, err := r.env.Invoke(t.Context(), []byte(`{"text":5,"duration":"5s"}`)); err != nil || result.Status != "timeout" {
+				t.Fatalf("%v, %+v", err, result)
+			}
+			r.kinesis.SetFaults(nil)
+			r.invoke(mixed)
+			report := r.end()
+			report.OutOfOrder = 0 // of two instances on one shard
+			if lives := r.extensions(); len(lives) != 2 {
+				t.Errorf("%d lives of the extension", len(lives))
+			}
+			r.complete(report, 2*13+5)
+			if stats := lastStats(t, r); stats.Recovered == 0 {
+				t.Errorf("nothing was recovered: %+v", stats)
+			}
+		})
+	}
+}
+
+// Stopped for a while with a request in flight: nothing is lost, and a duplicate carries its first instance and seq.
+// STOPPED=1m stops for that long; the time is real, so the usual run is shorter, and longer than every timeout of ours.
+func TestStoppedInMidRequest(t *testing.T) {
+	stopped, err := time.ParseDuration(os.Getenv("STOPPED"))
+	if err != nil {
+		stopped = 7 * time.Second
+	}
+	for name, rule := range map[string]kinesislocal.Rule{
+		"answered":        {Count: 1, ReplyDelay: time.Second},
+		"not answered":    {Count: 1, Hang: true},
+		"answer lost":     {Count: 1, Delay: time.Second, StoreThenReset: true},
+		"connection dead": {Count: 1, Delay: time.Second, Reset: true},
+	} {
+		for _, delivery := range []string{"sync", "deferred"} {
+			t.Run(name+" "+delivery, func(t *testing.T) {
+				t.Parallel()
+				r := newTrial(t, setup{
+					settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s"},
+					sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 15*time.Minute - time.Second },
+				})
+				r.invoke(mixed)
+				r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}})
+				arrived := r.kinesis.Stats().Operations["PutRecords"].Requests
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					r.invoke(mixed)
+				}()
+				for r.kinesis.Stats().Operations["PutRecords"].Requests == arrived && !isClosed(ended) {
+					time.Sleep(5 * time.Millisecond) // until the request is there
+				}
+				r.env.Freeze()
+				time.Sleep(stopped) // the time is the point
+				r.env.Thaw()
+				<-ended
+				r.invoke(mixed)
+				report := r.end()
+				report.OutOfOrder = 0
+				if len(report.Lost)+len(report.Gaps)+len(report.Altered)+len(report.Malformed) > 0 {
+					t.Errorf("lost %v, gaps %v, altered %v", report.Lost, report.Gaps, report.Altered)
+				}
+				seen := map[string]string{}
+				for _, line := range linesOf(r) {
+					id := fmt.Sprint(line.Source.Instance, line.Seq)
+					if before, again := seen[id]; again && before != line.Time+string(line.Record) {
+						t.Errorf("%s is two events", id)
+					}
+					seen[id] = line.Time + string(line.Record)
+				}
+				if lines := r.output.lines(); strings.Contains(strings.Join(lines, " "), "ERROR") {
+					t.Errorf("a freeze was taken for the stream's fault: %q", lines)
+				}
+				t.Logf("%d duplicates", len(report.Duplicated))
+			})
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// lastStats returns the figures that the last life put into the stream.
+func lastStats(t *testing.T, r *trial) (stats struct{ Received, Sent, Dropped, Held, Recovered uint64 }) {
+	t.Helper()
+	found := false
+	for _, line := range linesOf(r) {
+		if line.Type == "kinesis-telemetry.stats" {
+			unmarshal(t, line.Record, &stats)
+			found = true
+		}
+	}
+	if !found {
+		t.Error("there are no figures in the stream")
+	}
+	return stats
+}
+
+// residentBytes is the resident memory of a process; the test needs Linux.
+func residentBytes(t *testing.T, pid int) int64 {
+	t.Helper()
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		t.Skip("resident memory is read from /proc: ", err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}

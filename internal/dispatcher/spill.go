@@ -1,0 +1,279 @@
+package dispatcher
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"kinesis-telemetry-extension/record"
+)
+
+// A spill file holds events that an earlier life of the environment could not deliver: a first line that says whose they
+// are, then a line for each,
+//
+//	checksum SP stamp TAB raw LF
+//
+// where raw is the event as Lambda posted it (it has no line breaks), stamp is the JSON of spillStamp, and checksum is
+// the CRC-32C of stamp TAB raw in 8 hexadecimal digits. A line that is torn or altered costs no other.
+const (
+	spillHeader = "kinesis-telemetry-extension spill 1 "
+	spillSuffix = ".spill"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// spillStamp is what an event has beside its raw bytes.
+type spillStamp struct {
+	Class     Class           `json:"class"`
+	At        int64           `json:"at"`
+	RequestID string          `json:"requestId,omitempty"`
+	Key       string          `json:"key"`
+	Seq       uint64          `json:"seq"`
+	Source    json.RawMessage `json:"source"`
+}
+
+// spill is what the Dispatcher knows of its spill files.
+type spill struct {
+	recovered []*os.File // read and locked; removed when what they held has ended
+	waiting   int        // recovered events that have not ended
+	own       string     // written by this life; empty: none
+}
+
+// release forgets and returns the recovered files if nothing of them is held any more.
+func (d *Dispatcher) release() (files []*os.File) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.spill.waiting == 0 {
+		files, d.spill.recovered = d.spill.recovered, nil
+	}
+	return files
+}
+
+// forget removes spill files whose events have ended, or are in another file now.
+func forget(files []*os.File) {
+	for _, f := range files {
+		_ = os.Remove(f.Name()) // what cannot be removed is sent again by the next life, as recognisable duplicates
+		_ = f.Close()           // nothing was written
+	}
+}
+
+// Save makes the spill file hold what the Dispatcher holds, for the environment's next life; when that is nothing there is
+// no file. It returns how many events are in it. There is no fsync: it outlives the process, not the machine.
+func (d *Dispatcher) Save() (saved int, err error) {
+	if d.options.SpillDir == "" {
+		return 0, nil
+	}
+	d.mu.Lock()
+	d.declare()
+	events := slices.Concat(d.flight, d.queue.events[d.queue.head:])
+	path := filepath.Join(d.options.SpillDir, d.source.Instance()+spillSuffix)
+	d.mu.Unlock()
+	if len(events) == 0 {
+		if d.spill.own != "" {
+			err, d.spill.own = os.Remove(d.spill.own), ""
+		}
+		forget(d.release())
+		return 0, err
+	}
+	if err := d.writeSpill(path, events); err != nil {
+		return 0, fmt.Errorf("KINESIS_TELEMETRY_SPILL_DIR: %w", err)
+	}
+	d.spill.own = path
+	d.mu.Lock()
+	d.spill.waiting = 0 // they are in the new file
+	d.mu.Unlock()
+	forget(d.release())
+	return len(events), nil
+}
+
+// writeSpill writes a spill file under another name first: a file that is found is whole.
+func (d *Dispatcher) writeSpill(path string, events []queued) (err error) {
+	if err := os.MkdirAll(d.options.SpillDir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(d.options.SpillDir, "*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = f.Close() // the second time where all went well
+		if err != nil {
+			_ = os.Remove(f.Name()) // err says more
+		}
+	}()
+	w := bufio.NewWriterSize(f, 64<<10)
+	fmt.Fprintf(w, "%s%s\n", spillHeader, d.options.SpillOwner)
+	var line []byte
+	for i := range events {
+		line = appendSpilled(line[:0], &events[i])
+		fmt.Fprintf(w, "%08x %s\n", crc32.Checksum(line, castagnoli), line)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func appendSpilled(line []byte, q *queued) []byte {
+	stamp, err := json.Marshal(spillStamp{q.class, q.at, q.RequestID, q.Key, q.Seq, q.Source.JSON()})
+	if err != nil {
+		panic("dispatcher: a stamp of numbers and strings did not encode: " + err.Error())
+	}
+	return append(append(append(line, stamp...), '\t'), q.Raw...)
+}
+
+// Recover takes over what earlier lives have left, in front of all that is held. It is called before the first
+// invocation. What is wrong is said, and costs nothing else.
+func (d *Dispatcher) Recover() {
+	if d.options.SpillDir == "" {
+		return
+	}
+	paths, err := spillFiles(d.options.SpillDir)
+	if err != nil {
+		d.options.Log.Warn("KINESIS_TELEMETRY_SPILL_DIR: what an earlier life may have left cannot be read: " + err.Error())
+	}
+	for _, path := range paths {
+		if err := d.recoverFile(path); err != nil {
+			d.options.Log.Warn("KINESIS_TELEMETRY_SPILL_DIR: " + path + ": " + err.Error())
+		}
+	}
+	forget(d.release())
+}
+
+// spillFiles lists the spill files, the youngest first: each is put in front of those before it.
+func spillFiles(dir string) (paths []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // the usual case
+		}
+		return nil, err
+	}
+	born := map[string]int64{}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(entry.Name(), spillSuffix) {
+			path := filepath.Join(dir, entry.Name())
+			born[path] = info.ModTime().UnixNano()
+			paths = append(paths, path)
+		}
+	}
+	slices.SortFunc(paths, func(a, b string) int { return int(min(max(born[b]-born[a], -1), 1)) })
+	return paths, nil
+}
+
+var (
+	errForeign = errors.New("is not a spill file of this extension and is left alone")
+	errTorn    = errors.New("torn or altered")
+)
+
+// recoverFile queues the events of one file. The file is kept, and locked against other processes, until they have ended.
+func (d *Dispatcher) recoverFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return fmt.Errorf("is in use by another process and is left alone: %w", err)
+	}
+	bound := 2*d.options.BufferBytes + 1<<20 // what a life writes: its buffer, and the stamps
+	content, err := io.ReadAll(io.LimitReader(f, int64(bound)))
+	if err != nil {
+		_ = f.Close()
+		return err
+	}
+	events, owner, err := parseSpill(content)
+	if errors.Is(err, errForeign) || owner != d.options.SpillOwner {
+		_ = f.Close()
+		return errForeign
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.takeOver(events)
+	d.spill.recovered = append(d.spill.recovered, f)
+	return err
+}
+
+// takeOver queues recovered events. They keep their numbers and their instance.
+func (d *Dispatcher) takeOver(events []queued) {
+	d.account.received += uint64(len(events))
+	d.account.recovered += uint64(len(events))
+	d.spill.waiting += len(events)
+	for i := range events {
+		events[i].recovered = true
+	}
+	fitting := events[:0]
+	for i := range events {
+		if d.packer.RecordSize(&events[i].Event) > d.options.MaxRecordBytes {
+			d.drop(&events[i], reasonTooLarge)
+			continue
+		}
+		fitting = append(fitting, events[i])
+	}
+	d.queue.unpop(fitting)
+	d.trim()
+}
+
+// parseSpill reads a spill file. Next to the events that are whole it returns an error that counts the others.
+func parseSpill(content []byte) (events []queued, owner string, err error) {
+	first, rest, _ := bytes.Cut(content, []byte{'\n'})
+	if !bytes.HasPrefix(first, []byte(spillHeader)) {
+		return nil, "", errForeign
+	}
+	owner = string(first[len(spillHeader):])
+	sources := map[string]*record.Source{}
+	torn := 0
+	for len(rest) > 0 {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		q, err := parseSpilled(line, sources)
+		if err != nil {
+			torn++
+			continue
+		}
+		events = append(events, q)
+	}
+	if torn > 0 {
+		err = fmt.Errorf("%d of %d events are lost: %w", torn, torn+len(events), errTorn)
+	}
+	return events, owner, err
+}
+
+// parseSpilled reads a line. Events of one instance share their source.
+func parseSpilled(line []byte, sources map[string]*record.Source) (queued, error) {
+	sum, line, found := bytes.Cut(line, []byte{' '})
+	want, err := strconv.ParseUint(string(sum), 16, 32)
+	if !found || err != nil || uint32(want) != crc32.Checksum(line, castagnoli) {
+		return queued{}, errTorn
+	}
+	encoded, raw, _ := bytes.Cut(line, []byte{'\t'})
+	var stamp spillStamp
+	if err := json.Unmarshal(encoded, &stamp); err != nil || stamp.Class > own || len(raw) < len("{}") {
+		return queued{}, errTorn
+	}
+	source := sources[string(stamp.Source)]
+	if source == nil {
+		if source, err = record.ParseSource(stamp.Source); err != nil {
+			return queued{}, errTorn
+		}
+		sources[string(stamp.Source)] = source
+	}
+	return queued{
+		Event: record.Event{Raw: raw, RequestID: stamp.RequestID, Key: stamp.Key, Seq: stamp.Seq, Source: source},
+		class: stamp.Class, at: stamp.At,
+	}, nil
+}

@@ -1,0 +1,264 @@
+package dispatcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/record"
+)
+
+// life is a Dispatcher that spills to dir, and what it logs.
+func life(t *testing.T, dir string, stream Stream) (*Dispatcher, *bytes.Buffer) {
+	t.Helper()
+	var said bytes.Buffer
+	o := options()
+	o.SpillDir, o.SpillOwner = dir, "logs"
+	o.Log = slog.New(slog.NewTextHandler(&said, nil))
+	d := New(o, stream)
+	t.Cleanup(d.Close)
+	return d, &said
+}
+
+func files(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+// undelivered leaves n events in dir, as a life does that is killed after it has saved them.
+func undelivered(t *testing.T, dir string, n int) (instance string) {
+	t.Helper()
+	dead := &fakeStream{put: all(kinesis.Unsent, errors.New("dead"))}
+	d, said := life(t, dir, dead)
+	for i := range n {
+		d.Receive([]Event{logEvent(i, 100)}, time.Time{})
+	}
+	if saved, err := d.Save(); err != nil || saved != n {
+		t.Fatalf("saved %d: %v", saved, err)
+	}
+	d.Drain(t.Context())
+	if saved, err := d.Save(); err != nil || saved != n {
+		t.Fatalf("saved %d after a vain drain: %v; %s", saved, err, said)
+	}
+	return d.source.Instance()
+}
+
+// What a life leaves the next one sends first, with its old instance and numbers; then the file is gone.
+func TestSpill(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made", "when needed")
+	instances := []string{undelivered(t, dir, 5)}
+	stream := &fakeStream{}
+	d, said := life(t, dir, stream)
+	d.Receive([]Event{logEvent(100, 100)}, time.Time{})
+	d.Recover()
+	if s := check(t, d); s.Received != 6 || s.Held != 6 || s.Recovered != 5 {
+		t.Fatalf("%+v", s)
+	}
+	if len(files(t, dir)) != 1 {
+		t.Error("the file is gone before its events are")
+	}
+	d.Flush(t.Context())
+	check(t, d)
+	if n := files(t, dir); len(n) > 0 || said.Len() > 0 {
+		t.Errorf("left behind: %v; said: %s", n, said)
+	}
+	for i, line := range stream.lines {
+		wantSeq, wantInstance := uint64(i), instances[0]
+		if i == 5 {
+			wantSeq, wantInstance = 0, d.source.Instance()
+		}
+		if line.Seq != wantSeq || line.Source.Instance != wantInstance || line.Source.Function != "f" {
+			t.Errorf("line %d: %+v", i, line)
+		}
+	}
+}
+
+// A life that delivers nothing either leaves what it has inherited, and its own, to the third, in order.
+func TestSpillOverSeveralLives(t *testing.T) {
+	dir := t.TempDir()
+	first := undelivered(t, dir, 3)
+	dead := &fakeStream{put: all(kinesis.Unsent, errors.New("dead"))}
+	d, _ := life(t, dir, dead)
+	d.Recover()
+	d.Receive([]Event{logEvent(7, 100)}, time.Time{})
+	if saved, err := d.Save(); err != nil || saved != 4 || len(files(t, dir)) != 1 {
+		t.Fatalf("saved %d in %v: %v", saved, files(t, dir), err)
+	}
+	stream := &fakeStream{}
+	last, _ := life(t, dir, stream)
+	last.Recover()
+	last.Flush(t.Context())
+	check(t, last)
+	if len(stream.lines) != 4 || stream.lines[0].Source.Instance != first || stream.lines[3].Seq != 0 || len(files(t, dir)) > 0 {
+		t.Errorf("%d lines: %+v; files %v", len(stream.lines), stream.lines, files(t, dir))
+	}
+}
+
+// A healthy end leaves no file, also where one was saved before the last flush.
+func TestSpillIsRemovedWhenAllIsDelivered(t *testing.T) {
+	dir := t.TempDir()
+	d, _ := life(t, dir, &fakeStream{})
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+	for _, want := range []int{1, 0} {
+		if saved, err := d.Save(); err != nil || saved != want || len(files(t, dir)) != want {
+			t.Errorf("saved %d, want %d: %v, files %v", saved, want, err, files(t, dir))
+		}
+		d.Drain(t.Context())
+	}
+}
+
+// Whatever lies in the directory, what is ours and whole is sent, and what is not is said.
+func TestSpillThatIsNotAsItShouldBe(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		spoil    func(t *testing.T, path string)
+		lines    int
+		said     string
+		survives bool
+	}{
+		{"a torn end", func(t *testing.T, path string) { edit(t, path, func(b []byte) []byte { return b[:len(b)-20] }) }, 4, "1 of 5 events are lost", false},
+		{"an altered byte", func(t *testing.T, path string) {
+			edit(t, path, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+		}, 4, "torn or altered", false},
+		{"somebody else's text", func(t *testing.T, path string) { edit(t, path, func([]byte) []byte { return []byte("hello\n") }) }, 0, "left alone", true},
+		{"empty", func(t *testing.T, path string) { edit(t, path, func([]byte) []byte { return nil }) }, 0, "left alone", true},
+		{"another stream's", func(t *testing.T, path string) {
+			edit(t, path, func(b []byte) []byte { return bytes.Replace(b, []byte(" logs\n"), []byte(" other\n"), 1) })
+		}, 0, "left alone", true},
+		{"a directory", func(t *testing.T, path string) {
+			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+		}, 0, "", true},
+	} {
+		dir := t.TempDir()
+		undelivered(t, dir, 5)
+		test.spoil(t, filepath.Join(dir, files(t, dir)[0]))
+		stream := &fakeStream{}
+		d, said := life(t, dir, stream)
+		d.Recover()
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+		d.Flush(t.Context())
+		check(t, d)
+		if len(stream.lines) != test.lines+1 || !strings.Contains(said.String(), test.said) || len(files(t, dir)) > 0 != test.survives {
+			t.Errorf("%s: %d lines, files %v, said %s", test.name, len(stream.lines), files(t, dir), said)
+		}
+	}
+}
+
+func edit(t *testing.T, path string, change func([]byte) []byte) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, change(content), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A file that a living process has taken over is left to it.
+func TestSpillInUse(t *testing.T) {
+	dir := t.TempDir()
+	undelivered(t, dir, 2)
+	d, _ := life(t, dir, &fakeStream{})
+	d.Recover()
+	other, said := life(t, dir, &fakeStream{})
+	other.Recover()
+	if s := other.Stats(); s.Received != 0 || !strings.Contains(said.String(), "in use") {
+		t.Errorf("%+v; said %s", s, said)
+	}
+}
+
+// A directory that cannot be written to, or is none, is said by an error that names the setting; nothing is lost before.
+func TestSpillToNowhere(t *testing.T) {
+	notADirectory := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(notADirectory, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{notADirectory, "/proc/kinesis-telemetry", "/dev/full/x"} {
+		stream := &fakeStream{}
+		d, _ := life(t, dir, stream)
+		d.Recover()
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+		if _, err := d.Save(); err == nil || !strings.Contains(err.Error(), "KINESIS_TELEMETRY_SPILL_DIR") {
+			t.Errorf("%s: %v", dir, err)
+		}
+		d.Drain(t.Context())
+		if check(t, d).Held != 0 {
+			t.Errorf("%s: %+v", dir, d.Stats())
+		}
+	}
+	d, _ := life(t, "", &fakeStream{})
+	d.Recover()
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+	if saved, err := d.Save(); saved != 0 || err != nil {
+		t.Errorf("switched off: %d, %v", saved, err)
+	}
+}
+
+// Recovered events that find no room, or are too large by now, are dropped and declared like all others.
+func TestSpillThatIsTooMuch(t *testing.T) {
+	dir := t.TempDir()
+	undelivered(t, dir, 100)
+	stream := &fakeStream{}
+	o := options()
+	o.SpillDir, o.SpillOwner, o.BufferBytes = dir, "logs", 5000
+	d := New(o, stream)
+	defer d.Close()
+	d.Recover()
+	stats := check(t, d)
+	if stats.Dropped == 0 || stats.Held == 0 || stats.Received != 100 {
+		t.Fatalf("%+v", stats)
+	}
+	d.Flush(context.Background())
+	if !slices.ContainsFunc(stream.lines, func(l record.Line) bool { return l.Type == typeDropped }) || len(files(t, dir)) > 0 {
+		t.Errorf("%d lines, files %v", len(stream.lines), files(t, dir))
+	}
+}
+
+// FuzzSpill: whatever is in a file, reading it does not panic, and what is read can be written and read again.
+func FuzzSpill(f *testing.F) {
+	dir := f.TempDir()
+	d := New(options(), &fakeStream{})
+	defer d.Close()
+	d.options.SpillDir = dir
+	d.Receive([]Event{logEvent(1, 10), platformEvent()}, time.Time{})
+	if _, err := d.Save(); err != nil {
+		f.Fatal(err)
+	}
+	content, err := os.ReadFile(d.spill.own)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(content)
+	f.Add(content[:len(content)-3])
+	f.Add([]byte(spillHeader + "x\n00000000 \t\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		events, _, _ := parseSpill(content)
+		for i := range events {
+			line := appendSpilled(nil, &events[i])
+			again, _, err := parseSpill(fmt.Appendf(nil, "%sx\n%08x %s\n", spillHeader, crc32.Checksum(line, castagnoli), line))
+			if err != nil || len(again) != 1 || !bytes.Equal(appendSpilled(nil, &again[0]), line) || !bytes.Equal(again[0].Raw, events[i].Raw) {
+				t.Fatalf("%q: %v", line, err)
+			}
+		}
+	})
+}
