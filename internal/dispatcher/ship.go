@@ -197,7 +197,7 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight policy.Flight) bool {
 	d.queue.unpop(again)
 	clear(d.flight) // lets go of the POST bodies
 	d.flight, d.flightCost = d.flight[:0], 0
-	flight.Progress, flight.Failed = sent > 0, len(again) > 0
+	flight.Progress, flight.Failed, flight.Retried = sent > 0, len(again) > 0, result.Retried > 0
 	d.policy.Flown(time.Now(), flight, draw())
 	d.sayTrouble(result.Err)
 	return len(again) == 0

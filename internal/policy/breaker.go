@@ -11,6 +11,9 @@ const (
 	// spentShare is the share of FlushTimeout that, once spent in vain, opens the breaker: what is left is too little to
 	// get anything through.
 	spentShare = 0.8
+	// regained is how many attempts in a row must go well for all of FlushTimeout to be granted again. Were it granted at
+	// once, a stream that works now and then would be paid for again and again.
+	regained = 20
 )
 
 // breaker remembers how the stream behaves. While it is open nothing is held back, and the background tries the stream
@@ -18,17 +21,20 @@ const (
 type breaker struct {
 	open      bool
 	failures  int           // attempts in a row that got nothing through
-	spent     time.Duration // that invocations were held back in vain since the stream last took everything
+	spent     time.Duration // that invocations were held back for a stream that failed, of late
 	retryAt   time.Time     // no attempt before it
 	roundTrip time.Duration // what an attempt takes, smoothed; at least what was waited in vain
 }
 
-func (b *breaker) flown(now time.Time, f Flight, random float64) {
+func (b *breaker) flown(now time.Time, f Flight, flushTimeout time.Duration, random float64) {
 	switch {
 	case f.Frozen && !f.Progress:
 		// An answer that was lost in a freeze says nothing about the stream.
 	case !f.Failed:
-		b.open, b.failures, b.spent, b.retryAt = false, 0, 0, time.Time{}
+		b.open, b.failures, b.retryAt = false, 0, time.Time{}
+		if !f.Retried {
+			b.spent = max(b.spent-flushTimeout/regained, 0)
+		}
 		if !f.Frozen {
 			b.measure(f.Took)
 		}

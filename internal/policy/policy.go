@@ -63,6 +63,7 @@ type Flight struct {
 	Took     time.Duration
 	Progress bool // the stream took something
 	Failed   bool // something was not taken that may be taken later
+	Retried  bool // something was sent more than once
 	Frozen   bool // the environment stood still meanwhile, so that neither Took nor a failure says anything
 }
 
@@ -81,7 +82,7 @@ type Policy struct {
 	breaker  breaker
 	duration time.Duration // of the last invocation whose end was seen
 	blind    bool          // the last wait for an end was in vain, and none was seen since
-	failed   bool          // something failed since the last INVOKE
+	failed   bool          // something failed since the last INVOKE, at least once
 }
 
 // New returns the Policy of an environment that has just begun.
@@ -175,8 +176,8 @@ func (p *Policy) Probing() bool { return p.breaker.open }
 // Flown takes note of how an attempt ended. random is from [0, 1): thousands of environments that failed at the same
 // moment shall not come back at the same moment.
 func (p *Policy) Flown(now time.Time, f Flight, random float64) {
-	if f.Failed && !f.Frozen {
+	if (f.Failed || f.Retried) && !f.Frozen {
 		p.failed = true
 	}
-	p.breaker.flown(now, f, random)
+	p.breaker.flown(now, f, p.settings.FlushTimeout, random)
 }

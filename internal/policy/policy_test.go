@@ -185,8 +185,14 @@ func TestBreaker(t *testing.T) {
 		t.Errorf("no jitter: %s", p.breaker.retryAt.Sub(now))
 	}
 	p.Flown(now, Flight{Took: time.Millisecond, Progress: true}, 0)
-	if plan, _ = drive(p, time.Second); !plan.Wait || plan.Hold != time.Second {
+	if plan, _ = drive(p, time.Second); !plan.Ship {
 		t.Errorf("a stream that works again: %+v", plan)
+	}
+	for range 20 {
+		p.Flown(now, Flight{Took: time.Millisecond, Progress: true}, 0)
+	}
+	if plan, _ = drive(p, time.Second); plan.Hold != time.Second || !plan.Wait {
+		t.Errorf("a stream that has worked for a while: %+v", plan)
 	}
 }
 
@@ -205,6 +211,22 @@ func TestThrottledStreamIsNotWaitedForLong(t *testing.T) {
 	}
 	if total > time.Second {
 		t.Errorf("held back %s in sum for a stream that takes a part each time", total)
+	}
+}
+
+// A stream that takes everything, but every other time only after a few tries, is not waited for each time.
+func TestUnreliableStream(t *testing.T) {
+	p := New(settings(Sync))
+	total := time.Duration(0)
+	for n := range 50 {
+		plan, now := drive(p, time.Second)
+		took := min(plan.Hold, 300*time.Millisecond)
+		total += took
+		p.Flown(now, Flight{Took: took, Progress: true, Retried: n%2 == 0}, 0)
+		p.Held(took)
+	}
+	if total > 3*time.Second {
+		t.Errorf("held back %s in sum", total)
 	}
 }
 
