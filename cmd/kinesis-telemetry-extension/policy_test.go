@@ -133,6 +133,24 @@ func TestDeadStream(t *testing.T) {
 	}
 }
 
+// A long invocation ships while it runs, also where the end of the one before it comes only now.
+func TestLongInvocation(t *testing.T) {
+	for _, delivery := range []string{"deferred", "adaptive", "sync"} {
+		t.Run(delivery, func(t *testing.T) {
+			t.Parallel()
+			r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_MAX_DELAY": "400ms"}})
+			for range 5 {
+				r.invoke(`{"text":1}`)
+			}
+			r.invoke(`{"text":20,"duration":"2s"}`)
+			if n := countType(r, "function"); n < 5+10 {
+				t.Errorf("%d of 25 lines are on the stream when the long invocation ends", n)
+			}
+			r.complete(r.end(), 25)
+		})
+	}
+}
+
 // A timeout while the stream is dead, then a healthy second life of the environment: everything of both lives arrives.
 func TestSpillToTheNextLife(t *testing.T) {
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {

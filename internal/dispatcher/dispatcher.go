@@ -24,6 +24,8 @@ import (
 type Stream interface {
 	// Put blocks until every record has an outcome or ctx is done. It retains nothing. It is never called twice at once.
 	Put(ctx context.Context, records []kinesis.Record) kinesis.Result
+	// Probe is Put without persistence: to see whether a stream that failed works again.
+	Probe(ctx context.Context, records []kinesis.Record) kinesis.Result
 }
 
 // PartitionKey names what the partition key of an event is taken from.

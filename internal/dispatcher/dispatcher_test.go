@@ -64,6 +64,10 @@ func (s *fakeStream) Put(ctx context.Context, records []kinesis.Record) kinesis.
 	return result
 }
 
+func (s *fakeStream) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	return s.Put(ctx, records)
+}
+
 // all answers every record of a request alike.
 func all(outcome kinesis.Outcome, err error) func(context.Context, []kinesis.Record) kinesis.Result {
 	return func(_ context.Context, records []kinesis.Record) kinesis.Result {
@@ -395,6 +399,10 @@ func BenchmarkReceiveAndFlush(b *testing.B) {
 }
 
 type discard struct{}
+
+func (d discard) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	return d.Put(ctx, records)
+}
 
 func (discard) Put(_ context.Context, records []kinesis.Record) kinesis.Result {
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1}

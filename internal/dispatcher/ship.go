@@ -130,10 +130,18 @@ func (d *Dispatcher) ship(ctx context.Context, why occasion) {
 	case <-ctx.Done():
 		return
 	}
-	for ctx.Err() == nil && d.load(why) {
+	for ctx.Err() == nil {
+		ready, probing := d.load(why)
+		if !ready {
+			break
+		}
+		put := d.stream.Put
+		if probing {
+			put = d.stream.Probe
+		}
 		began := time.Now()
 		during, span := awake.WithTimeout(ctx, flightTimeout)
-		result := d.stream.Put(during, d.records)
+		result := put(during, d.records)
 		frozen := span.End()
 		if !d.settle(&result, policy.Flight{Took: time.Since(began), Frozen: frozen}) {
 			break
@@ -142,21 +150,23 @@ func (d *Dispatcher) ship(ctx context.Context, why occasion) {
 	forget(d.release())
 }
 
-// load takes events off the queue and packs them, and tells whether there is something to ship now.
-func (d *Dispatcher) load(why occasion) bool {
+// load takes events off the queue and packs them, and tells whether there is something to ship now, and whether that is
+// to be a probe.
+func (d *Dispatcher) load(why occasion) (ready, probing bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if why != atTheEnd && !d.policy.Ready(time.Now()) || why == inBackground && d.exposure == policy.Ending {
-		return false
+		return false, false
 	}
 	d.urgent = false
 	d.declare()
+	probing = why != atTheEnd && d.policy.Probing()
 	d.packer.Reset()
-	n, probe := 0, 0
+	n, cost := 0, 0
 	for n < d.queue.len() && d.packer.Add(&d.queue.events[d.queue.head+n].Event) {
-		probe += d.queue.events[d.queue.head+n].cost()
+		cost += d.queue.events[d.queue.head+n].cost()
 		n++
-		if why != atTheEnd && d.policy.Probing() && probe > d.options.RecordBytes {
+		if probing && cost > d.options.RecordBytes {
 			break // about one record tells as much as many
 		}
 	}
@@ -173,7 +183,7 @@ func (d *Dispatcher) load(why occasion) bool {
 		}
 		d.records = append(d.records, kinesis.Record{PartitionKey: key, Data: packed.Data})
 	}
-	return n > 0
+	return n > 0, probing
 }
 
 // settle writes down how each event of the flight ended; those that are to be sent again go back to the front. It tells

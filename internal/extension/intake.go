@@ -63,7 +63,9 @@ func (x *Extension) receive(batch listener.Batch) {
 	x.dispatcher.Receive(in.events, emitted)
 	clear(in.events) // lets go of the body
 	if len(in.ends) > 0 && !x.config.ManagedRuntime {
-		x.dispatcher.Suspend() // the environment may freeze now; the main loop ships what is to be shipped before
+		if x.invocations.isServed(in.ends) {
+			x.dispatcher.Suspend() // the environment may freeze now; the main loop ships what is to be shipped before
+		}
 		x.dispatcher.Ended(x.invocations.lastTook())
 	}
 	x.invocations.announce(in.ends)

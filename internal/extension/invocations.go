@@ -16,6 +16,7 @@ type invocations struct {
 	current  invocation // runs: its start was seen and its end was not
 	previous invocation // ran before it
 	report   string     // request id whose platform.report is still to come; empty: none
+	serving  string     // the request of the INVOKE that came last
 	ended    []string   // request ids whose platform.runtimeDone was seen, the last few
 	changed  chan struct{}
 }
@@ -106,6 +107,23 @@ func (t *invocations) hasEnded(requestID string) (end time.Time, ended bool) {
 		end, _ = time.Parse(time.RFC3339, t.previous.end)
 	}
 	return end, slices.Contains(t.ended, requestID)
+}
+
+// serve says which request the INVOKE was of that came last, and tells whether its end was seen already: telemetry may be
+// faster than the Extensions API.
+func (t *invocations) serve(requestID string) (ended bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.serving = requestID
+	return slices.Contains(t.ended, requestID)
+}
+
+// isServed tells whether one of these ends is that of the invocation that is served. The end of the one before it often
+// comes while the next runs.
+func (t *invocations) isServed(ends []string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Contains(ends, t.serving)
 }
 
 // lastTook tells how long the handler of the last invocation took whose end was seen, by the platform's clock; 0 where

@@ -39,6 +39,7 @@ type put struct {
 	pending  []int // a window of order: what is still to be sent
 	suspects int   // that many of pending's first hold one that makes Kinesis refuse the request
 
+	once      bool // see Probe
 	fruitless int  // requests in a row that got nothing through
 	renewed   bool // credentials or clock were mended since a request was last accepted
 	condemned []int
@@ -52,11 +53,19 @@ type put struct {
 // itself; its neighbours go. What was in flight when ctx ended, or when an answer was lost, is Unsent and may have been
 // stored all the same.
 func (c *Client) Put(ctx context.Context, records []Record) Result {
-	p := put{Client: c, records: records}
+	return c.run(ctx, put{Client: c, records: records})
+}
+
+// Probe is Put that ends with the first request that gets nothing through: to see whether a stream that failed works again.
+func (c *Client) Probe(ctx context.Context, records []Record) Result {
+	return c.run(ctx, put{Client: c, records: records, once: true})
+}
+
+func (c *Client) run(ctx context.Context, p put) Result {
 	p.begin()
 	for len(p.pending) > 0 && ctx.Err() == nil {
 		pause, more := p.step(ctx)
-		if !more || len(p.pending) > 0 && !wait(ctx, pause) {
+		if !more || p.once && p.fruitless > 0 || len(p.pending) > 0 && !wait(ctx, pause) {
 			break
 		}
 	}

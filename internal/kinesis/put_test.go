@@ -261,6 +261,23 @@ func checkCounts(t *testing.T, f *fakeKinesis, result Result) {
 	}
 }
 
+// A probe asks once.
+func TestProbe(t *testing.T) {
+	refuse := func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
+		return respond(500, nil, `{"__type":"InternalFailureException"}`), nil
+	}
+	for _, first := range []step{refuse, entries(map[string]string{"a": codeThroughput, "b": codeThroughput})} {
+		c, f := newFake(t, nil, first)
+		result := c.Probe(t.Context(), recordsOf("a", "b"))
+		if result.Requests != 1 || result.Err == nil || len(f.stored) > 0 {
+			t.Errorf("%+v", result)
+		}
+		if result = c.Probe(t.Context(), recordsOf("a", "b")); result.Err != nil || len(f.stored) != 2 {
+			t.Errorf("a stream that works again: %+v", result)
+		}
+	}
+}
+
 func TestRecordsThatNeverGo(t *testing.T) {
 	records := []Record{
 		{"key", []byte("good")},

@@ -5,7 +5,8 @@ import "time"
 const (
 	// failuresAllowed is how many attempts in a row may get nothing through before the breaker opens.
 	failuresAllowed = 2
-	// minRest is about how long a failing stream is first left alone; each further failure doubles it, up to maxRest.
+	// minRest is about how long a failing stream is first left alone; each further failure doubles it, up to MaxDelay and
+	// at most maxRest: what works again shall not wait for longer than it may anyway.
 	minRest = time.Second
 	maxRest = time.Minute
 	// spentShare is the share of FlushTimeout that, once spent in vain, opens the breaker: what is left is too little to
@@ -26,14 +27,14 @@ type breaker struct {
 	roundTrip time.Duration // what an attempt takes, smoothed; at least what was waited in vain
 }
 
-func (b *breaker) flown(now time.Time, f Flight, flushTimeout time.Duration, random float64) {
+func (b *breaker) flown(now time.Time, f Flight, s *Settings, random float64) {
 	switch {
 	case f.Frozen && !f.Progress:
 		// An answer that was lost in a freeze says nothing about the stream.
 	case !f.Failed:
 		b.open, b.failures, b.retryAt = false, 0, time.Time{}
 		if !f.Retried {
-			b.spent = max(b.spent-flushTimeout/regained, 0)
+			b.spent = max(b.spent-s.FlushTimeout/regained, 0)
 		}
 		if !f.Frozen {
 			b.measure(f.Took)
@@ -48,7 +49,8 @@ func (b *breaker) flown(now time.Time, f Flight, flushTimeout time.Duration, ran
 		b.roundTrip = max(b.roundTrip, f.Took)
 		b.open = b.open || b.failures >= failuresAllowed
 		if b.open {
-			b.retryAt = now.Add(jitter(min(minRest<<min(b.failures-1, 10), maxRest), random))
+			longest := max(min(s.MaxDelay, maxRest), minRest)
+			b.retryAt = now.Add(jitter(min(minRest<<min(b.failures-1, 10), longest), random))
 		}
 	}
 }

@@ -83,6 +83,8 @@ type Policy struct {
 	duration time.Duration // of the last invocation whose end was seen
 	blind    bool          // the last wait for an end was in vain, and none was seen since
 	failed   bool          // something failed since the last INVOKE, at least once
+	waiting  bool          // the present invocation is waited for, and everything shipped at its end
+	spread   float64       // from [0, 1): how much earlier than need be this environment ships
 }
 
 // New returns the Policy of an environment that has just begun.
@@ -92,6 +94,12 @@ func New(settings Settings) *Policy { return &Policy{settings: settings} }
 func (p *Policy) Invoke(now time.Time, held Held) Plan {
 	p.traffic.invoke(now, p.horizon())
 	p.failed = false
+	plan := p.plan(now, held)
+	p.waiting = plan.Wait
+	return plan
+}
+
+func (p *Policy) plan(now time.Time, held Held) Plan {
 	if p.breaker.open {
 		return Plan{} // the background probes; nobody waits for it
 	}
@@ -129,8 +137,13 @@ func (p *Policy) beside(now time.Time, held Held) bool {
 	return held.Bytes >= p.settings.RecordBytes || now.Add(p.traffic.gap).Sub(held.Oldest) >= p.late()
 }
 
-// late is the age at which an event is shipped: a quarter of MaxDelay is left for the way.
-func (p *Policy) late() time.Duration { return p.settings.MaxDelay / 4 * 3 }
+// late is the age at which an event is shipped: a quarter of MaxDelay is left for the way. Environments that began in the
+// same second would all ship in the same second, again and again; so each takes up to two quarters off, drawn anew each
+// time.
+func (p *Policy) late() time.Duration {
+	quarter := p.settings.MaxDelay / 4
+	return 3*quarter - time.Duration(p.spread*float64(2*quarter))
+}
 
 // End takes note that an invocation's end was seen, and how long its handler took (0: that is not known).
 func (p *Policy) End(took time.Duration) {
@@ -142,7 +155,7 @@ func (p *Policy) End(took time.Duration) {
 
 // Missed takes note that a wait for an invocation's end was in vain. Until one is seen the next are not waited for: a
 // function whose telemetry is cut off must not be dragged to its timeout.
-func (p *Policy) Missed() { p.blind = true }
+func (p *Policy) Missed() { p.blind, p.waiting = true, false }
 
 // Held takes note that the invocation was held back for so long. What it was held back in vain is taken off what the
 // next ones may be.
@@ -163,6 +176,11 @@ func (p *Policy) Due(now time.Time, held Held, exposure Exposure) (wait time.Dur
 	}
 	if held.Bytes < full && !p.breaker.open {
 		wait = held.Oldest.Add(p.late()).Sub(now)
+		if p.waiting {
+			// The last platform.report comes with the first POST after the freeze, and is old. It is late already, and goes
+			// with what else this invocation has, unless that takes long.
+			wait = max(wait, p.traffic.last.Add(p.settings.MaxDelay/4).Sub(now))
+		}
 	}
 	return max(wait, p.breaker.retryAt.Sub(now), 0), true
 }
@@ -174,10 +192,11 @@ func (p *Policy) Ready(now time.Time) bool { return !now.Before(p.breaker.retryA
 func (p *Policy) Probing() bool { return p.breaker.open }
 
 // Flown takes note of how an attempt ended. random is from [0, 1): thousands of environments that failed at the same
-// moment shall not come back at the same moment.
+// moment, or began at the same moment, shall not all come at the same moment.
 func (p *Policy) Flown(now time.Time, f Flight, random float64) {
 	if (f.Failed || f.Retried) && !f.Frozen {
 		p.failed = true
 	}
-	p.breaker.flown(now, f, p.settings.FlushTimeout, random)
+	p.spread = random
+	p.breaker.flown(now, f, &p.settings, random)
 }

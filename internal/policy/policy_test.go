@@ -152,6 +152,34 @@ func TestDue(t *testing.T) {
 	}
 }
 
+// What is old when an invocation begins goes with what is shipped at its end, unless that is far.
+func TestWhatIsOldCanWaitForTheEnd(t *testing.T) {
+	p := New(settings(Sync))
+	_, now := drive(p, time.Minute, time.Minute)
+	old := Held{Bytes: 1, Oldest: now.Add(-time.Minute)}
+	if wait, ever := p.Due(now, old, Safe); wait != 2500*time.Millisecond || !ever {
+		t.Errorf("due in %s", wait)
+	}
+	p.Missed()
+	if wait, _ := p.Due(now, old, Exposed); wait != 0 {
+		t.Errorf("nothing is shipped at the end, and it waits for %s", wait)
+	}
+}
+
+// Environments that began at the same moment do not ship at the same moment.
+func TestSpread(t *testing.T) {
+	p := New(settings(Deferred))
+	for _, test := range []struct {
+		random float64
+		wait   time.Duration
+	}{{0, 7500 * time.Millisecond}, {0.5, 5 * time.Second}, {1, 2500 * time.Millisecond}} {
+		p.Flown(start, Flight{Progress: true}, test.random)
+		if wait, _ := p.Due(start, Held{Bytes: 1, Oldest: start}, Safe); wait != test.wait {
+			t.Errorf("%g: %s", test.random, wait)
+		}
+	}
+}
+
 // A stream that never answers costs FlushTimeout in sum. The breaker rests longer each time, with jitter, up to a bound,
 // and what is taken in full closes it.
 func TestBreaker(t *testing.T) {
@@ -178,10 +206,10 @@ func TestBreaker(t *testing.T) {
 		}
 		rests = append(rests, wait)
 	}
-	if rests[0] != time.Second || rests[1] != 2*time.Second || rests[8] != 30*time.Second {
+	if rests[0] != time.Second || rests[1] != 2*time.Second || rests[8] != 5*time.Second {
 		t.Errorf("rests at the lower end of the jitter: %s", rests)
 	}
-	if p.Flown(now, dead, 0.999); p.breaker.retryAt.Sub(now) < 59*time.Second {
+	if p.Flown(now, dead, 0.999); p.breaker.retryAt.Sub(now) < 9*time.Second {
 		t.Errorf("no jitter: %s", p.breaker.retryAt.Sub(now))
 	}
 	p.Flown(now, Flight{Took: time.Millisecond, Progress: true}, 0)

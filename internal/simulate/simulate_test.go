@@ -1,0 +1,86 @@
+package simulate
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/policy"
+)
+
+// small are the scenarios, cut down to what a test may take.
+func small() []Scenario {
+	scenarios := Scenarios()
+	for i := range scenarios {
+		s := &scenarios[i]
+		s.Length = min(s.Length, 2*time.Hour)
+		if s.Environments > 1 {
+			s.Environments, s.Shards = s.Environments/64, (s.Shards+63)/64
+		}
+	}
+	return scenarios
+}
+
+func TestEveryEventIsStoredOnceOrLeft(t *testing.T) {
+	for _, s := range small() {
+		for _, mode := range Modes {
+			w := newWorld(s, mode)
+			type key struct {
+				invocation int32
+				index      int16
+			}
+			seen := make(map[key]bool)
+			w.onStored = func(e telemetry) {
+				if k := (key{e.invocation, e.index}); seen[k] {
+					t.Fatalf("%s %s: event %v was stored twice", s.Name, mode, k)
+				} else {
+					seen[k] = true
+				}
+			}
+			w.run()
+			f := &w.figures
+			if f.Emitted != f.Begun*(s.Lines+3) || f.Emitted != f.Stored+f.Undelivered || f.Stored != len(seen) {
+				t.Errorf("%s %s: %d invocations emitted %d events, of which %d are stored (%d of them different) and %d left",
+					s.Name, mode, f.Begun, f.Emitted, f.Stored, len(seen), f.Undelivered)
+			}
+			if f.HeldBack.count != f.Invocations {
+				t.Errorf("%s %s: %d invocations began, %d ended", s.Name, mode, f.Invocations, f.HeldBack.count)
+			}
+			if f.HeldBack.longest > flushTimeout {
+				t.Errorf("%s %s: an invocation was held back for %v", s.Name, mode, f.HeldBack.longest)
+			}
+		}
+	}
+}
+
+func TestRunsAreEqual(t *testing.T) {
+	for _, s := range small()[5:9] {
+		if first, second := Run(s, policy.Adaptive), Run(s, policy.Adaptive); !reflect.DeepEqual(first, second) {
+			t.Errorf("%s: two runs differ:\n%+v\n%+v", s.Name, first, second)
+		}
+	}
+}
+
+func TestAdaptiveMinimisesItsObjective(t *testing.T) {
+	var all []Result
+	for _, s := range small() {
+		all = append(all, result(s))
+	}
+	means := meanObjectives(all)
+	if best := slices.Index(means, slices.Min(means)); Modes[best] != policy.Adaptive {
+		t.Errorf("objectives of %v are %.1f", Modes, means)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	var h Histogram
+	for ms := range 1000 {
+		h.add(time.Duration(ms+1) * time.Millisecond)
+	}
+	for q, want := range map[float64]time.Duration{0: time.Millisecond, 0.5: 501 * time.Millisecond, 0.99: 991 * time.Millisecond, 1: time.Second} {
+		if got := h.Quantile(q); got < want-time.Microsecond || got > want+want/64 {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
+		}
+	}
+}
