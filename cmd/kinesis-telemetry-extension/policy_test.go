@@ -133,6 +133,55 @@ func TestDeadStream(t *testing.T) {
 	}
 }
 
+// A platform.runtimeDone that comes twice, late or never ends no other wait, and no wait outlives its deadline.
+func TestRuntimeDone(t *testing.T) {
+	for name, test := range map[string]struct {
+		faults      sandbox.TelemetryFaults
+		first, next time.Duration // most that the first invocation and each later one are held back
+	}{
+		"twice":              {sandbox.TelemetryFaults{DuplicateRuntimeDone: true}, time.Second, time.Second},
+		"late":               {sandbox.TelemetryFaults{RuntimeDoneDelay: 200 * time.Millisecond}, time.Second, time.Second},
+		"after the deadline": {sandbox.TelemetryFaults{RuntimeDoneDelay: 5 * time.Second}, 2 * time.Second, 100 * time.Millisecond},
+		"never":              {sandbox.TelemetryFaults{DropRuntimeDone: true}, 2 * time.Second, 100 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newTrial(t, setup{
+				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
+				sandbox: func(c *sandbox.Config) {
+					c.Function.Timeout = 2 * time.Second
+					c.Telemetry = test.faults
+				},
+			})
+			if held := r.invoke(mixed).Held; held > test.first {
+				t.Errorf("the first invocation was held back %s", held)
+			}
+			for range 4 {
+				if held := r.invoke(mixed).Held; held > test.next {
+					t.Errorf("an invocation was held back %s", held)
+				}
+			}
+			report := r.end()
+			if len(report.Lost)+len(report.Gaps)+len(report.Altered) > 0 {
+				t.Errorf("lost %v, gaps %v, altered %v", report.Lost, report.Gaps, report.Altered)
+			}
+		})
+	}
+}
+
+// Where no telemetry comes at all an invocation is not held to its deadline, and the next ones are not held.
+func TestTelemetryIsCutOff(t *testing.T) {
+	r := newTrial(t, setup{
+		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "500ms"},
+		sandbox:  func(c *sandbox.Config) { c.Telemetry.QueueBytes = 1 },
+	})
+	for n, bound := range []time.Duration{time.Second, 100 * time.Millisecond, 100 * time.Millisecond} {
+		if held := r.invoke(mixed).Held; held > bound {
+			t.Errorf("invocation %d was held back %s of a timeout of 30 s", n, held)
+		}
+	}
+}
+
 // A long invocation ships while it runs, also where the end of the one before it comes only now.
 func TestLongInvocation(t *testing.T) {
 	for _, delivery := range []string{"deferred", "adaptive", "sync"} {

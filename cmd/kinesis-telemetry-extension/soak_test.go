@@ -23,7 +23,13 @@ func TestSoak(t *testing.T) {
 	const invocations, stretch = 10_000, 100
 	rules := []*kinesislocal.Rule{
 		nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, throttles(.3), throttles(1), fails("InternalFailureException"), fails("AccessDeniedException"), fails("ExpiredTokenException"),
-		{Hang: true}, {Reset: true}, {StoreThenReset: true}, {StoreThenHang: true}, {TruncateReply: true}, {ResultDelta: 1}, {CloseAfterReply: true},
+		{Hang: true},
+		{Reset: true},
+		{StoreThenReset: true},
+		{StoreThenHang: true},
+		{TruncateReply: true},
+		{ResultDelta: 1},
+		{CloseAfterReply: true},
 		{ReplyDelay: 300 * time.Millisecond},
 	}
 	dir := t.TempDir()

@@ -370,6 +370,36 @@ func TestDeadStreamRests(t *testing.T) {
 	})
 }
 
+// The figures are put into the stream every few minutes, by the invocation that comes then.
+func TestStatsEveryFewMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{}
+		d := New(options(), stream)
+		defer d.Close()
+		for range 60 { // half an hour
+			time.Sleep(30 * time.Second)
+			d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+			d.Invoke()
+			d.HeldBack(time.Second)
+			d.Flush(t.Context())
+		}
+		lines, _ := stream.took()
+		said := 0
+		for _, line := range lines {
+			if line.Type == typeStats {
+				var stats Stats
+				mustUnmarshal(t, line.Record, &stats)
+				if said++; stats.Received == 0 || stats.Received != stats.Sent+stats.Dropped+stats.Held || stats.HeldBackMs < 1000 {
+					t.Errorf("%s", line.Record)
+				}
+			}
+		}
+		if said < 5 || said > 6 {
+			t.Errorf("said %d times in half an hour", said)
+		}
+	})
+}
+
 func TestNewInstance(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)

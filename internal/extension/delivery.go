@@ -56,7 +56,7 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 		x.dispatcher.Flush(holding)
 	}
 	if plan.Wait {
-		if x.invocations.awaitEnd(holding, event.RequestID) {
+		if x.awaitEnd(holding, event.RequestID) {
 			x.dispatcher.Flush(holding)
 		} else {
 			x.dispatcher.Missed()
@@ -68,7 +68,17 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 		return
 	}
 	x.dispatcher.Idle(holding) // nothing may be on its way when the environment freezes
-	x.dispatcher.HeldBack(max(time.Since(end), 0))
+	if !end.IsZero() {
+		x.dispatcher.HeldBack(max(time.Since(end), 0))
+	}
+}
+
+// awaitEnd waits for the function's end. A function's beginning is told at once: where not even that comes, telemetry is
+// cut off, and the invocation must not be held to its deadline for it.
+func (x *Extension) awaitEnd(ctx context.Context, requestID string) bool {
+	beginning, cancel := context.WithTimeout(ctx, x.config.FlushTimeout)
+	defer cancel()
+	return x.invocations.awaitStart(beginning, requestID) && x.invocations.awaitEnd(ctx, requestID)
 }
 
 // holding returns a context that ends when the invocation may be held back no longer: at the deadline, and when hold has
@@ -81,6 +91,9 @@ func (x *Extension) holding(ctx context.Context, requestID string, hold time.Dur
 			return
 		}
 		end, _ := x.invocations.hasEnded(requestID)
+		if end.IsZero() {
+			end = time.Now()
+		}
 		timer := time.NewTimer(time.Until(end.Add(hold - hold/20)))
 		defer timer.Stop()
 		select {

@@ -147,6 +147,11 @@ func (t *invocations) awaitEnd(ctx context.Context, requestID string) bool {
 	return t.await(ctx, func() bool { return slices.Contains(t.ended, requestID) })
 }
 
+// awaitStart waits until telemetry of this request is seen, its platform.start or its end.
+func (t *invocations) awaitStart(ctx context.Context, requestID string) bool {
+	return t.await(ctx, func() bool { return t.current.id == requestID || slices.Contains(t.ended, requestID) })
+}
+
 // awaitReport waits until no platform.report is to come.
 func (t *invocations) awaitReport(ctx context.Context) bool {
 	return t.await(ctx, func() bool { return t.report == "" && t.current.id == "" })

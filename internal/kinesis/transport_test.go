@@ -217,6 +217,64 @@ func TestNobodyListens(t *testing.T) {
 	checkError(t, c.Put(ctx, recordsOf("a")).Err, true, KindNetwork, "refused")
 }
 
+// The first Put goes over the connection that Warm has opened; after a rest it goes over a new one that resumes the session.
+func TestWarm(t *testing.T) {
+	var connections atomic.Int32
+	var resumed atomic.Bool
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			if r.Header.Get("Authorization") != "" || r.ContentLength > 0 {
+				t.Errorf("the warming request carries something: %v", r.Header)
+			}
+			http.Error(w, "unknown operation", http.StatusNotFound)
+			return
+		}
+		resumed.Store(r.TLS.DidResume)
+		_, _ = io.WriteString(w, oneStored)
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.StartTLS()
+	defer server.Close()
+	cfg := testConfig("logs")
+	cfg.EndpointURL = server.URL
+	cfg.CABundle = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdleConnections()
+	c.Warm(t.Context())
+	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || connections.Load() != 1 {
+		t.Errorf("the first Put: %v, over connection %d", result.Err, connections.Load())
+	}
+	now := c.clock
+	c.clock = func() instant {
+		later := now()
+		return instant{later.wall.Add(5 * time.Second), later.mono + 5*time.Second}
+	}
+	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || connections.Load() != 2 || !resumed.Load() {
+		t.Errorf("after a rest: %v, over connection %d, session resumed: %t", result.Err, connections.Load(), resumed.Load())
+	}
+}
+
+// What is wrong with the endpoint is not Warm's to say.
+func TestWarmFails(t *testing.T) {
+	cfg := testConfig("logs")
+	cfg.EndpointURL = "http://127.0.0.1:1"
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Warm(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	checkError(t, c.Put(ctx, recordsOf("a")).Err, true, KindNetwork, "refused")
+}
+
 func TestTLS(t *testing.T) {
 	var protocol string
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
