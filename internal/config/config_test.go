@@ -101,6 +101,9 @@ func TestBuffer(t *testing.T) {
 		if cfg.BufferBytes != want*mib {
 			t.Errorf("%s MB: %d bytes", memory, cfg.BufferBytes)
 		}
+		if limit := cfg.MemoryLimit(); limit != int64(cfg.BufferBytes+cfg.RequestBytes()*5/2+12*mib) || want == 8 && limit != 25*mib {
+			t.Errorf("%s MB: GOMEMLIMIT %d", memory, limit)
+		}
 		if r := cfg.RequestBytes(); r > 5*mib || r < cfg.MaxRecordBytes {
 			t.Errorf("%s MB: requests of %d bytes", memory, r)
 		}
