@@ -22,17 +22,12 @@ const flightTimeout = 10 * time.Second
 func (d *Dispatcher) Invoke() policy.Plan {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
-	plan := d.policy.Invoke(now, d.held())
+	plan := d.policy.Invoke(time.Now(), d.held())
 	d.exposure = policy.Exposed
 	if plan.Hold > 0 {
 		d.exposure = policy.Safe
 	}
 	d.urgent = plan.Ship && plan.Hold == 0
-	if now.After(d.statsAt) {
-		d.statsAt = now.Add(statsEvery)
-		d.say(typeStats, d.stats())
-	}
 	d.nudge()
 	return plan
 }
@@ -155,11 +150,16 @@ func (d *Dispatcher) ship(ctx context.Context, why occasion) {
 func (d *Dispatcher) load(why occasion) (ready, probing bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if why != atTheEnd && !d.policy.Ready(time.Now()) || why == inBackground && d.exposure == policy.Ending {
+	now := time.Now()
+	if why != atTheEnd && !d.policy.Ready(now) || why == inBackground && d.exposure == policy.Ending {
 		return false, false
 	}
 	d.urgent = false
 	d.declare()
+	if now.After(d.statsAt) && d.queue.len() > 0 {
+		d.statsAt = now.Add(statsEvery)
+		d.say(typeStats, d.stats())
+	}
 	probing = why != atTheEnd && d.policy.Probing()
 	d.packer.Reset()
 	n, cost := 0, 0
@@ -207,7 +207,7 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight policy.Flight) bool {
 	d.queue.unpop(again)
 	clear(d.flight) // lets go of the POST bodies
 	d.flight, d.flightCost = d.flight[:0], 0
-	flight.Progress, flight.Failed, flight.Retried = sent > 0, len(again) > 0, result.Retried > 0
+	flight.Progress, flight.Failed, flight.Faltered = sent > 0, len(again) > 0, result.Faltered
 	d.policy.Flown(time.Now(), flight, draw())
 	d.sayTrouble(result.Err)
 	return len(again) == 0

@@ -23,6 +23,7 @@ type Result struct {
 	Requests int       // sent, repetitions included
 	Retried  int       // how often a record was in a request again
 	Bytes    int       // data and keys of the records that were stored
+	Faltered bool      // the stream did not take everything at once, though it may have in the end
 	// Err is nil if all were stored, else an *Error: the last cause that left records unsent, or where there are none the
 	// last that had one rejected.
 	Err error
@@ -234,6 +235,7 @@ func (p *put) suspect(n int, err *Error) (more bool) {
 // end makes up the result and lets go of what is too large to keep.
 func (p *put) end(ctx context.Context) Result {
 	r := &p.result
+	r.Faltered = p.unsent != nil
 	for _, outcome := range r.Outcomes {
 		switch {
 		case outcome == Unsent && p.unsent == nil:

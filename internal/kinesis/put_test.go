@@ -269,7 +269,7 @@ func TestProbe(t *testing.T) {
 	for _, first := range []step{refuse, entries(map[string]string{"a": codeThroughput, "b": codeThroughput})} {
 		c, f := newFake(t, nil, first)
 		result := c.Probe(t.Context(), recordsOf("a", "b"))
-		if result.Requests != 1 || result.Err == nil || len(f.stored) > 0 {
+		if result.Requests != 1 || result.Err == nil || !result.Faltered || len(f.stored) > 0 {
 			t.Errorf("%+v", result)
 		}
 		if result = c.Probe(t.Context(), recordsOf("a", "b")); result.Err != nil || len(f.stored) != 2 {

@@ -33,7 +33,7 @@ func (b *breaker) flown(now time.Time, f Flight, s *Settings, random float64) {
 		// An answer that was lost in a freeze says nothing about the stream.
 	case !f.Failed:
 		b.open, b.failures, b.retryAt = false, 0, time.Time{}
-		if !f.Retried {
+		if !f.Faltered {
 			b.spent = max(b.spent-s.FlushTimeout/regained, 0)
 		}
 		if !f.Frozen {

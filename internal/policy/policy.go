@@ -63,7 +63,7 @@ type Flight struct {
 	Took     time.Duration
 	Progress bool // the stream took something
 	Failed   bool // something was not taken that may be taken later
-	Retried  bool // something was sent more than once
+	Faltered bool // something was not taken at once, though it may have been in the end
 	Frozen   bool // the environment stood still meanwhile, so that neither Took nor a failure says anything
 }
 
@@ -194,7 +194,7 @@ func (p *Policy) Probing() bool { return p.breaker.open }
 // Flown takes note of how an attempt ended. random is from [0, 1): thousands of environments that failed at the same
 // moment, or began at the same moment, shall not all come at the same moment.
 func (p *Policy) Flown(now time.Time, f Flight, random float64) {
-	if (f.Failed || f.Retried) && !f.Frozen {
+	if (f.Failed || f.Faltered) && !f.Frozen {
 		p.failed = true
 	}
 	p.spread = random

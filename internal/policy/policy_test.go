@@ -250,7 +250,7 @@ func TestUnreliableStream(t *testing.T) {
 		plan, now := drive(p, time.Second)
 		took := min(plan.Hold, 300*time.Millisecond)
 		total += took
-		p.Flown(now, Flight{Took: took, Progress: true, Retried: n%2 == 0}, 0)
+		p.Flown(now, Flight{Took: took, Progress: true, Faltered: n%2 == 0}, 0)
 		p.Held(took)
 	}
 	if total > 3*time.Second {

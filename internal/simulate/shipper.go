@@ -180,7 +180,7 @@ func (e *environment) landed() {
 	}
 	f.on = false
 	e.policy.Flown(e.clock(), policy.Flight{
-		Took: e.now - f.began, Progress: f.progress, Failed: failed, Retried: f.requests > 1, Frozen: f.frozen,
+		Took: e.now - f.began, Progress: f.progress, Failed: failed, Faltered: f.requests > 1, Frozen: f.frozen,
 	}, e.world.random.Float64())
 	if f.by != asked {
 		e.failed = failed
