@@ -56,7 +56,7 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 		x.dispatcher.Flush(holding)
 	}
 	if plan.Wait {
-		if x.awaitEnd(holding, event.RequestID) {
+		if x.invocations.awaitEnd(holding, event.RequestID) {
 			x.dispatcher.Flush(holding)
 		} else {
 			x.dispatcher.Missed()
@@ -73,21 +73,19 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	}
 }
 
-// awaitEnd waits for the function's end. A function's beginning is told at once: where not even that comes, telemetry is
-// cut off, and the invocation must not be held to its deadline for it.
-func (x *Extension) awaitEnd(ctx context.Context, requestID string) bool {
-	beginning, cancel := context.WithTimeout(ctx, x.config.FlushTimeout)
-	defer cancel()
-	return x.invocations.awaitStart(beginning, requestID) && x.invocations.awaitEnd(ctx, requestID)
-}
-
 // holding returns a context that ends when the invocation may be held back no longer: at the deadline, and when hold has
 // passed since the function's end. A twentieth of it is kept for the way back to Lambda.
+//
+// Lambda tells at once that a function has begun. Where not even that comes within FLUSH_TIMEOUT telemetry is cut off, its
+// end will not be told either, and nothing is held for longer.
 func (x *Extension) holding(ctx context.Context, requestID string, hold time.Duration, deadline time.Time) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		if !x.invocations.awaitEnd(ctx, requestID) {
+		defer cancel()
+		beginning, done := context.WithTimeout(ctx, x.config.FlushTimeout)
+		defer done()
+		if !x.invocations.awaitStart(beginning, requestID) || !x.invocations.awaitEnd(ctx, requestID) {
 			return
 		}
 		end, _ := x.invocations.hasEnded(requestID)
@@ -98,7 +96,6 @@ func (x *Extension) holding(ctx context.Context, requestID string, hold time.Dur
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			cancel()
 		case <-ctx.Done():
 		}
 	})
