@@ -248,6 +248,7 @@ func TestStoppedInMidRequest(t *testing.T) {
 	if err != nil {
 		stopped = 7 * time.Second
 	}
+	const busy = `{"text":5,"json":5,"bytes":120,"duration":"80ms"}` // telemetry of the invocation arrives while it runs
 	for name, rule := range map[string]kinesislocal.Rule{
 		"answered":        {Count: 1, ReplyDelay: time.Second},
 		"not answered":    {Count: 1, Hang: true},
@@ -261,13 +262,13 @@ func TestStoppedInMidRequest(t *testing.T) {
 					settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s"},
 					sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 15*time.Minute - time.Second },
 				})
-				r.invoke(mixed)
+				r.invoke(busy)
 				r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}})
 				arrived := r.kinesis.Stats().Operations["PutRecords"].Requests
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)
-					r.invoke(mixed)
+					r.invoke(busy)
 				}()
 				for r.kinesis.Stats().Operations["PutRecords"].Requests == arrived && !isClosed(ended) {
 					time.Sleep(5 * time.Millisecond) // until the request is there
@@ -276,7 +277,7 @@ func TestStoppedInMidRequest(t *testing.T) {
 				time.Sleep(stopped) // the time is the point
 				r.env.Thaw()
 				<-ended
-				r.invoke(mixed)
+				r.invoke(busy)
 				report := r.end()
 				report.OutOfOrder = 0
 				if len(report.Lost)+len(report.Gaps)+len(report.Altered)+len(report.Malformed) > 0 {

@@ -32,7 +32,7 @@ type Config struct {
 	MaxRecordBytes    int           // the stream's record limit, data and key; default MaxRecordBytes
 	MaxRequestBytes   int           // data and keys of a request; a record above it goes by itself; default MaxRequestBytes
 	MaxRequestRecords int           // at most, and by default, MaxRequestRecords
-	AttemptTimeout    time.Duration // of one request with its answer; default 5 s
+	AttemptTimeout    time.Duration // of one request with its answer; default 5 s; less where Put's context ends soon
 
 	Credentials aws.CredentialsProvider // asked before each request, so it has to cache; see NewCredentials, AssumeRole
 	Proxy       func(*http.Request) (*url.URL, error)
@@ -42,6 +42,7 @@ type Config struct {
 
 const (
 	defaultAttemptTimeout = 5 * time.Second
+	minAttempt            = 300 * time.Millisecond // less is not worth an attempt
 	defaultUserAgent      = "kinesis-telemetry-extension"
 
 	// maxSkew is how far our clock may be from AWS's before a refused signature is blamed on it. AWS takes 5 minutes.
@@ -175,10 +176,20 @@ func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
 // attempt sends the encoded body once and leaves the answer's body in c.reply. It tells whether to try again at once.
 func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (resp *http.Response, again bool, err error) {
 	count()
-	during, span := awake.WithTimeout(ctx, c.config.AttemptTimeout)
+	during, span := awake.WithTimeout(ctx, c.attemptTimeout(ctx))
 	resp, c.reply, err = post(during, c.transport, req, c.body, c.reply)
 	frozen := span.End()
 	return resp, err != nil && ctx.Err() == nil && (frozen || errors.Is(err, errStale)), err
+}
+
+// attemptTimeout leaves the half of what ctx has for another attempt: where this one hangs, as on a connection that is dead
+// and does not say so, the next goes over a fresh one. A stream that is only slow has stored the records by then.
+func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
+	timeout := c.config.AttemptTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, max(time.Until(deadline)/2, minAttempt))
+	}
+	return timeout
 }
 
 // Warm connects to the endpoint, so that the first Put finds an open connection, or at least a TLS session and parsed

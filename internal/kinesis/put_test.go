@@ -340,7 +340,7 @@ func TestPutEndsWithItsContext(t *testing.T) {
 	}{
 		// The third pause (800 ms) would outlast the second that there is, so it is not begun.
 		{"throttled", []step{refuse(400, "SlowDown"), refuse(400, "SlowDown"), refuse(400, "SlowDown")}, KindThrottled, 600 * time.Millisecond},
-		{"no answer", []step{hang}, KindNetwork, time.Second},
+		{"no answer", []step{hang, hang, hang}, KindNetwork, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -356,6 +356,16 @@ func TestPutEndsWithItsContext(t *testing.T) {
 			})
 		})
 	}
+	t.Run("the first request hangs", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			client, _ := newFake(t, nil, hang)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if result := client.Put(ctx, recordsOf("a", "b")); outcomesOf(result) != "ss" || result.Err != nil {
+				t.Errorf("no time was left for a second one: %+v", result)
+			}
+		})
+	})
 	t.Run("already over", func(t *testing.T) {
 		client, f := newFake(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
