@@ -311,7 +311,7 @@ func TestLateReport(t *testing.T) {
 
 // Timeout and crash: the next life of the environment goes on, and what both lives emitted arrives.
 func TestResets(t *testing.T) {
-	for name, request := range map[string]string{"timeout": `{"text":3,"duration":"1m"}`, "crash": `{"text":3,"panic":true}`} {
+	for name, request := range map[string]string{"timeout": `{"text":3,"duration":"1m","deaf":true}`, "crash": `{"text":3,"panic":true}`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.Function.Timeout = 2 * time.Second }})

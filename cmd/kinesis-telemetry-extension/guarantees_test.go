@@ -125,7 +125,7 @@ func reportAfter(d time.Duration) func(*setup) {
 }
 
 func timesOut(r *trial, c *conduct) {
-	c.disturbed(r, `{"text":5,"duration":"5s"}`)
+	c.disturbed(r, `{"text":5,"duration":"5s","deaf":true}`)
 	r.kinesis.SetFaults(nil)
 	c.invoke(r, mixed)
 }

@@ -223,7 +223,7 @@ func TestSpillToTheNextLife(t *testing.T) {
 				sandbox:  func(c *sandbox.Config) { c.Function.Timeout = time.Second },
 			})
 			r.invoke(mixed)
-			if result, err := r.env.Invoke(t.Context(), []byte(`{"text":5,"duration":"5s"}`)); err != nil || result.Status != "timeout" {
+			if result, err := r.env.Invoke(t.Context(), []byte(`{"text":5,"duration":"5s","deaf":true}`)); err != nil || result.Status != "timeout" {
 				t.Fatalf("%v, %+v", err, result)
 			}
 			r.kinesis.SetFaults(nil)
