@@ -31,7 +31,9 @@ const (
 	spillSuffix = ".spill"
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// checksum is the CRC-32C. Its tables are made when the first file is written or read: a package variable would make them
+// before the extension registers.
+func checksum(line []byte) uint32 { return crc32.Checksum(line, crc32.MakeTable(crc32.Castagnoli)) }
 
 // spillStamp is what an event has beside its raw bytes.
 type spillStamp struct {
@@ -117,7 +119,7 @@ func (d *Dispatcher) writeSpill(path string, events []queued) (err error) {
 	var line []byte
 	for i := range events {
 		line = appendSpilled(line[:0], &events[i])
-		fmt.Fprintf(w, "%08x %s\n", crc32.Checksum(line, castagnoli), line)
+		fmt.Fprintf(w, "%08x %s\n", checksum(line), line)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -257,7 +259,7 @@ func parseSpill(content []byte) (events []queued, owner string, err error) {
 func parseSpilled(line []byte, sources map[string]*record.Source) (queued, error) {
 	sum, line, found := bytes.Cut(line, []byte{' '})
 	want, err := strconv.ParseUint(string(sum), 16, 32)
-	if !found || err != nil || uint32(want) != crc32.Checksum(line, castagnoli) {
+	if !found || err != nil || uint32(want) != checksum(line) {
 		return queued{}, errTorn
 	}
 	encoded, raw, _ := bytes.Cut(line, []byte{'\t'})

@@ -52,9 +52,6 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 			"`ktel run` runs a function with it on your machine")
 	}
 	x := &Extension{config: cfg, name: name, log: log, api: lambdaapi.New(cfg.RuntimeAPI), invocations: newInvocations()}
-	// The function's own GOGC and GOMEMLIMIT are in this environment, too, and not meant for this program.
-	debug.SetGCPercent(100)
-	debug.SetMemoryLimit(cfg.MemoryLimit())
 	active := cfg.Enabled && len(mistakes) == 0
 
 	registration, err := x.register(ctx, active)
@@ -121,6 +118,9 @@ func (x *Extension) refuse(ctx context.Context, mistakes []config.Mistake) error
 // start makes the way of the events, from its end to its beginning, and subscribes. Where that is not to be, the
 // extension stays without telemetry.
 func (x *Extension) start(ctx context.Context, registration lambdaapi.Registration) {
+	// The function's own GOGC and GOMEMLIMIT are in this environment, too, and not meant for this program.
+	debug.SetGCPercent(100)
+	debug.SetMemoryLimit(x.config.MemoryLimit())
 	stream, err := newStream(&x.config, registration.AccountID)
 	if err != nil {
 		x.log.Error("no telemetry is delivered, the function is not affected: " + err.Error())
