@@ -1,7 +1,7 @@
 # make layer: the two zips of the Lambda layer, the same bytes whenever they are built from the same source.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: all test layer lint fuzz clean
+.PHONY: all test layer release lint clean
 
 NAME := kinesis-telemetry-extension
 OUT := build
@@ -19,10 +19,14 @@ $(OUT)/$(NAME)-%.zip: FORCE
 	GOOS=linux GOARCH=$* $(BUILD) -o $(OUT)/$*/extensions/$(NAME) ./cmd/$(NAME)
 	go run ./internal/layerzip $(OUT)/$*/extensions/$(NAME) $@
 
+# make release VERSION=1.2.3: the zips, checksums, SBOMs and notes, in dist.
+release:
+	.ci/release "$(VERSION)"
+
 lint:
 	golangci-lint run ./...
 
 clean:
-	rm -rf $(OUT)
+	rm -rf $(OUT) dist
 
 FORCE:
