@@ -161,19 +161,7 @@ func killed(kind sandbox.ProcessKind) func(*trial, *conduct) {
 func frozen(rule *kinesislocal.Rule) func(*trial, *conduct) {
 	return func(r *trial, c *conduct) {
 		r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{*rule}})
-		before := r.kinesis.Stats().Operations["PutRecords"].Requests
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			c.invoke(r, `{"text":5,"duration":"1500ms"}`)
-		}()
-		for r.kinesis.Stats().Operations["PutRecords"].Requests == before && !isClosed(ended) {
-			time.Sleep(5 * time.Millisecond) // until the request is there
-		}
-		r.env.Freeze()
-		time.Sleep(7 * time.Second) // the time is the point
-		r.env.Thaw()
-		<-ended
+		r.stopInMidRequest(7*time.Second, func() { c.invoke(r, `{"text":5,"duration":"1500ms"}`) })
 		c.invoke(r, mixed)
 	}
 }

@@ -264,19 +264,7 @@ func TestStoppedInMidRequest(t *testing.T) {
 				})
 				r.invoke(busy)
 				r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}})
-				arrived := r.kinesis.Stats().Operations["PutRecords"].Requests
-				ended := make(chan struct{})
-				go func() {
-					defer close(ended)
-					r.invoke(busy)
-				}()
-				for r.kinesis.Stats().Operations["PutRecords"].Requests == arrived && !isClosed(ended) {
-					time.Sleep(5 * time.Millisecond) // until the request is there
-				}
-				r.env.Freeze()
-				time.Sleep(stopped) // the time is the point
-				r.env.Thaw()
-				<-ended
+				r.stopInMidRequest(stopped, func() { r.invoke(busy) })
 				r.invoke(busy)
 				report := r.end()
 				report.OutOfOrder = 0
@@ -300,13 +288,26 @@ func TestStoppedInMidRequest(t *testing.T) {
 	}
 }
 
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
+// stopInMidRequest stops the environment for a while as soon as a request of the invocation has reached the stream.
+func (r *trial) stopInMidRequest(stopped time.Duration, invoke func()) {
+	before := r.kinesis.Stats().Operations["PutRecords"].Requests
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		invoke()
+	}()
+	running := true
+	for running && r.kinesis.Stats().Operations["PutRecords"].Requests == before {
+		select {
+		case <-ended:
+			running = false
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
+	r.env.Freeze()
+	time.Sleep(stopped) // the time is the point
+	r.env.Thaw()
+	<-ended
 }
 
 // lastStats returns the figures that the last life put into the stream.
