@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -210,6 +211,37 @@ func TestSpillToNowhere(t *testing.T) {
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
 	if saved, err := d.Save(); saved != 0 || err != nil {
 		t.Errorf("switched off: %d, %v", saved, err)
+	}
+}
+
+// A disk that takes only a part is said; no half of a file is left, and what an earlier life had left stays.
+func TestSpillToAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	undelivered(t, dir, 3)
+	stream := &fakeStream{}
+	d, _ := life(t, dir, stream)
+	d.Recover()
+	for n := range 1000 {
+		d.Receive([]Event{logEvent(n, 10)}, time.Time{})
+	}
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	small := syscall.Rlimit{Cur: 4096, Max: before.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Save()
+	if restored := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); restored != nil {
+		t.Fatal(restored)
+	}
+	if !errors.Is(err, syscall.EFBIG) || len(files(t, dir)) != 1 {
+		t.Errorf("%v; files %v", err, files(t, dir))
+	}
+	d.Drain(t.Context())
+	if check(t, d).Held != 0 || len(files(t, dir)) != 0 {
+		t.Errorf("%+v; files %v", d.Stats(), files(t, dir))
 	}
 }
 
