@@ -1,0 +1,170 @@
+package telemetry
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskinesis"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+)
+
+// Kinesis keeps records for this long at least, and at most.
+const (
+	minRetention = 24 * time.Hour
+	maxRetention = 365 * 24 * time.Hour
+)
+
+// Props says what New makes. The zero value makes an encrypted on-demand stream that keeps its records for 24 hours.
+type Props struct {
+	// LayerDir holds the zips that `make layer` writes; "" is the directory build of this project.
+	LayerDir string
+	// StreamARN is an existing stream to use instead of a new one.
+	StreamARN string
+	// StreamName is the new stream's name; "" lets CloudFormation derive one from the stack's.
+	StreamName string
+	// Retention is how long the new stream keeps its records, in whole hours up to 365 days; 0 is 24 hours.
+	Retention time.Duration
+	// KeyARN is a KMS key that the stream is encrypted with; "" is the key of AWS, alias/aws/kinesis.
+	KeyARN string
+	// RetainStream keeps the new stream, and what is in it, when the stack is deleted. It goes on costing then.
+	RetainStream bool
+}
+
+var (
+	streamARN  = regexp.MustCompile(`^arn:aws[a-z-]*:kinesis:[a-z0-9-]+:\d{12}:stream/[a-zA-Z0-9_.-]{1,128}$`)
+	streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+	keyARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[a-zA-Z0-9-]+$`)
+)
+
+// New makes a stream (or takes an existing one), a version of the layer for each architecture, and the policy.
+func New(scope constructs.Construct, id string, props Props) *Telemetry {
+	props.check()
+	scope = constructs.NewConstruct(scope, jsii.String(id))
+	name, arn := props.stream(scope)
+	layers := map[string]awslambda.ILayerVersion{
+		arm64: newLayer(scope, "LayerArm64", props.LayerDir, "arm64", awslambda.Architecture_ARM_64()),
+		amd64: newLayer(scope, "LayerX8664", props.LayerDir, "amd64", awslambda.Architecture_X86_64()),
+	}
+	return &Telemetry{
+		Policy:       newPolicy(scope, arn, props.KeyARN),
+		Stream:       name,
+		layer:        func(architecture string) awslambda.ILayerVersion { return layers[architecture] },
+		owner:        awscdk.Stack_Of(scope),
+		instrumented: map[string]bool{},
+	}
+}
+
+// check refuses what CloudFormation would refuse only after minutes, or what contradicts itself.
+func (p Props) check() {
+	if p.StreamARN != "" && (p.StreamName != "" || p.Retention != 0 || p.RetainStream) {
+		fail("the stream %s exists: its name, its retention and whether to retain it cannot be set here; leave them out, "+
+			"or leave out the stream's ARN to have a new stream", p.StreamARN)
+	}
+	if !matches(streamARN, p.StreamARN) {
+		fail("%q is not the ARN of a stream: it looks like arn:aws:kinesis:eu-west-1:123456789012:stream/my-stream", p.StreamARN)
+	}
+	if !matches(streamName, p.StreamName) {
+		fail("%q is not a stream's name: it has 1 to 128 letters, digits, underscores, dots and hyphens", p.StreamName)
+	}
+	if !matches(keyARN, p.KeyARN) {
+		fail("%q is not the ARN of a KMS key: it looks like arn:aws:kms:eu-west-1:123456789012:key/1234abcd-…; "+
+			"an alias will not do, since IAM policies do not follow it", p.KeyARN)
+	}
+	if p.Retention != 0 && (p.Retention < minRetention || p.Retention > maxRetention || p.Retention%time.Hour != 0) {
+		fail("a retention of %g hours is not possible: it must be whole hours, from 24 to 8760 (365 days)", p.Retention.Hours())
+	}
+}
+
+// matches says whether a setting that is given looks as it should; what is known only at deployment is believed.
+func matches(pattern *regexp.Regexp, value string) bool {
+	return value == "" || *awscdk.Token_IsUnresolved(value) || pattern.MatchString(value)
+}
+
+// stream returns what the extension is told, and the ARN. An existing stream is told by its ARN, which is right in every
+// region and account.
+func (p Props) stream(scope constructs.Construct) (name, arn *string) {
+	if p.StreamARN != "" {
+		return &p.StreamARN, &p.StreamARN
+	}
+	props := &awskinesis.StreamProps{
+		StreamMode:      awskinesis.StreamMode_ON_DEMAND,
+		RetentionPeriod: awscdk.Duration_Hours(jsii.Number(max(p.Retention, minRetention).Hours())),
+		Encryption:      awskinesis.StreamEncryption_MANAGED,
+		RemovalPolicy:   awscdk.RemovalPolicy_DESTROY,
+	}
+	if p.StreamName != "" {
+		props.StreamName = &p.StreamName
+	}
+	if p.RetainStream {
+		props.RemovalPolicy = awscdk.RemovalPolicy_RETAIN
+	}
+	if p.KeyARN != "" {
+		props.Encryption = awskinesis.StreamEncryption_KMS
+		props.EncryptionKey = awskms.Key_FromKeyArn(scope, jsii.String("Key"), &p.KeyARN)
+	}
+	stream := awskinesis.NewStream(scope, jsii.String("Stream"), props)
+	if p.KeyARN == "" {
+		suppress(stream, "AwsSolutions-KDS3", "The key of AWS costs nothing and asks for no key policy. "+
+			"Who needs a key of their own sets keyArn.")
+	}
+	return stream.StreamName(), stream.StreamArn()
+}
+
+// newLayer makes a version of the layer. A version that an update replaces is kept, so that functions that name it can
+// still be updated and rolled back; the last one goes with the stack.
+func newLayer(scope constructs.Construct, id, dir, zip string, architecture awslambda.Architecture) awslambda.ILayerVersion {
+	if dir == "" {
+		dir = filepath.Join("..", "..", "build")
+	}
+	path := filepath.Join(dir, "kinesis-telemetry-extension-"+zip+".zip")
+	if _, err := os.Stat(path); err != nil {
+		fail("the layer is missing: %v. Run `make layer` at the root of kinesis-telemetry-extension; "+
+			"where the zips are elsewhere, set layerDir (Props.LayerDir) to their directory", err)
+	}
+	layer := awslambda.NewLayerVersion(scope, jsii.String(id), &awslambda.LayerVersionProps{
+		Code:                    awslambda.Code_FromAsset(&path, nil),
+		CompatibleArchitectures: &[]awslambda.Architecture{architecture},
+		Description:             jsii.String("Ships a function's telemetry to a Kinesis data stream (" + *architecture.Name() + ")"),
+		License:                 jsii.String("MIT"),
+	})
+	resource := layer.Node().DefaultChild().(awslambda.CfnLayerVersion)
+	resource.SetLayerName(awscdk.Names_UniqueResourceName(layer, &awscdk.UniqueResourceNameOptions{
+		MaxLength: jsii.Number(64), Separator: jsii.String("-"),
+	}))
+	resource.CfnOptions().SetUpdateReplacePolicy(awscdk.CfnDeletionPolicy_RETAIN)
+	resource.CfnOptions().SetDeletionPolicy(awscdk.CfnDeletionPolicy_DELETE)
+	return layer
+}
+
+// newPolicy allows PutRecords on one stream, and data keys where its key is a customer's: those of AWS need no grant.
+func newPolicy(scope constructs.Construct, stream *string, key string) awsiam.ManagedPolicy {
+	statements := []awsiam.PolicyStatement{allow("kinesis:PutRecords", stream)}
+	if key != "" {
+		statements = append(statements, allow("kms:GenerateDataKey", &key))
+	}
+	return awsiam.NewManagedPolicy(scope, jsii.String("Policy"), &awsiam.ManagedPolicyProps{
+		Description: jsii.String("Lets a function's telemetry extension ship to its Kinesis data stream"),
+		Statements:  &statements,
+	})
+}
+
+func allow(action string, resource *string) awsiam.PolicyStatement {
+	return awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions:   jsii.Strings(action),
+		Resources: &[]*string{resource},
+	})
+}
+
+// suppress tells cdk-nag why one of its rules does not hold for a resource.
+func suppress(construct constructs.IConstruct, rule, reason string) {
+	construct.Node().DefaultChild().(awscdk.CfnResource).AddMetadata(jsii.String("cdk_nag"), map[string]any{
+		"rules_to_suppress": []any{map[string]any{"id": rule, "reason": reason}},
+	})
+}

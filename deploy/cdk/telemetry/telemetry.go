@@ -1,0 +1,111 @@
+// Package telemetry adds kinesis-telemetry-extension to the functions of a CDK app:
+//
+//	telemetry.FromParameters(stack, "Telemetry", "").Instrument(fn)            // what the deployed stack has
+//	telemetry.New(stack, "Telemetry", telemetry.Props{LayerDir: "build"}).Instrument(fn) // a stream and layer of its own
+//
+// Like the constructs of the CDK, those of this package panic when they cannot do what they are asked for. What the
+// caller can mend is a UsageError.
+package telemetry
+
+import (
+	"fmt"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsssm"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+)
+
+// StreamVariable is the environment variable that tells the extension its stream: a name, or an ARN.
+const StreamVariable = "KINESIS_TELEMETRY_STREAM"
+
+// The names of Lambda's architectures.
+const (
+	arm64 = "arm64"
+	amd64 = "x86_64"
+)
+
+// UsageError is the value of a panic: it says which argument is wrong, and how to mend it.
+type UsageError string
+
+func (m UsageError) Error() string { return string(m) }
+
+func fail(format string, args ...any) {
+	panic(UsageError("kinesis-telemetry-extension: " + fmt.Sprintf(format, args...)))
+}
+
+// Telemetry is what a function needs in order to ship its telemetry: a layer, a policy and the name of a stream.
+type Telemetry struct {
+	// Policy allows what the extension does, and nothing more.
+	Policy awsiam.IManagedPolicy
+	// Stream is the value of KINESIS_TELEMETRY_STREAM.
+	Stream *string
+
+	layer func(architecture string) awslambda.ILayerVersion
+	// owner is the stack that the layers are resources of; nil where they are known by their ARNs alone.
+	owner        awscdk.Stack
+	instrumented map[string]bool
+}
+
+// FromParameters returns the layers, policy and stream of a deployed stack, which its SSM parameters tell. CloudFormation
+// reads them at each deployment. The prefix is that of the parameters' names; "" is DefaultParameterPrefix.
+func FromParameters(scope constructs.Construct, id, prefix string) *Telemetry {
+	names := namesOf(prefix)
+	scope = constructs.NewConstruct(scope, jsii.String(id))
+	read := func(name string) *string { return awsssm.StringParameter_ValueForStringParameter(scope, &name, nil) }
+	layers := map[string]awslambda.ILayerVersion{}
+	return &Telemetry{
+		Policy: awsiam.ManagedPolicy_FromManagedPolicyArn(scope, jsii.String("Policy"), read(names.policy)),
+		Stream: read(names.stream),
+		layer: func(architecture string) awslambda.ILayerVersion {
+			if layers[architecture] == nil {
+				layers[architecture] = awslambda.LayerVersion_FromLayerVersionArn(
+					scope, jsii.String("Layer-"+architecture), read(names.layers[architecture]))
+			}
+			return layers[architecture]
+		},
+		instrumented: map[string]bool{},
+	}
+}
+
+// Instrument adds the extension to functions: the layer of the function's architecture, the policy to its role, and the
+// stream's name to its environment. A function that has it already stays as it is.
+func (t *Telemetry) Instrument(functions ...awslambda.Function) {
+	for _, fn := range functions {
+		path := *fn.Node().Path()
+		if t.instrumented[path] {
+			continue
+		}
+		t.check(fn, path)
+		fn.AddLayers(t.layer(*fn.Architecture().Name()))
+		fn.AddEnvironment(jsii.String(StreamVariable), t.Stream, nil)
+		fn.Role().AddManagedPolicy(t.Policy)
+		t.instrumented[path] = true
+	}
+}
+
+// check refuses a function that would not deploy, or not deploy a second time.
+func (t *Telemetry) check(fn awslambda.Function, path string) {
+	if *fn.Runtime().Name() == "FROM_IMAGE" {
+		fail("%s is a container image, and Lambda has no layers for images: copy the extension to /opt/extensions/ of "+
+			"the image instead (see deploy/container), add Policy to the function's role and set %s", path, StreamVariable)
+	}
+	if name := *fn.Architecture().Name(); name != arm64 && name != amd64 {
+		fail("%s is of the architecture %q: there are layers for %s and %s", path, name, arm64, amd64)
+	}
+	if t.owner != nil && *root(t.owner).Node().Path() != *root(fn.Stack()).Node().Path() {
+		fail("%s is in another stack than the layer. CloudFormation would refuse every later version of the layer, "+
+			"since an export that is in use cannot change: read the layer's SSM parameter with "+
+			"telemetry.FromParameters, or call telemetry.New in the function's stack", path)
+	}
+}
+
+// root returns the stack that a nested stack is deployed with.
+func root(stack awscdk.Stack) awscdk.Stack {
+	for stack.NestedStackParent() != nil {
+		stack = stack.NestedStackParent()
+	}
+	return stack
+}
