@@ -1,0 +1,17 @@
+// Checks that the arm64 function of an example's template has the layer, policy and stream that the SSM parameters of the
+// deployed stack tell: node check.cjs TEMPLATE…
+const assert = require("node:assert/strict");
+const { readFileSync } = require("node:fs");
+
+for (const file of process.argv.slice(2)) {
+  const { Parameters, Resources } = JSON.parse(readFileSync(file, "utf8"));
+  const functions = Object.values(Resources).filter(({ Type }) => Type === "AWS::Lambda::Function");
+  assert.equal(functions.length, 1, `${file}: want one function`);
+  const { Layers, Environment, Role } = functions[0].Properties;
+  const told = (value) => Parameters[value.Ref]?.Default;
+  assert.deepEqual(Layers.map(told), ["/telemetry/kinesis/extension/arn"], `${file}: layers`);
+  assert.equal(told(Environment.Variables.KINESIS_TELEMETRY_STREAM), "/telemetry/kinesis/stream/name", `${file}: stream`);
+  const policies = Resources[Role["Fn::GetAtt"][0]].Properties.ManagedPolicyArns.map(told);
+  assert.ok(policies.includes("/telemetry/kinesis/runtime/policy/arn"), `${file}: policies of the role`);
+  console.log(`${file}: layer, policy and stream`);
+}
