@@ -23,7 +23,7 @@ const (
 
 // Props says what New makes. The zero value makes an encrypted on-demand stream that keeps its records for 24 hours.
 type Props struct {
-	// LayerDir holds the zips that `make layer` writes; "" is the directory build of this project.
+	// LayerDir holds the zips that `make layer` writes; "" is ../../build, which is right in deploy/cdk.
 	LayerDir string
 	// StreamARN is an existing stream to use instead of a new one.
 	StreamARN string

@@ -1,7 +1,7 @@
 // Package telemetry adds kinesis-telemetry-extension to the functions of a CDK app:
 //
-//	telemetry.FromParameters(stack, "Telemetry", "").Instrument(fn)            // what the deployed stack has
-//	telemetry.New(stack, "Telemetry", telemetry.Props{LayerDir: "build"}).Instrument(fn) // a stream and layer of its own
+//	telemetry.FromParameters(stack, "Telemetry", "").Instrument(fn) // with what the deployed stack has
+//	telemetry.New(stack, "Telemetry", telemetry.Props{}).Instrument(fn) // with a stream and layers of its own
 //
 // Like the constructs of the CDK, those of this package panic when they cannot do what they are asked for. What the
 // caller can mend is a UsageError.
@@ -30,7 +30,7 @@ const (
 // UsageError is the value of a panic: it says which argument is wrong, and how to mend it.
 type UsageError string
 
-func (m UsageError) Error() string { return string(m) }
+func (e UsageError) Error() string { return string(e) }
 
 func fail(format string, args ...any) {
 	panic(UsageError("kinesis-telemetry-extension: " + fmt.Sprintf(format, args...)))
