@@ -1,7 +1,7 @@
 # make layer: the two zips of the Lambda layer, the same bytes whenever they are built from the same source.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: all test layer release lint clean
+.PHONY: all test layer demo-function release lint clean
 
 NAME := kinesis-telemetry-extension
 OUT := build
@@ -18,6 +18,10 @@ layer: $(OUT)/$(NAME)-amd64.zip $(OUT)/$(NAME)-arm64.zip
 $(OUT)/$(NAME)-%.zip: FORCE
 	GOOS=linux GOARCH=$* $(BUILD) -o $(OUT)/$*/extensions/$(NAME) ./cmd/$(NAME)
 	go run ./internal/layerzip $(OUT)/$*/extensions/$(NAME) $@
+
+# The code of the demo function in deploy/cdk.
+demo-function:
+	GOOS=linux GOARCH=arm64 $(BUILD) -tags nethttpomithttp2,lambda.norpc -o $(OUT)/demo/bootstrap ./examples/hello
 
 # make release VERSION=1.2.3: the zips, checksums, SBOMs and notes, in dist.
 release:
