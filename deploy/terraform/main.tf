@@ -1,7 +1,7 @@
 locals {
   layers = {
     arm64  = { name = "kinesis-telemetry-extension-arm64", zip = var.layer_zips.arm64 }
-    x86_64 = { name = "kinesis-telemetry-extension-amd64", zip = var.layer_zips.x86_64 }
+    x86_64 = { name = "kinesis-telemetry-extension-x86_64", zip = var.layer_zips.x86_64 }
   }
 
   makes_stream = var.existing_stream == null
