@@ -104,7 +104,7 @@ def check_cloudformation(template):
 
             if not stream:
                 equal(f"{case}: stream", of_type(resources, "AWS::Kinesis::Stream")["Stream"], {
-                    "Name": "telemetry-kinesis-stream", "StreamModeDetails": {"StreamMode": "ON_DEMAND"},
+                    "StreamModeDetails": {"StreamMode": "ON_DEMAND"},
                     "RetentionPeriodHours": 24,
                     "StreamEncryption": {"EncryptionType": "KMS", "KeyId": key or "alias/aws/kinesis"}})
 
