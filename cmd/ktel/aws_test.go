@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/doctor"
+	"kinesis-telemetry-extension/internal/kinesislocal"
+)
+
+const (
+	testRegion  = "eu-west-1"
+	testAccount = "123456789012"
+)
+
+// shell gives the test an environment without any of AWS's or the extension's variables but those given.
+func shell(t *testing.T, variables map[string]string) {
+	t.Helper()
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "KINESIS_TELEMETRY_") {
+			t.Setenv(name, "")
+			os.Unsetenv(name)
+		}
+	}
+	all := map[string]string{
+		"AWS_REGION": testRegion, "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "secret",
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+	}
+	maps.Copy(all, variables)
+	for name, value := range all {
+		t.Setenv(name, value)
+	}
+}
+
+// call runs ktel in this process.
+func call(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var out, errs bytes.Buffer
+	status = run(ctx, args, strings.NewReader(""), &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+// wanted is a finding in part: what was seen and what is to be done contain these.
+type wanted struct {
+	check    string
+	status   doctor.Status
+	seen, do string
+}
+
+// diagnose runs 'ktel doctor --json', which must end with the status and find what is wanted.
+func diagnose(t *testing.T, status int, args []string, want ...wanted) {
+	t.Helper()
+	got, stdout, stderr := call(t, append([]string{"doctor", "--json"}, args...)...)
+	if got != status {
+		t.Errorf("exit status %d, want %d: %s", got, status, stderr)
+	}
+	var report doctor.Report
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Fatalf("%v in %q, standard error %q", err, stdout, stderr)
+	}
+	for _, w := range want {
+		found := false
+		for _, f := range report.Findings {
+			found = found || f.Check == w.check && f.Status == w.status && strings.Contains(f.Seen, w.seen) && strings.Contains(f.Do, w.do)
+		}
+		if !found {
+			t.Errorf("not found: %+v\nin %s", w, stdout)
+		}
+	}
+	for _, f := range report.Findings {
+		if (f.Do == "") != (f.Status == doctor.OK) || f.Seen == "" || strings.Contains(f.Seen+f.Do, "\n") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// startKinesis starts a Kinesis endpoint with a stream named orders.
+func startKinesis(t *testing.T, o kinesislocal.Options) *kinesislocal.Server {
+	t.Helper()
+	o.Region = testRegion
+	server, err := kinesislocal.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	if err := server.CreateStream("orders", 2); err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// answer is what the endpoint of fakeAWS says to an operation.
+type answer struct {
+	status int
+	body   string
+}
+
+// fakeAWS is an endpoint of all services that knows the operations given, by their name (Query and JSON protocols) or by
+// method and path. Whose the credentials are it knows by itself.
+func fakeAWS(t *testing.T, answers map[string]answer) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		name := r.Method + " " + r.URL.Path
+		if _, operation, ok := strings.Cut(r.Header.Get("X-Amz-Target"), "."); ok {
+			name = operation
+		} else if form, err := url.ParseQuery(string(body)); err == nil && form.Get("Action") != "" {
+			name = form.Get("Action")
+		}
+		a, known := answers[name]
+		switch {
+		case !known && name == "GetCallerIdentity":
+			a = answer{200, `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::` + testAccount +
+				`:user/me</Arn><Account>` + testAccount + `</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`}
+		case !known:
+			t.Logf("the fake does not know %s", name)
+			a = xmlError("AccessDenied", "not authorized to perform "+name)
+			if !strings.Contains(r.Header.Get("Content-Type"), "form") {
+				a = jsonError("AccessDeniedException", "not authorized to perform "+name)
+			}
+		}
+		if strings.HasPrefix(a.body, "{") {
+			w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		}
+		w.WriteHeader(a.status)
+		io.WriteString(w, a.body)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func xmlError(code, message string) answer {
+	return answer{403, `<ErrorResponse><Error><Code>` + code + `</Code><Message>` + message + `</Message></Error></ErrorResponse>`}
+}
+
+func jsonError(code, message string) answer {
+	return answer{400, `{"__type":"` + code + `","message":"` + message + `"}`}
+}
+
+// startMoto starts the emulator that MOTO_SERVER names; .ci/run installs it and demands it with CONFORMANCE=required.
+func startMoto(t *testing.T) string {
+	t.Helper()
+	program := os.Getenv("MOTO_SERVER")
+	if program == "" && os.Getenv("CONFORMANCE") == "required" {
+		t.Fatal("MOTO_SERVER must name the program moto_server")
+	}
+	if program == "" {
+		t.Skip("MOTO_SERVER does not name the program moto_server; .ci/run installs it")
+	}
+	address := closedPort(t)
+	_, port, _ := net.SplitHostPort(address)
+	server := exec.Command(program, "-H", "127.0.0.1", "-p", port)
+	var said bytes.Buffer
+	server.Stdout, server.Stderr = &said, &said
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		server.Process.Kill()
+		server.Wait()
+		if t.Failed() {
+			t.Logf("the server said:\n%s", said.String())
+		}
+	})
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		response, err := http.Get("http://" + address)
+		if err == nil {
+			response.Body.Close()
+			return "http://" + address
+		}
+		if time.Now().After(end) {
+			t.Fatalf("moto does not answer: %v", err)
+		}
+	}
+}
+
+// closedPort is an address where nothing listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

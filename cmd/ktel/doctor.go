@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"kinesis-telemetry-extension/internal/doctor"
+)
+
+const doctorLong = `doctor looks for what keeps telemetry from arriving, and says what to do.
+
+Without --function it tries the stream with this shell's credentials and
+KINESIS_TELEMETRY_* variables. With --function it looks at a deployed function:
+its layer, settings, role and network, and the stream that it writes to.
+
+It changes nothing. The one write is a dry run of PutRecords; an emulator of
+Kinesis that does not know dry runs may store that record, which doctor tells.
+
+`
+
+const doctorStatuses = `Exit status:
+    0  there is nothing to mend; there may be warnings
+    1  a problem was found
+    2  the command line is wrong
+    4  doctor could not do its work
+  130  interrupted`
+
+type doctorFlags struct {
+	doctor.Options
+	json bool
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	f := &doctorFlags{}
+	cmd := &cobra.Command{
+		Use:   "doctor [flags]",
+		Short: "Find what keeps telemetry from arriving",
+		Long:  doctorLong + doctorStatuses,
+		Example: `  KINESIS_TELEMETRY_STREAM=my-stream ktel doctor
+  ktel doctor --function checkout --region eu-west-1
+  ktel doctor --function checkout --qualifier live --json`,
+		DisableFlagsInUseLine: true,
+		Args:                  noArguments("ktel doctor --function NAME"),
+		RunE:                  func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.Function, "function", "", "`NAME` or ARN of a deployed function to look at")
+	flags.StringVar(&f.Qualifier, "qualifier", "", "`VERSION` or alias of that function")
+	flags.StringVar(&f.Layer, "layer", doctor.LayerName, "part of the `NAME` of the layer that holds the extension")
+	flags.StringVar(&f.Region, "region", "", "AWS `REGION` (default: as AWS's tools find it)")
+	flags.BoolVar(&f.json, "json", false, "print the findings as JSON")
+	return cmd
+}
+
+// noArguments refuses arguments of a verb that takes none; hint is what was perhaps meant.
+func noArguments(hint string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return usageError(fmt.Sprintf("%s takes no argument, such as %q", cmd.Name(), args[0]), hint)
+	}
+}
+
+func (a *app) doctor(ctx context.Context, f *doctorFlags) error {
+	if f.Qualifier != "" && f.Function == "" {
+		return usageError("--qualifier goes with --function")
+	}
+	report, err := doctor.Examine(ctx, f.Options)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return cannot(err, "AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE name what is read")
+	}
+	if f.json {
+		err = writeReportJSON(a.stdout, report)
+	} else {
+		err = writeReport(a.stdout, a.inkFor(a.stdout), report)
+	}
+	switch {
+	case err != nil:
+		return cannot(fmt.Errorf("write the findings: %w", err))
+	case report.Count(doctor.Problem) > 0:
+		return &failure{status: statusIncomplete}
+	case report.Blind != nil:
+		return cannot(report.Blind)
+	}
+	return nil
+}
+
+// writeReportJSON writes the findings for machines, with their counts.
+func writeReportJSON(w io.Writer, r *doctor.Report) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false) // commands stay as they are typed
+	return encoder.Encode(struct {
+		Problems   int `json:"problems"`
+		Warnings   int `json:"warnings"`
+		NotChecked int `json:"notChecked"`
+		*doctor.Report
+	}{r.Count(doctor.Problem), r.Count(doctor.Warning), r.Count(doctor.NotChecked), r})
+}
+
+const (
+	checkColumns  = 13
+	statusColumns = 13
+)
+
+// writeReport writes the findings for a person. What is to be typed stands whole on one line.
+func writeReport(w io.Writer, ink ink, r *doctor.Report) error {
+	paint := map[doctor.Status]func(...any) string{
+		doctor.OK: ink.good, doctor.Warning: ink.warn, doctor.Problem: ink.bad, doctor.NotChecked: ink.dim,
+	}
+	var b strings.Builder
+	for _, f := range r.Findings {
+		b.WriteString("  " + ink.dim(pad(f.Check, checkColumns)) + paint[f.Status](pad(string(f.Status), statusColumns)) + printable(f.Seen) + "\n")
+		if f.Do != "" {
+			b.WriteString(strings.Repeat(" ", 2+checkColumns+statusColumns) + "→ " + printable(f.Do) + "\n")
+		}
+	}
+	b.WriteString("\n  " + verdictOf(ink, r) + "\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func verdictOf(ink ink, r *doctor.Report) string {
+	var parts []string
+	if n := r.Count(doctor.Problem); n > 0 {
+		parts = append(parts, ink.bad(plural(n, "problem")))
+	}
+	if n := r.Count(doctor.Warning); n > 0 {
+		parts = append(parts, ink.warn(plural(n, "warning")))
+	}
+	if n := r.Count(doctor.NotChecked); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d not checked", n))
+	}
+	if len(parts) == 0 {
+		return ink.good("Nothing to mend.")
+	}
+	return strings.Join(parts, ", ") + "."
+}

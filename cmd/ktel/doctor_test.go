@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"log"
+	"maps"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/doctor"
+	"kinesis-telemetry-extension/internal/kinesislocal"
+)
+
+// Each misconfiguration of a shell and its stream, made for real.
+func TestDoctorShell(t *testing.T) {
+	const prefix = "KINESIS_TELEMETRY_"
+	type variables = map[string]string
+	for name, test := range map[string]struct {
+		variables variables
+		status    int
+		want      []wanted
+	}{
+		"all well": {nil, 0, []wanted{
+			{"region", doctor.OK, testRegion, ""},
+			{"credentials", doctor.OK, "arn:aws:iam::123456789012:user/me", ""},
+			{"settings", doctor.OK, "stream orders, delivery adaptive, events platform,function", ""},
+			{"endpoint", doctor.OK, "answers in", ""},
+			{"stream", doctor.OK, "arn:aws:kinesis:eu-west-1:123456789012:stream/orders is ACTIVE", ""},
+			{"capacity", doctor.OK, "provisioned: 2 shards take 2 MiB or 2000 records a second", ""},
+			{"record size", doctor.OK, "records of up to 1048576 bytes, the stream takes 1024 KiB", ""},
+			{"encryption", doctor.OK, "none", ""},
+			{"write", doctor.OK, "a PutRecords dry run passed", ""},
+		}},
+		"its own ARN":        {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}, 0, []wanted{{"write", doctor.OK, "passed", ""}}},
+		"no region":          {variables{"AWS_REGION": ""}, 1, []wanted{{"region", doctor.Problem, "no region", "--region"}, {"credentials", doctor.NotChecked, "", ""}}},
+		"no such region":     {variables{"AWS_REGION": "Ireland"}, 1, []wanted{{"region", doctor.Problem, `"Ireland" is no region`, "eu-west-1"}}},
+		"zone for region":    {variables{"AWS_REGION": "eu-west-1b"}, 1, []wanted{{"region", doctor.Problem, "availability zone", "eu-west-1"}}},
+		"other region":       {variables{"AWS_REGION": "us-east-1"}, 1, []wanted{{"stream", doctor.Problem, "credentials", "renew"}}},
+		"no credentials":     {variables{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 1, []wanted{{"credentials", doctor.Problem, "no credentials", "AWS_PROFILE"}}},
+		"no such stream":     {variables{prefix + "STREAM": "order"}, 1, []wanted{{"stream", doctor.Problem, "there is no stream order in eu-west-1", "aws kinesis create-stream --region eu-west-1 --stream-name order"}, {"write", doctor.NotChecked, "", ""}}},
+		"bad stream":         {variables{prefix + "STREAM": "my stream"}, 1, []wanted{{"settings", doctor.Problem, "STREAM", "the name of a stream"}, {"stream", doctor.NotChecked, "", ""}}},
+		"bad setting":        {variables{prefix + "MAX_DELAY": "10"}, 1, []wanted{{"settings", doctor.Problem, `MAX_DELAY is "10"; with it the extension stands idle`, "500ms"}, {"write", doctor.OK, "", ""}}},
+		"bad, to fail":       {variables{prefix + "FORMAT": "xml", prefix + "ON_ERROR": "fail"}, 1, []wanted{{"settings", doctor.Problem, "init fails", "ndjson"}}},
+		"unknown setting":    {variables{prefix + "STREEM": "x"}, 0, []wanted{{"settings", doctor.Warning, "STREEM", "STREAM"}}},
+		"disabled":           {variables{prefix + "ENABLED": "false"}, 0, []wanted{{"settings", doctor.Warning, "nothing is delivered", "true"}}},
+		"record limit":       {variables{prefix + "MAX_RECORD_BYTES": "1048577"}, 1, []wanted{{"record size", doctor.Problem, "the stream takes records of 1024 KiB", "update-max-record-size --region eu-west-1 --stream-arn arn:aws:kinesis:eu-west-1:123456789012:stream/orders --max-record-size-in-ki-b 1025"}}},
+		"one shard for all":  {variables{prefix + "PARTITION_KEY": "function"}, 0, []wanted{{"capacity", doctor.Warning, "one shard", "PARTITION_KEY"}}},
+		"no such host":       {variables{prefix + "ENDPOINT_URL": "http://kinesis.invalid"}, 1, []wanted{{"endpoint", doctor.Problem, "kinesis.invalid does not resolve", "ENDPOINT_URL"}, {"write", doctor.NotChecked, "", ""}}},
+		"refused":            {variables{prefix + "ENDPOINT_URL": "http://" + closedPort(t)}, 1, []wanted{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}}},
+		"untrusted":          {variables{prefix + "ENDPOINT_URL": untrusted(t)}, 1, []wanted{{"endpoint", doctor.Problem, "is not trusted", "AWS_CA_BUNDLE"}}},
+		"other's stream":     {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"}, 1, []wanted{{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"}, {"write", doctor.Problem, "not allowed", "put-resource-policy"}}},
+		"role not assumable": {variables{prefix + "ROLE_ARN": "arn:aws:iam::123456789012:role/writer"}, 1, []wanted{{"role", doctor.Problem, "cannot be assumed", "sts:AssumeRole"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := variables{
+				"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ENDPOINT_URL_KINESIS": startKinesis(t, kinesislocal.Options{}).URL(),
+				prefix + "STREAM": "orders",
+			}
+			maps.Copy(all, test.variables)
+			shell(t, all)
+			diagnose(t, test.status, nil, test.want...)
+		})
+	}
+}
+
+func untrusted(t *testing.T) string {
+	server := httptest.NewUnstartedServer(nil)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// What Kinesis answers to the dry run, and what to do about it.
+func TestDoctorWrite(t *testing.T) {
+	for code, test := range map[string]struct {
+		status int
+		want   wanted
+	}{
+		"AccessDeniedException":                  {1, wanted{"", doctor.Problem, "not allowed", `{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}`}},
+		"KMSAccessDeniedException":               {1, wanted{"", doctor.Problem, "denied", "kms:GenerateDataKey"}},
+		"KMSDisabledException":                   {1, wanted{"", doctor.Problem, "disabled", "aws kms enable-key"}},
+		"KMSInvalidStateException":               {1, wanted{"", doctor.Problem, "not usable", "aws kms cancel-key-deletion --region eu-west-1 --key-id ARN-OF-THE-KEY"}},
+		"KMSNotFoundException":                   {1, wanted{"", doctor.Problem, "does not exist", "start-stream-encryption"}},
+		"KMSOptInRequired":                       {1, wanted{"", doctor.Problem, "no access to KMS", "subscribe"}},
+		"KMSThrottlingException":                 {0, wanted{"", doctor.Warning, "throttled", "quota"}},
+		"ProvisionedThroughputExceededException": {0, wanted{"", doctor.Warning, "takes no more", "add shards"}},
+		"ExpiredTokenException":                  {1, wanted{"", doctor.Problem, "not accepted", "renew"}},
+		"UnknownOperationException":              {1, wanted{"", doctor.Problem, "failed", "an endpoint of Kinesis?"}},
+		"":                                       {4, wanted{"", doctor.NotChecked, "no answer", "again"}},
+	} {
+		t.Run(code, func(t *testing.T) {
+			rule := kinesislocal.Rule{ErrorType: code, Reset: code == ""}
+			server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}}})
+			shell(t, map[string]string{
+				"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ENDPOINT_URL_KINESIS": server.URL(), "KINESIS_TELEMETRY_STREAM": "orders",
+			})
+			test.want.check = "write"
+			diagnose(t, test.status, nil, test.want)
+			if n := len(server.Records("orders")); n > 0 {
+				t.Errorf("%d records were stored", n)
+			}
+		})
+	}
+}
+
+// Credentials that are judged by their signature and token.
+func TestDoctorCredentials(t *testing.T) {
+	const key = "AKIATESTTESTTESTTEST"
+	expired := kinesislocal.Options{
+		Credentials:   map[string]string{key: "secret"},
+		SessionTokens: map[string]kinesislocal.SessionToken{key: {Token: "token", Expires: time.Now().Add(-time.Hour)}},
+	}
+	for name, test := range map[string]struct {
+		kinesis kinesislocal.Options
+		sts     map[string]answer
+		want    wanted
+	}{
+		"expired for Kinesis":   {expired, nil, wanted{"stream", doctor.Problem, "ExpiredTokenException", "renew"}},
+		"wrong secret":          {kinesislocal.Options{Credentials: map[string]string{key: "another"}}, nil, wanted{"stream", doctor.Problem, "InvalidSignatureException", "clock"}},
+		"unknown key":           {kinesislocal.Options{Credentials: map[string]string{}}, nil, wanted{"stream", doctor.Problem, "UnrecognizedClientException", "renew"}},
+		"expired for STS":       {kinesislocal.Options{}, map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")}, wanted{"credentials", doctor.Problem, "ExpiredToken", "aws sso login"}},
+		"not an answer of STS":  {kinesislocal.Options{}, map[string]answer{"GetCallerIdentity": {404, "<html>"}}, wanted{"credentials", doctor.NotChecked, "STS does not say", "AWS_ENDPOINT_URL_STS"}},
+		"STS takes them, alone": {expired, nil, wanted{"credentials", doctor.OK, "user/me", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shell(t, map[string]string{
+				"AWS_ENDPOINT_URL": fakeAWS(t, test.sts), "AWS_ENDPOINT_URL_KINESIS": startKinesis(t, test.kinesis).URL(),
+				"KINESIS_TELEMETRY_STREAM": "orders", "AWS_SESSION_TOKEN": "token",
+			})
+			status := 1
+			if test.want.status == doctor.NotChecked {
+				status = 0
+			}
+			diagnose(t, status, nil, test.want)
+		})
+	}
+}
+
+// A role that may only write is enough: the stream's description is not asked for more than it gives.
+func TestDoctorMayOnlyWrite(t *testing.T) {
+	server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{
+		{Operation: "DescribeStreamSummary", ErrorType: "AccessDeniedException"},
+	}}})
+	shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ENDPOINT_URL_KINESIS": server.URL(), "KINESIS_TELEMETRY_STREAM": "orders"})
+	diagnose(t, 0, nil, wanted{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"},
+		wanted{"write", doctor.OK, "passed", ""})
+}
+
+// Streams that no emulator makes.
+func TestDoctorStream(t *testing.T) {
+	summary := func(members string) answer {
+		return answer{200, `{"StreamDescriptionSummary":{"StreamName":"orders","StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders",` + members + `}}`}
+	}
+	key := func(id string) answer {
+		return summary(`"StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"` + id + `"`)
+	}
+	for name, test := range map[string]struct {
+		describe answer
+		status   int
+		want     wanted
+	}{
+		"on-demand":      {summary(`"StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"OpenShardCount":4`), 0, wanted{"capacity", doctor.OK, "on-demand", ""}},
+		"one shard":      {summary(`"StreamStatus":"UPDATING","OpenShardCount":1`), 0, wanted{"capacity", doctor.OK, "1 shard takes", ""}},
+		"creating":       {summary(`"StreamStatus":"CREATING"`), 0, wanted{"stream", doctor.Warning, "CREATING", "aws kinesis wait stream-exists"}},
+		"deleting":       {summary(`"StreamStatus":"DELETING"`), 1, wanted{"stream", doctor.Problem, "DELETING", "create-stream"}},
+		"no limit told":  {summary(`"StreamStatus":"ACTIVE"`), 0, wanted{"record size", doctor.NotChecked, "does not tell", "1024 KiB"}},
+		"managed key":    {key("alias/aws/kinesis"), 0, wanted{"encryption", doctor.OK, "managed key", ""}},
+		"customer's key": {key("11111111-2222-3333-4444-555555555555"), 0, wanted{"encryption", doctor.NotChecked, "customer's key", `"kms:GenerateDataKey","Resource":"arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"`}},
+		"alias":          {key("alias/orders"), 0, wanted{"encryption", doctor.NotChecked, "alias/orders", "ARN-OF-THE-KEY"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+				"DescribeStreamSummary": test.describe,
+				"PutRecords":            {200, `{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1","ShardId":"shardId-000000000000"}]}`},
+			})})
+			diagnose(t, test.status, nil, test.want,
+				wanted{"write", doctor.Warning, "does not know dry runs: it stored 1 record with the partition key ktel-doctor-dry-run", "skip"})
+		})
+	}
+}
+
+func TestDoctorManagedKeyOfAnother(t *testing.T) {
+	const arn = "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"
+	shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": arn, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+		"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"` + arn + `","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"alias/aws/kinesis"}}`},
+		"PutRecords":            jsonError("DryRunOperationException", "would have succeeded"),
+	})})
+	diagnose(t, 1, nil, wanted{"encryption", doctor.Problem, "no other account can use", "start-stream-encryption"}, wanted{"write", doctor.OK, "", ""})
+}
+
+// The command names the key, where the stream does.
+func TestDoctorDisabledKey(t *testing.T) {
+	shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+		"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"11111111-2222"}}`},
+		"PutRecords":            jsonError("KMSDisabledException", "it is disabled"),
+	})})
+	diagnose(t, 1, nil, wanted{"write", doctor.Problem, "disabled", "aws kms enable-key --region eu-west-1 --key-id arn:aws:kms:eu-west-1:123456789012:key/11111111-2222"})
+}
+
+// What a person sees.
+func TestDoctorText(t *testing.T) {
+	var b bytes.Buffer
+	report := &doctor.Report{Findings: []doctor.Finding{
+		{Check: "region", Status: doctor.OK, Seen: "eu-west-1"},
+		{Check: "stream", Status: doctor.Problem, Seen: "there is none\x1b[31m", Do: "aws kinesis create-stream"},
+		{Check: "network", Status: doctor.NotChecked, Seen: "in a VPC", Do: "look"},
+		{Check: "write", Status: doctor.Warning, Seen: "stored", Do: "skip it"},
+	}}
+	if err := writeReport(&b, newInk(false), report); err != nil {
+		t.Fatal(err)
+	}
+	const want = `
+  region       ok           eu-west-1
+  stream       problem      there is none\x1b[31m
+                            → aws kinesis create-stream
+  network      not checked  in a VPC
+                            → look
+  write        warning      stored
+                            → skip it
+
+  1 problem, 1 warning, 1 not checked.
+`
+	if got := b.String(); got != want[1:] {
+		t.Errorf("%s", got)
+	}
+	b.Reset()
+	if err := writeReport(&b, newInk(true), &doctor.Report{Findings: report.Findings[:1]}); err != nil || !strings.Contains(b.String(), "\x1b[") {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+	if !strings.Contains(b.String(), "Nothing to mend.") {
+		t.Error(b.String())
+	}
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+
+	"kinesis-telemetry-extension/internal/doctor"
+	"kinesis-telemetry-extension/internal/kinesislocal"
+)
+
+const (
+	testFunction = "arn:aws:lambda:eu-west-1:123456789012:function:checkout"
+	testRole     = "arn:aws:iam::123456789012:role/service-role/checkout"
+)
+
+// configuration is a function as Lambda describes it, well but for the members given. Its endpoint is here: tests ask no
+// name server about AWS's.
+func configuration(members string) answer {
+	if members != "" {
+		members = "," + members
+	}
+	return answer{200, `{"FunctionName":"checkout","FunctionArn":"` + testFunction + `","Role":"` + testRole + `","Runtime":"python3.13","Version":"$LATEST",
+		"State":"Active","PackageType":"Zip","Architectures":["arm64"],"MemorySize":128,"Timeout":3,
+		"Layers":[{"Arn":"arn:aws:lambda:eu-west-1:123456789012:layer:other:1"},{"Arn":"arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:7"}],
+		"Environment":{"Variables":{"KINESIS_TELEMETRY_STREAM":"orders","KINESIS_TELEMETRY_ENDPOINT_URL":"http://127.0.0.1"}}` + members + `}`}
+}
+
+func simulated(decision, more string) answer {
+	return answer{200, `<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult><EvaluationResults><member><EvalDecision>` + decision +
+		`</EvalDecision>` + more + `</member></EvaluationResults></SimulatePrincipalPolicyResult></SimulatePrincipalPolicyResponse>`}
+}
+
+// answersFor are those of an account in which all is well.
+func answersFor(members string) map[string]answer {
+	return map[string]answer{
+		"GET /2015-03-31/functions/checkout/configuration":                    configuration(members),
+		"GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions/7": {200, `{"CompatibleArchitectures":["arm64"]}`},
+		"SimulatePrincipalPolicy":                                             simulated("allowed", ""),
+	}
+}
+
+// What Lambda and IAM say of a function, also what no emulator does.
+func TestDoctorFunction(t *testing.T) {
+	const (
+		get       = "GET /2015-03-31/functions/checkout/configuration"
+		layer     = "GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions/7"
+		simulate  = "SimulatePrincipalPolicy"
+		variables = `"Environment":{"Variables":{"KINESIS_TELEMETRY_STREAM":"orders","KINESIS_TELEMETRY_ENDPOINT_URL":"http://127.0.0.1",%s}}`
+		proxied   = `"Environment":{"Variables":{"KINESIS_TELEMETRY_STREAM":"orders","HTTPS_PROXY":"http://me:secret@proxy:3128"}}`
+	)
+	set := func(pairs string) string { return fmt.Sprintf(variables, pairs) }
+	for name, test := range map[string]struct {
+		members string // of the function
+		answers map[string]answer
+		status  int
+		want    []wanted
+	}{
+		"all well": {"", nil, 0, []wanted{
+			{"function", doctor.OK, testFunction + ": python3.13, arm64, 128 MB, 3 s", ""},
+			{"layer", doctor.OK, "kinesis-telemetry-extension-arm64:7, of arm64", ""},
+			{"network", doctor.OK, "in no VPC", ""},
+			{"logging", doctor.OK, "Text", ""},
+			{"memory", doctor.OK, "128 MB; the extension buffers up to 8 MiB", ""},
+			{"timeout", doctor.OK, "3 s, of which shipping may take 1s", ""},
+			{"settings", doctor.OK, "stream orders", ""},
+			{"endpoint", doctor.Warning, "127.0.0.1, a private address", "VPC"},
+			{"write", doctor.OK, "from these credentials", ""},
+			{"role", doctor.OK, testRole + " may kinesis:PutRecords (IAM's simulation)", ""},
+		}},
+		"not permitted":      {"", map[string]answer{get: jsonError("AccessDeniedException", "no")}, 4, []wanted{{"function", doctor.NotChecked, "AccessDenied", "lambda:GetFunctionConfiguration"}}},
+		"failed":             {`"State":"Failed","StateReason":"no such image"`, nil, 1, []wanted{{"function", doctor.Problem, "no such image", "first"}}},
+		"pending":            {`"State":"Pending"`, nil, 0, []wanted{{"function", doctor.Warning, "being made", "function-active-v2"}}},
+		"no layer":           {`"Layers":[]`, nil, 1, []wanted{{"layer", doctor.Problem, "0 layers", "--function-name checkout --layers ARN-OF-kinesis-telemetry-extension-arm64"}}},
+		"of a version":       {`"Layers":[],"Version":"4"`, nil, 1, []wanted{{"layer", doctor.Problem, "", "version 4 cannot be changed"}}},
+		"wrong architecture": {"", map[string]answer{layer: {200, `{"CompatibleArchitectures":["x86_64"]}`}}, 1, []wanted{{"layer", doctor.Problem, "of x86_64, the function of arm64", "--layers arn:aws:lambda:eu-west-1:123456789012:layer:other:1 ARN-OF-"}}},
+		"no architecture":    {"", map[string]answer{layer: {200, `{}`}}, 0, []wanted{{"layer", doctor.NotChecked, "does not say", "arm64"}}},
+		"other's layer":      {"", map[string]answer{layer: jsonError("AccessDeniedException", "no")}, 0, []wanted{{"layer", doctor.NotChecked, "cannot be seen", "lambda:GetLayerVersion"}}},
+		"image":              {`"PackageType":"Image","Runtime":null,"Layers":null`, nil, 0, []wanted{{"function", doctor.OK, "container image", ""}, {"layer", doctor.NotChecked, "no layers", "ls IMAGE -l /opt/extensions"}}},
+		"VPC":                {`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]}`, nil, 0, []wanted{{"network", doctor.NotChecked, "vpc-1", "Values=com.amazonaws.eu-west-1.kinesis-streams"}}},
+		"VPC, own endpoint":  {`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"https://vpce.invalid"`), nil, 0, []wanted{{"endpoint", doctor.NotChecked, "does not resolve from this machine", "security groups"}, {"write", doctor.OK, "", ""}}},
+		"VPC, refused":       {`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://`+closedPort(t)+`"`), nil, 0, []wanted{{"endpoint", doctor.NotChecked, "does not connect from this machine", "com.amazonaws.eu-west-1.kinesis-streams"}}},
+		"private, no VPC":    {set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://10.1.2.3"`), nil, 0, []wanted{{"endpoint", doctor.Warning, "10.1.2.3, a private address", "VPC"}}},
+		"proxy":              {proxied, nil, 0, []wanted{{"endpoint", doctor.NotChecked, "kinesis.eu-west-1.amazonaws.com is reached through the proxy proxy:3128", "CONNECT kinesis.eu-west-1.amazonaws.com:443"}}},
+		"bad setting":        {set(`"KINESIS_TELEMETRY_EVENTS":"logs"`), nil, 1, []wanted{{"settings", doctor.Problem, "EVENTS", "platform, function, extension"}}},
+		"hidden settings":    {`"Environment":{"Error":{"ErrorCode":"AccessDeniedException","Message":"kms"}}`, nil, 4, []wanted{{"settings", doctor.NotChecked, "kms", "kms:Decrypt"}}},
+		"large buffer":       {set(`"KINESIS_TELEMETRY_BUFFER_BYTES":"104857600"`), nil, 0, []wanted{{"memory", doctor.Warning, "of the function's 128 MB", "BUFFER_BYTES"}}},
+		"long flush":         {set(`"KINESIS_TELEMETRY_FLUSH_TIMEOUT":"5s"`), nil, 0, []wanted{{"timeout", doctor.Warning, "3 s, shipping after it 5s", "FLUSH_TIMEOUT"}}},
+		"SnapStart":          {`"SnapStart":{"ApplyOn":"PublishedVersions","OptimizationStatus":"On"}`, nil, 0, []wanted{{"snapstart", doctor.OK, "snapshot", ""}}},
+		"Managed Instances":  {`"CapacityProviderConfig":{"LambdaManagedInstancesCapacityProviderConfig":{"CapacityProviderArn":"arn:aws:lambda:eu-west-1:123456789012:capacity-provider:x"}}`, nil, 0, []wanted{{"instances", doctor.OK, "never frozen", ""}}},
+		"JSON logs":          {`"LoggingConfig":{"LogFormat":"JSON","ApplicationLogLevel":"WARN","SystemLogLevel":"INFO"}`, nil, 0, []wanted{{"logging", doctor.OK, "JSON, levels from WARN", ""}}},
+		"no permission":      {"", map[string]answer{simulate: simulated("implicitDeny", "")}, 1, []wanted{{"role", doctor.Problem, "no policy of " + testRole, `aws iam put-role-policy --role-name checkout --policy-name kinesis-telemetry-putrecords --policy-document '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}]}'`}}},
+		"denied":             {"", map[string]answer{simulate: simulated("explicitDeny", "")}, 1, []wanted{{"role", doctor.Problem, "forbidden", "remove the statement"}}},
+		"condition":          {"", map[string]answer{simulate: simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>")}, 0, []wanted{{"role", doctor.NotChecked, "under a condition", "put-role-policy"}}},
+		"policies hidden":    {"", map[string]answer{simulate: xmlError("AccessDenied", "no")}, 0, []wanted{{"role", doctor.NotChecked, "cannot be seen", "aws iam simulate-principal-policy --policy-source-arn " + testRole}}},
+		"another role":       {set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer"`), nil, 0, []wanted{{"role", doctor.OK, testRole + " may sts:AssumeRole", ""}, {"role", doctor.OK, "role/writer may kinesis:PutRecords", ""}, {"role", doctor.NotChecked, "trust policy", "aws iam get-role --role-name writer"}}},
+		"role of another":    {`"Role":"arn:aws:iam::210987654321:role/checkout"`, nil, 0, []wanted{{"role", doctor.NotChecked, "it is of account 210987654321", "simulate-principal-policy"}}},
+		"other's stream":     {set(`"KINESIS_TELEMETRY_STREAM":"arn:aws:kinesis:eu-west-1:210987654321:stream/orders"`), nil, 0, []wanted{{"role", doctor.NotChecked, "resource policy", "get-resource-policy"}, {"write", doctor.NotChecked, "these credentials may not write", "nothing"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers := answersFor(test.members)
+			maps.Copy(answers, test.answers)
+			shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers), "AWS_ENDPOINT_URL_KINESIS": startKinesis(t, kinesislocal.Options{}).URL()})
+			diagnose(t, test.status, []string{"--function", "checkout"}, test.want...)
+		})
+	}
+}
+
+// The function's role and the key of the stream.
+func TestDoctorFunctionKey(t *testing.T) {
+	const key = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+	for decision, want := range map[string]wanted{
+		"allowed":      {"encryption", doctor.OK, key + ", which the role may use", ""},
+		"implicitDeny": {"encryption", doctor.Warning, "the key's own may", `"Action":"kms:GenerateDataKey","Resource":"` + key + `"`},
+		"explicitDeny": {"encryption", doctor.Problem, "forbidden", "remove the statement"},
+	} {
+		answers := answersFor("")
+		answers["SimulatePrincipalPolicy"] = simulated(decision, "")
+		answers["DescribeStreamSummary"] = answer{200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"` + key + `"}}`}
+		answers["PutRecords"] = jsonError("KMSAccessDeniedException", "no")
+		// The stream's resource policy may stand in for the role's; it cannot for the key.
+		answers["GetResourcePolicy"] = answer{200, `{"Policy":"{\"Principal\":{\"AWS\":\"` + testRole + `\"}}"}`}
+		shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers)})
+		status := 0
+		if decision == "explicitDeny" {
+			status = 1
+		}
+		diagnose(t, status, []string{"--function", "checkout"}, want, wanted{"write", doctor.NotChecked, "these credentials", "nothing"})
+		if decision == "implicitDeny" {
+			diagnose(t, 0, []string{"--function", "checkout"}, wanted{"role", doctor.Warning, "resource policy names it", "put-role-policy"})
+		}
+	}
+}
+
+// An ARN says the region by itself.
+func TestDoctorFunctionARN(t *testing.T) {
+	answers := map[string]answer{"GET /2015-03-31/functions/" + testFunction + "/configuration": configuration("")}
+	shell(t, map[string]string{"AWS_REGION": "", "AWS_ENDPOINT_URL": fakeAWS(t, answers)})
+	diagnose(t, 0, []string{"--function", testFunction, "--qualifier", "$LATEST"}, wanted{"region", doctor.OK, testRegion, ""}, wanted{"function", doctor.OK, testFunction, ""})
+}

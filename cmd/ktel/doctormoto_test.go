@@ -1,0 +1,173 @@
+package main
+
+import (
+	"archive/zip"
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"kinesis-telemetry-extension/internal/doctor"
+)
+
+// account is a whole one, of an emulator that no one here wrote.
+type account struct {
+	*testing.T
+	kinesis *kinesis.Client
+	lambda  *lambda.Client
+	iam     *iam.Client
+}
+
+func openAccount(t *testing.T) account {
+	shell(t, map[string]string{"AWS_ENDPOINT_URL": startMoto(t), "KINESIS_TELEMETRY_STREAM": "orders"})
+	cfg, err := config.LoadDefaultConfig(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return account{t, kinesis.NewFromConfig(cfg), lambda.NewFromConfig(cfg), iam.NewFromConfig(cfg)}
+}
+
+func (a account) check(err error) {
+	a.Helper()
+	if err != nil {
+		a.Fatal(err)
+	}
+}
+
+func (a account) createStream(name string, mode kinesistypes.StreamMode) {
+	input := &kinesis.CreateStreamInput{StreamName: &name, StreamModeDetails: &kinesistypes.StreamModeDetails{StreamMode: mode}}
+	if mode == kinesistypes.StreamModeProvisioned {
+		input.ShardCount = aws.Int32(3)
+	}
+	_, err := a.kinesis.CreateStream(a.Context(), input)
+	a.check(err)
+	a.check(kinesis.NewStreamExistsWaiter(a.kinesis).Wait(a.Context(), &kinesis.DescribeStreamInput{StreamName: &name}, time.Minute))
+}
+
+// createFunction makes a function of arm64 and returns its role.
+func (a account) createFunction(name string, change func(*lambda.CreateFunctionInput)) string {
+	role, err := a.iam.CreateRole(a.Context(), &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":[]}`)})
+	a.check(err)
+	input := &lambda.CreateFunctionInput{
+		FunctionName: &name, Role: role.Role.Arn, Runtime: types.RuntimeProvidedal2023, Handler: aws.String("bootstrap"),
+		Architectures: []types.Architecture{types.ArchitectureArm64}, Code: &types.FunctionCode{ZipFile: zipped(a.T, "bootstrap", nil)},
+		Environment: &types.Environment{Variables: map[string]string{
+			"KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_ENDPOINT_URL": "http://127.0.0.1",
+		}},
+	}
+	if change != nil {
+		change(input)
+	}
+	_, err = a.lambda.CreateFunction(a.Context(), input)
+	a.check(err)
+	return aws.ToString(role.Role.RoleName)
+}
+
+func zipped(t *testing.T, name string, content []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	archive := zip.NewWriter(&b)
+	header := &zip.FileHeader{Name: name, Method: zip.Deflate}
+	header.SetMode(0o755)
+	entry, err := archive.CreateHeader(header)
+	if err == nil {
+		_, err = entry.Write(content)
+	}
+	if err == nil {
+		err = archive.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func (a account) publishLayer(name string, architecture types.Architecture) string {
+	layer, err := a.lambda.PublishLayerVersion(a.Context(), &lambda.PublishLayerVersionInput{
+		LayerName: &name, Content: &types.LayerVersionContentInput{ZipFile: zipped(a.T, "extensions/x", nil)},
+		CompatibleArchitectures: []types.Architecture{architecture},
+	})
+	a.check(err)
+	return aws.ToString(layer.LayerVersionArn)
+}
+
+func TestConformanceDoctorStream(t *testing.T) {
+	a := openAccount(t)
+	diagnose(t, 1, nil, wanted{"stream", doctor.Problem, "there is no stream orders", "create-stream"})
+	a.createStream("orders", kinesistypes.StreamModeProvisioned)
+	dryRun := wanted{"write", doctor.Warning, "does not know dry runs", "skip"} // moto stores the record
+	diagnose(t, 0, nil, wanted{"capacity", doctor.OK, "provisioned: 3 shards", ""}, wanted{"encryption", doctor.OK, "none", ""}, dryRun)
+	_, err := a.kinesis.StartStreamEncryption(t.Context(), &kinesis.StartStreamEncryptionInput{
+		StreamName: aws.String("orders"), EncryptionType: kinesistypes.EncryptionTypeKms, KeyId: aws.String("alias/aws/kinesis"),
+	})
+	a.check(err)
+	diagnose(t, 0, nil, wanted{"encryption", doctor.OK, "managed key", ""})
+	t.Setenv("KINESIS_TELEMETRY_STREAM", "demanded")
+	a.createStream("demanded", kinesistypes.StreamModeOnDemand)
+	diagnose(t, 0, nil, wanted{"capacity", doctor.OK, "on-demand", ""}, dryRun)
+	t.Setenv("AWS_REGION", "us-east-1")
+	diagnose(t, 1, nil, wanted{"stream", doctor.Problem, "there is no stream demanded in us-east-1", "--region us-east-1"})
+}
+
+func TestConformanceDoctorFunction(t *testing.T) {
+	a := openAccount(t)
+	a.createStream("orders", kinesistypes.StreamModeOnDemand)
+	function := []string{"--function", "checkout"}
+	diagnose(t, 1, function, wanted{"function", doctor.Problem, "there is no function checkout", "list-functions"})
+	role := a.createFunction("checkout", nil)
+	diagnose(t, 1, function,
+		wanted{"function", doctor.OK, "provided.al2023, arm64, 128 MB, 3 s", ""},
+		wanted{"layer", doctor.Problem, "0 layers", "--layers ARN-OF-kinesis-telemetry-extension-arm64"},
+		wanted{"role", doctor.Problem, "kinesis:PutRecords on arn:aws:kinesis:eu-west-1:123456789012:stream/orders", "put-role-policy --role-name checkout"})
+
+	attach := func(arns ...string) {
+		_, err := a.lambda.UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: aws.String("checkout"), Layers: arns})
+		a.check(err)
+	}
+	other := a.publishLayer("other", types.ArchitectureArm64)
+	wrong := a.publishLayer("kinesis-telemetry-extension-x86_64", types.ArchitectureX8664)
+	attach(other, wrong)
+	diagnose(t, 1, function, wanted{"layer", doctor.Problem, "of x86_64, the function of arm64", "--layers " + other + " ARN-OF"})
+	attach(other, a.publishLayer("kinesis-telemetry-extension-arm64", types.ArchitectureArm64))
+	diagnose(t, 1, append(function, "--layer", "otherwise"), wanted{"layer", doctor.Problem, "none of the function's 2 layers is named otherwise", ""})
+
+	put := func(document string) {
+		_, err := a.iam.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &role, PolicyName: aws.String("p"), PolicyDocument: &document})
+		a.check(err)
+	}
+	put(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:PutRecord","Resource":"*"}]}`)
+	diagnose(t, 1, function, wanted{"role", doctor.Problem, "no policy of", "put-role-policy"})
+	put(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}]}`)
+	diagnose(t, 0, function, wanted{"layer", doctor.OK, "layer:kinesis-telemetry-extension-arm64:1, of arm64", ""},
+		wanted{"role", doctor.OK, "may kinesis:PutRecords (its policies", ""})
+
+	deny, err := a.iam.CreatePolicy(t.Context(), &iam.CreatePolicyInput{
+		PolicyName: aws.String("deny"), PolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"kinesis:*","Resource":"*"}}`),
+	})
+	a.check(err)
+	_, err = a.iam.AttachRolePolicy(t.Context(), &iam.AttachRolePolicyInput{RoleName: &role, PolicyArn: deny.Policy.Arn})
+	a.check(err)
+	diagnose(t, 1, function, wanted{"role", doctor.Problem, "forbidden", "remove"})
+}
+
+func TestConformanceDoctorSettings(t *testing.T) {
+	a := openAccount(t)
+	a.createStream("orders", kinesistypes.StreamModeOnDemand)
+	a.createFunction("wrong", func(f *lambda.CreateFunctionInput) {
+		f.Environment.Variables["KINESIS_TELEMETRY_DELIVERY"] = "soon"
+		f.Environment.Variables["KINESIS_TELEMETRY_FLUSH_TIMEOUT"] = "9s"
+		f.Environment.Variables["KINESIS_TELEMETRY_STREEM"] = "x"
+		f.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormatJson, ApplicationLogLevel: "INFO", SystemLogLevel: "WARN"}
+	})
+	diagnose(t, 1, []string{"--function", "wrong"},
+		wanted{"settings", doctor.Problem, `DELIVERY is "soon"`, "adaptive, sync, deferred"},
+		wanted{"settings", doctor.Warning, "STREEM", "STREAM"},
+		wanted{"timeout", doctor.Warning, "3 s, shipping after it 9s", "FLUSH_TIMEOUT"})
+}

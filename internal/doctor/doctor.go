@@ -1,0 +1,184 @@
+// Package doctor looks for what keeps the extension from delivering: it asks AWS about the stream, and about a deployed
+// function, and says of each thing what it saw and what to do about it. It changes nothing.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+
+	"kinesis-telemetry-extension/internal/config"
+)
+
+// Status says how a check ended.
+type Status string
+
+// How a check ends.
+const (
+	OK         Status = "ok"
+	Warning    Status = "warning"     // it works, but perhaps not as intended
+	Problem    Status = "problem"     // events will not arrive
+	NotChecked Status = "not checked" // it could not be seen from here
+)
+
+// Names of the checks, in the order in which they are made.
+const (
+	checkRegion      = "region"
+	checkCredentials = "credentials"
+	checkFunction    = "function"
+	checkLayer       = "layer"
+	checkMemory      = "memory"
+	checkTimeout     = "timeout"
+	checkNetwork     = "network"
+	checkSnapStart   = "snapstart"
+	checkInstances   = "instances"
+	checkLogging     = "logging"
+	checkSettings    = "settings"
+	checkEndpoint    = "endpoint"
+	checkStream      = "stream"
+	checkCapacity    = "capacity"
+	checkRecordSize  = "record size"
+	checkEncryption  = "encryption"
+	checkWrite       = "write"
+	checkRole        = "role"
+)
+
+// Finding is how one check ended: what was seen and, unless all is well, what to do.
+type Finding struct {
+	Check  string `json:"check"`
+	Status Status `json:"status"`
+	Seen   string `json:"seen"`
+	Do     string `json:"do,omitempty"`
+}
+
+// Report is all that was found.
+type Report struct {
+	Function string    `json:"function,omitempty"` // ARN, where one was asked about
+	Region   string    `json:"region,omitempty"`   // of the stream
+	Stream   string    `json:"stream,omitempty"`
+	Findings []Finding `json:"findings"`
+
+	// Blind is why what was asked for could not be judged at all; nil where it could.
+	Blind error `json:"-"`
+}
+
+// Count tells how many findings have the status.
+func (r *Report) Count(s Status) int {
+	n := 0
+	for _, f := range r.Findings {
+		if f.Status == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Options say what to look at.
+type Options struct {
+	Region    string // empty: as AWS's tools find it
+	Function  string // name or ARN; empty: the shell's own settings and credentials
+	Qualifier string // version or alias of the function
+	Layer     string // part of the name of the layer that holds the extension
+}
+
+// callTimeout bounds one request to AWS, and one step of reaching the endpoint.
+const callTimeout = 5 * time.Second
+
+// examiner makes the checks.
+type examiner struct {
+	options  Options
+	aws      aws.Config
+	environ  []string                // the extension's: the shell's or the function's
+	account  string                  // of the credentials; empty where it could not be learnt
+	assumed  aws.CredentialsProvider // of ROLE_ARN, in a shell; nil without
+	function *function
+	settings config.Config
+	stream   place
+	key      string // that encrypts the stream, as far as its description tells
+	blocked  string // why a dry run would tell nothing new; empty where it would
+	report   Report
+}
+
+// Examine makes all checks. It fails only when AWS's configuration of this machine cannot be read.
+func Examine(ctx context.Context, o Options) (*Report, error) {
+	if part := strings.Split(o.Function, ":"); len(part) > 3 && part[0] == "arn" && o.Region == "" {
+		o.Region = part[3]
+	}
+	cfg, err := load(ctx, o.Region)
+	if err != nil {
+		return nil, err
+	}
+	e := &examiner{options: o, aws: cfg}
+	e.examine(ctx)
+	return &e.report, ctx.Err()
+}
+
+func load(ctx context.Context, region string) (aws.Config, error) {
+	options := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(callTimeout)),
+		awsconfig.WithRetryMaxAttempts(2),
+	}
+	if region != "" {
+		options = append(options, awsconfig.WithRegion(region))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return cfg, fmt.Errorf("load the AWS configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+func (e *examiner) examine(ctx context.Context) {
+	if !e.seeRegion() {
+		e.skip("without a region", checkCredentials)
+		return
+	}
+	if !e.seeCredentials(ctx) {
+		return
+	}
+	if e.options.Function == "" {
+		// The check of the credentials has judged those.
+		e.environ = append(os.Environ(), "AWS_REGION="+e.aws.Region, "AWS_ACCESS_KEY_ID=checked")
+	} else if !e.seeFunction(ctx) {
+		return
+	}
+	if !e.seeSettings() {
+		e.skip("without the stream's name", checkEndpoint, checkStream, checkWrite)
+		return
+	}
+	if !e.assume(ctx) {
+		e.skip("without the role", checkEndpoint, checkStream, checkWrite)
+		return
+	}
+	described := e.describe(ctx, e.seeEndpoint(ctx))
+	if described != nil {
+		e.seeCapacity(described)
+		e.seeRecordSize(described)
+		e.seeEncryption(ctx, described)
+	}
+	e.seeWrite(ctx)
+	if e.function != nil {
+		e.seeRole(ctx, described)
+	}
+}
+
+func (e *examiner) add(check string, status Status, seen, do string) {
+	e.report.Findings = append(e.report.Findings, Finding{check, status, seen, do})
+}
+
+func (e *examiner) ok(check, format string, args ...any) {
+	e.add(check, OK, fmt.Sprintf(format, args...), "")
+}
+
+// skip says that checks could not be made, and why.
+func (e *examiner) skip(why string, checks ...string) {
+	for _, check := range checks {
+		e.add(check, NotChecked, "cannot be seen "+why, "mend what is above, then run this again")
+	}
+}

@@ -1,0 +1,156 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"kinesis-telemetry-extension/internal/config"
+)
+
+// seeEndpoint looks up the host that the extension sends to and connects to it, as far as that can be judged from here.
+// It is false where no request of this machine would arrive.
+func (e *examiner) seeEndpoint(ctx context.Context) bool {
+	host := e.stream.url.Host
+	if proxy := e.proxy(); proxy != "" {
+		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s is reached through the proxy %s", host, proxy),
+			"see that the proxy lets CONNECT "+e.address()+" through")
+		return true
+	}
+	bound, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	addresses, err := net.DefaultResolver.LookupNetIP(bound, "ip", e.stream.url.Hostname())
+	if err != nil {
+		e.unresolved(err)
+		return false
+	}
+	address := addresses[0].Unmap()
+	private := address.IsPrivate() || address.IsLoopback()
+	if private && e.function != nil && e.function.vpc == "" {
+		e.add(checkEndpoint, Warning, fmt.Sprintf("%s is %s, a private address, but the function is in no VPC", host, address),
+			"put the function into the VPC of that endpoint, or remove "+config.Prefix+"ENDPOINT_URL")
+		return true
+	}
+	start := time.Now()
+	if err := e.connect(ctx); err != nil {
+		e.unconnected(address, err)
+		return false
+	}
+	of := ""
+	if e.stream.foreign && strings.Contains(host, ".data-kinesis") {
+		of = ", the host of the stream's account " + e.stream.AccountID + ";"
+	}
+	e.ok(checkEndpoint, "%s%s at %s answers in %d ms", host, of, address, time.Since(start).Milliseconds())
+	return true
+}
+
+// address is host:port of the endpoint.
+func (e *examiner) address() string {
+	u := e.stream.url
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// proxy is the one that the extension would use.
+func (e *examiner) proxy() string {
+	if e.function == nil {
+		proxy, err := http.ProxyFromEnvironment(&http.Request{URL: e.stream.url})
+		if err != nil || proxy == nil {
+			return ""
+		}
+		return proxy.Host
+	}
+	name := strings.ToUpper(e.stream.url.Scheme) + "_PROXY"
+	value := e.function.variables[name]
+	if value == "" {
+		value = e.function.variables[strings.ToLower(name)]
+	}
+	if u, err := url.Parse(value); err == nil && u.Host != "" {
+		return u.Host // not the whole: it may hold a password
+	}
+	return value
+}
+
+// connect opens a connection as far as TLS.
+func (e *examiner) connect(ctx context.Context) error {
+	bound, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(bound, "tcp", e.address())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if e.stream.url.Scheme != "https" {
+		return nil
+	}
+	settings := &tls.Config{ServerName: e.stream.url.Hostname(), MinVersion: tls.VersionTLS12}
+	if e.function == nil && e.settings.AWS.CABundle != "" {
+		bundle, err := os.ReadFile(e.settings.AWS.CABundle)
+		if err != nil {
+			return fmt.Errorf("read AWS_CA_BUNDLE: %w", err)
+		}
+		settings.RootCAs = x509.NewCertPool()
+		settings.RootCAs.AppendCertsFromPEM(bundle)
+	}
+	return tls.Client(conn, settings).HandshakeContext(bound)
+}
+
+const afar = " from this machine, which says nothing about the function's VPC"
+
+// unresolved judges a host name without an address.
+func (e *examiner) unresolved(err error) {
+	host := e.stream.url.Hostname()
+	seen := host + " does not resolve: " + reason(err)
+	switch {
+	case e.function != nil && e.function.vpc != "":
+		e.add(checkEndpoint, NotChecked, host+" does not resolve"+afar, e.interfaceEndpoint())
+	case e.settings.AWS.EndpointURL != "":
+		e.add(checkEndpoint, Problem, seen, "correct "+config.Prefix+"ENDPOINT_URL (or AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL)")
+	default:
+		e.add(checkEndpoint, Problem, seen, fmt.Sprintf("is there a region %s? If so, let this network look up names of AWS; in a VPC: %s",
+			e.stream.Region, e.interfaceEndpoint()))
+	}
+}
+
+// unconnected judges a host that resolves and is not reached.
+func (e *examiner) unconnected(address netip.Addr, err error) {
+	host := e.stream.url.Host
+	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		e.add(checkEndpoint, Problem, fmt.Sprintf("the certificate of %s is not trusted: %v", host, certificate.Err),
+			"does a proxy stand between? Name its CA in AWS_CA_BUNDLE")
+		return
+	}
+	seen := fmt.Sprintf("%s resolves to %s and does not connect: %s", host, address, reason(err))
+	switch {
+	case e.function != nil && e.function.vpc != "":
+		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+afar, e.interfaceEndpoint())
+	case e.function != nil:
+		e.add(checkEndpoint, Warning, seen, "is it this machine's network alone? The function's own is not asked")
+	case e.settings.AWS.EndpointURL != "" && !address.IsPrivate():
+		e.add(checkEndpoint, Problem, seen, "start what listens there, or correct "+config.Prefix+"ENDPOINT_URL (or AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL)")
+	default:
+		e.add(checkEndpoint, Problem, seen, "open a way out: NAT gateway or "+e.interfaceEndpoint())
+	}
+}
+
+// interfaceEndpoint is what a VPC without a way to the internet needs.
+func (e *examiner) interfaceEndpoint() string {
+	text := fmt.Sprintf("an interface endpoint com.amazonaws.%s.kinesis-streams with private DNS, and security groups that let TCP 443 out of the function and into the endpoint",
+		e.stream.Region)
+	if e.stream.foreign {
+		text += "; another account's stream is at " + e.stream.url.Hostname() + ", not at the plain regional host"
+	}
+	return text
+}

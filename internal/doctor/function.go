@@ -1,0 +1,173 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/policy"
+)
+
+// function is what is known of a deployed one.
+type function struct {
+	*lambda.GetFunctionConfigurationOutput
+	account, partition string
+	arch               types.Architecture
+	vpc                string // its id; empty outside of any
+	variables          map[string]string
+}
+
+// seeFunction asks Lambda about the function and judges what stands by itself. It is false where nothing is known.
+func (e *examiner) seeFunction(ctx context.Context) bool {
+	input := &lambda.GetFunctionConfigurationInput{FunctionName: &e.options.Function}
+	if e.options.Qualifier != "" {
+		input.Qualifier = &e.options.Qualifier
+	}
+	answer, err := lambda.NewFromConfig(e.aws).GetFunctionConfiguration(ctx, input)
+	switch {
+	case codeOf(err) == "ResourceNotFoundException":
+		e.add(checkFunction, Problem, fmt.Sprintf("there is no function %s in %s: %s", e.named(), e.aws.Region, reason(err)),
+			fmt.Sprintf("aws lambda list-functions --region %s --query 'Functions[].FunctionName'; or give --region", e.aws.Region))
+		return false
+	case badCredentials(err):
+		e.add(checkFunction, Problem, "the credentials are not accepted: "+reason(err), "renew them, or correct the clock of this machine")
+		return false
+	case err != nil:
+		do := fmt.Sprintf("let this machine reach Lambda; is there a region %s?", e.aws.Region)
+		if denied(err) {
+			do = "these credentials need " + statement("lambda:GetFunctionConfiguration", "*")
+		}
+		e.add(checkFunction, NotChecked, "Lambda does not describe it: "+reason(err), do)
+		e.report.Blind = fmt.Errorf("function %s cannot be looked at: %s", e.named(), reason(err))
+		return false
+	}
+	e.function = newFunction(answer)
+	e.report.Function = aws.ToString(answer.FunctionArn)
+	e.seeState()
+	e.seeLayer(ctx)
+	e.seeNetwork()
+	e.seeKind()
+	return e.readVariables()
+}
+
+func (e *examiner) named() string {
+	if e.options.Qualifier != "" {
+		return e.options.Function + ":" + e.options.Qualifier
+	}
+	return e.options.Function
+}
+
+func newFunction(o *lambda.GetFunctionConfigurationOutput) *function {
+	f := &function{GetFunctionConfigurationOutput: o, arch: types.ArchitectureX8664, partition: "aws"}
+	if part := strings.Split(aws.ToString(o.FunctionArn), ":"); len(part) > 4 {
+		f.partition, f.account = part[1], part[4]
+	}
+	if len(o.Architectures) > 0 {
+		f.arch = o.Architectures[0]
+	}
+	if o.VpcConfig != nil && len(o.VpcConfig.SubnetIds) > 0 {
+		f.vpc = aws.ToString(o.VpcConfig.VpcId)
+		if f.vpc == "" {
+			f.vpc = "its own"
+		}
+	}
+	if o.Environment != nil {
+		f.variables = o.Environment.Variables
+	}
+	return f
+}
+
+func (e *examiner) seeState() {
+	f := e.function
+	kind := string(f.Runtime)
+	if f.PackageType == types.PackageTypeImage {
+		kind = "container image"
+	}
+	seen := fmt.Sprintf("%s: %s, %s, %d MB, %d s", aws.ToString(f.FunctionArn), kind, f.arch, aws.ToInt32(f.MemorySize), aws.ToInt32(f.Timeout))
+	switch f.State {
+	case types.StateFailed:
+		e.add(checkFunction, Problem, seen+"; it has failed: "+aws.ToString(f.StateReason), "mend that first: the function does not run")
+	case types.StatePending:
+		e.add(checkFunction, Warning, seen+"; it is still being made", fmt.Sprintf("aws lambda wait function-active-v2 --region %s --function-name %s", e.aws.Region, aws.ToString(f.FunctionName)))
+	default:
+		e.ok(checkFunction, "%s", seen)
+	}
+}
+
+// readVariables makes the environment that Lambda gives the extension.
+func (e *examiner) readVariables() bool {
+	f := e.function
+	if f.Environment != nil && f.Environment.Error != nil {
+		e.add(checkSettings, NotChecked, "Lambda does not show the function's variables: "+aws.ToString(f.Environment.Error.Message),
+			"these credentials need "+statement("kms:Decrypt", orElse(aws.ToString(f.KMSKeyArn), "ARN-OF-THE-KEY")))
+		e.report.Blind = fmt.Errorf("the settings of function %s cannot be seen", e.named())
+		return false
+	}
+	for name, value := range f.variables {
+		e.environ = append(e.environ, name+"="+value)
+	}
+	region := e.aws.Region
+	if part := strings.Split(aws.ToString(f.FunctionArn), ":"); len(part) > 3 {
+		region = part[3]
+	}
+	e.environ = append(e.environ, "AWS_REGION="+region, "AWS_ACCESS_KEY_ID=given-by-Lambda",
+		fmt.Sprint("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=", aws.ToInt32(f.MemorySize)))
+	settings, _ := config.Load(e.environ) // seeSettings tells the mistakes
+	e.seeMemory(&settings)
+	e.seeTimeout(&settings)
+	return true
+}
+
+func (e *examiner) seeMemory(c *config.Config) {
+	memory := int64(aws.ToInt32(e.function.MemorySize)) << 20
+	need := c.MemoryLimit()
+	if need > memory/2 {
+		e.add(checkMemory, Warning, fmt.Sprintf("the extension may take %d of the function's %d MB", need>>20, memory>>20),
+			"lower "+config.Prefix+"BUFFER_BYTES or "+config.Prefix+"MAX_RECORD_BYTES, or give the function more memory")
+		return
+	}
+	e.ok(checkMemory, "%d MB; the extension buffers up to %d MiB and keeps to %d", memory>>20, c.BufferBytes>>20, need>>20)
+}
+
+func (e *examiner) seeTimeout(c *config.Config) {
+	timeout := aws.ToInt32(e.function.Timeout)
+	if c.Delivery != policy.Deferred && c.FlushTimeout.Seconds() >= float64(timeout) {
+		e.add(checkTimeout, Warning, fmt.Sprintf("an invocation may take %d s, shipping after it %s", timeout, c.FlushTimeout),
+			fmt.Sprintf("raise the function's timeout, or lower %sFLUSH_TIMEOUT: both share the invocation's time", config.Prefix))
+		return
+	}
+	e.ok(checkTimeout, "%d s, of which shipping may take %s", timeout, c.FlushTimeout)
+}
+
+func (e *examiner) seeNetwork() {
+	f := e.function
+	if f.vpc == "" {
+		e.ok(checkNetwork, "in no VPC")
+		return
+	}
+	e.add(checkNetwork, NotChecked, "in VPC "+f.vpc+", whose ways out cannot be seen from here",
+		fmt.Sprintf("there must be a NAT gateway, or this must list one: aws ec2 describe-vpc-endpoints --region %s --filters Name=vpc-id,Values=%s Name=service-name,Values=com.amazonaws.%[1]s.kinesis-streams",
+			e.aws.Region, f.vpc))
+}
+
+// seeKind notes what is different in functions of some kinds.
+func (e *examiner) seeKind() {
+	f := e.function
+	if f.SnapStart != nil && f.SnapStart.ApplyOn == types.SnapStartApplyOnPublishedVersions {
+		e.ok(checkSnapStart, "published versions are restored from a snapshot; seq begins anew in each restored environment")
+	}
+	if f.CapacityProviderConfig != nil {
+		e.ok(checkInstances, "Managed Instances: never frozen; log lines without a request id of their own get none")
+	}
+	format := "Text"
+	levels := ""
+	if l := f.LoggingConfig; l != nil && l.LogFormat == types.LogFormatJson {
+		format, levels = "JSON", fmt.Sprintf(", levels from %s (application) and %s (system)", l.ApplicationLogLevel, l.SystemLogLevel)
+	}
+	e.ok(checkLogging, "%s%s", format, levels)
+}

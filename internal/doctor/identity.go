@@ -1,0 +1,64 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+var (
+	regionPattern = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
+	zonePattern   = regexp.MustCompile(`^([a-z]{2,}(-[a-z]+)+-[0-9]+)[a-z]$`)
+)
+
+// seeRegion judges the form of the region alone; whether there is such a one, its endpoint's name tells.
+func (e *examiner) seeRegion() bool {
+	region := e.aws.Region
+	e.report.Region = region
+	const set = "set AWS_REGION, or give --region"
+	switch {
+	case region == "":
+		e.add(checkRegion, Problem, "no region is set", set)
+	case zonePattern.MatchString(region):
+		e.add(checkRegion, Problem, region+" is an availability zone", set+": "+zonePattern.FindStringSubmatch(region)[1])
+	case !regionPattern.MatchString(region):
+		e.add(checkRegion, Problem, fmt.Sprintf("%q is no region", region), set+" to one such as eu-west-1")
+	default:
+		e.ok(checkRegion, "%s", region)
+		return true
+	}
+	return false
+}
+
+// seeCredentials asks who this is.
+func (e *examiner) seeCredentials(ctx context.Context) bool {
+	const set = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; where they come from a login: aws sso login"
+	bound, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := errors.New("none are configured")
+	var keys aws.Credentials
+	if e.aws.Credentials != nil {
+		keys, err = e.aws.Credentials.Retrieve(bound)
+	}
+	if err != nil {
+		e.add(checkCredentials, Problem, "there are no credentials: "+reason(err), set)
+		return false
+	}
+	who, err := sts.NewFromConfig(e.aws).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	switch {
+	case err == nil:
+		e.account = aws.ToString(who.Account)
+		e.ok(checkCredentials, "%s (%s)", aws.ToString(who.Arn), keys.Source)
+		return true
+	case badCredentials(err):
+		e.add(checkCredentials, Problem, fmt.Sprintf("AWS does not take the credentials (%s): %s", keys.Source, reason(err)), set)
+		return false
+	}
+	e.add(checkCredentials, NotChecked, fmt.Sprintf("found (%s), but STS does not say whose they are: %s", keys.Source, reason(err)),
+		"let this machine reach STS, or name its endpoint in AWS_ENDPOINT_URL_STS")
+	return true
+}

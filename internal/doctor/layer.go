@@ -1,0 +1,87 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+)
+
+// LayerName is what the names of the extension's layers begin with.
+const LayerName = "kinesis-telemetry-extension"
+
+// seeLayer looks for the extension among the function's layers, by the layer's name.
+func (e *examiner) seeLayer(ctx context.Context) {
+	f := e.function
+	if f.PackageType == types.PackageTypeImage {
+		e.add(checkLayer, NotChecked, "a container image has no layers; what is in it cannot be seen from here",
+			"docker run --rm --entrypoint ls IMAGE -l /opt/extensions (it must list "+LayerName+")")
+		return
+	}
+	found := slices.IndexFunc(f.Layers, func(l types.Layer) bool {
+		return strings.Contains(layerName(aws.ToString(l.Arn)), e.options.Layer)
+	})
+	if found < 0 {
+		e.add(checkLayer, Problem, fmt.Sprintf("none of the function's %d layers is named %s", len(f.Layers), e.options.Layer), e.attach(""))
+		return
+	}
+	e.seeArchitecture(ctx, aws.ToString(f.Layers[found].Arn))
+}
+
+func layerName(arn string) string {
+	part := strings.Split(arn, ":") // arn:aws:lambda:REGION:ACCOUNT:layer:NAME:VERSION
+	if len(part) < 8 {
+		return arn
+	}
+	return part[6]
+}
+
+func (e *examiner) seeArchitecture(ctx context.Context, arn string) {
+	f := e.function
+	cut := strings.LastIndexByte(arn, ':')
+	version, err := strconv.ParseInt(arn[cut+1:], 10, 64)
+	if err != nil {
+		e.add(checkLayer, NotChecked, arn+" names no version", e.attach(arn))
+		return
+	}
+	layer := arn[:cut]
+	if part := strings.Split(layer, ":"); len(part) > 6 && part[4] == e.account {
+		layer = part[6] // of the own account; it is known by its name alone, too
+	}
+	answer, err := lambda.NewFromConfig(e.aws).GetLayerVersion(ctx, &lambda.GetLayerVersionInput{LayerName: &layer, VersionNumber: &version})
+	switch {
+	case err != nil:
+		e.add(checkLayer, NotChecked, arn+": its architecture cannot be seen: "+reason(err),
+			"it must be "+string(f.arch)+"; these credentials need "+statement("lambda:GetLayerVersion", arn))
+	case len(answer.CompatibleArchitectures) == 0:
+		e.add(checkLayer, NotChecked, arn+" does not say its architecture", "it must be "+string(f.arch)+"; ktel publish says it")
+	case !slices.Contains(answer.CompatibleArchitectures, f.arch):
+		e.add(checkLayer, Problem, fmt.Sprintf("%s is of %s, the function of %s", arn, words(answer.CompatibleArchitectures), f.arch), e.attach(arn))
+	default:
+		e.ok(checkLayer, "%s, of %s", arn, f.arch)
+	}
+}
+
+// attach is the command that gives the function the right layer in place of a wrong one, beside those that it has.
+func (e *examiner) attach(wrong string) string {
+	f := e.function
+	var arns []string
+	for _, l := range f.Layers {
+		if arn := aws.ToString(l.Arn); arn != wrong {
+			arns = append(arns, arn)
+		}
+	}
+	name := LayerName + "-" + string(f.arch)
+	arns = append(arns, "ARN-OF-"+name)
+	command := fmt.Sprintf("aws lambda update-function-configuration --region %s --function-name %s --layers %s", e.aws.Region,
+		aws.ToString(f.FunctionName), strings.Join(arns, " "))
+	if v := aws.ToString(f.Version); v != "" && v != "$LATEST" {
+		command += "; then publish a new version, for version " + v + " cannot be changed"
+	}
+	return command
+}

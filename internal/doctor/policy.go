@@ -1,0 +1,95 @@
+package doctor
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+// verdict is what policies say about an action on a resource.
+type verdict int
+
+const (
+	missing     verdict = iota // nothing allows it
+	allowed                    // a statement does, and none forbids it
+	forbidden                  // a statement forbids it
+	conditional                // it depends on what cannot be judged here
+)
+
+// judgePolicies matches the documents of a role's policies. It does not evaluate a Condition, NotAction or NotResource.
+func judgePolicies(documents []string, action, resource string) verdict {
+	var allows, mayAllow, denies, mayDeny bool
+	for _, document := range documents {
+		var policy struct{ Statement oneOrMore[policyStatement] }
+		if json.Unmarshal([]byte(document), &policy) != nil {
+			mayAllow = true
+			continue
+		}
+		for _, s := range policy.Statement {
+			covers, sure := s.covers(action, resource)
+			if !covers {
+				continue
+			}
+			deny := s.Effect == "Deny"
+			allows = allows || !deny && sure
+			mayAllow = mayAllow || !deny && !sure
+			denies = denies || deny && sure
+			mayDeny = mayDeny || deny && !sure
+		}
+	}
+	switch {
+	case denies:
+		return forbidden
+	case allows && !mayDeny:
+		return allowed
+	case allows || mayAllow:
+		return conditional
+	}
+	return missing
+}
+
+type policyStatement struct {
+	Effect                                   string
+	Action, NotAction, Resource, NotResource oneOrMore[string]
+	Condition                                json.RawMessage
+}
+
+// covers tells whether the statement is about the action on the resource, and whether that is sure.
+func (s *policyStatement) covers(action, resource string) (covers, sure bool) {
+	acts := len(s.NotAction) > 0 || slices.ContainsFunc(s.Action, func(pattern string) bool {
+		return matches(strings.ToLower(pattern), strings.ToLower(action))
+	})
+	touches := len(s.NotResource) > 0 || slices.ContainsFunc(s.Resource, func(pattern string) bool { return matches(pattern, resource) })
+	return acts && touches, len(s.NotAction)+len(s.NotResource)+len(s.Condition) == 0
+}
+
+// matches tells whether a pattern with * and ? fits the whole text.
+func matches(pattern, text string) bool {
+	for pattern != "" {
+		switch {
+		case pattern[0] == '*':
+			for i := range len(text) + 1 {
+				if matches(pattern[1:], text[i:]) {
+					return true
+				}
+			}
+			return false
+		case text == "" || pattern[0] != '?' && pattern[0] != text[0]:
+			return false
+		}
+		pattern, text = pattern[1:], text[1:]
+	}
+	return text == ""
+}
+
+// oneOrMore is a JSON array, or its only element by itself.
+type oneOrMore[T any] []T
+
+// UnmarshalJSON reads either.
+func (o *oneOrMore[T]) UnmarshalJSON(b []byte) error {
+	if strings.HasPrefix(string(b), "[") {
+		return json.Unmarshal(b, (*[]T)(o))
+	}
+	*o = make([]T, 1)
+	return json.Unmarshal(b, &(*o)[0])
+}

@@ -1,0 +1,165 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"kinesis-telemetry-extension/internal/kinesis"
+)
+
+// seeRole asks IAM whether the function's role may do what the extension does.
+func (e *examiner) seeRole(ctx context.Context, d *types.StreamDescriptionSummary) {
+	stream := e.stream.arn()
+	if d != nil {
+		stream = aws.ToString(d.StreamARN)
+	}
+	role := aws.ToString(e.function.Role)
+	if other := e.settings.AWS.RoleARN; other != "" {
+		e.seeAllowed(ctx, role, "sts:AssumeRole", other)
+		e.add(checkRole, NotChecked, "the trust policy of "+other+" must name "+role,
+			fmt.Sprintf("aws iam get-role --role-name %s --query Role.AssumeRolePolicyDocument", roleName(other)))
+		role = other
+	}
+	e.seeAllowed(ctx, role, "kinesis:PutRecords", stream)
+	if e.stream.foreign {
+		e.add(checkRole, NotChecked, "the stream is of account "+e.stream.AccountID+", whose resource policy must allow it, too",
+			fmt.Sprintf("there: aws kinesis get-resource-policy --region %s --resource-arn %s (it must allow kinesis:PutRecords to %s)", e.stream.Region, stream, role))
+	}
+}
+
+// seeKey asks whether the function's role may use the key that encrypts the stream.
+func (e *examiner) seeKey(ctx context.Context, key string) {
+	role := aws.ToString(e.function.Role)
+	const action = "kms:GenerateDataKey"
+	v, how, err := e.judge(ctx, role, action, key)
+	seen := "KMS with the customer's key " + key
+	switch {
+	case err != nil:
+		e.add(checkEncryption, NotChecked, seen+"; the role's policies cannot be seen: "+reason(err), "the role needs "+statement(action, key))
+	case v == allowed:
+		e.ok(checkEncryption, "%s, which the role may use (%s)", seen, how)
+	case v == forbidden:
+		e.add(checkEncryption, Problem, seen+", which is forbidden to the role ("+how+")", "remove the statement that denies "+action)
+	default:
+		e.add(checkEncryption, Warning, seen+"; no policy of the role allows its use ("+how+"), the key's own may", grant(role, action, key))
+	}
+}
+
+// seeAllowed judges one permission of a role.
+func (e *examiner) seeAllowed(ctx context.Context, role, action, resource string) {
+	v, how, err := e.judge(ctx, role, action, resource)
+	switch {
+	case err != nil:
+		e.add(checkRole, NotChecked, fmt.Sprintf("the policies of %s cannot be seen: %s", role, reason(err)),
+			fmt.Sprintf("aws iam simulate-principal-policy --policy-source-arn %s --action-names %s --resource-arns %s", role, action, resource))
+	case v == allowed:
+		e.ok(checkRole, "%s may %s (%s)", role, action, how)
+	case v == forbidden:
+		e.add(checkRole, Problem, fmt.Sprintf("%s is forbidden to %s (%s)", action, role, how), "remove the statement that denies it: its own policies', its boundary's or the organization's")
+	case v == conditional:
+		e.add(checkRole, NotChecked, fmt.Sprintf("%s may %s under a condition (%s)", role, action, how),
+			fmt.Sprintf("see whether the condition holds in the function, or %s", grant(role, action, resource)))
+	case e.namedByStream(ctx, role, resource):
+		e.add(checkRole, Warning, fmt.Sprintf("no policy of %s allows %s (%s); the stream's resource policy names it", role, action, how), grant(role, action, resource))
+	default:
+		e.add(checkRole, Problem, fmt.Sprintf("no policy of %s allows %s on %s (%s)", role, action, resource, how), grant(role, action, resource))
+	}
+}
+
+// namedByStream tells whether the stream's resource policy names the role: within one account that is enough.
+func (e *examiner) namedByStream(ctx context.Context, role, resource string) bool {
+	if !strings.Contains(resource, ":kinesis:") || strings.Contains(resource, "*") {
+		return false
+	}
+	answer, err := e.client().GetResourcePolicy(ctx, &awskinesis.GetResourcePolicyInput{ResourceARN: &resource})
+	return err == nil && strings.Contains(aws.ToString(answer.Policy), role)
+}
+
+func roleName(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
+
+// grant is the command that gives a role a permission.
+func grant(role, action, resource string) string {
+	return fmt.Sprintf(`aws iam put-role-policy --role-name %s --policy-name kinesis-telemetry-%s --policy-document '{"Version":"2012-10-17","Statement":[%s]}'`,
+		roleName(role), strings.ToLower(action[strings.IndexByte(action, ':')+1:]), statement(action, resource))
+}
+
+// judge lets IAM simulate, or where that is not possible looks at the role's policies. It tells which.
+func (e *examiner) judge(ctx context.Context, role, action, resource string) (verdict, string, error) {
+	if account := kinesis.RoleAccount(role); account != e.account {
+		return missing, "", fmt.Errorf("it is of account %s, these credentials are not", account)
+	}
+	client := iam.NewFromConfig(e.aws)
+	answer, err := client.SimulatePrincipalPolicy(ctx, &iam.SimulatePrincipalPolicyInput{
+		PolicySourceArn: &role, ActionNames: []string{action}, ResourceArns: []string{resource},
+	})
+	if err == nil && len(answer.EvaluationResults) > 0 {
+		v := missing
+		switch result := answer.EvaluationResults[0]; {
+		case result.EvalDecision == iamtypes.PolicyEvaluationDecisionTypeAllowed:
+			v = allowed
+		case result.EvalDecision == iamtypes.PolicyEvaluationDecisionTypeExplicitDeny:
+			v = forbidden
+		case len(result.MissingContextValues) > 0:
+			v = conditional
+		}
+		return v, "IAM's simulation", nil
+	}
+	documents, err := policies(ctx, client, roleName(role))
+	if err != nil {
+		return missing, "", err
+	}
+	return judgePolicies(documents, action, resource), "its policies, without boundaries and the organization's", nil
+}
+
+// policies gets the documents of all policies of a role.
+func policies(ctx context.Context, client *iam.Client, role string) ([]string, error) {
+	var documents []string
+	add := func(document *string) {
+		text := aws.ToString(document)
+		if plain, err := url.PathUnescape(text); err == nil { // IAM writes them so
+			text = plain
+		}
+		documents = append(documents, text)
+	}
+	inline := iam.NewListRolePoliciesPaginator(client, &iam.ListRolePoliciesInput{RoleName: &role})
+	for inline.HasMorePages() {
+		page, err := inline.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range page.PolicyNames {
+			policy, err := client.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &role, PolicyName: &name})
+			if err != nil {
+				return nil, err
+			}
+			add(policy.PolicyDocument)
+		}
+	}
+	attached := iam.NewListAttachedRolePoliciesPaginator(client, &iam.ListAttachedRolePoliciesInput{RoleName: &role})
+	for attached.HasMorePages() {
+		page, err := attached.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page.AttachedPolicies {
+			policy, err := client.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: p.PolicyArn})
+			if err != nil {
+				return nil, err
+			}
+			version, err := client.GetPolicyVersion(ctx, &iam.GetPolicyVersionInput{PolicyArn: p.PolicyArn, VersionId: policy.Policy.DefaultVersionId})
+			if err != nil {
+				return nil, err
+			}
+			add(version.PolicyVersion.Document)
+		}
+	}
+	return documents, nil
+}

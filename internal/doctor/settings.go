@@ -1,0 +1,125 @@
+package doctor
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/kinesis"
+)
+
+// place is the stream as the extension addresses it.
+type place struct {
+	kinesis.Stream          // with everything that is known of it
+	foreign        bool     // another account's than the one that writes
+	url            *url.URL // of the endpoint
+}
+
+// seeSettings reads the settings as the extension does. It is false where they do not say which stream is meant.
+func (e *examiner) seeSettings() bool {
+	settings, mistakes := config.Load(e.environ)
+	e.settings = settings
+	e.report.Stream = settings.AWS.Stream
+	for _, m := range mistakes {
+		seen := fmt.Sprintf("%s is %q", m.Variable, m.Value)
+		if m.Value == "" {
+			seen = m.Variable + " is not set"
+		}
+		e.add(checkSettings, Problem, seen+"; with "+e.consequence(), m.Expected)
+	}
+	for _, m := range settings.Warnings {
+		e.add(checkSettings, Warning, m.Variable+" is no setting: it changes nothing", m.Expected)
+	}
+	if !settings.Enabled {
+		e.add(checkSettings, Warning, config.Prefix+"ENABLED is false: nothing is delivered", "remove it, or set it to true")
+	}
+	if len(mistakes) == 0 && settings.Enabled {
+		e.ok(checkSettings, "stream %s, delivery %s, events %s", settings.AWS.Stream, settings.Delivery, words(settings.Events))
+	}
+	where, err := locate(&settings, e.writer())
+	if err != nil {
+		if len(mistakes) == 0 { // else they have said it
+			e.add(checkSettings, Problem, err.Error(), "correct "+config.Prefix+"STREAM")
+		}
+		return false
+	}
+	e.stream = where
+	e.report.Region = where.Region
+	return true
+}
+
+func words[T ~string](list []T) string {
+	texts := make([]string, len(list))
+	for i, word := range list {
+		texts[i] = string(word)
+	}
+	return strings.Join(texts, ",")
+}
+
+// consequence is what a mistake in the settings does.
+func (e *examiner) consequence() string {
+	if e.settings.OnError == config.Fail {
+		return "it the function's init fails"
+	}
+	return "it the extension stands idle"
+}
+
+// writer is the account in whose name the extension writes.
+func (e *examiner) writer() string {
+	if role := e.settings.AWS.RoleARN; role != "" {
+		return kinesis.RoleAccount(role)
+	}
+	if e.function != nil {
+		return e.function.account
+	}
+	return e.account
+}
+
+// locate finds the endpoint with the extension's own client, which does no I/O for it.
+func locate(c *config.Config, account string) (place, error) {
+	client, err := kinesis.New(kinesis.Config{
+		Stream: c.AWS.Stream, Region: c.AWS.Region, AccountID: account, EndpointURL: c.AWS.EndpointURL,
+		UseFIPS: c.AWS.FIPS, UseDualStack: c.AWS.DualStack, Credentials: aws.AnonymousCredentials{},
+	})
+	if err != nil {
+		return place{}, err
+	}
+	u, err := url.Parse(client.Endpoint())
+	if err != nil {
+		return place{}, err
+	}
+	s, err := kinesis.ParseStream(c.AWS.Stream)
+	if err != nil {
+		return place{}, err
+	}
+	where := place{Stream: s, url: u, foreign: s.AccountID != "" && s.AccountID != account}
+	if s.AccountID == "" {
+		where.Region, where.AccountID, where.Partition = c.AWS.Region, account, partitionOf(c.AWS.Region)
+	}
+	return where, nil
+}
+
+// partitionOf is the part of an ARN that goes with the region.
+func partitionOf(region string) string {
+	for prefix, partition := range map[string]string{
+		"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "eu-isoe-": "aws-iso-e",
+		"us-isof-": "aws-iso-f", "eusc-de-": "aws-eusc",
+	} {
+		if strings.HasPrefix(region, prefix) {
+			return partition
+		}
+	}
+	return "aws"
+}
+
+// arn names the stream for a policy; an account that is not known is a star.
+func (p *place) arn() string {
+	s := p.Stream
+	if s.AccountID == "" {
+		s.AccountID = "*"
+	}
+	return s.ARN()
+}

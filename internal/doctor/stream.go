@@ -1,0 +1,192 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/dispatcher"
+)
+
+// client speaks to the stream as the extension in this shell would. For a function it keeps to the shell's credentials
+// and endpoint: the function's role cannot be taken, and its endpoint may be known in its VPC alone.
+func (e *examiner) client() *kinesis.Client {
+	cfg := e.aws.Copy()
+	cfg.Region = e.stream.Region
+	if e.function != nil {
+		return kinesis.NewFromConfig(cfg)
+	}
+	if e.assumed != nil {
+		cfg.Credentials = e.assumed
+	}
+	return kinesis.NewFromConfig(cfg, func(o *kinesis.Options) {
+		if u := e.settings.AWS.EndpointURL; u != "" {
+			o.BaseEndpoint = &u
+		}
+	})
+}
+
+// assume takes the role that the settings name, as the extension in this shell would.
+func (e *examiner) assume(ctx context.Context) bool {
+	role := e.settings.AWS.RoleARN
+	if role == "" || e.function != nil {
+		return true
+	}
+	e.assumed = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(e.aws), role))
+	if _, err := e.assumed.Retrieve(ctx); err != nil {
+		e.add(checkRole, Problem, role+" cannot be assumed: "+reason(err),
+			"let the role's trust policy name these credentials, and give them "+statement("sts:AssumeRole", role))
+		return false
+	}
+	e.ok(checkRole, "%s is assumed", role)
+	return true
+}
+
+// streamName names the stream in a request: by its ARN where the credentials are not of its account.
+func (e *examiner) streamName() (name, arn *string) {
+	account := e.account
+	if e.function == nil {
+		account = e.writer()
+	}
+	if e.stream.AccountID != "" && e.stream.AccountID != account {
+		return nil, aws.String(e.stream.ARN())
+	}
+	return &e.stream.Name, nil
+}
+
+// describe sees whether there is such a stream and in what state it is; nil where that cannot be told.
+func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDescriptionSummary {
+	if !reached && e.function == nil {
+		e.blocked = "without a way to the endpoint"
+		e.skip(e.blocked, checkStream)
+		return nil
+	}
+	name, arn := e.streamName()
+	answer, err := e.client().DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: name, StreamARN: arn})
+	switch {
+	case err == nil && answer.StreamDescriptionSummary != nil:
+		e.seeStatus(answer.StreamDescriptionSummary)
+		return answer.StreamDescriptionSummary
+	case codeOf(err) == "ResourceNotFoundException":
+		e.add(checkStream, Problem, e.missing(), e.create())
+		e.blocked = "without the stream"
+	case denied(err):
+		e.add(checkStream, NotChecked, "these credentials may not describe the stream; the extension need not", statement("kinesis:DescribeStreamSummary", e.stream.arn()))
+	case badCredentials(err):
+		e.add(checkStream, Problem, "the credentials are not accepted: "+reason(err), "renew them, or correct the clock of this machine")
+		e.blocked = "with these credentials"
+	case err != nil:
+		e.add(checkStream, NotChecked, "the stream cannot be described: "+reason(err), "run this again where the endpoint can be reached")
+	}
+	return nil
+}
+
+func (e *examiner) missing() string {
+	return fmt.Sprintf("there is no stream %s in %s", e.stream.Name, e.stream.Region)
+}
+
+func (e *examiner) create() string {
+	return fmt.Sprintf("aws kinesis create-stream --region %s --stream-name %s --stream-mode-details StreamMode=ON_DEMAND; or correct %sSTREAM",
+		e.stream.Region, e.stream.Name, config.Prefix)
+}
+
+func (e *examiner) seeStatus(d *types.StreamDescriptionSummary) {
+	seen := fmt.Sprintf("%s is %s", aws.ToString(d.StreamARN), d.StreamStatus)
+	switch d.StreamStatus {
+	case types.StreamStatusActive, types.StreamStatusUpdating: // both take records
+		e.ok(checkStream, "%s", seen)
+	case types.StreamStatusCreating:
+		e.add(checkStream, Warning, seen, fmt.Sprintf("aws kinesis wait stream-exists --region %s --stream-name %s", e.stream.Region, e.stream.Name))
+	default:
+		e.add(checkStream, Problem, seen, e.create())
+	}
+}
+
+func (e *examiner) seeCapacity(d *types.StreamDescriptionSummary) {
+	shards := int(aws.ToInt32(d.OpenShardCount))
+	mode := fmt.Sprintf("provisioned: %d shards take %d MiB or %d records a second", shards, shards, 1000*shards)
+	if shards == 1 {
+		mode = "provisioned: 1 shard takes 1 MiB or 1000 records a second"
+	}
+	if d.StreamModeDetails != nil && d.StreamModeDetails.StreamMode == types.StreamModeOnDemand {
+		mode = "on-demand"
+	}
+	if shards > 1 && e.settings.PartitionKey == dispatcher.ByFunction {
+		e.add(checkCapacity, Warning, mode+"; but all of a function's events go to one shard", "remove "+config.Prefix+"PARTITION_KEY=function")
+		return
+	}
+	e.ok(checkCapacity, "%s", mode)
+}
+
+func (e *examiner) seeRecordSize(d *types.StreamDescriptionSummary) {
+	most := e.settings.MaxRecordBytes
+	name := config.Prefix + "MAX_RECORD_BYTES"
+	if d.MaxRecordSizeInKiB == nil {
+		e.add(checkRecordSize, NotChecked, "the endpoint does not tell the stream's record limit", fmt.Sprintf("see that it is at least %d KiB (%s)", kib(most), name))
+		return
+	}
+	limit := int(*d.MaxRecordSizeInKiB)
+	if most > limit<<10 {
+		e.add(checkRecordSize, Problem, fmt.Sprintf("the stream takes records of %d KiB, %s is %d", limit, name, most),
+			fmt.Sprintf("set %s to %d, or aws kinesis update-max-record-size --region %s --stream-arn %s --max-record-size-in-ki-b %d",
+				name, limit<<10, e.stream.Region, aws.ToString(d.StreamARN), kib(most)))
+		return
+	}
+	e.ok(checkRecordSize, "records of up to %d bytes, the stream takes %d KiB", most, limit)
+}
+
+func kib(bytes int) int { return (bytes + 1<<10 - 1) >> 10 }
+
+// awsKey is the key that every account has for Kinesis: it needs no permission, and takes no other account.
+const awsKey = "alias/aws/kinesis"
+
+func (e *examiner) seeEncryption(ctx context.Context, d *types.StreamDescriptionSummary) {
+	key := aws.ToString(d.KeyId)
+	e.key = key
+	switch {
+	case d.EncryptionType != types.EncryptionTypeKms:
+		e.ok(checkEncryption, "none")
+	case strings.HasSuffix(key, awsKey) && e.stream.foreign:
+		e.add(checkEncryption, Problem, "KMS with the managed key of account "+e.stream.AccountID+", which no other account can use",
+			fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS --key-id KEY-THAT-ALLOWS-THE-ACCOUNT",
+				e.stream.Region, aws.ToString(d.StreamARN)))
+	case strings.HasSuffix(key, awsKey):
+		e.ok(checkEncryption, "KMS with AWS's managed key: nothing more to allow")
+	case e.function != nil && e.settings.AWS.RoleARN == "" && e.keyARN(key) != "":
+		e.seeKey(ctx, e.keyARN(key))
+	default:
+		e.add(checkEncryption, NotChecked, "KMS with the customer's key "+key+", which a dry run does not ask",
+			"whoever writes needs "+statement("kms:GenerateDataKey", orElse(e.keyARN(key), "ARN-OF-THE-KEY")))
+	}
+}
+
+// keyARN makes an ARN of what a stream says of its key; "" of nothing, and of an alias: it does not name the key.
+func (e *examiner) keyARN(key string) string {
+	switch {
+	case key == "" || strings.Contains(key, "alias/"):
+		return ""
+	case strings.HasPrefix(key, "arn:"):
+		return key
+	}
+	s := e.stream
+	return "arn:" + s.Partition + ":kms:" + s.Region + ":" + s.AccountID + ":key/" + key
+}
+
+func orElse(text, placeholder string) string {
+	if text == "" {
+		return placeholder
+	}
+	return text
+}
+
+// statement is one of a policy that allows the action.
+func statement(action, resource string) string {
+	return fmt.Sprintf(`{"Effect":"Allow","Action":"%s","Resource":"%s"}`, action, resource)
+}

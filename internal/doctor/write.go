@@ -1,0 +1,99 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+)
+
+// dryRunKey is the partition key of the dry run's record, should an endpoint take it for real.
+const dryRunKey = "ktel-doctor-dry-run"
+
+// seeWrite asks with a dry run whether a record would be taken.
+func (e *examiner) seeWrite(ctx context.Context) {
+	if e.blocked != "" {
+		e.skip(e.blocked, checkWrite)
+		return
+	}
+	name, arn := e.streamName()
+	answer, err := e.client().PutRecords(ctx, &kinesis.PutRecordsInput{
+		StreamName: name, StreamARN: arn, DryRun: aws.Bool(true),
+		Records: []types.PutRecordsRequestEntry{{Data: []byte("ktel doctor: dry run\n"), PartitionKey: aws.String(dryRunKey)}},
+	})
+	if err == nil {
+		e.add(checkWrite, Warning, fmt.Sprintf("this endpoint does not know dry runs: it stored %d record with the partition key %s",
+			1-aws.ToInt32(answer.FailedRecordCount), dryRunKey), "let consumers skip that record; AWS itself stores none")
+		return
+	}
+	if e.function != nil {
+		e.judgeForFunction(err)
+		return
+	}
+	e.judgeWrite(err)
+}
+
+// judgeForFunction: a dry run with the shell's credentials tells of the stream and its key, not of the function's role.
+func (e *examiner) judgeForFunction(err error) {
+	switch code := codeOf(err); {
+	case code == "DryRunOperationException":
+		e.ok(checkWrite, "the stream takes records from these credentials; whether from the function, its role tells")
+	case denied(err) || code == "KMSAccessDeniedException":
+		e.add(checkWrite, NotChecked, "these credentials may not write: "+reason(err), "nothing, where the role below may")
+	default:
+		e.judgeWrite(err)
+	}
+}
+
+// judgeWrite maps how a dry run failed to what to do.
+func (e *examiner) judgeWrite(err error) {
+	problem := func(seen, do string) { e.add(checkWrite, Problem, seen+": "+reason(err), do) }
+	key := orElse(e.keyARN(e.key), "ARN-OF-THE-KEY")
+	onKey := func(command string) string {
+		return fmt.Sprintf("aws kms %s --region %s --key-id %s", command, e.stream.Region, key)
+	}
+	another := fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS --key-id ANOTHER-KEY", e.stream.Region, e.stream.arn())
+	switch code := codeOf(err); {
+	case code == "DryRunOperationException":
+		e.ok(checkWrite, "a PutRecords dry run passed")
+	case code == "ResourceNotFoundException":
+		problem(e.missing(), e.create())
+	case denied(err):
+		do := "give whoever writes " + statement("kinesis:PutRecords", e.stream.arn())
+		if e.stream.foreign {
+			do += "; and let the stream's resource policy allow the same to it (aws kinesis put-resource-policy)"
+		}
+		problem("writing is not allowed", do)
+	case badCredentials(err):
+		problem("the credentials are not accepted", "renew them, or correct the clock of this machine")
+	case code == "KMSAccessDeniedException":
+		problem("the key that encrypts the stream is denied", "give whoever writes "+statement("kms:GenerateDataKey", key)+
+			", and let the key's policy allow it")
+	case code == "KMSDisabledException":
+		problem("the key that encrypts the stream is disabled", onKey("enable-key"))
+	case code == "KMSInvalidStateException":
+		problem("the key that encrypts the stream is not usable", onKey("describe-key")+"; if it is pending deletion: "+onKey("cancel-key-deletion")+", then enable-key")
+	case code == "KMSNotFoundException":
+		problem("the key that encrypts the stream does not exist", another)
+	case code == "KMSOptInRequired":
+		problem("the account has no access to KMS", "subscribe the account to KMS, or "+another)
+	case code == "KMSThrottlingException":
+		e.add(checkWrite, Warning, "KMS is throttled: "+reason(err), "raise the account's quota of GenerateDataKey requests, or use AWS's managed key")
+	case code == "ProvisionedThroughputExceededException" || code == "LimitExceededException":
+		e.add(checkWrite, Warning, "the stream takes no more at present: "+reason(err), "add shards or use on-demand capacity")
+	case code != "":
+		problem("PutRecords failed", "is "+e.stream.url.Host+" an endpoint of Kinesis?")
+	default:
+		e.unanswered(err)
+	}
+}
+
+// unanswered judges a dry run that got no answer of Kinesis.
+func (e *examiner) unanswered(err error) {
+	e.add(checkWrite, NotChecked, "PutRecords got no answer: "+reason(err), "run this again where the endpoint can be reached")
+	if e.function == nil {
+		e.report.Blind = fmt.Errorf("whether the stream takes records could not be seen: %s", reason(err))
+	}
+}
