@@ -1,0 +1,169 @@
+package main
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+)
+
+// program is the least that is a program of Linux.
+func program(machine elf.Machine, version string) []byte {
+	header := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64}
+	copy(header.Ident[:], elf.ELFMAG)
+	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA], header.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)
+	b, _ := binary.Append(nil, binary.LittleEndian, header)
+	return append(b, version...)
+}
+
+// layerZips writes what 'make layer' does, but for the program.
+func layerZips(t *testing.T, dir, version string) {
+	t.Helper()
+	for name, machine := range map[string]elf.Machine{"arm64": elf.EM_AARCH64, "amd64": elf.EM_X86_64} {
+		content := zipped(t, "extensions/kinesis-telemetry-extension", program(machine, version))
+		if err := os.WriteFile(filepath.Join(dir, "kinesis-telemetry-extension-"+name+".zip"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// published runs 'ktel publish --json' and gives the outcome of each step.
+func published(t *testing.T, status int, args ...string) []string {
+	t.Helper()
+	got, stdout, stderr := call(t, append([]string{"publish", "--json"}, args...)...)
+	if got != status {
+		t.Fatalf("exit status %d, want %d: %s%s", got, status, stdout, stderr)
+	}
+	var report struct{ Steps []step }
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Fatalf("%v in %s", err, stdout)
+	}
+	var outcomes []string
+	for _, s := range report.Steps {
+		outcomes = append(outcomes, s.Outcome)
+	}
+	return outcomes
+}
+
+func TestConformancePublish(t *testing.T) {
+	shell(t, map[string]string{"AWS_ENDPOINT_URL": startMoto(t)})
+	cfg, err := config.LoadDefaultConfig(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, parameters := lambda.NewFromConfig(cfg), ssm.NewFromConfig(cfg)
+	versions := func(name string) int {
+		t.Helper()
+		list, err := layers.ListLayerVersions(t.Context(), &lambda.ListLayerVersionsInput{LayerName: &name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list.LayerVersions)
+	}
+	parameter := func(name string) string {
+		t.Helper()
+		answer, err := parameters.GetParameter(t.Context(), &ssm.GetParameterInput{Name: &name})
+		if err != nil {
+			return err.Error()
+		}
+		return aws.ToString(answer.Parameter.Value)
+	}
+	expect := func(got []string, want ...string) {
+		t.Helper()
+		if !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	const arm, x86 = "kinesis-telemetry-extension-arm64", "kinesis-telemetry-extension-x86_64"
+	const armARN, x86ARN = "arn:aws:lambda:eu-west-1:123456789012:layer:" + arm, "arn:aws:lambda:eu-west-1:123456789012:layer:" + x86
+	const path, x86Path = "/telemetry/kinesis/extension/arn", "/telemetry/kinesis/extension/x86_64/arn"
+	dir := t.TempDir()
+	layerZips(t, dir, "1")
+
+	expect(published(t, 0, "--dir", dir, "--dry-run"), wouldPublish, wouldSet, wouldPublish, wouldSet)
+	if n := versions(arm); n != 0 || !strings.Contains(parameter(path), "ParameterNotFound") {
+		t.Errorf("a dry run made %d versions, and parameter %s", n, parameter(path))
+	}
+	expect(published(t, 0, "--dir", dir, "--release", "v1.2.3"), wasPublished, wasSet, wasPublished, wasSet)
+	expect(published(t, 0, "--dir", dir), isUnchanged, isUnchanged, isUnchanged, isUnchanged)
+	if versions(arm) != 1 || versions(x86) != 1 || parameter(path) != armARN+":1" || parameter(x86Path) != x86ARN+":1" {
+		t.Errorf("%d and %d versions, parameters %s and %s", versions(arm), versions(x86), parameter(path), parameter(x86Path))
+	}
+	first, err := layers.GetLayerVersion(t.Context(), &lambda.GetLayerVersionInput{LayerName: aws.String(x86), VersionNumber: aws.Int64(1)})
+	if err != nil || !slices.Equal(first.CompatibleArchitectures, []types.Architecture{types.ArchitectureX8664}) ||
+		aws.ToString(first.LicenseInfo) != "MIT" || !strings.HasSuffix(aws.ToString(first.Description), ", v1.2.3") {
+		t.Errorf("%+v, %v", first, err)
+	}
+
+	layerZips(t, dir, "2")
+	expect(published(t, 0, "--dir", dir, "--dry-run"), wouldPublish, wouldSet, wouldPublish, wouldSet)
+	expect(published(t, 0, "--dir", dir), wasPublished, wasSet, wasPublished, wasSet)
+	if versions(arm) != 2 || parameter(path) != armARN+":2" || parameter(x86Path) != x86ARN+":2" {
+		t.Errorf("%d versions, parameters %s and %s", versions(arm), parameter(path), parameter(x86Path))
+	}
+
+	// A parameter that went astray is set again; another region and other names stand for themselves.
+	if _, err := parameters.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String(path), Value: aws.String("astray"), Overwrite: aws.Bool(true)}); err != nil {
+		t.Fatal(err)
+	}
+	expect(published(t, 0, "--dir", dir, "--dry-run"), isUnchanged, wouldSet, isUnchanged, isUnchanged)
+	expect(published(t, 0, "--dir", dir), isUnchanged, wasSet, isUnchanged, isUnchanged)
+	expect(published(t, 0, "--dir", dir, "--region", "us-east-1", "--region", testRegion, "--parameters="), wasPublished, wasPublished, isUnchanged, isUnchanged)
+	expect(published(t, 0, "--dir", dir, "--name-prefix", "mine", "--parameters", "/mine/"), wasPublished, wasSet, wasPublished, wasSet)
+	if parameter("/mine/x86_64/arn") != "arn:aws:lambda:eu-west-1:123456789012:layer:mine-x86_64:1" {
+		t.Error(parameter("/mine/x86_64/arn"))
+	}
+}
+
+// One region of two works, in part.
+func TestPublishPartialFailure(t *testing.T) {
+	dir := t.TempDir()
+	layerZips(t, dir, "1")
+	const list = "GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions"
+	shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+		list: {200, `{"LayerVersions":[]}`},
+		"POST /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions": {201, `{"LayerVersionArn":"arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:1"}`},
+	})})
+	status, stdout, stderr := call(t, "publish", "--dir", dir)
+	const want = `
+  eu-west-1  kinesis-telemetry-extension-arm64   published     arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:1
+  eu-west-1  /telemetry/kinesis/extension/arn    failed        AccessDeniedException: not authorized to perform GetParameter
+  eu-west-1  kinesis-telemetry-extension-x86_64  failed        AccessDeniedException: not authorized to perform GET /2018-10-31/layers/kinesis-telemetry-extension-x86_64/versions
+`
+	if status != 4 || stdout != want[1:] || !strings.Contains(stderr, "publishing failed in 1 of 1 region\n") {
+		t.Errorf("status %d\n%s%s", status, stdout, stderr)
+	}
+	args := []string{"--dir", dir, "--parameters=", "--region", "eu-west-1", "--region", "eu-west-2"}
+	if got := published(t, 4, args...); !slices.Equal(got, []string{wasPublished, hasFailed, wasPublished, hasFailed}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// A zip that would keep functions from starting is not published.
+func TestPublishChecksTheZips(t *testing.T) {
+	const inside = "extensions/kinesis-telemetry-extension"
+	for says, content := range map[string][]byte{
+		"not a valid zip file":               []byte("no zip"),
+		"there is no " + inside:              zipped(t, "bin/kinesis-telemetry-extension", nil),
+		"is no program of Linux":             zipped(t, inside, []byte("#!/bin/sh\n")),
+		"the program in it is for EM_X86_64": zipped(t, inside, program(elf.EM_X86_64, "")),
+	} {
+		shell(t, nil)
+		dir := t.TempDir()
+		layerZips(t, dir, "1")
+		os.WriteFile(filepath.Join(dir, "kinesis-telemetry-extension-arm64.zip"), content, 0o600)
+		if status, stdout, stderr := call(t, "publish", "--dir", dir); status != 2 || stdout != "" || !strings.Contains(stderr, says) {
+			t.Errorf("%s: status %d: %s%s", says, status, stdout, stderr)
+		}
+	}
+}

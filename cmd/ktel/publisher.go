@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go"
+)
+
+// What became of a layer or a parameter.
+const (
+	wasPublished = "published"
+	wasSet       = "set"
+	isUnchanged  = "unchanged"
+	wouldPublish = "would publish"
+	wouldSet     = "would set"
+	hasFailed    = "failed"
+)
+
+// step is what was done about one layer or one parameter in a region.
+type step struct {
+	Region    string `json:"region"`
+	Layer     string `json:"layer,omitempty"` // name
+	Parameter string `json:"parameter,omitempty"`
+	Outcome   string `json:"outcome"`
+	ARN       string `json:"arn,omitempty"` // of the layer version
+	Error     string `json:"error,omitempty"`
+}
+
+// publisher publishes layers one after the other, and notes what became of each.
+type publisher struct {
+	aws    aws.Config
+	dryRun bool
+	done   []step
+}
+
+// regionTimeout bounds what is done about one layer in one region.
+const regionTimeout = 2 * time.Minute
+
+// publish brings one layer and its parameter up to date in a region.
+func (p *publisher) publish(ctx context.Context, region string, l layer) {
+	ctx, cancel := context.WithTimeout(ctx, regionTimeout)
+	defer cancel()
+	cfg := p.aws.Copy()
+	cfg.Region = region
+	s := step{Region: region, Layer: l.name}
+	var err error
+	if s.ARN, s.Outcome, err = p.ensureLayer(ctx, lambda.NewFromConfig(cfg), l); err != nil {
+		s.Outcome, s.Error = hasFailed, shortReason(err)
+	}
+	p.done = append(p.done, s)
+	if err != nil || l.parameter == "" {
+		return
+	}
+	s = step{Region: region, Parameter: l.parameter, ARN: s.ARN}
+	if s.Outcome, err = p.ensureParameter(ctx, ssm.NewFromConfig(cfg), l, s.ARN); err != nil {
+		s.Outcome, s.Error = hasFailed, shortReason(err)
+	}
+	p.done = append(p.done, s)
+}
+
+// ensureLayer publishes a version unless the newest one holds the same bytes.
+func (p *publisher) ensureLayer(ctx context.Context, client *lambda.Client, l layer) (arn, outcome string, err error) {
+	newest, err := newestVersion(ctx, client, l.name)
+	if err != nil {
+		return "", "", err
+	}
+	if newest > 0 {
+		there, err := client.GetLayerVersion(ctx, &lambda.GetLayerVersionInput{LayerName: &l.name, VersionNumber: &newest})
+		if err != nil {
+			return "", "", fmt.Errorf("get version %d: %w", newest, err)
+		}
+		if there.Content != nil && aws.ToString(there.Content.CodeSha256) == l.sha256 {
+			return aws.ToString(there.LayerVersionArn), isUnchanged, nil
+		}
+	}
+	if p.dryRun {
+		return "", wouldPublish, nil
+	}
+	made, err := client.PublishLayerVersion(ctx, &lambda.PublishLayerVersionInput{
+		LayerName: &l.name, Content: &types.LayerVersionContentInput{ZipFile: l.content},
+		CompatibleArchitectures: []types.Architecture{l.architecture},
+		Description:             &l.description, LicenseInfo: aws.String("MIT"),
+	}) // no runtimes: it goes with all of them
+	if err != nil {
+		return "", "", fmt.Errorf("publish: %w", err)
+	}
+	return aws.ToString(made.LayerVersionArn), wasPublished, nil
+}
+
+// newestVersion is 0 where the layer has none.
+func newestVersion(ctx context.Context, client *lambda.Client, name string) (int64, error) {
+	var newest int64
+	pages := lambda.NewListLayerVersionsPaginator(client, &lambda.ListLayerVersionsInput{LayerName: &name})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if _, none := errors.AsType[*types.ResourceNotFoundException](err); none {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("list its versions: %w", err)
+		}
+		for _, v := range page.LayerVersions {
+			newest = max(newest, v.Version)
+		}
+	}
+	return newest, nil
+}
+
+// ensureParameter puts the ARN unless it is there. Without an ARN (of a dry run) only a new one can be meant.
+func (p *publisher) ensureParameter(ctx context.Context, client *ssm.Client, l layer, arn string) (string, error) {
+	if arn != "" {
+		there, err := client.GetParameter(ctx, &ssm.GetParameterInput{Name: &l.parameter})
+		if _, none := errors.AsType[*ssmtypes.ParameterNotFound](err); err != nil && !none {
+			return "", fmt.Errorf("get the parameter: %w", err)
+		}
+		if err == nil && there.Parameter != nil && aws.ToString(there.Parameter.Value) == arn {
+			return isUnchanged, nil
+		}
+	}
+	if p.dryRun {
+		return wouldSet, nil
+	}
+	_, err := client.PutParameter(ctx, &ssm.PutParameterInput{
+		Name: &l.parameter, Value: &arn, Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(true),
+		Description: aws.String("Layer of the Kinesis telemetry extension for " + string(l.architecture)),
+	})
+	if err != nil {
+		return "", fmt.Errorf("put the parameter: %w", err)
+	}
+	return wasSet, nil
+}
+
+// shortReason is what AWS said, or else the whole error.
+func shortReason(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return api.ErrorCode() + ": " + api.ErrorMessage()
+	}
+	return err.Error()
+}
+
+// writeSteps shows what was done, a line for each layer and each parameter.
+func writeSteps(w io.Writer, ink ink, steps []step) {
+	regions, names := 0, 0
+	for _, s := range steps {
+		regions, names = max(regions, len(s.Region)), max(names, len(s.Layer+s.Parameter))
+	}
+	for _, s := range steps {
+		paint, tail := ink.good, s.ARN
+		switch s.Outcome {
+		case hasFailed:
+			paint, tail = ink.bad, s.Error
+		case isUnchanged:
+			paint = ink.dim
+		case wouldPublish, wouldSet:
+			paint = ink.warn
+		}
+		fmt.Fprintf(w, "  %s  %s  ", pad(s.Region, regions), pad(s.Layer+s.Parameter, names))
+		if tail == "" { // of a dry run: it is not known yet
+			fmt.Fprintln(w, paint(s.Outcome))
+			continue
+		}
+		fmt.Fprintln(w, paint(pad(s.Outcome, len(wouldPublish)+1))+printable(tail))
+	}
+}
