@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/pem"
 	"io"
 	"log"
 	"maps"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -190,6 +193,50 @@ func TestDoctorManagedKeyOfAnother(t *testing.T) {
 		"PutRecords":            jsonError("DryRunOperationException", "would have succeeded"),
 	})})
 	diagnose(t, 1, nil, wanted{"encryption", doctor.Problem, "no other account can use", "start-stream-encryption"}, wanted{"write", doctor.OK, "", ""})
+}
+
+// The extension writes as the role that the settings name, to that role's account.
+func TestDoctorAssumesTheRole(t *testing.T) {
+	const other, key = "210987654321", "ASIATHEROLETHEROLETH"
+	server := startKinesis(t, kinesislocal.Options{
+		AccountID: other, Credentials: map[string]string{key: "of the role"},
+		SessionTokens: map[string]kinesislocal.SessionToken{key: {Token: "token"}},
+	})
+	sts := fakeAWS(t, map[string]answer{"AssumeRole": {200, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>` + key +
+		`</AccessKeyId><SecretAccessKey>of the role</SecretAccessKey><SessionToken>token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`}})
+	for _, stream := range []string{"orders", "arn:aws:kinesis:eu-west-1:" + other + ":stream/orders"} {
+		shell(t, map[string]string{
+			"AWS_ENDPOINT_URL": sts, "AWS_ENDPOINT_URL_KINESIS": server.URL(),
+			"KINESIS_TELEMETRY_STREAM": stream, "KINESIS_TELEMETRY_ROLE_ARN": "arn:aws:iam::" + other + ":role/writer",
+		})
+		diagnose(t, 0, nil, wanted{"role", doctor.OK, "role/writer is assumed", ""}, wanted{"write", doctor.OK, "passed", ""})
+	}
+	// What is denied then is of the role's own account: no resource policy is in question.
+	server.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{ErrorType: "AccessDeniedException"}}})
+	_, stdout, _ := call(t, "doctor")
+	if !strings.Contains(stdout, "kinesis:PutRecords") || strings.Contains(stdout, "put-resource-policy") {
+		t.Error(stdout)
+	}
+}
+
+// With its CA named, an endpoint of one's own is as good as AWS's.
+func TestDoctorCABundle(t *testing.T) {
+	kinesis := kinesislocal.New(kinesislocal.Options{Region: testRegion})
+	defer kinesis.Close()
+	if err := kinesis.CreateStream("orders", 1); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewTLSServer(kinesis)
+	defer server.Close()
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(bundle, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shell(t, map[string]string{
+		"AWS_ENDPOINT_URL": fakeAWS(t, nil), "KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_ENDPOINT_URL": server.URL, "AWS_CA_BUNDLE": bundle,
+	})
+	diagnose(t, 0, nil, wanted{"endpoint", doctor.OK, "answers in", ""}, wanted{"write", doctor.OK, "passed", ""})
 }
 
 // The command names the key, where the stream does.

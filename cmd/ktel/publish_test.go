@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
@@ -146,6 +148,22 @@ func TestPublishPartialFailure(t *testing.T) {
 	args := []string{"--dir", dir, "--parameters=", "--region", "eu-west-1", "--region", "eu-west-2"}
 	if got := published(t, 4, args...); !slices.Equal(got, []string{wasPublished, hasFailed, wasPublished, hasFailed}) {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestPublishInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	layerZips(t, dir, "1")
+	shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, nil)})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errs bytes.Buffer
+	if status := run(ctx, []string{"publish", "--dir", dir}, nil, &out, &errs); status != 130 || errs.String() != "ktel: interrupted\n" {
+		t.Errorf("status %d: %s%s", status, out.String(), errs.String())
+	}
+	errs.Reset()
+	if status := run(ctx, []string{"doctor"}, nil, &out, &errs); status != 130 || errs.String() != "ktel: interrupted\n" {
+		t.Errorf("status %d: %s%s", status, out.String(), errs.String())
 	}
 }
 

@@ -1,0 +1,68 @@
+package doctor
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"kinesis-telemetry-extension/internal/config"
+)
+
+// What to do about AWS's own hosts, which tests do not ask for.
+func TestUnreachableHosts(t *testing.T) {
+	refused := errors.New("connection refused")
+	for name, test := range map[string]struct {
+		stream   string
+		function *function
+		judge    func(*examiner)
+		want     Finding
+	}{
+		"no such region": {
+			"orders", nil, func(e *examiner) { e.unresolved(errors.New("no such host")) },
+			Finding{checkEndpoint, Problem, "kinesis.eu-west-9.amazonaws.com does not resolve: no such host", "is there a region eu-west-9?"},
+		},
+		"no way out of a VPC": {
+			"orders", nil, func(e *examiner) { e.unconnected(netip.MustParseAddr("10.0.0.7"), refused) },
+			Finding{checkEndpoint, Problem, "kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7", "NAT gateway or an interface endpoint com.amazonaws.eu-west-9.kinesis-streams"},
+		},
+		"the host of another account": {
+			"arn:aws:kinesis:eu-west-9:210987654321:stream/orders", nil, func(e *examiner) { e.unresolved(errors.New("no such host")) },
+			Finding{checkEndpoint, Problem, "210987654321.data-kinesis.eu-west-9.amazonaws.com", "not at the plain regional host"},
+		},
+		"a function elsewhere": {
+			"orders", &function{account: "123456789012"}, func(e *examiner) { e.unconnected(netip.MustParseAddr("192.0.2.1"), refused) },
+			Finding{checkEndpoint, Warning, "192.0.2.1 and does not connect", "this machine's network alone"},
+		},
+		"a function in a VPC": {
+			"orders", &function{account: "123456789012", vpc: "vpc-1"}, func(e *examiner) { e.unresolved(errors.New("no such host")) },
+			Finding{checkEndpoint, NotChecked, "which says nothing about the function's VPC", "security groups"},
+		},
+	} {
+		e := &examiner{account: "123456789012", function: test.function, environ: []string{
+			"AWS_REGION=eu-west-9", "AWS_ACCESS_KEY_ID=x", config.Prefix + "STREAM=" + test.stream,
+		}}
+		if !e.seeSettings() {
+			t.Fatalf("%s: %v", name, e.report.Findings)
+		}
+		test.judge(e)
+		got := e.report.Findings[len(e.report.Findings)-1]
+		if got.Check != test.want.Check || got.Status != test.want.Status || !strings.Contains(got.Seen, test.want.Seen) || !strings.Contains(got.Do, test.want.Do) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestPartitions(t *testing.T) {
+	for region, want := range map[string]string{
+		"eu-west-1":      "arn:aws:kinesis:eu-west-1:123456789012:stream/orders",
+		"cn-north-1":     "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/orders",
+		"us-gov-west-1":  "arn:aws-us-gov:kinesis:us-gov-west-1:123456789012:stream/orders",
+		"us-isob-east-1": "arn:aws-iso-b:kinesis:us-isob-east-1:123456789012:stream/orders",
+	} {
+		c := config.Config{AWS: config.AWS{Stream: "orders", Region: region}}
+		if p, err := locate(&c, "123456789012"); err != nil || p.arn() != want {
+			t.Errorf("%s: %s, %v", region, p.arn(), err)
+		}
+	}
+}
