@@ -118,6 +118,8 @@ func (e *examiner) unresolved(err error) {
 		e.add(checkEndpoint, NotChecked, host+" does not resolve"+afar, e.interfaceEndpoint())
 	case e.settings.AWS.EndpointURL != "":
 		e.add(checkEndpoint, Problem, seen, "correct "+config.Prefix+"ENDPOINT_URL (or AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL)")
+	case e.function != nil: // this machine may reach AWS by other ways, such as a proxy
+		e.add(checkEndpoint, Warning, seen, fmt.Sprintf("is there a region %s? If so, it is this machine's network alone", e.stream.Region))
 	default:
 		e.add(checkEndpoint, Problem, seen, fmt.Sprintf("is there a region %s? If so, let this network look up names of AWS; in a VPC: %s",
 			e.stream.Region, e.interfaceEndpoint()))

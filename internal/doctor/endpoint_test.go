@@ -34,6 +34,10 @@ func TestUnreachableHosts(t *testing.T) {
 			"orders", &function{account: "123456789012"}, func(e *examiner) { e.unconnected(netip.MustParseAddr("192.0.2.1"), refused) },
 			Finding{checkEndpoint, Warning, "192.0.2.1 and does not connect", "this machine's network alone"},
 		},
+		"a function in a region that may not be": {
+			"orders", &function{account: "123456789012"}, func(e *examiner) { e.unresolved(errors.New("no such host")) },
+			Finding{checkEndpoint, Warning, "does not resolve", "is there a region eu-west-9?"},
+		},
 		"a function in a VPC": {
 			"orders", &function{account: "123456789012", vpc: "vpc-1"}, func(e *examiner) { e.unresolved(errors.New("no such host")) },
 			Finding{checkEndpoint, NotChecked, "which says nothing about the function's VPC", "security groups"},

@@ -131,7 +131,7 @@ func (e *examiner) seeMemory(c *config.Config) {
 			"lower "+config.Prefix+"BUFFER_BYTES or "+config.Prefix+"MAX_RECORD_BYTES, or give the function more memory")
 		return
 	}
-	e.ok(checkMemory, "%d MB; the extension buffers up to %d MiB and keeps to %d", memory>>20, c.BufferBytes>>20, need>>20)
+	e.ok(checkMemory, "%d MB; the extension buffers up to %d MiB and keeps to %d MiB in all", memory>>20, c.BufferBytes>>20, need>>20)
 }
 
 func (e *examiner) seeTimeout(c *config.Config) {
