@@ -88,7 +88,7 @@ func conformance(t *testing.T, port int, server *exec.Cmd, environ ...string) {
 	if err := kinesis.NewStreamExistsWaiter(client).Wait(ctx, &kinesis.DescribeStreamInput{StreamName: aws.String(stream)}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	for _, delivery := range []string{"sync", "deferred"} {
+	for _, delivery := range []string{"sync", "deferred", "adaptive"} {
 		for _, logs := range []sandbox.LogFormat{sandbox.Text, sandbox.JSON} {
 			t.Run(fmt.Sprint(delivery, " ", logs), func(t *testing.T) {
 				var events audit.Audit
