@@ -139,15 +139,19 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		return failed(badCredentials(err))
 	}
 	c.encode(records, batch)
-	req, err := c.sign(ctx, credentials)
-	if err != nil {
-		return failed(badCredentials(err))
-	}
 	c.dropRested()
-	resp, again, err := c.attempt(ctx, req, count) //nolint:bodyclose // post reads and closes it
-	if again {
+	var resp *http.Response
+	for repeated := false; ; repeated = true {
+		req, signErr := c.sign(ctx, credentials) // anew: a signature is good for five minutes, a freeze may last for hours
+		if signErr != nil {
+			return failed(badCredentials(signErr))
+		}
+		var again bool
+		resp, again, err = c.attempt(ctx, req, count) //nolint:bodyclose // post reads and closes it
+		if !again || repeated {
+			break
+		}
 		c.transport.CloseIdleConnections()
-		resp, _, err = c.attempt(ctx, req, count) //nolint:bodyclose // post reads and closes it
 	}
 	c.used()
 	if err != nil {

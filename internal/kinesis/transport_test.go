@@ -134,6 +134,42 @@ func TestDeadIdleConnection(t *testing.T) {
 	}
 }
 
+// A request that a long freeze cut off is signed anew: AWS takes a signature for five minutes only.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
+func TestRepeatedRequestIsSignedAnew(t *testing.T) {
+	var slept atomic.Int64
+	var signed [2]string // of the second Put, by connection
+	c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
+		for i := 0; ; i++ {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+			if signed[n] = req.Header.Get("X-Amz-Date"); n == 0 && i == 1 {
+				slept.Store(int64(10 * time.Minute))
+				return
+			}
+			answerOneStored(conn)
+		}
+	})
+	now := c.clock
+	c.clock = func() instant {
+		at := now()
+		return instant{at.wall.Add(time.Duration(slept.Load())), at.mono}
+	}
+	c.Put(t.Context(), recordsOf("a"))
+	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || result.Requests != 2 {
+		t.Fatalf("%+v", result)
+	}
+	const layout = "20060102T150405Z"
+	first, err1 := time.Parse(layout, signed[0])
+	second, err2 := time.Parse(layout, signed[1])
+	if err1 != nil || err2 != nil || second.Sub(first) < 10*time.Minute {
+		t.Errorf("signed at %q, and 10 minutes later at %q", signed[0], signed[1])
+	}
+}
+
 // On a fresh connection the same is a failure like others: nothing is sent behind the back of retry and its pauses.
 func TestFreshConnectionThatDies(t *testing.T) {
 	var requests atomic.Int32
