@@ -96,6 +96,78 @@ func TestStamps(t *testing.T) {
 	}
 }
 
+// Each record has the partition key that the user has chosen, and all events of the record belong to it. A member of a log
+// line that only looks like a tenant loses nothing.
+func TestPartitionKeys(t *testing.T) {
+	tooLong := strings.Repeat("x", 257) // a key has at most 256 characters
+	or := func(key string, line record.Line) string {
+		if key == "" {
+			return line.Source.Instance
+		}
+		return key
+	}
+	const isolated = "isolated" // by tenant: the environment serves one
+	for name, keyOf := range map[string]func(line record.Line, message string) string{
+		"environment": func(line record.Line, _ string) string { return line.Source.Instance },
+		"request":     func(line record.Line, _ string) string { return or(line.RequestID, line) },
+		"function":    func(record.Line, string) string { return "hello" },
+		"random":      nil,
+		"tenant": func(line record.Line, message string) string {
+			if message == "green" {
+				return "green"
+			}
+			return line.Source.Instance
+		},
+		isolated: func(line record.Line, _ string) string {
+			if line.RequestID == "" && line.Type != "function" { // of init, and the extension's own
+				return line.Source.Instance
+			}
+			return "blue"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			setting, options := name, []sandbox.InvokeOption(nil)
+			if name == isolated {
+				setting, options = "tenant", []sandbox.InvokeOption{sandbox.WithTenant("blue")}
+			}
+			r := newTrial(t, setup{
+				settings: map[string]string{"KINESIS_TELEMETRY_PARTITION_KEY": setting},
+				sandbox:  func(c *sandbox.Config) { c.NoFreeze = true },
+			})
+			r.invoke(mixed, options...)
+			for _, tenant := range []string{"green", tooLong, ""} {
+				body := fmt.Sprintf(`[{"time":"2026-11-23T18:00:00.000Z","type":"function","record":{"message":%q,"tenantId":%[1]q}}]`, tenant)
+				if status, _, err := r.env.Inject(extensionName, []byte(body)); err != nil || status != http.StatusOK {
+					t.Errorf("status %d, %v", status, err)
+				}
+			}
+			r.invoke(mixed, options...)
+			report := r.end()
+			if len(report.Lost)+len(report.Gaps) > 0 || report.Own["kinesis-telemetry.dropped"] > 0 {
+				t.Errorf("lost %v, gaps %v", report.Lost, report.Gaps)
+			}
+			keys := map[string]bool{}
+			for _, stored := range r.kinesis.Records(stream) {
+				keys[stored.PartitionKey] = true
+				for line, err := range record.Unpack(stored.Data) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					var log struct{ Message string }
+					_ = json.Unmarshal(line.Record, &log) // a line of text has none
+					if keyOf != nil && stored.PartitionKey != keyOf(line, log.Message) {
+						t.Errorf("%s %.40s has the key %.40q, not %q", line.Type, line.Record, stored.PartitionKey, keyOf(line, log.Message))
+					}
+				}
+			}
+			if keyOf == nil && len(keys) < 2 {
+				t.Errorf("random keys: %v", keys)
+			}
+		})
+	}
+}
+
 // 20 invocations of 5,000 lines each in 200 ms: the listener drops nothing, nothing is lost, memory is bounded.
 func TestLoad(t *testing.T) {
 	r := newTrial(t, setup{kinesis: kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1}})

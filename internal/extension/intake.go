@@ -16,7 +16,7 @@ type intake struct {
 	mu          sync.Mutex // POSTs are numbered one after the other
 	events      []dispatcher.Event
 	ends        []string
-	tenant      string // of the environment: tenants never share one
+	tenant      string // of the environment, as the platform says: tenants never share one
 	hasRestored bool
 	said        struct{ malformed, repaired, truncated bool }
 }
@@ -52,12 +52,10 @@ func (x *Extension) receive(batch listener.Batch) {
 		if end != "" {
 			in.ends = append(in.ends, end)
 		}
-		if len(e.TenantID) > 0 && string(e.TenantID) != in.tenant {
-			in.tenant = string(e.TenantID)
-		}
 		class, selected := x.classify(e.Type)
+		tenant := in.tenantOf(e, class)
 		if selected {
-			in.events = append(in.events, dispatcher.Event{Raw: e.Raw, Class: class, RequestID: requestID, TenantID: in.tenant})
+			in.events = append(in.events, dispatcher.Event{Raw: e.Raw, Class: class, RequestID: requestID, TenantID: tenant})
 		}
 	}
 	x.dispatcher.Receive(in.events, emitted)
@@ -81,6 +79,27 @@ func (x *Extension) attribute(e *listener.Event) (requestID, end string) {
 		return string(e.RequestID), ""
 	}
 	return x.invocations.observe(e)
+}
+
+// maxTenantID bounds what is taken for a tenant, bytes: Lambda's have at most 256, as have partition keys, but the member
+// of a log line may hold anything.
+// https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
+const maxTenantID = 256
+
+// tenantOf finds the tenant that an event belongs to: the one that the platform has named, else the one that the event
+// itself carries.
+func (in *intake) tenantOf(e *listener.Event, class dispatcher.Class) string {
+	own := e.TenantID
+	if len(own) > maxTenantID {
+		own = nil
+	}
+	switch {
+	case class == dispatcher.Platform && len(own) > 0 && string(own) != in.tenant:
+		in.tenant = string(own)
+	case class != dispatcher.Platform && in.tenant == "":
+		return string(own)
+	}
+	return in.tenant
 }
 
 // classify tells how readily an event may be dropped, and whether the user wants it. Types that are not known (AWS

@@ -48,11 +48,6 @@ func WithTrace(header string) InvokeOption { return func(inv *invocation) { inv.
 // WithTenant sets the tenant id of a function with tenant isolation.
 func WithTenant(id string) InvokeOption { return func(inv *invocation) { inv.tenant = id } }
 
-// WithClientContext sets the JSON text of the client context.
-func WithClientContext(text string) InvokeOption {
-	return func(inv *invocation) { inv.clientContext = text }
-}
-
 // phase is one invoke phase on its way.
 type phase struct {
 	*invocation

@@ -22,7 +22,7 @@ const (
 
 // invocation is one request from Invoke to the function. Its outcome is guarded by the life's mu.
 type invocation struct {
-	id, arn, trace, tenant, clientContext string
+	id, arn, trace, tenant string
 
 	payload  []byte
 	start    time.Time
@@ -72,7 +72,7 @@ func (inv *invocation) writeTo(w http.ResponseWriter) {
 	h.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(inv.deadline.UnixMilli(), 10))
 	h.Set("Lambda-Runtime-Invoked-Function-Arn", inv.arn)
 	for name, value := range map[string]string{
-		"Lambda-Runtime-Trace-Id": inv.trace, "Lambda-Runtime-Aws-Tenant-Id": inv.tenant, "Lambda-Runtime-Client-Context": inv.clientContext,
+		"Lambda-Runtime-Trace-Id": inv.trace, "Lambda-Runtime-Aws-Tenant-Id": inv.tenant,
 	} {
 		if value != "" {
 			h.Set(name, value)
