@@ -29,6 +29,7 @@ import (
 const (
 	spillHeader = "kinesis-telemetry-extension spill 1 "
 	spillSuffix = ".spill"
+	unfinished  = ".tmp" // behind the name of a file that is being written
 )
 
 // checksum is the CRC-32C. Its tables are made when the first file is written or read: a package variable would make them
@@ -104,7 +105,7 @@ func (d *Dispatcher) writeSpill(path string, events []queued) (err error) {
 	if err := os.MkdirAll(d.options.SpillDir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(d.options.SpillDir, "*.tmp")
+	f, err := os.OpenFile(path+unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -156,7 +157,8 @@ func (d *Dispatcher) Recover() {
 	forget(d.release())
 }
 
-// spillFiles lists the spill files, the youngest first: each is put in front of those before it.
+// spillFiles lists the spill files, the youngest first: each is put in front of those before it. It removes halves of
+// files.
 func spillFiles(dir string) (paths []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -167,8 +169,11 @@ func spillFiles(dir string) (paths []string, err error) {
 	}
 	born := map[string]int64{}
 	for _, entry := range entries {
-		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(entry.Name(), spillSuffix) {
-			path := filepath.Join(dir, entry.Name())
+		path := filepath.Join(dir, entry.Name())
+		if strings.HasSuffix(path, spillSuffix+unfinished) {
+			_ = os.Remove(path) // a life was killed over it; what cannot be removed does no harm
+		}
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && strings.HasSuffix(path, spillSuffix) {
 			born[path] = info.ModTime().UnixNano()
 			paths = append(paths, path)
 		}

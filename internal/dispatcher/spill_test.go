@@ -111,6 +111,21 @@ func TestSpillOverSeveralLives(t *testing.T) {
 	}
 }
 
+// A file that a life was killed over is half of one: the next life removes it, or they would fill the disk.
+func TestSpillThatWasNotFinished(t *testing.T) {
+	dir := t.TempDir()
+	d, said := life(t, dir, &fakeStream{})
+	for _, name := range []string{d.source.Instance() + ".spill.tmp", "notes.tmp"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("half of"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Recover()
+	if n := files(t, dir); !slices.Equal(n, []string{"notes.tmp"}) || said.Len() > 0 || check(t, d).Received != 0 {
+		t.Errorf("left behind: %v; said: %s", n, said)
+	}
+}
+
 // A healthy end leaves no file, also where one was saved before the last flush.
 func TestSpillIsRemovedWhenAllIsDelivered(t *testing.T) {
 	dir := t.TempDir()
