@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go/logging"
 
 	"kinesis-telemetry-extension/internal/sandbox"
 )
@@ -82,7 +83,7 @@ func openRemoteStream(ctx context.Context, o remoteOptions, record func(string, 
 }
 
 func loadAWS(ctx context.Context, o remoteOptions) (aws.Config, error) {
-	var options []func(*config.LoadOptions) error
+	options := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})} // its errors are told, its warnings are no news
 	if o.region != "" {
 		options = append(options, config.WithRegion(o.region))
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 
 	"kinesis-telemetry-extension/internal/config"
 )
@@ -123,6 +124,7 @@ func load(ctx context.Context, region string) (aws.Config, error) {
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(callTimeout)),
 		awsconfig.WithRetryMaxAttempts(2),
+		awsconfig.WithLogger(logging.Nop{}), // what its warnings are about a finding says
 	}
 	if region != "" {
 		options = append(options, awsconfig.WithRegion(region))
