@@ -44,7 +44,7 @@ type put struct {
 	fruitless int  // requests in a row that got nothing through
 	renewed   bool // credentials or clock were mended since a request was last accepted
 	condemned []int
-	unsent    *Error // last cause
+	unsent    *Error // last cause, as long as there was time
 	rejected  *Error // last cause
 }
 
@@ -116,7 +116,9 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 	if a.entries != nil {
 		return p.settle(n, a.entries)
 	}
-	p.unsent = a.err
+	if p.unsent == nil || ctx.Err() == nil { // that time was over says less than what went wrong before
+		p.unsent = a.err
+	}
 	switch a.do {
 	case split:
 		return 0, p.suspect(n, a.err)

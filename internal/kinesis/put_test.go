@@ -366,6 +366,15 @@ func TestPutEndsWithItsContext(t *testing.T) {
 			}
 		})
 	})
+	t.Run("the last request is cut off", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			client, _ := newFake(t, nil, breakdown(syscall.ECONNREFUSED), hang)
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			result := client.Put(ctx, recordsOf("a"))
+			checkError(t, result.Err, true, KindNetwork, "refused") // what is wrong, not that there was no time to see it again
+		})
+	})
 	t.Run("already over", func(t *testing.T) {
 		client, f := newFake(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
