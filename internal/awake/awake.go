@@ -68,6 +68,15 @@ func (s *Span) look() {
 	s.began = now
 }
 
+// Restart grants the timeout anew, to within a slice: there was progress.
+func (s *Span) Restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left > 0 {
+		s.left = slices
+	}
+}
+
 // End ends the span and tells whether the environment stood still during it.
 func (s *Span) End() (frozen bool) {
 	s.mu.Lock()

@@ -19,6 +19,15 @@ func TestWithTimeout(t *testing.T) {
 		if span.End() {
 			t.Error("a timeout was taken for a freeze")
 		}
+		began = time.Now()
+		ctx, span = WithTimeout(t.Context(), 5*time.Second)
+		time.Sleep(4 * time.Second)
+		span.Restart()
+		<-ctx.Done()
+		span.Restart()
+		if took := time.Since(began); took < 8500*time.Millisecond || took > 9*time.Second || span.End() {
+			t.Errorf("with progress after 4 s it ended after %s", took)
+		}
 		parent, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		ctx, span = WithTimeout(parent, time.Hour)

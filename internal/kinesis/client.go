@@ -32,7 +32,7 @@ type Config struct {
 	MaxRecordBytes    int           // the stream's record limit, data and key; default MaxRecordBytes
 	MaxRequestBytes   int           // data and keys of a request; a record above it goes by itself; default MaxRequestBytes
 	MaxRequestRecords int           // at most, and by default, MaxRequestRecords
-	AttemptTimeout    time.Duration // of one request with its answer; default 5 s; less where Put's context ends soon
+	AttemptTimeout    time.Duration // of one request without progress; default 5 s; less where Put's context ends soon
 
 	Credentials aws.CredentialsProvider // asked before each request, so it has to cache; see NewCredentials, AssumeRole
 	Proxy       func(*http.Request) (*url.URL, error)
@@ -60,10 +60,12 @@ type Client struct {
 	clock     func() instant
 	draw      func(bound time.Duration) time.Duration // gives the pause before a request is repeated
 
-	useMu   sync.Mutex
-	lastUse instant       // of the connection; guarded by useMu: Warm runs beside a Put
-	skew    time.Duration // AWS's clock less ours
-	strikes int           // records refused by themselves since a request was last accepted
+	useMu       sync.Mutex
+	lastUse     instant         // of the connection; guarded by useMu: Warm runs beside a Put
+	credentials aws.Credentials // of the last request; their time is shortened by expiryWindow
+	skew        time.Duration   // AWS's clock less ours
+	signedAt    time.Time       // by our clock, the request under way
+	strikes     int             // records refused by themselves since a request was last accepted
 
 	body    []byte
 	reply   []byte
@@ -170,24 +172,38 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	return answer{entries: c.entries}
 }
 
-// retrieve gets the credentials, within the time of an attempt.
+// retrieve gets the credentials, within the time of an attempt. While the last ones are still good it waits but a moment for
+// new ones: aws.CredentialsCache goes on fetching, and a later request has them.
 func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
+	timeout := c.config.AttemptTimeout
+	good := c.credentials.CanExpire && c.clock().wall.Before(c.credentials.Expires.Add(expiryWindow))
+	if good {
+		timeout = refreshPatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return c.config.Credentials.Retrieve(ctx)
+	fresh, err := c.config.Credentials.Retrieve(ctx)
+	switch {
+	case err == nil:
+		c.credentials = fresh
+	case good:
+		return c.credentials, nil
+	}
+	return fresh, err
 }
 
 // attempt sends the encoded body once and leaves the answer's body in c.reply. It tells whether to try again at once.
 func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (resp *http.Response, again bool, err error) {
 	count()
 	during, span := awake.WithTimeout(ctx, c.attemptTimeout(ctx))
-	resp, c.reply, err = post(during, c.transport, req, c.body, c.reply)
+	resp, c.reply, err = post(during, c.transport, req, c.body, c.reply, span.Restart)
 	frozen := span.End()
 	return resp, err != nil && ctx.Err() == nil && (frozen || errors.Is(err, errStale)), err
 }
 
-// attemptTimeout leaves the half of what ctx has for another attempt: where this one hangs, as on a connection that is dead
-// and does not say so, the next goes over a fresh one. A stream that is only slow has stored the records by then.
+// attemptTimeout is how long an attempt may take while nothing of it gets on its way; an upload over a slow path is not cut
+// short. It leaves the half of what ctx has for another attempt: where this one hangs, as on a connection that is dead and
+// does not say so, the next goes over a fresh one. A stream that is only slow has stored the records by then.
 func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
 	timeout := c.config.AttemptTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -249,14 +265,15 @@ func (c *Client) encode(records []Record, batch []int) {
 
 // sign makes the request for the body that is encoded.
 func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.Request, error) {
+	u := *c.target.url // signing writes to it, and Warm may read the other
 	req := (&http.Request{
-		Method: http.MethodPost, URL: c.target.url, Host: c.target.url.Host,
+		Method: http.MethodPost, URL: &u, Host: u.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: c.header.Clone(), ContentLength: int64(len(c.body)),
 	}).WithContext(ctx)
 	sum := sha256.Sum256(c.body)
-	now := c.clock().wall.Add(c.skew)
-	err := c.signer.SignHTTP(ctx, credentials, req, hex.EncodeToString(sum[:]), "kinesis", c.target.region, now)
+	c.signedAt = c.clock().wall
+	err := c.signer.SignHTTP(ctx, credentials, req, hex.EncodeToString(sum[:]), "kinesis", c.target.region, c.signedAt.Add(c.skew))
 	return req, err
 }
 
@@ -268,24 +285,26 @@ func (c *Client) refused(resp *http.Response, used aws.Credentials) answer {
 	// With a clock that is wrong AWS speaks of permissions too (the SDK's list of clock skew errors has it).
 	if r.do == renew || r.kind == KindAccessDenied {
 		a.do = halt
-		if c.correctClock(resp.Header) || r.do == renew && c.dropCredentials(used) {
+		now := c.clock().wall
+		aged := now.Sub(c.signedAt) > maxSkew // a freeze lay between the signature and the service
+		if learnSkew(&c.skew, now, resp.Header) || r.do == renew && (aged || c.dropCredentials(used)) {
 			a.do = renew
 		}
 	}
 	return a
 }
 
-// correctClock learns from an answer's Date how far our clock is off, and tells whether that explains a refusal.
-func (c *Client) correctClock(header http.Header) bool {
+// learnSkew corrects skew, AWS's clock less ours, by an answer's Date, and tells whether that explains a refusal.
+func learnSkew(skew *time.Duration, now time.Time, header http.Header) bool {
 	date, err := http.ParseTime(header.Get("Date"))
 	if err != nil || header.Get("Age") != "" { // a cache's answer has an old date
 		return false
 	}
-	skew := date.Sub(c.clock().wall)
-	if (skew - c.skew).Abs() <= maxSkew {
+	is := date.Sub(now)
+	if (is - *skew).Abs() <= maxSkew {
 		return false
 	}
-	c.skew = skew
+	*skew = is
 	return true
 }
 
@@ -296,5 +315,6 @@ func (c *Client) dropCredentials(used aws.Credentials) bool {
 		return false
 	}
 	cache.Invalidate()
+	c.credentials = aws.Credentials{}
 	return true
 }

@@ -37,6 +37,8 @@ const (
 	// credentialsTimeout bounds one request for credentials. aws.CredentialsCache fetches in a goroutine that the caller's
 	// deadline does not reach.
 	credentialsTimeout = 5 * time.Second
+	// refreshPatience is how long a request waits for new credentials while it has good ones.
+	refreshPatience = 100 * time.Millisecond
 )
 
 // containerAddress is where AWS_CONTAINER_CREDENTIALS_RELATIVE_URI leads.
@@ -161,40 +163,54 @@ type role struct {
 	base                  aws.CredentialsProvider
 	client                *http.Client
 	signer                *v4.Signer
+	skew                  time.Duration // AWS's clock less ours
 }
 
 // maxSTSReply bounds what is read of an answer, bytes. One with the longest of session tokens has some 5,000.
 const maxSTSReply = 64 << 10
 
-// Retrieve asks for credentials of the role.
-// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+// Retrieve asks for credentials of the role; once again where our clock turns out to be wrong.
 func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	for corrected := false; ; corrected = true {
+		answer, body, err := r.ask(ctx)
+		if err != nil {
+			return aws.Credentials{}, fmt.Errorf("assume %s: %w", r.arn, err)
+		}
+		if answer.StatusCode == http.StatusOK || corrected || !learnSkew(&r.skew, time.Now(), answer.Header) {
+			return readAssumeRole(r.arn, answer.StatusCode, body)
+		}
+	}
+}
+
+// ask sends the request.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	form := url.Values{
 		"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {r.arn}, "RoleSessionName": {defaultUserAgent},
 	}.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.endpoint, strings.NewReader(form))
 	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("assume %s: %w", r.arn, err)
+		return nil, nil, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	sum := sha256.Sum256([]byte(form))
 	keys, err := r.base.Retrieve(ctx)
 	if err == nil {
-		err = r.signer.SignHTTP(ctx, keys, request, hex.EncodeToString(sum[:]), "sts", r.region, time.Now())
+		err = r.signer.SignHTTP(ctx, keys, request, hex.EncodeToString(sum[:]), "sts", r.region, time.Now().Add(r.skew))
 	}
 	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("assume %s: sign the request: %w", r.arn, err)
+		return nil, nil, fmt.Errorf("sign the request: %w", err)
 	}
 	response, err := r.client.Do(request)
 	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("assume %s: %w", r.arn, err)
+		return nil, nil, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxSTSReply))
 	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("assume %s: read the answer: %w", r.arn, err)
+		return nil, nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return readAssumeRole(r.arn, response.StatusCode, body)
+	return response, body, nil
 }
 
 // readAssumeRole reads the answer, XML of which five elements matter; none of them occurs twice or holds another.

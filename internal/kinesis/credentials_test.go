@@ -228,6 +228,68 @@ func TestAssumeRoleFails(t *testing.T) {
 	}
 }
 
+// The clock is corrected by the Date of STS's refusal.
+func TestAssumeRoleWithAWrongClock(t *testing.T) {
+	v := newVendor(t, func(w http.ResponseWriter, n int, _ time.Time) {
+		theirs := time.Now().Add(time.Hour)
+		w.Header().Set("Date", theirs.UTC().Format(http.TimeFormat))
+		if n == 1 {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, stsError("SignatureDoesNotMatch", "Signature expired"))
+			return
+		}
+		stsAnswer(w, n, theirs.Add(time.Hour))
+	})
+	p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	retrieve(t, p, "ASIA2")
+	signed, err := time.Parse("20060102T150405Z", v.asked[1].Header.Get("X-Amz-Date"))
+	if err != nil || time.Until(signed.Add(-time.Hour)).Abs() > time.Minute {
+		t.Errorf("signed at %s (%v), an hour behind STS", signed, err)
+	}
+}
+
+// hanging gives credentials for an hour, and then no answer.
+type hanging struct{ asked int }
+
+func (p *hanging) Retrieve(context.Context) (aws.Credentials, error) {
+	if p.asked++; p.asked == 1 {
+		return aws.Credentials{AccessKeyID: "A", SecretAccessKey: "s", CanExpire: true, Expires: time.Now().Add(time.Hour)}, nil
+	}
+	time.Sleep(credentialsTimeout)
+	return aws.Credentials{}, errors.New("no answer")
+}
+
+// While the old credentials are good no request waits long for new ones; then each does, and says why it could not go.
+func TestRefreshThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, f := newFake(t, func(c *Config) { c.Credentials = cached(&hanging{}) })
+		put := func(want string, atMost time.Duration) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			began := time.Now()
+			if result := c.Put(ctx, recordsOf("a")); outcomesOf(result) != want || time.Since(began) > atMost {
+				t.Errorf("outcome %s after %s: %v", outcomesOf(result), time.Since(began), result.Err)
+			}
+		}
+		put("s", 0)
+		time.Sleep(55*time.Minute + time.Second)
+		for range 4 {
+			put("s", refreshPatience)
+			time.Sleep(time.Minute)
+		}
+		if len(f.seen) != 5 {
+			t.Errorf("%d requests", len(f.seen))
+		}
+		time.Sleep(time.Minute)
+		put("u", time.Second)
+		time.Sleep(time.Minute) // the last fetch has ended
+	})
+}
+
 func TestValidateRole(t *testing.T) {
 	for text, good := range map[string]bool{
 		roleToAssume: true, "arn:aws-cn:iam::123456789012:role/x": true, "arn:aws:iam::123456789012:role/": false,

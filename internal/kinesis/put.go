@@ -43,7 +43,8 @@ type put struct {
 	once      bool // see Probe
 	fruitless int  // requests in a row that got nothing through
 	renewed   bool // credentials or clock were mended since a request was last accepted
-	condemned []int
+	condemned []int // rejected by this Put since a request was last accepted
+	compared  bool  // see suspect
 	unsent    *Error // last cause, as long as there was time
 	rejected  *Error // last cause
 }
@@ -191,7 +192,7 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 	p.pending = p.pending[kept:]
 	p.strikes, p.renewed = 0, false
 	if kept > 0 {
-		p.fruitless = 0
+		p.fruitless, p.condemned = 0, p.condemned[:0]
 	} else {
 		p.fruitless++
 	}
@@ -214,13 +215,20 @@ func (p *put) judge(e *entry, last *Error) (rule, *Error) {
 	return r, last
 }
 
-// suspect deals with a request that was refused for what it carries: it is halved until the culprit stands alone.
+// suspect deals with a request that was refused for what it carries: it is halved until the culprit stands alone. After
+// maxStrikes culprits another record is tried, once in a Put, the smallest there is: only if that is refused, too, it is
+// not they.
 func (p *put) suspect(n int, err *Error) (more bool) {
 	if n > 1 {
 		p.suspects = n
 		return true
 	}
 	p.strikes++
+	if p.strikes >= maxStrikes && !p.compared && len(p.pending) > 1 {
+		p.compared, p.suspects = true, 1
+		p.putSmallestFirst()
+		return true
+	}
 	if p.strikes >= maxStrikes {
 		for _, record := range p.condemned {
 			p.result.Outcomes[record], p.result.Reasons[record] = Unsent, ""
@@ -232,6 +240,19 @@ func (p *put) suspect(n int, err *Error) (more bool) {
 	p.reject(p.pending[0], err)
 	p.pending, p.suspects = p.pending[1:], 0
 	return true
+}
+
+// putSmallestFirst moves the smallest of pending, the last of several but not the first of all, to the front.
+func (p *put) putSmallestFirst() {
+	smallest := 1
+	for i, record := range p.pending[1:] {
+		if p.records[record].size() <= p.records[p.pending[smallest]].size() {
+			smallest = i + 1
+		}
+	}
+	record := p.pending[smallest]
+	copy(p.pending[1:], p.pending[:smallest])
+	p.pending[0] = record
 }
 
 // end makes up the result and lets go of what is too large to keep.

@@ -198,7 +198,8 @@ func TestRetry(t *testing.T) {
 		{name: "one record poisons the rest", script: []step{poisoned("ValidationException", "d")}, requests: "abcde|ab|c|d|e", outcomes: "sssRs", kind: KindInvalid, says: "ValidationException: because"},
 		{name: "two do", script: []step{poisoned("SerializationException", "a", "e")}, requests: "abcde|ab|a|bcde|bc|d|e", outcomes: "RsssR", kind: KindInvalid, says: "SerializationException"},
 		{name: "request too large", script: []step{refuse(413, "")}, requests: "abcde|ab|c|d|e", outcomes: "sssss"},
-		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde|ab|a|bcde|bc|b|cde|c", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
+		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde|ab|a|bcde|bc|b|cde|c|e", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
+		{name: "three at the head do not keep the rest back", script: []step{poisoned("ValidationException", "a", "b", "c")}, requests: "abcde|ab|a|bcde|bc|b|cde|c|e|cd|c|d", outcomes: "RRRss", kind: KindInvalid, says: "ValidationException"},
 		{name: "poison and throttling", script: []step{refuse(400, "ValidationException"), refuse(400, throughput), entries(map[string]string{"b": throughput}), poisoned("ValidationException", "c")}, requests: "abcde|ab|ab|bc|b|c|de", outcomes: "ssRss", pauses: 400 * time.Millisecond, kind: KindInvalid, says: "ValidationException"},
 		{name: "three records a request", requests: "abc|de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestRecords = 3 }},
 		{name: "what failed goes ahead of what was not sent yet", script: []step{entries(map[string]string{"b": throughput})}, requests: "abc|bde", outcomes: "sssss", pauses: 200 * time.Millisecond, change: func(c *Config) { c.MaxRequestRecords = 3 }},
@@ -510,6 +511,25 @@ func TestClockIsCorrected(t *testing.T) {
 			put(1, "u")
 		}
 	})
+}
+
+// A freeze may come between the signature and its receipt: AWS finds it too old, and the clock is right.
+func TestSignatureThatAgedInAFreeze(t *testing.T) {
+	var slept time.Duration
+	c, f := newFake(t, nil, func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
+		slept = 10 * time.Minute
+		resp, err := refuse(400, "InvalidSignatureException")(f, req, data)
+		resp.Header.Set("Date", time.Now().Add(slept).UTC().Format(http.TimeFormat))
+		return resp, err
+	})
+	now := c.clock
+	c.clock = func() instant {
+		at := now()
+		return instant{at.wall.Add(slept), at.mono}
+	}
+	if result := c.Put(t.Context(), recordsOf("a")); outcomesOf(result) != "s" || len(f.seen) != 2 {
+		t.Errorf("%d requests, outcome %s: %v", len(f.seen), outcomesOf(result), result.Err)
+	}
 }
 
 func TestPausesAreSpread(t *testing.T) {

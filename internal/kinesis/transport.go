@@ -92,17 +92,18 @@ func rested(last, now instant) bool {
 // errStale marks the failure of a connection that had served before and died without a byte of an answer.
 var errStale = errors.New("the idle connection was dead")
 
-// post sends the body once and reads the reply, which lies in buf.
+// post sends the body once and reads the reply, which lies in buf. It calls progress as often as a part of the body is on
+// its way.
 //
 // Nothing is sent twice behind the caller's back: http.Transport repeats a POST only if it has a GetBody, or a header
 // Idempotency-Key, and the request has neither. What dies on a reused connection is reported as errStale instead.
-func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []byte) (*http.Response, []byte, error) {
+func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []byte, progress func()) (*http.Response, []byte, error) {
 	var reused, answered atomic.Bool // the hooks run in the transport's goroutines too
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn:              func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
-	payload := &lentBody{data: body}
+	payload := &lentBody{data: body, progress: progress}
 	defer payload.takeBack()
 	req = req.WithContext(ctx)
 	req.Body, req.ContentLength = payload, int64(len(body))
@@ -122,11 +123,14 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 // RoundTrip has returned (an answer before the end of the request, a timeout); once the buffer is taken back it reads
 // nothing more of it.
 type lentBody struct {
+	progress func()
+
 	mu   sync.Mutex
 	data []byte // guarded by mu
 }
 
 func (b *lentBody) Read(p []byte) (int, error) {
+	b.progress() // who comes for more has sent what he had
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.data) == 0 {

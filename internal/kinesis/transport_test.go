@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -234,6 +235,46 @@ func TestHangingServer(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	checkError(t, result.Err, true, KindNetwork, "no answer from 127.0.0.1")
+}
+
+// slowReader takes what comes over a path of so many bytes a second.
+type slowReader struct {
+	io.Reader
+	rate int
+}
+
+func (r slowReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b[:min(len(b), 16<<10)])
+	time.Sleep(time.Duration(n) * time.Second / time.Duration(r.rate))
+	return n, err
+}
+
+// An upload over a slow path is not cut short to leave time for another one, which would not be faster.
+func TestSlowUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig("logs")
+		cfg.EndpointURL, cfg.MaxRecordBytes = "http://kinesis.test", 10<<20
+		c, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				defer theirs.Close()
+				for r := bufio.NewReader(slowReader{theirs, 6_000_000}); takeRequest(r); {
+					answerOneStored(theirs)
+				}
+			}()
+			return ours, nil
+		}
+		defer c.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond) // 7 MB in base64 take 1.2 s
+		defer cancel()
+		if result := c.Put(ctx, []Record{{"key", bytes.Repeat([]byte("z"), 5<<20)}}); outcomesOf(result) != "s" || result.Requests != 1 {
+			t.Errorf("outcome %s after %d requests: %v", outcomesOf(result), result.Requests, result.Err)
+		}
+	})
 }
 
 func TestNobodyListens(t *testing.T) {
