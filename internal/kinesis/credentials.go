@@ -172,7 +172,7 @@ const maxSTSReply = 64 << 10
 // Retrieve asks for credentials of the role; once again where our clock turns out to be wrong.
 func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	for corrected := false; ; corrected = true {
-		answer, body, err := r.ask(ctx)
+		answer, body, err := r.ask(ctx) //nolint:bodyclose // ask reads and closes it
 		if err != nil {
 			return aws.Credentials{}, fmt.Errorf("assume %s: %w", r.arn, err)
 		}

@@ -40,11 +40,11 @@ type put struct {
 	pending  []int // a window of order: what is still to be sent
 	suspects int   // that many of pending's first hold one that makes Kinesis refuse the request
 
-	once      bool // see Probe
-	fruitless int  // requests in a row that got nothing through
-	renewed   bool // credentials or clock were mended since a request was last accepted
-	condemned []int // rejected by this Put since a request was last accepted
-	compared  bool  // see suspect
+	once      bool   // see Probe
+	fruitless int    // requests in a row that got nothing through
+	renewed   bool   // credentials or clock were mended since a request was last accepted
+	condemned []int  // rejected by this Put since a request was last accepted
+	compared  bool   // see suspect
 	unsent    *Error // last cause, as long as there was time
 	rejected  *Error // last cause
 }
