@@ -57,7 +57,7 @@ func (b *breaker) flown(now time.Time, f Flight, s *Settings, random float64) {
 
 // spend takes time that was held back in vain off what may be held back.
 func (b *breaker) spend(held, flushTimeout time.Duration) {
-	b.spent += held
+	b.spent = min(b.spent+held, flushTimeout)
 	if float64(b.spent) >= spentShare*float64(flushTimeout) {
 		b.open = true
 	}

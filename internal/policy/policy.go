@@ -90,8 +90,13 @@ type Policy struct {
 // New returns the Policy of an environment that has just begun.
 func New(settings Settings) *Policy { return &Policy{settings: settings} }
 
+// wall takes off a time's monotonic reading, so that what is counted from it is wall time: the monotonic clock may stand
+// still while the environment is frozen.
+func wall(t time.Time) time.Time { return t.Round(0) }
+
 // Invoke plans an invocation that begins now.
 func (p *Policy) Invoke(now time.Time, held Held) Plan {
+	now = wall(now)
 	p.traffic.invoke(now, p.horizon())
 	p.failed = false
 	plan := p.plan(now, held)
@@ -198,5 +203,5 @@ func (p *Policy) Flown(now time.Time, f Flight, random float64) {
 		p.failed = true
 	}
 	p.spread = random
-	p.breaker.flown(now, f, &p.settings, random)
+	p.breaker.flown(wall(now), f, &p.settings, random)
 }

@@ -113,6 +113,20 @@ func TestLongHandlersAreWaitedFor(t *testing.T) {
 	}
 }
 
+// In a freeze the monotonic clock may stand still: gaps and rests are of wall time. Nothing that is kept has a reading of it.
+func TestTimeGoesOnInAFreeze(t *testing.T) {
+	p := New(settings(Adaptive))
+	now := time.Now()
+	p.Invoke(now, Held{})
+	p.Flown(now, Flight{Failed: true}, 0)
+	p.Flown(now, Flight{Failed: true}, 0)
+	for _, kept := range []time.Time{p.traffic.last, p.breaker.retryAt} {
+		if kept.IsZero() || kept != kept.Round(0) {
+			t.Errorf("kept as %s", kept)
+		}
+	}
+}
+
 func TestMissedEnd(t *testing.T) {
 	p := New(settings(Sync))
 	p.Missed()
@@ -267,6 +281,20 @@ func TestFreezeIsNoFailure(t *testing.T) {
 		p.Held(time.Hour)
 	}
 	p.Flown(now, Flight{Took: time.Hour, Progress: true, Frozen: true}, 0)
+	if plan, _ := drive(p, time.Second); plan != (Plan{Wait: true, Hold: time.Second}) {
+		t.Errorf("%+v", plan)
+	}
+}
+
+// However long an invocation was held back in vain, the allowance is earned back in as many flights.
+func TestAllowanceIsEarnedBack(t *testing.T) {
+	p := New(settings(Sync))
+	_, now := drive(p, time.Second)
+	p.Flown(now, Flight{Failed: true}, 0)
+	p.Held(time.Minute)
+	for range 20 {
+		p.Flown(now, Flight{Took: time.Millisecond, Progress: true}, 0)
+	}
 	if plan, _ := drive(p, time.Second); plan != (Plan{Wait: true, Hold: time.Second}) {
 		t.Errorf("%+v", plan)
 	}
