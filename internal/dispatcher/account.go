@@ -118,5 +118,6 @@ const statsEvery = 5 * time.Minute
 func (d *Dispatcher) SayStats() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.declare() // before it: at the end of a life it is the last event
 	d.say(typeStats, d.stats())
 }

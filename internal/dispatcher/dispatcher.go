@@ -121,7 +121,7 @@ func New(options Options, stream Stream) *Dispatcher {
 			RecordBytes:  options.RecordBytes,
 			BufferBytes:  options.BufferBytes,
 		}),
-		statsAt: time.Now().Add(statsEvery),
+		statsAt: time.Now().Add(statsEvery).Round(0),
 		said:    map[string]bool{},
 	}
 	background, stop := context.WithCancel(context.Background())

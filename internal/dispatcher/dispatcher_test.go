@@ -307,6 +307,31 @@ func TestBackground(t *testing.T) {
 	})
 }
 
+// What a flush could not send is tried again in the background, though the handler that runs on logs nothing.
+func TestFailedFlushIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			<-ctx.Done()
+			return all(kinesis.Unsent, errors.New("no answer"))(ctx, records)
+		}}
+		o := options()
+		o.Mode = policy.Deferred
+		d := New(o, stream)
+		defer d.Close()
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+		if plan := d.Invoke(); !plan.Ship || plan.Hold == 0 {
+			t.Fatalf("%+v", plan)
+		}
+		d.Flush(t.Context())
+		stream.script(nil)
+		d.Expose()
+		time.Sleep(o.MaxDelay)
+		if lines, calls := stream.took(); len(lines) != 1 {
+			t.Errorf("%d calls, %d lines, %+v", calls, len(lines), check(t, d))
+		}
+	})
+}
+
 // A hanging stream holds Idle back until its deadline, and what was on its way is held again.
 func TestIdleCallsOffABackgroundFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -398,6 +423,20 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 			t.Errorf("said %d times in half an hour", said)
 		}
 	})
+}
+
+// FORMAT.md: the figures are the last event of an instance, also where a loss is still to be declared.
+func TestStatsAreTheLastEvent(t *testing.T) {
+	stream := &fakeStream{}
+	d := New(options(), stream)
+	defer d.Close()
+	d.Receive([]Event{logEvent(1, 10), logEvent(2, 6000)}, time.Time{}) // the second is too large
+	d.SayStats()
+	d.Drain(t.Context())
+	check(t, d)
+	if last := stream.lines[len(stream.lines)-1]; last.Type != typeStats || len(stream.lines) != 3 {
+		t.Errorf("%d lines, the last is %s", len(stream.lines), last.Type)
+	}
 }
 
 func TestNewInstance(t *testing.T) {

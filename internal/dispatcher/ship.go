@@ -157,7 +157,7 @@ func (d *Dispatcher) load(why occasion) (ready, probing bool) {
 	d.urgent = false
 	d.declare()
 	if now.After(d.statsAt) && d.queue.len() > 0 {
-		d.statsAt = now.Add(statsEvery)
+		d.statsAt = now.Add(statsEvery).Round(0) // by the wall clock, which goes on in a freeze
 		d.say(typeStats, d.stats())
 	}
 	probing = why != atTheEnd && d.policy.Probing()
@@ -210,6 +210,7 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight policy.Flight) bool {
 	flight.Progress, flight.Failed, flight.Faltered = sent > 0, len(again) > 0, result.Faltered
 	d.policy.Flown(time.Now(), flight, draw())
 	d.sayTrouble(result.Err)
+	d.nudge() // what is back in the queue has a time of its own
 	return len(again) == 0
 }
 
