@@ -169,6 +169,24 @@ func TestRuntimeDone(t *testing.T) {
 	}
 }
 
+// Lambda runs an asynchronous event that failed again under the same request id: each run has an end of its own.
+func TestRequestThatIsRunAgain(t *testing.T) {
+	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
+	for _, mode := range []string{"sync", "adaptive", "deferred"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": mode}})
+			for n := range 3 {
+				r.invoke(mixed, sandbox.WithRequestID(id))
+				if lines := countType(r, "function"); mode == "sync" && lines != (n+1)*10 {
+					t.Errorf("%d lines are on the stream at the end of run %d", lines, n+1)
+				}
+			}
+			r.complete(r.end(), 3*13)
+		})
+	}
+}
+
 // Where no telemetry comes at all an invocation is not held to its deadline, and soon none is held; also not by a stream
 // that never answers.
 func TestTelemetryIsCutOff(t *testing.T) {

@@ -38,9 +38,9 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	if x.config.SnapStart && !x.intake.markRestored() {
 		x.dispatcher.NewInstance() // the first invocation since the snapshot, and no restore event came before it
 	}
-	ended := x.invocations.serve(event.RequestID)
+	x.invocations.serve(event.RequestID)
 	plan := x.dispatcher.Invoke()
-	if ended {
+	if _, ended := x.invocations.hasEnded(event.RequestID); ended {
 		x.dispatcher.Suspend()
 	}
 	if plan.Hold == 0 {

@@ -15,7 +15,7 @@ import (
 type intake struct {
 	mu          sync.Mutex // POSTs are numbered one after the other
 	events      []dispatcher.Event
-	ends        []string
+	ends        []ending
 	tenant      string // of the environment, as the platform says: tenants never share one
 	hasRestored bool
 	said        struct{ malformed, repaired, truncated bool }
@@ -49,7 +49,7 @@ func (x *Extension) receive(batch listener.Batch) {
 			in.hasRestored = true
 		}
 		requestID, end := x.attribute(e)
-		if end != "" {
+		if end != (ending{}) {
 			in.ends = append(in.ends, end)
 		}
 		class, selected := x.classify(e.Type)
@@ -71,12 +71,12 @@ func (x *Extension) receive(batch listener.Batch) {
 }
 
 // attribute finds the request that an event belongs to. Where several run at once only the event itself can tell.
-func (x *Extension) attribute(e *listener.Event) (requestID, end string) {
+func (x *Extension) attribute(e *listener.Event) (requestID string, end ending) {
 	if x.config.ManagedRuntime {
 		if len(e.RequestID) > maxRequestID {
-			return "", ""
+			return "", ending{}
 		}
-		return string(e.RequestID), ""
+		return string(e.RequestID), ending{}
 	}
 	return x.invocations.observe(e)
 }

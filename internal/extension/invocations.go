@@ -17,8 +17,25 @@ type invocations struct {
 	previous invocation // ran before it
 	report   string     // request id whose platform.report is still to come; empty: none
 	serving  string     // the request of the INVOKE that came last
-	ended    []string   // request ids whose platform.runtimeDone was seen, the last few
+	runs     []runs     // of the last few requests
 	changed  chan struct{}
+}
+
+// runs is how often a request was begun and ended, as far as that was seen. Lambda runs an asynchronous event that failed
+// again under the same id, a minute or two later and often in the same environment.
+// https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+type runs struct {
+	id                     string
+	served, started, ended int // INVOKE, platform.start, platform.runtimeDone: the number of the last
+}
+
+// over tells whether the run was seen to end that the last INVOKE is of.
+func (r *runs) over() bool { return r.ended > 0 && r.ended >= r.served }
+
+// ending is the end of a run; the zero value is none.
+type ending struct {
+	id  string
+	run int
 }
 
 // invocation is one request, and when it began and ended by the platform's clock (ISO 8601 with a fixed number of
@@ -27,31 +44,40 @@ type invocation struct {
 	id, start, end string
 }
 
-// endedKept is how many ends are remembered. One is asked for; the rest is for ends that arrive twice or out of order.
-const endedKept = 8
+// runsKept is how many requests are remembered. One is asked for; the rest is for what arrives twice, late or out of order.
+const runsKept = 8
 
 func newInvocations() *invocations { return &invocations{changed: make(chan struct{})} }
 
 // observe takes one event in the order of arrival and returns the request id that it belongs to: the one it carries,
 // else that of the invocation that ran when it was emitted, else none.
-// end is not empty when the event is a platform.runtimeDone; announce publishes it when the events before it are safe.
-func (t *invocations) observe(e *listener.Event) (requestID, end string) {
+// end is not none when the event is a platform.runtimeDone; announce publishes it when the events before it are safe.
+func (t *invocations) observe(e *listener.Event) (requestID string, end ending) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	requestID = t.attribute(e)
+	at := string(e.Time)
 	switch string(e.Type) {
 	case "platform.start":
+		if requestID != t.serving && (at < t.current.start || at < t.previous.end) {
+			break // of another time and place: a function may log events, and a line above 1 MiB arrives cut open
+		}
+		t.of(requestID).started++
 		if t.current.id != "" && t.current.id != requestID {
 			t.previous = t.current // its end was never seen
 		}
-		t.current = invocation{id: requestID, start: string(e.Time)}
+		t.current = invocation{id: requestID, start: at}
 	case "platform.runtimeDone":
-		if t.current.id == requestID {
-			t.current.end = string(e.Time)
+		end = ending{requestID, max(t.of(requestID).started, 1)}
+		switch {
+		case t.current.id == requestID && at < t.current.start: // of the run before this one, late
+			end.run--
+		case t.current.id == requestID:
+			t.current.end = at
 			t.previous, t.current = t.current, invocation{}
 		}
 		t.report = requestID
-		return requestID, requestID
+		return requestID, end
 	case "platform.report":
 		if t.current.id == requestID { // a crash or timeout: no runtimeDone came
 			t.previous, t.current = t.current, invocation{}
@@ -60,7 +86,20 @@ func (t *invocations) observe(e *listener.Event) (requestID, end string) {
 			t.report = ""
 		}
 	}
-	return requestID, ""
+	return requestID, ending{}
+}
+
+// of returns what is known of a request, for as long as mu is held.
+func (t *invocations) of(requestID string) *runs {
+	i := slices.IndexFunc(t.runs, func(r runs) bool { return r.id == requestID })
+	if i < 0 {
+		if len(t.runs) == runsKept {
+			t.runs = slices.Delete(t.runs, 0, 1)
+		}
+		t.runs = append(t.runs, runs{id: requestID})
+		i = len(t.runs) - 1
+	}
+	return &t.runs[i]
 }
 
 // attribute finds the request id without copying it where it is known already.
@@ -87,12 +126,12 @@ func (t *invocations) attribute(e *listener.Event) string {
 const maxRequestID = 128
 
 // announce publishes the ends that observe returned.
-func (t *invocations) announce(ends []string) {
+func (t *invocations) announce(ends []ending) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ended = append(t.ended, ends...)
-	if excess := len(t.ended) - endedKept; excess > 0 {
-		t.ended = slices.Delete(t.ended, 0, excess)
+	for _, end := range ends {
+		r := t.of(end.id)
+		r.ended = max(r.ended, end.run)
 	}
 	close(t.changed)
 	t.changed = make(chan struct{})
@@ -106,24 +145,25 @@ func (t *invocations) hasEnded(requestID string) (end time.Time, ended bool) {
 	if t.previous.id == requestID {
 		end, _ = time.Parse(time.RFC3339, t.previous.end)
 	}
-	return end, slices.Contains(t.ended, requestID)
+	return end, t.of(requestID).over()
 }
 
-// serve says which request the INVOKE was of that came last, and tells whether its end was seen already: telemetry may be
-// faster than the Extensions API.
-func (t *invocations) serve(requestID string) (ended bool) {
+// serve says which request the INVOKE was of that came last. Its end may have been seen already: telemetry may be faster
+// than the Extensions API.
+func (t *invocations) serve(requestID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.serving = requestID
-	return slices.Contains(t.ended, requestID)
+	t.of(requestID).served++
 }
 
 // isServed tells whether one of these ends is that of the invocation that is served. The end of the one before it often
 // comes while the next runs.
-func (t *invocations) isServed(ends []string) bool {
+func (t *invocations) isServed(ends []ending) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Contains(ends, t.serving)
+	served := ending{t.serving, t.of(t.serving).served}
+	return slices.ContainsFunc(ends, func(e ending) bool { return e.id == served.id && e.run >= served.run })
 }
 
 // lastTook tells how long the handler of the last invocation took whose end was seen, by the platform's clock; 0 where
@@ -144,12 +184,15 @@ func (t *invocations) lastTook() time.Duration {
 
 // awaitEnd waits for the platform.runtimeDone of this request, and no other, until ctx is done.
 func (t *invocations) awaitEnd(ctx context.Context, requestID string) bool {
-	return t.await(ctx, func() bool { return slices.Contains(t.ended, requestID) })
+	return t.await(ctx, func() bool { return t.of(requestID).over() })
 }
 
 // awaitStart waits until telemetry of this request is seen, its platform.start or its end.
 func (t *invocations) awaitStart(ctx context.Context, requestID string) bool {
-	return t.await(ctx, func() bool { return t.current.id == requestID || slices.Contains(t.ended, requestID) })
+	return t.await(ctx, func() bool {
+		r := t.of(requestID)
+		return r.started > 0 && r.started >= r.served || r.over()
+	})
 }
 
 // awaitReport waits until no platform.report is to come.

@@ -16,8 +16,8 @@ func seen(t *testing.T, track *invocations, events ...[3]string) (ids []string) 
 	for _, e := range events {
 		event := listener.Event{Type: []byte(e[0]), Time: []byte(e[1]), RequestID: []byte(e[2])}
 		id, end := track.observe(&event)
-		if end != "" {
-			track.announce([]string{end})
+		if end != (ending{}) {
+			track.announce([]ending{end})
 		}
 		ids = append(ids, id)
 	}
@@ -46,6 +46,7 @@ func TestAttribution(t *testing.T) {
 		}, []string{"a", "a", "a", "a", "", "b", "a", ""}},
 		{"the record's own id wins", [][3]string{{start, "01", "a"}, {log, "02", "z"}}, []string{"a", "z"}},
 		{"an end that never came", [][3]string{{start, "01", "a"}, {start, "05", "b"}, {log, "06", ""}, {log, "03", ""}}, []string{"a", "b", "b", ""}},
+		{"a start of another time, out of a line that was cut open", [][3]string{{start, "05", "a"}, {start, "02", "z"}, {log, "06", ""}, {done, "07", "a"}, {start, "03", "z"}, {log, "08", ""}}, []string{"a", "z", "a", "a", "z", ""}},
 		{"a crash: report without end", [][3]string{{start, "01", "a"}, {report, "03", "a"}, {log, "04", ""}}, []string{"a", "a", ""}},
 	} {
 		if got := seen(t, newInvocations(), test.events...); fmt.Sprint(got) != fmt.Sprint(test.want) {
@@ -82,6 +83,41 @@ func TestAwaitEnd(t *testing.T) {
 			t.Error("the end of no request was seen")
 		}
 	})
+}
+
+// Lambda may run a request again under its id: the end of its first run, seen in time or late, is not that of the second.
+func TestRunsOfOneRequest(t *testing.T) {
+	const start, done = "platform.start", "platform.runtimeDone"
+	track := newInvocations()
+	ended := func(when string, want bool) {
+		t.Helper()
+		if _, got := track.hasEnded("a"); got != want {
+			t.Errorf("%s: has ended: %t", when, got)
+		}
+	}
+	track.serve("a")
+	seen(t, track, [3]string{start, "1", "a"})
+	ended("the first run", false)
+	seen(t, track, [3]string{done, "2", "a"})
+	ended("its end", true)
+	track.serve("a")
+	ended("the second run", false)
+	seen(t, track, [3]string{start, "5", "a"}, [3]string{done, "2", "a"})
+	ended("the first end once more", false)
+	seen(t, track, [3]string{done, "6", "a"})
+	ended("the second end", true)
+	track.serve("b")
+	track.serve("a") // frozen before anything was posted
+	seen(t, track, [3]string{start, "8", "b"}, [3]string{done, "9", "b"})
+	ended("the third run", false)
+	if track.isServed([]ending{{"a", 2}, {"b", 1}}) || !track.isServed([]ending{{"b", 1}, {"a", 3}}) {
+		t.Error("the end of the third run is not told from others")
+	}
+	seen(t, track, [3]string{start, "11", "a"}, [3]string{done, "12", "a"})
+	ended("the third end", true)
+	seen(t, track, [3]string{start, "15", "a"}, [3]string{done, "16", "a"})
+	track.serve("a")
+	ended("an end that is ahead of its INVOKE", true)
 }
 
 func TestAwaitReport(t *testing.T) {
