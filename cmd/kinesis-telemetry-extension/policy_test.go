@@ -133,6 +133,24 @@ func TestDeadStream(t *testing.T) {
 	}
 }
 
+// One answer that never comes takes half of what an invocation may be held back; the other half is for another request, and
+// nothing is late or said.
+func TestOneHang(t *testing.T) {
+	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s"}})
+	r.invoke(mixed)
+	r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{Count: 1, Hang: true}}})
+	for n := range 3 {
+		r.invoke(mixed)
+		if lines := countType(r, "function"); lines != (n+2)*10 {
+			t.Errorf("%d lines are on the stream after %d invocations", lines, n+2)
+		}
+	}
+	r.complete(r.end(), 4*13)
+	if said := r.output.lines(); len(said) > 0 {
+		t.Errorf("it said %q", said)
+	}
+}
+
 // A platform.runtimeDone that comes twice, late or never ends no other wait, and no wait outlives its deadline.
 func TestRuntimeDone(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -57,7 +57,10 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	}
 	if plan.Wait {
 		if x.invocations.awaitEnd(holding, event.RequestID) {
-			x.dispatcher.Flush(holding)
+			// The end is known, and so is how long there is: a request that hangs leaves time for another.
+			flushing, done := context.WithDeadline(holding, x.holdUntil(event.RequestID, plan.Hold))
+			x.dispatcher.Flush(flushing)
+			done()
 		} else {
 			x.dispatcher.Missed()
 		}
@@ -73,8 +76,18 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	}
 }
 
+// holdUntil tells when hold has passed since the function's end, which was seen. A twentieth of it is kept for the way back
+// to Lambda.
+func (x *Extension) holdUntil(requestID string, hold time.Duration) time.Time {
+	end, _ := x.invocations.hasEnded(requestID)
+	if end.IsZero() {
+		end = time.Now()
+	}
+	return end.Add(hold - hold/20)
+}
+
 // holding returns a context that ends when the invocation may be held back no longer: at the deadline, and when hold has
-// passed since the function's end. A twentieth of it is kept for the way back to Lambda.
+// passed since the function's end.
 //
 // Lambda tells at once that a function has begun. Where not even that comes within FLUSH_TIMEOUT telemetry is cut off, its
 // end will not be told either, and nothing is held for longer.
@@ -88,11 +101,7 @@ func (x *Extension) holding(ctx context.Context, requestID string, hold time.Dur
 		if !x.invocations.awaitStart(beginning, requestID) || !x.invocations.awaitEnd(ctx, requestID) {
 			return
 		}
-		end, _ := x.invocations.hasEnded(requestID)
-		if end.IsZero() {
-			end = time.Now()
-		}
-		timer := time.NewTimer(time.Until(end.Add(hold - hold/20)))
+		timer := time.NewTimer(time.Until(x.holdUntil(requestID, hold)))
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -119,11 +128,9 @@ func (x *Extension) shutdown(ctx context.Context, event lambdaapi.Event) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 
-	x.dispatcher.Resume()
+	x.dispatcher.Suspend() // what the background began now would be called off
 	x.awaitLastWords(ctx)
-	if err := x.listener.Shutdown(ctx); err != nil {
-		x.log.Warn("the listener did not end in time: " + err.Error())
-	}
+	x.closeListener(ctx)
 	x.dispatcher.SayStats()
 	livesOn := !strings.EqualFold(event.ShutdownReason, "spindown")
 	if livesOn {
@@ -139,12 +146,20 @@ func (x *Extension) shutdown(ctx context.Context, event lambdaapi.Event) {
 	x.summarise(event.ShutdownReason, saved)
 }
 
+// closeListener waits but a moment for POSTs under way: a connection on which nothing comes would take all of the time.
+func (x *Extension) closeListener(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	if err := x.listener.Shutdown(ctx); err != nil {
+		x.log.Info("a connection to the listener was cut off: " + err.Error())
+	}
+}
+
 // callOff gives a request that is under way a moment more. One that hangs must not take the time of the last flush, which
 // goes over a connection of its own then.
 func (x *Extension) callOff(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lastAnswer)
 	defer cancel()
-	x.dispatcher.Suspend() // and begin no other
 	x.dispatcher.Idle(ctx)
 }
 

@@ -1,0 +1,66 @@
+package extension
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/lambdaapi"
+	"kinesis-telemetry-extension/internal/listener"
+	"kinesis-telemetry-extension/record"
+)
+
+// stored is a stream that takes everything.
+type stored struct{}
+
+func (stored) Put(_ context.Context, records []kinesis.Record) kinesis.Result {
+	result := kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1}
+	for i := range result.Outcomes {
+		result.Outcomes[i] = kinesis.Sent
+	}
+	return result
+}
+
+func (s stored) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	return s.Put(ctx, records)
+}
+
+// subscribed is an extension whose environment has begun.
+func subscribed(t *testing.T) *Extension {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	cfg, _ := config.Load(nil)
+	x := &Extension{config: cfg, log: log, invocations: newInvocations(), subscribed: true}
+	x.dispatcher = dispatcher.New(dispatcher.Options{
+		Source: record.SourceFields{Function: "f"}, Format: cfg.Format, PartitionKey: cfg.PartitionKey,
+		RecordBytes: cfg.RecordBytes, MaxRecordBytes: cfg.MaxRecordBytes, RequestBytes: cfg.RequestBytes(), BufferBytes: cfg.BufferBytes,
+		Mode: cfg.Delivery, MaxDelay: cfg.MaxDelay, FlushTimeout: cfg.FlushTimeout, Log: log,
+	}, stored{})
+	t.Cleanup(x.dispatcher.Close)
+	var err error
+	if x.listener, err = listener.Listen(x.receive); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// A connection on which nothing comes does not take the time of the last flush.
+func TestSilentConnectionAtShutdown(t *testing.T) {
+	x := subscribed(t)
+	x.receive(listener.Batch{Events: []listener.Event{{Raw: []byte(`{"time":"t","type":"function","record":"x"}`), Type: []byte("function")}}})
+	conn, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", x.listener.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	x.shutdown(t.Context(), lambdaapi.Event{ShutdownReason: "spindown", Deadline: time.Now().Add(1500 * time.Millisecond)})
+	if s := x.dispatcher.Stats(); s.Sent != 2 || s.Held > 0 { // the line and the figures
+		t.Errorf("%+v", s)
+	}
+}
