@@ -18,8 +18,9 @@ type Event struct {
 // eventStart is how Lambda begins an event. Behind a broken event the splitter looks for the next one by it.
 const eventStart = `{"time":`
 
-// maxCandidates bounds the search for whole events in a broken body, since each candidate may cost a scan of the rest.
-const maxCandidates = 100
+// maxScans bounds the search for whole events in a broken body, in its own lengths: each place where one may begin can cost
+// a scan of the rest.
+const maxScans = 16
 
 // Split appends the events of a POST body, a JSON array of objects, to dst. An element that is no object, or is cut or
 // broken, is counted as malformed and costs none of its neighbours. One such body is ordinary: an event larger than
@@ -29,7 +30,7 @@ const maxCandidates = 100
 func Split(dst []Event, body []byte) (events []Event, malformed int) {
 	events = dst
 	s := scanner(body)
-	candidates := maxCandidates
+	budget := maxScans * len(body)
 	i := s.space(0)
 	if i < len(s) && s[i] == '[' {
 		if i = s.space(i + 1); i < len(s) && s[i] == ']' && s.space(i+1) == len(s) {
@@ -37,7 +38,7 @@ func Split(dst []Event, body []byte) (events []Event, malformed int) {
 		}
 	} else {
 		malformed++
-		if i = s.resync(i, &candidates); i < 0 {
+		if i = s.resync(i, &budget); i < 0 {
 			return events, malformed
 		}
 	}
@@ -61,38 +62,40 @@ func Split(dst []Event, body []byte) (events []Event, malformed int) {
 			i = next
 		}
 		malformed++
-		if i = s.resync(i, &candidates); i < 0 {
+		if i = s.resync(i, &budget); i < 0 {
 			return events, malformed
 		}
 	}
 }
 
 // scanner reads JSON (RFC 8259) in place. Its methods take the index of a value's first byte and return the index
-// behind its last; ok is false where the bytes are not that value.
+// behind its last; ok is false where the bytes are not that value, and end is about how far they were read.
 type scanner []byte
 
 // maxDepth is how deep values may nest, as in encoding/json.
 const maxDepth = 10000
 
-// resync finds the next event at or behind i+1 that is whole: with all three members, and followed as an element is.
-// It returns -1 when there is none, or when no candidates are left to try.
-func (s scanner) resync(i int, candidates *int) int {
-	for ; *candidates > 0; *candidates-- {
-		if i+1 >= len(s) {
-			return -1
-		}
-		found := bytes.Index(s[i+1:], []byte(eventStart))
+// resync finds the next event behind i that is whole: with all three members, and followed as an element is. It returns
+// -1 when there is none, or when budget is used up: the bytes that may still be read for it.
+func (s scanner) resync(i int, budget *int) int {
+	for i++; *budget > 0 && i < len(s); {
+		found := bytes.Index(s[i:], []byte(eventStart))
 		if found < 0 {
 			return -1
 		}
-		i += 1 + found
+		i += found
 		var event Event
 		end, ok := s.event(&event, i)
-		if !ok || event.Time == nil || event.Type == nil || !event.hasRecord {
-			continue
+		*budget -= end - i + 1
+		if ok && event.Time != nil && event.Type != nil && event.hasRecord {
+			if next := s.space(end); next < len(s) && (s[next] == ',' || s[next] == ']') {
+				return i
+			}
 		}
-		if next := s.space(end); next < len(s) && (s[next] == ',' || s[next] == ']') {
-			return i
+		if ok {
+			i = end // a value of the broken event
+		} else {
+			i++ // one of its own may begin within
 		}
 	}
 	return -1
@@ -115,7 +118,7 @@ func (s scanner) event(event *Event, i int) (end int, ok bool) {
 		}
 	})
 	if !ok {
-		return i, false
+		return end, false
 	}
 	event.Raw = s[i:end:end]
 	for j, c := range event.Raw {
@@ -175,7 +178,7 @@ func (s scanner) object(i, depth int, member func(key, value []byte)) (end int, 
 		start := s.space(colon + 1)
 		valueEnd, ok := s.value(start, depth+1)
 		if !ok {
-			return i, false
+			return valueEnd, false
 		}
 		if member != nil {
 			member(s[i+1:keyEnd-1], s[start:valueEnd])

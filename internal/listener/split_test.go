@@ -129,6 +129,13 @@ var oddBodies = []struct {
 		[]string{event(3), event(4)},
 		1,
 	},
+	{
+		"second half of a time series",
+		`[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":` + strings.Repeat(`{"time":1700000000,"value":1},`, 500) +
+			`{"time":1,"value":2}]}},` + event(3) + `,` + event(4) + `]`,
+		[]string{event(3), event(4)},
+		1,
+	},
 	{"broken in the middle", `[` + event(1) + `,{"time":tru},` + event(3) + `]`, []string{event(1), event(3)}, 1},
 	{"no array", event(1) + `,` + event(2) + `]`, []string{event(2)}, 1},
 	{"not JSON", `hello`, nil, 1},
