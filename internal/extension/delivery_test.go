@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +50,23 @@ func subscribed(t *testing.T) *Extension {
 		t.Fatal(err)
 	}
 	return x
+}
+
+// What is held keeps no more memory than the buffer's bound, also where it is little of what was posted.
+func TestLittleOfALargeBody(t *testing.T) {
+	x := subscribed(t)
+	const small = `{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"a line before the large one"}`
+	for range 100 {
+		body := []byte(`[` + small + `,{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"` + strings.Repeat("x", 1<<20) + `}]`)
+		events, malformed := listener.Split(nil, body)
+		x.receive(listener.Batch{Events: events, Malformed: malformed, Bytes: len(body)})
+	}
+	runtime.GC()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	if held := x.dispatcher.Stats().Held; held != 100 || memory.HeapAlloc > 20<<20 {
+		t.Errorf("%d events of %d bytes are held, and %d bytes of heap", held, len(small), memory.HeapAlloc)
+	}
 }
 
 // A connection on which nothing comes does not take the time of the last flush.

@@ -58,6 +58,7 @@ func (x *Extension) receive(batch listener.Batch) {
 			in.events = append(in.events, dispatcher.Event{Raw: e.Raw, Class: class, RequestID: requestID, TenantID: tenant})
 		}
 	}
+	x.detach(in.events, batch.Bytes)
 	x.dispatcher.Receive(in.events, emitted)
 	clear(in.events) // lets go of the body
 	if len(in.ends) > 0 && !x.config.ManagedRuntime {
@@ -68,6 +69,23 @@ func (x *Extension) receive(batch listener.Batch) {
 	}
 	x.invocations.announce(in.ends)
 	x.sayOdd(batch)
+}
+
+// detach copies events that are the smaller part of their POST's body: for a line of a hundred bytes beside one that is cut or
+// too large the buffer would keep a megabyte that it does not count.
+func (x *Extension) detach(events []dispatcher.Event, body int) {
+	kept := 0
+	for i := range events {
+		if raw := events[i].Raw; len(raw) < x.config.MaxRecordBytes {
+			kept += len(raw)
+		}
+	}
+	if 2*kept >= body {
+		return
+	}
+	for i := range events {
+		events[i].Raw = bytes.Clone(events[i].Raw)
+	}
 }
 
 // attribute finds the request that an event belongs to. Where several run at once only the event itself can tell.

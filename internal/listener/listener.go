@@ -25,6 +25,8 @@ const maxPosts = 4
 // Batch is what one POST held. Its bytes are the receiver's to keep; the Events slice is used again after the call.
 type Batch struct {
 	Events []Event
+	// Bytes is the size of the body, which lives for as long as one of the Events does.
+	Bytes int
 	// Malformed counts the places that hold no event: a value that is not an object, an event that is cut or broken.
 	Malformed int
 	// Repaired tells that bytes which are not UTF-8 were replaced by U+FFFD.
@@ -92,6 +94,7 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 		batch.Repaired = true
 	}
 	events := l.scratch.Get().(*[]Event)
+	batch.Bytes = len(body)
 	batch.Events, batch.Malformed = Split((*events)[:0], body)
 	l.receive(batch)
 	clear(batch.Events) // lets go of the body
