@@ -20,12 +20,14 @@ import (
 )
 
 // A spill file holds events that an earlier life of the environment could not deliver: a first line that says whose they
-// are, then a line for each,
+// are, then lines
 //
+//	checksum SP source LF
 //	checksum SP stamp TAB raw LF
 //
-// where raw is the event as Lambda posted it (it has no line breaks), stamp is the JSON of spillStamp, and checksum is
-// the CRC-32C of stamp TAB raw in 8 hexadecimal digits. A line that is torn or altered costs no other.
+// where raw is an event as Lambda posted it (it has no line breaks), stamp is the JSON of spillStamp, source that of
+// spillSource, in front of its first event, and checksum is the CRC-32C of what stands behind it in 8 hexadecimal digits.
+// An event's line that is torn or altered costs no other.
 const (
 	spillHeader = "kinesis-telemetry-extension spill 1 "
 	spillSuffix = ".spill"
@@ -38,12 +40,18 @@ func checksum(line []byte) uint32 { return crc32.Checksum(line, crc32.MakeTable(
 
 // spillStamp is what an event has beside its raw bytes.
 type spillStamp struct {
-	Class     Class           `json:"class"`
-	At        int64           `json:"at"`
-	RequestID string          `json:"requestId,omitempty"`
-	Key       string          `json:"key"`
-	Seq       uint64          `json:"seq"`
-	Source    json.RawMessage `json:"source"`
+	Class     Class  `json:"class"`
+	At        int64  `json:"at"`
+	RequestID string `json:"requestId,omitempty"`
+	Key       string `json:"key"`
+	Seq       uint64 `json:"seq"`
+	Source    int    `json:"source"` // a spillSource's ID
+}
+
+// spillSource is what many events share: with some tags it is longer than a line of a log.
+type spillSource struct {
+	ID     int             `json:"id"`
+	Source json.RawMessage `json:"source"`
 }
 
 // spill is what the Dispatcher knows of its spill files.
@@ -115,14 +123,7 @@ func (d *Dispatcher) writeSpill(path string, events []queued) (err error) {
 			_ = os.Remove(f.Name()) // err says more
 		}
 	}()
-	w := bufio.NewWriterSize(f, 64<<10)
-	fmt.Fprintf(w, "%s%s\n", spillHeader, d.options.SpillOwner)
-	var line []byte
-	for i := range events {
-		line = appendSpilled(line[:0], &events[i])
-		fmt.Fprintf(w, "%08x %s\n", checksum(line), line)
-	}
-	if err := w.Flush(); err != nil {
+	if err := encodeSpill(f, d.options.SpillOwner, events); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
@@ -131,12 +132,34 @@ func (d *Dispatcher) writeSpill(path string, events []queued) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
-func appendSpilled(line []byte, q *queued) []byte {
-	stamp, err := json.Marshal(spillStamp{q.class, q.at, q.RequestID, q.Key, q.Seq, q.Source.JSON()})
+// encodeSpill writes what parseSpill reads.
+func encodeSpill(f io.Writer, owner string, events []queued) error {
+	w := bufio.NewWriterSize(f, 64<<10)
+	fmt.Fprintf(w, "%s%s\n", spillHeader, owner)
+	put := func(line []byte) { fmt.Fprintf(w, "%08x %s\n", checksum(line), line) } // Flush tells what went wrong
+	ids := map[*record.Source]int{}
+	var line []byte
+	for i := range events {
+		q := &events[i]
+		id, known := ids[q.Source]
+		if !known {
+			id = len(ids)
+			ids[q.Source] = id
+			put(appendJSON(line[:0], spillSource{id, q.Source.JSON()}))
+		}
+		line = appendJSON(line[:0], spillStamp{q.class, q.at, q.RequestID, q.Key, q.Seq, id})
+		line = append(append(line, '\t'), q.Raw...)
+		put(line)
+	}
+	return w.Flush()
+}
+
+func appendJSON(line []byte, value any) []byte {
+	encoded, err := json.Marshal(value)
 	if err != nil {
 		panic("dispatcher: a stamp of numbers and strings did not encode: " + err.Error())
 	}
-	return append(append(append(line, stamp...), '\t'), q.Raw...)
+	return append(line, encoded...)
 }
 
 // Recover takes over what earlier lives have left, in front of all that is held. It is called before the first
@@ -197,7 +220,7 @@ func (d *Dispatcher) recoverFile(path string) error {
 		_ = f.Close()
 		return fmt.Errorf("is in use by another process and is left alone: %w", err)
 	}
-	bound := 2*d.options.BufferBytes + 1<<20 // what a life writes: its buffer, and the stamps
+	bound := 8*d.options.BufferBytes + 1<<20 // far more than a life writes: what its buffer counts, and the stamps
 	content, err := io.ReadAll(io.LimitReader(f, int64(bound)))
 	if err != nil {
 		_ = f.Close()
@@ -242,17 +265,18 @@ func parseSpill(content []byte) (events []queued, owner string, err error) {
 		return nil, "", errForeign
 	}
 	owner = string(first[len(spillHeader):])
-	sources := map[string]*record.Source{}
+	sources := map[int]*record.Source{}
 	torn := 0
 	for len(rest) > 0 {
 		var line []byte
 		line, rest, _ = bytes.Cut(rest, []byte{'\n'})
 		q, err := parseSpilled(line, sources)
-		if err != nil {
+		switch {
+		case err != nil:
 			torn++
-			continue
+		case q != nil:
+			events = append(events, *q)
 		}
-		events = append(events, q)
 	}
 	if torn > 0 {
 		err = fmt.Errorf("%d of %d events are lost: %w", torn, torn+len(events), errTorn)
@@ -260,27 +284,28 @@ func parseSpill(content []byte) (events []queued, owner string, err error) {
 	return events, owner, err
 }
 
-// parseSpilled reads a line. Events of one instance share their source.
-func parseSpilled(line []byte, sources map[string]*record.Source) (queued, error) {
+// parseSpilled reads a line. One with a source is put into sources, and is no event.
+func parseSpilled(line []byte, sources map[int]*record.Source) (*queued, error) {
 	sum, line, found := bytes.Cut(line, []byte{' '})
 	want, err := strconv.ParseUint(string(sum), 16, 32)
 	if !found || err != nil || uint32(want) != checksum(line) {
-		return queued{}, errTorn
+		return nil, errTorn
 	}
-	encoded, raw, _ := bytes.Cut(line, []byte{'\t'})
-	var stamp spillStamp
-	if err := json.Unmarshal(encoded, &stamp); err != nil || stamp.Class > own || len(raw) < len("{}") {
-		return queued{}, errTorn
-	}
-	source := sources[string(stamp.Source)]
-	if source == nil {
-		if source, err = record.ParseSource(stamp.Source); err != nil {
-			return queued{}, errTorn
+	encoded, raw, isEvent := bytes.Cut(line, []byte{'\t'})
+	if !isEvent {
+		var s spillSource
+		if err := json.Unmarshal(encoded, &s); err != nil {
+			return nil, errTorn
 		}
-		sources[string(stamp.Source)] = source
+		sources[s.ID], err = record.ParseSource(s.Source)
+		return nil, err
 	}
-	return queued{
-		Event: record.Event{Raw: raw, RequestID: stamp.RequestID, Key: stamp.Key, Seq: stamp.Seq, Source: source},
+	var stamp spillStamp
+	if err := json.Unmarshal(encoded, &stamp); err != nil || stamp.Class > own || len(raw) < len("{}") || sources[stamp.Source] == nil {
+		return nil, errTorn
+	}
+	return &queued{
+		Event: record.Event{Raw: raw, RequestID: stamp.RequestID, Key: stamp.Key, Seq: stamp.Seq, Source: sources[stamp.Source]},
 		class: stamp.Class, at: stamp.At,
 	}, nil
 }
