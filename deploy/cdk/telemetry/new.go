@@ -134,9 +134,12 @@ func newLayer(scope constructs.Construct, id, dir, zip string, architecture awsl
 		License:                 jsii.String("MIT"),
 	})
 	resource := layer.Node().DefaultChild().(awslambda.CfnLayerVersion)
-	resource.SetLayerName(awscdk.Names_UniqueResourceName(layer, &awscdk.UniqueResourceNameOptions{
-		MaxLength: jsii.Number(64), Separator: jsii.String("-"),
-	}))
+	// People and tools know the extension by what its layers' names begin with; the rest is unique in an account. Lambda
+	// allows 140 characters, but counts the whole ARN where a layer is named by that: so 80 in all.
+	prefix := "kinesis-telemetry-extension-" + *architecture.Name() + "-"
+	resource.SetLayerName(jsii.String(prefix + *awscdk.Names_UniqueResourceName(scope, &awscdk.UniqueResourceNameOptions{
+		MaxLength: jsii.Number(80 - len(prefix)), Separator: jsii.String("-"),
+	})))
 	resource.CfnOptions().SetUpdateReplacePolicy(awscdk.CfnDeletionPolicy_RETAIN)
 	resource.CfnOptions().SetDeletionPolicy(awscdk.CfnDeletionPolicy_DELETE)
 	return layer

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,8 +38,9 @@ func TestStackHasThese(t *testing.T) {
 
 	for _, architecture := range []string{"arm64", "x86_64"} {
 		layer := all(template, "AWS::Lambda::LayerVersion")[layerOf(t, template, architecture)]
-		if name := layer["Properties"].(object)["LayerName"].(string); !strings.HasPrefix(name, telemetry.DefaultStackName+"-") {
-			t.Errorf("the layer's name %q does not begin with the stack's", name)
+		prefix := "kinesis-telemetry-extension-" + architecture + "-" + telemetry.DefaultStackName + "-"
+		if name := layer["Properties"].(object)["LayerName"].(string); !strings.HasPrefix(name, prefix) {
+			t.Errorf("the layer's name %q does not begin with %q", name, prefix)
 		}
 		want(t, "what an update leaves of a layer", layer["UpdateReplacePolicy"], `'Retain'`)
 		want(t, "what a deletion leaves of a layer", layer["DeletionPolicy"], `'Delete'`)
@@ -147,14 +149,20 @@ func TestStreamKnownAtDeployment(t *testing.T) {
 		`[{'Effect': 'Allow', 'Action': 'kinesis:PutRecords', 'Resource': {'Fn::ImportValue': 'OrdersStream'}}]`)
 }
 
-// Whatever has a name that is unique in an account must have another one in each stack.
+// Whatever has a name that is unique in an account must have another one in each stack, and in each construct of a stack.
 func TestTwoStacksDoNotCollide(t *testing.T) {
+	layerName := regexp.MustCompile(`^kinesis-telemetry-extension-(arm64|x86_64)-[a-zA-Z0-9_-]+$`)
 	dir, program := layers(t), demo(t)
 	templates := synth(t, func(app awscdk.App) {
 		for _, name := range []string{telemetry.DefaultStackName, "Second"} {
 			telemetry.NewStack(app, name, telemetry.StackProps{DemoDir: program, Props: telemetry.Props{LayerDir: dir}})
 		}
-		telemetry.NewStack(app, "Third", telemetry.StackProps{ParameterPrefix: "/orders", Props: telemetry.Props{LayerDir: dir}})
+		third := telemetry.NewStack(app, "Third", telemetry.StackProps{ParameterPrefix: "/orders", Props: telemetry.Props{LayerDir: dir}})
+		telemetry.New(third, "Own", telemetry.Props{LayerDir: dir})
+		for _, middle := range []string{"A", "B"} {
+			name := strings.Repeat("a", 60) + middle + strings.Repeat("z", 60)
+			telemetry.NewStack(app, name, telemetry.StackProps{Props: telemetry.Props{LayerDir: dir}})
+		}
 	})
 	taken := map[string]string{}
 	for stack, template := range templates {
@@ -169,6 +177,9 @@ func TestTwoStacksDoNotCollide(t *testing.T) {
 					t.Errorf("%s: %s of %s and of %s", name, id, stack, other)
 				}
 				taken[name] = stack
+				if key == "LayerName" && (!layerName.MatchString(name) || len(name) > 80) {
+					t.Errorf("the layer's name %q is not of the form %s, or has more than 80 characters", name, layerName)
+				}
 			}
 		}
 	}
