@@ -46,29 +46,43 @@ func TestInstrument(t *testing.T) {
 	}
 }
 
-// The user's own app, without zips: all comes from the deployed stack's parameters.
+// The user's own app, without zips: all comes from the deployed stack's parameters, which each stack reads for itself.
 func TestInstrumentFromParameters(t *testing.T) {
-	template := synth(t, func(app awscdk.App) {
-		stack := awscdk.NewStack(app, jsii.String("Orders"), nil)
-		deployed := telemetry.FromParameters(stack, "Telemetry", "")
-		deployed.Instrument(function(stack, "Arm1", awslambda.Architecture_ARM_64()), function(stack, "Arm2", awslambda.Architecture_ARM_64()))
-	})["Orders"]
-	read := map[string]string{} // parameters of the template, by the SSM parameter's name
-	for id, parameter := range template["Parameters"].(object) {
-		read[parameter.(object)["Default"].(string)] = id
-		want(t, id, parameter.(object)["Type"], `'AWS::SSM::Parameter::Value<String>'`)
-	}
-	if read["/telemetry/kinesis/extension/x86_64/arn"] != "" {
-		t.Error("the layer for x86_64 is asked for, and no function needs it")
-	}
-	for id, function := range all(template, "AWS::Lambda::Function") {
-		properties := function["Properties"].(object)
-		want(t, id+"'s layers", properties["Layers"], fmt.Sprintf(`[{'Ref': '%s'}]`, read["/telemetry/kinesis/extension/arn"]))
-		want(t, id+"'s environment", properties["Environment"],
-			fmt.Sprintf(`{'Variables': {'KINESIS_TELEMETRY_STREAM': {'Ref': '%s'}}}`, read["/telemetry/kinesis/stream/name"]))
-		policies := text(roleOf(template, properties)["ManagedPolicyArns"])
-		if !strings.Contains(policies, `{"Ref":"`+read["/telemetry/kinesis/runtime/policy/arn"]+`"}`) {
-			t.Errorf("%s's role has the policies %s, want the extension's among them", id, policies)
+	templates := synth(t, func(app awscdk.App) {
+		orders, billing := awscdk.NewStack(app, jsii.String("Orders"), nil), awscdk.NewStack(app, jsii.String("Billing"), nil)
+		deployed := telemetry.FromParameters(orders, "Telemetry", "")
+		for _, stack := range []awscdk.Stack{orders, billing} {
+			arm1, arm2 := function(stack, "Arm1", awslambda.Architecture_ARM_64()), function(stack, "Arm2", awslambda.Architecture_ARM_64())
+			deployed.Instrument(arm1, arm2)
+		}
+		telemetry.FromParameters(billing, "Telemetry", "/others").Instrument(function(orders, "Other", nil))
+	})
+	for name, template := range templates {
+		read := map[string]string{} // parameters of the template, by the SSM parameter's name
+		for id, parameter := range template["Parameters"].(object) {
+			read[parameter.(object)["Default"].(string)] = id
+			want(t, id, parameter.(object)["Type"], `'AWS::SSM::Parameter::Value<String>'`)
+		}
+		if read["/telemetry/kinesis/extension/x86_64/arn"] != "" {
+			t.Errorf("%s asks for the layer for x86_64, and no function needs it", name)
+		}
+		if text := text(template); template["Outputs"] != nil || strings.Contains(text, "ImportValue") {
+			t.Errorf("%s has to do with another stack: %s", name, text)
+		}
+		for id, function := range all(template, "AWS::Lambda::Function") {
+			layer, prefix := "/extension/arn", "/telemetry/kinesis"
+			if strings.HasPrefix(id, "Other") {
+				layer, prefix = "/extension/x86_64/arn", "/others"
+			}
+			id = name + "/" + id
+			properties := function["Properties"].(object)
+			want(t, id+"'s layers", properties["Layers"], fmt.Sprintf(`[{'Ref': '%s'}]`, read[prefix+layer]))
+			want(t, id+"'s environment", properties["Environment"],
+				fmt.Sprintf(`{'Variables': {'KINESIS_TELEMETRY_STREAM': {'Ref': '%s'}}}`, read[prefix+"/stream/name"]))
+			policies := text(roleOf(template, properties)["ManagedPolicyArns"])
+			if !strings.Contains(policies, `{"Ref":"`+read[prefix+"/runtime/policy/arn"]+`"}`) {
+				t.Errorf("%s's role has the policies %s, want the extension's among them", id, policies)
+			}
 		}
 	}
 }

@@ -45,15 +45,35 @@ type Telemetry struct {
 
 	layer func(architecture string) awslambda.ILayerVersion
 	// owner is the stack that the layers are resources of; nil where they are known by their ARNs alone.
-	owner        awscdk.Stack
+	owner awscdk.Stack
+	// in returns what the functions of another stack get; nil where there is an owner.
+	in           func(stack awscdk.Stack) *Telemetry
 	instrumented map[string]bool
 }
 
 // FromParameters returns the layers, policy and stream of a deployed stack, which its SSM parameters tell. CloudFormation
 // reads them at each deployment. The prefix is that of the parameters' names; "" is DefaultParameterPrefix.
+//
+// Functions of any stack can be instrumented with it: each stack reads the parameters for itself, since what one stack
+// imports from another cannot change. Policy and Stream are for the scope's own stack.
 func FromParameters(scope constructs.Construct, id, prefix string) *Telemetry {
 	names := namesOf(prefix)
 	scope = constructs.NewConstruct(scope, jsii.String(id))
+	t := fromParameters(scope, names)
+	stacks := map[string]*Telemetry{*root(awscdk.Stack_Of(scope)).Node().Path(): t}
+	t.in = func(stack awscdk.Stack) *Telemetry {
+		path := *stack.Node().Path()
+		if stacks[path] == nil {
+			// Named by its whole path, it is not in the way of what the other stack has.
+			stacks[path] = fromParameters(constructs.NewConstruct(stack, scope.Node().Path()), names)
+		}
+		return stacks[path]
+	}
+	return t
+}
+
+// fromParameters reads the parameters in the scope's stack.
+func fromParameters(scope constructs.Construct, names parameterNames) *Telemetry {
 	read := func(name string) *string { return awsssm.StringParameter_ValueForStringParameter(scope, &name, nil) }
 	layers := map[string]awslambda.ILayerVersion{}
 	return &Telemetry{
@@ -79,9 +99,13 @@ func (t *Telemetry) Instrument(functions ...awslambda.Function) {
 			continue
 		}
 		t.check(fn, path)
-		fn.AddLayers(t.layer(*fn.Architecture().Name()))
-		fn.AddEnvironment(jsii.String(StreamVariable), t.Stream, nil)
-		fn.Role().AddManagedPolicy(t.Policy)
+		has := t
+		if t.in != nil {
+			has = t.in(root(fn.Stack()))
+		}
+		fn.AddLayers(has.layer(*fn.Architecture().Name()))
+		fn.AddEnvironment(jsii.String(StreamVariable), has.Stream, nil)
+		fn.Role().AddManagedPolicy(has.Policy)
 		t.instrumented[path] = true
 	}
 }
