@@ -12,7 +12,7 @@ variable "layer_zips" {
 }
 
 variable "stream_name" {
-  description = "Name of the stream that is made. The default is the one that the extension uses where nothing is set."
+  description = "Name of the stream that is made. The default is the one that the extension uses where nothing is set. A second deployment in an account and region needs another."
   type        = string
   default     = "telemetry-kinesis-stream"
 
@@ -59,7 +59,7 @@ variable "stream_key_arn" {
 }
 
 variable "parameter_prefix" {
-  description = "What the names of the SSM parameters begin with."
+  description = "What the names of the SSM parameters begin with. A second deployment in an account and region needs another."
   type        = string
   default     = "/telemetry/kinesis"
 
