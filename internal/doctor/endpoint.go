@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,10 +35,9 @@ func (e *examiner) seeEndpoint(ctx context.Context) bool {
 		return false
 	}
 	address := addresses[0].Unmap()
-	private := address.IsPrivate() || address.IsLoopback()
-	if private && e.function != nil && e.function.vpc == "" {
+	if e.outOfReach(address) {
 		e.add(checkEndpoint, Warning, fmt.Sprintf("%s is %s, a private address, but the function is in no VPC", host, address),
-			"put the function into the VPC of that endpoint, or remove "+config.Prefix+"ENDPOINT_URL")
+			"put the function into the VPC of that endpoint, or remove "+e.endpointVariable())
 		return true
 	}
 	start := time.Now()
@@ -51,6 +51,26 @@ func (e *examiner) seeEndpoint(ctx context.Context) bool {
 	}
 	e.ok(checkEndpoint, "%s%s at %s answers in %d ms", host, of, address, time.Since(start).Milliseconds())
 	return true
+}
+
+// outOfReach tells whether the settings name an endpoint in a VPC that the function is not in. Where they name none, a
+// private address is what this machine's network calls AWS's own host; the function is given another.
+func (e *examiner) outOfReach(address netip.Addr) bool {
+	private := address.IsPrivate() || address.IsLoopback()
+	return private && e.settings.AWS.EndpointURL != "" && e.function != nil && e.function.vpc == ""
+}
+
+// endpointVariable is the one that names the endpoint: the first that is set.
+func (e *examiner) endpointVariable() string {
+	for _, name := range []string{config.Prefix + "ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS"} {
+		if slices.ContainsFunc(e.environ, func(variable string) bool {
+			n, value, _ := strings.Cut(variable, "=")
+			return n == name && strings.TrimSpace(value) == e.settings.AWS.EndpointURL
+		}) {
+			return name
+		}
+	}
+	return "AWS_ENDPOINT_URL"
 }
 
 // address is host:port of the endpoint.
@@ -117,7 +137,7 @@ func (e *examiner) unresolved(err error) {
 	case e.function != nil && e.function.vpc != "":
 		e.add(checkEndpoint, NotChecked, host+" does not resolve"+afar, e.interfaceEndpoint())
 	case e.settings.AWS.EndpointURL != "":
-		e.add(checkEndpoint, Problem, seen, "correct "+config.Prefix+"ENDPOINT_URL (or AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL)")
+		e.add(checkEndpoint, Problem, seen, "correct "+e.endpointVariable())
 	case e.function != nil: // this machine may reach AWS by other ways, such as a proxy
 		e.add(checkEndpoint, Warning, seen, fmt.Sprintf("is there a region %s? If so, it is this machine's network alone", e.stream.Region))
 	default:
@@ -141,7 +161,7 @@ func (e *examiner) unconnected(address netip.Addr, err error) {
 	case e.function != nil:
 		e.add(checkEndpoint, Warning, seen, "is it this machine's network alone? The function's own is not asked")
 	case e.settings.AWS.EndpointURL != "" && !address.IsPrivate():
-		e.add(checkEndpoint, Problem, seen, "start what listens there, or correct "+config.Prefix+"ENDPOINT_URL (or AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL)")
+		e.add(checkEndpoint, Problem, seen, "start what listens there, or correct "+e.endpointVariable())
 	default:
 		e.add(checkEndpoint, Problem, seen, "open a way out: NAT gateway or "+e.interfaceEndpoint())
 	}

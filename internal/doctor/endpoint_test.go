@@ -42,6 +42,10 @@ func TestUnreachableHosts(t *testing.T) {
 			"orders", &function{account: "123456789012", vpc: "vpc-1"}, func(e *examiner) { e.unresolved(errors.New("no such host")) },
 			Finding{checkEndpoint, NotChecked, "which says nothing about the function's VPC", "security groups"},
 		},
+		"a private address that only this machine is given": {
+			"orders", &function{account: "123456789012"}, func(e *examiner) { e.ok(checkEndpoint, "%t", e.outOfReach(netip.MustParseAddr("10.0.0.7"))) },
+			Finding{checkEndpoint, OK, "false", ""},
+		},
 	} {
 		e := &examiner{account: "123456789012", function: test.function, environ: []string{
 			"AWS_REGION=eu-west-9", "AWS_ACCESS_KEY_ID=x", config.Prefix + "STREAM=" + test.stream,
