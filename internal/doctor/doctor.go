@@ -36,11 +36,11 @@ const (
 	checkLayer       = "layer"
 	checkMemory      = "memory"
 	checkTimeout     = "timeout"
-	checkNetwork     = "network"
 	checkSnapStart   = "snapstart"
 	checkInstances   = "instances"
 	checkLogging     = "logging"
 	checkSettings    = "settings"
+	checkNetwork     = "network"
 	checkEndpoint    = "endpoint"
 	checkStream      = "stream"
 	checkCapacity    = "capacity"
@@ -150,7 +150,11 @@ func (e *examiner) examine(ctx context.Context) {
 	} else if !e.seeFunction(ctx) {
 		return
 	}
-	if !e.seeSettings() {
+	known := e.seeSettings()
+	if e.function != nil {
+		e.seeNetwork()
+	}
+	if !known {
 		e.skip("without the stream's name", checkEndpoint, checkStream, checkWrite)
 		return
 	}

@@ -135,14 +135,14 @@ func (e *examiner) unresolved(err error) {
 	seen := host + " does not resolve: " + reason(err)
 	switch {
 	case e.function != nil && e.function.vpc != "":
-		e.add(checkEndpoint, NotChecked, host+" does not resolve"+afar, e.interfaceEndpoint())
+		e.add(checkEndpoint, NotChecked, host+" does not resolve"+afar, e.wayOut())
 	case e.settings.AWS.EndpointURL != "":
 		e.add(checkEndpoint, Problem, seen, "correct "+e.endpointVariable())
 	case e.function != nil: // this machine may reach AWS by other ways, such as a proxy
 		e.add(checkEndpoint, Warning, seen, fmt.Sprintf("is there a region %s? If so, it is this machine's network alone", e.stream.Region))
 	default:
 		e.add(checkEndpoint, Problem, seen, fmt.Sprintf("is there a region %s? If so, let this network look up names of AWS; in a VPC: %s",
-			e.stream.Region, e.interfaceEndpoint()))
+			e.stream.Region, e.wayOut()))
 	}
 }
 
@@ -157,22 +157,44 @@ func (e *examiner) unconnected(address netip.Addr, err error) {
 	seen := fmt.Sprintf("%s resolves to %s and does not connect: %s", host, address, reason(err))
 	switch {
 	case e.function != nil && e.function.vpc != "":
-		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+afar, e.interfaceEndpoint())
+		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+afar, e.wayOut())
 	case e.function != nil:
 		e.add(checkEndpoint, Warning, seen, "is it this machine's network alone? The function's own is not asked")
 	case e.settings.AWS.EndpointURL != "" && !address.IsPrivate():
 		e.add(checkEndpoint, Problem, seen, "start what listens there, or correct "+e.endpointVariable())
 	default:
-		e.add(checkEndpoint, Problem, seen, "open a way out: NAT gateway or "+e.interfaceEndpoint())
+		e.add(checkEndpoint, Problem, seen, "open a way out: "+e.wayOut())
 	}
 }
 
-// interfaceEndpoint is what a VPC without a way to the internet needs.
-func (e *examiner) interfaceEndpoint() string {
-	text := fmt.Sprintf("an interface endpoint com.amazonaws.%s.kinesis-streams with private DNS, and security groups that let TCP 443 out of the function and into the endpoint",
-		e.stream.Region)
+// wayOut is what a VPC needs.
+func (e *examiner) wayOut() string {
+	host := e.stream.url.Hostname()
+	switch {
+	case e.far() && e.settings.AWS.EndpointURL != "":
+		return fmt.Sprintf("a way to %s, which %s names", host, e.endpointVariable())
+	case e.far():
+		return fmt.Sprintf("a NAT gateway: the stream is in %s, which no interface endpoint of %s serves", e.stream.Region, e.settings.AWS.Region)
+	}
+	text := fmt.Sprintf("a NAT gateway or an interface endpoint %s with private DNS, and security groups that let TCP 443 out of the function and into the endpoint",
+		e.stream.endpointService())
 	if e.stream.foreign {
-		text += "; another account's stream is at " + e.stream.url.Hostname() + ", not at the plain regional host"
+		text += "; another account's stream is at " + host + ", not at the plain regional host"
 	}
 	return text
+}
+
+// far tells whether the stream is of another region than the function or shell.
+func (e *examiner) far() bool { return e.stream.Region != e.settings.AWS.Region }
+
+// endpointService is the service, as VPCs call it, that answers under the host of the stream.
+func (p *place) endpointService() string {
+	name := "com.amazonaws." + p.Region + ".kinesis-streams"
+	if p.Partition == "aws-cn" {
+		name = "cn." + name
+	}
+	if strings.Contains(p.url.Hostname(), "kinesis-fips.") {
+		name += "-fips"
+	}
+	return name
 }

@@ -24,7 +24,7 @@ func TestUnreachableHosts(t *testing.T) {
 		},
 		"no way out of a VPC": {
 			"orders", nil, func(e *examiner) { e.unconnected(netip.MustParseAddr("10.0.0.7"), refused) },
-			Finding{checkEndpoint, Problem, "kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7", "NAT gateway or an interface endpoint com.amazonaws.eu-west-9.kinesis-streams"},
+			Finding{checkEndpoint, Problem, "kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7", "a NAT gateway or an interface endpoint com.amazonaws.eu-west-9.kinesis-streams"},
 		},
 		"the host of another account": {
 			"arn:aws:kinesis:eu-west-9:210987654321:stream/orders", nil, func(e *examiner) { e.unresolved(errors.New("no such host")) },
@@ -57,6 +57,47 @@ func TestUnreachableHosts(t *testing.T) {
 		got := e.report.Findings[len(e.report.Findings)-1]
 		if got.Check != test.want.Check || got.Status != test.want.Status || !strings.Contains(got.Seen, test.want.Seen) || !strings.Contains(got.Do, test.want.Do) {
 			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// The findings of the network and of the endpoint tell the same way out of a VPC.
+func TestWaysOut(t *testing.T) {
+	const (
+		own   = "orders"
+		far   = "arn:aws:kinesis:us-east-1:123456789012:stream/orders"
+		other = "arn:aws:kinesis:us-east-1:210987654321:stream/orders"
+		fips  = "AWS_USE_FIPS_ENDPOINT=true"
+	)
+	for name, test := range map[string]struct {
+		region, stream, variable string
+		service                  string // empty: no such serves
+		instead                  string
+	}{
+		"plain":                     {"eu-west-1", own, "", "com.amazonaws.eu-west-1.kinesis-streams", ""},
+		"China":                     {"cn-northwest-1", own, "", "cn.com.amazonaws.cn-northwest-1.kinesis-streams", ""},
+		"FIPS":                      {"us-east-1", own, fips, "com.amazonaws.us-east-1.kinesis-streams-fips", ""},
+		"FIPS of another account":   {"us-east-1", other, fips, "com.amazonaws.us-east-1.kinesis-streams-fips", ""},
+		"FIPS under the plain name": {"us-gov-west-1", own, fips, "com.amazonaws.us-gov-west-1.kinesis-streams", ""},
+		"another region":            {"eu-west-1", far, "", "", "a NAT gateway: the stream is in us-east-1, which no interface endpoint of eu-west-1 serves"},
+		"another region's endpoint": {"eu-west-1", far, "AWS_ENDPOINT_URL=https://vpce-1.us-east-1.example", "", "a way to vpce-1.us-east-1.example, which AWS_ENDPOINT_URL names"},
+	} {
+		e := &examiner{account: "123456789012", function: &function{account: "123456789012", vpc: "vpc-1"}, environ: []string{
+			"AWS_REGION=" + test.region, "AWS_ACCESS_KEY_ID=x", config.Prefix + "STREAM=" + test.stream, test.variable,
+		}}
+		if !e.seeSettings() {
+			t.Fatalf("%s: %v", name, e.report.Findings)
+		}
+		e.report.Findings = nil
+		e.seeNetwork()
+		e.unresolved(errors.New("no such host"))
+		network, endpoint := e.report.Findings[0].Do, e.report.Findings[1].Do
+		if test.service == "" {
+			if network != "there must be "+test.instead || endpoint != test.instead {
+				t.Errorf("%s: %s; %s", name, network, endpoint)
+			}
+		} else if !strings.HasSuffix(network, "Values="+test.service) || !strings.Contains(endpoint, " "+test.service+" with private DNS") {
+			t.Errorf("%s: %s; %s", name, network, endpoint)
 		}
 	}
 }

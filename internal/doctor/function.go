@@ -50,7 +50,6 @@ func (e *examiner) seeFunction(ctx context.Context) bool {
 	e.report.Function = aws.ToString(answer.FunctionArn)
 	e.seeState()
 	e.seeLayer(ctx)
-	e.seeNetwork()
 	e.seeKind()
 	return e.readVariables()
 }
@@ -144,15 +143,24 @@ func (e *examiner) seeTimeout(c *config.Config) {
 	e.ok(checkTimeout, "%d s, of which shipping may take %s", timeout, c.FlushTimeout)
 }
 
+// seeNetwork judges the function's way out, which depends on where the stream is.
 func (e *examiner) seeNetwork() {
 	f := e.function
 	if f.vpc == "" {
 		e.ok(checkNetwork, "in no VPC")
 		return
 	}
-	e.add(checkNetwork, NotChecked, "in VPC "+f.vpc+", whose ways out cannot be seen from here",
-		fmt.Sprintf("there must be a NAT gateway, or this must list one: aws ec2 describe-vpc-endpoints --region %s --filters Name=vpc-id,Values=%s Name=service-name,Values=com.amazonaws.%[1]s.kinesis-streams",
-			e.aws.Region, f.vpc))
+	var do string
+	switch {
+	case e.stream.url == nil:
+		do = "mend what is above, then run this again"
+	case e.far():
+		do = "there must be " + e.wayOut()
+	default:
+		do = fmt.Sprintf("there must be a NAT gateway, or this must list one: aws ec2 describe-vpc-endpoints --region %s --filters Name=vpc-id,Values=%s Name=service-name,Values=%s",
+			e.stream.Region, f.vpc, e.stream.endpointService())
+	}
+	e.add(checkNetwork, NotChecked, "in VPC "+f.vpc+", whose ways out cannot be seen from here", do)
 }
 
 // seeKind notes what is different in functions of some kinds.
