@@ -124,7 +124,7 @@ func TestConformanceDoctorFunction(t *testing.T) {
 	role := a.createFunction("checkout", nil)
 	diagnose(t, 1, function,
 		wanted{"function", doctor.OK, "provided.al2023, arm64, 128 MB, 3 s", ""},
-		wanted{"layer", doctor.Problem, "0 layers", "--layers ARN-OF-kinesis-telemetry-extension-arm64"},
+		wanted{"layer", doctor.Problem, "0 layers", `--layers "$(aws ssm get-parameter --region eu-west-1 --name /telemetry/kinesis/extension/arn `},
 		wanted{"role", doctor.Problem, "kinesis:PutRecords on arn:aws:kinesis:eu-west-1:123456789012:stream/orders", "put-role-policy --role-name checkout"})
 
 	attach := func(arns ...string) {
@@ -134,7 +134,7 @@ func TestConformanceDoctorFunction(t *testing.T) {
 	other := a.publishLayer("other", types.ArchitectureArm64)
 	wrong := a.publishLayer("kinesis-telemetry-extension-x86_64", types.ArchitectureX8664)
 	attach(other, wrong)
-	diagnose(t, 1, function, wanted{"layer", doctor.Problem, "of x86_64, the function of arm64", "--layers " + other + " ARN-OF"})
+	diagnose(t, 1, function, wanted{"layer", doctor.Problem, "of x86_64, the function of arm64", "--layers " + other + ` "$(aws ssm`})
 	attach(other, a.publishLayer("kinesis-telemetry-extension-arm64", types.ArchitectureArm64))
 	diagnose(t, 1, append(function, "--layer", "otherwise"), wanted{"layer", doctor.Problem, "none of the function's 2 layers is named otherwise", ""})
 

@@ -20,6 +20,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
+
+	"kinesis-telemetry-extension/internal/doctor"
 )
 
 const publishLong = `publish puts the layers that 'make layer' has built into your own AWS account,
@@ -59,8 +61,8 @@ func (a *app) publishCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.regions, "region", nil, "AWS `REGION` to publish in; repeatable (default: as AWS's tools find it)")
 	flags.StringVar(&f.dir, "dir", "build", "`FOLDER` with the zips of 'make layer'")
-	flags.StringVar(&f.namePrefix, "name-prefix", "kinesis-telemetry-extension", "`NAME` of the layers, before -arm64 and -x86_64")
-	flags.StringVar(&f.parameters, "parameters", "/telemetry/kinesis/extension", "`PATH` of the SSM parameters, before /arn and /x86_64/arn; empty for none")
+	flags.StringVar(&f.namePrefix, "name-prefix", doctor.LayerName, "`NAME` of the layers, before -arm64 and -x86_64")
+	flags.StringVar(&f.parameters, "parameters", doctor.ParametersPath, "`PATH` of the SSM parameters, before /arn and /x86_64/arn; empty for none")
 	flags.StringVar(&f.release, "release", version(), "`VERSION` to tell in the layers' description")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	flags.BoolVar(&f.json, "json", false, "print what was done as JSON")

@@ -15,6 +15,12 @@ import (
 // LayerName is what the names of the extension's layers begin with.
 const LayerName = "kinesis-telemetry-extension"
 
+// ParametersPath is what the names of the SSM parameters with the layers' ARNs begin with, unless it was said otherwise.
+const ParametersPath = "/telemetry/kinesis/extension"
+
+// mostLayers is how many a function may have.
+const mostLayers = 5
+
 // seeLayer looks for the extension among the function's layers, by the layer's name.
 func (e *examiner) seeLayer(ctx context.Context) {
 	f := e.function
@@ -76,10 +82,16 @@ func (e *examiner) attach(wrong string) string {
 			arns = append(arns, arn)
 		}
 	}
-	name := LayerName + "-" + string(f.arch)
-	arns = append(arns, "ARN-OF-"+name)
+	parameter := ParametersPath + "/arn"
+	if f.arch == types.ArchitectureX8664 {
+		parameter = ParametersPath + "/x86_64/arn"
+	}
+	arns = append(arns, fmt.Sprintf(`"$(aws ssm get-parameter --region %s --name %s --query Parameter.Value --output text)"`, e.aws.Region, parameter))
 	command := fmt.Sprintf("aws lambda update-function-configuration --region %s --function-name %s --layers %s", e.aws.Region,
 		aws.ToString(f.FunctionName), strings.Join(arns, " "))
+	if len(arns) > mostLayers {
+		command = "leave one out, for a function takes no more than five: " + command
+	}
 	if v := aws.ToString(f.Version); v != "" && v != "$LATEST" {
 		command += "; then publish a new version, for version " + v + " cannot be changed"
 	}
