@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"kinesis-telemetry-extension/internal/doctor"
@@ -45,6 +46,9 @@ func TestDoctorFunction(t *testing.T) {
 	const (
 		get       = "GET /2015-03-31/functions/checkout/configuration"
 		layer     = "GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions/7"
+		mine      = "GET /2018-10-31/layers/mine/versions/3"
+		minesARN  = `{"Arn":"arn:aws:lambda:eu-west-1:123456789012:layer:mine:3"}`
+		renamed   = `"Layers":[` + minesARN + `]`
 		simulate  = "SimulatePrincipalPolicy"
 		variables = `"Environment":{"Variables":{"KINESIS_TELEMETRY_STREAM":"orders","KINESIS_TELEMETRY_ENDPOINT_URL":"http://127.0.0.1",%s}}`
 		proxied   = `"Environment":{"Variables":{"KINESIS_TELEMETRY_STREAM":"orders","HTTPS_PROXY":"http://me:secret@proxy:3128"}}`
@@ -73,11 +77,14 @@ func TestDoctorFunction(t *testing.T) {
 		"pending":            {`"State":"Pending"`, nil, 0, []wanted{{"function", doctor.Warning, "being made", "function-active-v2"}}},
 		"no layer":           {`"Layers":[]`, nil, 1, []wanted{{"layer", doctor.Problem, "0 layers", `--function-name checkout --layers "$(aws ssm get-parameter --region eu-west-1 --name /telemetry/kinesis/extension/arn --query Parameter.Value --output text)"`}}},
 		"no layer, x86_64":   {`"Layers":[],"Architectures":["x86_64"]`, nil, 1, []wanted{{"layer", doctor.Problem, "0 layers", "--name /telemetry/kinesis/extension/x86_64/arn --query"}}},
-		"five other layers":  {`"Layers":[{"Arn":"a"},{"Arn":"b"},{"Arn":"c"},{"Arn":"d"},{"Arn":"e"}]`, nil, 1, []wanted{{"layer", doctor.Problem, "5 layers", "leave one out, for a function takes no more than five: aws lambda"}}},
+		"five other layers":  {`"Layers":[` + strings.Repeat(minesARN+",", 4) + minesARN + `]`, map[string]answer{mine: {200, `{}`}}, 1, []wanted{{"layer", doctor.Problem, "5 layers", "leave one out, for a function takes no more than five: aws lambda"}}},
 		"of a version":       {`"Layers":[],"Version":"4"`, nil, 1, []wanted{{"layer", doctor.Problem, "", "version 4 cannot be changed"}}},
 		"wrong architecture": {"", map[string]answer{layer: {200, `{"CompatibleArchitectures":["x86_64"]}`}}, 1, []wanted{{"layer", doctor.Problem, "of x86_64, the function of arm64", "--layers arn:aws:lambda:eu-west-1:123456789012:layer:other:1 \"$(aws ssm "}}},
 		"no architecture":    {"", map[string]answer{layer: {200, `{}`}}, 0, []wanted{{"layer", doctor.NotChecked, "does not say", "arm64"}}},
 		"other's layer":      {"", map[string]answer{layer: jsonError("AccessDeniedException", "no")}, 0, []wanted{{"layer", doctor.NotChecked, "cannot be seen", "lambda:GetLayerVersion"}}},
+		"by description":     {renamed, map[string]answer{mine: {200, `{"Description":"Ships a function's telemetry to a Kinesis data stream (arm64)","CompatibleArchitectures":["arm64"]}`}}, 0, []wanted{{"layer", doctor.OK, "layer:mine:3, of arm64", ""}}},
+		"other description":  {renamed, map[string]answer{mine: {200, `{"Description":"Powertools","CompatibleArchitectures":["arm64"]}`}}, 1, []wanted{{"layer", doctor.Problem, "none of the function's 1 layers", ":layer:mine:3 \"$(aws"}}},
+		"description hidden": {renamed, map[string]answer{mine: jsonError("AccessDeniedException", "no")}, 0, []wanted{{"layer", doctor.NotChecked, "layer:mine:3 cannot be looked at: AccessDenied", "--layer NAME"}}},
 		"image":              {`"PackageType":"Image","Runtime":null,"Layers":null`, nil, 0, []wanted{{"function", doctor.OK, "container image", ""}, {"layer", doctor.NotChecked, "no layers", "ls IMAGE -l /opt/extensions"}}},
 		"VPC":                {`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]}`, nil, 0, []wanted{{"network", doctor.NotChecked, "vpc-1", "Values=com.amazonaws.eu-west-1.kinesis-streams"}}},
 		"VPC, own endpoint":  {`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"https://vpce.invalid"`), nil, 0, []wanted{{"endpoint", doctor.NotChecked, "does not resolve from this machine", "security groups"}, {"write", doctor.OK, "", ""}}},

@@ -165,7 +165,7 @@ func (f *publishFlags) layers() ([]layer, error) {
 		sum := sha256.Sum256(content)
 		l.name = f.namePrefix + "-" + string(l.architecture)
 		l.content, l.sha256 = content, base64.StdEncoding.EncodeToString(sum[:])
-		l.description = "Ships a function's telemetry to a Kinesis data stream, " + f.release
+		l.description = doctor.LayerDescription + ", " + f.release
 		if f.parameters == "" {
 			l.parameter = ""
 		} else {

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,8 +13,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
 
-// LayerName is what the names of the extension's layers begin with.
-const LayerName = "kinesis-telemetry-extension"
+// What the names and descriptions of the extension's layers begin with, unless they were given other names.
+const (
+	LayerName        = "kinesis-telemetry-extension"
+	LayerDescription = "Ships a function's telemetry to a Kinesis data stream"
+)
 
 // ParametersPath is what the names of the SSM parameters with the layers' ARNs begin with, unless it was said otherwise.
 const ParametersPath = "/telemetry/kinesis/extension"
@@ -21,7 +25,8 @@ const ParametersPath = "/telemetry/kinesis/extension"
 // mostLayers is how many a function may have.
 const mostLayers = 5
 
-// seeLayer looks for the extension among the function's layers, by the layer's name.
+// seeLayer looks for the extension among the function's layers: by the layer's name and, unless another than ours was
+// asked for, by its description.
 func (e *examiner) seeLayer(ctx context.Context) {
 	f := e.function
 	if f.PackageType == types.PackageTypeImage {
@@ -29,14 +34,34 @@ func (e *examiner) seeLayer(ctx context.Context) {
 			"docker run --rm --entrypoint ls IMAGE -l /opt/extensions (it must list "+LayerName+")")
 		return
 	}
-	found := slices.IndexFunc(f.Layers, func(l types.Layer) bool {
-		return strings.Contains(layerName(aws.ToString(l.Arn)), e.options.Layer)
-	})
-	if found < 0 {
-		e.add(checkLayer, Problem, fmt.Sprintf("none of the function's %d layers is named %s", len(f.Layers), e.options.Layer), e.attach(""))
+	for _, l := range f.Layers {
+		if arn := aws.ToString(l.Arn); strings.Contains(layerName(arn), e.options.Layer) {
+			version, err := e.layerVersion(ctx, arn)
+			e.seeArchitecture(arn, version, err)
+			return
+		}
+	}
+	seen := fmt.Sprintf("none of the function's %d layers is named %s", len(f.Layers), e.options.Layer)
+	if e.options.Layer != LayerName {
+		e.add(checkLayer, Problem, seen, e.attach(""))
 		return
 	}
-	e.seeArchitecture(ctx, aws.ToString(f.Layers[found].Arn))
+	hidden := ""
+	for _, l := range f.Layers {
+		arn := aws.ToString(l.Arn)
+		version, err := e.layerVersion(ctx, arn)
+		if err != nil {
+			hidden = fmt.Sprintf("; %s cannot be looked at: %s", arn, reason(err))
+		} else if strings.HasPrefix(aws.ToString(version.Description), LayerDescription) {
+			e.seeArchitecture(arn, version, nil)
+			return
+		}
+	}
+	if hidden != "" {
+		e.add(checkLayer, NotChecked, seen+hidden, "if it holds the extension, give --layer NAME; else "+e.attach(""))
+		return
+	}
+	e.add(checkLayer, Problem, seen+", or described as the extension", e.attach(""))
 }
 
 func layerName(arn string) string {
@@ -47,27 +72,31 @@ func layerName(arn string) string {
 	return part[6]
 }
 
-func (e *examiner) seeArchitecture(ctx context.Context, arn string) {
-	f := e.function
+// layerVersion asks for a layer version.
+func (e *examiner) layerVersion(ctx context.Context, arn string) (*lambda.GetLayerVersionOutput, error) {
 	cut := strings.LastIndexByte(arn, ':')
 	version, err := strconv.ParseInt(arn[cut+1:], 10, 64)
 	if err != nil {
-		e.add(checkLayer, NotChecked, arn+" names no version", e.attach(arn))
-		return
+		return nil, errors.New("it names no version")
 	}
 	layer := arn[:cut]
 	if part := strings.Split(layer, ":"); len(part) > 6 && part[4] == e.account {
 		layer = part[6] // of the own account; it is known by its name alone, too
 	}
-	answer, err := lambda.NewFromConfig(e.aws).GetLayerVersion(ctx, &lambda.GetLayerVersionInput{LayerName: &layer, VersionNumber: &version})
+	return lambda.NewFromConfig(e.aws).GetLayerVersion(ctx, &lambda.GetLayerVersionInput{LayerName: &layer, VersionNumber: &version})
+}
+
+// seeArchitecture judges the layer version that holds the extension.
+func (e *examiner) seeArchitecture(arn string, version *lambda.GetLayerVersionOutput, err error) {
+	f := e.function
 	switch {
 	case err != nil:
 		e.add(checkLayer, NotChecked, arn+": its architecture cannot be seen: "+reason(err),
 			"it must be "+string(f.arch)+"; these credentials need "+statement("lambda:GetLayerVersion", arn))
-	case len(answer.CompatibleArchitectures) == 0:
+	case len(version.CompatibleArchitectures) == 0:
 		e.add(checkLayer, NotChecked, arn+" does not say its architecture", "it must be "+string(f.arch)+"; ktel publish says it")
-	case !slices.Contains(answer.CompatibleArchitectures, f.arch):
-		e.add(checkLayer, Problem, fmt.Sprintf("%s is of %s, the function of %s", arn, words(answer.CompatibleArchitectures), f.arch), e.attach(arn))
+	case !slices.Contains(version.CompatibleArchitectures, f.arch):
+		e.add(checkLayer, Problem, fmt.Sprintf("%s is of %s, the function of %s", arn, words(version.CompatibleArchitectures), f.arch), e.attach(arn))
 	default:
 		e.ok(checkLayer, "%s, of %s", arn, f.arch)
 	}
