@@ -118,26 +118,44 @@ func TestDoctorFunction(t *testing.T) {
 // The function's role and the key of the stream.
 func TestDoctorFunctionKey(t *testing.T) {
 	const key = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
-	for decision, want := range map[string]wanted{
-		"allowed":      {"encryption", doctor.OK, key + ", which the role may use", ""},
-		"implicitDeny": {"encryption", doctor.Warning, "the key's own may", `"Action":"kms:GenerateDataKey","Resource":"` + key + `"`},
-		"explicitDeny": {"encryption", doctor.Problem, "forbidden", "remove the statement"},
+	keyPolicy := func(effect, principal string) answer {
+		return answer{200, `{"Policy":"{\"Statement\":{\"Effect\":\"` + effect + `\",\"Principal\":{\"AWS\":\"` + principal + `\"},\"Action\":\"kms:*\",\"Resource\":\"*\"}}"}`}
+	}
+	root := keyPolicy("Allow", "arn:aws:iam::123456789012:root")
+	missing := simulated("implicitDeny", "")
+	const granted = `"Action":"kms:GenerateDataKey","Resource":"` + key + `"`
+	for name, test := range map[string]struct {
+		simulated, policy answer
+		want              wanted
+	}{
+		"allowed":                  {simulated("allowed", ""), root, wanted{"", doctor.OK, key + ", which the role may use", ""}},
+		"denied":                   {simulated("explicitDeny", ""), root, wanted{"", doctor.Problem, "forbidden", "remove the statement"}},
+		"condition":                {simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>"), root, wanted{"", doctor.NotChecked, "under a condition", granted}},
+		"missing":                  {missing, root, wanted{"", doctor.Problem, "neither a policy of the role nor the key's own allows its use", granted}},
+		"allowed by the key":       {missing, keyPolicy("Allow", testRole), wanted{"", doctor.OK, "which the role may use (the key's policy)", ""}},
+		"denied by the key":        {missing, keyPolicy("Deny", testRole), wanted{"", doctor.Problem, "forbidden to the role (the key's policy)", "remove the statement"}},
+		"the key's policy, hidden": {missing, jsonError("AccessDeniedException", "no"), wanted{"", doctor.NotChecked, "the key's own cannot be seen: AccessDenied", granted}},
 	} {
-		answers := answersFor("")
-		answers["SimulatePrincipalPolicy"] = simulated(decision, "")
-		answers["DescribeStreamSummary"] = answer{200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"` + key + `"}}`}
-		answers["PutRecords"] = jsonError("KMSAccessDeniedException", "no")
-		// The stream's resource policy may stand in for the role's; it cannot for the key.
-		answers["GetResourcePolicy"] = answer{200, `{"Policy":"{\"Principal\":{\"AWS\":\"` + testRole + `\"}}"}`}
-		shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers)})
-		status := 0
-		if decision == "explicitDeny" {
-			status = 1
-		}
-		diagnose(t, status, []string{"--function", "checkout"}, want, wanted{"write", doctor.NotChecked, "these credentials", "nothing"})
-		if decision == "implicitDeny" {
-			diagnose(t, 0, []string{"--function", "checkout"}, wanted{"role", doctor.Warning, "resource policy names it", "put-role-policy"})
-		}
+		t.Run(name, func(t *testing.T) {
+			answers := answersFor("")
+			answers["SimulatePrincipalPolicy"] = test.simulated
+			answers["GetKeyPolicy"] = test.policy
+			answers["DescribeStreamSummary"] = answer{200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"` + key + `"}}`}
+			answers["PutRecords"] = jsonError("KMSAccessDeniedException", "no")
+			// The stream's resource policy may stand in for the role's; it cannot for the key.
+			answers["GetResourcePolicy"] = answer{200, `{"Policy":"{\"Principal\":{\"AWS\":\"` + testRole + `\"}}"}`}
+			shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers)})
+			status := 0
+			if test.want.status == doctor.Problem {
+				status = 1
+			}
+			test.want.check = "encryption"
+			want := []wanted{test.want, {"write", doctor.NotChecked, "these credentials", "nothing"}}
+			if test.simulated == missing {
+				want = append(want, wanted{"role", doctor.Warning, "resource policy names it", "put-role-policy"})
+			}
+			diagnose(t, status, []string{"--function", "checkout"}, want...)
+		})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
@@ -23,6 +24,7 @@ type account struct {
 	kinesis *kinesis.Client
 	lambda  *lambda.Client
 	iam     *iam.Client
+	kms     *kms.Client
 }
 
 func openAccount(t *testing.T) account {
@@ -31,7 +33,7 @@ func openAccount(t *testing.T) account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return account{t, kinesis.NewFromConfig(cfg), lambda.NewFromConfig(cfg), iam.NewFromConfig(cfg)}
+	return account{t, kinesis.NewFromConfig(cfg), lambda.NewFromConfig(cfg), iam.NewFromConfig(cfg), kms.NewFromConfig(cfg)}
 }
 
 func (a account) check(err error) {
@@ -147,6 +149,18 @@ func TestConformanceDoctorFunction(t *testing.T) {
 	put(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}]}`)
 	diagnose(t, 0, function, wanted{"layer", doctor.OK, "layer:kinesis-telemetry-extension-arm64:1, of arm64", ""},
 		wanted{"role", doctor.OK, "may kinesis:PutRecords (its policies", ""})
+
+	key, err := a.kms.CreateKey(t.Context(), nil)
+	a.check(err)
+	_, err = a.kinesis.StartStreamEncryption(t.Context(), &kinesis.StartStreamEncryptionInput{
+		StreamName: aws.String("orders"), EncryptionType: kinesistypes.EncryptionTypeKms, KeyId: key.KeyMetadata.Arn,
+	})
+	a.check(err)
+	diagnose(t, 1, function, wanted{"encryption", doctor.Problem, "neither a policy of the role nor the key's own", "put-role-policy --role-name checkout"})
+	_, err = a.kms.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyMetadata.Arn, PolicyName: aws.String("default"), Policy: aws.String(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:role/checkout"},"Action":"kms:GenerateDataKey","Resource":"*"}}`)})
+	a.check(err)
+	diagnose(t, 0, function, wanted{"encryption", doctor.OK, "the key's policy", ""})
 
 	deny, err := a.iam.CreatePolicy(t.Context(), &iam.CreatePolicyInput{
 		PolicyName: aws.String("deny"), PolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"kinesis:*","Resource":"*"}}`),

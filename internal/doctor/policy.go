@@ -18,6 +18,22 @@ const (
 
 // judgePolicies matches the documents of a role's policies. It does not evaluate a Condition, NotAction or NotResource.
 func judgePolicies(documents []string, action, resource string) verdict {
+	return judgeStatements(documents, func(s *policyStatement) (covers, sure bool) { return s.covers(action, resource) })
+}
+
+// judgeKeyPolicy matches the policy of a key. What it says of the account counts for nothing: that leaves it to the
+// policies of the role.
+func judgeKeyPolicy(document, role, action, key string) verdict {
+	return judgeStatements([]string{document}, func(s *policyStatement) (covers, sure bool) {
+		covers, sure = s.covers(action, key)
+		if len(s.NotPrincipal) > 0 {
+			return covers, false
+		}
+		return covers && (slices.Contains(s.Principal, role) || slices.Contains(s.Principal, "*")), sure
+	})
+}
+
+func judgeStatements(documents []string, about func(*policyStatement) (covers, sure bool)) verdict {
 	var allows, mayAllow, denies, mayDeny bool
 	for _, document := range documents {
 		var policy struct{ Statement oneOrMore[policyStatement] }
@@ -26,7 +42,7 @@ func judgePolicies(documents []string, action, resource string) verdict {
 			continue
 		}
 		for _, s := range policy.Statement {
-			covers, sure := s.covers(action, resource)
+			covers, sure := about(&s)
 			if !covers {
 				continue
 			}
@@ -52,6 +68,22 @@ type policyStatement struct {
 	Effect                                   string
 	Action, NotAction, Resource, NotResource oneOrMore[string]
 	Condition                                json.RawMessage
+	Principal, NotPrincipal                  principals // of a key's policy
+}
+
+// principals are the users, roles and accounts that a statement names; * is everyone.
+type principals []string
+
+// UnmarshalJSON reads a star by itself, or the principals by their kinds.
+func (p *principals) UnmarshalJSON(b []byte) error {
+	if string(b) == `"*"` {
+		*p = principals{"*"}
+		return nil
+	}
+	var kinds struct{ AWS oneOrMore[string] }
+	err := json.Unmarshal(b, &kinds)
+	*p = principals(kinds.AWS)
+	return err
 }
 
 // covers tells whether the statement is about the action on the resource, and whether that is sure.

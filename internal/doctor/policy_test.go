@@ -36,3 +36,35 @@ func TestJudgePolicies(t *testing.T) {
 		}
 	}
 }
+
+// A key's policy: what it says of the role itself, not of the account, which leaves it to IAM.
+func TestJudgeKeyPolicy(t *testing.T) {
+	const (
+		role   = "arn:aws:iam::123456789012:role/service-role/checkout"
+		action = "kms:GenerateDataKey"
+		key    = "arn:aws:kms:eu-west-1:123456789012:key/1"
+	)
+	statement := func(effect, principal, more string) string {
+		return `{"Effect":"` + effect + `","Principal":` + principal + `,"Action":"kms:*","Resource":"*"` + more + `}`
+	}
+	const root, condition = `{"AWS":"arn:aws:iam::123456789012:root"}`, `,"Condition":{"StringEquals":{"kms:ViaService":"kinesis.eu-west-1.amazonaws.com"}}`
+	for name, test := range map[string]struct {
+		want       verdict
+		statements string
+	}{
+		"the account":       {missing, statement("Allow", root, "")},
+		"the role":          {allowed, statement("Allow", root, "") + "," + statement("Allow", `{"AWS":["arn:aws:iam::123456789012:user/me","`+role+`"]}`, "")},
+		"another role":      {missing, statement("Allow", `{"AWS":"`+role+`2"}`, "")},
+		"everyone":          {allowed, statement("Allow", `"*"`, "")},
+		"everyone, in AWS":  {allowed, statement("Allow", `{"AWS":"*"}`, "")},
+		"on a condition":    {conditional, statement("Allow", `{"AWS":"*"}`, condition)},
+		"a service":         {missing, statement("Allow", `{"Service":"kinesis.amazonaws.com"}`, "")},
+		"denied":            {forbidden, statement("Allow", `"*"`, "") + "," + statement("Deny", `{"AWS":"`+role+`"}`, "")},
+		"denied to another": {allowed, statement("Allow", `"*"`, "") + "," + statement("Deny", `{"AWS":"`+role+`2"}`, "")},
+		"all but some":      {conditional, statement("Allow", `"*"`, "") + `,{"Effect":"Deny","NotPrincipal":{"AWS":"` + role + `"},"Action":"*","Resource":"*"}`},
+	} {
+		if got := judgeKeyPolicy(`{"Statement":[`+test.statements+`]}`, role, action, key); got != test.want {
+			t.Errorf("%s: %d, want %d", name, got, test.want)
+		}
+	}
+}

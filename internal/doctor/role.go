@@ -11,6 +11,7 @@ import (
 	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"kinesis-telemetry-extension/internal/kinesis"
 )
@@ -35,22 +36,55 @@ func (e *examiner) seeRole(ctx context.Context, d *types.StreamDescriptionSummar
 	}
 }
 
-// seeKey asks whether the function's role may use the key that encrypts the stream.
+// keyAction is what writing to a stream needs of the key that encrypts it.
+const keyAction = "kms:GenerateDataKey"
+
+// seeKey asks whether the function's role may use the key that encrypts the stream: its own policies may allow it or,
+// within one account, the key's.
 func (e *examiner) seeKey(ctx context.Context, key string) {
 	role := aws.ToString(e.function.Role)
-	const action = "kms:GenerateDataKey"
-	v, how, err := e.judge(ctx, role, action, key)
+	v, how, err := e.judge(ctx, role, keyAction, key)
 	seen := "KMS with the customer's key " + key
 	switch {
 	case err != nil:
-		e.add(checkEncryption, NotChecked, seen+"; the role's policies cannot be seen: "+reason(err), "the role needs "+statement(action, key))
-	case v == allowed:
-		e.ok(checkEncryption, "%s, which the role may use (%s)", seen, how)
-	case v == forbidden:
-		e.add(checkEncryption, Problem, seen+", which is forbidden to the role ("+how+")", "remove the statement that denies "+action)
-	default:
-		e.add(checkEncryption, Warning, seen+"; no policy of the role allows its use ("+how+"), the key's own may", grant(role, action, key))
+		e.add(checkEncryption, NotChecked, seen+"; the role's policies cannot be seen: "+reason(err), "the role needs "+statement(keyAction, key))
+		return
+	case v == missing && e.stream.foreign:
+		e.add(checkEncryption, Problem, seen+", of another account; no policy of the role allows its use ("+how+")", grant(role, keyAction, key))
+		return
+	case v == missing || v == conditional:
+		own, err := e.judgeByKey(ctx, role, key)
+		if err != nil {
+			e.add(checkEncryption, NotChecked, fmt.Sprintf("%s; no policy of the role surely allows its use (%s), and the key's own cannot be seen: %s", seen, how, reason(err)),
+				grant(role, keyAction, key))
+			return
+		}
+		if own != missing {
+			v, how = own, "the key's policy"
+		}
 	}
+	switch v {
+	case allowed:
+		e.ok(checkEncryption, "%s, which the role may use (%s)", seen, how)
+	case forbidden:
+		e.add(checkEncryption, Problem, seen+", which is forbidden to the role ("+how+")", "remove the statement that denies "+keyAction)
+	case conditional:
+		e.add(checkEncryption, NotChecked, seen+", which the role may use under a condition ("+how+")",
+			"see whether the condition holds in the function, or "+grant(role, keyAction, key))
+	default:
+		e.add(checkEncryption, Problem, seen+"; neither a policy of the role nor the key's own allows its use ("+how+")", grant(role, keyAction, key))
+	}
+}
+
+// judgeByKey asks what the key's policy says of the role.
+func (e *examiner) judgeByKey(ctx context.Context, role, key string) (verdict, error) {
+	cfg := e.aws.Copy()
+	cfg.Region = e.stream.Region
+	answer, err := kms.NewFromConfig(cfg).GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &key, PolicyName: aws.String("default")})
+	if err != nil {
+		return missing, err
+	}
+	return judgeKeyPolicy(aws.ToString(answer.Policy), role, keyAction, key), nil
 }
 
 // seeAllowed judges one permission of a role.
