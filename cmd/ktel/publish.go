@@ -94,6 +94,16 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 		}
 		f.regions = []string{cfg.Region}
 	}
+	if cfg.Region == "" {
+		cfg.Region = f.regions[0]
+	}
+	_, found := doctor.Identify(ctx, cfg)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if found.Status == doctor.Problem { // else each layer would say it
+		return cannot(errors.New(found.Seen), found.Do)
+	}
 	p := &publisher{aws: cfg, dryRun: f.dryRun}
 	failed := 0
 	for _, region := range f.regions {

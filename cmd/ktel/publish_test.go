@@ -127,6 +127,24 @@ func TestConformancePublish(t *testing.T) {
 	}
 }
 
+// Without credentials there is one thing to say, and nothing to begin.
+func TestPublishCredentials(t *testing.T) {
+	dir := t.TempDir()
+	layerZips(t, dir, "1")
+	for says, variables := range map[string]map[string]string{
+		"there are no credentials: none are configured": {"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+		"AWS does not take the credentials (EnvConfigCredentials): ExpiredToken": {
+			"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")}),
+		},
+	} {
+		shell(t, variables)
+		status, stdout, stderr := call(t, "publish", "--dir", dir, "--dry-run")
+		if status != 4 || stdout != "" || !strings.HasPrefix(stderr, "ktel: error: "+says) || !strings.Contains(stderr, "ktel: hint: set AWS_PROFILE, or") || strings.Count(stderr, "\n") != 2 {
+			t.Errorf("status %d\n%s%s", status, stdout, stderr)
+		}
+	}
+}
+
 // One region of two works, in part.
 func TestPublishPartialFailure(t *testing.T) {
 	dir := t.TempDir()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -34,6 +35,15 @@ func (e *examiner) seeRegion() bool {
 	return false
 }
 
+// Identify makes the check of the credentials alone. The account is empty where it could not be learnt.
+func Identify(ctx context.Context, cfg aws.Config) (account string, found Finding) {
+	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
+	defer cancel()
+	e := &examiner{aws: cfg}
+	e.seeCredentials(ctx)
+	return e.account, e.report.Findings[0]
+}
+
 // seeCredentials asks who this is.
 func (e *examiner) seeCredentials(ctx context.Context) bool {
 	const set = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; where they come from a login: aws sso login"
@@ -45,7 +55,11 @@ func (e *examiner) seeCredentials(ctx context.Context) bool {
 		keys, err = e.aws.Credentials.Retrieve(bound)
 	}
 	if err != nil {
-		e.add(checkCredentials, Problem, "there are no credentials: "+reason(err), set)
+		why := reason(err)
+		if strings.Contains(why, "no EC2 IMDS role found") { // the last place that the SDK looks at; it tells of no other
+			why = "none are configured, and no role of an EC2 instance is found"
+		}
+		e.add(checkCredentials, Problem, "there are no credentials: "+why, set)
 		return false
 	}
 	who, err := sts.NewFromConfig(e.aws).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
