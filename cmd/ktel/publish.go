@@ -28,6 +28,10 @@ const publishLong = `publish puts the layers that 'make layer' has built into yo
 in each region given, and notes their ARNs in SSM parameters. What is there
 already is left as it is, so that it can be run again at any time.
 
+It is instead of a stack (CDK, CloudFormation, Terraform) that has made those
+parameters; beside one, give another --parameters PATH. A parameter that holds
+anything but a version of the same layer is not overwritten.
+
 `
 
 const publishStatuses = `Exit status:
@@ -97,14 +101,14 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 	if cfg.Region == "" {
 		cfg.Region = f.regions[0]
 	}
-	_, found := doctor.Identify(ctx, cfg)
+	account, found := doctor.Identify(ctx, cfg)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if found.Status == doctor.Problem { // else each layer would say it
 		return cannot(errors.New(found.Seen), found.Do)
 	}
-	p := &publisher{aws: cfg, dryRun: f.dryRun}
+	p := &publisher{aws: cfg, account: account, dryRun: f.dryRun}
 	failed := 0
 	for _, region := range f.regions {
 		before := len(p.done)

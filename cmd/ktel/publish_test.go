@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
 
 // program is the least that is a program of Linux.
@@ -114,12 +115,27 @@ func TestConformancePublish(t *testing.T) {
 		t.Errorf("%d versions, parameters %s and %s", versions(arm), parameter(path), parameter(x86Path))
 	}
 
-	// A parameter that went astray is set again; another region and other names stand for themselves.
-	if _, err := parameters.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String(path), Value: aws.String("astray"), Overwrite: aws.Bool(true)}); err != nil {
-		t.Fatal(err)
+	// A parameter is set again where it holds another version of the layer, and left alone where it holds anything else.
+	put := func(kind ssmtypes.ParameterType, value string) {
+		t.Helper()
+		parameters.DeleteParameter(t.Context(), &ssm.DeleteParameterInput{Name: aws.String(path)})
+		if _, err := parameters.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String(path), Type: kind, Value: &value}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	put(ssmtypes.ParameterTypeString, armARN+":1")
 	expect(published(t, 0, "--dir", dir, "--dry-run"), isUnchanged, wouldSet, isUnchanged, isUnchanged)
 	expect(published(t, 0, "--dir", dir), isUnchanged, wasSet, isUnchanged, isUnchanged)
+	for kind, value := range map[ssmtypes.ParameterType]string{
+		ssmtypes.ParameterTypeString: "arn:aws:lambda:eu-west-1:123456789012:layer:of-a-stack:1", ssmtypes.ParameterTypeSecureString: armARN + ":1",
+	} {
+		put(kind, value)
+		expect(published(t, 4, "--dir", dir, "--dry-run"), isUnchanged, hasFailed, isUnchanged, isUnchanged)
+		expect(published(t, 4, "--dir", dir), isUnchanged, hasFailed, isUnchanged, isUnchanged)
+		if kind == ssmtypes.ParameterTypeString && parameter(path) != value {
+			t.Errorf("the parameter holds %s", parameter(path))
+		}
+	}
 	expect(published(t, 0, "--dir", dir, "--region", "us-east-1", "--region", testRegion, "--parameters="), wasPublished, wasPublished, isUnchanged, isUnchanged)
 	expect(published(t, 0, "--dir", dir, "--name-prefix", "mine", "--parameters", "/mine/"), wasPublished, wasSet, wasPublished, wasSet)
 	if parameter("/mine/x86_64/arn") != "arn:aws:lambda:eu-west-1:123456789012:layer:mine-x86_64:1" {
@@ -166,6 +182,44 @@ func TestPublishPartialFailure(t *testing.T) {
 	args := []string{"--dir", dir, "--parameters=", "--region", "eu-west-1", "--region", "eu-west-2"}
 	if got := published(t, 4, args...); !slices.Equal(got, []string{wasPublished, hasFailed, wasPublished, hasFailed}) {
 		t.Errorf("%q", got)
+	}
+}
+
+// What a parameter holds that is not this layer's is told, and left alone, in a dry run and without.
+func TestPublishParameters(t *testing.T) {
+	dir := t.TempDir()
+	layerZips(t, dir, "1")
+	const arm, path = "arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64", "/telemetry/kinesis/extension"
+	const mend = "; note the ARN elsewhere with --parameters PATH, or first: aws ssm delete-parameter --region eu-west-1 --name " + path + "/arn"
+	for name, test := range map[string]struct{ kind, value, want, wantDry string }{
+		"nothing":         {"", "", "set           " + arm + ":2", "would set"},
+		"the last":        {"String", arm + ":1", "set           " + arm + ":1 → " + arm + ":2", "would set     " + arm + ":1 → the new version"},
+		"another layer":   {"String", strings.Replace(arm, "arm64", "mine", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "arm64", "mine", 1) + ":1\", no version of the layer: it may be a stack's" + mend, ""},
+		"another account": {"String", strings.Replace(arm, "1234", "4321", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "1234", "4321", 1) + ":1\", no version of the layer: it may be a stack's" + mend, ""},
+		"another region":  {"String", strings.Replace(arm, "eu-", "us-", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "eu-", "us-", 1) + ":1\", no version of the layer: it may be a stack's" + mend, ""},
+		"anything":        {"String", "x", "failed        it holds \"x\", no version of the layer: it may be a stack's" + mend, ""},
+		"a secret":        {"SecureString", "AQIC", "failed        it is a SecureString: it may be a stack's" + mend, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			there := jsonError("ParameterNotFound", "")
+			if test.kind != "" {
+				there = answer{200, `{"Parameter":{"Type":"` + test.kind + `","Value":"` + test.value + `"}}`}
+			}
+			const versions = "GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions"
+			shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+				versions: {200, `{"LayerVersions":[]}`}, strings.Replace(versions, "GET", "POST", 1): {201, `{"LayerVersionArn":"` + arm + `:2"}`},
+				"GetParameter": there, "PutParameter": {200, `{}`},
+			})})
+			if test.wantDry == "" {
+				test.wantDry = test.want
+			}
+			for flag, want := range map[string]string{"--dry-run=false": test.want, "--dry-run": test.wantDry} {
+				_, stdout, _ := call(t, "publish", "--dir", dir, flag)
+				if line := strings.Split(stdout, "\n")[1]; !strings.HasSuffix(line, "  "+want) {
+					t.Errorf("%s\nwant %s", line, want)
+				}
+			}
+		})
 	}
 }
 

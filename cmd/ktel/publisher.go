@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -32,14 +34,16 @@ type step struct {
 	Parameter string `json:"parameter,omitempty"`
 	Outcome   string `json:"outcome"`
 	ARN       string `json:"arn,omitempty"` // of the layer version
+	Was       string `json:"was,omitempty"` // ARN that the parameter held
 	Error     string `json:"error,omitempty"`
 }
 
 // publisher publishes layers one after the other, and notes what became of each.
 type publisher struct {
-	aws    aws.Config
-	dryRun bool
-	done   []step
+	aws     aws.Config
+	account string // empty where it is not known
+	dryRun  bool
+	done    []step
 }
 
 // regionTimeout bounds what is done about one layer in one region.
@@ -61,7 +65,7 @@ func (p *publisher) publish(ctx context.Context, region string, l layer) {
 		return
 	}
 	s = step{Region: region, Parameter: l.parameter, ARN: s.ARN}
-	if s.Outcome, err = p.ensureParameter(ctx, ssm.NewFromConfig(cfg), l, s.ARN); err != nil {
+	if s.Was, s.Outcome, err = p.ensureParameter(ctx, ssm.NewFromConfig(cfg), l, s.ARN); err != nil {
 		s.Outcome, s.Error = hasFailed, shortReason(err)
 	}
 	p.done = append(p.done, s)
@@ -115,28 +119,50 @@ func newestVersion(ctx context.Context, client *lambda.Client, name string) (int
 	return newest, nil
 }
 
-// ensureParameter puts the ARN unless it is there. Without an ARN (of a dry run) only a new one can be meant.
-func (p *publisher) ensureParameter(ctx context.Context, client *ssm.Client, l layer, arn string) (string, error) {
-	if arn != "" {
-		there, err := client.GetParameter(ctx, &ssm.GetParameterInput{Name: &l.parameter})
-		if _, none := errors.AsType[*ssmtypes.ParameterNotFound](err); err != nil && !none {
-			return "", fmt.Errorf("get the parameter: %w", err)
-		}
-		if err == nil && there.Parameter != nil && aws.ToString(there.Parameter.Value) == arn {
-			return isUnchanged, nil
+// ensureParameter puts the ARN unless it is there. Without an ARN (of a dry run) only a new one can be meant. It returns
+// the ARN that is replaced.
+func (p *publisher) ensureParameter(ctx context.Context, client *ssm.Client, l layer, arn string) (was, outcome string, err error) {
+	there, err := client.GetParameter(ctx, &ssm.GetParameterInput{Name: &l.parameter})
+	if _, none := errors.AsType[*ssmtypes.ParameterNotFound](err); err != nil && !none {
+		return "", "", fmt.Errorf("get the parameter: %w", err)
+	}
+	if err == nil && there.Parameter != nil {
+		if was, err = p.replaceable(there.Parameter, l, client.Options().Region); err != nil {
+			return "", "", err
 		}
 	}
-	if p.dryRun {
-		return wouldSet, nil
+	switch {
+	case was != "" && was == arn:
+		return "", isUnchanged, nil
+	case p.dryRun:
+		return was, wouldSet, nil
 	}
-	_, err := client.PutParameter(ctx, &ssm.PutParameterInput{
-		Name: &l.parameter, Value: &arn, Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(true),
+	_, err = client.PutParameter(ctx, &ssm.PutParameterInput{
+		Name: &l.parameter, Value: &arn, Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(was != ""),
 		Description: aws.String("Layer of the Kinesis telemetry extension for " + string(l.architecture)),
 	})
 	if err != nil {
-		return "", fmt.Errorf("put the parameter: %w", err)
+		return "", "", fmt.Errorf("put the parameter: %w", err)
 	}
-	return wasSet, nil
+	return was, wasSet, nil
+}
+
+// replaceable gives the ARN that a parameter holds. It fails unless that is of a version of the layer: what anyone else
+// has put there, such as a stack, is not to be overwritten.
+func (p *publisher) replaceable(there *ssmtypes.Parameter, l layer, region string) (string, error) {
+	value := aws.ToString(there.Value)
+	part := strings.Split(value, ":") // arn:aws:lambda:REGION:ACCOUNT:layer:NAME:VERSION
+	isVersion := len(part) == 8 && part[0] == "arn" && part[2] == "lambda" && part[3] == region && (part[4] == p.account || p.account == "") &&
+		part[5] == "layer" && part[6] == l.name
+	if there.Type == ssmtypes.ParameterTypeString && isVersion {
+		return value, nil
+	}
+	holds := fmt.Sprintf("it holds %.200q, no version of the layer", value)
+	if there.Type != ssmtypes.ParameterTypeString {
+		holds = fmt.Sprintf("it is a %s", there.Type)
+	}
+	return "", fmt.Errorf("%s: it may be a stack's; note the ARN elsewhere with --parameters PATH, or first: aws ssm delete-parameter --region %s --name %s",
+		holds, region, l.parameter)
 }
 
 // shortReason is what AWS said, or else the whole error.
@@ -155,6 +181,9 @@ func writeSteps(w io.Writer, ink ink, steps []step) {
 	}
 	for _, s := range steps {
 		paint, tail := ink.good, s.ARN
+		if s.Was != "" {
+			tail = s.Was + " → " + cmp.Or(s.ARN, "the new version")
+		}
 		switch s.Outcome {
 		case hasFailed:
 			paint, tail = ink.bad, s.Error
