@@ -30,7 +30,7 @@ already is left as it is, so that it can be run again at any time.
 
 It is instead of a stack (CDK, CloudFormation, Terraform) that has made those
 parameters; beside one, give another --parameters PATH. A parameter that holds
-anything but a version of the same layer is not overwritten.
+anything but a version of the same layer, or was made otherwise, is left alone.
 
 `
 
@@ -81,6 +81,11 @@ type layer struct {
 	description  string
 	content      []byte
 	sha256       string // in base64, as Lambda tells it
+}
+
+// note is what the layer's parameter is described as.
+func (l *layer) note() string {
+	return "Layer of the Kinesis telemetry extension for " + string(l.architecture)
 }
 
 func (a *app) publish(ctx context.Context, f *publishFlags) error {

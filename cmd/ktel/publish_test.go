@@ -119,7 +119,9 @@ func TestConformancePublish(t *testing.T) {
 	put := func(kind ssmtypes.ParameterType, value string) {
 		t.Helper()
 		parameters.DeleteParameter(t.Context(), &ssm.DeleteParameterInput{Name: aws.String(path)})
-		if _, err := parameters.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String(path), Type: kind, Value: &value}); err != nil {
+		if _, err := parameters.PutParameter(t.Context(), &ssm.PutParameterInput{
+			Name: aws.String(path), Type: kind, Value: &value, Description: aws.String("Layer of the Kinesis telemetry extension for arm64"),
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -191,14 +193,22 @@ func TestPublishParameters(t *testing.T) {
 	layerZips(t, dir, "1")
 	const arm, path = "arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64", "/telemetry/kinesis/extension"
 	const mend = "; note the ARN elsewhere with --parameters PATH, or first: aws ssm delete-parameter --region eu-west-1 --name " + path + "/arn"
-	for name, test := range map[string]struct{ kind, value, want, wantDry string }{
-		"nothing":         {"", "", "set           " + arm + ":2", "would set"},
-		"the last":        {"String", arm + ":1", "set           " + arm + ":1 → " + arm + ":2", "would set     " + arm + ":1 → the new version"},
-		"another layer":   {"String", strings.Replace(arm, "arm64", "mine", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "arm64", "mine", 1) + ":1\", no version of the layer: it may be a stack's" + mend, ""},
-		"another account": {"String", strings.Replace(arm, "1234", "4321", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "1234", "4321", 1) + ":1\", no version of the layer: it may be a stack's" + mend, ""},
-		"another region":  {"String", strings.Replace(arm, "eu-", "us-", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "eu-", "us-", 1) + ":1\", no version of the layer: it may be a stack's" + mend, ""},
-		"anything":        {"String", "x", "failed        it holds \"x\", no version of the layer: it may be a stack's" + mend, ""},
-		"a secret":        {"SecureString", "AQIC", "failed        it is a SecureString: it may be a stack's" + mend, ""},
+	for name, test := range map[string]struct{ kind, value, want, wantDry, description string }{
+		"nothing":  {"", "", "set           " + arm + ":2", "would set", ""},
+		"the last": {"String", arm + ":1", "set           " + arm + ":1 → " + arm + ":2", "would set     " + arm + ":1 → the new version", ""},
+		"its own": {
+			"String", arm + ":1", "set           " + arm + ":1 → " + arm + ":2", "would set     " + arm + ":1 → the new version",
+			"Layer of the Kinesis telemetry extension for arm64",
+		},
+		"a stack's, of the same name": {
+			"String", arm + ":1", "failed        it is described as \"Layer version\": it may be a stack's" + mend, "", "Layer version",
+		},
+		"a stack's, of the same version": {"String", arm + ":2", "unchanged     " + arm + ":2", "failed        it is described as \"Layer version\": it may be a stack's" + mend, "Layer version"},
+		"another layer":                  {"String", strings.Replace(arm, "arm64", "mine", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "arm64", "mine", 1) + ":1\", no version of the layer: it may be a stack's" + mend, "", ""},
+		"another account":                {"String", strings.Replace(arm, "1234", "4321", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "1234", "4321", 1) + ":1\", no version of the layer: it may be a stack's" + mend, "", ""},
+		"another region":                 {"String", strings.Replace(arm, "eu-", "us-", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "eu-", "us-", 1) + ":1\", no version of the layer: it may be a stack's" + mend, "", ""},
+		"anything":                       {"String", "x", "failed        it holds \"x\", no version of the layer: it may be a stack's" + mend, "", ""},
+		"a secret":                       {"SecureString", "AQIC", "failed        it is a SecureString: it may be a stack's" + mend, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			there := jsonError("ParameterNotFound", "")
@@ -206,10 +216,14 @@ func TestPublishParameters(t *testing.T) {
 				there = answer{200, `{"Parameter":{"Type":"` + test.kind + `","Value":"` + test.value + `"}}`}
 			}
 			const versions = "GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions"
-			shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+			answers := map[string]answer{
 				versions: {200, `{"LayerVersions":[]}`}, strings.Replace(versions, "GET", "POST", 1): {201, `{"LayerVersionArn":"` + arm + `:2"}`},
 				"GetParameter": there, "PutParameter": {200, `{}`},
-			})})
+			}
+			if test.description != "" { // else it may not be seen
+				answers["DescribeParameters"] = answer{200, `{"Parameters":[{"Description":"` + test.description + `"}]}`}
+			}
+			shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers)})
 			if test.wantDry == "" {
 				test.wantDry = test.want
 			}

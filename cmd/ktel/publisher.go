@@ -127,19 +127,19 @@ func (p *publisher) ensureParameter(ctx context.Context, client *ssm.Client, l l
 		return "", "", fmt.Errorf("get the parameter: %w", err)
 	}
 	if err == nil && there.Parameter != nil {
-		if was, err = p.replaceable(there.Parameter, l, client.Options().Region); err != nil {
+		if aws.ToString(there.Parameter.Value) == arn {
+			return "", isUnchanged, nil
+		}
+		if was, err = p.replaceable(ctx, client, there.Parameter, l); err != nil {
 			return "", "", err
 		}
 	}
-	switch {
-	case was != "" && was == arn:
-		return "", isUnchanged, nil
-	case p.dryRun:
+	if p.dryRun {
 		return was, wouldSet, nil
 	}
 	_, err = client.PutParameter(ctx, &ssm.PutParameterInput{
 		Name: &l.parameter, Value: &arn, Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(was != ""),
-		Description: aws.String("Layer of the Kinesis telemetry extension for " + string(l.architecture)),
+		Description: aws.String(l.note()),
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("put the parameter: %w", err)
@@ -147,22 +147,36 @@ func (p *publisher) ensureParameter(ctx context.Context, client *ssm.Client, l l
 	return was, wasSet, nil
 }
 
-// replaceable gives the ARN that a parameter holds. It fails unless that is of a version of the layer: what anyone else
-// has put there, such as a stack, is not to be overwritten.
-func (p *publisher) replaceable(there *ssmtypes.Parameter, l layer, region string) (string, error) {
-	value := aws.ToString(there.Value)
+// replaceable gives the ARN that a parameter holds. It fails unless that is of a version of the layer, and noted by publish:
+// what anyone else has put there, such as a stack, is not to be overwritten.
+func (p *publisher) replaceable(ctx context.Context, client *ssm.Client, there *ssmtypes.Parameter, l layer) (string, error) {
+	value, region := aws.ToString(there.Value), client.Options().Region
 	part := strings.Split(value, ":") // arn:aws:lambda:REGION:ACCOUNT:layer:NAME:VERSION
 	isVersion := len(part) == 8 && part[0] == "arn" && part[2] == "lambda" && part[3] == region && (part[4] == p.account || p.account == "") &&
 		part[5] == "layer" && part[6] == l.name
-	if there.Type == ssmtypes.ParameterTypeString && isVersion {
+	var seen string
+	if there.Type != ssmtypes.ParameterTypeString {
+		seen = fmt.Sprintf("it is a %s", there.Type)
+	} else if !isVersion {
+		seen = fmt.Sprintf("it holds %.200q, no version of the layer", value)
+	} else if d := description(ctx, client, l.parameter); d != "" && d != l.note() { // a stack may have named its layer the same
+		seen = fmt.Sprintf("it is described as %q", d)
+	} else {
 		return value, nil
 	}
-	holds := fmt.Sprintf("it holds %.200q, no version of the layer", value)
-	if there.Type != ssmtypes.ParameterTypeString {
-		holds = fmt.Sprintf("it is a %s", there.Type)
-	}
 	return "", fmt.Errorf("%s: it may be a stack's; note the ARN elsewhere with --parameters PATH, or first: aws ssm delete-parameter --region %s --name %s",
-		holds, region, l.parameter)
+		seen, region, l.parameter)
+}
+
+// description is that of a parameter; empty where it may not be seen.
+func description(ctx context.Context, client *ssm.Client, name string) string {
+	answer, err := client.DescribeParameters(ctx, &ssm.DescribeParametersInput{ParameterFilters: []ssmtypes.ParameterStringFilter{
+		{Key: aws.String("Name"), Option: aws.String("Equals"), Values: []string{name}},
+	}})
+	if err != nil || len(answer.Parameters) == 0 {
+		return ""
+	}
+	return aws.ToString(answer.Parameters[0].Description)
 }
 
 // shortReason is what AWS said, or else the whole error.
