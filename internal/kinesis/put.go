@@ -44,7 +44,8 @@ type put struct {
 	fruitless int    // requests in a row that got nothing through
 	renewed   bool   // credentials or clock were mended since a request was last accepted
 	condemned []int  // rejected by this Put since a request was last accepted
-	compared  bool   // see suspect
+	compared  bool   // another record was tried after maxStrikes culprits; see suspect
+	acquitted bool   // and was taken: it is the records, not the stream
 	unsent    *Error // last cause, as long as there was time
 	rejected  *Error // last cause
 }
@@ -192,7 +193,7 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 	p.pending = p.pending[kept:]
 	p.strikes, p.renewed = 0, false
 	if kept > 0 {
-		p.fruitless, p.condemned = 0, p.condemned[:0]
+		p.fruitless, p.condemned, p.acquitted = 0, p.condemned[:0], p.compared
 	} else {
 		p.fruitless++
 	}
@@ -224,12 +225,13 @@ func (p *put) suspect(n int, err *Error) (more bool) {
 		return true
 	}
 	p.strikes++
-	if p.strikes >= maxStrikes && !p.compared && len(p.pending) > 1 {
+	switch {
+	case p.strikes < maxStrikes || p.acquitted:
+	case !p.compared && len(p.pending) > 1:
 		p.compared, p.suspects = true, 1
 		p.putSmallestFirst()
 		return true
-	}
-	if p.strikes >= maxStrikes {
+	default:
 		for _, record := range p.condemned {
 			p.result.Outcomes[record], p.result.Reasons[record] = Unsent, ""
 		}

@@ -394,6 +394,15 @@ func TestPutEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// However many records at the head Kinesis will not take, the good ones behind them go, within one Put.
+func TestManyThatAreRefused(t *testing.T) {
+	bad, good := []string{"p", "q", "r", "s", "t", "u"}, []string{"a", "b", "c", "d", "e", "f", "g"}
+	c, _ := newFake(t, nil, poisoned("ValidationException", bad...))
+	if result := c.Put(t.Context(), recordsOf(append(bad, good...)...)); outcomesOf(result) != "RRRRRRsssssss" {
+		t.Errorf("outcomes %s", outcomesOf(result))
+	}
+}
+
 // Three records that are refused one by one, over however many Puts, are not to blame; a request that is accepted
 // acquits the stream.
 func TestStrikesOutlastAPut(t *testing.T) {
