@@ -118,6 +118,11 @@ const statsEvery = 5 * time.Minute
 func (d *Dispatcher) SayStats() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.sayStats()
+}
+
+func (d *Dispatcher) sayStats() {
 	d.declare() // before it: at the end of a life it is the last event
 	d.say(typeStats, d.stats())
+	d.statsAt = time.Now().Add(statsEvery).Round(0) // by the wall clock, which goes on in a freeze
 }

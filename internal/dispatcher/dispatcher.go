@@ -96,10 +96,11 @@ type Dispatcher struct {
 	heldBack   time.Duration   // how long invocations waited for the extension, in sum
 	statsAt    time.Time       // when the figures are next put into the stream
 	failing    bool            // the last flight met trouble
+	refused    bool            // and Kinesis refused it for what it carried
 	said       map[string]bool // kinds of trouble that were logged
 }
 
-// New returns a Dispatcher whose background shipper waits for Invoke or Resume. Close ends it.
+// New returns a Dispatcher whose background shipper waits for Init, Invoke or Resume. Close ends it.
 func New(options Options, stream Stream) *Dispatcher {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)

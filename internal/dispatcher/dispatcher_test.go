@@ -332,6 +332,95 @@ func TestFailedFlushIsTriedAgain(t *testing.T) {
 	})
 }
 
+// probed counts the probes.
+type probed struct {
+	fakeStream
+	probes int
+}
+
+func (s *probed) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	s.mu.Lock()
+	s.probes++
+	s.mu.Unlock()
+	return s.Put(ctx, records)
+}
+
+// A stream that failed is probed with a little. What was refused for what it carries is not tried alone, but with all else.
+func TestProbes(t *testing.T) {
+	for kind, want := range map[kinesis.Kind]bool{kinesis.KindNetwork: true, kinesis.KindInvalid: false} {
+		synctest.Test(t, func(t *testing.T) {
+			stream := &probed{fakeStream: fakeStream{put: all(kinesis.Unsent, &kinesis.Error{Kind: kind})}}
+			d := New(options(), stream)
+			defer d.Close()
+			d.Resume()
+			d.Receive([]Event{logEvent(1, 1500), logEvent(2, 1500), logEvent(3, 1500)}, time.Time{})
+			time.Sleep(time.Minute)
+			if _, calls := stream.took(); calls < 5 || stream.probes > 0 != want {
+				t.Errorf("%s: %d calls, %d of them probes", kind, calls, stream.probes)
+			}
+		})
+	}
+}
+
+// slow is a stream that takes everything after a while.
+func slow(roundTrip time.Duration) *fakeStream {
+	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		time.Sleep(roundTrip)
+		return all(kinesis.Sent, nil)(ctx, records)
+	}}
+}
+
+// A handler that logs on and on, and a stream that answers more slowly than POSTs come: each request is as full as it would be
+// with a fast one, in the background and beside the handler.
+func TestRequestsAreFilled(t *testing.T) {
+	for name, ship := range map[string]func(*Dispatcher, context.Context){
+		"background": func(d *Dispatcher, _ context.Context) { d.Resume() },
+		"beside":     (*Dispatcher).Begin,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				stream := slow(30 * time.Millisecond)
+				o := options()
+				o.BufferBytes, o.RecordBytes, o.RequestBytes = 1<<20, 5000, 100_000
+				d := New(o, stream)
+				defer d.Close()
+				d.Receive([]Event{logEvent(0, 250)}, time.Now().Add(-time.Minute))
+				d.Invoke()
+				go ship(d, t.Context())
+				const lines = 400
+				for n := range lines {
+					d.Receive([]Event{logEvent(n, 250)}, time.Time{})
+					time.Sleep(25 * time.Millisecond)
+				}
+				d.Suspend()
+				synctest.Wait()
+				s := check(t, d)
+				if filled := s.Bytes / 4000; s.Requests > filled+3 || s.Sent < lines/2 {
+					t.Errorf("%d events, %d bytes in %d requests", s.Sent, s.Bytes, s.Requests)
+				}
+			})
+		})
+	}
+}
+
+// Init may log more than the buffer holds, and what it logs may wait for an invocation for hours.
+func TestInit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := slow(10 * time.Millisecond)
+		d := New(options(), stream)
+		defer d.Close()
+		d.Init()
+		for n := range 200 { // 100 KB, the buffer holds 50
+			d.Receive([]Event{logEvent(n, 350)}, time.Time{})
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(options().MaxDelay)
+		if s := check(t, d); s.Dropped > 0 || s.Held > 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // A hanging stream holds Idle back until its deadline, and what was on its way is held again.
 func TestIdleCallsOffABackgroundFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -437,6 +526,22 @@ func TestStatsAreTheLastEvent(t *testing.T) {
 	if last := stream.lines[len(stream.lines)-1]; last.Type != typeStats || len(stream.lines) != 3 {
 		t.Errorf("%d lines, the last is %s", len(stream.lines), last.Type)
 	}
+}
+
+// A life that ends long after it has shipped says its figures once.
+func TestStatsOnceAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{}
+		d := New(options(), stream)
+		defer d.Close()
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+		time.Sleep(statsEvery + time.Minute)
+		d.SayStats()
+		d.Drain(t.Context())
+		if len(stream.lines) != 2 {
+			t.Errorf("%d lines", len(stream.lines))
+		}
+	})
 }
 
 func TestNewInstance(t *testing.T) {

@@ -18,6 +18,15 @@ import (
 // ends it sooner.
 const flightTimeout = 10 * time.Second
 
+// Init lets the background shipper work before the first invocation: init may take minutes, and end in a freeze at any
+// moment.
+func (d *Dispatcher) Init() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.exposure = policy.Exposed
+	d.nudge()
+}
+
 // Invoke begins an invocation and tells what is to be done about it. What the plan ships in the background is begun.
 func (d *Dispatcher) Invoke() policy.Plan {
 	d.mu.Lock()
@@ -63,6 +72,13 @@ func (d *Dispatcher) Ended(took time.Duration) {
 	d.policy.End(took)
 }
 
+// Awaited takes note of whether an invocation's end that was waited for was seen in time to ship anything.
+func (d *Dispatcher) Awaited(inTime bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.policy.Awaited(inTime)
+}
+
 // Missed takes note that an invocation's end was waited for in vain.
 func (d *Dispatcher) Missed() {
 	d.mu.Lock()
@@ -92,15 +108,24 @@ func (d *Dispatcher) Idle(ctx context.Context) {
 	select {
 	case d.sending <- struct{}{}:
 	case <-ctx.Done():
-		d.mu.Lock()
-		if d.abort != nil {
-			d.abort()
-		}
-		d.mu.Unlock()
+		d.callOff()
 		d.sending <- struct{}{} // the flight ends at once now
 	}
 	<-d.sending
 }
+
+// callOff ends a flight of the background shipper.
+func (d *Dispatcher) callOff() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.abort != nil {
+		d.abort()
+	}
+}
+
+// Begin ships what is held now, or less when ctx is done or the stream fails. What comes meanwhile has a time of its own: a
+// handler that logs on and on would be followed line by line.
+func (d *Dispatcher) Begin(ctx context.Context) { d.ship(ctx, besideHandler) }
 
 // Flush ships what is held, until nothing is, or ctx is done, or the stream fails. While a failing stream rests, it
 // returns at once.
@@ -113,9 +138,10 @@ func (d *Dispatcher) Drain(ctx context.Context) { d.ship(ctx, atTheEnd) }
 type occasion int
 
 const (
-	inBackground occasion = iota // only while the environment runs and the stream does not rest
-	inInvocation                 // only while the stream does not rest
-	atTheEnd                     // whatever stands against it
+	inBackground  occasion = iota // what is due, while the environment runs and the stream does not rest
+	besideHandler                 // what is held when it begins, while the stream does not rest
+	inInvocation                  // everything, while the stream does not rest
+	atTheEnd                      // everything, whatever stands against it
 )
 
 func (d *Dispatcher) ship(ctx context.Context, why occasion) {
@@ -123,13 +149,19 @@ func (d *Dispatcher) ship(ctx context.Context, why occasion) {
 	case d.sending <- struct{}{}:
 		defer func() { <-d.sending }()
 	case <-ctx.Done():
+		d.callOff() // what hung for so long would hold the next invocation back, too
 		return
 	}
-	for ctx.Err() == nil {
-		ready, probing := d.load(why)
-		if !ready {
+	left := math.MaxInt // events
+	if why == besideHandler {
+		left = d.count()
+	}
+	for ctx.Err() == nil && left > 0 {
+		n, probing := d.load(why)
+		if n == 0 {
 			break
 		}
+		left -= n
 		put := d.stream.Put
 		if probing {
 			put = d.stream.Probe
@@ -138,31 +170,38 @@ func (d *Dispatcher) ship(ctx context.Context, why occasion) {
 		during, span := awake.WithTimeout(ctx, flightTimeout)
 		result := put(during, d.records)
 		frozen := span.End()
-		if !d.settle(&result, policy.Flight{Took: time.Since(began), Frozen: frozen}) {
+		if !d.settle(&result, policy.Flight{Took: time.Since(began), Frozen: frozen}) || why == inBackground && d.due() > 0 {
 			break
 		}
 	}
 	forget(d.release())
 }
 
-// load takes events off the queue and packs them, and tells whether there is something to ship now, and whether that is
-// to be a probe.
-func (d *Dispatcher) load(why occasion) (ready, probing bool) {
+// count tells how many events wait.
+func (d *Dispatcher) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.queue.len()
+}
+
+// load takes events off the queue and packs them. It tells how many; 0 where nothing is to be shipped now; and whether that
+// is to be a probe.
+func (d *Dispatcher) load(why occasion) (n int, probing bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	if why != atTheEnd && !d.policy.Ready(now) || why == inBackground && d.exposure == policy.Ending {
-		return false, false
+		return 0, false
 	}
 	d.urgent = false
 	d.declare()
 	if now.After(d.statsAt) && d.queue.len() > 0 {
-		d.statsAt = now.Add(statsEvery).Round(0) // by the wall clock, which goes on in a freeze
-		d.say(typeStats, d.stats())
+		d.sayStats()
 	}
-	probing = why != atTheEnd && d.policy.Probing()
+	// What was refused for what it carries is not to be tried alone: only others can show that it is to blame.
+	probing = why != atTheEnd && d.policy.Probing() && !d.refused
 	d.packer.Reset()
-	n, cost := 0, 0
+	cost := 0
 	for n < d.queue.len() && d.packer.Add(&d.queue.events[d.queue.head+n].Event) {
 		cost += d.queue.events[d.queue.head+n].cost()
 		n++
@@ -183,7 +222,7 @@ func (d *Dispatcher) load(why occasion) (ready, probing bool) {
 		}
 		d.records = append(d.records, kinesis.Record{PartitionKey: key, Data: packed.Data})
 	}
-	return n > 0, probing
+	return n, probing
 }
 
 // settle writes down how each event of the flight ended; those that are to be sent again go back to the front. It tells
@@ -209,7 +248,8 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight policy.Flight) bool {
 	d.flight, d.flightCost = d.flight[:0], 0
 	flight.Progress, flight.Failed, flight.Faltered = sent > 0, len(again) > 0, result.Faltered
 	d.policy.Flown(time.Now(), flight, draw())
-	d.sayTrouble(result.Err)
+	d.refused = kindOf(result.Err) == kinesis.KindInvalid.String()
+	d.sayTrouble(result.Err, len(again) > 0)
 	d.nudge() // what is back in the queue has a time of its own
 	return len(again) == 0
 }
@@ -231,14 +271,18 @@ func (d *Dispatcher) countRecords(result *kinesis.Result) (sent int) {
 }
 
 // sayTrouble says once what is wrong with the stream.
-func (d *Dispatcher) sayTrouble(err error) {
+func (d *Dispatcher) sayTrouble(err error, waits bool) {
 	if d.failing && err == nil {
 		d.options.Log.Info("the stream takes records again")
 	}
 	d.failing = err != nil
 	if kind := kindOf(err); d.failing && !d.said[kind] {
 		d.said[kind] = true
-		d.options.Log.Warn("telemetry waits: "+err.Error(), "held", d.queue.len())
+		what := "telemetry waits: "
+		if !waits {
+			what = "telemetry is dropped: "
+		}
+		d.options.Log.Warn(what+err.Error(), "held", d.queue.len())
 	}
 }
 

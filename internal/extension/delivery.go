@@ -53,17 +53,10 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	holding, release := x.holding(ctx, event.RequestID, plan.Hold, deadline)
 	defer release()
 	if plan.Ship {
-		x.dispatcher.Flush(holding)
+		x.dispatcher.Begin(holding)
 	}
 	if plan.Wait {
-		if x.invocations.awaitEnd(holding, event.RequestID) {
-			// The end is known, and so is how long there is: a request that hangs leaves time for another.
-			flushing, done := context.WithDeadline(holding, x.holdUntil(event.RequestID, plan.Hold))
-			x.dispatcher.Flush(flushing)
-			done()
-		} else {
-			x.dispatcher.Missed()
-		}
+		x.flushAtEnd(holding, event.RequestID, plan.Hold)
 	}
 	end, ended := x.invocations.hasEnded(event.RequestID)
 	if !ended {
@@ -74,6 +67,20 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	if !end.IsZero() {
 		x.dispatcher.HeldBack(max(time.Since(end), 0))
 	}
+}
+
+// flushAtEnd waits for the function's end and ships everything. The end is known then, and so is how long there is: a request
+// that hangs leaves time for another.
+func (x *Extension) flushAtEnd(ctx context.Context, requestID string, hold time.Duration) {
+	if !x.invocations.awaitEnd(ctx, requestID) {
+		x.dispatcher.Missed()
+		return
+	}
+	until := x.holdUntil(requestID, hold)
+	x.dispatcher.Awaited(time.Now().Before(until))
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	x.dispatcher.Flush(ctx)
 }
 
 // holdUntil tells when hold has passed since the function's end, which was seen. A twentieth of it is kept for the way back

@@ -33,11 +33,14 @@ func (s stored) Probe(ctx context.Context, records []kinesis.Record) kinesis.Res
 	return s.Put(ctx, records)
 }
 
-// subscribed is an extension whose environment has begun.
-func subscribed(t *testing.T) *Extension {
+// subscribed is an extension whose environment has begun, with settings such as DELIVERY=sync.
+func subscribed(t *testing.T, settings ...string) *Extension {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	cfg, _ := config.Load(nil)
+	for i := range settings {
+		settings[i] = config.Prefix + settings[i]
+	}
+	cfg, _ := config.Load(settings)
 	x := &Extension{config: cfg, log: log, invocations: newInvocations(), subscribed: true}
 	x.dispatcher = dispatcher.New(dispatcher.Options{
 		Source: record.SourceFields{Function: "f"}, Format: cfg.Format, PartitionKey: cfg.PartitionKey,
@@ -66,6 +69,36 @@ func TestLittleOfALargeBody(t *testing.T) {
 	runtime.ReadMemStats(&memory)
 	if held := x.dispatcher.Stats().Held; held != 100 || memory.HeapAlloc > 20<<20 {
 		t.Errorf("%d events of %d bytes are held, and %d bytes of heap", held, len(small), memory.HeapAlloc)
+	}
+}
+
+// Where the end of an invocation is seen too late to ship anything, the next ones are not held back for theirs.
+func TestLateEnds(t *testing.T) {
+	x := subscribed(t, "DELIVERY=sync", "FLUSH_TIMEOUT=1s")
+	event := func(kind, id string, at time.Time) listener.Batch {
+		return listener.Batch{Events: []listener.Event{{
+			Raw: []byte(`{}`), Type: []byte(kind), Time: []byte(at.UTC().Format("2006-01-02T15:04:05.000Z")), RequestID: []byte(id),
+		}}}
+	}
+	waited, clock := "", time.Now().Add(-5*time.Second) // the platform's, of what it tells of late
+	for _, id := range []string{"a", "b", "c", "d"} {
+		clock = clock.Add(10 * time.Millisecond)
+		returned := make(chan struct{})
+		go func() {
+			defer close(returned)
+			x.invoke(t.Context(), lambdaapi.Event{RequestID: id, Deadline: time.Now().Add(time.Minute)})
+		}()
+		x.receive(event("platform.start", id, clock))
+		select {
+		case <-returned:
+		case <-time.After(300 * time.Millisecond):
+			waited += id
+		}
+		x.receive(event("platform.runtimeDone", id, clock.Add(time.Millisecond)))
+		<-returned
+	}
+	if waited != "ac" {
+		t.Errorf("waited for the ends of %q", waited)
 	}
 }
 

@@ -147,9 +147,6 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		SpillOwner:     x.config.AWS.Stream,
 		Log:            x.log,
 	}, stream)
-	if x.config.ManagedRuntime {
-		x.dispatcher.Resume() // never frozen: the background shipper works all the time
-	}
 	if x.listener, err = listener.Listen(x.receive); err == nil {
 		err = x.subscribe(ctx)
 	}
@@ -160,6 +157,11 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	x.subscribed = true
 	x.warming.Go(func() { stream.Warm(ctx) }) // beside the runtime's init and the first call of next: neither waits for it
 	x.dispatcher.Recover()
+	if x.config.ManagedRuntime {
+		x.dispatcher.Resume() // never frozen: the background shipper works all the time
+	} else {
+		x.dispatcher.Init()
+	}
 }
 
 // subscribe asks for the user's selection and for platform events, which say when an invocation ends.

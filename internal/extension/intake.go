@@ -61,13 +61,13 @@ func (x *Extension) receive(batch listener.Batch) {
 	x.detach(in.events, batch.Bytes)
 	x.dispatcher.Receive(in.events, emitted)
 	clear(in.events) // lets go of the body
-	if len(in.ends) > 0 && !x.config.ManagedRuntime {
-		if x.invocations.isServed(in.ends) {
-			x.dispatcher.Suspend() // the environment may freeze now; the main loop ships what is to be shipped before
-		}
+	if len(in.ends) > 0 {
 		x.dispatcher.Ended(x.invocations.lastTook())
 	}
 	x.invocations.announce(in.ends)
+	if x.invocations.isServed(in.ends) {
+		x.dispatcher.Suspend() // the environment may freeze now; the main loop ships what is to be shipped before
+	}
 	x.sayOdd(batch)
 }
 

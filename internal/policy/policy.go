@@ -82,6 +82,8 @@ type Policy struct {
 	breaker  breaker
 	duration time.Duration // of the last invocation whose end was seen
 	blind    bool          // the last wait for an end was in vain, and none was seen since
+	lags     int           // waits in a row whose end came too late
+	skips    int           // so many invocations are not waited for, since ends come too late
 	failed   bool          // something failed since the last INVOKE, at least once
 	waiting  bool          // the present invocation is waited for, and everything shipped at its end
 	spread   float64       // from [0, 1): how much earlier than need be this environment ships
@@ -99,6 +101,7 @@ func (p *Policy) Invoke(now time.Time, held Held) Plan {
 	now = wall(now)
 	p.traffic.invoke(now, p.horizon())
 	p.failed = false
+	p.skips = max(p.skips-1, 0)
 	plan := p.plan(now, held)
 	p.waiting = plan.Wait
 	return plan
@@ -124,7 +127,7 @@ func (p *Policy) plan(now time.Time, held Held) Plan {
 // waits tells whether the invocation is kept open until the function has ended and everything is shipped.
 func (p *Policy) waits() bool {
 	switch {
-	case p.blind || p.settings.Mode == Deferred:
+	case p.blind || p.skips > 0 || p.settings.Mode == Deferred:
 		return false
 	case p.settings.Mode == Sync:
 		return true
@@ -139,8 +142,11 @@ func (p *Policy) horizon() time.Duration { return p.settings.MaxDelay / 3 }
 // beside tells whether what is held is shipped beside the handler: when it would be late at the next INVOKE, or fills a
 // record. Less often is better: each record is billed as a whole, and each request takes of the function's CPU.
 func (p *Policy) beside(now time.Time, held Held) bool {
-	return held.Bytes >= p.settings.RecordBytes || now.Add(p.traffic.gap).Sub(held.Oldest) >= p.late()
+	return held.Bytes >= p.full() || now.Add(p.traffic.gap).Sub(held.Oldest) >= p.late()
 }
+
+// full is how much is worth a request in any case: a record, but no more than the buffer surely has room for.
+func (p *Policy) full() int { return min(p.settings.RecordBytes, p.settings.BufferBytes/2) }
 
 // late is the age at which an event is shipped: a quarter of MaxDelay is left for the way. Environments that began in the
 // same second would all ship in the same second, again and again; so each takes up to two quarters off, drawn anew each
@@ -162,6 +168,20 @@ func (p *Policy) End(took time.Duration) {
 // function whose telemetry is cut off must not be dragged to its timeout.
 func (p *Policy) Missed() { p.blind, p.waiting = true, false }
 
+// mostLags bounds the doubling of what is skipped: at most one of 64 invocations is held back in vain.
+const mostLags = 6
+
+// Awaited takes note of whether an invocation's end that was waited for was seen in time to ship anything. Where telemetry
+// lags behind a wait is in vain, and longer than it may be: twice as many invocations are not waited for each time.
+func (p *Policy) Awaited(inTime bool) {
+	if inTime {
+		p.lags = 0
+		return
+	}
+	p.lags = min(p.lags+1, mostLags)
+	p.skips = 1 << p.lags
+}
+
 // Held takes note that the invocation was held back for so long. What it was held back in vain is taken off what the
 // next ones may be.
 func (p *Policy) Held(back time.Duration) {
@@ -175,7 +195,7 @@ func (p *Policy) Due(now time.Time, held Held, exposure Exposure) (wait time.Dur
 	if held.Bytes == 0 || exposure == Ending {
 		return 0, false
 	}
-	full := p.settings.RecordBytes
+	full := p.full()
 	if exposure == Exposed {
 		full = max(full, p.settings.BufferBytes/2) // to be caught in a freeze is better than to lose, and only than that
 	}

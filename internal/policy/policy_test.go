@@ -141,6 +141,46 @@ func TestMissedEnd(t *testing.T) {
 	}
 }
 
+// Ends that come too late to ship anything are waited for ever more seldom, until one comes in time.
+func TestLaggingTelemetry(t *testing.T) {
+	p := New(settings(Sync))
+	waits := func(n int) (waited int) {
+		for range n {
+			if plan, _ := drive(p, time.Second); plan.Wait {
+				waited++
+				p.Awaited(false)
+			}
+			p.End(time.Millisecond)
+		}
+		return waited
+	}
+	if first, then := waits(128), waits(640); first != 7 || then != 10 {
+		t.Errorf("%d and %d waits", first, then)
+	}
+	for plan := (Plan{}); !plan.Wait; {
+		plan, _ = drive(p, time.Second)
+	}
+	p.Awaited(true)
+	if plan, _ := drive(p, time.Second); !plan.Wait {
+		t.Error("does not wait though an end came in time")
+	}
+}
+
+// A record that is as large as the buffer would never be full: what is there goes before the buffer overflows.
+func TestRecordAsLargeAsTheBuffer(t *testing.T) {
+	s := settings(Adaptive)
+	s.RecordBytes, s.BufferBytes = 10<<20, 4<<20
+	p := New(s)
+	held := Held{Bytes: 2 << 20, Oldest: start}
+	if wait, _ := p.Due(start, held, Safe); wait > 0 {
+		t.Errorf("due in %s", wait)
+	}
+	drive(p, every(time.Second, 10)...)
+	if plan := p.Invoke(p.traffic.last.Add(time.Second), Held{Bytes: 2 << 20, Oldest: p.traffic.last}); !plan.Ship {
+		t.Errorf("%+v", plan)
+	}
+}
+
 func TestDue(t *testing.T) {
 	p := New(settings(Adaptive))
 	now := start

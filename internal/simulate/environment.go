@@ -72,6 +72,7 @@ type environment struct {
 	urgent    bool
 	calledOff bool // the invocation may be held back no longer
 	failed    bool // the main loop's last flight
+	beside    int  // events that are still to be shipped beside the handler
 	queue     queue
 	flight    flight
 }
@@ -141,7 +142,7 @@ func (e *environment) invoke() {
 			e.step = awaits
 		}
 		if e.plan.Ship {
-			e.step = shipsFirst
+			e.step, e.beside = shipsFirst, len(e.queue.events)-e.queue.head
 		}
 	}
 	e.advance()
@@ -151,7 +152,7 @@ func (e *environment) invoke() {
 // shutdown serves a SHUTDOWN.
 func (e *environment) shutdown() {
 	e.thaw()
-	e.exposure, e.step, e.calledOff = policy.Safe, closes, false
+	e.exposure, e.step, e.calledOff = policy.Ending, closes, false
 	e.schedule(lastWords, e.now+lastWordsWait)
 	e.schedule(drainOver, e.now+shutdownTime)
 	e.shipInBackground()

@@ -60,6 +60,7 @@ type flight struct {
 func (e *environment) takeOff(by step) bool {
 	switch {
 	case by != asked && (e.failed || e.calledOff),
+		by == shipsFirst && e.beside <= 0,
 		by != drains && !e.policy.Ready(e.clock()),
 		by == asked && e.exposure == policy.Ending:
 		return false
@@ -68,7 +69,7 @@ func (e *environment) takeOff(by step) bool {
 	f, q := &e.flight, &e.queue
 	*f = flight{by: by, began: e.now, deadline: e.now + flightTimeout, parcels: f.parcels[:0]}
 	f.probe = by != drains && e.policy.Probing()
-	total := 0
+	total, first := 0, q.head
 	for q.head < len(q.events) && (!f.probe || total <= recordBytes) {
 		size := int(q.events[q.head].bytes)
 		if total += size; total > requestBytes {
@@ -84,6 +85,7 @@ func (e *environment) takeOff(by step) bool {
 		f.parcels[last].bytes += size
 		f.parcels[last].to = q.head
 	}
+	e.beside -= q.head - first
 	f.on = len(f.parcels) > 0
 	if f.on {
 		e.send()
@@ -184,8 +186,6 @@ func (e *environment) landed() {
 	}, e.world.random.Float64())
 	if f.by != asked {
 		e.failed = failed
-	} else if !failed && e.takeOff(asked) {
-		return
 	}
 	e.advance()
 	e.shipInBackground()
