@@ -581,3 +581,87 @@ func (d discard) Probe(ctx context.Context, records []kinesis.Record) kinesis.Re
 func (discard) Put(_ context.Context, records []kinesis.Record) kinesis.Result {
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1}
 }
+
+// A stream that rejects everything rejects the declaration of that, too: there it ends.
+func TestRejectedDeclarationIsNotDeclared(t *testing.T) {
+	stream := &fakeStream{put: all(kinesis.Rejected, nil)}
+	d := New(options(), stream)
+	defer d.Close()
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	d.Flush(ctx)
+	if s := check(t, d); s.Held != 0 || s.Dropped != 2 || ctx.Err() != nil {
+		t.Errorf("%+v after %v", s, ctx.Err())
+	}
+}
+
+// FORMAT.md: records and bytes that were taken, keys included; requests, repetitions and flushes as the client tells them.
+func TestFigures(t *testing.T) {
+	bytes := 0
+	stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		for _, r := range records[:len(records)-1] {
+			bytes += len(r.Data) + len(r.PartitionKey)
+		}
+		result := all(kinesis.Sent, nil)(ctx, records)
+		result.Outcomes[len(records)-1] = kinesis.Rejected
+		result.Requests, result.Retried = 3, 2
+		return result
+	}}
+	o := options()
+	o.Format = "json"
+	d := New(o, stream)
+	defer d.Close()
+	d.Receive([]Event{logEvent(1, 10), logEvent(2, 10), logEvent(3, 10)}, time.Time{})
+	ctx, cancel := context.WithCancel(t.Context())
+	inner := stream.put
+	stream.script(func(c context.Context, r []kinesis.Record) kinesis.Result { cancel(); return inner(c, r) }) // one flight
+	d.Flush(ctx)
+	s := check(t, d)
+	if s.Records != 2 || s.Bytes != uint64(bytes) || s.Requests != 3 || s.Retried != 2 || s.Flushes != 1 || s.Sent != 2 || s.Reasons[reasonRejected] != 1 {
+		t.Errorf("%+v, and %d bytes", s, bytes)
+	}
+}
+
+// What is on its way counts against the buffer.
+func TestFlightCountsAgainstTheBuffer(t *testing.T) {
+	stream := &fakeStream{}
+	o := options()
+	d := New(o, stream)
+	defer d.Close()
+	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		for n := range 200 {
+			d.Receive([]Event{logEvent(n, 1000)}, time.Time{})
+		}
+		d.mu.Lock()
+		weight := d.queue.bytes + d.flightCost
+		d.mu.Unlock()
+		if weight > o.BufferBytes {
+			t.Errorf("%d bytes are held, %d allowed", weight, o.BufferBytes)
+		}
+		stream.script(nil)
+		return all(kinesis.Unsent, context.Canceled)(ctx, records)
+	})
+	for n := range 20 {
+		d.Receive([]Event{logEvent(n, 1000)}, time.Time{})
+	}
+	d.Flush(t.Context())
+}
+
+// What a retry was held back for counts as failing, though all was taken in the end.
+func TestFalteringIsPaidOnce(t *testing.T) {
+	stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		result := all(kinesis.Sent, nil)(ctx, records)
+		result.Faltered = true
+		return result
+	}}
+	d := New(options(), stream)
+	defer d.Close()
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+	d.Invoke()
+	d.Flush(t.Context())
+	d.HeldBack(900 * time.Millisecond)
+	if plan := d.Invoke(); plan != (policy.Plan{}) {
+		t.Errorf("%+v", plan)
+	}
+}

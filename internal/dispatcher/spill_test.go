@@ -307,6 +307,66 @@ func TestSpillThatIsTooMuch(t *testing.T) {
 	}
 }
 
+// Files of several lives are sent in the order of those lives.
+func TestSpillInOrderOfLives(t *testing.T) {
+	dir := t.TempDir()
+	for n := range 3 {
+		d, _ := life(t, dir, &fakeStream{})
+		d.Receive([]Event{{Raw: []byte(`{"time":"t","type":"function","record":` + string(rune('0'+n)) + `}`)}}, time.Time{})
+		if _, err := d.Save(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, d.source.Instance()+spillSuffix)
+		when := time.Now().Add(time.Duration(n-10) * time.Hour)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v %v: others can read what a function logs", info.Mode(), err)
+		}
+		if err := os.Chtimes(path, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream := &fakeStream{}
+	d, _ := life(t, dir, stream)
+	d.Recover()
+	d.Flush(t.Context())
+	var got []string
+	for _, l := range stream.lines {
+		got = append(got, string(l.Record))
+	}
+	if !slices.Equal(got, []string{"0", "1", "2"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// Recovered events above a limit that has been lowered since are dropped for that.
+func TestSpillThatIsTooLargeByNow(t *testing.T) {
+	dir := t.TempDir()
+	undelivered(t, dir, 3)
+	o := options()
+	o.SpillDir, o.SpillOwner, o.MaxRecordBytes = dir, "logs", 150
+	d := New(o, &fakeStream{})
+	defer d.Close()
+	d.Recover()
+	if s := check(t, d); s.Received != 3 || s.Reasons[reasonTooLarge] != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// What is on its way is saved, too.
+func TestSaveWithAFlightUnderWay(t *testing.T) {
+	dir := t.TempDir()
+	stream := &fakeStream{}
+	d, _ := life(t, dir, stream)
+	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		if saved, err := d.Save(); saved != 1 || err != nil {
+			t.Errorf("saved %d, %v", saved, err)
+		}
+		return all(kinesis.Sent, nil)(ctx, records)
+	})
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+	d.Flush(t.Context())
+}
+
 // FuzzSpill: whatever is in a file, reading it does not panic, and what is read can be written and read again.
 func FuzzSpill(f *testing.F) {
 	dir := f.TempDir()

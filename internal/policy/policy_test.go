@@ -141,6 +141,20 @@ func TestMissedEnd(t *testing.T) {
 	}
 }
 
+// README.md: below some 50 ms of FLUSH_TIMEOUT there is no use in waiting for a function's end, and nothing does.
+func TestNoUseInWaiting(t *testing.T) {
+	for flushTimeout, want := range map[time.Duration]bool{40 * time.Millisecond: false, 51 * time.Millisecond: true} {
+		s := settings(Sync)
+		s.FlushTimeout = flushTimeout
+		p := New(s)
+		drive(p, time.Second)
+		p.Flown(start, Flight{Took: 20 * time.Millisecond, Progress: true}, 0)
+		if plan, _ := drive(p, time.Second); plan.Wait != want {
+			t.Errorf("%s: %+v", flushTimeout, plan)
+		}
+	}
+}
+
 // Ends that come too late to ship anything are waited for ever more seldom, until one comes in time.
 func TestLaggingTelemetry(t *testing.T) {
 	p := New(settings(Sync))

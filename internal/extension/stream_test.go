@@ -1,0 +1,82 @@
+package extension
+
+import (
+	"context"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/kinesislocal"
+)
+
+var inLambda = []string{"AWS_LAMBDA_RUNTIME_API=x", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=own", "AWS_SESSION_TOKEN=t"}
+
+// Each setting of the Kinesis Client reaches it.
+func TestStreamSettings(t *testing.T) {
+	const role = "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer"
+	for _, test := range []struct {
+		name     string
+		settings []string
+		want     string
+	}{
+		{"plain", nil, "https://kinesis.eu-west-1.amazonaws.com/"},
+		{"FIPS", []string{"AWS_USE_FIPS_ENDPOINT=true"}, "https://kinesis-fips.eu-west-1.amazonaws.com/"},
+		{"dual-stack", []string{"AWS_USE_DUALSTACK_ENDPOINT=true"}, "https://kinesis.eu-west-1.api.aws/"},
+		{"the older variable of the region", []string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"}, "https://kinesis.us-west-2.amazonaws.com/"},
+		{"own account", []string{"KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:111111111111:stream/s"}, "https://kinesis.eu-west-1.amazonaws.com/"},
+		{"another account", []string{"KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:222222222222:stream/s"}, "https://222222222222.data-kinesis.eu-west-1.amazonaws.com/"},
+		{"the role's account", []string{"KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:222222222222:stream/s", role}, "https://kinesis.eu-west-1.amazonaws.com/"},
+		{"endpoints ignored", []string{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true", "AWS_ENDPOINT_URL=http://x", "AWS_ENDPOINT_URL_KINESIS=http://y"}, "https://kinesis.eu-west-1.amazonaws.com/"},
+	} {
+		cfg, mistakes := config.Load(slices.Concat(inLambda, test.settings))
+		client, err := newStream(&cfg, "111111111111")
+		if err != nil || len(mistakes) > 0 || client.Endpoint() != test.want {
+			t.Errorf("%s: %v %v, want %s", test.name, err, mistakes, test.want)
+		}
+	}
+}
+
+// ROLE_ARN and AWS_CA_BUNDLE: the records go to an HTTPS endpoint of a private CA, signed with the role's keys.
+func TestStreamOfARole(t *testing.T) {
+	const key, secret = "ASIAROLEROLEROLEROLE", "the role's"
+	server, err := kinesislocal.Start(kinesislocal.Options{Region: "eu-west-1", Credentials: map[string]string{key: secret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	if err := server.CreateStream("s", 1); err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewTLSServer(server)
+	t.Cleanup(front.Close)
+	sts := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "<A><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></A>", key, secret)
+	}))
+	t.Cleanup(sts.Close)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, mistakes := config.Load(append([]string{
+		"KINESIS_TELEMETRY_STREAM=s", "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer", "AWS_CA_BUNDLE=" + bundle,
+		"AWS_ENDPOINT_URL_KINESIS=" + front.URL, "AWS_ENDPOINT_URL_STS=" + sts.URL,
+	}, inLambda...))
+	client, err := newStream(&cfg, "111111111111")
+	if err != nil || len(mistakes) > 0 {
+		t.Fatal(err, mistakes)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	result := client.Put(ctx, []kinesis.Record{{PartitionKey: "k", Data: []byte("x")}})
+	if result.Err != nil || len(server.Records("s")) != 1 {
+		t.Errorf("%+v", result)
+	}
+}
