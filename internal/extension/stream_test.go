@@ -57,7 +57,7 @@ func TestStreamOfARole(t *testing.T) {
 	}
 	front := httptest.NewTLSServer(server)
 	t.Cleanup(front.Close)
-	sts := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	sts := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "<A><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></A>", key, secret)
 	}))
 	t.Cleanup(sts.Close)

@@ -61,8 +61,7 @@ func NewCredentials(cfg CredentialsConfig) (aws.CredentialsProvider, error) {
 		return nil, err
 	}
 	provider := endpointcreds.New(uri, func(o *endpointcreds.Options) {
-		// A local address: never through the proxy that the function may have for the rest of the world.
-		o.HTTPClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: credentialsTimeout}
+		o.HTTPClient = containerClient()
 		o.AuthorizationToken = cfg.ContainerToken
 		if cfg.ContainerTokenFile != "" {
 			o.AuthorizationTokenProvider = endpointcreds.TokenProviderFunc(func() (string, error) {
@@ -72,6 +71,11 @@ func NewCredentials(cfg CredentialsConfig) (aws.CredentialsProvider, error) {
 		}
 	})
 	return cached(provider), nil
+}
+
+// containerClient speaks to a local address: never through the proxy that the function may have for the rest of the world.
+func containerClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: credentialsTimeout}
 }
 
 func cached(provider aws.CredentialsProvider) aws.CredentialsProvider {

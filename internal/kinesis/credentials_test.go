@@ -82,7 +82,10 @@ func TestStaticCredentials(t *testing.T) {
 // As under SnapStart: the container endpoint gives the credentials, which are fetched anew before they expire, and kept
 // while they are good if they cannot be. No proxy is ever asked for them.
 func TestContainerCredentials(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	client := containerClient() // Go asks no proxy for this machine; the container's address may be another
+	if transport, ok := client.Transport.(*http.Transport); !ok || transport.Proxy != nil || client.Timeout != credentialsTimeout {
+		t.Errorf("the client has a proxy, or no timeout: %+v", client)
+	}
 	v := newVendor(t, containerAnswer)
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("first\n"), 0o600); err != nil {

@@ -164,6 +164,20 @@ func TestSplitGivesUpOnHostileBodies(t *testing.T) {
 	if events, malformed := Split(nil, body); len(events) != 0 || malformed == 0 {
 		t.Errorf("got %d events, %d malformed", len(events), malformed)
 	}
+	budget := maxScans * len(body)
+	if at := scanner(body).resync(0, &budget); at >= 0 || budget > 0 {
+		t.Errorf("found an event at %d, and may read %d bytes more", at, budget)
+	}
+}
+
+// The runtimes have several names for the request's id.
+func TestRequestIDs(t *testing.T) {
+	for _, name := range []string{"requestId", "AWSRequestId", "AWSrequestId"} {
+		events, _ := Split(nil, []byte(`[{"time":"t","type":"function","record":{"message":"x","`+name+`":"a"}}]`))
+		if len(events) != 1 || string(events[0].RequestID) != "a" {
+			t.Errorf("%s: %+v", name, events)
+		}
+	}
 }
 
 func BenchmarkSplit(b *testing.B) {
