@@ -403,6 +403,29 @@ func TestRequestsAreFilled(t *testing.T) {
 	}
 }
 
+// A stream that answers more slowly than an invocation may be held back gets in the background all that is held at INVOKE.
+func TestSlowStreamGetsAllThatIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.Mode, o.RequestBytes, o.MaxDelay = policy.Deferred, 10_000, time.Minute
+		d := New(o, slow(1200*time.Millisecond))
+		defer d.Close()
+		d.Receive([]Event{logEvent(0, 10)}, time.Time{})
+		d.Flush(t.Context()) // measures the round trip
+		for n := range 20 {
+			d.Receive([]Event{logEvent(n, 900)}, time.Time{})
+		}
+		if plan := d.Invoke(); !plan.Ship || plan.Hold != 0 {
+			t.Fatalf("%+v", plan)
+		}
+		time.Sleep(10 * time.Second)
+		d.Suspend()
+		if s := check(t, d); s.Held > 0 {
+			t.Errorf("%d of %d events are still held", s.Held, s.Received)
+		}
+	})
+}
+
 // Init may log more than the buffer holds, and what it logs may wait for an invocation for hours.
 func TestInit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

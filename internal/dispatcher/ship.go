@@ -123,8 +123,8 @@ func (d *Dispatcher) callOff() {
 	}
 }
 
-// Begin ships what is held now, or less when ctx is done or the stream fails. What comes meanwhile has a time of its own: a
-// handler that logs on and on would be followed line by line.
+// Begin ships what is held now, and what is due then; less when ctx is done or the stream fails. What comes meanwhile has a
+// time of its own: a handler that logs on and on would be followed line by line.
 func (d *Dispatcher) Begin(ctx context.Context) { d.ship(ctx, besideHandler) }
 
 // Flush ships what is held, until nothing is, or ctx is done, or the stream fails. While a failing stream rests, it
@@ -139,7 +139,7 @@ type occasion int
 
 const (
 	inBackground  occasion = iota // what is due, while the environment runs and the stream does not rest
-	besideHandler                 // what is held when it begins, while the stream does not rest
+	besideHandler                 // what is held when it begins, and what is due, while the stream does not rest
 	inInvocation                  // everything, while the stream does not rest
 	atTheEnd                      // everything, whatever stands against it
 )
@@ -152,11 +152,11 @@ func (d *Dispatcher) ship(ctx context.Context, why occasion) {
 		d.callOff() // what hung for so long would hold the next invocation back, too
 		return
 	}
-	left := math.MaxInt // events
-	if why == besideHandler {
-		left = d.count()
+	left := math.MaxInt // events that go in any case; behind them goes what is due
+	if why == inBackground || why == besideHandler {
+		left = d.count(why)
 	}
-	for ctx.Err() == nil && left > 0 {
+	for ctx.Err() == nil && (left > 0 || d.due() == 0) {
 		n, probing := d.load(why)
 		if n == 0 {
 			break
@@ -170,17 +170,20 @@ func (d *Dispatcher) ship(ctx context.Context, why occasion) {
 		during, span := awake.WithTimeout(ctx, flightTimeout)
 		result := put(during, d.records)
 		frozen := span.End()
-		if !d.settle(&result, policy.Flight{Took: time.Since(began), Frozen: frozen}) || why == inBackground && d.due() > 0 {
+		if !d.settle(&result, policy.Flight{Took: time.Since(began), Frozen: frozen}) {
 			break
 		}
 	}
 	forget(d.release())
 }
 
-// count tells how many events wait.
-func (d *Dispatcher) count() int {
+// count tells how many events are to go whether they are due or not.
+func (d *Dispatcher) count(why occasion) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if why == inBackground && !d.urgent {
+		return 0
+	}
 	return d.queue.len()
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +96,53 @@ func TestHangingBackgroundFlight(t *testing.T) {
 			t.Errorf("held back %s in sum", held)
 		}
 	})
+}
+
+// Nothing is on its way when the environment freezes, also where the report of the invocation before, which is late already,
+// comes while what was held is shipped beside the handler.
+func TestNothingIsOnItsWayAtTheFreeze(t *testing.T) {
+	for mode, gap := range map[string]time.Duration{"deferred": time.Minute, "adaptive": 6 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			var flying atomic.Int32
+			x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+				flying.Add(1)
+				defer flying.Add(-1)
+				time.Sleep(30 * time.Millisecond)
+				return stored(ctx, records)
+			}, "KINESIS_TELEMETRY_DELIVERY="+mode)
+			defer x.dispatcher.Close()
+			tell := func(kind, id string) string {
+				return fmt.Sprintf(`{"time":%q,"type":%q,"record":{"requestId":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), kind, id)
+			}
+			caught, behind := 0, "" // what Lambda posts after the thaw
+			for n := range 20 {
+				id, returned := fmt.Sprint(n), make(chan struct{})
+				go func() {
+					defer close(returned)
+					x.invoke(t.Context(), lambdaapi.Event{RequestID: id, Deadline: time.Now().Add(30 * time.Second)})
+				}()
+				time.Sleep(5 * time.Millisecond)
+				post(x, "["+behind+tell("platform.start", id)+","+tell("function", "")+"]")
+				time.Sleep(40 * time.Millisecond) // the handler ends
+				done := tell("platform.runtimeDone", id)
+				behind = tell("platform.report", id) + ","
+				select {
+				case <-returned: // the freeze is now, and the end comes at the thaw
+					behind = done + "," + behind
+				default:
+					time.Sleep(25 * time.Millisecond)
+					post(x, "["+done+"]")
+					<-returned
+				}
+				caught += int(flying.Load())
+				x.dispatcher.Suspend() // frozen, the background does nothing
+				time.Sleep(gap)
+			}
+			if caught > 0 {
+				t.Errorf("%s: %d of 20 freezes caught a request", mode, caught)
+			}
+		})
+	}
 }
 
 // Where the end of an invocation is seen too late to ship anything, the next ones are not held back for theirs.

@@ -157,9 +157,10 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	x.subscribed = true
 	x.warming.Go(func() { stream.Warm(ctx) }) // beside the runtime's init and the first call of next: neither waits for it
 	x.dispatcher.Recover()
-	if x.config.ManagedRuntime {
+	switch {
+	case x.config.ManagedRuntime:
 		x.dispatcher.Resume() // never frozen: the background shipper works all the time
-	} else {
+	case !x.config.SnapStart: // no snapshot shall hold a request under way, with which each environment of it would begin
 		x.dispatcher.Init()
 	}
 }

@@ -60,7 +60,7 @@ type flight struct {
 func (e *environment) takeOff(by step) bool {
 	switch {
 	case by != asked && (e.failed || e.calledOff),
-		by == shipsFirst && e.beside <= 0,
+		by == shipsFirst && e.beside <= 0 && !e.isDue(),
 		by != drains && !e.policy.Ready(e.clock()),
 		by == asked && e.exposure == policy.Ending:
 		return false
@@ -189,6 +189,12 @@ func (e *environment) landed() {
 	}
 	e.advance()
 	e.shipInBackground()
+}
+
+// isDue tells whether the policy wants something to be shipped now.
+func (e *environment) isDue() bool {
+	wait, ever := e.policy.Due(e.clock(), e.queue.held(), e.exposure)
+	return ever && wait <= 0
 }
 
 // shipInBackground is the background shipper: it ships what is due, else it looks again when something will be.
