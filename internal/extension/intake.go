@@ -53,7 +53,10 @@ func (x *Extension) receive(batch listener.Batch) {
 			in.ends = append(in.ends, end)
 		}
 		class, selected := x.classify(e.Type)
-		tenant := in.tenantOf(e, class)
+		tenant := ""
+		if x.config.PartitionKey == dispatcher.ByTenant {
+			tenant = in.tenantOf(e, class)
+		}
 		if selected {
 			in.events = append(in.events, dispatcher.Event{Raw: e.Raw, Class: class, RequestID: requestID, TenantID: tenant})
 		}

@@ -17,7 +17,7 @@ type invocations struct {
 	previous invocation // ran before it
 	report   string     // request id whose platform.report is still to come; empty: none
 	serving  string     // the request of the INVOKE that came last
-	runs     []runs     // of the last few requests
+	requests []runs     // of the last few
 	changed  chan struct{}
 }
 
@@ -44,8 +44,8 @@ type invocation struct {
 	id, start, end string
 }
 
-// runsKept is how many requests are remembered. One is asked for; the rest is for what arrives twice, late or out of order.
-const runsKept = 8
+// requestsKept is how many requests are remembered. One is asked for; the rest is for what arrives twice, late or out of order.
+const requestsKept = 8
 
 func newInvocations() *invocations { return &invocations{changed: make(chan struct{})} }
 
@@ -56,9 +56,9 @@ func (t *invocations) observe(e *listener.Event) (requestID string, end ending) 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	requestID = t.attribute(e)
-	at := string(e.Time)
 	switch string(e.Type) {
 	case "platform.start":
+		at := string(e.Time)
 		if requestID != t.serving && (at < t.current.start || at < t.previous.end) {
 			break // of another time and place: a function may log events, and a line above 1 MiB arrives cut open
 		}
@@ -68,6 +68,7 @@ func (t *invocations) observe(e *listener.Event) (requestID string, end ending) 
 		}
 		t.current = invocation{id: requestID, start: at}
 	case "platform.runtimeDone":
+		at := string(e.Time)
 		end = ending{requestID, max(t.of(requestID).started, 1)}
 		switch {
 		case t.current.id == requestID && at < t.current.start: // of the run before this one, late
@@ -91,15 +92,15 @@ func (t *invocations) observe(e *listener.Event) (requestID string, end ending) 
 
 // of returns what is known of a request, for as long as mu is held.
 func (t *invocations) of(requestID string) *runs {
-	i := slices.IndexFunc(t.runs, func(r runs) bool { return r.id == requestID })
+	i := slices.IndexFunc(t.requests, func(r runs) bool { return r.id == requestID })
 	if i < 0 {
-		if len(t.runs) == runsKept {
-			t.runs = slices.Delete(t.runs, 0, 1)
+		if len(t.requests) == requestsKept {
+			t.requests = slices.Delete(t.requests, 0, 1)
 		}
-		t.runs = append(t.runs, runs{id: requestID})
-		i = len(t.runs) - 1
+		t.requests = append(t.requests, runs{id: requestID})
+		i = len(t.requests) - 1
 	}
-	return &t.runs[i]
+	return &t.requests[i]
 }
 
 // attribute finds the request id without copying it where it is known already.

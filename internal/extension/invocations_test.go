@@ -120,6 +120,18 @@ func TestRunsOfOneRequest(t *testing.T) {
 	ended("an end that is ahead of its INVOKE", true)
 }
 
+// Log lines come by the thousand: to find out whose one is allocates nothing.
+func TestLogLinesAllocateNothing(t *testing.T) {
+	track := newInvocations()
+	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
+	seen(t, track, [3]string{"platform.start", "2026-11-23T18:00:00.000Z", id})
+	line := listener.Event{Type: []byte("function"), Time: []byte("2026-11-23T18:00:00.001Z"), RequestID: []byte(id)}
+	text := listener.Event{Type: line.Type, Time: line.Time}
+	if n := testing.AllocsPerRun(100, func() { track.observe(&line); track.observe(&text) }); n > 0 {
+		t.Errorf("%g allocations", n)
+	}
+}
+
 func TestAwaitReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		track := newInvocations()
