@@ -251,7 +251,8 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight policy.Flight) bool {
 	d.flight, d.flightCost = d.flight[:0], 0
 	flight.Progress, flight.Failed, flight.Faltered = sent > 0, len(again) > 0, result.Faltered
 	d.policy.Flown(time.Now(), flight, draw())
-	d.refused = kindOf(result.Err) == kinesis.KindInvalid.String()
+	var trouble *kinesis.Error
+	d.refused = errors.As(result.Err, &trouble) && trouble.Kind == kinesis.KindInvalid
 	d.sayTrouble(result.Err, len(again) > 0)
 	d.nudge() // what is back in the queue has a time of its own
 	return len(again) == 0
