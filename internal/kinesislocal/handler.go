@@ -33,6 +33,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := s.options.Now()
 	body, err := s.readBody(w, r)
 	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
+		// net/http would end the connection half a second after the reply. A client that is still sending then gets a
+		// broken pipe in place of the reply, so the rest is taken in before it.
+		_, _ = io.Copy(io.Discard, r.Body)
 		s.count("", strconv.Itoa(http.StatusRequestEntityTooLarge), 0)
 		writeReply(w, now, reply{status: http.StatusRequestEntityTooLarge})
 		return
