@@ -53,7 +53,7 @@ type Config struct {
 	TmpDir string
 
 	// Output, if set, gets a copy of what the processes print, each line with the name of who printed it. It is called
-	// by one goroutine at a time.
+	// by one goroutine at a time. A writer that blocks holds up the environment itself; Extension.BlockOutput holds up an extension.
 	Output io.Writer
 
 	// OnEvent, if set, is called once for each telemetry event that extension ought to receive, in the order of delivery and
@@ -101,6 +101,10 @@ type Extension struct {
 	Args []string          // Lambda gives none; for wrappers and tests
 	Name string            // the file name in /opt/extensions, default the base of Path
 	Env  map[string]string // further variables, for this extension alone (Lambda has no such thing)
+
+	// BlockOutput: nobody reads what it prints. Its pipes are full from the start, so that the first write blocks until the
+	// process ends.
+	BlockOutput bool
 }
 
 // StatusFault answers calls of an API with a status instead of serving them.
@@ -120,7 +124,15 @@ type APIFaults struct {
 // TelemetryFaults makes the delivery of telemetry misbehave. Events over the subscriber's maxBytes are always cut, and a
 // slow subscriber always loses events, because Lambda does so too.
 type TelemetryFaults struct {
-	DropRuntimeDone      bool
+	// Lose, if set, is asked once about each event whether it gets lost. A lost event is not emitted at all: no subscriber gets
+	// it, and OnEvent is not told of it. typ is the event's type; invocation is the number of the invocation that it is of,
+	// else of the one that began last: from 0, counted over all lives of the environment, and -1 before the first.
+	// Lose is called by one goroutine at a time and must not call the Environment's methods.
+	Lose func(typ string, invocation int) bool
+	// TellLost: a platform.logsDropped is emitted in the place of each event that Lose takes, an event as any other about which
+	// Lose is not asked. Without it the loss is silent.
+	TellLost bool
+
 	DuplicateRuntimeDone bool
 	RuntimeDoneDelay     time.Duration // from the runtime's next to platform.runtimeDone
 	QueueBytes           int           // bound of each subscriber's queue, default 16 MiB; beyond it events are dropped

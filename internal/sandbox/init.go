@@ -94,8 +94,9 @@ func (l *life) startExtensions() error {
 	e := l.env
 	for i := range e.cfg.Extensions {
 		x, a := &e.cfg.Extensions[i], l.agents[i]
-		err := l.start(spec{name: x.Name, kind: ExtensionProcess, path: fileCommand(x.Path), args: x.Args, env: e.extensionEnv(x)},
-			categoryExtension, func(p *process) { a.proc, a.state = p, stateStarted })
+		err := l.start(spec{
+			name: x.Name, kind: ExtensionProcess, path: fileCommand(x.Path), args: x.Args, env: e.extensionEnv(x), blockOutput: x.BlockOutput,
+		}, categoryExtension, func(p *process) { a.proc, a.state = p, stateStarted })
 		if err != nil {
 			l.setState(a, stateLaunchError, errExtensionLaunch)
 			return &failure{errExtensionLaunch, fmt.Sprintf("extension %s cannot be started: %v", x.Name, err)}

@@ -52,6 +52,7 @@ func WithTenant(id string) InvokeOption { return func(inv *invocation) { inv.ten
 type phase struct {
 	*invocation
 	env      *Environment
+	number   int // of the environment's invocations, from 0
 	life     *life
 	restored time.Duration // SnapStart's restore phase, in the first invocation after init
 	initTook time.Duration // of the init phase that this invocation's report tells
@@ -67,7 +68,10 @@ func (e *Environment) newPhase(payload []byte, opts []InvokeOption) *phase {
 		o(inv)
 	}
 	inv.deadline = now.Add(e.cfg.Function.Timeout)
-	return &phase{invocation: inv, env: e, result: Result{RequestID: inv.id, Status: statusSuccess}}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.begun++
+	return &phase{invocation: inv, env: e, number: e.begun - 1, result: Result{RequestID: inv.id, Status: statusSuccess}}
 }
 
 // run is the whole phase; it returns the error of the caller's ctx, if that ended it.
@@ -103,6 +107,7 @@ func (p *phase) begin(ctx context.Context) error {
 			return err
 		}
 	} else {
+		p.life.hub.begin(p.number)
 		p.initTook, p.restored = e.takeInitDuration()
 		e.Thaw()
 		if p.restored > 0 {
@@ -191,12 +196,12 @@ func (p *phase) endRuntime(err error) {
 		Spans:   p.spansLocked(),
 	}
 	l.mu.Unlock()
-	if cfg.InitType == ManagedInstances || cfg.Telemetry.DropRuntimeDone {
+	if cfg.InitType == ManagedInstances {
 		return
 	}
-	l.later(cfg.Telemetry.RuntimeDoneDelay, "platform.runtimeDone", rec)
+	l.later(cfg.Telemetry.RuntimeDoneDelay, p.number, "platform.runtimeDone", rec)
 	if cfg.Telemetry.DuplicateRuntimeDone {
-		l.later(cfg.Telemetry.RuntimeDoneDelay, "platform.runtimeDone", rec)
+		l.later(cfg.Telemetry.RuntimeDoneDelay, p.number, "platform.runtimeDone", rec)
 	}
 }
 
@@ -311,7 +316,7 @@ func (p *phase) end(ctx context.Context, err error) {
 			rec.Spans = []spanRecord{span("extensionOverhead", p.ranUntil, last)}
 		}
 	}
-	l.later(e.cfg.ReportDelay, "platform.report", rec)
+	l.later(e.cfg.ReportDelay, p.number, "platform.report", rec)
 	switch {
 	case err == nil:
 		if !e.cfg.NoFreeze {
@@ -352,7 +357,7 @@ func (p *phase) emitStart() {
 	if p.env.cfg.InitType == ManagedInstances {
 		rec.FunctionArn = p.arn
 	}
-	p.life.hub.platform("platform.start", rec)
+	p.life.hub.platformOf(p.number, "platform.start", rec)
 }
 
 // emitRestore tells of SnapStart's restore phase. Extensions have no hook in it.

@@ -70,6 +70,7 @@ func (e *Environment) newLife(phase string) *life {
 	defer e.mu.Unlock()
 	e.generations++
 	l.gen = e.generations
+	l.hub.begin(e.begun - 1)
 	e.life = l
 	return l
 }
@@ -258,13 +259,13 @@ func (l *life) drain() {
 	}
 }
 
-// later emits a platform event after d; at once if d is 0. The end of the life cancels it.
-func (l *life) later(d time.Duration, typ string, record any) {
+// later emits a platform event of an invocation after d; at once if d is 0. The end of the life cancels it.
+func (l *life) later(d time.Duration, invocation int, typ string, record any) {
 	if d <= 0 {
-		l.hub.platform(typ, record)
+		l.hub.platformOf(invocation, typ, record)
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.timers = append(l.timers, time.AfterFunc(d, func() { l.hub.platform(typ, record) }))
+	l.timers = append(l.timers, time.AfterFunc(d, func() { l.hub.platformOf(invocation, typ, record) }))
 }

@@ -209,6 +209,70 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
+	t.Run("one end lost, which is told", func(t *testing.T) {
+		t.Parallel()
+		c := newCollector(t)
+		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll})
+		var asked []string
+		cfg.Telemetry.TellLost = true
+		cfg.Telemetry.Lose = func(typ string, invocation int) bool {
+			asked = append(asked, fmt.Sprint(typ, " ", invocation))
+			return typ == "platform.runtimeDone" && invocation == 2
+		}
+		e := start(t, cfg)
+		for n, o := range []order{{}, {Exit: 3}, {}, {}} { // the second one ends a life, and a suppressed init belongs to the third
+			invoke(t, e, o, WithRequestID(fmt.Sprint(n)))
+		}
+		shutdown(t, e)
+		got := c.checkDelivered("x0")
+		var ends []any
+		for _, done := range ofType(got, "platform.runtimeDone") {
+			ends = append(ends, done.field(t, "requestId"))
+		}
+		if dropped := ofType(got, "platform.logsDropped"); len(dropped) != 1 || !slices.Equal(ends, []any{"0", "1", "3"}) {
+			t.Errorf("ends of %q, %q", ends, dropped)
+		}
+		for _, about := range []string{"platform.initStart -1", "platform.start 0", "platform.report 1", "platform.initStart 2", "platform.report 3"} {
+			if !slices.Contains(asked, about) {
+				t.Errorf("not asked about %s: %q", about, asked)
+			}
+		}
+	})
+	t.Run("everything lost", func(t *testing.T) {
+		t.Parallel()
+		c := newCollector(t)
+		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Print: "said"})
+		cfg.Telemetry.Lose = func(string, int) bool { return true }
+		e := start(t, cfg)
+		invoke(t, e, order{Lines: 3})
+		shutdown(t, e)
+		subscribed := c.await("subscription", func(m message) bool { return m.Kind == "subscribe" })
+		c.readers.Wait()
+		if subscribed.Status != 200 || len(c.of("post")) != 0 || len(c.emitted) != 0 {
+			t.Errorf("subscribed with %d, %d posts, %d told", subscribed.Status, len(c.of("post")), len(c.emitted))
+		}
+	})
+	t.Run("output blocked", func(t *testing.T) {
+		t.Parallel()
+		c := newCollector(t)
+		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Print: "reader"}, plan{}, plan{Print: "blocked"})
+		cfg.Extensions[1].BlockOutput, cfg.Extensions[2].BlockOutput = true, true
+		cfg.Function.Timeout, cfg.ShutdownTimeout = time.Second, time.Second
+		e := start(t, cfg)
+		if r := invoke(t, e, order{}); r.Status != "timeout" || !strings.Contains(r.Error, "x2 did not ask") {
+			t.Errorf("%+v", r)
+		}
+		shutdown(t, e)
+		for _, p := range e.Processes() { // who prints nothing does not notice, and who is blocked can be killed
+			if p.Kind == ExtensionProcess && p.Killed != (p.Name == "x2") {
+				t.Errorf("%+v", p)
+			}
+		}
+		lines := ofType(c.checkDelivered("x0"), "extension")
+		if len(lines) != 1 || lines[0].field(t) != "reader" {
+			t.Errorf("%q", lines)
+		}
+	})
 	t.Run("runtimeDone late", func(t *testing.T) {
 		t.Parallel()
 		c := newCollector(t)
@@ -226,7 +290,7 @@ func TestFaults(t *testing.T) {
 		t.Parallel()
 		c := newCollector(t)
 		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Answers: []int{500, 404, 200}})
-		cfg.Telemetry.DropRuntimeDone = true
+		cfg.Telemetry.Lose = func(typ string, _ int) bool { return typ == "platform.runtimeDone" }
 		e := start(t, cfg)
 		invoke(t, e, order{})
 		e.Thaw()

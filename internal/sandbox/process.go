@@ -25,7 +25,8 @@ type process struct {
 	cmd     *exec.Cmd
 	started time.Time
 	exited  context.Context //nolint:containedctx // the process's lifetime: done when it is gone and all that it printed was emitted
-	readers [2]*lineReader
+	readers []*lineReader   // none where its output is blocked
+	unread  []*os.File      // the ends of its pipes that nobody reads
 
 	mu   sync.Mutex
 	stat ProcessStats
@@ -46,6 +47,8 @@ type spec struct {
 	args []string
 	dir  string
 	env  []string
+
+	blockOutput bool
 }
 
 // launchError says why a process could not be started.
@@ -67,27 +70,32 @@ func startProcess(spawn func(func() error) error, s spec, lines func([][]byte), 
 		return nil, err
 	}
 	p.cmd = &exec.Cmd{Path: path, Args: append([]string{s.path}, s.args...), Dir: s.dir, Env: s.env, SysProcAttr: processAttributes()}
-	var writers [2]*os.File
+	var writers []*os.File
 	closeAll := func() {
-		for i := range p.readers {
-			if writers[i] != nil {
-				_ = writers[i].Close()
-				_ = p.readers[i].pipe.Close()
-				p.readers[i].idle.Stop()
-			}
+		for _, f := range slices.Concat(writers, p.unread) {
+			_ = f.Close()
+		}
+		for _, r := range p.readers {
+			_ = r.pipe.Close()
+			r.idle.Stop()
 		}
 	}
-	for i := range p.readers {
+	for range 2 {
 		read, write, err := os.Pipe()
 		if err != nil {
 			closeAll()
 			return nil, fmt.Errorf("pipe for the output of %s: %w", s.name, err)
 		}
-		writers[i] = write
-		p.readers[i] = newLineReader(read, func(l [][]byte) {
+		writers = append(writers, write)
+		if s.blockOutput {
+			fill(write)
+			p.unread = append(p.unread, read)
+			continue
+		}
+		p.readers = append(p.readers, newLineReader(read, func(l [][]byte) {
 			p.keepTail(l)
 			lines(l)
-		})
+		}))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = writers[0], writers[1]
 	p.started = time.Now()
@@ -110,6 +118,22 @@ func startProcess(spawn func(func() error) error, s spec, lines func([][]byte), 
 		onExit(p)
 	}()
 	return p, nil
+}
+
+// fill writes to a pipe until it takes nothing more. exec makes it a blocking one only when it hands it on.
+func fill(pipe *os.File) {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	// An error means that the pipe is closed, which it is not.
+	_ = raw.Write(func(fd uintptr) bool {
+		for {
+			if n, err := syscall.Write(int(fd), make([]byte, readSize)); n <= 0 && err != syscall.EINTR {
+				return true
+			}
+		}
+	})
 }
 
 // lookCommand finds the program: with a slash in the name relative to dir, else in PATH.
@@ -163,6 +187,9 @@ func (p *process) wait() {
 	for _, r := range p.readers {
 		_ = r.close()
 		<-r.done
+	}
+	for _, f := range p.unread {
+		_ = f.Close()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

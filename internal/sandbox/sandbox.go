@@ -40,6 +40,7 @@ type Environment struct {
 	mu          sync.Mutex // guards what follows
 	life        *life      // nil after a reset
 	generations int
+	begun       int // invocations so far
 	processes   []*process
 	initTook    time.Duration // of the init phase until the first report told it
 	fresh       bool          // no invocation since the init phase

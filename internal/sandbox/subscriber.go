@@ -8,8 +8,11 @@ import (
 	"time"
 )
 
-// droppedReason is the text of the guide's sample of platform.logsDropped.
-const droppedReason = "Some logs were dropped because the downstream consumer is slower than the logs production rate"
+// What tells of events that got lost; the reason is the text of the guide's sample.
+const (
+	typeLogsDropped = "platform.logsDropped"
+	droppedReason   = "Some logs were dropped because the downstream consumer is slower than the logs production rate"
+)
 
 // Backoff between tries of one batch. Lambda retries with backoff (guide, page telemetry-api); its times are not published.
 const (
@@ -170,7 +173,7 @@ func (s *subscriber) compose() *batch {
 // tellDropped queues platform.logsDropped, whatever the queue's bound.
 func (s *subscriber) tellDropped() {
 	at := time.Now().UTC()
-	ev := s.hub.arena.platform(at, "platform.logsDropped",
+	ev := s.hub.arena.platform(at, typeLogsDropped,
 		logsDroppedRecord{Reason: droppedReason, DroppedRecords: s.droppedRecords, DroppedBytes: s.droppedBytes})
 	s.droppedRecords, s.droppedBytes = 0, 0
 	s.queue = append(s.queue, queued{event: ev, at: s.hub.clock(at)})

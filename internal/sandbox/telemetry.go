@@ -22,6 +22,7 @@ type hub struct {
 
 	mu     sync.Mutex // guards what follows and the queues of the subscribers; nothing blocks while it is held
 	arena  arena
+	begun  int // number of the invocation that began last, -1 before the first
 	subs   []*subscriber
 	closed bool
 	replay []replayed // nil when the init phase is over
@@ -40,7 +41,7 @@ type replayed struct {
 }
 
 func newHub(cfg *Config) *hub {
-	h := &hub{cfg: cfg, dial: newDestination, thawed: make(chan struct{}), replay: []replayed{}}
+	h := &hub{cfg: cfg, dial: newDestination, thawed: make(chan struct{}), replay: []replayed{}, begun: -1}
 	close(h.thawed)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
@@ -57,12 +58,43 @@ func (h *hub) clock(now time.Time) time.Duration {
 // processStart is the zero of all clocks; only differences count.
 var processStart = time.Now()
 
-// platform emits a platform event.
-func (h *hub) platform(typ string, record any) {
+// latest stands for the number of the invocation that began last.
+const latest = -2
+
+// platform emits a platform event that is of no invocation of its own.
+func (h *hub) platform(typ string, record any) { h.platformOf(latest, typ, record) }
+
+// platformOf emits a platform event of an invocation.
+func (h *hub) platformOf(invocation int, typ string, record any) {
 	h.emit(func(at time.Time) {
 		ev := h.arena.platform(at, typ, record)
-		h.add(categoryPlatform, ev, ev, at)
+		if !h.loses(typ, invocation, len(ev.record()), at) {
+			h.add(categoryPlatform, ev, ev, at)
+		}
 	})
+}
+
+// loses says whether the fault takes an event, and adds what tells of it.
+func (h *hub) loses(typ string, invocation, size int, at time.Time) bool {
+	if invocation == latest {
+		invocation = h.begun
+	}
+	faults := &h.cfg.Telemetry
+	if faults.Lose == nil || !faults.Lose(typ, invocation) {
+		return false
+	}
+	if faults.TellLost {
+		ev := h.arena.platform(at, typeLogsDropped, logsDroppedRecord{Reason: droppedReason, DroppedRecords: 1, DroppedBytes: size})
+		h.add(categoryPlatform, ev, ev, at)
+	}
+	return true
+}
+
+// begin notes that an invocation begins.
+func (h *hub) begin(invocation int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.begun = max(h.begun, invocation)
 }
 
 // lines emits lines that a process printed. The lines are not kept.
@@ -104,6 +136,9 @@ func (h *hub) addLine(c category, line []byte, at time.Time) {
 	text := line
 	if !h.cfg.Telemetry.KeepNewline {
 		text = bytes.TrimSuffix(line, []byte("\n"))
+	}
+	if h.loses(string(c), latest, len(text), at) {
+		return
 	}
 	var asText, asObject bool
 	isObject := h.cfg.Function.LogFormat == JSON && isJSONObject(text)

@@ -214,6 +214,55 @@ func TestSlowSubscriberLosesEvents(t *testing.T) {
 	})
 }
 
+// What the fault takes is not emitted at all, or platform.logsDropped in its place; it is asked once about each other event.
+func TestLostEvents(t *testing.T) {
+	for name, tell := range map[string]bool{"silently": false, "told": true} {
+		t.Run(name, func(t *testing.T) {
+			var asked []string
+			lose := func(typ string, invocation int) bool {
+				asked = append(asked, fmt.Sprint(typ, " ", invocation))
+				return typ == "function" && invocation == 0 || typ == "platform.runtimeDone"
+			}
+			faults := TelemetryFaults{Lose: lose, TellLost: tell}
+			inBubble(t, Config{Telemetry: faults}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
+				h.lines(categoryFunction, line("one"))
+				h.begin(0)
+				h.lines(categoryFunction, line("two"))
+				late := &fakeDestination{}
+				h.dial = func(*subscription, string) destination { return late }
+				if !h.subscribe("late", subAll(), t.Context()) {
+					t.Fatal("not subscribed")
+				}
+				h.begin(1)
+				h.platformOf(0, "platform.runtimeDone", "late")
+				h.platform("platform.extension", nil)
+				h.flush(t.Context())
+				told := fmt.Sprintf(`"type":"platform.logsDropped","record":{"reason":"%s","droppedRecords":1,"droppedBytes":`, droppedReason)
+				want := []string{`"type":"function","record":"one"`, told + "3}", told + "6}", `"type":"platform.extension","record":null`}
+				if !tell {
+					want = []string{want[0], want[3]}
+				}
+				for _, posts := range [][]string{d.posts(), late.posts()} {
+					events := strings.Split(strings.Join(posts, ""), `{"time":`)[1:]
+					ok := len(posts) == 1 && len(events) == len(want)
+					for i := range min(len(events), len(want)) {
+						ok = ok && strings.Contains(events[i], want[i])
+					}
+					if !ok {
+						t.Errorf("got %q, want %q", posts, want)
+					}
+				}
+				if emitted() != 2*len(want) {
+					t.Errorf("OnEvent was told of %d events", emitted())
+				}
+			})
+			if want := []string{"function -1", "function 0", "platform.runtimeDone 0", "platform.extension 1"}; !slices.Equal(asked, want) {
+				t.Errorf("asked about %q, want %q", asked, want)
+			}
+		})
+	}
+}
+
 // What OnEvent is told about the end of an extension, and that a flush sends at once.
 func TestEndOfSubscriber(t *testing.T) {
 	inBubble(t, Config{}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, gone func()) {
