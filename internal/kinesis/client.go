@@ -61,11 +61,12 @@ type Client struct {
 	draw      func(bound time.Duration) time.Duration // gives the pause before a request is repeated
 
 	useMu       sync.Mutex
-	lastUse     instant         // of the connection; guarded by useMu: Warm runs beside a Put
-	credentials aws.Credentials // of the last request; their time is shortened by expiryWindow
-	skew        time.Duration   // AWS's clock less ours
-	signedAt    time.Time       // by our clock, the request under way
-	strikes     int             // records refused by themselves since a request was last accepted
+	lastUse     instant          // of the connection; guarded by useMu: Warm runs beside a Put
+	credentials aws.Credentials  // of the last request; their time is shortened by expiryWindow
+	skew        time.Duration    // AWS's clock less ours
+	signedAt    time.Time        // by our clock, the request under way
+	trips       [2]time.Duration // what the last two attempts took that were answered
+	strikes     int              // records refused by themselves since a request was last accepted
 
 	body    []byte
 	reply   []byte
@@ -195,19 +196,24 @@ func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
 // attempt sends the encoded body once and leaves the answer's body in c.reply. It tells whether to try again at once.
 func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (resp *http.Response, again bool, err error) {
 	count()
+	began := time.Now()
 	during, span := awake.WithTimeout(ctx, c.attemptTimeout(ctx))
 	resp, c.reply, err = post(during, c.transport, req, c.body, c.reply, span.Restart)
 	frozen := span.End()
+	if err == nil {
+		c.trips = [2]time.Duration{c.trips[1], time.Since(began)}
+	}
 	return resp, err != nil && ctx.Err() == nil && (frozen || errors.Is(err, errStale)), err
 }
 
 // attemptTimeout is how long an attempt may take while nothing of it gets on its way; an upload over a slow path is not cut
 // short. It leaves the half of what ctx has for another attempt: where this one hangs, as on a connection that is dead and
-// does not say so, the next goes over a fresh one. A stream that is only slow has stored the records by then.
+// does not say so, the next goes over a fresh one. A stream that usually takes long is not taken for one that hangs: it gets
+// twice the shorter of the last two round trips, of which a freeze may have lengthened one.
 func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
 	timeout := c.config.AttemptTimeout
 	if deadline, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, max(time.Until(deadline)/2, minAttempt))
+		timeout = min(timeout, max(time.Until(deadline)/2, minAttempt, 2*min(c.trips[0], c.trips[1])))
 	}
 	return timeout
 }

@@ -141,6 +141,14 @@ func pauseBound(do verdict, fruitless int) time.Duration {
 	return min(base<<min(max(fruitless-1, 0), 10), maxPause)
 }
 
+// PauseBound is pauseBound after a request that was throttled or else refused, for the simulator of the flush policy.
+func PauseBound(throttled bool, fruitless int) time.Duration {
+	if throttled {
+		return pauseBound(throttle, fruitless)
+	}
+	return pauseBound(again, fruitless)
+}
+
 // draw gives a duration from 0 to bound, evenly. The kernel's randomness it is because environments that resume from one
 // SnapStart snapshot share the state of math/rand, and would all come back at the same instant.
 // https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
