@@ -17,7 +17,8 @@ func main() {
 
 func run(executable string, environ []string) (exitCode int) {
 	cfg, mistakes := config.Load(environ)
-	log := extension.NewLog(os.Stderr, cfg.LogLevel)
+	log, wait := extension.NewLog(os.Stderr, cfg.LogLevel)
+	defer wait()
 	if err := extension.Run(context.Background(), filepath.Base(executable), cfg, mistakes, log); err != nil {
 		log.Error(err.Error())
 		return 1

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/lambdaapi"
-	"kinesis-telemetry-extension/internal/policy"
 	"kinesis-telemetry-extension/record"
 )
 
@@ -38,7 +38,7 @@ type Config struct {
 	OnError      OnError
 	LogLevel     slog.Level
 	Events       []lambdaapi.TelemetryType
-	Delivery     policy.Mode
+	Delivery     flush.Mode
 	MaxDelay     time.Duration
 	FlushTimeout time.Duration
 
@@ -110,7 +110,7 @@ func Load(environ []string) (Config, []Mistake) {
 		OnError:  choice(r, Prefix+"ON_ERROR", Idle, Fail),
 		LogLevel: r.level(Prefix + "LOG_LEVEL"),
 		Events:   r.events(Prefix + "EVENTS"),
-		Delivery: choice(r, Prefix+"DELIVERY", policy.Adaptive, policy.Sync, policy.Deferred),
+		Delivery: choice(r, Prefix+"DELIVERY", flush.Adaptive, flush.Sync, flush.Deferred),
 		// Bounded below by what a request takes, above by what an invocation may last.
 		MaxDelay:     r.duration(Prefix+"MAX_DELAY", 10*time.Second, 100*time.Millisecond, 15*time.Minute),
 		FlushTimeout: r.duration(Prefix+"FLUSH_TIMEOUT", time.Second, 10*time.Millisecond, 15*time.Minute),
@@ -128,6 +128,13 @@ func Load(environ []string) (Config, []Mistake) {
 	c.AWS = r.aws()
 	c.Warnings = r.unknown()
 	return c, r.mistakes
+}
+
+// Flush are the settings of the flush policy.
+func (c *Config) Flush() flush.Settings {
+	return flush.Settings{
+		Mode: c.Delivery, MaxDelay: c.MaxDelay, FlushTimeout: c.FlushTimeout, RecordBytes: c.RecordBytes, BufferBytes: c.BufferBytes,
+	}
 }
 
 // RequestBytes bounds what one PutRecords call carries: Kinesis's own 5 MiB, less in a function that has little

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/lambdaapi"
-	"kinesis-telemetry-extension/internal/policy"
 	"kinesis-telemetry-extension/record"
 )
 
@@ -25,7 +25,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		RuntimeAPI: "127.0.0.1:9001", Enabled: true, OnError: Idle, LogLevel: 4,
 		Events:   []lambdaapi.TelemetryType{lambdaapi.Platform, lambdaapi.Function},
-		Delivery: policy.Adaptive, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
+		Delivery: flush.Adaptive, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
 		Format: record.NDJSON, RecordBytes: 100_000, MaxRecordBytes: 1 << 20, PartitionKey: dispatcher.ByEnvironment,
 		BufferBytes: 64 << 20, SpillDir: "/tmp/kinesis-telemetry",
 		AWS: AWS{

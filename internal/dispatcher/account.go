@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"encoding/json"
-	"maps"
 	"time"
 )
 
@@ -33,12 +32,10 @@ type Stats struct {
 	HeldBackMs float64 `json:"heldBackMs"` // milliseconds that invocations waited for the extension, in sum
 }
 
-// account is the book in which every event's end is written once.
+// account is the book in which every event's end is written once. Of its Stats, Held and HeldBackMs are not its to know.
 type account struct {
-	received, sent, dropped, recovered         uint64
-	retried, records, bytes, requests, flushes uint64
-	reasons                                    map[string]uint64
-	undeclared                                 map[string]*loss // by reason: not yet said in the stream
+	Stats
+	undeclared map[string]*loss // by reason: not yet said in the stream
 }
 
 // loss is what a dropped event says of its reason.
@@ -50,23 +47,15 @@ type loss struct {
 	Instance string `json:"instance"`
 }
 
-// Stats copies the figures; Held is not the book's to know.
-func (a *account) Stats() Stats {
-	return Stats{
-		Received: a.received, Sent: a.sent, Dropped: a.dropped, Reasons: maps.Clone(a.reasons),
-		Retried: a.retried, Records: a.records, Bytes: a.bytes, Requests: a.requests, Flushes: a.flushes, Recovered: a.recovered,
-	}
-}
-
-// drop ends an event without delivery. The caller takes it out of the queue.
-func (d *Dispatcher) drop(q *queued, reason string) {
-	d.ended(q)
+// dropLocked ends an event without delivery. The caller takes it out of the queue.
+func (d *Dispatcher) dropLocked(q *queued, reason string) {
+	d.endedLocked(q)
 	a := &d.account
-	a.dropped++
-	if a.reasons == nil {
-		a.reasons, a.undeclared = map[string]uint64{}, map[string]*loss{}
+	a.Dropped++
+	if a.Reasons == nil {
+		a.Reasons, a.undeclared = map[string]uint64{}, map[string]*loss{}
 	}
-	a.reasons[reason]++
+	a.Reasons[reason]++
 	if q.class == own {
 		return // declaring the loss of a declaration would go on for ever
 	}
@@ -82,23 +71,23 @@ func (d *Dispatcher) drop(q *queued, reason string) {
 	l.LastSeq = max(l.LastSeq, q.Seq)
 }
 
-// ended is called once for each event that is no longer held.
-func (d *Dispatcher) ended(q *queued) {
+// endedLocked is called once for each event that is no longer held.
+func (d *Dispatcher) endedLocked(q *queued) {
 	if q.recovered {
 		d.spill.waiting--
 	}
 }
 
-// declare queues an event for each loss that the stream does not know of yet.
-func (d *Dispatcher) declare() {
+// declareLocked queues an event for each loss that the stream does not know of yet.
+func (d *Dispatcher) declareLocked() {
 	for key, l := range d.account.undeclared {
 		delete(d.account.undeclared, key)
-		d.say(typeDropped, l)
+		d.emitLocked(typeDropped, l)
 	}
 }
 
-// say queues an event of the extension's own.
-func (d *Dispatcher) say(kind string, content any) {
+// emitLocked queues an event of the extension's own.
+func (d *Dispatcher) emitLocked(kind string, content any) {
 	raw, err := json.Marshal(struct {
 		Time   string `json:"time"`
 		Type   string `json:"type"`
@@ -107,7 +96,7 @@ func (d *Dispatcher) say(kind string, content any) {
 	if err != nil {
 		panic("dispatcher: an event of numbers and strings did not encode: " + err.Error())
 	}
-	d.accept(&Event{Raw: raw, Class: own}, time.Now())
+	d.acceptLocked(&Event{Raw: raw, Class: own}, time.Now())
 }
 
 // statsEvery is how often the figures are put into the stream. Environments live for hours, and are not always shut down
@@ -118,11 +107,11 @@ const statsEvery = 5 * time.Minute
 func (d *Dispatcher) SayStats() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sayStats()
+	d.sayStatsLocked()
 }
 
-func (d *Dispatcher) sayStats() {
-	d.declare() // before it: at the end of a life it is the last event
-	d.say(typeStats, d.stats())
+func (d *Dispatcher) sayStatsLocked() {
+	d.declareLocked() // before it: at the end of a life it is the last event
+	d.emitLocked(typeStats, d.statsLocked())
 	d.statsAt = time.Now().Add(statsEvery).Round(0) // by the wall clock, which goes on in a freeze
 }

@@ -12,11 +12,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
-	"kinesis-telemetry-extension/internal/policy"
 	"kinesis-telemetry-extension/record"
 )
 
@@ -40,23 +41,27 @@ const (
 	ByRandom      PartitionKey = "random"      // a new one for each record
 )
 
-// Options describe a Dispatcher. All are required, but for Log.
+// Options describe a Dispatcher. The last three may be left out, all else is required.
 type Options struct {
 	Source       record.SourceFields // Instance is made by the Dispatcher
 	Format       record.Format
 	PartitionKey PartitionKey
-	// RecordBytes is the size that records are filled up to, MaxRecordBytes the stream's limit; both with the key.
-	RecordBytes, MaxRecordBytes int
+	// Flush has the size that records are filled up to, with the key, and the bound of the events that are buffered. One
+	// POST more than that may be buffered for a moment.
+	Flush flush.Settings
+	// MaxRecordBytes is the stream's record limit, with the key.
+	MaxRecordBytes int
 	// RequestBytes bounds one PutRecords call, and with it what is packed at once.
 	RequestBytes int
-	// BufferBytes bounds the events that are held. One POST more than that may be held for a moment.
-	BufferBytes int
-	// Mode, MaxDelay and FlushTimeout are the policy's, see there.
-	Mode                   policy.Mode
-	MaxDelay, FlushTimeout time.Duration
 	// SpillDir is where Save writes and Recover reads; empty: nowhere. What another SpillOwner wrote is left alone.
 	SpillDir, SpillOwner string
-	Log                  *slog.Logger
+
+	Log *slog.Logger
+	// Random returns a number from [0, 1). Default: from the kernel, since environments that were restored from one snapshot
+	// share the state of math/rand. https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
+	Random func() float64
+	// Guard is deferred by the background shipper; it recovers from a panic.
+	Guard func()
 }
 
 // Event is an event that is to be delivered.
@@ -77,62 +82,64 @@ type Dispatcher struct {
 	packer  *record.Packer
 	records []kinesis.Record
 
-	wake chan struct{}      // capacity 1: the background shipper shall look again
+	wake chan struct{}      // capacity 1: the background shipper looks again
 	stop context.CancelFunc // ends the background shipper
 	done sync.WaitGroup
 
-	mu         sync.Mutex // guards all below; never held across I/O
-	policy     *policy.Policy
-	exposure   policy.Exposure
-	urgent     bool // the background shipper ships without waiting for a reason
+	mu         sync.Mutex // guards all below; never held across I/O, a log line included
+	policy     *flush.Policy
+	noted      chan struct{} // closed, and made anew, when the policy has a new fact
 	source     *record.Source
 	seq        uint64
 	queue      queue
 	flight     []queued // on their way; empty when nobody ships
 	flightCost int
-	abort      context.CancelFunc // ends the background flight; nil when there is none
+	abort      context.CancelFunc // ends the background's flight, if there is one
 	account    account
 	spill      spill
-	heldBack   time.Duration   // how long invocations waited for the extension, in sum
 	statsAt    time.Time       // when the figures are next put into the stream
 	failing    bool            // the last flight met trouble
-	refused    bool            // and Kinesis refused it for what it carried
 	said       map[string]bool // kinds of trouble that were logged
 }
 
-// New returns a Dispatcher whose background shipper waits for Init, Invoke or Resume. Close ends it.
+// New returns a Dispatcher whose background shipper waits for the first fact. Close ends it.
 func New(options Options, stream Stream) *Dispatcher {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
+	}
+	if options.Random == nil {
+		options.Random = draw
+	}
+	if options.Guard == nil {
+		options.Guard = func() {}
 	}
 	d := &Dispatcher{
 		options: options,
 		stream:  stream,
 		sending: make(chan struct{}, 1),
 		packer: record.NewPacker(options.Format, record.Limits{
-			RecordBytes:  options.RecordBytes,
+			RecordBytes:  options.Flush.RecordBytes,
 			RequestBytes: options.RequestBytes,
 			Records:      kinesis.MaxRequestRecords,
 		}),
-		wake: make(chan struct{}, 1),
-		policy: policy.New(policy.Settings{
-			Mode:         options.Mode,
-			MaxDelay:     options.MaxDelay,
-			FlushTimeout: options.FlushTimeout,
-			RecordBytes:  options.RecordBytes,
-			BufferBytes:  options.BufferBytes,
-		}),
+		wake:    make(chan struct{}, 1),
+		policy:  flush.New(options.Flush),
+		noted:   make(chan struct{}),
 		statsAt: time.Now().Add(statsEvery).Round(0),
 		said:    map[string]bool{},
+		abort:   func() {},
 	}
 	background, stop := context.WithCancel(context.Background())
 	d.stop = stop
-	d.newInstance()
-	d.done.Go(func() { d.shipInBackground(background) })
+	d.newInstanceLocked()
+	d.done.Go(func() {
+		defer options.Guard()
+		d.shipInBackground(background)
+	})
 	return d
 }
 
-// Close ends the background shipper. What is held then stays held: Drain comes before.
+// Close ends the background shipper. What is held then stays held: Ship comes before.
 func (d *Dispatcher) Close() {
 	d.stop()
 	d.done.Wait()
@@ -143,10 +150,10 @@ func (d *Dispatcher) Close() {
 func (d *Dispatcher) NewInstance() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.newInstance()
+	d.newInstanceLocked()
 }
 
-func (d *Dispatcher) newInstance() {
+func (d *Dispatcher) newInstanceLocked() {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails; reads the kernel's generator, which a restore does not repeat
 	fields := d.options.Source
@@ -167,25 +174,25 @@ func (d *Dispatcher) Receive(events []Event, emitted time.Time) {
 		emitted = now
 	}
 	for i := range events {
-		d.accept(&events[i], emitted)
+		d.acceptLocked(&events[i], emitted)
 	}
-	d.trim()
+	d.trimLocked()
 	d.nudge()
 }
 
-// accept numbers an event and queues it.
-func (d *Dispatcher) accept(e *Event, at time.Time) {
+// acceptLocked numbers an event and queues it.
+func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	raw := e.Raw
 	if e.Class != Log {
 		raw = bytes.Clone(raw) // small and long-lived: must not keep a POST body whose other events are gone
 	}
 	q := queued{class: e.Class, at: at.UnixMilli(), Event: record.Event{
-		Raw: raw, RequestID: e.RequestID, Key: d.key(e), Seq: d.seq, Source: d.source,
+		Raw: raw, RequestID: e.RequestID, Key: d.keyLocked(e), Seq: d.seq, Source: d.source,
 	}}
 	d.seq++
-	d.account.received++
+	d.account.Received++
 	if d.packer.RecordSize(&q.Event) > d.options.MaxRecordBytes {
-		d.drop(&q, reasonTooLarge)
+		d.dropLocked(&q, reasonTooLarge)
 		return
 	}
 	d.queue.push(q)
@@ -194,7 +201,7 @@ func (d *Dispatcher) accept(e *Event, at time.Time) {
 // randomKey stands for a key that is drawn for each record when it is packed; it has the length of those.
 const randomKey = "0000000000000000"
 
-func (d *Dispatcher) key(e *Event) string {
+func (d *Dispatcher) keyLocked(e *Event) string {
 	switch d.options.PartitionKey {
 	case ByRequest:
 		if e.RequestID != "" {
@@ -215,11 +222,11 @@ func (d *Dispatcher) key(e *Event) string {
 	return d.source.Instance()
 }
 
-// trim drops what does not fit: the oldest logs first, platform events last.
-func (d *Dispatcher) trim() {
+// trimLocked drops what does not fit: the oldest logs first, platform events last.
+func (d *Dispatcher) trimLocked() {
 	for _, class := range []Class{Log, own} {
-		limit := d.options.BufferBytes - d.flightCost
-		d.queue.shed(limit, class, func(q *queued) { d.drop(q, reasonOverflow) })
+		limit := d.options.Flush.BufferBytes - d.flightCost
+		d.queue.shed(limit, class, func(q *queued) { d.dropLocked(q, reasonOverflow) })
 	}
 }
 
@@ -227,12 +234,13 @@ func (d *Dispatcher) trim() {
 func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.stats()
+	return d.statsLocked()
 }
 
-func (d *Dispatcher) stats() Stats {
-	stats := d.account.Stats()
+func (d *Dispatcher) statsLocked() Stats {
+	stats := d.account.Stats
+	stats.Reasons = maps.Clone(stats.Reasons)
 	stats.Held = uint64(d.queue.len() + len(d.flight))
-	stats.HeldBackMs = float64(d.heldBack.Microseconds()) / 1000
+	stats.HeldBackMs = float64(d.policy.HeldBack().Microseconds()) / 1000
 	return stats
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -13,8 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
-	"kinesis-telemetry-extension/internal/policy"
 	"kinesis-telemetry-extension/record"
 )
 
@@ -78,9 +79,17 @@ func all(outcome kinesis.Outcome, err error) func(context.Context, []kinesis.Rec
 func options() Options {
 	return Options{
 		Source: record.SourceFields{Function: "f"}, Format: record.NDJSON, PartitionKey: ByEnvironment,
-		RecordBytes: 2000, MaxRecordBytes: 5000, RequestBytes: 20_000, BufferBytes: 50_000,
-		Mode: policy.Sync, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
+		Flush: flush.Settings{
+			Mode: flush.Sync, MaxDelay: 10 * time.Second, FlushTimeout: time.Second, RecordBytes: 2000, BufferBytes: 50_000,
+		},
+		MaxRecordBytes: 5000, RequestBytes: 20_000,
+		Random: func() float64 { return 0 },
 	}
+}
+
+// invoked is an INVOKE that names a deadline in a minute.
+func invoked(number int) flush.Invoked {
+	return flush.Invoked{Number: number, Deadline: time.Now().Add(time.Minute)}
 }
 
 func mustUnmarshal(t *testing.T, data []byte, into any) {
@@ -102,7 +111,7 @@ func check(t *testing.T, d *Dispatcher) Stats {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.stats()
+	s := d.statsLocked()
 	if s.Received != s.Sent+s.Dropped+s.Held {
 		t.Fatalf("received %d is not sent %d + dropped %d + held %d", s.Received, s.Sent, s.Dropped, s.Held)
 	}
@@ -110,7 +119,7 @@ func check(t *testing.T, d *Dispatcher) Stats {
 	for i := d.queue.head; i < len(d.queue.events); i++ {
 		weight += d.queue.events[i].cost()
 	}
-	if weight != d.queue.bytes || weight+d.flightCost > d.options.BufferBytes+d.options.RequestBytes {
+	if weight != d.queue.bytes || weight+d.flightCost > d.options.Flush.BufferBytes+d.options.RequestBytes {
 		t.Fatalf("the queue weighs %d and says %d; %d on their way", weight, d.queue.bytes, d.flightCost)
 	}
 	return s
@@ -152,21 +161,26 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(200))*time.Millisecond)
 				switch random.IntN(20) {
 				case 0:
-					d.Flush(ctx)
+					d.Note(invoked(n + 1))
 				case 1:
-					d.Suspend()
-					d.Idle(ctx)
+					d.Note(flush.EndSeen{Number: random.IntN(n + 2), At: time.Now()})
+					d.Ship(ctx, flush.AtEnd)
+					d.Note(flush.Asked{})
 				case 2:
-					d.Resume()
+					d.Note(flush.NeverFrozen{})
 				case 3:
 					time.Sleep(time.Duration(random.IntN(20)) * time.Second)
+				case 4:
+					d.Ship(ctx, flush.AtShutdown)
+				case 5:
+					d.Note(flush.TelemetryLost{})
+					d.AwaitEnd(ctx)
 				}
 				cancel()
 				check(t, d)
 			}
 			stream.script(nil)
-			d.Drain(t.Context())
-			d.Drain(t.Context()) // what the first one dropped is declared by the second
+			d.Ship(t.Context(), flush.AtShutdown)
 			d.Close()
 			stats := check(t, d)
 			if stats.Held != 0 || int(stats.Sent) != len(stream.lines) {
@@ -220,8 +234,8 @@ func TestOrderIsKept(t *testing.T) {
 	for n := range 100 {
 		d.Receive([]Event{logEvent(n, 50)}, time.Time{})
 	}
-	d.Flush(t.Context())
-	d.Flush(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
+	d.Ship(t.Context(), flush.AtShutdown)
 	if len(stream.lines) != 101 {
 		t.Fatalf("%d lines", len(stream.lines))
 	}
@@ -241,7 +255,7 @@ func TestOverflow(t *testing.T) {
 		d.Receive([]Event{platformEvent(), logEvent(n, 1000)}, time.Time{})
 		check(t, d)
 	}
-	d.Flush(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 	platform, logs := 0, []int{}
 	for _, line := range stream.lines {
 		switch line.Type {
@@ -272,9 +286,112 @@ func TestTooLargeForTheStream(t *testing.T) {
 	d := New(options(), stream)
 	defer d.Close()
 	d.Receive([]Event{logEvent(1, 10), logEvent(2, 5000), logEvent(3, 10)}, time.Time{})
-	d.Flush(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 	if len(stream.lines) != 3 || stream.lines[2].Type != typeDropped || !strings.Contains(string(stream.lines[2].Record), reasonTooLarge) {
 		t.Errorf("got %+v", stream.lines)
+	}
+}
+
+// A record of exactly the stream's limit is sent, one byte more is too large; a buffer that is exactly full drops nothing, and one
+// event more pushes out one.
+func TestLimits(t *testing.T) {
+	o := options()
+	e, larger := logEvent(1, 100), logEvent(2, 101)
+	cost := len(e.Raw) + eventOverhead
+	d := New(o, &fakeStream{})
+	d.Receive([]Event{e}, time.Time{})
+	o.MaxRecordBytes, o.Flush.BufferBytes = d.packer.RecordSize(&d.queue.front().Event), 5*cost
+	d.Close()
+	d = New(o, &fakeStream{})
+	defer d.Close()
+	d.Receive(slices.Repeat([]Event{e}, 5), time.Time{})
+	if s := check(t, d); s.Held != 5 {
+		t.Errorf("%+v", s)
+	}
+	d.Receive([]Event{e, larger}, time.Time{})
+	if s := check(t, d); s.Held != 5 || s.Reasons[reasonOverflow] != 1 || s.Reasons[reasonTooLarge] != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The queue moves what is left to its beginning when more than half of its slots are empty: not with each event, and not never.
+func TestQueueReusesItsSlots(t *testing.T) {
+	var q queue
+	for range 100 {
+		q.push(queued{})
+	}
+	for n := range 50 {
+		if q.pop(1); q.head != n+1 || q.len() != 99-n {
+			t.Fatalf("after %d of 100: head %d, %d left", n+1, q.head, q.len())
+		}
+	}
+	if q.pop(1); q.head != 0 || q.len() != 49 {
+		t.Errorf("after 51 of 100: head %d, %d left", q.head, q.len())
+	}
+	for range 10_000 {
+		q.push(queued{})
+		q.pop(1)
+	}
+	if cap(q.events) > 400 {
+		t.Errorf("%d slots for 49 events", cap(q.events))
+	}
+}
+
+// A log line is not copied; a platform event is, since it is dropped last and would keep the POST's body until then.
+func TestWhatKeepsABody(t *testing.T) {
+	d := New(options(), &fakeStream{})
+	defer d.Close()
+	events := []Event{logEvent(1, 10), platformEvent()}
+	d.Receive(events, time.Time{})
+	for i, copied := range []bool{false, true} {
+		if got := &d.queue.events[i].Raw[0] != &events[i].Raw[0]; got != copied {
+			t.Errorf("event %d: copied %t", i, got)
+		}
+	}
+}
+
+// FORMAT.md: the partition key of an event, and that of one that has no such thing.
+func TestPartitionKeys(t *testing.T) {
+	instance := "the instance"
+	for key, want := range map[PartitionKey][2]string{
+		ByEnvironment: {instance, instance},
+		ByRequest:     {"r", instance},
+		ByTenant:      {"t", instance},
+		ByFunction:    {"f", "f"},
+		ByRandom:      {"random", "random"},
+	} {
+		var keys []string
+		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			for _, r := range records {
+				keys = append(keys, r.PartitionKey)
+			}
+			return all(kinesis.Sent, nil)(ctx, records)
+		}}
+		o := options()
+		o.PartitionKey, o.Flush.RecordBytes = key, 1
+		d := New(o, stream)
+		d.Receive([]Event{{Raw: []byte(`{"a":1}`), RequestID: "r", TenantID: "t"}, {Raw: []byte(`{"b":1}`)}}, time.Time{})
+		d.Ship(t.Context(), flush.AtShutdown)
+		d.Close()
+		for i := range keys {
+			switch {
+			case keys[i] == d.source.Instance():
+				keys[i] = instance
+			case key == ByRandom && len(keys[i]) == 16 && keys[0] != keys[1]:
+				want[i] = keys[i]
+			}
+		}
+		if !slices.Equal(keys, want[:]) {
+			t.Errorf("%s: %q", key, keys)
+		}
+	}
+	o := options()
+	o.PartitionKey, o.Source.Function = ByFunction, ""
+	d := New(o, &fakeStream{})
+	defer d.Close()
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+	if key := d.queue.front().Key; key != d.source.Instance() {
+		t.Errorf("a function without a name: %q", key)
 	}
 }
 
@@ -284,12 +401,13 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 		stream := &fakeStream{}
 		d := New(options(), stream)
 		defer d.Close()
-		for range 60 { // half an hour
+		for n := range 60 { // half an hour
 			time.Sleep(30 * time.Second)
 			d.Receive([]Event{logEvent(1, 10)}, time.Time{})
-			d.Invoke()
-			d.HeldBack(time.Second)
-			d.Flush(t.Context())
+			d.Note(invoked(n+1), flush.EndSeen{Number: n + 1, At: time.Now()})
+			d.Ship(t.Context(), flush.AtEnd)
+			time.Sleep(100 * time.Millisecond)
+			d.Note(flush.Asked{})
 		}
 		lines, _ := stream.took()
 		said := 0
@@ -297,7 +415,7 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 			if line.Type == typeStats {
 				var stats Stats
 				mustUnmarshal(t, line.Record, &stats)
-				if said++; stats.Received == 0 || stats.Received != stats.Sent+stats.Dropped+stats.Held || stats.HeldBackMs < 1000 {
+				if said++; stats.Received == 0 || stats.Received != stats.Sent+stats.Dropped+stats.Held || stats.HeldBackMs < 500 {
 					t.Errorf("%s", line.Record)
 				}
 			}
@@ -315,7 +433,7 @@ func TestStatsAreTheLastEvent(t *testing.T) {
 	defer d.Close()
 	d.Receive([]Event{logEvent(1, 10), logEvent(2, 6000)}, time.Time{}) // the second is too large
 	d.SayStats()
-	d.Drain(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 	check(t, d)
 	if last := stream.lines[len(stream.lines)-1]; last.Type != typeStats || len(stream.lines) != 3 {
 		t.Errorf("%d lines, the last is %s", len(stream.lines), last.Type)
@@ -331,7 +449,7 @@ func TestStatsOnceAtTheEnd(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
 		time.Sleep(statsEvery + time.Minute)
 		d.SayStats()
-		d.Drain(t.Context())
+		d.Ship(t.Context(), flush.AtShutdown)
 		if len(stream.lines) != 2 {
 			t.Errorf("%d lines", len(stream.lines))
 		}
@@ -345,7 +463,7 @@ func TestNewInstance(t *testing.T) {
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
 	d.NewInstance()
 	d.Receive([]Event{logEvent(2, 10)}, time.Time{})
-	d.Flush(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 	a, b := stream.lines[0], stream.lines[1]
 	if a.Seq != 0 || b.Seq != 0 || a.Source.Instance == b.Source.Instance || len(a.Source.Instance) != 32 {
 		t.Errorf("got %+v and %+v", a, b)
@@ -355,14 +473,14 @@ func TestNewInstance(t *testing.T) {
 // Receiving allocates for the queue alone, which is used again.
 func BenchmarkReceiveAndFlush(b *testing.B) {
 	o := options()
-	o.BufferBytes, o.RequestBytes, o.RecordBytes = 8<<20, 2<<20, 100_000
+	o.Flush.BufferBytes, o.RequestBytes, o.Flush.RecordBytes = 8<<20, 2<<20, 100_000
 	d := New(o, discard{})
 	defer d.Close()
 	events := slices.Repeat([]Event{logEvent(1, 300)}, 1000)
 	b.ReportAllocs()
 	for b.Loop() {
 		d.Receive(events, time.Time{})
-		d.Flush(b.Context())
+		d.Ship(b.Context(), flush.AtShutdown)
 	}
 }
 
@@ -384,7 +502,7 @@ func TestRejectedDeclarationIsNotDeclared(t *testing.T) {
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	d.Flush(ctx)
+	d.Ship(ctx, flush.AtShutdown)
 	if s := check(t, d); s.Held != 0 || s.Dropped != 2 || ctx.Err() != nil {
 		t.Errorf("%+v after %v", s, ctx.Err())
 	}
@@ -410,10 +528,13 @@ func TestFigures(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	inner := stream.put
 	stream.script(func(c context.Context, r []kinesis.Record) kinesis.Result { cancel(); return inner(c, r) }) // one flight
-	d.Flush(ctx)
+	d.Ship(ctx, flush.AtShutdown)
 	s := check(t, d)
-	if s.Records != 2 || s.Bytes != uint64(bytes) || s.Requests != 3 || s.Retried != 2 || s.Flushes != 1 || s.Sent != 2 || s.Reasons[reasonRejected] != 1 {
-		t.Errorf("%+v, and %d bytes", s, bytes)
+	if want := (Stats{
+		Received: 3, Sent: 2, Dropped: 1, Reasons: map[string]uint64{reasonRejected: 1},
+		Retried: 2, Records: 2, Bytes: uint64(bytes), Requests: 3, Flushes: 1,
+	}); !reflect.DeepEqual(s, want) {
+		t.Errorf("%+v, want %+v", s, want)
 	}
 }
 
@@ -430,8 +551,8 @@ func TestFlightCountsAgainstTheBuffer(t *testing.T) {
 		d.mu.Lock()
 		weight := d.queue.bytes + d.flightCost
 		d.mu.Unlock()
-		if weight > o.BufferBytes {
-			t.Errorf("%d bytes are held, %d allowed", weight, o.BufferBytes)
+		if weight > o.Flush.BufferBytes {
+			t.Errorf("%d bytes are held, %d allowed", weight, o.Flush.BufferBytes)
 		}
 		stream.script(nil)
 		return all(kinesis.Unsent, context.Canceled)(ctx, records)
@@ -439,5 +560,5 @@ func TestFlightCountsAgainstTheBuffer(t *testing.T) {
 	for n := range 20 {
 		d.Receive([]Event{logEvent(n, 1000)}, time.Time{})
 	}
-	d.Flush(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 }

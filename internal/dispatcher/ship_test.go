@@ -3,15 +3,32 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
-	"kinesis-telemetry-extension/internal/policy"
 )
 
-// Events leave while an invocation runs when a record is full or MaxDelay is near, and not while it does not.
+// hang answers when its context is done, as a stream does that is unreachable.
+func hang(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	<-ctx.Done()
+	return all(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindDeadline})(ctx, records)
+}
+
+// slow is a stream that takes everything after a while.
+func slow(roundTrip time.Duration) *fakeStream {
+	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		time.Sleep(roundTrip)
+		return all(kinesis.Sent, nil)(ctx, records)
+	}}
+}
+
+// The background ships when a record is full or MaxDelay is near, and never while the environment may be frozen.
 func TestBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
@@ -22,13 +39,17 @@ func TestBackground(t *testing.T) {
 		if _, calls := stream.took(); calls != 0 {
 			t.Error("shipped while the environment may be frozen")
 		}
-		d.Resume()
+		d.Note(flush.NeverFrozen{})
 		synctest.Wait()
 		if lines, _ := stream.took(); len(lines) != 1 {
 			t.Error("what was late already did not leave at once")
 		}
 		d.Receive([]Event{logEvent(2, 10)}, time.Time{})
-		time.Sleep(9 * time.Second)
+		time.Sleep(7*time.Second + 499*time.Millisecond)
+		if lines, _ := stream.took(); len(lines) != 1 {
+			t.Error("shipped long before MaxDelay")
+		}
+		time.Sleep(2 * time.Millisecond)
 		if lines, _ := stream.took(); len(lines) != 2 {
 			t.Error("MaxDelay was near and nothing left")
 		}
@@ -40,121 +61,185 @@ func TestBackground(t *testing.T) {
 	})
 }
 
-// What a flush could not send is tried again in the background, though the handler that runs on logs nothing.
-func TestFailedFlushIsTriedAgain(t *testing.T) {
+// After the end of the current invocation the background starts no request; after the end of an earlier one it goes on.
+func TestNothingStartsAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-			<-ctx.Done()
-			return all(kinesis.Unsent, errors.New("no answer"))(ctx, records)
-		}}
+		stream := &fakeStream{}
+		d := New(options(), stream)
+		defer d.Close()
+		d.Note(invoked(1))
+		d.Note(invoked(2), flush.EndSeen{Number: 1, At: time.Now()})
+		d.Receive([]Event{logEvent(1, 3000)}, time.Time{})
+		synctest.Wait()
+		if _, calls := stream.took(); calls != 1 {
+			t.Errorf("%d calls while the handler runs and a record is full", calls)
+		}
+		d.Note(flush.EndSeen{Number: 2, At: time.Now()})
+		d.Receive([]Event{logEvent(2, 3000)}, time.Time{})
+		time.Sleep(time.Hour)
+		if _, calls := stream.took(); calls != 1 {
+			t.Errorf("%d calls after the end", calls)
+		}
+		d.Ship(t.Context(), flush.AtShutdown)
+		if s := check(t, d); s.Held > 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// After Lambda was asked for the next event the background sends only late events: a wait for the end that was given up is over.
+func TestAskedForNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{}
+		d := New(options(), stream)
+		defer d.Close()
+		d.Note(invoked(1), flush.TelemetryLost{})
+		if d.AwaitEnd(t.Context()) {
+			t.Error("an end was seen")
+		}
+		d.Note(flush.Asked{})
+		d.Receive([]Event{logEvent(1, 3000)}, time.Time{})
+		synctest.Wait()
+		if _, calls := stream.took(); calls != 0 {
+			t.Error("a full record left though the freeze may catch it")
+		}
+		time.Sleep(8 * time.Second)
+		if _, calls := stream.took(); calls != 1 {
+			t.Error("a handler that runs on ships nothing")
+		}
+	})
+}
+
+// An event whose time lies in the future is as old as its arrival: it is not late to the stream by the clock's error.
+func TestTimeFromTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{}
+		d := New(options(), stream)
+		defer d.Close()
+		d.Note(flush.NeverFrozen{})
+		d.Receive([]Event{logEvent(1, 10)}, time.Now().Add(time.Hour))
+		time.Sleep(options().Flush.MaxDelay)
+		if lines, _ := stream.took(); len(lines) != 1 {
+			t.Error("MaxDelay has passed and nothing left")
+		}
+	})
+}
+
+// AwaitEnd returns when the end is seen, when ctx is done, and when the platform has not even told the start within 2 s.
+func TestAwaitEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New(options(), &fakeStream{})
+		defer d.Close()
+		await := func(ctx context.Context, facts ...flush.Fact) (seen bool, took time.Duration) {
+			began := time.Now()
+			d.Note(facts...)
+			return d.AwaitEnd(ctx), time.Since(began)
+		}
+		short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if seen, took := await(short, invoked(1)); seen || took != 300*time.Millisecond {
+			t.Errorf("ctx is done: %t after %s", seen, took)
+		}
+		time.AfterFunc(3*time.Second, func() { d.Note(flush.EndSeen{Number: 2, At: time.Now()}) })
+		if seen, took := await(t.Context(), invoked(2), flush.Started{Number: 2}); !seen || took != 3*time.Second {
+			t.Errorf("the end is seen: %t after %s", seen, took)
+		}
+		if seen, took := await(t.Context(), invoked(3)); seen || took != 2*time.Second {
+			t.Errorf("nothing is seen: %t after %s", seen, took)
+		}
+	})
+}
+
+// What the stream did not take beside one handler is sent again in the background, though the handler that runs on logs nothing.
+func TestFailedFlightIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{put: all(kinesis.Unsent, errors.New("no answer"))}
 		o := options()
-		o.Mode = policy.Deferred
+		o.Flush.Mode = flush.Deferred
 		d := New(o, stream)
 		defer d.Close()
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
-		if plan := d.Invoke(); !plan.Ship || plan.Hold == 0 {
-			t.Fatalf("%+v", plan)
-		}
-		d.Flush(t.Context())
+		d.Note(invoked(1), flush.Asked{})
+		synctest.Wait()
 		stream.script(nil)
-		d.Expose()
-		time.Sleep(o.MaxDelay)
-		if lines, calls := stream.took(); len(lines) != 1 {
+		time.Sleep(o.Flush.MaxDelay)
+		if lines, calls := stream.took(); len(lines) != 1 || calls != 2 {
 			t.Errorf("%d calls, %d lines, %+v", calls, len(lines), check(t, d))
 		}
 	})
 }
 
-// probed counts the probes.
+// probed remembers how large the probes were.
 type probed struct {
 	fakeStream
-	probes int
+	probes []int
 }
 
 func (s *probed) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	s.mu.Lock()
-	s.probes++
+	s.probes = append(s.probes, len(records))
 	s.mu.Unlock()
 	return s.Put(ctx, records)
 }
 
 // A stream that failed is probed with a little. What was refused for what it carries is not tried alone, but with all else.
 func TestProbes(t *testing.T) {
-	for kind, want := range map[kinesis.Kind]bool{kinesis.KindNetwork: true, kinesis.KindInvalid: false} {
+	for kind, want := range map[kinesis.Kind]bool{kinesis.KindService: true, kinesis.KindInvalid: false} {
 		synctest.Test(t, func(t *testing.T) {
 			stream := &probed{fakeStream: fakeStream{put: all(kinesis.Unsent, &kinesis.Error{Kind: kind})}}
 			d := New(options(), stream)
 			defer d.Close()
-			d.Resume()
-			d.Receive([]Event{logEvent(1, 1500), logEvent(2, 1500), logEvent(3, 1500)}, time.Time{})
+			d.Note(flush.NeverFrozen{})
+			d.Receive(slices.Repeat([]Event{logEvent(1, 900)}, 9), time.Time{})
 			time.Sleep(time.Minute)
-			if _, calls := stream.took(); calls < 5 || stream.probes > 0 != want {
-				t.Errorf("%s: %d calls, %d of them probes", kind, calls, stream.probes)
+			if _, calls := stream.took(); calls < 5 || len(stream.probes) > 0 != want || want && slices.Max(stream.probes) > 2 {
+				t.Errorf("%s: %d calls, %d of them probes of %d records", kind, calls, len(stream.probes), stream.probes)
 			}
 		})
 	}
 }
 
-// slow is a stream that takes everything after a while.
-func slow(roundTrip time.Duration) *fakeStream {
-	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-		time.Sleep(roundTrip)
-		return all(kinesis.Sent, nil)(ctx, records)
-	}}
-}
-
 // A handler that logs on and on, and a stream that answers more slowly than POSTs come: each request is as full as it would be
-// with a fast one, in the background and beside the handler.
+// with a fast one, where the freeze may catch it and where it cannot.
 func TestRequestsAreFilled(t *testing.T) {
-	for name, ship := range map[string]func(*Dispatcher, context.Context){
-		"background": func(d *Dispatcher, _ context.Context) { d.Resume() },
-		"beside":     (*Dispatcher).Begin,
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				stream := slow(30 * time.Millisecond)
-				o := options()
-				o.BufferBytes, o.RecordBytes, o.RequestBytes = 1<<20, 5000, 100_000
-				d := New(o, stream)
-				defer d.Close()
-				d.Receive([]Event{logEvent(0, 250)}, time.Now().Add(-time.Minute))
-				d.Invoke()
-				go ship(d, t.Context())
-				const lines = 400
-				for n := range lines {
-					d.Receive([]Event{logEvent(n, 250)}, time.Time{})
-					time.Sleep(25 * time.Millisecond)
-				}
-				d.Suspend()
-				synctest.Wait()
-				s := check(t, d)
-				if filled := s.Bytes / 4000; s.Requests > filled+3 || s.Sent < lines/2 {
-					t.Errorf("%d events, %d bytes in %d requests", s.Sent, s.Bytes, s.Requests)
-				}
-			})
+	for _, mode := range []flush.Mode{flush.Sync, flush.Deferred} {
+		synctest.Test(t, func(t *testing.T) {
+			stream := slow(30 * time.Millisecond)
+			o := options()
+			o.Flush.Mode, o.Flush.BufferBytes, o.Flush.RecordBytes, o.RequestBytes = mode, 1<<20, 5000, 100_000
+			d := New(o, stream)
+			defer d.Close()
+			d.Receive([]Event{logEvent(0, 250)}, time.Now().Add(-time.Minute))
+			d.Note(invoked(1))
+			const lines = 400
+			for n := range lines {
+				d.Receive([]Event{logEvent(n, 250)}, time.Time{})
+				time.Sleep(25 * time.Millisecond)
+			}
+			d.Note(flush.EndSeen{Number: 1, At: time.Now()})
+			synctest.Wait()
+			s := check(t, d)
+			if filled := s.Bytes / 4000; s.Requests > filled+3 || s.Sent < lines/2 {
+				t.Errorf("%s: %d events, %d bytes in %d requests", mode, s.Sent, s.Bytes, s.Requests)
+			}
 		})
 	}
 }
 
-// A stream that answers more slowly than an invocation may be held back gets in the background all that is held at INVOKE.
-func TestSlowStreamGetsAllThatIsHeld(t *testing.T) {
+// In deferred everything that is buffered at INVOKE leaves beside the handler, in as many requests as it takes.
+func TestDeferredShipsAllThatIsBuffered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options()
-		o.Mode, o.RequestBytes, o.MaxDelay = policy.Deferred, 10_000, time.Minute
+		o.Flush.Mode, o.RequestBytes, o.Flush.MaxDelay = flush.Deferred, 10_000, time.Minute
 		d := New(o, slow(1200*time.Millisecond))
 		defer d.Close()
-		d.Receive([]Event{logEvent(0, 10)}, time.Time{})
-		d.Flush(t.Context()) // measures the round trip
 		for n := range 20 {
 			d.Receive([]Event{logEvent(n, 900)}, time.Time{})
 		}
-		if plan := d.Invoke(); !plan.Ship || plan.Hold != 0 {
-			t.Fatalf("%+v", plan)
-		}
+		d.Note(invoked(1), flush.Asked{})
 		time.Sleep(10 * time.Second)
-		d.Suspend()
-		if s := check(t, d); s.Held > 0 {
-			t.Errorf("%d of %d events are still held", s.Held, s.Received)
+		if s := check(t, d); s.Held > 0 || s.Flushes < 2 {
+			t.Errorf("%d of %d events are still held after %d flights", s.Held, s.Received, s.Flushes)
 		}
 	})
 }
@@ -165,37 +250,133 @@ func TestInit(t *testing.T) {
 		stream := slow(10 * time.Millisecond)
 		d := New(options(), stream)
 		defer d.Close()
-		d.Init()
+		d.Note(flush.Initialising{})
 		for n := range 200 { // 100 KB, the buffer holds 50
 			d.Receive([]Event{logEvent(n, 350)}, time.Time{})
 			time.Sleep(10 * time.Millisecond)
 		}
-		time.Sleep(options().MaxDelay)
+		time.Sleep(options().Flush.MaxDelay)
 		if s := check(t, d); s.Dropped > 0 || s.Held > 0 {
 			t.Errorf("%+v", s)
 		}
 	})
 }
 
-// A hanging stream holds Idle back until its deadline, and what was on its way is held again.
-func TestIdleCallsOffABackgroundFlight(t *testing.T) {
+// A background request that hangs is called off when half of the hold is over, at SHUTDOWN after 200 ms; then another request
+// has the rest of the time, and carries what the first one did.
+func TestHangingFlightIsCalledOff(t *testing.T) {
+	for _, test := range []struct {
+		why      flush.Occasion
+		facts    func() []flush.Fact
+		calledAt time.Duration
+	}{
+		{flush.AtEnd, func() []flush.Fact { return []flush.Fact{flush.EndSeen{Number: 1, At: time.Now()}} }, 475 * time.Millisecond},
+		{flush.AtShutdown, func() []flush.Fact { return []flush.Fact{flush.ShuttingDown{}} }, 200 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			stream := &fakeStream{put: hang}
+			d := New(options(), stream)
+			defer d.Close()
+			d.Note(invoked(1))
+			d.Receive([]Event{logEvent(1, 3000)}, time.Time{})
+			synctest.Wait() // the background's request hangs
+			stream.script(nil)
+			began := time.Now()
+			d.Note(test.facts()...)
+			d.Ship(t.Context(), test.why)
+			if took := time.Since(began); took != test.calledAt || check(t, d).Sent != 1 {
+				t.Errorf("%d: took %s, %+v", test.why, took, d.Stats())
+			}
+		})
+	}
+}
+
+// Shipping at the end is over when the hold is: a stream that hangs costs no more than FlushTimeout.
+func TestHoldEndsShipping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-			<-ctx.Done()
-			return all(kinesis.Unsent, ctx.Err())(ctx, records)
-		}}
-		d := New(options(), stream)
+		d := New(options(), &fakeStream{put: hang})
 		defer d.Close()
-		d.Resume()
-		d.Receive([]Event{logEvent(1, 3000)}, time.Time{})
-		synctest.Wait()
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+		d.Note(invoked(1), flush.EndSeen{Number: 1, At: time.Now().Add(-300 * time.Millisecond)}) // the end was told late
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		defer cancel()
-		d.Suspend()
-		d.Idle(ctx)
-		if took := time.Since(began); took != 300*time.Millisecond || check(t, d).Held != 1 {
-			t.Errorf("Idle took %s, %+v", took, d.Stats())
+		d.Ship(t.Context(), flush.AtEnd)
+		if took := time.Since(began); took != 650*time.Millisecond || check(t, d).Held != 1 {
+			t.Errorf("took %s, %+v", took, d.Stats())
+		}
+	})
+}
+
+// A flight that a freeze may have caught, or that was called off, and that died without an answer is no failure of the stream,
+// however often: the next INVOKE ships as usual. One that was answered is.
+func TestCaughtFlightIsNoFailure(t *testing.T) {
+	for kind, want := range map[kinesis.Kind]int{kinesis.KindNetwork: 10, kinesis.KindService: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+				time.Sleep(50 * time.Millisecond)
+				return all(kinesis.Unsent, &kinesis.Error{Kind: kind})(ctx, records)
+			}}
+			o := options()
+			o.Flush.Mode, o.Flush.MaxDelay = flush.Deferred, time.Hour
+			d := New(o, stream)
+			defer d.Close()
+			d.Receive([]Event{logEvent(0, 10)}, time.Time{})
+			calls := 0
+			for n := range 10 {
+				d.Note(invoked(2*n+1), flush.Asked{})
+				time.Sleep(20 * time.Millisecond)
+				d.Note(flush.EndSeen{Number: 2*n + 1, At: time.Now()})
+				d.Note(invoked(2*n+2), flush.Asked{}) // a freeze lay between
+				time.Sleep(20 * time.Millisecond)
+				d.Note(flush.EndSeen{Number: 2*n + 2, At: time.Now()})
+				time.Sleep(20 * time.Millisecond) // the answer is read after the thaw
+				calls = d.flights()
+			}
+			if check(t, d); calls != want {
+				t.Errorf("%s: %d flights in 10 invocations that found none under way, want %d", kind, calls, want)
+			}
+		})
+	}
+}
+
+// A flight that gets no answer while the environment runs for 10 s is a failure, though invocations came meanwhile: after two the
+// stream is probed.
+func TestHangingFlightIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &probed{fakeStream: fakeStream{put: hang}}
+		o := options()
+		o.Flush.Mode = flush.Deferred
+		d := New(o, stream)
+		defer d.Close()
+		d.Receive([]Event{logEvent(0, 10)}, time.Time{})
+		for n := range 240 {
+			d.Note(invoked(n+1), flush.Asked{})
+			time.Sleep(100 * time.Millisecond)
+		}
+		if _, calls := stream.took(); calls != 3 || len(stream.probes) != 1 {
+			t.Errorf("%d calls in 24 s, %d of them probes", calls, len(stream.probes))
+		}
+	})
+}
+
+func (d *Dispatcher) flights() int { return int(d.Stats().Flushes) }
+
+// What a flight took that a freeze may have caught is no round trip: an invocation is waited for all the same.
+func TestCaughtFlightIsNoRoundTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New(options(), slow(10*time.Minute)) // the freeze is in it
+		defer d.Close()
+		d.Note(invoked(1), flush.TelemetryLost{})
+		d.AwaitEnd(t.Context())
+		d.Note(flush.Asked{})
+		d.Receive([]Event{logEvent(0, 10)}, time.Now().Add(-time.Minute))
+		synctest.Wait() // late already: it leaves beside the handler
+		d.Note(flush.EndSeen{Number: 1, At: time.Now()})
+		d.Note(invoked(2))
+		time.Sleep(11 * time.Minute)
+		time.AfterFunc(time.Second, func() { d.Note(flush.EndSeen{Number: 3, At: time.Now()}) })
+		d.Note(invoked(3))
+		if !d.AwaitEnd(t.Context()) {
+			t.Errorf("the end is not waited for: %+v", d.Stats())
 		}
 	})
 }
@@ -203,28 +384,24 @@ func TestIdleCallsOffABackgroundFlight(t *testing.T) {
 // A dead stream is paid for a few times, not by every invocation; and a working one is used again.
 func TestDeadStreamRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hang := func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-			<-ctx.Done()
-			return all(kinesis.Unsent, errors.New("no answer from the stream"))(ctx, records)
-		}
 		stream := &fakeStream{put: hang}
 		d := New(options(), stream)
 		defer d.Close()
 		var held time.Duration
 		for n := range 200 {
 			d.Receive([]Event{logEvent(n, 100)}, time.Time{})
-			if plan := d.Invoke(); plan.Hold > 0 {
-				began := time.Now()
-				ctx, cancel := context.WithTimeout(t.Context(), plan.Hold)
-				d.Flush(ctx)
-				cancel()
-				d.HeldBack(time.Since(began))
-				held += time.Since(began)
+			d.Note(invoked(n + 1))
+			began := time.Now()
+			d.Note(flush.EndSeen{Number: n + 1, At: began})
+			if d.AwaitEnd(t.Context()) {
+				d.Ship(t.Context(), flush.AtEnd)
 			}
+			d.Note(flush.Asked{})
+			held += time.Since(began)
 			time.Sleep(100 * time.Millisecond)
 			check(t, d)
 		}
-		if held != time.Second {
+		if held != 950*time.Millisecond {
 			t.Errorf("200 invocations were held back %s, not FlushTimeout in sum", held)
 		}
 		if _, calls := stream.took(); calls > 10 {
@@ -232,7 +409,7 @@ func TestDeadStreamRests(t *testing.T) {
 		}
 		stream.script(nil)
 		time.Sleep(2 * time.Minute)
-		d.Invoke()
+		d.Note(invoked(201))
 		synctest.Wait()
 		if stats := check(t, d); stats.Held != 0 {
 			t.Errorf("a stream that works again is not used: %+v", stats)
@@ -242,18 +419,96 @@ func TestDeadStreamRests(t *testing.T) {
 
 // What a retry was held back for counts as failing, though all was taken in the end.
 func TestFalteringIsPaidOnce(t *testing.T) {
-	stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-		result := all(kinesis.Sent, nil)(ctx, records)
-		result.Faltered = true
-		return result
-	}}
-	d := New(options(), stream)
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			time.Sleep(900 * time.Millisecond)
+			result := all(kinesis.Sent, nil)(ctx, records)
+			result.Faltered = true
+			return result
+		}}
+		d := New(options(), stream)
+		defer d.Close()
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+		d.Note(invoked(1), flush.EndSeen{Number: 1, At: time.Now()})
+		d.Ship(t.Context(), flush.AtEnd)
+		d.Note(flush.Asked{})
+		if s := check(t, d); s.Sent != 1 || s.HeldBackMs != 900 {
+			t.Errorf("%+v", s)
+		}
+		d.Note(invoked(2), flush.EndSeen{Number: 2, At: time.Now()})
+		if d.AwaitEnd(t.Context()) {
+			t.Error("the next invocation is held back, too")
+		}
+	})
+}
+
+// A stream that panics takes nothing with it: the guard is told, and what was in flight is shipped the next time, once.
+func TestPanicInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream := &fakeStream{put: func(context.Context, []kinesis.Record) kinesis.Result { panic("a mistake of ours") }}
+		var recovered any
+		o := options()
+		o.Guard = func() { recovered = recover() }
+		d := New(o, stream)
+		d.Note(flush.NeverFrozen{})
+		d.Receive([]Event{logEvent(1, 3000), logEvent(2, 10)}, time.Time{})
+		synctest.Wait()
+		if recovered == nil {
+			t.Fatal("the guard was not told")
+		}
+		check(t, d)
+		stream.script(nil)
+		d.SayStats()
+		d.Ship(t.Context(), flush.AtShutdown)
+		d.Close()
+		if lines, _ := stream.took(); len(lines) != 3 || lines[0].Seq != 0 || lines[1].Seq != 1 || check(t, d).Held > 0 {
+			t.Errorf("%+v", lines)
+		}
+	})
+}
+
+// A blocked log stops its caller alone: no lock is held meanwhile. Each kind of trouble is logged once, and that it is over.
+func TestLogUnderNoLock(t *testing.T) {
+	said := &lines{}
+	o := options()
+	o.Log = slog.New(said)
+	stream := &fakeStream{}
+	d := New(o, stream)
 	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
-	d.Invoke()
-	d.Flush(t.Context())
-	d.HeldBack(900 * time.Millisecond)
-	if plan := d.Invoke(); plan != (policy.Plan{}) {
-		t.Errorf("%+v", plan)
+	said.then = func() { d.Stats() } // would wait for the lock
+	for _, put := range []func(context.Context, []kinesis.Record) kinesis.Result{
+		all(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindThrottled}),
+		all(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindThrottled}),
+		all(kinesis.Unsent, io.ErrUnexpectedEOF),
+		nil,
+		nil,
+		all(kinesis.Rejected, &kinesis.Error{Kind: kinesis.KindInvalid}),
+	} {
+		stream.script(put)
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+		d.Ship(t.Context(), flush.AtShutdown)
 	}
+	want := []string{
+		"WARN telemetry is buffered, it cannot be delivered: ", "WARN telemetry is buffered, it cannot be delivered: unexpected EOF",
+		"INFO the stream takes records again", "WARN telemetry is dropped: ",
+	}
+	if !slices.Equal(said.text, want) {
+		t.Errorf("said %q", said.text)
+	}
+}
+
+// lines is a log that remembers its lines.
+type lines struct {
+	text []string
+	then func()
+}
+
+func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lines) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *lines) WithGroup(string) slog.Handler            { return l }
+
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
+	l.text = append(l.text, r.Level.String()+" "+r.Message)
+	l.then()
+	return nil
 }

@@ -86,7 +86,7 @@ func (d *Dispatcher) Save() (saved int, err error) {
 		return 0, nil
 	}
 	d.mu.Lock()
-	d.declare()
+	d.declareLocked()
 	events := slices.Concat(d.flight, d.queue.events[d.queue.head:])
 	path := filepath.Join(d.options.SpillDir, d.source.Instance()+spillSuffix)
 	d.mu.Unlock()
@@ -220,7 +220,7 @@ func (d *Dispatcher) recoverFile(path string) error {
 		_ = f.Close()
 		return fmt.Errorf("is in use by another process and is left alone: %w", err)
 	}
-	bound := 8*d.options.BufferBytes + 1<<20 // far more than a life writes: what its buffer counts, and the stamps
+	bound := 8*d.options.Flush.BufferBytes + 1<<20 // far more than a life writes: what its buffer counts, and the stamps
 	content, err := io.ReadAll(io.LimitReader(f, int64(bound)))
 	if err != nil {
 		_ = f.Close()
@@ -233,15 +233,15 @@ func (d *Dispatcher) recoverFile(path string) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.takeOver(events)
+	d.takeOverLocked(events)
 	d.spill.recovered = append(d.spill.recovered, f)
 	return err
 }
 
-// takeOver queues recovered events. They keep their numbers and their instance.
-func (d *Dispatcher) takeOver(events []queued) {
-	d.account.received += uint64(len(events))
-	d.account.recovered += uint64(len(events))
+// takeOverLocked queues recovered events. They keep their numbers and their instance.
+func (d *Dispatcher) takeOverLocked(events []queued) {
+	d.account.Received += uint64(len(events))
+	d.account.Recovered += uint64(len(events))
 	d.spill.waiting += len(events)
 	for i := range events {
 		events[i].recovered = true
@@ -249,13 +249,13 @@ func (d *Dispatcher) takeOver(events []queued) {
 	fitting := events[:0]
 	for i := range events {
 		if d.packer.RecordSize(&events[i].Event) > d.options.MaxRecordBytes {
-			d.drop(&events[i], reasonTooLarge)
+			d.dropLocked(&events[i], reasonTooLarge)
 			continue
 		}
 		fitting = append(fitting, events[i])
 	}
 	d.queue.unpop(fitting)
-	d.trim()
+	d.trimLocked()
 }
 
 // parseSpill reads a spill file. Next to the events that are whole it returns an error that counts the others.

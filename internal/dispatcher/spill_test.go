@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/record"
 )
@@ -53,7 +54,7 @@ func undelivered(t *testing.T, dir string, n int) (instance string) {
 	if saved, err := d.Save(); err != nil || saved != n {
 		t.Fatalf("saved %d: %v", saved, err)
 	}
-	d.Drain(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 	if saved, err := d.Save(); err != nil || saved != n {
 		t.Fatalf("saved %d after a vain drain: %v; %s", saved, err, said)
 	}
@@ -74,7 +75,7 @@ func TestSpill(t *testing.T) {
 	if len(files(t, dir)) != 1 {
 		t.Error("the file is gone before its events are")
 	}
-	d.Flush(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 	check(t, d)
 	if n := files(t, dir); len(n) > 0 || said.Len() > 0 {
 		t.Errorf("left behind: %v; said: %s", n, said)
@@ -104,7 +105,7 @@ func TestSpillOverSeveralLives(t *testing.T) {
 	stream := &fakeStream{}
 	last, _ := life(t, dir, stream)
 	last.Recover()
-	last.Flush(t.Context())
+	last.Ship(t.Context(), flush.AtShutdown)
 	check(t, last)
 	if len(stream.lines) != 4 || stream.lines[0].Source.Instance != first || stream.lines[3].Seq != 0 || len(files(t, dir)) > 0 {
 		t.Errorf("%d lines: %+v; files %v", len(stream.lines), stream.lines, files(t, dir))
@@ -130,7 +131,7 @@ func TestSpillThatWasNotFinished(t *testing.T) {
 func TestSpillOfShortLines(t *testing.T) {
 	dir := t.TempDir()
 	o := options()
-	o.SpillDir, o.SpillOwner, o.BufferBytes = dir, "logs", 4<<20
+	o.SpillDir, o.SpillOwner, o.Flush.BufferBytes = dir, "logs", 4<<20
 	o.Source.Tags = map[string]string{"team": strings.Repeat("x", 2000)}
 	o.MaxRecordBytes = 1 << 20
 	d := New(o, &fakeStream{})
@@ -142,8 +143,8 @@ func TestSpillOfShortLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(d.spill.own); err != nil || info.Size() > int64(2*o.BufferBytes) {
-		t.Errorf("%d bytes for a buffer of %d: %v", info.Size(), o.BufferBytes, err)
+	if info, err := os.Stat(d.spill.own); err != nil || info.Size() > int64(2*o.Flush.BufferBytes) {
+		t.Errorf("%d bytes for a buffer of %d: %v", info.Size(), o.Flush.BufferBytes, err)
 	}
 	next := New(o, &fakeStream{})
 	defer next.Close()
@@ -162,7 +163,7 @@ func TestSpillIsRemovedWhenAllIsDelivered(t *testing.T) {
 		if saved, err := d.Save(); err != nil || saved != want || len(files(t, dir)) != want {
 			t.Errorf("saved %d, want %d: %v, files %v", saved, want, err, files(t, dir))
 		}
-		d.Drain(t.Context())
+		d.Ship(t.Context(), flush.AtShutdown)
 	}
 }
 
@@ -175,11 +176,15 @@ func TestSpillThatIsNotAsItShouldBe(t *testing.T) {
 		said     string
 		survives bool
 	}{
-		{"a torn end", func(t *testing.T, path string) { edit(t, path, func(b []byte) []byte { return b[:len(b)-20] }) }, 4, "1 of 5 events are lost", false},
+		{"a torn end", func(t *testing.T, path string) {
+			edit(t, path, func(b []byte) []byte { return b[:len(b)-20] })
+		}, 4, "1 of 5 events are lost", false},
 		{"an altered byte", func(t *testing.T, path string) {
 			edit(t, path, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
 		}, 4, "torn or altered", false},
-		{"somebody else's text", func(t *testing.T, path string) { edit(t, path, func([]byte) []byte { return []byte("hello\n") }) }, 0, "left alone", true},
+		{"somebody else's text", func(t *testing.T, path string) {
+			edit(t, path, func([]byte) []byte { return []byte("hello\n") })
+		}, 0, "left alone", true},
 		{"empty", func(t *testing.T, path string) { edit(t, path, func([]byte) []byte { return nil }) }, 0, "left alone", true},
 		{"another stream's", func(t *testing.T, path string) {
 			edit(t, path, func(b []byte) []byte { return bytes.Replace(b, []byte(" logs\n"), []byte(" other\n"), 1) })
@@ -197,7 +202,7 @@ func TestSpillThatIsNotAsItShouldBe(t *testing.T) {
 		d, said := life(t, dir, stream)
 		d.Recover()
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
-		d.Flush(t.Context())
+		d.Ship(t.Context(), flush.AtShutdown)
 		check(t, d)
 		if len(stream.lines) != test.lines+1 || !strings.Contains(said.String(), test.said) || len(files(t, dir)) > 0 != test.survives {
 			t.Errorf("%s: %d lines, files %v, said %s", test.name, len(stream.lines), files(t, dir), said)
@@ -243,7 +248,7 @@ func TestSpillToNowhere(t *testing.T) {
 		if _, err := d.Save(); err == nil || !strings.Contains(err.Error(), "KINESIS_TELEMETRY_SPILL_DIR") {
 			t.Errorf("%s: %v", dir, err)
 		}
-		d.Drain(t.Context())
+		d.Ship(t.Context(), flush.AtShutdown)
 		if check(t, d).Held != 0 {
 			t.Errorf("%s: %+v", dir, d.Stats())
 		}
@@ -281,7 +286,7 @@ func TestSpillToAFullDisk(t *testing.T) {
 	if !errors.Is(err, syscall.EFBIG) || len(files(t, dir)) != 1 {
 		t.Errorf("%v; files %v", err, files(t, dir))
 	}
-	d.Drain(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 	if check(t, d).Held != 0 || len(files(t, dir)) != 0 {
 		t.Errorf("%+v; files %v", d.Stats(), files(t, dir))
 	}
@@ -293,7 +298,7 @@ func TestSpillThatIsTooMuch(t *testing.T) {
 	undelivered(t, dir, 100)
 	stream := &fakeStream{}
 	o := options()
-	o.SpillDir, o.SpillOwner, o.BufferBytes = dir, "logs", 5000
+	o.SpillDir, o.SpillOwner, o.Flush.BufferBytes = dir, "logs", 5000
 	d := New(o, stream)
 	defer d.Close()
 	d.Recover()
@@ -301,7 +306,7 @@ func TestSpillThatIsTooMuch(t *testing.T) {
 	if stats.Dropped == 0 || stats.Held == 0 || stats.Received != 100 {
 		t.Fatalf("%+v", stats)
 	}
-	d.Flush(context.Background())
+	d.Ship(context.Background(), flush.AtShutdown)
 	if !slices.ContainsFunc(stream.lines, func(l record.Line) bool { return l.Type == typeDropped }) || len(files(t, dir)) > 0 {
 		t.Errorf("%d lines, files %v", len(stream.lines), files(t, dir))
 	}
@@ -328,7 +333,7 @@ func TestSpillInOrderOfLives(t *testing.T) {
 	stream := &fakeStream{}
 	d, _ := life(t, dir, stream)
 	d.Recover()
-	d.Flush(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 	var got []string
 	for _, l := range stream.lines {
 		got = append(got, string(l.Record))
@@ -364,7 +369,7 @@ func TestSaveWithAFlightUnderWay(t *testing.T) {
 		return all(kinesis.Sent, nil)(ctx, records)
 	})
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
-	d.Flush(t.Context())
+	d.Ship(t.Context(), flush.AtShutdown)
 }
 
 // FuzzSpill: whatever is in a file, reading it does not panic, and what is read can be written and read again.

@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"kinesis-telemetry-extension/internal/config"
-	"kinesis-telemetry-extension/internal/policy"
+	"kinesis-telemetry-extension/internal/flush"
 )
 
 // function is what is known of a deployed one.
@@ -135,7 +135,7 @@ func (e *examiner) seeMemory(c *config.Config) {
 
 func (e *examiner) seeTimeout(c *config.Config) {
 	timeout := aws.ToInt32(e.function.Timeout)
-	if c.Delivery != policy.Deferred && c.FlushTimeout.Seconds() >= float64(timeout) {
+	if c.Delivery != flush.Deferred && c.FlushTimeout.Seconds() >= float64(timeout) {
 		e.add(checkTimeout, Warning, fmt.Sprintf("an invocation may take %d s, shipping after it %s", timeout, c.FlushTimeout),
 			fmt.Sprintf("raise the function's timeout, or lower %sFLUSH_TIMEOUT: both share the invocation's time", config.Prefix))
 		return

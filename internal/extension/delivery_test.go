@@ -1,13 +1,10 @@
 package extension
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,6 +14,7 @@ import (
 
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/internal/listener"
@@ -39,37 +37,79 @@ func stored(_ context.Context, records []kinesis.Record) kinesis.Result {
 	return kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{kinesis.Sent}, len(records)), Requests: 1}
 }
 
+// storedAfter takes everything after a round trip.
+func storedAfter(roundTrip time.Duration) stream {
+	return func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		select {
+		case <-time.After(roundTrip):
+			return stored(ctx, records)
+		case <-ctx.Done():
+			return hung(ctx, records)
+		}
+	}
+}
+
 // hung never answers.
 func hung(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	<-ctx.Done()
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1, Err: ctx.Err()}
 }
 
+// taken remembers the lines that a stream took.
+type taken struct{ lines []record.Line }
+
+func (s *taken) put(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	for _, r := range records {
+		for line := range record.Unpack(r.Data) {
+			s.lines = append(s.lines, line)
+		}
+	}
+	return stored(ctx, records)
+}
+
+// types are the types of the lines, in order.
+func (s *taken) types() (types []string) {
+	for _, line := range s.lines {
+		types = append(types, line.Type)
+	}
+	return types
+}
+
 // begun is an extension whose environment has begun, with variables such as KINESIS_TELEMETRY_DELIVERY=sync. It has no
 // listener, so that it can live on fake time.
 func begun(t *testing.T, s stream, variables ...string) *Extension {
 	t.Helper()
+	return begunWith(slog.New(slog.NewTextHandler(t.Output(), nil)), s, variables...)
+}
+
+// begunWith is begun with a log.
+func begunWith(log *slog.Logger, s stream, variables ...string) *Extension {
 	cfg, _ := config.Load(append([]string{"KINESIS_TELEMETRY_SPILL_DIR="}, variables...))
-	x := &Extension{config: cfg, log: slog.New(slog.NewTextHandler(t.Output(), nil)), invocations: newInvocations(), subscribed: true}
+	x := &Extension{config: cfg, log: log, invocations: newInvocations(), subscribed: true, abandon: func() {}}
 	x.dispatcher = dispatcher.New(dispatcher.Options{
-		Source: record.SourceFields{Function: "f"}, Format: cfg.Format, PartitionKey: cfg.PartitionKey,
-		RecordBytes: cfg.RecordBytes, MaxRecordBytes: cfg.MaxRecordBytes, RequestBytes: cfg.RequestBytes(), BufferBytes: cfg.BufferBytes,
-		Mode: cfg.Delivery, MaxDelay: cfg.MaxDelay, FlushTimeout: cfg.FlushTimeout, SpillDir: cfg.SpillDir, Log: x.log,
+		Source: record.SourceFields{Function: "f"}, Format: cfg.Format, PartitionKey: cfg.PartitionKey, Flush: cfg.Flush(),
+		MaxRecordBytes: cfg.MaxRecordBytes, RequestBytes: cfg.RequestBytes(), SpillDir: cfg.SpillDir, Log: x.log, Guard: x.guard,
 	}, s)
 	return x
 }
 
-// listening is begun with a listener.
-func listening(t *testing.T, s stream, variables ...string) *Extension {
+// listen makes a listener to be shut down on fake time: it is made outside, and nothing is sent to it.
+func listen(t *testing.T) *listener.Listener {
 	t.Helper()
-	x := begun(t, s, variables...)
-	t.Cleanup(x.dispatcher.Close)
-	var err error
-	if x.listener, err = listener.Listen(x.receive); err != nil {
+	l, err := listener.Listen(func(listener.Batch) {}, func() {})
+	if err != nil {
 		t.Fatal(err)
 	}
-	return x
+	return l
 }
+
+// logTo is a log that calls a function for each line.
+type logTo func(slog.Record)
+
+func (logTo) Enabled(context.Context, slog.Level) bool        { return true }
+func (f logTo) WithAttrs([]slog.Attr) slog.Handler            { return f }
+func (f logTo) WithGroup(string) slog.Handler                 { return f }
+func (f logTo) Handle(_ context.Context, r slog.Record) error { f(r); return nil }
 
 // post lets the extension receive a POST.
 func post(x *Extension, body string) {
@@ -77,69 +117,251 @@ func post(x *Extension, body string) {
 	x.receive(listener.Batch{Events: events, Malformed: malformed, Bytes: len(body)})
 }
 
-const spindown = "spindown"
-
-// Telemetry is cut off and a request of the background hangs: invocations do not wait for it one after the other.
-func TestHangingBackgroundFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		x := begun(t, hung, "KINESIS_TELEMETRY_DELIVERY=deferred", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=500ms")
-		defer x.dispatcher.Close()
-		var held time.Duration
-		for n := range 12 {
-			began := time.Now()
-			x.invoke(t.Context(), lambdaapi.Event{RequestID: fmt.Sprint(n), Deadline: began.Add(30 * time.Second)})
-			held += time.Since(began)
-			post(x, `[{"time":"1999-01-01T00:00:00.000Z","type":"function","record":"late already"}]`)
-			synctest.Wait() // the background's request hangs
-		}
-		if held > time.Second {
-			t.Errorf("held back %s in sum", held)
-		}
-	})
+// tell is an event that is emitted now. A log line has no request id.
+func tell(kind, id string) string {
+	return fmt.Sprintf(`{"time":%q,"type":%q,"record":{"requestId":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), kind, id)
 }
 
-// Nothing is on its way when the environment freezes, also where the report of the invocation before, which is late already,
-// comes while what was held is shipped beside the handler.
+const line = `{"time":"1999-01-01T00:00:00.000Z","type":"function","record":"late already"}`
+
+// in is how long a call takes.
+func in(call func()) time.Duration {
+	began := time.Now()
+	call()
+	return time.Since(began)
+}
+
+// environment drives an extension as Lambda does, on fake time. It freezes when the function has ended and the extension has
+// asked for the next event; what was not posted by then is posted after the thaw.
+type environment struct {
+	*testing.T
+	*Extension
+	number int
+	behind []string // not posted yet
+}
+
+// buffering25ms is how long Lambda collects telemetry before it posts.
+const buffering25ms = 25 * time.Millisecond
+
+// run runs an invocation whose handler takes so long, at least 5 ms, and logs one line. It returns how long after the
+// handler's end the extension asked for the next event.
+func (e *environment) run(handler time.Duration) (held time.Duration) {
+	e.Helper()
+	e.number++
+	id, returned := fmt.Sprint(e.number), make(chan struct{})
+	deadline := time.Now().Add(handler + 30*time.Second)
+	start := tell("platform.start", id)
+	go func() {
+		defer close(returned)
+		e.invoke(e.Context(), lambdaapi.Event{RequestID: id, Deadline: deadline})
+	}()
+	time.Sleep(5 * time.Millisecond)
+	post(e.Extension, "["+strings.Join(append(e.behind, start, tell("function", "")), ",")+"]")
+	time.Sleep(handler - 5*time.Millisecond)
+	ended, end := time.Now(), tell("platform.runtimeDone", id)
+	e.behind = []string{tell("platform.report", id)}
+	synctest.Wait()
+	select {
+	case <-returned:
+		e.behind = slices.Insert(e.behind, 0, end)
+		return 0
+	default:
+	}
+	time.Sleep(buffering25ms)
+	post(e.Extension, "["+end+"]")
+	<-returned
+	return time.Since(ended)
+}
+
+// In deferred, and in adaptive where traffic is steady, Lambda is asked for the next event at once, whatever the stream takes:
+// nothing is waited for beside a handler.
+func TestAskedForTheNextEventAtOnce(t *testing.T) {
+	for name, s := range map[string]stream{
+		"50ms": storedAfter(50 * time.Millisecond), "150ms": storedAfter(150 * time.Millisecond), "hung": hung,
+	} {
+		for _, mode := range []string{"deferred", "adaptive"} {
+			synctest.Test(t, func(t *testing.T) {
+				e := environment{T: t, Extension: begun(t, s, "KINESIS_TELEMETRY_DELIVERY="+mode)}
+				defer e.dispatcher.Close()
+				for n := range 120 {
+					held := e.run(20 * time.Millisecond)
+					if held > 0 && (mode == "deferred" || n > 2) {
+						t.Errorf("%s, a stream of %s: invocation %d was held back %s", mode, name, n, held)
+					}
+					time.Sleep(80 * time.Millisecond)
+				}
+				if stats := e.dispatcher.Stats(); name != "hung" && stats.Sent < 100 {
+					t.Errorf("%s, a stream of %s: %+v", mode, name, stats)
+				}
+			})
+		}
+	}
+}
+
+// In sync, and in adaptive where it waits for the end, everything is on the stream and nothing is on its way when the environment
+// freezes. (In deferred, and in adaptive where it does not wait, the freeze may catch a request: that is new, and was forbidden.)
 func TestNothingIsOnItsWayAtTheFreeze(t *testing.T) {
-	for mode, gap := range map[string]time.Duration{"deferred": time.Minute, "adaptive": 6 * time.Second} {
+	for mode, gap := range map[string]time.Duration{"sync": 50 * time.Millisecond, "adaptive": 6 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			var flying atomic.Int32
 			x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 				flying.Add(1)
 				defer flying.Add(-1)
-				time.Sleep(30 * time.Millisecond)
-				return stored(ctx, records)
+				return storedAfter(30*time.Millisecond)(ctx, records)
 			}, "KINESIS_TELEMETRY_DELIVERY="+mode)
 			defer x.dispatcher.Close()
-			tell := func(kind, id string) string {
-				return fmt.Sprintf(`{"time":%q,"type":%q,"record":{"requestId":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), kind, id)
-			}
-			caught, behind := 0, "" // what Lambda posts after the thaw
+			e := environment{T: t, Extension: x}
 			for n := range 20 {
-				id, returned := fmt.Sprint(n), make(chan struct{})
-				go func() {
-					defer close(returned)
-					x.invoke(t.Context(), lambdaapi.Event{RequestID: id, Deadline: time.Now().Add(30 * time.Second)})
-				}()
-				time.Sleep(5 * time.Millisecond)
-				post(x, "["+behind+tell("platform.start", id)+","+tell("function", "")+"]")
-				time.Sleep(40 * time.Millisecond) // the handler ends
-				done := tell("platform.runtimeDone", id)
-				behind = tell("platform.report", id) + ","
-				select {
-				case <-returned: // the freeze is now, and the end comes at the thaw
-					behind = done + "," + behind
-				default:
-					time.Sleep(25 * time.Millisecond)
-					post(x, "["+done+"]")
-					<-returned
+				e.run(40 * time.Millisecond)
+				if held := x.dispatcher.Stats().Held; flying.Load() > 0 || held > 0 {
+					t.Errorf("%s: the freeze after invocation %d caught %d requests, and %d events are not on the stream", mode, n, flying.Load(), held)
 				}
-				caught += int(flying.Load())
-				x.dispatcher.Suspend() // frozen, the background does nothing
 				time.Sleep(gap)
 			}
-			if caught > 0 {
-				t.Errorf("%s: %d of 20 freezes caught a request", mode, caught)
+		})
+	}
+}
+
+// sync ships at the end of each invocation as long as FLUSH_TIMEOUT has room for it: 60 ms have.
+func TestShortFlushTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begun(t, storedAfter(5*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=60ms")
+		e := environment{T: t, Extension: x}
+		defer e.dispatcher.Close()
+		for n := range 20 {
+			held := e.run(20 * time.Millisecond)
+			if stats := e.dispatcher.Stats(); stats.Held > 0 || held > 60*time.Millisecond {
+				t.Errorf("invocation %d was held back %s, and %d events are not on the stream", n, held, stats.Held)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}
+
+// A backlog that one hold cannot ship costs FLUSH_TIMEOUT in all, and the rest leaves beside handlers; then invocations are held
+// as before.
+func TestBacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begun(t, storedAfter(400*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_BUFFER_BYTES=16777216")
+		e := environment{T: t, Extension: x}
+		defer e.dispatcher.Close()
+		for range 100 {
+			post(e.Extension, `[{"time":"`+time.Now().UTC().Format(time.RFC3339)+`","type":"function","record":"`+strings.Repeat("x", 100_000)+`"}]`)
+		}
+		var held time.Duration
+		for e.dispatcher.Stats().Sent < 100 {
+			held += e.run(5 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
+			if e.number > 1000 {
+				t.Fatalf("the backlog does not leave: %+v", e.dispatcher.Stats())
+			}
+		}
+		if held > time.Second || e.dispatcher.Stats().Dropped > 0 {
+			t.Errorf("held back %s in sum, %+v", held, e.dispatcher.Stats())
+		}
+		for e.dispatcher.Stats().Held > 0 && e.number < 1100 {
+			e.run(20 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
+		}
+		if held := e.run(20 * time.Millisecond); held == 0 || e.dispatcher.Stats().Held > 0 {
+			t.Errorf("after the backlog an invocation is held back %s, and leaves %d events", held, e.dispatcher.Stats().Held)
+		}
+	})
+}
+
+// When Lambda says that telemetry was lost, or a POST arrives broken, the end may be lost with it: the invocation that is waited
+// for goes on FLUSH_TIMEOUT later, and no other is waited for until an end is seen again.
+func TestLostTelemetry(t *testing.T) {
+	for name, lose := range map[string]func(x *Extension){
+		"logsDropped": func(x *Extension) { post(x, "["+tell("platform.logsDropped", "")+"]") },
+		"malformed":   func(x *Extension) { post(x, "["+tell("platform.runtimeDone", "1")[:50]+"}]") },
+		"truncated":   func(x *Extension) { x.receive(listener.Batch{Truncated: true}) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=700ms")
+			defer x.dispatcher.Close()
+			invoke := func(id string) time.Duration {
+				return in(func() {
+					x.invoke(t.Context(), lambdaapi.Event{RequestID: id, Deadline: time.Now().Add(30 * time.Second)})
+				})
+			}
+			time.AfterFunc(5*time.Millisecond, func() { post(x, "["+tell("platform.start", "1")+"]") })
+			time.AfterFunc(3*time.Second, func() { lose(x) })
+			if held := invoke("1"); held != 3700*time.Millisecond {
+				t.Errorf("%s: the invocation whose end is lost took %s", name, held)
+			}
+			for _, id := range []string{"2", "3"} {
+				if held := invoke(id); held > 0 {
+					t.Errorf("%s: invocation %s was waited for %s", name, id, held)
+				}
+				post(x, "["+tell("platform.start", id)+"]")
+			}
+			e := environment{T: t, Extension: x, number: 3, behind: []string{tell("platform.runtimeDone", "3")}}
+			e.run(20 * time.Millisecond)
+			if held := e.run(20 * time.Millisecond); held == 0 || x.dispatcher.Stats().Held > 0 {
+				t.Errorf("%s: an end was seen again, and the next invocation was held back %s", name, held)
+			}
+		})
+	}
+}
+
+// After a wait that was given up Lambda has been asked for the next event, and the freeze may come at any moment: the background
+// sends what is late, and no full record.
+func TestAfterAWaitThatWasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
+		defer x.dispatcher.Close()
+		x.invoke(t.Context(), lambdaapi.Event{RequestID: "a", Deadline: time.Now().Add(15 * time.Minute)})
+		post(x, `[`+tell("function", strings.Repeat("x", 2000))+`]`)
+		synctest.Wait()
+		if stats := x.dispatcher.Stats(); stats.Sent > 0 {
+			t.Error("a request was started that the freeze may catch")
+		}
+		time.Sleep(10 * time.Second)
+		if stats := x.dispatcher.Stats(); stats.Sent != 1 {
+			t.Errorf("a handler that runs on ships nothing: %+v", stats)
+		}
+	})
+}
+
+// An end that stands in the same POST as the loss was not lost: its invocation ships, and the next one is waited for.
+func TestEndBesideALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := environment{T: t, Extension: begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")}
+		defer e.dispatcher.Close()
+		time.AfterFunc(10*time.Millisecond, func() {
+			post(e.Extension, "["+tell("platform.start", "1")+","+tell("platform.runtimeDone", "1")+","+tell("platform.logsDropped", "")+"]")
+		})
+		e.number = 1
+		held := in(func() { e.invoke(t.Context(), lambdaapi.Event{RequestID: "1", Deadline: time.Now().Add(time.Minute)}) })
+		if held != 10*time.Millisecond || e.dispatcher.Stats().Held > 0 {
+			t.Errorf("held back %s, %+v", held, e.dispatcher.Stats())
+		}
+		if held := e.run(20 * time.Millisecond); held == 0 {
+			t.Error("the next invocation is not waited for")
+		}
+	})
+}
+
+// The end of invocation A that arrives after the INVOKE of B is not B's: B ships for as long as it runs, ten minutes here.
+func TestEndOfTheInvocationBefore(t *testing.T) {
+	for _, mode := range []string{"deferred", "adaptive"} {
+		synctest.Test(t, func(t *testing.T) {
+			x := begun(t, storedAfter(20*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY="+mode, "KINESIS_TELEMETRY_BUFFER_BYTES=1048576")
+			defer x.dispatcher.Close()
+			e := environment{T: t, Extension: x}
+			for range 5 {
+				e.run(20 * time.Millisecond)
+				time.Sleep(80 * time.Millisecond)
+			}
+			x.invoke(t.Context(), lambdaapi.Event{RequestID: "B", Deadline: time.Now().Add(15 * time.Minute)})
+			post(x, "["+strings.Join(append(e.behind, tell("platform.start", "B")), ",")+"]")
+			for range 6000 {
+				time.Sleep(100 * time.Millisecond)
+				post(x, `[{"time":"`+time.Now().UTC().Format(time.RFC3339)+`","type":"function","record":"`+strings.Repeat("x", 1000)+`"}]`)
+			}
+			if stats := x.dispatcher.Stats(); stats.Dropped > 0 || stats.Held > 110 {
+				t.Errorf("%s: %+v", mode, stats)
 			}
 		})
 	}
@@ -177,16 +399,25 @@ func TestLateEnds(t *testing.T) {
 	})
 }
 
-// An INVOKE that names no usable deadline is held for FLUSH_TIMEOUT at most.
-func TestInvokeWithoutADeadline(t *testing.T) {
+// An INVOKE without a usable deadline is waited for as long as FLUSH_TIMEOUT, one with a deadline until 100 ms before it.
+func TestDeadlineOfInvoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
 		defer x.dispatcher.Close()
-		post(x, `[{"time":"2000-01-01T00:00:00.000Z","type":"platform.start","record":{"requestId":"a"}}]`)
-		began := time.Now()
-		x.invoke(t.Context(), lambdaapi.Event{RequestID: "a"})
-		if took := time.Since(began); took != time.Second {
-			t.Errorf("held for %s", took)
+		for id, test := range []struct {
+			deadline time.Time
+			want     time.Duration
+		}{
+			{time.Time{}, time.Second},
+			{time.UnixMilli(676051), time.Second}, // as in Lambda's documentation
+			{time.Now().Add(20 * time.Second), 17900 * time.Millisecond},
+		} {
+			post(x, "["+tell("platform.start", fmt.Sprint(id))+"]")
+			took := in(func() { x.invoke(t.Context(), lambdaapi.Event{RequestID: fmt.Sprint(id), Deadline: test.deadline}) })
+			if took != test.want {
+				t.Errorf("deadline %s: waited %s, not %s", test.deadline, took, test.want)
+			}
+			post(x, "["+tell("platform.runtimeDone", fmt.Sprint(id))+"]") // ends are seen again
 		}
 	})
 }
@@ -202,7 +433,7 @@ func TestEndAheadOfItsInvoke(t *testing.T) {
 		defer x.dispatcher.Close()
 		post(x, `[{"time":"2000-01-01T00:00:00.000Z","type":"platform.start","record":{"requestId":"a"}},`+
 			`{"time":"2000-01-01T00:00:00.010Z","type":"platform.runtimeDone","record":{"requestId":"a"}}]`)
-		x.dispatcher.Flush(t.Context())
+		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 		puts = 0
 		x.invoke(t.Context(), lambdaapi.Event{RequestID: "a", Deadline: time.Now().Add(time.Minute)})
 		post(x, `[{"time":"2000-01-01T00:00:00.005Z","type":"function","record":"late"}]`)
@@ -213,103 +444,163 @@ func TestEndAheadOfItsInvoke(t *testing.T) {
 	})
 }
 
-// SnapStart: what came before the restore belongs to the instance before it, what comes behind it to a new one, and the first
-// INVOKE begins no third.
+// SnapStart: what came before the restore belongs to the instance before it, what comes behind it to a new one. The restore shows
+// by its event or by the first INVOKE, and the one that comes second begins no third instance.
 func TestRestoreBeginsAnInstance(t *testing.T) {
-	var instances []string
-	x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-		for _, r := range records {
-			for line := range record.Unpack(r.Data) {
-				instances = append(instances, line.Source.Instance)
+	restore := func(_ *testing.T, x *Extension) {
+		post(x, `[`+line+`,{"time":"2026-11-24T00:00:00.000Z","type":"platform.restoreStart","record":{}},`+line+`]`)
+	}
+	invoke := func(t *testing.T, x *Extension) {
+		x.invoke(t.Context(), lambdaapi.Event{RequestID: "a", Deadline: time.Now().Add(200 * time.Millisecond)})
+	}
+	for name, test := range map[string]struct {
+		kind  string
+		steps []func(*testing.T, *Extension)
+		want  string
+	}{
+		"restoreStart first": {"snap-start", []func(*testing.T, *Extension){restore, invoke}, "0 0 1 1 1"},
+		"INVOKE first":       {"snap-start", []func(*testing.T, *Extension){invoke, restore}, "0 1 1 1 1"},
+		"no SnapStart":       {"on-demand", []func(*testing.T, *Extension){restore, invoke}, "0 0 0 0 0"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var s taken
+			x := begun(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+test.kind)
+			defer x.dispatcher.Close()
+			post(x, `[`+line+`]`)
+			for _, step := range test.steps {
+				step(t, x)
 			}
+			post(x, `[`+line+`]`)
+			x.dispatcher.Ship(t.Context(), flush.AtShutdown)
+			var instances []string
+			got := ""
+			for _, l := range s.lines {
+				i := slices.Index(instances, l.Source.Instance)
+				if i < 0 {
+					i, instances = len(instances), append(instances, l.Source.Instance)
+				}
+				got += fmt.Sprint(" ", i)
+			}
+			if strings.TrimSpace(got) != test.want {
+				t.Errorf("%s: instances%s, want %s", name, got, test.want)
+			}
+		})
+	}
+}
+
+const spindown = "spindown"
+
+// What was emitted up to the SHUTDOWN is delivered: Lambda posts it 25 ms later. A platform.report that is still to come is
+// awaited for 200 ms, one that has come is not.
+func TestLastWords(t *testing.T) {
+	for name, test := range map[string]struct {
+		told, then string // before the SHUTDOWN, and after
+		after      time.Duration
+		took       time.Duration
+	}{
+		"a last line":       {"", "function", 20 * time.Millisecond, 50 * time.Millisecond},
+		"the last report":   {"platform.runtimeDone", "platform.report", 150 * time.Millisecond, 150 * time.Millisecond},
+		"no report":         {"platform.runtimeDone", "function", 190 * time.Millisecond, 200 * time.Millisecond},
+		"it still runs":     {"platform.start", "platform.report", 120 * time.Millisecond, 120 * time.Millisecond},
+		"an early report":   {"platform.runtimeDone", "platform.report", 20 * time.Millisecond, 50 * time.Millisecond},
+		"another's report":  {"platform.start", "platform.fault", 20 * time.Millisecond, 200 * time.Millisecond},
+		"reported already":  {"platform.report", "function", 49 * time.Millisecond, 50 * time.Millisecond},
+		"nothing ever runs": {"function", "function", 49 * time.Millisecond, 50 * time.Millisecond},
+	} {
+		l := listen(t)
+		synctest.Test(t, func(t *testing.T) {
+			var s taken
+			x := begun(t, s.put)
+			x.listener = l
+			if test.told != "" {
+				post(x, "["+tell(test.told, "a")+"]")
+			}
+			time.AfterFunc(test.after, func() { post(x, "["+tell(test.then, "a")+"]") })
+			took := in(func() { x.shutdown(t.Context(), spindown) })
+			types := s.types()
+			if took != test.took || len(types) < 2 || types[len(types)-2] != test.then || types[len(types)-1] != "kinesis-telemetry.stats" {
+				t.Errorf("%s: SHUTDOWN took %s, not %s; delivered %q", name, took, test.took, types)
+			}
+		})
+	}
+}
+
+// From SHUTDOWN on the background starts no request: it would be in the way of the one that ships everything.
+func TestOneRequestAtShutdown(t *testing.T) {
+	l := listen(t)
+	synctest.Test(t, func(t *testing.T) {
+		var s taken
+		puts := 0
+		x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			puts++
+			return s.put(ctx, records)
+		})
+		x.listener = l
+		x.dispatcher.Note(flush.NeverFrozen{})
+		time.AfterFunc(20*time.Millisecond, func() { post(x, "["+line+"]") })
+		x.shutdown(t.Context(), spindown)
+		if puts != 1 || len(s.lines) != 2 {
+			t.Errorf("%d requests for %q", puts, s.types())
 		}
-		return stored(ctx, records)
-	}, "AWS_LAMBDA_INITIALIZATION_TYPE=snap-start")
-	defer x.dispatcher.Close()
-	const line = `{"time":"2026-11-24T00:00:00.000Z","type":"function","record":"x"}`
-	post(x, `[`+line+`,{"time":"2026-11-24T00:00:00.000Z","type":"platform.restoreStart","record":{}},`+line+`]`)
-	x.invoke(t.Context(), lambdaapi.Event{RequestID: "a", Deadline: time.Now().Add(200 * time.Millisecond)})
-	post(x, `[`+line+`]`)
-	x.dispatcher.Drain(t.Context())
-	if len(instances) != 4 || len(slices.Compact(instances)) != 2 || instances[0] == instances[1] {
-		t.Errorf("%q", instances)
-	}
+	})
 }
 
-// What is held keeps no more memory than the buffer's bound, also where it is little of what was posted.
-func TestLittleOfALargeBody(t *testing.T) {
-	x := begun(t, stored)
-	defer x.dispatcher.Close()
-	const small = `{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"a line before the large one"}`
-	for range 100 {
-		post(x, `[`+small+`,{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"`+strings.Repeat("x", 1<<20)+`}]`)
-	}
-	runtime.GC()
-	var memory runtime.MemStats
-	runtime.ReadMemStats(&memory)
-	if held := x.dispatcher.Stats().Held; held != 100 || memory.HeapAlloc > 20<<20 {
-		t.Errorf("%d events of %d bytes are held, and %d bytes of heap", held, len(small), memory.HeapAlloc)
-	}
-}
-
-// A connection on which nothing comes does not take the time of the last flush.
-func TestSilentConnectionAtShutdown(t *testing.T) {
-	x := listening(t, stored)
-	post(x, `[{"time":"t","type":"function","record":"x"}]`)
-	conn, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", x.listener.Port()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	x.shutdown(t.Context(), lambdaapi.Event{ShutdownReason: spindown, Deadline: time.Now().Add(1500 * time.Millisecond)})
-	if s := x.dispatcher.Stats(); s.Sent != 2 || s.Held > 0 { // the line and the figures
-		t.Errorf("%+v", s)
-	}
-}
-
-// What is held is saved before the last flush, since the process may be killed from then on; at spindown, which has no next
+// What is buffered is saved before the last flush, since the process may be killed from then on; at spindown, which has no next
 // life, no file is made.
 func TestSavedBeforeTheLastFlush(t *testing.T) {
-	for reason, want := range map[string]int{"timeout": 1, "failure": 1, spindown: 0} {
-		dir, seen := t.TempDir(), -1
-		x := listening(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-			files, _ := os.ReadDir(dir)
-			seen = len(files)
-			return stored(ctx, records)
-		}, "KINESIS_TELEMETRY_SPILL_DIR="+dir)
-		post(x, `[{"time":"t","type":"function","record":"x"}]`)
-		x.shutdown(t.Context(), lambdaapi.Event{ShutdownReason: reason, Deadline: time.Now().Add(time.Second)})
-		if left, _ := os.ReadDir(dir); seen != want || len(left) > 0 {
-			t.Errorf("%s: %d files during the last flush, want %d; %d are left", reason, seen, want, len(left))
-		}
+	for reason, want := range map[string]int{"timeout": 1, "failure": 1, spindown: 0, "SPINDOWN": 0} {
+		l := listen(t)
+		synctest.Test(t, func(t *testing.T) {
+			dir, seen := t.TempDir(), -1
+			x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+				files, _ := os.ReadDir(dir)
+				seen = len(files)
+				return stored(ctx, records)
+			}, "KINESIS_TELEMETRY_SPILL_DIR="+dir)
+			x.listener = l
+			post(x, "["+line+"]")
+			x.shutdown(t.Context(), reason)
+			if left, _ := os.ReadDir(dir); seen != want || len(left) > 0 {
+				t.Errorf("%s: %d files during the last flush, want %d; %d are left", reason, seen, want, len(left))
+			}
+		})
 	}
 }
 
-// What a signal ends delivers all the same, though its context is done.
-func TestShutdownBySignal(t *testing.T) {
-	x := listening(t, stored)
-	post(x, `[{"time":"t","type":"function","record":"x"}]`)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	x.shutdown(ctx, lambdaapi.Event{ShutdownReason: "signal"})
-	if s := x.dispatcher.Stats(); s.Sent != 2 || s.Held > 0 {
-		t.Errorf("%+v", s)
-	}
-}
-
-// A life in which nothing was lost writes no line; one that lost something says how much, at the default LOG_LEVEL.
+// A life in which nothing was lost logs nothing at the default LOG_LEVEL; one that lost something says how much; what is saved
+// for the next life is not lost; that it could not be saved is said once.
 func TestSummary(t *testing.T) {
-	for line, want := range map[string]string{
-		"small":                    "",
-		strings.Repeat("x", 1<<20): `level=ERROR msg="summary: received 3, sent 2, dropped 1,`,
+	const buffered, unsaved = "WARN telemetry is buffered", "WARN what is undelivered cannot be kept"
+	const nothing = "summary: received 2, sent 0, dropped 0, undelivered 2 events, "
+	const tooLarge = "ERROR summary: received 3, sent 2, dropped 1, undelivered 0 events, 0 of them saved for the next life; 1 records, "
+	for name, test := range map[string]struct {
+		line, reason, dir string
+		s                 stream
+		want              []string
+	}{
+		"all sent":    {"small", spindown, "", stored, nil},
+		"too large":   {strings.Repeat("x", 1<<20), spindown, "", stored, []string{tooLarge}},
+		"undelivered": {"small", spindown, "", hung, []string{buffered, "ERROR " + nothing + "0 of them saved"}},
+		"saved":       {"small", "timeout", t.TempDir(), hung, []string{buffered, "WARN " + nothing + "2 of them saved"}},
+		"not saved":   {"small", "timeout", "/proc/nowhere", hung, []string{unsaved, buffered, "ERROR " + nothing + "0 of them saved"}},
 	} {
-		var said bytes.Buffer
-		x := listening(t, stored)
-		x.log = NewLog(&said, slog.LevelWarn)
-		post(x, fmt.Sprintf(`[{"time":"t","type":"function","record":%q}]`, line))
-		x.shutdown(t.Context(), lambdaapi.Event{ShutdownReason: spindown, Deadline: time.Now().Add(time.Second)})
-		if got := said.String(); want == "" && got != "" || !strings.Contains(got, want) {
-			t.Errorf("said %q, want %q", got, want)
-		}
+		l := listen(t)
+		synctest.Test(t, func(t *testing.T) {
+			var said []string
+			log := slog.New(logTo(func(r slog.Record) {
+				if r.Level >= slog.LevelWarn {
+					said = append(said, r.Level.String()+" "+r.Message)
+				}
+			}))
+			x := begunWith(log, test.s, "KINESIS_TELEMETRY_SPILL_DIR="+test.dir)
+			x.listener = l
+			post(x, fmt.Sprintf(`[{"time":"t","type":"function","record":%q}]`, test.line))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			x.shutdown(ctx, test.reason)
+			if !slices.EqualFunc(said, test.want, strings.HasPrefix) {
+				t.Errorf("%s: said %q, want %q", name, said, test.want)
+			}
+		})
 	}
 }

@@ -12,11 +12,13 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/internal/listener"
 	"kinesis-telemetry-extension/record"
@@ -24,7 +26,7 @@ import (
 
 // buffering asks Lambda for telemetry as soon as it is to be had, in POSTs as large as are allowed: an event above
 // MaxBytes arrives cut in two. All is said explicitly, since the documents disagree on the defaults.
-var buffering = lambdaapi.Buffering{MaxItems: 10000, MaxBytes: 1 << 20, Timeout: 25 * time.Millisecond}
+var buffering = lambdaapi.Buffering{MaxItems: 10000, MaxBytes: 1 << 20, Timeout: flush.Buffering}
 
 // Extension is one life of the extension's process.
 type Extension struct {
@@ -41,6 +43,9 @@ type Extension struct {
 	warming     sync.WaitGroup
 	subscribed  bool
 	saidUnsaved bool
+
+	abandon  context.CancelFunc // ends all work for telemetry
+	panicked atomic.Bool
 }
 
 // Run registers the extension under name (the file name of the executable, by which Lambda knows it) and serves until
@@ -61,8 +66,11 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	// Lambda sends extensions no signal; whoever else does wants an ordered end. Only now, since nothing shall delay the
 	// registration: the runtime starts when it is made.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
-	defer x.warming.Wait()
 	defer stop()
+	work, abandon := context.WithCancel(ctx)
+	x.abandon = abandon
+	defer x.warming.Wait()
+	defer abandon()
 	for _, warning := range cfg.Warnings {
 		log.Warn("a setting has no effect: " + warning.String())
 	}
@@ -72,10 +80,22 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	case len(mistakes) > 0:
 		log.Error("no telemetry is delivered, the function is not affected: " + config.Join(mistakes))
 	case active:
-		x.start(ctx, registration)
+		x.start(work, registration)
 	}
-	x.serve(ctx)
+	x.serve(ctx, work)
 	return nil
+}
+
+// guard is deferred wherever our code runs. A panic is a mistake of ours, and must not be the function's: it is said once, nothing
+// more is done for telemetry before SHUTDOWN, and the main loop goes on asking for events.
+func (x *Extension) guard() {
+	if value := recover(); value != nil {
+		x.abandon()
+		if !x.panicked.Swap(true) {
+			x.log.Error("no telemetry is delivered from now on, the function is not affected; this is a bug of the extension, please report it",
+				"panic", fmt.Sprint(value), "stack", string(debug.Stack()))
+		}
+	}
 }
 
 // register registers for the events that this life needs. Lambda starts the runtime only when it has succeeded, so it
@@ -118,6 +138,7 @@ func (x *Extension) refuse(ctx context.Context, mistakes []config.Mistake) error
 // start makes the way of the events, from its end to its beginning, and subscribes. Where that is not to be, the
 // extension stays without telemetry.
 func (x *Extension) start(ctx context.Context, registration lambdaapi.Registration) {
+	defer x.guard()
 	// The function's own GOGC and GOMEMLIMIT are in this environment, too, and not meant for this program.
 	debug.SetGCPercent(100)
 	debug.SetMemoryLimit(x.config.MemoryLimit())
@@ -136,18 +157,15 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		},
 		Format:         x.config.Format,
 		PartitionKey:   x.config.PartitionKey,
-		RecordBytes:    x.config.RecordBytes,
+		Flush:          x.config.Flush(),
 		MaxRecordBytes: x.config.MaxRecordBytes,
 		RequestBytes:   x.config.RequestBytes(),
-		BufferBytes:    x.config.BufferBytes,
-		Mode:           x.config.Delivery,
-		MaxDelay:       x.config.MaxDelay,
-		FlushTimeout:   x.config.FlushTimeout,
 		SpillDir:       x.config.SpillDir,
 		SpillOwner:     x.config.AWS.Stream,
 		Log:            x.log,
+		Guard:          x.guard,
 	}, stream)
-	if x.listener, err = listener.Listen(x.receive); err == nil {
+	if x.listener, err = listener.Listen(x.receive, x.guard); err == nil {
 		err = x.subscribe(ctx)
 	}
 	if err != nil {
@@ -155,13 +173,16 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		return
 	}
 	x.subscribed = true
-	x.warming.Go(func() { stream.Warm(ctx) }) // beside the runtime's init and the first call of next: neither waits for it
+	x.warming.Go(func() { // beside the runtime's init and the first call of next: neither waits for it
+		defer x.guard()
+		stream.Warm(ctx)
+	})
 	x.dispatcher.Recover()
 	switch {
 	case x.config.ManagedRuntime:
-		x.dispatcher.Resume() // never frozen: the background shipper works all the time
-	case !x.config.SnapStart: // no snapshot shall hold a request under way, with which each environment of it would begin
-		x.dispatcher.Init()
+		x.dispatcher.Note(flush.NeverFrozen{})
+	case !x.config.SnapStart: // a snapshot must not hold a request under way: each environment of it would begin with that
+		x.dispatcher.Note(flush.Initialising{})
 	}
 }
 
@@ -201,8 +222,9 @@ func explain(err error) string {
 	return text
 }
 
-// serve is the main loop: one event of the Extensions API after the other, until SHUTDOWN.
-func (x *Extension) serve(ctx context.Context) {
+// serve is the main loop: one event of the Extensions API after the other, until SHUTDOWN. work ends before ctx when the
+// extension is broken; then it goes on asking for events, and does nothing about them.
+func (x *Extension) serve(ctx, work context.Context) {
 	var wait backoff
 	for ctx.Err() == nil {
 		event, err := x.api.Next(ctx)
@@ -214,17 +236,43 @@ func (x *Extension) serve(ctx context.Context) {
 			continue
 		}
 		wait = backoff{}
-		switch event.Type {
-		case lambdaapi.Invoke:
-			x.invoke(ctx, event)
-		case lambdaapi.Shutdown:
-			x.shutdown(ctx, event)
+		switch {
+		case event.Type == lambdaapi.Shutdown:
+			x.end(ctx, event)
 			return
-		default:
+		case event.Type != lambdaapi.Invoke:
 			x.log.Warn("Lambda sent an event of an unknown type", "type", string(event.Type))
+		case x.subscribed && work.Err() == nil:
+			func() {
+				defer x.guard()
+				x.invoke(work, event)
+			}()
 		}
 	}
-	x.shutdown(ctx, lambdaapi.Event{ShutdownReason: "signal"}) // the process is told to end otherwise than by Lambda
+	x.end(ctx, lambdaapi.Event{ShutdownReason: "signal"}) // the process is told to end otherwise than by Lambda
+}
+
+// end shuts down within Lambda's deadline, also where a panic has left something behind that never ends.
+func (x *Extension) end(ctx context.Context, event lambdaapi.Event) {
+	if !x.subscribed {
+		return
+	}
+	deadline := event.Deadline.Add(-flush.DeadlineMargin)
+	if time.Until(deadline) <= 0 {
+		deadline = time.Now().Add(shutdownBudget)
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer x.guard()
+		x.shutdown(ctx, event.ShutdownReason)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Until(deadline.Add(flush.DeadlineMargin / 2))):
+	}
 }
 
 // backoff is the pause between tries of a local API. The zero value is ready.

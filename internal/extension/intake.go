@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/internal/listener"
 )
@@ -15,42 +16,62 @@ import (
 type intake struct {
 	mu          sync.Mutex // POSTs are numbered one after the other
 	events      []dispatcher.Event
-	ends        []ending
+	saw         []sighting
 	tenant      string // of the environment, as the platform says: tenants never share one
 	hasRestored bool
 	said        struct{ malformed, repaired, truncated bool }
 }
 
-// markRestored notes that the instance since the snapshot has begun, and tells whether that was known.
-func (in *intake) markRestored() (known bool) {
+// restore begins a new instance, once in a life: SnapStart restores many environments from one memory image. The restore shows by
+// an event or by the first INVOKE, whichever comes first.
+func (in *intake) restore(d *dispatcher.Dispatcher) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	known, in.hasRestored = in.hasRestored, true
-	return known
+	in.restoreLocked(d)
+}
+
+func (in *intake) restoreLocked(d *dispatcher.Dispatcher) {
+	if !in.hasRestored {
+		in.hasRestored = true
+		d.NewInstance()
+	}
 }
 
 // receive takes what one POST held: it finds out which invocation each event belongs to and hands on those that the
 // user has selected. The end of an invocation is made known last, when everything before it is in the buffer.
 func (x *Extension) receive(batch listener.Batch) {
+	facts, log := x.take(batch)
+	x.dispatcher.Note(facts...)
+	log()
+}
+
+// take is receive without what must not be done under the lock. It returns what follows for the flush policy, and what logs
+// what was odd.
+func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) {
 	in := &x.intake
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.events, in.ends = in.events[:0], in.ends[:0]
+	in.events, in.saw = in.events[:0], in.saw[:0]
+	lost := batch.Malformed > 0 || batch.Truncated
 	var emitted time.Time // the oldest is the first
 	if len(batch.Events) > 0 {
-		emitted, _ = time.Parse(time.RFC3339, string(batch.Events[0].Time)) // zero where it is none
+		emitted = parseTime(string(batch.Events[0].Time))
 	}
 	for i := range batch.Events {
 		e := &batch.Events[i]
-		if x.config.SnapStart && string(e.Type) == "platform.restoreStart" {
-			x.dispatcher.Receive(in.events, emitted) // what came before the restore belongs to the instance before it
-			in.events = in.events[:0]
-			x.dispatcher.NewInstance()
-			in.hasRestored = true
+		switch string(e.Type) {
+		case "platform.restoreStart":
+			if x.config.SnapStart {
+				x.dispatcher.Receive(in.events, emitted) // what came before the restore belongs to the instance before it
+				in.events = in.events[:0]
+				in.restoreLocked(x.dispatcher)
+			}
+		case "platform.logsDropped":
+			lost = true
 		}
-		requestID, end := x.attribute(e)
-		if end != (ending{}) {
-			in.ends = append(in.ends, end)
+		requestID, saw := x.attribute(e)
+		if saw != (sighting{}) {
+			in.saw = append(in.saw, saw)
 		}
 		class, selected := x.classify(e.Type)
 		tenant := ""
@@ -64,14 +85,11 @@ func (x *Extension) receive(batch listener.Batch) {
 	x.detach(in.events, batch.Bytes)
 	x.dispatcher.Receive(in.events, emitted)
 	clear(in.events) // lets go of the body
-	if len(in.ends) > 0 {
-		x.dispatcher.Ended(x.invocations.lastTook())
+	facts = x.invocations.facts(in.saw)
+	if lost {
+		facts = append([]flush.Fact{flush.TelemetryLost{}}, facts...) // an end that was not lost counts behind it
 	}
-	x.invocations.announce(in.ends)
-	if x.invocations.isServed(in.ends) {
-		x.dispatcher.Suspend() // the environment may freeze now; the main loop ships what is to be shipped before
-	}
-	x.sayOdd(batch)
+	return facts, x.odd(batch)
 }
 
 // detach copies events that are the smaller part of their POST's body: for a line of a hundred bytes beside one that is cut or
@@ -92,12 +110,12 @@ func (x *Extension) detach(events []dispatcher.Event, body int) {
 }
 
 // attribute finds the request that an event belongs to. Where several run at once only the event itself can tell.
-func (x *Extension) attribute(e *listener.Event) (requestID string, end ending) {
+func (x *Extension) attribute(e *listener.Event) (requestID string, saw sighting) {
 	if x.config.ManagedRuntime {
 		if len(e.RequestID) > maxRequestID {
-			return "", ending{}
+			return "", sighting{}
 		}
-		return string(e.RequestID), ending{}
+		return string(e.RequestID), sighting{}
 	}
 	return x.invocations.observe(e)
 }
@@ -137,20 +155,24 @@ func (x *Extension) classify(kind []byte) (class dispatcher.Class, selected bool
 	return dispatcher.Log, true
 }
 
-// sayOdd says once what is odd in the POSTs. Each further time would be a line a POST.
-func (x *Extension) sayOdd(batch listener.Batch) {
+// odd returns what logs what is odd in a POST, each kind once: each further time would be a line a POST.
+func (x *Extension) odd(batch listener.Batch) (log func()) {
 	said := &x.intake.said
-	if batch.Malformed > 0 && !said.malformed {
-		said.malformed = true
-		x.log.Warn("Lambda posted telemetry that is not an event and was left out, such as an event above 1 MiB, which arrives cut in two",
-			"places", batch.Malformed)
+	var logs []func()
+	once := func(is bool, said *bool, text string, args ...any) {
+		if is && !*said {
+			*said = true
+			logs = append(logs, func() { x.log.Warn(text, args...) })
+		}
 	}
-	if batch.Repaired && !said.repaired {
-		said.repaired = true
-		x.log.Warn("telemetry held bytes that are not UTF-8; U+FFFD stands for them in the stream")
-	}
-	if batch.Truncated && !said.truncated {
-		said.truncated = true
-		x.log.Warn("a POST of telemetry ended early or was too long; what was whole in it is delivered", "bound", listener.MaxBody)
+	once(batch.Malformed > 0, &said.malformed,
+		"Lambda posted telemetry that is not an event and was left out, such as an event above 1 MiB, which arrives cut in two", "places", batch.Malformed)
+	once(batch.Repaired, &said.repaired, "telemetry held bytes that are not UTF-8; U+FFFD stands for them in the stream")
+	once(batch.Truncated, &said.truncated,
+		"a POST of telemetry ended early or was too long; what was whole in it is delivered", "bound", listener.MaxBody)
+	return func() {
+		for _, log := range logs {
+			log()
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/listener"
 )
 
@@ -17,6 +18,7 @@ type invocations struct {
 	previous invocation // ran before it
 	report   string     // request id whose platform.report is still to come; empty: none
 	serving  string     // the request of the INVOKE that came last
+	number   int        // of that INVOKE
 	requests []runs     // of the last few
 	changed  chan struct{}
 }
@@ -27,15 +29,16 @@ type invocations struct {
 type runs struct {
 	id                     string
 	served, started, ended int // INVOKE, platform.start, platform.runtimeDone: the number of the last
+	number                 int // of the last INVOKE, among those of all requests
 }
 
-// over tells whether the run was seen to end that the last INVOKE is of.
-func (r *runs) over() bool { return r.ended > 0 && r.ended >= r.served }
-
-// ending is the end of a run; the zero value is none.
-type ending struct {
-	id  string
-	run int
+// sighting is a platform.start or platform.runtimeDone of a run; the zero value is none.
+type sighting struct {
+	id    string
+	run   int
+	ended bool
+	at    time.Time     // by the platform's clock; zero where it cannot be read
+	took  time.Duration // from the start to the end; 0 where that is not known
 }
 
 // invocation is one request, and when it began and ended by the platform's clock (ISO 8601 with a fixed number of
@@ -51,8 +54,8 @@ func newInvocations() *invocations { return &invocations{changed: make(chan stru
 
 // observe takes one event in the order of arrival and returns the request id that it belongs to: the one it carries,
 // else that of the invocation that ran when it was emitted, else none.
-// end is not none when the event is a platform.runtimeDone; announce publishes it when the events before it are safe.
-func (t *invocations) observe(e *listener.Event) (requestID string, end ending) {
+// What it saw of a run is for facts, when the events before it are safe.
+func (t *invocations) observe(e *listener.Event) (requestID string, saw sighting) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	requestID = t.attribute(e)
@@ -62,23 +65,27 @@ func (t *invocations) observe(e *listener.Event) (requestID string, end ending) 
 		if requestID != t.serving && (at < t.current.start || at < t.previous.end) {
 			break // of another time and place: a function may log events, and a line above 1 MiB arrives cut open
 		}
-		t.of(requestID).started++
+		r := t.of(requestID)
+		r.started++
+		saw = sighting{id: requestID, run: r.started}
 		if t.current.id != "" && t.current.id != requestID {
 			t.previous = t.current // its end was never seen
 		}
 		t.current = invocation{id: requestID, start: at}
 	case "platform.runtimeDone":
 		at := string(e.Time)
-		end = ending{requestID, max(t.of(requestID).started, 1)}
+		saw = sighting{id: requestID, run: max(t.of(requestID).started, 1), ended: true, at: parseTime(at)}
 		switch {
 		case t.current.id == requestID && at < t.current.start: // of the run before this one, late
-			end.run--
+			saw.run--
 		case t.current.id == requestID:
+			if start := parseTime(t.current.start); !start.IsZero() && !saw.at.IsZero() {
+				saw.took = max(saw.at.Sub(start), 0)
+			}
 			t.current.end = at
 			t.previous, t.current = t.current, invocation{}
 		}
 		t.report = requestID
-		return requestID, end
 	case "platform.report":
 		if t.current.id == requestID { // a crash or timeout: no runtimeDone came
 			t.previous, t.current = t.current, invocation{}
@@ -87,7 +94,16 @@ func (t *invocations) observe(e *listener.Event) (requestID string, end ending) 
 			t.report = ""
 		}
 	}
-	return requestID, ending{}
+	return requestID, saw
+}
+
+// parseTime reads a time of the platform's; zero where it is none.
+func parseTime(at string) time.Time {
+	t, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }
 
 // of returns what is known of a request, for as long as mu is held.
@@ -126,93 +142,64 @@ func (t *invocations) attribute(e *listener.Event) string {
 // maxRequestID bounds what is taken for a request id, bytes. Lambda's have 36; a log line may hold anything.
 const maxRequestID = 128
 
-// announce publishes the ends that observe returned.
-func (t *invocations) announce(ends []ending) {
+// facts says what was seen in the flush policy's words: a start or an end counts for the INVOKE that it belongs to. The end of the
+// invocation before this one often comes while this one runs.
+func (t *invocations) facts(saw []sighting) (facts []flush.Fact) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, end := range ends {
-		r := t.of(end.id)
-		r.ended = max(r.ended, end.run)
+	for _, s := range saw {
+		r, number := t.of(s.id), 0
+		if r.served > 0 && s.run >= r.served {
+			number = r.number
+		}
+		if s.ended {
+			r.ended = max(r.ended, s.run)
+			facts = append(facts, flush.EndSeen{Number: number, At: s.at, Took: s.took})
+		} else {
+			facts = append(facts, flush.Started{Number: number})
+		}
 	}
 	close(t.changed)
 	t.changed = make(chan struct{})
+	return facts
 }
 
-// hasEnded tells whether the platform.runtimeDone of this request was seen, and when by the platform's clock the
-// function ended; zero where that cannot be read.
-func (t *invocations) hasEnded(requestID string) (end time.Time, ended bool) {
+// invoked numbers an INVOKE and says what was seen of its invocation already: telemetry may be faster than the Extensions API.
+func (t *invocations) invoked(requestID string, deadline time.Time) (facts []flush.Fact) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.previous.id == requestID {
-		end, _ = time.Parse(time.RFC3339, t.previous.end)
-	}
-	return end, t.of(requestID).over()
-}
-
-// serve says which request the INVOKE was of that came last. Its end may have been seen already: telemetry may be faster
-// than the Extensions API.
-func (t *invocations) serve(requestID string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.number++
 	t.serving = requestID
-	t.of(requestID).served++
-}
-
-// isServed tells whether one of these ends is that of the invocation that is served. The end of the one before it often
-// comes while the next runs.
-func (t *invocations) isServed(ends []ending) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	served := ending{t.serving, t.of(t.serving).served}
-	return slices.ContainsFunc(ends, func(e ending) bool { return e.id == served.id && e.run >= served.run })
-}
-
-// lastTook tells how long the handler of the last invocation took whose end was seen, by the platform's clock; 0 where
-// that is not known.
-func (t *invocations) lastTook() time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	start, err := time.Parse(time.RFC3339, t.previous.start)
-	if err != nil {
-		return 0
+	r := t.of(requestID)
+	r.served++
+	r.number = t.number
+	facts = append(facts, flush.Invoked{Number: t.number, Deadline: deadline})
+	if r.started >= r.served {
+		facts = append(facts, flush.Started{Number: t.number})
 	}
-	end, err := time.Parse(time.RFC3339, t.previous.end)
-	if err != nil {
-		return 0
+	if r.ended >= r.served {
+		end := flush.EndSeen{Number: t.number}
+		if t.previous.id == requestID {
+			end.At = parseTime(t.previous.end)
+		}
+		facts = append(facts, end)
 	}
-	return max(end.Sub(start), 0)
+	return facts
 }
 
-// awaitEnd waits for the platform.runtimeDone of this request, and no other, until ctx is done.
-func (t *invocations) awaitEnd(ctx context.Context, requestID string) bool {
-	return t.await(ctx, func() bool { return t.of(requestID).over() })
-}
-
-// awaitStart waits until telemetry of this request is seen, its platform.start or its end.
-func (t *invocations) awaitStart(ctx context.Context, requestID string) bool {
-	return t.await(ctx, func() bool {
-		r := t.of(requestID)
-		return r.started > 0 && r.started >= r.served || r.over()
-	})
-}
-
-// awaitReport waits until no platform.report is to come.
-func (t *invocations) awaitReport(ctx context.Context) bool {
-	return t.await(ctx, func() bool { return t.report == "" && t.current.id == "" })
-}
-
-func (t *invocations) await(ctx context.Context, met func() bool) bool {
+// awaitReport waits until no platform.report is to come, or ctx is done.
+func (t *invocations) awaitReport(ctx context.Context) {
 	for {
 		t.mu.Lock()
-		ok, changed := met(), t.changed
+		expected, changed := t.report != "" || t.current.id != "", t.changed
 		t.mu.Unlock()
-		if ok {
-			return true
+		if !expected {
+			return
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return false
+			return
 		}
 	}
 }

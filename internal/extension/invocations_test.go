@@ -3,128 +3,187 @@ package extension
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/listener"
 )
 
-// seen lets the tracker observe events, written as "type at request-id", and returns the ids it gives them.
-func seen(t *testing.T, track *invocations, events ...[3]string) (ids []string) {
-	t.Helper()
-	for _, e := range events {
-		event := listener.Event{Type: []byte(e[0]), Time: []byte(e[1]), RequestID: []byte(e[2])}
-		id, end := track.observe(&event)
-		if end != (ending{}) {
-			track.announce([]ending{end})
+// seen lets the tracker see events, written as "start 01 a, line 02": a type, a time, and the request id that the event carries, if
+// any. An INVOKE has no time. It returns the request ids that the events belong to, and what follows for the flush policy.
+func seen(track *invocations, events string) (ids []string, facts []flush.Fact) {
+	types := map[string]string{"start": "platform.start", "done": "platform.runtimeDone", "report": "platform.report", "line": "function"}
+	for event := range strings.SplitSeq(events, ", ") {
+		part := append(strings.Fields(event), "")
+		if part[0] == "INVOKE" {
+			facts = append(facts, track.invoked(part[1], time.Time{})...)
+			continue
 		}
+		id, saw := track.observe(&listener.Event{Type: []byte(types[part[0]]), Time: []byte(part[1]), RequestID: []byte(part[2])})
 		ids = append(ids, id)
+		if saw != (sighting{}) {
+			facts = append(facts, track.facts([]sighting{saw})...)
+		}
 	}
-	return ids
+	return ids, facts
 }
 
+// An event belongs to the request whose id it carries, else to the one that ran when it was emitted, else to none.
 func TestAttribution(t *testing.T) {
-	const start, log, done, report = "platform.start", "function", "platform.runtimeDone", "platform.report"
-	for _, test := range []struct {
-		name   string
-		events [][3]string
-		want   []string
-	}{
-		{"by position", [][3]string{
-			{log, "01", ""},
-			{start, "02", "a"},
-			{log, "03", ""},
-			{done, "04", "a"},
-			{report, "05", "a"},
-			{log, "06", ""},
-			{start, "07", "b"},
-			{log, "08", ""},
-		}, []string{"", "a", "a", "a", "a", "", "b", "b"}},
-		{"a line behind the end that was logged before it", [][3]string{
-			{start, "02", "a"}, {done, "04", "a"}, {log, "03", ""}, {log, "04", ""}, {log, "05", ""}, {start, "07", "b"}, {log, "04", ""}, {log, "06", ""},
-		}, []string{"a", "a", "a", "a", "", "b", "a", ""}},
-		{"the record's own id wins", [][3]string{{start, "01", "a"}, {log, "02", "z"}}, []string{"a", "z"}},
-		{"an end that never came", [][3]string{{start, "01", "a"}, {start, "05", "b"}, {log, "06", ""}, {log, "03", ""}}, []string{"a", "b", "b", ""}},
-		{"a start of another time, out of a line that was cut open", [][3]string{{start, "05", "a"}, {start, "02", "z"}, {log, "06", ""}, {done, "07", "a"}, {start, "03", "z"}, {log, "08", ""}}, []string{"a", "z", "a", "a", "z", ""}},
-		{"a crash: report without end", [][3]string{{start, "01", "a"}, {report, "03", "a"}, {log, "04", ""}}, []string{"a", "a", ""}},
+	for _, test := range []struct{ name, events, want string }{
+		{
+			"by position",
+			"line 01, start 02 a, line 03, done 04 a, report 05 a, line 06, start 07 b, line 08",
+			"-,a,a,a,a,-,b,b",
+		},
+		{
+			"a line behind the end that was logged before it",
+			"start 02 a, done 04 a, line 02, line 03, line 04, line 05, start 07 b, line 04, line 06",
+			"a,a,a,a,a,-,b,a,-",
+		},
+		{"the record's own id wins", "start 01 a, line 02 z", "a,z"},
+		{"an end that never came", "start 01 a, start 05 b, line 06, line 03", "a,b,b,-"},
+		{
+			"a start of another time, out of a line that was cut open",
+			"start 05 a, start 02 z, line 06, done 07 a, start 03 z, line 08",
+			"a,z,a,a,z,-",
+		},
+		{"a line from before the last two invocations", "start 02 a, done 04 a, start 06 b, line 01", "a,a,b,-"},
+		{"two starts in one millisecond", "start 01 a, start 01 b, line 01", "a,b,b"},
+		{"a start in the millisecond of an end", "start 01 a, done 02 a, start 02 b, line 03", "a,a,b,b"},
+		{"a crash: report without end", "start 01 a, report 03 a, line 04", "a,a,-"},
 	} {
-		if got := seen(t, newInvocations(), test.events...); fmt.Sprint(got) != fmt.Sprint(test.want) {
-			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		ids, _ := seen(newInvocations(), test.events)
+		for i, id := range ids {
+			if id == "" {
+				ids[i] = "-"
+			}
+		}
+		if got := strings.Join(ids, ","); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
 		}
 	}
 }
 
-// Only this request's end ends a wait: not an old one, not one that came twice; one that came before counts.
-func TestAwaitEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		track := newInvocations()
-		wait := func(id string) bool {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			return track.awaitEnd(ctx, id)
+// Only this request's end is its INVOKE's: not an old one, not one that comes twice; one that came ahead counts. Lambda may run
+// a request again under its id: the end of its first run, seen in time or late, is not that of the second.
+func TestRunsOfRequests(t *testing.T) {
+	for _, test := range []struct{ name, events, want string }{
+		{
+			"in order",
+			"INVOKE a, start 1 a, done 2 a, INVOKE b, start 3 b, done 4 b",
+			"invoked 1, started 1, ended 1, invoked 2, started 2, ended 2",
+		},
+		{"ahead of INVOKE", "start 1 a, done 2 a, INVOKE a", "started 0, ended 0, invoked 1, started 1, ended 1"},
+		{"the start alone ahead", "start 1 a, INVOKE a, done 2 a", "started 0, invoked 1, started 1, ended 1"},
+		{
+			"the end after the next INVOKE",
+			"INVOKE a, INVOKE b, start 1 a, done 2 a, start 3 b",
+			"invoked 1, invoked 2, started 1, ended 1, started 2",
+		},
+		{"a start that was lost", "INVOKE a, done 2 a", "invoked 1, ended 1"},
+		{"no INVOKE at all", "done 2 z", "ended 0"},
+		{
+			"a second run",
+			"INVOKE a, start 1 a, done 2 a, INVOKE a, start 5 a, done 6 a",
+			"invoked 1, started 1, ended 1, invoked 2, started 2, ended 2",
+		},
+		{
+			"a second run, and the first end once more",
+			"INVOKE a, start 1 a, done 2 a, INVOKE a, start 5 a, done 2 a",
+			"invoked 1, started 1, ended 1, invoked 2, started 2, ended 0",
+		},
+		{
+			"a second run, and the first one's end late",
+			"INVOKE a, start 1 a, INVOKE a, done 2 a, start 5 a, done 6 a",
+			"invoked 1, started 1, invoked 2, ended 0, started 2, ended 2",
+		},
+		{
+			"a second run, frozen before anything was posted",
+			"INVOKE a, start 1 a, done 2 a, INVOKE b, INVOKE a, start 8 b, done 9 b",
+			"invoked 1, started 1, ended 1, invoked 2, invoked 3, started 2, ended 2",
+		},
+		{
+			"a second run ahead of its INVOKE",
+			"INVOKE a, start 1 a, done 2 a, start 5 a, done 6 a, INVOKE a",
+			"invoked 1, started 1, ended 1, started 1, ended 1, invoked 2, started 2, ended 2",
+		},
+	} {
+		_, facts := seen(newInvocations(), test.events)
+		var words []string
+		for _, fact := range facts {
+			switch f := fact.(type) {
+			case flush.Invoked:
+				words = append(words, fmt.Sprint("invoked ", f.Number))
+			case flush.Started:
+				words = append(words, fmt.Sprint("started ", f.Number))
+			case flush.EndSeen:
+				words = append(words, fmt.Sprint("ended ", f.Number))
+			}
 		}
-		seen(t, track, [3]string{"platform.start", "1", "a"}, [3]string{"platform.runtimeDone", "2", "a"})
-		if !wait("a") {
-			t.Error("an end that came before the wait does not end it")
+		if got := strings.Join(words, ", "); got != test.want {
+			t.Errorf("%s:\n%s, want\n%s", test.name, got, test.want)
 		}
-		seen(t, track, [3]string{"platform.start", "3", "b"}, [3]string{"platform.runtimeDone", "2", "a"})
-		if wait("b") {
-			t.Error("an old end ended a later wait")
-		}
-		go func() {
-			time.Sleep(time.Millisecond)
-			seen(t, track, [3]string{"platform.runtimeDone", "4", "b"}, [3]string{"platform.runtimeDone", "2", "a"})
-		}()
-		if !wait("b") {
-			t.Error("the end that was waited for did not end the wait")
-		}
-		if wait("") {
-			t.Error("the end of no request was seen")
-		}
-	})
+	}
 }
 
-// Lambda may run a request again under its id: the end of its first run, seen in time or late, is not that of the second.
-func TestRunsOfOneRequest(t *testing.T) {
-	const start, done = "platform.start", "platform.runtimeDone"
+// An end that is ahead of its INVOKE is told with its time, from which the hold counts; an older one, which lies behind another
+// invocation, without.
+func TestTimeOfAnEndAheadOfItsInvoke(t *testing.T) {
+	const at = "2026-11-23T18:00:00.500Z"
 	track := newInvocations()
-	ended := func(when string, want bool) {
-		t.Helper()
-		if _, got := track.hasEnded("a"); got != want {
-			t.Errorf("%s: has ended: %t", when, got)
+	end := func(events string) string {
+		_, facts := seen(track, events)
+		return facts[len(facts)-1].(flush.EndSeen).At.Format("2006-01-02T15:04:05.000Z")
+	}
+	if got := end("start 2026-11-23T18:00:00.000Z a, done " + at + " a, INVOKE a"); got != at {
+		t.Errorf("ended at %s", got)
+	}
+	got := end("start " + at + " b, done " + at + " b, start " + at + " c, done " + at + " c, INVOKE b")
+	if got != "0001-01-01T00:00:00.000Z" {
+		t.Errorf("an older one ended at %s", got)
+	}
+}
+
+// How long a handler took is told where its start was seen, and both times can be read.
+func TestDurationOfHandlers(t *testing.T) {
+	const start, end = "start 2026-11-23T18:00:00.000Z a", "done 2026-11-23T18:00:00.500Z a"
+	for events, want := range map[string]time.Duration{
+		start + ", " + end:               500 * time.Millisecond,
+		end:                              0,
+		"start 2026 a, " + end:           0,
+		start + ", done 2027 a":          0,
+		start + ", done" + start[5:]:     0,
+		start + ", start 2027 b, " + end: 0,
+	} {
+		_, facts := seen(newInvocations(), events)
+		if got := facts[len(facts)-1].(flush.EndSeen); got.Took != want || got.At.IsZero() != strings.Contains(events, "done 2027") {
+			t.Errorf("%s: %+v", events, got)
 		}
 	}
-	track.serve("a")
-	seen(t, track, [3]string{start, "1", "a"})
-	ended("the first run", false)
-	seen(t, track, [3]string{done, "2", "a"})
-	ended("its end", true)
-	track.serve("a")
-	ended("the second run", false)
-	seen(t, track, [3]string{start, "5", "a"}, [3]string{done, "2", "a"})
-	ended("the first end once more", false)
-	seen(t, track, [3]string{done, "6", "a"})
-	ended("the second end", true)
-	track.serve("b")
-	track.serve("a") // frozen before anything was posted
-	seen(t, track, [3]string{start, "8", "b"}, [3]string{done, "9", "b"})
-	ended("the third run", false)
-	if track.isServed([]ending{{"a", 2}, {"b", 1}}) || !track.isServed([]ending{{"b", 1}, {"a", 3}}) {
-		t.Error("the end of the third run is not told from others")
+}
+
+// The last eight requests are remembered: what is told of an older one is of none.
+func TestRequestsThatAreRemembered(t *testing.T) {
+	track := newInvocations()
+	for n := range 9 {
+		seen(track, fmt.Sprint("INVOKE ", n))
 	}
-	seen(t, track, [3]string{start, "11", "a"}, [3]string{done, "12", "a"})
-	ended("the third end", true)
-	seen(t, track, [3]string{start, "15", "a"}, [3]string{done, "16", "a"})
-	track.serve("a")
-	ended("an end that is ahead of its INVOKE", true)
+	_, facts := seen(track, "done 1 0, done 1 8")
+	if want := []flush.Fact{flush.EndSeen{Number: 0}, flush.EndSeen{Number: 9}}; !slices.Equal(facts, want) || len(track.requests) != 8 {
+		t.Errorf("%+v of %d requests", facts, len(track.requests))
+	}
 }
 
 // Log lines come by the thousand: to find out whose one is allocates nothing.
 func TestLogLinesAllocateNothing(t *testing.T) {
 	track := newInvocations()
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
-	seen(t, track, [3]string{"platform.start", "2026-11-23T18:00:00.000Z", id})
+	seen(track, "start 2026-11-23T18:00:00.000Z "+id)
 	line := listener.Event{Type: []byte("function"), Time: []byte("2026-11-23T18:00:00.001Z"), RequestID: []byte(id)}
 	text := listener.Event{Type: line.Type, Time: line.Time}
 	if n := testing.AllocsPerRun(100, func() { track.observe(&line); track.observe(&text) }); n > 0 {
@@ -132,28 +191,21 @@ func TestLogLinesAllocateNothing(t *testing.T) {
 	}
 }
 
+// A report is awaited while one is to come: while a request runs, and from its end to its report.
 func TestAwaitReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		track := newInvocations()
-		wait := func() bool {
+		for _, step := range []struct {
+			events string
+			comes  bool // the wait ends before its time is over
+		}{{"line 1", true}, {"start 1 a", false}, {"done 2 a", false}, {"report 2 a", true}} {
+			seen(track, step.events)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			return track.awaitReport(ctx)
-		}
-		if !wait() {
-			t.Error("waited for a report though nothing ran")
-		}
-		seen(t, track, [3]string{"platform.start", "1", "a"})
-		if wait() {
-			t.Error("did not wait for the report of what runs")
-		}
-		seen(t, track, [3]string{"platform.runtimeDone", "2", "a"})
-		if wait() {
-			t.Error("did not wait for the report")
-		}
-		seen(t, track, [3]string{"platform.report", "2", "a"})
-		if !wait() {
-			t.Error("waited on after the report")
+			track.awaitReport(ctx)
+			if comes := ctx.Err() == nil; comes != step.comes {
+				t.Errorf("%s: the wait has ended: %t", step.events, comes)
+			}
+			cancel()
 		}
 	})
 }

@@ -1,13 +1,34 @@
 package extension
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
+	"time"
 )
 
-// NewLog returns the log of the extension's own few lines. Lambda puts the time to each line, so they have none.
-func NewLog(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+const (
+	// logLines is how many lines wait for a slow reader of w; more are left out.
+	logLines = 64
+	// logPatience is how long the process waits for them at its end.
+	logPatience = 100 * time.Millisecond
+)
+
+// NewLog returns the log of the extension's own few lines, and what waits for the last of them at the process's end. Lambda
+// puts the time to each line, so they have none. A line never blocks: where nobody reads w, as when Lambda's own log is
+// slow, the function must not wait for it.
+func NewLog(w io.Writer, level slog.Level) (log *slog.Logger, wait func()) {
+	lines := make(lineQueue, logLines)
+	go func() { // for as long as the process lives: a write that blocks cannot be ended
+		for l := range lines {
+			if l.written != nil {
+				close(l.written)
+				continue
+			}
+			_, _ = w.Write(l.text)
+		}
+	}()
+	log = slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
@@ -16,4 +37,33 @@ func NewLog(w io.Writer, level slog.Level) *slog.Logger {
 			return a
 		},
 	})).With("extension", "kinesis-telemetry-extension")
+	return log, lines.wait
+}
+
+type logLine struct {
+	text    []byte
+	written chan struct{} // closed when all before it is written; nil: nobody waits
+}
+
+type lineQueue chan logLine
+
+func (q lineQueue) Write(p []byte) (int, error) {
+	select {
+	case q <- logLine{text: bytes.Clone(p)}:
+	default:
+	}
+	return len(p), nil
+}
+
+func (q lineQueue) wait() {
+	over, written := time.After(logPatience), make(chan struct{})
+	select {
+	case q <- logLine{written: written}:
+	case <-over:
+		return
+	}
+	select {
+	case <-written:
+	case <-over:
+	}
 }

@@ -17,11 +17,18 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-var inLambda = []string{"AWS_LAMBDA_RUNTIME_API=x", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=own", "AWS_SESSION_TOKEN=t"}
+var inLambda = []string{
+	"AWS_LAMBDA_RUNTIME_API=x", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=own", "AWS_SESSION_TOKEN=t",
+}
 
 // Each setting of the Kinesis Client reaches it.
 func TestStreamSettings(t *testing.T) {
-	const role = "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer"
+	const (
+		role     = "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer"
+		own      = "KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:111111111111:stream/s"
+		others   = "KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:222222222222:stream/s"
+		regional = "https://kinesis.eu-west-1.amazonaws.com/"
+	)
 	for _, test := range []struct {
 		name     string
 		settings []string
@@ -31,10 +38,14 @@ func TestStreamSettings(t *testing.T) {
 		{"FIPS", []string{"AWS_USE_FIPS_ENDPOINT=true"}, "https://kinesis-fips.eu-west-1.amazonaws.com/"},
 		{"dual-stack", []string{"AWS_USE_DUALSTACK_ENDPOINT=true"}, "https://kinesis.eu-west-1.api.aws/"},
 		{"the older variable of the region", []string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"}, "https://kinesis.us-west-2.amazonaws.com/"},
-		{"own account", []string{"KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:111111111111:stream/s"}, "https://kinesis.eu-west-1.amazonaws.com/"},
-		{"another account", []string{"KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:222222222222:stream/s"}, "https://222222222222.data-kinesis.eu-west-1.amazonaws.com/"},
-		{"the role's account", []string{"KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:222222222222:stream/s", role}, "https://kinesis.eu-west-1.amazonaws.com/"},
-		{"endpoints ignored", []string{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true", "AWS_ENDPOINT_URL=http://x", "AWS_ENDPOINT_URL_KINESIS=http://y"}, "https://kinesis.eu-west-1.amazonaws.com/"},
+		{"own account", []string{own}, regional},
+		{"another account", []string{others}, "https://222222222222.data-kinesis.eu-west-1.amazonaws.com/"},
+		{"the role's account", []string{others, role}, regional},
+		{
+			"endpoints ignored",
+			[]string{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true", "AWS_ENDPOINT_URL=http://x", "AWS_ENDPOINT_URL_KINESIS=http://y"},
+			regional,
+		},
 	} {
 		cfg, mistakes := config.Load(slices.Concat(inLambda, test.settings))
 		client, err := newStream(&cfg, "111111111111")
@@ -58,7 +69,8 @@ func TestStreamOfARole(t *testing.T) {
 	front := httptest.NewTLSServer(server)
 	t.Cleanup(front.Close)
 	sts := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, "<A><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></A>", key, secret)
+		fmt.Fprintf(w, "<A><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>t</SessionToken>"+
+			"<Expiration>2099-01-01T00:00:00Z</Expiration></A>", key, secret)
 	}))
 	t.Cleanup(sts.Close)
 	bundle := filepath.Join(t.TempDir(), "ca.pem")

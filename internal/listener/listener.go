@@ -40,14 +40,16 @@ type Listener struct {
 	server  *http.Server
 	port    int
 	receive func(Batch)
+	guard   func()
 	slots   chan struct{}
 	serving sync.WaitGroup
 	scratch sync.Pool // of *[]Event
 }
 
 // Listen binds a free port on all interfaces (Lambda posts to sandbox.localdomain, which is not 127.0.0.1) and serves.
-// receive is called for each POST after it was answered, from several goroutines at once, and must not block on I/O.
-func Listen(receive func(Batch)) (*Listener, error) {
+// receive is called for each POST after it was answered, from several goroutines at once, and must not block on I/O. guard
+// is deferred around all work on a POST; it may recover from a panic.
+func Listen(receive func(Batch), guard func()) (*Listener, error) {
 	socket, err := net.Listen("tcp", ":0")
 	if err != nil {
 		return nil, fmt.Errorf("open a port for telemetry: %w", err)
@@ -55,6 +57,7 @@ func Listen(receive func(Batch)) (*Listener, error) {
 	l := &Listener{
 		port:    socket.Addr().(*net.TCPAddr).Port,
 		receive: receive,
+		guard:   guard,
 		slots:   make(chan struct{}, maxPosts),
 		scratch: sync.Pool{New: func() any { return new([]Event) }},
 	}
@@ -82,6 +85,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	l.slots <- struct{}{}
 	defer func() { <-l.slots }()
+	defer l.guard()
 
 	body, truncated := read(r)
 	w.Header().Set("Content-Length", "0")

@@ -20,7 +20,7 @@ func start(t testing.TB) (url string, batches chan []string) {
 			got = append(got, string(e.Raw))
 		}
 		batches <- got
-	})
+	}, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestBodyThatBreaksOff(t *testing.T) {
 // The answer does not wait for the receiver.
 func TestAnswersBeforeTheReceiverIsDone(t *testing.T) {
 	release := make(chan struct{})
-	l, err := Listen(func(Batch) { <-release })
+	l, err := Listen(func(Batch) { <-release }, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestAnswersBeforeTheReceiverIsDone(t *testing.T) {
 }
 
 func BenchmarkListener(b *testing.B) {
-	l, err := Listen(func(Batch) {})
+	l, err := Listen(func(Batch) {}, func() {})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -24,7 +24,9 @@ func main() {
 		}
 	}()
 	cfg, mistakes := config.Load(os.Environ())
-	if err := extension.Run(context.Background(), "kinesis-telemetry-extension", cfg, mistakes, extension.NewLog(os.Stderr, cfg.LogLevel)); err != nil {
+	log, wait := extension.NewLog(os.Stderr, cfg.LogLevel)
+	defer wait()
+	if err := extension.Run(context.Background(), "kinesis-telemetry-extension", cfg, mistakes, log); err != nil {
 		panic(err)
 	}
 }

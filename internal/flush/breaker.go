@@ -1,4 +1,4 @@
-package policy
+package flush
 
 import "time"
 
@@ -6,7 +6,7 @@ const (
 	// failuresAllowed is how many attempts in a row may get nothing through before the breaker opens.
 	failuresAllowed = 2
 	// minRest is about how long a failing stream is first left alone; each further failure doubles it, up to MaxDelay and
-	// at most maxRest: what works again shall not wait for longer than it may anyway.
+	// at most maxRest: a stream that works again must not wait for longer than events may anyway.
 	minRest = time.Second
 	maxRest = time.Minute
 	// spentShare is the share of FlushTimeout that, once spent in vain, opens the breaker: what is left is too little to
@@ -15,47 +15,52 @@ const (
 	// regained is how many attempts in a row must go well for all of FlushTimeout to be granted again. Were it granted at
 	// once, a stream that works now and then would be paid for again and again.
 	regained = 20
+	// fading is the share by which an estimate of the round trip that is too long to wait for shrinks with each invocation:
+	// where all handlers are short, every flight is caught by a freeze and none confirms it.
+	fading = 64
 )
 
 // breaker remembers how the stream behaves. While it is open nothing is held back, and the background tries the stream
-// at retryAt (half open). What is taken in full closes it.
+// at retryAt (half open). A flight that is taken in full closes it.
 type breaker struct {
 	open      bool
 	failures  int           // attempts in a row that got nothing through
-	spent     time.Duration // that invocations were held back for a stream that failed, of late
+	spent     time.Duration // that invocations were held for a stream that failed, of late
 	retryAt   time.Time     // no attempt before it
 	roundTrip time.Duration // what an attempt takes, smoothed; at least what was waited in vain
 }
 
-func (b *breaker) flown(now time.Time, f Flight, s *Settings, random float64) {
+// landed notes a flight. timed: what it took is what the stream took.
+func (b *breaker) landed(now time.Time, f Flight, timed bool, s *Settings) {
+	rest := minRest
 	switch {
-	case f.Frozen && !f.Progress:
-		// An answer that was lost in a freeze says nothing about the stream.
+	case f.Failed && !f.Progress && f.Silent && (f.Frozen || f.CalledOff):
+		// An answer that was lost in a freeze, or not awaited, says nothing about the stream.
 	case !f.Failed:
-		b.open, b.failures, b.retryAt = false, 0, time.Time{}
-		if !f.Faltered {
+		b.open, b.failures = false, 0
+		if !f.Partial {
 			b.spent = max(b.spent-s.FlushTimeout/regained, 0)
 		}
-		if !f.Frozen {
+		if timed {
 			b.measure(f.Took)
 		}
 	case f.Progress:
-		b.failures, b.retryAt = 0, time.Time{} // slow or throttled, not dead
-		if b.open {
-			b.retryAt = now.Add(jitter(minRest, random))
-		}
+		b.failures = 0 // slow or throttled, not dead
 	default:
+		rest = min(minRest<<min(b.failures, 10), max(min(s.MaxDelay, maxRest), minRest))
 		b.failures++
-		b.roundTrip = max(b.roundTrip, f.Took)
 		b.open = b.open || b.failures >= failuresAllowed
-		if b.open {
-			longest := max(min(s.MaxDelay, maxRest), minRest)
-			b.retryAt = now.Add(jitter(min(minRest<<min(b.failures-1, 10), longest), random))
+		if timed {
+			b.roundTrip = max(b.roundTrip, f.Took)
 		}
+	}
+	b.retryAt = time.Time{}
+	if b.open {
+		b.retryAt = now.Add(rest/2 + time.Duration(float64(rest/2)*f.Random))
 	}
 }
 
-// spend takes time that was held back in vain off what may be held back.
+// spend takes time that was held in vain off what may be held.
 func (b *breaker) spend(held, flushTimeout time.Duration) {
 	b.spent = min(b.spent+held, flushTimeout)
 	if float64(b.spent) >= spentShare*float64(flushTimeout) {
@@ -71,7 +76,4 @@ func (b *breaker) measure(took time.Duration) {
 	b.roundTrip += (took - b.roundTrip) / 4
 }
 
-// jitter spreads a rest over its upper half.
-func jitter(rest time.Duration, random float64) time.Duration {
-	return rest/2 + time.Duration(float64(rest/2)*random)
-}
+func (b *breaker) fade() { b.roundTrip -= b.roundTrip / fading }

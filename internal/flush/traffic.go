@@ -1,11 +1,11 @@
-package policy
+package flush
 
 import "time"
 
 const (
 	// memory is how many gaps the estimate looks back on, about.
 	memory = 64
-	// farShare is how likely a far next INVOKE must be for an invocation to wait. The wait costs some 30 ms; so one
+	// farShare is how likely a far next INVOKE must be for an invocation to wait. The wait costs about 30 ms; so one
 	// late batch is taken to be worth 20 waits.
 	farShare = 0.05
 	// priorFar and priorNear are gaps that are assumed before any was seen. Two near gaps in a row outweigh them.
@@ -22,16 +22,15 @@ type traffic struct {
 	gap       time.Duration
 }
 
-// invoke takes note of an INVOKE. Gaps up to horizon are near.
+// invoke notes an INVOKE. Gaps up to horizon are near.
 func (t *traffic) invoke(now time.Time, horizon time.Duration) {
-	gap := now.Sub(t.last)
-	first := t.last.IsZero()
+	gap := now.Sub(t.last) // of the first INVOKE: centuries
 	t.last = now
-	switch {
-	case first || gap < 0: // the clock was set
-		return
-	case gap > forgetAfter:
+	if gap > forgetAfter {
 		*t = traffic{last: now}
+		return
+	}
+	if gap < 0 { // the clock was set
 		return
 	}
 	const keep = 1 - 1.0/memory

@@ -1,0 +1,160 @@
+package extension
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/flush"
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/listener"
+	"kinesis-telemetry-extension/record"
+)
+
+// What is buffered keeps no more memory than the buffer's bound, also where it is little of what was posted.
+func TestLittleOfALargeBody(t *testing.T) {
+	x := begun(t, stored)
+	defer x.dispatcher.Close()
+	const small = `{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"a line before the large one"}`
+	for range 100 {
+		post(x, `[`+small+`,{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"`+strings.Repeat("x", 1<<20)+`}]`)
+	}
+	runtime.GC()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	if held := x.dispatcher.Stats().Held; held != 100 || memory.HeapAlloc > 20<<20 {
+		t.Errorf("%d events of %d bytes are held, and %d bytes of heap", held, len(small), memory.HeapAlloc)
+	}
+}
+
+// Events that are at least half of their body stay in it, others are copied; one above the record limit is dropped, and does not
+// count.
+func TestDetach(t *testing.T) {
+	x := begun(t, stored, "KINESIS_TELEMETRY_MAX_RECORD_BYTES=2048")
+	defer x.dispatcher.Close()
+	for _, test := range []struct {
+		name   string
+		sizes  []int
+		body   int
+		copied bool
+	}{
+		{"half of the body", []int{40, 60}, 200, false},
+		{"less than half", []int{40, 59}, 200, true},
+		{"at the limit", []int{100, 2048}, 2200, true},
+		{"below the limit", []int{100, 2047}, 2200, false},
+	} {
+		var events []dispatcher.Event
+		var before []*byte
+		for _, size := range test.sizes {
+			raw := make([]byte, size)
+			events, before = append(events, dispatcher.Event{Raw: raw}), append(before, &raw[0])
+		}
+		x.detach(events, test.body)
+		for i := range events {
+			if copied := &events[i].Raw[0] != before[i]; copied != test.copied || len(events[i].Raw) != test.sizes[i] {
+				t.Errorf("%s: copied %t", test.name, copied)
+			}
+		}
+	}
+}
+
+// A POST's body is kept by the events in the buffer alone.
+func TestBodiesAreNotKept(t *testing.T) {
+	x := begun(t, stored)
+	defer x.dispatcher.Close()
+	post(x, "["+line+","+line+"]")
+	for _, e := range x.intake.events[:2] {
+		if e.Raw != nil {
+			t.Errorf("kept %s", e.Raw)
+		}
+	}
+}
+
+// What is odd in a POST is said once, however often it comes.
+func TestOddPosts(t *testing.T) {
+	var said []string
+	x := begunWith(slog.New(logTo(func(r slog.Record) { said = append(said, r.Message) })), stored)
+	defer x.dispatcher.Close()
+	for range 3 {
+		x.receive(listener.Batch{})
+		x.receive(listener.Batch{Malformed: 2})
+		x.receive(listener.Batch{Repaired: true})
+		x.receive(listener.Batch{Truncated: true})
+	}
+	want := []string{
+		"Lambda posted telemetry that is not an event",
+		"telemetry held bytes that are not UTF-8",
+		"a POST of telemetry ended early",
+	}
+	if !slices.EqualFunc(said, want, strings.HasPrefix) {
+		t.Errorf("said %q", said)
+	}
+}
+
+// With PARTITION_KEY=tenant an event goes under the tenant that the platform has named last, which is the environment's; before it
+// named one, under its own. An id that is too long for a partition key is none.
+func TestTenants(t *testing.T) {
+	long := strings.Repeat("l", 257)
+	for _, test := range []struct{ name, events, want string }{ // events with their tenants
+		{"the platform names it", "platform.start a, function, function b, platform.report", "a,a,a,a"},
+		{"a line names it before the platform does", "function b, function, platform.start a, function b", "b,-,a,a"},
+		{"another tenant", "platform.start a, platform.start b, function", "a,b,b"},
+		{
+			"too long",
+			"function LONG, platform.start LONG, function " + long[1:] + ", platform.start a, platform.start LONG",
+			"-,-," + long[1:] + ",a,a",
+		},
+	} {
+		var keys []string
+		x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			for _, r := range records {
+				for l := range record.Unpack(r.Data) {
+					if r.PartitionKey == l.Source.Instance {
+						r.PartitionKey = "-"
+					}
+					keys = append(keys, r.PartitionKey)
+				}
+			}
+			return stored(ctx, records)
+		}, "KINESIS_TELEMETRY_PARTITION_KEY=tenant")
+		for event := range strings.SplitSeq(strings.ReplaceAll(test.events, "LONG", long), ", ") {
+			kind, tenant, _ := strings.Cut(event, " ")
+			post(x, fmt.Sprintf(`[{"time":"t","type":%q,"record":{"tenantId":%q}}]`, kind, tenant))
+		}
+		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
+		x.dispatcher.Close()
+		if got := strings.Join(keys, ","); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+// The tenant is nobody's partition key where the user has chosen another.
+func TestTenantsAreAskedForAlone(t *testing.T) {
+	x := begun(t, stored)
+	defer x.dispatcher.Close()
+	post(x, `[{"time":"t","type":"platform.start","record":{"tenantId":"a"}}]`)
+	if x.intake.tenant != "" {
+		t.Errorf("%q", x.intake.tenant)
+	}
+}
+
+// A request id is at most 128 bytes: a log line may hold anything. A longer one counts as none.
+func TestLongRequestIDs(t *testing.T) {
+	long := strings.Repeat("r", 129)
+	for kind, want := range map[string]string{"on-demand": "a", "lambda-managed-instances": ""} {
+		var s taken
+		x := begun(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+kind)
+		post(x, "["+tell("platform.start", "a")+","+tell("function", long)+","+tell("function", long[1:])+"]")
+		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
+		x.dispatcher.Close()
+		if got := []string{s.lines[0].RequestID, s.lines[1].RequestID, s.lines[2].RequestID}; !slices.Equal(got, []string{"a", want, long[1:]}) {
+			t.Errorf("%s: %q", kind, got)
+		}
+	}
+}

@@ -1,0 +1,417 @@
+package extension
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/internal/flush"
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/lambdaapi"
+	"kinesis-telemetry-extension/internal/listener"
+	"kinesis-telemetry-extension/internal/simulate"
+	"kinesis-telemetry-extension/record"
+)
+
+// The simulator of docs/simulation.md has a main loop and a background of its own around the policy. It and the extension
+// itself, on fake time, get the same traffic and the same stream, and do the same at the same nanosecond: so that the
+// document is about the extension, and neither changes alone.
+//
+// All offsets are odd, so that nothing that is unrelated happens at the same instant.
+func TestSimulatorDoesWhatTheExtensionDoes(t *testing.T) {
+	for _, s := range tracedTraffic() {
+		for _, mode := range simulate.Modes {
+			if mode == flush.Deferred && s.Outage > flush.FlightTimeout && s.Handler < flush.FlightTimeout {
+				continue // its flights are tried again for longer than FlightTimeout, across freezes: see traceRun.wait
+			}
+			t.Run(strings.ReplaceAll(s.Name, " ", "_")+"/"+string(mode), func(t *testing.T) {
+				cfg, _ := config.Load(append([]string{
+					"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128", "KINESIS_TELEMETRY_SPILL_DIR=", "KINESIS_TELEMETRY_DELIVERY=" + string(mode),
+				}, s.variables...))
+				want := simulate.Trace(s.Scenario, cfg, traceNumbers())
+				socket, err := listener.Listen(func(listener.Batch) {}, func() {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []simulate.Step
+				synctest.Test(t, func(t *testing.T) { got = traceExtension(t, &s, cfg, want, socket) })
+				compareTraces(t, want, got)
+			})
+		}
+	}
+}
+
+// tracedScenario is a scenario and the settings that are not the defaults.
+type tracedScenario struct {
+	simulate.Scenario
+	variables []string
+	exposed   bool // see traceRun.freeze
+}
+
+// tracedTraffic is traffic that has met, or should meet, each branch of both sides.
+func tracedTraffic() (all []tracedScenario) {
+	const µs, ms = time.Microsecond, time.Millisecond
+	short := simulate.Scenario{Handler: 20_007 * µs, Lines: 5, LineBytes: 400}
+	slow := simulate.Scenario{Handler: 60_019 * µs, Lines: 5, LineBytes: 400}
+	dense := simulate.Scenario{Handler: 3_100_017 * µs, Lines: 20, LineBytes: 400}
+	long := simulate.Scenario{Handler: 8_001_700 * µs, Lines: 100, LineBytes: 400}
+	longer := simulate.Scenario{Handler: 28_901_700 * µs, Lines: 200, LineBytes: 400}
+	longest := simulate.Scenario{Handler: 29_950_017 * µs, Lines: 20, LineBytes: 400}
+	loud := simulate.Scenario{Handler: 300_031 * µs, Lines: 60, LineBytes: 4_000}
+	heavy := simulate.Scenario{Handler: 250_031 * µs, Lines: 60, LineBytes: 9_000}
+	flood := simulate.Scenario{Handler: 3_000_031 * µs, Lines: 400, LineBytes: 4_000}
+	burst := simulate.Scenario{Handler: 45_013 * µs, Lines: 120, LineBytes: 9_000}
+	swell := simulate.Scenario{Handler: 250_031 * µs, Lines: 120, LineBytes: 9_000}
+	every := func(gap, length time.Duration) (times []time.Duration) {
+		for next := gap; next < length; next += gap {
+			times = append(times, next)
+		}
+		return times
+	}
+	// add adds a scenario whose first INVOKE is at 0.
+	add := func(name string, s simulate.Scenario, times []time.Duration, variables ...string) *tracedScenario {
+		s.Name, s.Environments, s.Shards, s.Length = name, 1, 1, time.Hour
+		s.Traffic = func() simulate.Arrivals {
+			left := append(slices.Clone(times), time.Hour)
+			return func(*rand.Rand, time.Duration) (next time.Duration) {
+				next, left = left[0], left[1:]
+				return next
+			}
+		}
+		all = append(all, tracedScenario{Scenario: s, variables: variables})
+		return &all[len(all)-1]
+	}
+	bursts := every(50_037*µs, 600*ms)
+	for _, start := range []int{20_013_007, 41_000_113, 43_100_019, 45_190_003} {
+		for n := range 15 {
+			bursts = append(bursts, time.Duration(start+n*50_037)*µs)
+		}
+	}
+	add("steady", short, every(100_013*µs, 20*time.Second))
+	add("slow steady", slow, every(2_000_317*µs, 40*time.Second))
+	add("sparse", slow, every(47_300_011*µs, 4*time.Minute))
+	add("bursts", short, bursts)
+	add("dense long handlers", dense, every(3_300_013*µs, 40*time.Second))
+	add("long handlers", long, every(20_011_003*µs, 100*time.Second))
+	add("handlers up to the timeout", longest, every(31_011_003*µs, 100*time.Second))
+	add("full records", flood, every(5_011_003*µs, 30*time.Second))
+	add("throttled", loud, every(400_013*µs, 20*time.Second))
+	add("overload", heavy, append(every(330_013*µs, 4*time.Second), 5_000_071*µs, 6_000_093*µs, 9_000_091*µs, 12_000_033*µs))
+	add("overload, long hold", burst, every(330_013*µs, 1_500*ms), "KINESIS_TELEMETRY_MAX_DELAY=1s", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=3s").
+		Idle = 800_007 * µs // its last flight is under way then
+	small := []string{"KINESIS_TELEMETRY_BUFFER_BYTES=2097152", "KINESIS_TELEMETRY_MAX_RECORD_BYTES=100000"} // requests of 512 KiB
+	add("several requests", burst, every(1_500_013*µs, 2*time.Second), small...)
+	add("part of a POST", swell, every(1_500_013*µs, 4*time.Second), append(small, "KINESIS_TELEMETRY_MAX_DELAY=2s")...).Idle = 1_600_007 * µs
+
+	add("outage", slow, every(500_013*µs, 20*time.Second)).Outage = 8 * time.Second
+	add("long outage", slow, every(500_013*µs, time.Minute)).Outage = 20 * time.Second
+	add("rare outage", slow, every(17_000_013*µs, 3*time.Minute)).Outage = 90 * time.Second
+	add("outage, long handlers", longer, every(29_311_003*µs, 120*time.Second)).Outage = 70 * time.Second
+	add("outage, backlog", loud, every(500_013*µs, 30*time.Second)).Outage = 9 * time.Second
+	add("outage without an end", slow, every(1_000_013*µs, 10*time.Second)).Outage = time.Hour
+	add("stall", slow, every(500_013*µs, 20*time.Second)).Stall = 3 * time.Second
+	add("stall, long handlers", long, every(8_311_003*µs, time.Minute)).Stall = 19 * time.Second
+	add("stall at the end", slow, every(100_013*µs, ms)).Stall = time.Hour
+	add("ends too late", slow, every(3_500_013*µs, time.Minute)).Lag = 1_100 * ms
+	add("starts too late", slow, every(7_000_013*µs, 127*time.Second)).Lag = 2_300 * ms
+	due := add("due at the end", slow, every(100_013*µs, ms))
+	due.Idle, due.exposed = 7_420_007*µs, true
+	return all
+}
+
+// traceNumbers are random numbers, the same each time.
+func traceNumbers() func() float64 { return rand.New(rand.NewPCG(1, 2)).Float64 }
+
+// traceRun is an extension that is traced. Its methods are a dispatcher.Stream which does as internal/kinesis does, in front of the
+// simulator's stream.
+type traceRun struct {
+	*testing.T
+	x       *Extension
+	began   time.Time
+	stream  *simulate.Stream
+	random  func() float64
+	warming bool // the trace has not begun
+
+	mu     sync.Mutex // guards all below
+	steps  []simulate.Step
+	frozen bool
+	thawed chan struct{} // closed when answers may be read again
+}
+
+// traceExtension puts an extension through the inputs of a trace and returns what it did.
+func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []simulate.Step, socket *listener.Listener) []simulate.Step {
+	t.Helper()
+	r := &traceRun{T: t, stream: simulate.NewStream(s.Scenario)}
+	r.x = &Extension{
+		config: cfg, log: slog.New(slog.NewTextHandler(t.Output(), nil)), invocations: newInvocations(), listener: socket, subscribed: true,
+		abandon: func() { t.Error("the extension is broken") },
+	}
+	r.x.dispatcher = dispatcher.New(dispatcher.Options{
+		Source: record.SourceFields{Function: tracedFunction()}, Format: cfg.Format, PartitionKey: cfg.PartitionKey,
+		Flush: cfg.Flush(), MaxRecordBytes: cfg.MaxRecordBytes, RequestBytes: cfg.RequestBytes(), Log: r.x.log, Guard: r.x.guard,
+		Random: func() float64 { return r.random() },
+	}, r)
+	r.useUpNumbers()
+	r.random, r.began = traceNumbers(), time.Now()
+	var all sync.WaitGroup
+	for _, step := range trace {
+		if !isTraceInput(step) {
+			continue
+		}
+		time.Sleep(time.Until(r.began.Add(step.At)))
+		synctest.Wait() // Lambda does what it does because of what the extension did at the same instant
+		switch step.What {
+		case simulate.Invoke:
+			r.note(step.What)
+			all.Go(func() {
+				r.x.invoke(t.Context(), lambdaapi.Event{RequestID: tracedID(step.Number), Deadline: r.began.Add(step.Deadline)})
+				r.note(simulate.Asks)
+			})
+			r.thaw()
+		case simulate.Post:
+			r.note(step.What)
+			body := tracedBody(r.began, s, step.Posted)
+			events, malformed := listener.Split(nil, body)
+			r.x.receive(listener.Batch{Events: events, Malformed: malformed, Bytes: len(body)})
+		case simulate.Frozen:
+			r.freeze(s.exposed)
+		case simulate.Shutdown:
+			r.note(step.What)
+			all.Go(func() {
+				r.x.end(t.Context(), lambdaapi.Event{ShutdownReason: "spindown", Deadline: r.began.Add(step.Deadline)})
+			})
+			r.thaw()
+		}
+	}
+	all.Wait()
+	return r.steps
+}
+
+// useUpNumbers uses up the sequence numbers of less than five digits: the simulator takes all events to be of the same
+// size.
+func (r *traceRun) useUpNumbers() {
+	r.random, r.warming = func() float64 { return 0 }, true
+	for range 10 {
+		r.x.dispatcher.Receive(slices.Repeat([]dispatcher.Event{{Raw: []byte("{}")}}, 1000), time.Time{})
+		r.x.dispatcher.Ship(r.Context(), flush.AtShutdown)
+	}
+	r.warming = false
+}
+
+// freeze lets nothing begin until the next INVOKE or SHUTDOWN, and no answer be read. synctest cannot freeze a process: the
+// clock goes on, but the policy, told so, begins nothing in the background. INVOKE undoes that. Where the policy is not told so,
+// exposed to the freeze, the traffic must be such that nothing is due in it.
+func (r *traceRun) freeze(exposed bool) {
+	r.note(simulate.Frozen)
+	r.mu.Lock()
+	r.frozen, r.thawed = true, make(chan struct{})
+	r.mu.Unlock()
+	if !exposed {
+		r.x.dispatcher.Note(flush.ShuttingDown{})
+	}
+}
+
+// thaw lets answers be read, once the event that ended the freeze is.
+func (r *traceRun) thaw() {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.thawed != nil {
+		close(r.thawed)
+		r.thawed = nil
+	}
+}
+
+func (r *traceRun) note(what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.frozen = r.frozen && what != simulate.Invoke && what != simulate.Shutdown; r.frozen {
+		r.Errorf("at %s, while the environment is frozen, the extension %s", time.Since(r.began), what)
+	}
+	r.steps = append(r.steps, simulate.Step{At: time.Since(r.began), What: what})
+}
+
+func (r *traceRun) Put(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	return r.put(ctx, records, false)
+}
+
+func (r *traceRun) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	return r.put(ctx, records, true)
+}
+
+// put sends records until all are stored or ctx is done. The extension's own events, which the simulator does not have,
+// are stored beside the others, at once and unseen.
+func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool) kinesis.Result {
+	result := kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records))}
+	events, sizes, pending := make([]int, len(records)), make([]int, len(records)), []int{}
+	for i, k := range records {
+		events[i], sizes[i] = tracedSize(k)
+		if events[i] == 0 || r.warming {
+			result.Outcomes[i] = kinesis.Sent
+		} else {
+			pending = append(pending, i)
+		}
+	}
+	var trouble *kinesis.Error
+	for fruitless := 0; len(pending) > 0; {
+		carried, bytes, offered := 0, 0, []int{}
+		for _, i := range pending {
+			carried += events[i]
+			bytes += sizes[i]
+			offered = append(offered, sizes[i])
+		}
+		r.note(simulate.Sends(probe, carried, len(pending), bytes))
+		result.Requests++
+		answer, stored := r.stream.Put(time.Since(r.began), 0, offered)
+		refused := stored == nil
+		stored = slices.Clone(stored)
+		if !r.wait(ctx, time.Until(r.began.Add(answer))) {
+			r.note(simulate.Cuts)
+			trouble = cmp.Or(trouble, &kinesis.Error{Kind: kinesis.KindNetwork, Err: ctx.Err()})
+			break
+		}
+		left := slices.Clone(pending)
+		if !refused {
+			left = left[:0]
+			for n, i := range pending {
+				if stored[n] {
+					result.Outcomes[i] = kinesis.Sent
+				} else {
+					left = append(left, i)
+				}
+			}
+		}
+		r.note(simulate.Reads(refused, len(pending)-len(left)))
+		if len(left) == 0 {
+			break
+		}
+		if fruitless++; len(left) < len(pending) {
+			fruitless = 0
+		}
+		pending, trouble = left, &kinesis.Error{Kind: kinesis.KindService}
+		if probe && fruitless > 0 {
+			break
+		}
+		pause := time.Duration(r.random() * float64(kinesis.PauseBound(!refused, fruitless)))
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause || !r.wait(ctx, pause) {
+			break
+		}
+	}
+	result.Faltered = trouble != nil
+	if slices.Contains(result.Outcomes, kinesis.Unsent) {
+		result.Err = trouble
+	}
+	return result
+}
+
+// wait tells whether the time has passed before ctx was done. A freeze holds it up. The timeout of a flight, which a freeze
+// holds up too, runs on under synctest: the traffic must be such that no flight meets that.
+func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	passed := true
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		passed = false
+	}
+	r.mu.Lock()
+	if !passed && r.frozen {
+		r.Errorf("at %s a flight runs out of time while the environment is frozen: this traffic cannot be compared", time.Since(r.began))
+	}
+	thawed := r.thawed
+	r.mu.Unlock()
+	if thawed != nil {
+		<-thawed
+	}
+	return passed
+}
+
+// tracedSize counts the events of a record and their size, without the extension's own.
+func tracedSize(k kinesis.Record) (events, size int) {
+	size = len(k.PartitionKey)
+	for line := range bytes.Lines(k.Data) {
+		if !bytes.Contains(line, []byte(`"type":"kinesis-telemetry.`)) {
+			events++
+			size += len(line)
+		}
+	}
+	return events, size
+}
+
+// tracedOverhead is what the Dispatcher counts in the buffer beside an event's raw bytes.
+const tracedOverhead = 128
+
+// tracedFunction is a function's name of such a length that an event takes as much in a record as in the buffer.
+func tracedFunction() string {
+	raw := []byte(`{"time":0}`)
+	for name := "f"; ; name += "f" {
+		e := record.Event{
+			Raw: raw, RequestID: tracedID(1), Seq: 10_000,
+			Source: record.NewSource(record.SourceFields{Function: name, Instance: strings.Repeat("0", 32)}),
+		}
+		if record.Size(&e)+len("\n") == len(raw)+tracedOverhead {
+			return name
+		}
+	}
+}
+
+func tracedID(number int) string { return fmt.Sprintf("request-%05d", number) }
+
+// tracedBody is the body of a POST.
+func tracedBody(began time.Time, s *tracedScenario, posted []simulate.Event) []byte {
+	var raws []string
+	for _, e := range posted {
+		kind, member := "platform.start", `"requestId":"`+tracedID(int(e.Number))+`",`
+		switch e.Index {
+		case 0:
+		case s.End():
+			kind = "platform.runtimeDone"
+		case simulate.Report:
+			kind = "platform.report"
+		default:
+			kind, member = "function", ""
+		}
+		at := began.Add(e.At).UTC().Format("2006-01-02T15:04:05.000Z")
+		raw := fmt.Sprintf(`{"time":%q,"type":%q,"record":{%s"line":""}}`, at, kind, member)
+		padding := strings.Repeat("x", int(e.Bytes)-tracedOverhead-len(raw))
+		raws = append(raws, strings.Replace(raw, `"line":"`, `"line":"`+padding, 1))
+	}
+	return []byte("[" + strings.Join(raws, ",") + "]")
+}
+
+func isTraceInput(s simulate.Step) bool {
+	return slices.Contains([]string{simulate.Invoke, simulate.Post, simulate.Frozen, simulate.Shutdown}, s.What)
+}
+
+// compareTraces shows the first difference and what was before it. What happens at one instant has no order.
+func compareTraces(t *testing.T, simulated, extension []simulate.Step) {
+	t.Helper()
+	lines := func(steps []simulate.Step) (lines []string) {
+		steps = slices.Clone(steps)
+		slices.SortStableFunc(steps, func(a, b simulate.Step) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.What, b.What)) })
+		for _, s := range steps {
+			lines = append(lines, fmt.Sprintf("%-14s %s", s.At, s.What))
+		}
+		return append(lines, "the end")
+	}
+	want, got := lines(simulated), lines(extension)
+	for i := range want {
+		if i < len(got) && got[i] == want[i] {
+			continue
+		}
+		t.Fatalf("step %d of %d\n%s\nthen the simulator\n%s\nand the extension\n%s", i+1, len(want), strings.Join(want[max(i-12, 0):i], "\n"),
+			strings.Join(want[i:min(i+5, len(want))], "\n"), strings.Join(got[min(i, len(got)):min(i+5, len(got))], "\n"))
+	}
+}

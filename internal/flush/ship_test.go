@@ -1,0 +1,265 @@
+package flush
+
+import (
+	"testing"
+	"time"
+)
+
+// The background ships a full record at once, or half a buffer where a freeze can come, and anything else before it is late.
+func TestNext(t *testing.T) {
+	const never = -1
+	for _, test := range []struct {
+		name  string
+		facts []Fact
+		bytes int
+		age   time.Duration
+		want  time.Duration
+	}{
+		{"nothing buffered", []Fact{NeverFrozen{}}, 0, time.Hour, never},
+		{"the function has ended", nil, 9 * megabyte, time.Hour, never},
+		{"fresh and small", []Fact{NeverFrozen{}}, 1, 0, 7500 * ms},
+		{"nearly late", []Fact{NeverFrozen{}}, 1, 7 * time.Second, 500 * ms},
+		{"late", []Fact{Initialising{}}, 1, time.Minute, 0},
+		{"nearly a full record", []Fact{NeverFrozen{}}, 99_999, 0, 7500 * ms},
+		{"a full record", []Fact{NeverFrozen{}}, 100_000, 0, 0},
+		{"a full record before a freeze", []Fact{Initialising{}}, 100_000, 0, 7500 * ms},
+		{"nearly half a buffer before a freeze", []Fact{Initialising{}}, 4*megabyte - 1, 0, 7500 * ms},
+		{"half a buffer before a freeze", []Fact{Initialising{}}, 4 * megabyte, 0, 0},
+	} {
+		e := newEnv(Adaptive)
+		e.note(test.facts...)
+		e.buffer(test.bytes, test.age)
+		wait, ever := e.Next(e.now, e.b)
+		if !ever {
+			wait = never
+		}
+		if wait != test.want {
+			t.Errorf("%s: %s", test.name, wait)
+		}
+	}
+}
+
+// A record that is as large as the buffer would never be full: half a buffer is shipped like a full record.
+func TestRecordAsLargeAsTheBuffer(t *testing.T) {
+	s := settings(Adaptive)
+	s.RecordBytes, s.BufferBytes = 10*megabyte, 4*megabyte
+	for bytes, want := range map[int]bool{2 * megabyte: true, 2*megabyte - 1: false} {
+		e := envOf(s)
+		e.note(NeverFrozen{})
+		if e.buffer(bytes, 0); e.due() != want {
+			t.Errorf("%d bytes are due: %t", bytes, e.due())
+		}
+		e = envOf(s)
+		e.serveAll(repeat(time.Second, 10))
+		e.pass(time.Second)
+		e.buffer(bytes, 0)
+		if e.invoke(0); e.due() != want {
+			t.Errorf("%d bytes are shipped beside the handler: %t", bytes, e.due())
+		}
+	}
+}
+
+// What is received late (the last platform.report comes with the first POST behind INVOKE) is shipped with everything at the end,
+// unless that is far.
+func TestWhatIsOldCanWaitForTheEnd(t *testing.T) {
+	e := newEnv(Sync)
+	e.serve(time.Minute)
+	e.invoke(time.Minute)
+	e.buffer(1, time.Minute)
+	if wait, ever := e.Next(e.now, e.b); wait != 2500*ms || !ever {
+		t.Errorf("due in %s", wait)
+	}
+	e.pass(time.Second)
+	if wait, _ := e.Next(e.now, e.b); wait != 1500*ms {
+		t.Errorf("a second later, due in %s", wait)
+	}
+	e.note(TelemetryLost{})
+	if waited := e.giveUp(); waited != 2*time.Second || !e.due() {
+		t.Errorf("waited %s, and then nothing is shipped at the end, and it still waits", waited)
+	}
+}
+
+// An event that is fresh waits for its own time, whether or not the end is waited for.
+func TestWhatIsFreshWaitsForItsTime(t *testing.T) {
+	e := newEnv(Sync)
+	e.invoke(0)
+	e.buffer(1, 0)
+	if wait, _ := e.Next(e.now, e.b); wait != 7500*ms {
+		t.Errorf("due in %s", wait)
+	}
+}
+
+// Environments that began at the same moment do not ship at the same moment.
+func TestSpread(t *testing.T) {
+	for random, want := range map[float64]time.Duration{0: 7500 * ms, 0.5: 5 * time.Second, 1: 2500 * ms} {
+		e := newEnv(Deferred)
+		e.note(NeverFrozen{})
+		e.fly(taken.random(random))
+		e.buffer(1, 0)
+		if wait, _ := e.Next(e.now, e.b); wait != want {
+			t.Errorf("random %g: due in %s", random, wait)
+		}
+	}
+}
+
+// What was buffered at INVOKE leaves at once beside the handler, in as many requests as that takes; what comes later waits for its time.
+func TestUrgentBytes(t *testing.T) {
+	e := newEnv(Deferred)
+	e.buffer(1000, 0)
+	e.invoke(0)
+	for _, step := range []struct {
+		flight Flight
+		due    bool
+	}{{Flight{Progress: true, Bytes: 600}, true}, {Flight{Progress: true, Bytes: 399}, true}, {Flight{Progress: true, Bytes: 1}, false}} {
+		if _, ok := e.Take(e.now, e.b, Background); !ok {
+			t.Fatal("nothing leaves")
+		}
+		if e.note(step.flight); e.due() != step.due {
+			t.Errorf("behind a flight of %d bytes more is due at once: %t", step.flight.Bytes, e.due())
+		}
+	}
+	e.note(Asked{})
+	if e.invoke(time.Second); !e.due() {
+		t.Error("what was left does not leave beside the next handler")
+	}
+}
+
+// What failed is not tried at once again beside the same handler.
+func TestFailureIsNotUrgent(t *testing.T) {
+	for _, failed := range []Flight{refused, silent, part} {
+		e := newEnv(Deferred)
+		e.buffer(1000, 0)
+		e.invoke(0)
+		e.Take(e.now, e.b, Background)
+		if e.note(failed); e.due() {
+			t.Errorf("%+v: tried again at once", failed)
+		}
+	}
+}
+
+// While the stream rests nothing is urgent, at INVOKE neither.
+func TestRestGoesBeforeUrgency(t *testing.T) {
+	e := newEnv(Deferred)
+	e.fly(refused, refused)
+	e.buffer(megabyte, 0)
+	e.invoke(0)
+	if wait, _ := e.Next(e.now, e.b); wait != time.Second {
+		t.Errorf("tried in %s", wait)
+	}
+	e.fly(taken)
+	if e.due() {
+		t.Error("what came while the stream rested is urgent, though no freeze threatens the buffer")
+	}
+}
+
+// The background ships what is due; the function's end everything, unless the stream rests or the time left is too short; SHUTDOWN
+// everything.
+func TestTake(t *testing.T) {
+	type want struct{ background, end, shutdown bool }
+	ended := func(e *env) { e.invoke(0); e.end() }
+	for _, test := range []struct {
+		name  string
+		facts func(e *env)
+		bytes int
+		want  want
+	}{
+		{"nothing buffered", func(e *env) { e.note(NeverFrozen{}) }, 0, want{}},
+		{"a full record beside the handler", func(e *env) { e.invoke(0) }, 100_000, want{background: true, shutdown: true}},
+		{"less beside the handler", func(e *env) { e.invoke(0) }, 1, want{shutdown: true}},
+		{"the function's end", ended, 1, want{end: true, shutdown: true}},
+		{"nothing buffered at the end", ended, 0, want{}},
+		{"the hold is over", func(e *env) { ended(e); e.pass(9500 * ms) }, 1, want{shutdown: true}},
+		{"the hold is nearly over", func(e *env) { ended(e); e.pass(9499 * ms) }, 1, want{end: true, shutdown: true}},
+		{"and another answer would come behind it", func(e *env) { e.fly(taken); ended(e); e.pass(9495 * ms) }, 1, want{shutdown: true}},
+		{"the stream still rests", func(e *env) { ended(e); e.fly(refused, refused); e.pass(999 * ms) }, 1, want{shutdown: true}},
+		{"the stream has rested", func(e *env) { ended(e); e.fly(refused, refused); e.pass(time.Second) }, 1, want{end: true, shutdown: true}},
+		{"SHUTDOWN", func(e *env) { e.note(ShuttingDown{}) }, megabyte, want{shutdown: true}},
+	} {
+		take := func(why Occasion) bool {
+			s := settings(Sync)
+			s.FlushTimeout = 10 * time.Second
+			e := envOf(s)
+			test.facts(e)
+			e.buffer(test.bytes, 0)
+			_, ok := e.Take(e.now, e.b, why)
+			return ok
+		}
+		if got := (want{take(Background), take(AtEnd), take(AtShutdown)}); got != test.want {
+			t.Errorf("%s: %+v", test.name, got)
+		}
+	}
+}
+
+// A stream that failed is tried with one record, unless what it refused is to blame or SHUTDOWN leaves no other time.
+func TestProbe(t *testing.T) {
+	probe := Load{Bytes: 100_000, Probe: true}
+	wrong := refused
+	wrong.Invalid = true
+	for _, test := range []struct {
+		name    string
+		flights []Flight
+		why     Occasion
+		want    Load
+	}{
+		{"a stream that works", []Flight{taken}, Background, Load{}},
+		{"one failure", []Flight{refused}, Background, Load{}},
+		{"a stream that rested", []Flight{refused, refused}, Background, probe},
+		{"what it refused may be to blame", []Flight{refused, wrong}, Background, Load{}},
+		{"something else was to blame since", []Flight{wrong, refused}, Background, probe},
+		{"SHUTDOWN", []Flight{refused, refused}, AtShutdown, Load{}},
+	} {
+		e := newEnv(Sync)
+		e.note(NeverFrozen{})
+		e.fly(test.flights...)
+		e.pass(time.Minute)
+		e.buffer(megabyte, 0)
+		if load, ok := e.Take(e.now, e.b, test.why); load != test.want || !ok {
+			t.Errorf("%s: %+v, %t", test.name, load, ok)
+		}
+	}
+}
+
+// Shipping at the end stops a twentieth of FLUSH_TIMEOUT early, for the way back to Lambda; a flight that is under way then is waited
+// for during half of the time that is left, never without a bound.
+func TestBounds(t *testing.T) {
+	e := newEnv(Sync)
+	e.invoke(0)
+	e.end()
+	end := e.now
+	for _, test := range []struct {
+		name     string
+		behind   time.Duration // the end
+		why      Occasion
+		until    time.Time
+		patience time.Duration
+	}{
+		{"the end", 0, AtEnd, end.Add(950 * ms), 475 * ms},
+		{"seen a little later", 50 * ms, AtEnd, end.Add(950 * ms), 450 * ms},
+		{"the hold is over", 950 * ms, AtEnd, end.Add(950 * ms), 1},
+		{"long ago", time.Minute, AtEnd, end.Add(950 * ms), 1},
+		{"SHUTDOWN", 0, AtShutdown, time.Time{}, 200 * ms},
+		{"the background", 0, Background, time.Time{}, 0},
+	} {
+		if until, patience := e.Bounds(end.Add(test.behind), test.why); !until.Equal(test.until) || patience != test.patience {
+			t.Errorf("%s: until %s, patience %s", test.name, until, patience)
+		}
+	}
+}
+
+// A flight of the invocation before that lands beside this one's handler leaves what is urgent beside this one alone.
+func TestCaughtFlightIsNotUrgent(t *testing.T) {
+	for _, flight := range []Flight{taken, silent} {
+		e := newEnv(Deferred)
+		e.buffer(1000, 0)
+		e.invoke(0)
+		e.Take(e.now, e.b, Background)
+		e.note(Asked{})
+		e.end()
+		e.buffer(800, 0)
+		e.invoke(time.Second)
+		flight.Bytes = 1000
+		if e.note(flight); !e.due() {
+			t.Errorf("%+v: what was left does not leave beside this handler", flight)
+		}
+	}
+}
