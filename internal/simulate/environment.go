@@ -1,96 +1,70 @@
 package simulate
 
 import (
+	"cmp"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
-	"kinesis-telemetry-extension/internal/policy"
+	"kinesis-telemetry-extension/internal/awake"
+	"kinesis-telemetry-extension/internal/flush"
 )
+
+// kind is what happens to an environment.
+type kind uint8
 
 const (
-	// buffering is how long the Telemetry API collects a batch, in time that the environment is awake.
-	buffering = 25 * time.Millisecond
-	// lastWordsWait is how long SHUTDOWN waits for telemetry that is on its way, shutdownTime what all of it may take.
-	lastWordsWait = 50 * time.Millisecond
-	shutdownTime  = 1900 * time.Millisecond
-	// platformBytes is the size of a platform event, envelope what a log line's event has beside the line.
-	platformBytes = 400
-	envelope      = 150
-	// reportIndex stands for the index of platform.report among the events of its invocation.
-	reportIndex = -1
+	invoke     kind = iota // Lambda sends INVOKE
+	shutdown               // Lambda sends SHUTDOWN
+	handlerEnd             // the function's handler returns
+	post                   // the Telemetry API delivers a batch
+	flying                 // a request is answered, or the pause after it or the time of its flight is over
+	due                    // the background begins to ship
+	timer                  // the main loop has waited for long enough
+	kinds
 )
 
-// telemetry is an event.
-type telemetry struct {
-	at         time.Duration // emission
-	batch      time.Duration // emission of the oldest event in its POST, which is what the extension looks at
-	invocation int32
-	index      int16 // within the invocation: 0 is platform.start, then the lines, then platform.runtimeDone
-	bytes      int16
-}
+// never is when something happens that is not planned.
+const never = time.Duration(math.MaxInt64)
 
-// step is where the extension's main loop stands.
-type step uint8
-
-const (
-	asked      step = iota // it has asked Lambda for the next event
-	shipsFirst             // ships what is held at INVOKE
-	awaits                 // the function's end
-	shipsRest              // what came until then
-	leaves                 // waits until nothing is on its way
-	closes                 // SHUTDOWN: waits for the last telemetry
-	drains                 // SHUTDOWN: ships what is left
-	gone                   // the environment has ended
-)
-
-// environment is one execution environment with the extension in it, as internal/extension and internal/dispatcher run.
+// environment is one execution environment. The methods of this file are Lambda's part.
 type environment struct {
 	*world
-	id      int32
-	turns   [kinds]uint32
-	overdue [kinds]bool // became due while frozen
-	traffic arrivals
-	random  *rand.Rand
-	arrival time.Duration // of the next INVOKE
+	id   int
+	at   [kinds]time.Duration // when each kind happens; for a post while frozen: what is left until then
+	next time.Duration        // the first of them
+	kind kind                 // of next
 
-	invocation       int32
-	began, ends      time.Duration // of the handler
-	handling, frozen bool
-	frozenAt         time.Duration
+	traffic            Arrivals
+	random             *rand.Rand
+	arrival            time.Duration // of the next INVOKE
+	invocation, number int32         // see Event
+	ends               time.Duration // of the handler
+	handling, frozen   bool
+	frozenAt           time.Duration
+	emitted            int16 // events of this invocation that the platform has taken
+	buffered           []Event
 
-	emitted  int // events of this invocation that the platform has taken
-	buffered []telemetry
-	batching bool
-	postAt   time.Duration // while frozen: what is left until then
-
-	policy    *policy.Policy
-	exposure  policy.Exposure
-	shard     int
-	plan      policy.Plan
-	step      step
-	endSeen   int32 // invocation whose platform.runtimeDone was received last
-	urgent    bool
-	calledOff bool // the invocation may be held back no longer
-	failed    bool // the main loop's last flight
-	beside    int  // events that are still to be shipped beside the handler
-	queue     queue
-	flight    flight
+	extension
 }
 
-func (e *environment) schedule(k kind, at time.Duration) {
-	e.turns[k]++
-	e.agenda.add(appointment{at: at, environment: e.id, turn: e.turns[k], kind: k})
-}
-
-func (e *environment) cancel(k kind) { e.turns[k]++; e.overdue[k] = false }
-
-func (e *environment) happen(k kind) {
-	e.turns[k]++
-	if e.frozen && k != invoke && k != shutdown {
-		e.overdue[k] = true
-		return
+func newEnvironment(w *world, id int) *environment {
+	e := &environment{world: w, id: id, traffic: w.Traffic(), random: rand.New(rand.NewPCG(seed, uint64(id)+1))}
+	if w.Spread > 0 {
+		e.arrival = time.Duration(e.random.Int64N(int64(w.Spread)))
 	}
-	switch k {
+	for k := range e.at {
+		e.at[k] = never
+	}
+	e.at[invoke], e.next, e.kind = e.arrival, e.arrival, invoke
+	e.step = gone
+	return e
+}
+
+func (e *environment) happen() {
+	e.at[e.kind] = never
+	switch e.kind {
 	case invoke:
 		e.invoke()
 	case shutdown:
@@ -99,226 +73,121 @@ func (e *environment) happen(k kind) {
 		e.handling = false
 		e.freeze()
 	case post:
-		e.receive()
+		e.post()
 	case flying:
-		e.land()
+		e.fly()
 	case due:
 		e.shipInBackground()
-	case holdOver, drainOver:
-		e.calledOff = true
-		e.abort()
-		e.advance()
-	case lastWords:
-		e.step = drains
-		e.advance()
-	default:
-		panic("nothing of this kind is ever scheduled")
+	case timer:
+		e.timeOut()
+	case kinds:
 	}
+	e.next = never
+	for k, at := range e.at {
+		if at < e.next && (!e.frozen || kind(k) <= shutdown) {
+			e.next, e.kind = at, kind(k)
+		}
+	}
+	e.next = max(e.next, e.now) // it may have been frozen
 }
 
-// invoke serves an INVOKE, in a new environment where there is none.
+// invoke sends INVOKE, to a new environment where there is none.
 func (e *environment) invoke() {
-	if e.step == gone {
-		e.policy = policy.New(policy.Settings{
-			Mode: e.mode, MaxDelay: maxDelay, FlushTimeout: flushTimeout,
-			RecordBytes: recordBytes, BufferBytes: bufferBytes,
-		})
-		e.shard = e.world.random.IntN(e.Shards)
-		e.endSeen = -1
+	switch e.step {
+	case gone:
+		e.begin()
+	case closes, ships: // the one before it is not gone yet
+		e.at[invoke] = e.until
+		return
+	case asked, awaits:
 	}
-	e.cancel(shutdown)
+	e.at[shutdown] = never
 	e.thaw()
 	e.invocation = e.figures.begin(e.now)
-	e.began, e.ends, e.handling, e.emitted = e.now, e.now+e.Handler, true, 0
-	e.schedule(handlerEnd, e.ends)
+	e.number++
+	e.ends, e.handling, e.emitted = e.now+e.Handler, true, 0
+	e.at[handlerEnd] = e.ends
 	e.collect()
-
-	e.plan = e.policy.Invoke(e.clock(), e.queue.held())
-	e.exposure, e.urgent, e.calledOff = policy.Exposed, e.plan.Ship && e.plan.Hold == 0, false
-	e.step = asked
-	if e.plan.Hold > 0 {
-		e.exposure, e.step = policy.Safe, leaves
-		if e.plan.Wait {
-			e.step = awaits
-		}
-		if e.plan.Ship {
-			e.step, e.beside = shipsFirst, len(e.queue.events)-e.queue.head
-		}
-	}
-	e.advance()
-	e.shipInBackground()
+	e.trace(func() Step { return Step{What: Invoke, Number: int(e.number), Deadline: e.now + functionTimeout} })
+	e.serve()
 }
 
-// shutdown serves a SHUTDOWN.
+// shutdown sends SHUTDOWN.
 func (e *environment) shutdown() {
 	e.thaw()
-	e.exposure, e.step, e.calledOff = policy.Ending, closes, false
-	e.schedule(lastWords, e.now+lastWordsWait)
-	e.schedule(drainOver, e.now+shutdownTime)
-	e.shipInBackground()
+	e.trace(func() Step { return Step{What: Shutdown, Deadline: e.now + shutdownTime} })
+	e.close()
 }
 
-// freeze ends the invocation phase if handler and extension are done, and makes out when the next thing comes.
+// freeze ends the invocation if the handler and the extension are done, and finds out what comes next.
 func (e *environment) freeze() {
 	if e.handling || e.step != asked || e.frozen {
 		return
 	}
-	e.figures.ended(e.invocation, e.Handler, e.now-e.ends)
-	e.buffer()
-	e.emit(telemetry{at: e.now, invocation: e.invocation, index: reportIndex, bytes: platformBytes})
-	if !e.batching {
-		e.batching, e.postAt = true, e.now+buffering
+	if e.figures.counts(e.invocation) {
+		e.figures.HeldBack.add(e.now - e.ends)
 	}
-	e.cancel(post)
-	e.postAt -= e.now
+	e.buffer()
+	e.emit(Event{At: e.now, Index: Report, Bytes: platformBytes})
+	e.at[post] = min(e.at[post], e.now+flush.Buffering+e.Lag) - e.now
 	e.frozen, e.frozenAt = true, e.now
+	e.trace(func() Step { return Step{What: Frozen} })
 
 	e.arrival = e.traffic(e.random, e.arrival)
-	idle := idleLeast + time.Duration(e.world.random.Int64N(int64(idleMost-idleLeast)))
-	if e.arrival < e.Length+e.RunOn {
-		e.schedule(invoke, max(e.arrival, e.now))
+	idle := e.now + cmp.Or(e.Idle, idleLeast+time.Duration(e.world.random.Int64N(int64(idleMost-idleLeast))))
+	last := e.arrival >= e.Length+e.RunOn
+	if !last {
+		e.at[invoke] = max(e.arrival, e.now)
 	}
-	if e.arrival >= e.Length+e.RunOn || e.arrival > e.now+idle {
-		e.schedule(shutdown, e.now+idle)
+	if last || e.arrival > idle {
+		e.at[shutdown] = idle
 	}
 }
 
-// thaw lets everything go on that became due meanwhile.
 func (e *environment) thaw() {
-	if !e.frozen {
-		return
-	}
-	e.frozen = false
-	slept := e.now - e.frozenAt
-	e.flight.deadline += max(slept-flightTimeout/10, 0) // a freeze takes one of ten slices (internal/awake)
-	e.flight.frozen = e.flight.frozen || slept > time.Second
-	e.postAt += e.now
-	e.schedule(post, e.postAt)
-	for k := range kinds {
-		if e.overdue[k] {
-			e.overdue[k] = false
-			e.schedule(k, e.now)
-		}
+	if e.frozen {
+		e.frozen = false
+		e.at[post] += e.now
+		e.flight.deadline += max(e.now-e.frozenAt-awake.MaxDrift, 0) // of the time in a freeze, so much counts
 	}
 }
 
 // emission is when the next event of this invocation is emitted.
 func (e *environment) emission() time.Duration {
-	return e.began + e.Handler*time.Duration(e.emitted)/time.Duration(e.Lines+1)
+	return e.ends - e.Handler + e.Handler*time.Duration(e.emitted)/time.Duration(e.Lines+1)
 }
 
 // buffer lets the platform take what was emitted until now.
 func (e *environment) buffer() {
-	for e.emitted < e.Lines+2 && e.emission() <= e.now {
+	for e.emitted <= e.End() && e.emission() <= e.now {
 		size := e.LineBytes + envelope
-		if e.emitted == 0 || e.emitted == e.Lines+1 {
+		if e.emitted == 0 || e.emitted == e.End() {
 			size = platformBytes
 		}
-		e.emit(telemetry{at: e.emission(), invocation: e.invocation, index: int16(e.emitted), bytes: int16(size)})
+		e.emit(Event{At: e.emission(), Index: e.emitted, Bytes: int16(size)})
 		e.emitted++
 	}
 }
 
-func (e *environment) emit(t telemetry) {
+func (e *environment) emit(t Event) {
+	t.invocation, t.Number = e.invocation, e.number
 	e.figures.Emitted++
 	e.buffered = append(e.buffered, t)
 }
 
 // collect begins a batch with the next event that is emitted.
 func (e *environment) collect() {
-	if !e.batching && e.emitted < e.Lines+2 {
-		e.batching, e.postAt = true, max(e.emission(), e.now)+buffering
-		e.schedule(post, e.postAt)
+	if e.at[post] == never && e.emitted <= e.End() {
+		e.at[post] = max(e.emission(), e.now) + flush.Buffering + e.Lag
 	}
 }
 
-// receive takes a POST.
-func (e *environment) receive() {
-	e.batching = false
+// post delivers a batch.
+func (e *environment) post() {
 	e.buffer()
-	ended := false
-	oldest := e.buffered[0].at
-	for _, t := range e.buffered {
-		t.batch = oldest
-		e.queue.push(t)
-		if int(t.index) == e.Lines+1 {
-			ended, e.endSeen = true, t.invocation
-		}
-	}
+	e.trace(func() Step { return Step{What: Post, Posted: slices.Clone(e.buffered)} })
+	batch := e.buffered
 	e.buffered = e.buffered[:0]
-	if ended {
-		if e.endSeen == e.invocation {
-			e.exposure = policy.Ending
-		}
-		e.policy.End(e.Handler)
-		if e.endSeen == e.invocation && e.plan.Hold > 0 && e.step < closes {
-			e.schedule(holdOver, e.ends+e.plan.Hold-e.plan.Hold/20)
-		}
-	}
 	e.collect()
-	e.shipInBackground()
-	e.advance()
-}
-
-// advance takes the main loop as far as it goes without waiting.
-func (e *environment) advance() {
-	for {
-		switch e.step {
-		case asked:
-			e.freeze()
-			return
-		case shipsFirst, shipsRest, drains:
-			if e.flight.on || e.takeOff(e.step) {
-				return
-			}
-			e.failed = false
-			switch {
-			case e.step == drains:
-				e.end()
-				return
-			case e.step == shipsFirst && e.plan.Wait:
-				e.step = awaits
-			default:
-				e.step = leaves
-			}
-		case awaits:
-			if e.endSeen != e.invocation {
-				return
-			}
-			e.step = shipsRest
-		case leaves:
-			if !e.leave() {
-				return
-			}
-		case closes, gone:
-			return
-		}
-	}
-}
-
-// leave asks for the next event, once that may be.
-func (e *environment) leave() bool {
-	if e.endSeen == e.invocation {
-		if e.flight.on {
-			return false
-		}
-		e.policy.Held(e.now - e.ends)
-	} else if e.exposure == policy.Safe {
-		e.exposure = policy.Exposed
-	}
-	e.cancel(holdOver)
-	e.step = asked
-	return true
-}
-
-// end ends the environment and what is still in it.
-func (e *environment) end() {
-	e.step = gone
-	for _, k := range []kind{flying, due, drainOver} {
-		e.cancel(k)
-	}
-	for i := e.queue.head; i < len(e.queue.events); i++ {
-		e.abandoned(e.queue.events[i])
-	}
-	e.queue = queue{}
+	e.receive(batch)
 }

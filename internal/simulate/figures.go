@@ -1,7 +1,9 @@
 package simulate
 
 import (
+	"maps"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -9,78 +11,49 @@ import (
 const (
 	// gbSecond is a GB-second of a function on x86. https://aws.amazon.com/lambda/pricing
 	gbSecond = 0.0000166667
-	// functionGB is the memory of the function whose added time is priced.
-	functionGB = 0.125
 	// millionUnits is a million PUT payload units of a provisioned stream, unitBytes the size of one.
 	// https://aws.amazon.com/kinesis/data-streams/pricing
 	millionUnits = 0.014
 	unitBytes    = 25 << 10
-	// lateCost is what a late batch is worth in billed milliseconds: 20 waits of 30 ms, as internal/policy weighs them.
+	// lateCost is what a late batch is worth in billed milliseconds: 20 waits of 30 ms, as internal/flush weighs them.
 	lateCost = 600
 )
 
-// Figures are what came of one scenario in one mode.
+// Figures are the outcome of one scenario in one mode.
 type Figures struct {
-	Invocations int           // that began within the scenario's Length: the figures are of these
-	Begun       int           // all
-	Handlers    time.Duration // all handlers together
-	Added       time.Duration // billed beside that
-	HeldBack    Histogram     // of each invocation
+	Begun       int       // all invocations
+	Invocations int       // that began within the scenario's Length: HeldBack, Delay and Late are of these
+	HeldBack    Histogram // of each invocation
+	Delay       Histogram // from emission to storage, of each event but platform.report
+	Late        int       // invocations with an event that was stored later than MaxDelay, or never
 
-	Emitted, Stored, Undelivered int       // events
-	Delay                        Histogram // from emission to storage, of each event but platform.report
-	LateEvents, LateBatches      int       // LateBatches: invocations with such an event
+	Emitted, Stored, Undelivered int // events
 
-	Requests    int
-	Records     int // stored
-	Throttled   int // records, each time
-	Repeated    int // records stored whose answer was not waited for: duplicates
-	Units       int // PUT payload units
-	PerSecond   []int
-	abandoned   int // Undelivered, of the invocations that count
-	length      time.Duration
-	lateInvoked []bool // by invocation
+	PerSecond []int // PutRecords
+	Records   int   // stored
+	Throttled int   // records, each time
+	Units     int   // PUT payload units
+
+	length time.Duration
+	late   []bool // by invocation
 }
 
-// AddedMillis is the billed time added to an invocation, in ms.
-func (f *Figures) AddedMillis() float64 { return millis(f.Added) / float64(f.Invocations) }
+// Added is the billed time added to an invocation, the mean in ms.
+func (f *Figures) Added() float64 { return f.HeldBack.sum.Seconds() * 1000 / float64(f.Invocations) }
 
-// AddedShare is its share of the billed time, in percent.
-func (f *Figures) AddedShare() float64 { return 100 * share(f.Added, f.Added+f.Handlers) }
+// LateShare is the share of late invocations.
+func (f *Figures) LateShare() float64 { return float64(f.Late) / float64(f.Invocations) }
 
-// LateShare is the share of invocations that had an event stored later than MaxDelay, in percent.
-func (f *Figures) LateShare() float64 { return 100 * share(f.LateBatches, f.Invocations) }
-
-// LateEventShare is the share of late events, in percent.
-func (f *Figures) LateEventShare() float64 {
-	return 100 * share(f.LateEvents, f.Delay.count+f.abandoned)
-}
-
-// ThrottledShare is the share of records offered that were throttled, in percent.
-func (f *Figures) ThrottledShare() float64 { return 100 * share(f.Throttled, f.Throttled+f.Records) }
+// Objective is what the policy minimises, in ms for an invocation.
+func (f *Figures) Objective() float64 { return f.Added() + lateCost*f.LateShare() }
 
 // RequestRate is PutRecords a second over the time in which INVOKEs arrive.
 func (f *Figures) RequestRate() float64 {
-	first := f.PerSecond[:min(len(f.PerSecond), int(f.length.Seconds()))]
 	total := 0
-	for _, n := range first {
+	for _, n := range f.PerSecond[:min(len(f.PerSecond), int(f.length.Seconds()))] {
 		total += n
 	}
 	return float64(total) / f.length.Seconds()
-}
-
-// RecordsEach is stored records per invocation.
-func (f *Figures) RecordsEach() float64 { return share(f.Records, f.Begun) }
-
-// LambdaCost is what the added time costs a million invocations, in USD.
-func (f *Figures) LambdaCost() float64 { return f.AddedMillis() / 1000 * functionGB * gbSecond * 1e6 }
-
-// StreamCost is what the PUT payload units cost a million invocations, in USD.
-func (f *Figures) StreamCost() float64 { return share(f.Units, f.Begun) * millionUnits }
-
-// Objective is what the policy minimises, in ms for an invocation.
-func (f *Figures) Objective() float64 {
-	return f.AddedMillis() + lateCost*share(f.LateBatches, f.Invocations)
 }
 
 // begin returns the number of an invocation that begins. They are numbered in the order of time.
@@ -88,89 +61,55 @@ func (f *Figures) begin(now time.Duration) int32 {
 	f.Begun++
 	if now < f.length {
 		f.Invocations++
-		f.lateInvoked = append(f.lateInvoked, false)
+		f.late = append(f.late, false)
 	}
 	return int32(f.Begun - 1)
 }
 
 func (f *Figures) counts(invocation int32) bool { return int(invocation) < f.Invocations }
 
-// ended takes note of an invocation that was held back so long.
-func (f *Figures) ended(invocation int32, handler, heldBack time.Duration) {
-	if f.counts(invocation) {
-		f.Handlers += handler
-		f.Added += heldBack
-		f.HeldBack.add(heldBack)
+// isLate notes that an invocation has an event that is late.
+func (f *Figures) isLate(invocation int32) {
+	if !f.late[invocation] {
+		f.late[invocation] = true
+		f.Late++
 	}
 }
 
-// late takes note that an invocation has an event that came late.
-func (f *Figures) late(invocation int32) {
-	if !f.counts(invocation) {
-		return
-	}
-	f.LateEvents++
-	if !f.lateInvoked[invocation] {
-		f.lateInvoked[invocation] = true
-		f.LateBatches++
-	}
-}
-
-// count takes note of a PutRecords.
-func (f *Figures) count(now time.Duration) {
-	f.Requests++
-	second := int(now / time.Second)
-	for len(f.PerSecond) <= second {
+// request notes a PutRecords.
+func (f *Figures) request(now time.Duration) {
+	for int(now/time.Second) >= len(f.PerSecond) {
 		f.PerSecond = append(f.PerSecond, 0)
 	}
-	f.PerSecond[second]++
+	f.PerSecond[now/time.Second]++
 }
-
-func share[T int | time.Duration](part, whole T) float64 {
-	if whole == 0 {
-		return 0
-	}
-	return float64(part) / float64(whole)
-}
-
-func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // Histogram counts durations in buckets of at most 1/64 of their value, in integers, so that it is the same everywhere.
 type Histogram struct {
-	buckets []int
-	count   int
-	longest time.Duration
+	buckets      map[time.Duration]int // by the longest duration that belongs there
+	count        int
+	sum, longest time.Duration
 }
 
-// fine is how many bits of a value tell its bucket behind the highest one.
-const fine = 6
-
 func (h *Histogram) add(d time.Duration) {
-	h.count++
-	h.longest = max(h.longest, d)
+	if h.buckets == nil {
+		h.buckets = map[time.Duration]int{}
+	}
 	v := uint64(d / time.Microsecond)
-	bucket := int(v)
-	if shift := bits.Len64(v) - fine - 1; shift > 0 {
-		bucket = shift<<fine + int(v>>shift)
-	}
-	for len(h.buckets) <= bucket {
-		h.buckets = append(h.buckets, 0)
-	}
-	h.buckets[bucket]++
+	v |= 1<<max(bits.Len64(v)-7, 0) - 1
+	h.buckets[time.Duration(v)*time.Microsecond]++
+	h.count++
+	h.sum += d
+	h.longest = max(h.longest, d)
 }
 
 // Quantile returns the upper bound of the bucket in which the q-th part of the durations ends; q is from 0 to 1.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	left := int(q * float64(h.count))
-	for bucket, n := range h.buckets {
-		if left -= n; left >= 0 {
-			continue
+	for _, bucket := range slices.Sorted(maps.Keys(h.buckets)) {
+		if left -= h.buckets[bucket]; left < 0 {
+			return min(bucket, h.longest)
 		}
-		v := uint64(bucket)
-		if shift := bucket>>fine - 1; shift > 0 {
-			v = (uint64(bucket-shift<<fine)+1)<<shift - 1
-		}
-		return min(time.Duration(v)*time.Microsecond, h.longest)
 	}
 	return h.longest
 }

@@ -5,9 +5,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kinesis-telemetry-extension/internal/flush"
+	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// Result is a scenario and what came of it in each of Modes.
+// Result is a scenario and its Figures in each of Modes.
 type Result struct {
 	Scenario
 	Figures []*Figures
@@ -30,142 +33,141 @@ func result(s Scenario) Result {
 	return r
 }
 
+func (r *Result) objectives() (objectives []float64) {
+	for _, f := range r.Figures {
+		objectives = append(objectives, f.Objective())
+	}
+	return objectives
+}
+
 // meanObjectives returns for each of Modes the mean of the scenarios' objectives.
 func meanObjectives(all []Result) []float64 {
 	means := make([]float64, len(Modes))
 	for _, r := range all {
-		for m, f := range r.Figures {
-			means[m] += f.Objective() / float64(len(all))
+		for m, objective := range r.objectives() {
+			means[m] += objective / float64(len(all))
 		}
 	}
 	return means
 }
 
+// before are the objectives of the extension as it was shipped before the policy became one machine, commit ce4f551, with its
+// simulated stream set to roundTrip: for each scenario and their mean, in the order of Modes. There is no code left to measure
+// them again with.
+var before = [...][3]float64{
+	{25.2, 0.2, 0.3},
+	{28.5, 0.3, 0.3},
+	{45.2, 549.7, 45.5},
+	{25.2, 109.3, 26.3},
+	{25.2, 2.6, 29.1},
+	{28.5, 1.8, 1.1},
+	{45.9, 600.0, 45.9},
+	{25.2, 0.2, 1.0},
+	{236.0, 240.6, 236.0},
+	{562.2, 563.5, 561.9},
+	{104.7, 206.8, 94.7},
+}
+
 const preface = `# Simulation
 
-What the flush policy (internal/policy) does in each mode under given traffic, on fake time. Written by
-` + "`go run ./internal/simulate/docs docs`" + `, the same on each run; do not edit. The figures are also drawn in
-[simulation.svg](simulation.svg).
+What the flush policy (internal/flush) does in each mode under given traffic, on fake time. Written by
+` + "`go run ./internal/simulate/docs docs`" + `, the same on each run; do not edit.
 
 ## What is modelled
 
-- **Environment.** INVOKEs arrive at absolute times; one that finds its environment busy waits, it is not served by
-  another. The environment freezes when the handler has ended and the extension has asked for the next event. After 6 to
-  10 minutes without an INVOKE comes a SHUTDOWN, which delivers what is held; its delay counts.
-- **Telemetry.** Log lines are spread over the handler. A POST comes 25 ms after the first event of a batch, in time that
-  the environment is awake: the rest of the wait goes on after the thaw. platform.report is emitted at the freeze; it is
-  shipped like all else, but no mode can have it before the next INVOKE, so it is left out of delays and late batches.
-- **Extension.** The policy is the real one, at the default settings in a function of 128 MB: MAX_DELAY 10 s,
-  FLUSH_TIMEOUT 1 s, records of 100,000 bytes, flights of 2 MiB. The main loop and the background shipper around it do
-  as the extension's do. A background flight that a freeze catches is finished after the thaw; its request is stored.
-- **Stream.** Each environment's partition key is one shard, drawn at random. A shard takes 1 MiB and 1,000 records a
-  second, and a second's worth at once. A PutRecords takes 5 ms and 1 s for each 25 MB. What is throttled is sent again
-  in the flight, after a pause between 0 and 200 ms, doubling to 2 s while nothing gets through; after a 500, 50 ms.
+- **Environment.** INVOKEs arrive at fixed times. One that finds its environment busy waits; no other environment serves
+  it. The environment freezes when the handler has ended and the extension has asked for the next event. After 6 to 10
+  minutes without an INVOKE Lambda sends SHUTDOWN: what is still buffered is delivered then, and the delay counts.
+- **Telemetry.** Log lines are spread over the handler. A POST comes %[1]s after the first event of a batch, in time that
+  the environment is awake: the rest of the wait follows after the thaw. platform.report is emitted at the freeze. It is
+  shipped like all other events, but no mode can receive it before the next INVOKE, so delays and late batches leave it out.
+- **Extension.** The policy is the real one, with the default settings in a function of %[2]d MB: MAX_DELAY %[3]s, FLUSH_TIMEOUT
+  %[4]s, records of %[5]d bytes, requests of %[6]d bytes. The main loop and the background around it do what the extension's do;
+  a test puts both through the same traffic and compares them step by step.
+- **Freeze.** A freeze may catch a request of the background. The stream stores the records; the extension reads the answer
+  after the thaw.
+- **Stream.** All records of an environment go to one shard, drawn at random. A shard takes 1 MiB and 1,000 records a
+  second, and a second's worth at once. A PutRecords takes %[7]s, and 1 s for each 25 MB. Throttled records are sent again
+  in the same flight, after a pause of up to %[8]s that doubles up to %[9]s while the stream takes nothing; after a 500 the first
+  pause is up to %[10]s.
 
-## What is not
+## What is not modelled
 
-Init and cold starts, the extension's own CPU beside the handler, TLS and connections that a freeze breaks, the way of a
-POST and of ` + "`/next`" + `, the rounding of billed time to a millisecond, timeouts and crashes of the function, the bound of
-the buffer, scaling to more environments, other writers on the stream, on-demand streams.
+Init and cold starts, the CPU that the extension takes from the handler, TLS, connections that a freeze breaks, the time of a
+POST and of ` + "`/next`" + `, the rounding of billed time to a millisecond, timeouts and crashes of the function, a full
+buffer, scaling to more environments, other writers on the stream, on-demand streams, the extension's own events.
 
 ## The objective
 
-What ` + "`adaptive`" + ` minimises, in ms for an invocation: the billed time added, plus 600 ms for each late batch. A late batch
-is an invocation with an event that was stored later than MAX_DELAY after its emission; 600 ms is 20 waits of 30 ms, as
-the policy weighs them (farShare). Requests and records are not in it.
+What ` + "`adaptive`" + ` minimises, in ms for an invocation: the billed time added, plus %[11]d ms for each late batch. A late batch is
+an invocation with an event that was stored later than MAX_DELAY after its emission; %[11]d ms is 20 waits of 30 ms, as the
+policy weighs them (farShare). Requests and records are not in it. "Before" is the extension at commit ce4f551, before one
+policy decided everything, with the same stream.
 
 `
 
 // Markdown is the document.
 func Markdown(all []Result) string {
 	var b strings.Builder
-	b.WriteString(preface)
+	cfg := defaults(flush.Adaptive)
+	fmt.Fprintf(&b, preface, brief(flush.Buffering), functionMB, brief(cfg.MaxDelay), brief(cfg.FlushTimeout), cfg.RecordBytes, cfg.RequestBytes(),
+		brief(roundTrip), brief(kinesis.PauseBound(true, 1)), brief(kinesis.PauseBound(true, 20)), brief(kinesis.PauseBound(false, 1)), lateCost)
 	writeObjectives(&b, all)
 	writeFigures(&b, all)
-	writeOutage(&b, all)
 	return b.String()
 }
 
-func writeObjectives(b *strings.Builder, all []Result) {
-	b.WriteString("| scenario | traffic | function | sync | deferred | adaptive | adaptive above the best |\n|---|---|---|--:|--:|--:|--:|\n")
-	row := func(name, traffic, function string, objectives []float64) {
-		best := slices.Min(objectives)
-		above := objectives[slices.Index(Modes, "adaptive")] - best
-		verdict := "best"
-		switch {
-		case above > 0.05*best && above >= 0.05:
-			verdict = fmt.Sprintf("**%.1f ms**", above)
-		case above > 0:
-			verdict = fmt.Sprintf("%.1f ms", above)
-		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", name, traffic, function, joined(objectives, "%.1f"), verdict)
-	}
-	for _, r := range all {
-		var objectives []float64
-		for _, f := range r.Figures {
-			objectives = append(objectives, f.Objective())
-		}
-		row(r.Name, fmt.Sprintf("%s, for %s", r.What, brief(r.Length)),
-			fmt.Sprintf("%s, %.1f KB of logs", brief(r.Handler), float64(r.Lines*r.LineBytes)/1000), objectives)
-	}
-	row("**mean**", "", "", meanObjectives(all))
-	b.WriteString("\nBold in the last column: more than 5 % and more than 0.05 ms above the best mode.\n")
-	b.WriteString("The herds' traffic goes on for 15 s behind the minute that is counted, so that they are not measured by their end.\n\n")
+// writeHead writes the head of a table whose first columns are texts and whose others are numbers.
+func writeHead(b *strings.Builder, texts int, columns ...string) {
+	writeRow(b, columns...)
+	fmt.Fprintf(b, "%s|%s\n", strings.Repeat("|---", texts), strings.Repeat("--:|", len(columns)-texts))
 }
 
-func joined(values []float64, format string) string {
-	var texts []string
-	for _, v := range values {
-		texts = append(texts, fmt.Sprintf(format, v))
+func writeRow(b *strings.Builder, cells ...string) {
+	fmt.Fprintf(b, "| %s |\n", strings.Join(cells, " | "))
+}
+
+func writeObjectives(b *strings.Builder, all []Result) {
+	writeHead(b, 3, "scenario", "traffic", "function", "sync before", "sync", "deferred before", "deferred", "adaptive before", "adaptive")
+	write := func(i int, name, traffic, function string, objectives []float64) {
+		cells := []string{name, traffic, function}
+		for m, objective := range objectives {
+			cells = append(cells, fmt.Sprintf("%.1f", before[i][m]), fmt.Sprintf("%.1f", objective))
+		}
+		writeRow(b, cells...)
 	}
-	return strings.Join(texts, " | ")
+	for i, r := range all {
+		write(i, r.Name, fmt.Sprintf("%s, for %s", r.What, brief(r.Length)),
+			fmt.Sprintf("%s, %.1f KB of logs", brief(r.Handler), float64(r.Lines*r.LineBytes)/1000), r.objectives())
+	}
+	write(len(all), "**mean**", "", "", meanObjectives(all))
+	b.WriteString("\nThe herds' traffic goes on for 15 s after the minute that is counted, so that its end does not show in the figures.\n\n")
 }
 
 func writeFigures(b *strings.Builder, all []Result) {
-	b.WriteString("## Figures\n\nAdded: billed time, mean of an invocation, and its share of all billed time. Held back and delay (emission to storage):\n" +
-		"p50, p95 or p99, and max. Late: share of events, and of invocations. Cost: USD for a million invocations; added GB-seconds\n")
-	fmt.Fprintf(b, "of a function of 128 MB on x86 at %.10f a GB-second ([AWS Lambda](https://aws.amazon.com/lambda/pricing)), and PUT\n", gbSecond)
-	fmt.Fprintf(b, "payload units of 25 KB at %v a million, provisioned ([Kinesis Data Streams](https://aws.amazon.com/kinesis/data-streams/pricing));\nboth us-east-1.\n\n", millionUnits)
-	b.WriteString("| scenario | mode | invocations | added ms | % | held back p50 / p95 / p99 | delay p50 / p99 / max | late events % | late inv. % |" +
-		" PutRecords/s | records/inv. | throttled % | undelivered | Lambda $ | Kinesis $ |\n|---|---|" + strings.Repeat("--:|", 13) + "\n")
+	fmt.Fprintf(b, `## Figures
+
+Added: billed time, mean of an invocation. Held back (after the function's end, for the extension) and delay (emission to storage):
+p50, p95 or p99, and max. Late: invocations with a late event. PutRecords: the mean over the time that is counted, and the most in a
+second after the outage, if there is one: environments should not come back all at once. Cost: USD for a million invocations; added GB-seconds of a function of
+%d MB on x86 at %.10f a GB-second ([AWS Lambda](https://aws.amazon.com/lambda/pricing)), and PUT payload units of 25 KB at %v a
+million, provisioned ([Kinesis Data Streams](https://aws.amazon.com/kinesis/data-streams/pricing)); both us-east-1.
+
+`, functionMB, gbSecond, millionUnits)
+	writeHead(b, 2, "scenario", "mode", "invocations", "added ms", "held back p50 / p95 / p99", "delay p50 / p99 / max", "late %", "PutRecords/s mean / peak", "records/inv.",
+		"throttled %", "undelivered", "Lambda $", "Kinesis $")
 	for _, r := range all {
 		for m, f := range r.Figures {
-			h, d := &f.HeldBack, &f.Delay
-			fmt.Fprintf(b, "| %s | %s | %d | %.2f | %.1f | %s / %s / %s | %s / %s / %s | %.2f | %.2f | %.2f | %.3f | %.1f | %d | %.4f | %.4f |\n",
-				r.Name, Modes[m], f.Invocations, f.AddedMillis(), f.AddedShare(),
-				brief(h.Quantile(0.5)), brief(h.Quantile(0.95)), brief(h.Quantile(0.99)),
-				brief(d.Quantile(0.5)), brief(d.Quantile(0.99)), brief(d.longest),
-				f.LateEventShare(), f.LateShare(), f.RequestRate(), f.RecordsEach(), f.ThrottledShare(), f.Undelivered,
-				f.LambdaCost(), f.StreamCost())
+			h, d, begun := &f.HeldBack, &f.Delay, float64(f.Begun)
+			writeRow(b, r.Name, string(Modes[m]), fmt.Sprint(f.Invocations), fmt.Sprintf("%.2f", f.Added()),
+				strings.Join([]string{brief(h.Quantile(0.5)), brief(h.Quantile(0.95)), brief(h.Quantile(0.99))}, " / "),
+				strings.Join([]string{brief(d.Quantile(0.5)), brief(d.Quantile(0.99)), brief(d.longest)}, " / "),
+				fmt.Sprintf("%.2f", 100*f.LateShare()), fmt.Sprintf("%.2f / %d", f.RequestRate(), slices.Max(f.PerSecond[r.Outage/time.Second:])), fmt.Sprintf("%.3f", float64(f.Records)/begun),
+				fmt.Sprintf("%.1f", 100*float64(f.Throttled)/float64(f.Throttled+f.Records)), fmt.Sprint(f.Undelivered),
+				fmt.Sprintf("%.4f", f.Added()/1000*functionMB/1024*gbSecond*1e6), fmt.Sprintf("%.4f", float64(f.Units)/begun*millionUnits))
 		}
 	}
 	b.WriteString("\nUndelivered are events that the last SHUTDOWN of an environment could not deliver in its two seconds.\n\n")
-}
-
-// writeOutage tells whether the environments come back all at once.
-func writeOutage(b *strings.Builder, all []Result) {
-	for _, r := range all {
-		if r.Outage == 0 {
-			continue
-		}
-		end := int(r.Outage / time.Second)
-		fmt.Fprintf(b, "## PutRecords a second: %s\n\n", r.Name)
-		fmt.Fprintf(b, "| mode | mean over %s | peak in the outage | mean of its second half | peak after the outage | peak / mean |\n|---|%s\n",
-			brief(r.Length), strings.Repeat("--:|", 5))
-		for m, f := range r.Figures {
-			peak := slices.Max(f.PerSecond[end:])
-			fmt.Fprintf(b, "| %s | %.0f | %d | %.0f | %d (second %d) | %.1f |\n", Modes[m], f.RequestRate(), slices.Max(f.PerSecond[:end]),
-				mean(f.PerSecond[end/2:end]), peak, end+slices.Index(f.PerSecond[end:], peak), float64(peak)/f.RequestRate())
-		}
-	}
-}
-
-func mean(values []int) float64 {
-	total := 0
-	for _, v := range values {
-		total += v
-	}
-	return float64(total) / float64(max(len(values), 1))
 }
 
 // brief writes a duration with two or three digits that count.
@@ -174,14 +176,10 @@ func brief(d time.Duration) string {
 		size time.Duration
 		name string
 	}{{time.Hour, "h"}, {time.Minute, "min"}, {time.Second, "s"}, {time.Millisecond, "ms"}} {
-		if d >= unit.size {
-			value := float64(d) / float64(unit.size)
-			decimals := 0
-			if value < 10 {
-				decimals = 1
-			}
-			text := fmt.Sprintf("%.*f", decimals, value)
-			return strings.TrimSuffix(text, ".0") + " " + unit.name
+		if value := float64(d) / float64(unit.size); value >= 10 {
+			return fmt.Sprintf("%.0f %s", value, unit.name)
+		} else if value >= 1 {
+			return strings.TrimSuffix(fmt.Sprintf("%.1f", value), ".0") + " " + unit.name
 		}
 	}
 	return "0"

@@ -3,22 +3,22 @@
 package simulate
 
 import (
+	"container/heap"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
-	"kinesis-telemetry-extension/internal/policy"
-)
-
-// Settings of the extension: its defaults in a function of 128 MB.
-const (
-	maxDelay     = 10 * time.Second
-	flushTimeout = time.Second
-	recordBytes  = 100_000
-	requestBytes = 2 << 20
-	bufferBytes  = 8 << 20
+	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/flush"
 )
 
 const (
+	// functionMB is the memory of the function, functionTimeout its timeout.
+	functionMB      = 128
+	functionTimeout = 30 * time.Second
+	// shutdownTime is what Lambda gives extensions to shut down.
+	// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+	shutdownTime = 2 * time.Second
 	// idleLeast and idleMost are how long Lambda keeps an idle environment.
 	idleLeast, idleMost = 6 * time.Minute, 10 * time.Minute
 	// seed is of all that is random.
@@ -29,89 +29,98 @@ const (
 var epoch = time.Unix(1_700_000_000, 0)
 
 // Modes are the policy's modes in the order of the tables.
-var Modes = []policy.Mode{policy.Sync, policy.Deferred, policy.Adaptive}
+var Modes = []flush.Mode{flush.Sync, flush.Deferred, flush.Adaptive}
+
+// defaults are the extension's settings in the function, in a mode. That config.Load misses a region does no harm here.
+func defaults(mode flush.Mode) config.Config {
+	cfg, _ := config.Load([]string{fmt.Sprint("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=", functionMB)})
+	cfg.Delivery = mode
+	return cfg
+}
 
 // world is one run.
 type world struct {
 	Scenario
-	mode         policy.Mode
+	settings     flush.Settings
+	requestBytes int
 	now          time.Duration
 	agenda       agenda
-	stream       stream
-	environments []environment
-	random       *rand.Rand // of the stream, Lambda and the policy; each environment's traffic has its own
+	stream       *Stream
+	random       *rand.Rand     // of Lambda; each environment's traffic has its own
+	draw         func() float64 // of the extension
 	figures      Figures
-	onStored     func(telemetry) // for tests
+	facts        []flush.Fact // used again and again, as is sizes
+	sizes        []int
+	onStored     func(Event) // for tests
+	onStep       func(Step)  // see Trace
 }
 
 // Run simulates a scenario until the last environment has been shut down.
-func Run(s Scenario, mode policy.Mode) *Figures {
-	w := newWorld(s, mode)
+func Run(s Scenario, mode flush.Mode) *Figures {
+	w := newWorld(s, defaults(mode))
 	w.run()
 	return &w.figures
 }
 
-func newWorld(s Scenario, mode policy.Mode) *world {
+func newWorld(s Scenario, cfg config.Config) *world {
 	w := &world{
-		Scenario: s, mode: mode,
-		stream:       newStream(s.Shards, s.Outage),
-		environments: make([]environment, s.Environments),
+		Scenario:     s,
+		settings:     cfg.Flush(),
+		requestBytes: cfg.RequestBytes(),
+		stream:       NewStream(s),
 		random:       rand.New(rand.NewPCG(seed, 0)),
 	}
+	w.draw = w.random.Float64
 	w.figures.length = s.Length
-	for i := range w.environments {
-		e := &w.environments[i]
-		*e = environment{world: w, id: int32(i), traffic: s.traffic(), random: rand.New(rand.NewPCG(seed, uint64(i)+1))}
-		if s.Spread > 0 {
-			e.arrival = time.Duration(e.random.Int64N(int64(s.Spread)))
-		}
-		e.step = gone
-		e.schedule(invoke, e.arrival)
+	for i := range s.Environments {
+		w.agenda = append(w.agenda, newEnvironment(w, i))
 	}
 	return w
 }
 
 func (w *world) run() {
-	for {
-		a, ok := w.agenda.next()
-		if !ok {
-			return
-		}
-		e := &w.environments[a.environment]
-		if a.turn != e.turns[a.kind] {
-			continue
-		}
-		w.now = a.at
-		e.happen(a.kind)
+	heap.Init(w.agenda)
+	for w.agenda[0].next < never {
+		w.now = w.agenda[0].next
+		w.agenda[0].happen()
+		heap.Fix(w.agenda, 0)
 	}
 }
+
+// agenda is a heap of environments. In front is the one to which something happens first.
+type agenda []*environment
+
+func (a agenda) Len() int { return len(a) }
+func (a agenda) Less(i, j int) bool {
+	return a[i].next < a[j].next || a[i].next == a[j].next && a[i].id < a[j].id
+}
+func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
+func (a agenda) Push(any)      {}
+func (a agenda) Pop() any      { return nil }
 
 // clock is the time as the policy sees it.
 func (w *world) clock() time.Time { return epoch.Add(w.now) }
 
-// stored takes note that an event is on the stream.
-func (w *world) stored(t telemetry, at time.Duration) {
+// stored notes that an event is on the stream.
+func (w *world) stored(t Event, at time.Duration) {
 	f := &w.figures
 	f.Stored++
 	if w.onStored != nil {
 		w.onStored(t)
 	}
-	if t.index == reportIndex || !f.counts(t.invocation) {
+	if t.Index == Report || !f.counts(t.invocation) {
 		return
 	}
-	delay := at - t.at
-	f.Delay.add(delay)
-	if delay > maxDelay {
-		f.late(t.invocation)
+	f.Delay.add(at - t.At)
+	if at-t.At > w.settings.MaxDelay {
+		f.isLate(t.invocation)
 	}
 }
 
-// abandoned takes note of an event that an environment took with it.
-func (w *world) abandoned(t telemetry) {
-	f := &w.figures
-	f.Undelivered++
-	if t.index != reportIndex && f.counts(t.invocation) {
-		f.abandoned++
-		f.late(t.invocation)
+// abandoned notes an event that an environment took with it.
+func (w *world) abandoned(t Event) {
+	w.figures.Undelivered++
+	if t.Index != Report && w.figures.counts(t.invocation) {
+		w.figures.isLate(t.invocation)
 	}
 }

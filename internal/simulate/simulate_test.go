@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"kinesis-telemetry-extension/internal/policy"
+	"kinesis-telemetry-extension/internal/flush"
 )
 
 // small are the scenarios, cut down to what a test may take.
@@ -25,14 +25,14 @@ func small() []Scenario {
 func TestEveryEventIsStoredOnceOrLeft(t *testing.T) {
 	for _, s := range small() {
 		for _, mode := range Modes {
-			w := newWorld(s, mode)
+			w := newWorld(s, defaults(mode))
 			type key struct {
 				invocation int32
 				index      int16
 			}
 			seen := make(map[key]bool)
-			w.onStored = func(e telemetry) {
-				if k := (key{e.invocation, e.index}); seen[k] {
+			w.onStored = func(e Event) {
+				if k := (key{e.invocation, e.Index}); seen[k] {
 					t.Fatalf("%s %s: event %v was stored twice", s.Name, mode, k)
 				} else {
 					seen[k] = true
@@ -47,7 +47,7 @@ func TestEveryEventIsStoredOnceOrLeft(t *testing.T) {
 			if f.HeldBack.count != f.Invocations {
 				t.Errorf("%s %s: %d invocations began, %d ended", s.Name, mode, f.Invocations, f.HeldBack.count)
 			}
-			if f.HeldBack.longest > flushTimeout {
+			if f.HeldBack.longest > w.settings.FlushTimeout {
 				t.Errorf("%s %s: an invocation was held back for %v", s.Name, mode, f.HeldBack.longest)
 			}
 		}
@@ -56,7 +56,7 @@ func TestEveryEventIsStoredOnceOrLeft(t *testing.T) {
 
 func TestRunsAreEqual(t *testing.T) {
 	for _, s := range small()[5:9] {
-		if first, second := Run(s, policy.Adaptive), Run(s, policy.Adaptive); !reflect.DeepEqual(first, second) {
+		if first, second := Run(s, flush.Adaptive), Run(s, flush.Adaptive); !reflect.DeepEqual(first, second) {
 			t.Errorf("%s: two runs differ:\n%+v\n%+v", s.Name, first, second)
 		}
 	}
@@ -68,7 +68,7 @@ func TestAdaptiveMinimisesItsObjective(t *testing.T) {
 		all = append(all, result(s))
 	}
 	means := meanObjectives(all)
-	if best := slices.Index(means, slices.Min(means)); Modes[best] != policy.Adaptive {
+	if best := slices.Index(means, slices.Min(means)); Modes[best] != flush.Adaptive {
 		t.Errorf("objectives of %v are %.1f", Modes, means)
 	}
 }

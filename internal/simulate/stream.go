@@ -8,14 +8,15 @@ const (
 	shardBytes   = 1 << 20
 	shardRecords = 1000
 	// roundTrip is what an empty PutRecords takes, bandwidth what a small function sends, bytes a second.
-	roundTrip = 5 * time.Millisecond
+	roundTrip = 20 * time.Millisecond
 	bandwidth = 25e6
 )
 
-// stream is a Kinesis data stream: a token bucket of bytes and one of records for each shard.
-type stream struct {
-	shards []shard
-	outage time.Duration // it answers 500 to everything until then
+// Stream is a Kinesis data stream: a token bucket of bytes and one of records for each shard.
+type Stream struct {
+	shards        []shard
+	outage, stall time.Duration
+	stored        []bool
 }
 
 type shard struct {
@@ -23,37 +24,40 @@ type shard struct {
 	at             time.Duration // of that
 }
 
-func newStream(shards int, outage time.Duration) stream {
-	s := stream{shards: make([]shard, shards), outage: outage}
-	for i := range s.shards {
-		s.shards[i] = shard{bytes: shardBytes, records: shardRecords}
+// NewStream returns the stream of a scenario.
+func NewStream(s Scenario) *Stream {
+	stream := &Stream{shards: make([]shard, s.Shards), outage: s.Outage, stall: s.Stall}
+	for i := range stream.shards {
+		stream.shards[i] = shard{bytes: shardBytes, records: shardRecords}
 	}
-	return s
+	return stream
 }
 
-// put offers one request of records that all go to one shard, and marks those that it stores. It returns when the answer
-// comes and whether the request as a whole was refused. What is stored is stored even if nobody reads the answer.
-func (s *stream) put(now time.Duration, to int, parcels []parcel) (answer time.Duration, refused bool) {
+// Put offers one request of records, of which the sizes are given, to a shard. It returns when the answer comes and which
+// records are stored, nil where the request as a whole is refused; the slice is used again by the next Put. What is stored
+// is stored even if nobody reads the answer.
+func (s *Stream) Put(now time.Duration, to int, sizes []int) (answer time.Duration, stored []bool) {
 	total := 0
-	for i := range parcels {
-		total += parcels[i].bytes
+	for _, size := range sizes {
+		total += size
 	}
-	answer = now + roundTrip + time.Duration(float64(total)/bandwidth*float64(time.Second))
+	answer = max(now+roundTrip+time.Duration(float64(total)/bandwidth*float64(time.Second)), s.stall)
 	if now < s.outage {
-		return answer, true
+		return answer, nil
 	}
 	b := &s.shards[to]
 	passed := (now - b.at).Seconds()
 	b.at = now
 	b.bytes = min(b.bytes+passed*shardBytes, shardBytes)
 	b.records = min(b.records+passed*shardRecords, shardRecords)
-	for i := range parcels {
-		p := &parcels[i]
-		p.stored = b.records >= 1 && b.bytes >= float64(p.bytes)
-		if p.stored {
+	s.stored = s.stored[:0]
+	for _, size := range sizes {
+		fits := b.records >= 1 && b.bytes >= float64(size)
+		if fits {
 			b.records--
-			b.bytes -= float64(p.bytes)
+			b.bytes -= float64(size)
 		}
+		s.stored = append(s.stored, fits)
 	}
-	return answer, false
+	return answer, s.stored
 }

@@ -12,24 +12,50 @@ type Scenario struct {
 	Environments int
 	Shards       int
 	Length       time.Duration // during which INVOKEs arrive
-	RunOn        time.Duration // for which they go on behind that without being counted
+	RunOn        time.Duration // for which they go on after that without being counted
 	Spread       time.Duration // over which the environments' first INVOKEs are spread, evenly and at random
 	Outage       time.Duration // for which the stream answers 500 to everything, from the beginning
+	Stall        time.Duration // until which the stream answers nothing, from the beginning
+	Lag          time.Duration // of the telemetry
+	Idle         time.Duration // before SHUTDOWN; 0: as Lambda does
 	Handler      time.Duration // what the function takes
 	Lines        int           // log lines an invocation, spread evenly over the handler
 	LineBytes    int           // what the function writes for each
-	traffic      func() arrivals
+	Traffic      func() Arrivals
 }
 
-// arrivals returns when the INVOKE behind the last one arrives at an environment. One that finds it busy waits.
-type arrivals func(random *rand.Rand, last time.Duration) time.Duration
+// End is the Index of an invocation's platform.runtimeDone.
+func (s *Scenario) End() int16 { return int16(s.Lines + 1) }
+
+// Report is the Index of platform.report.
+const Report = -1
+
+const (
+	// platformBytes is the size of a platform event, envelope what an event has beside its log line. An event takes as much in
+	// the buffer as in a record: the Dispatcher counts about as much for itself as it adds to the event.
+	platformBytes = 400
+	envelope      = 150
+)
+
+// Event is an event of the Telemetry API.
+type Event struct {
+	At         time.Duration // of its emission
+	batch      time.Duration // At of the first in its POST, which is what the extension looks at
+	invocation int32         // in the order of all INVOKEs
+	Number     int32         // of its INVOKE, in the environment, from 1
+	Index      int16         // within the invocation: 0 is platform.start, then the lines, then platform.runtimeDone
+	Bytes      int16
+}
+
+// Arrivals returns when the INVOKE after the last one arrives at an environment. One that finds it busy waits.
+type Arrivals func(random *rand.Rand, last time.Duration) time.Duration
 
 // Scenarios are the scenarios of the document.
 func Scenarios() []Scenario {
 	herd := Scenario{
 		Name: "herd", What: "10,000 environments begin within a second, each an INVOKE a second; 64 shards, which 60 % would do for",
 		Environments: 10_000, Shards: 64, Length: time.Minute, RunOn: 15 * time.Second, Spread: time.Second,
-		Handler: 20 * time.Millisecond, Lines: 5, LineBytes: 400, traffic: every(time.Second),
+		Handler: 20 * time.Millisecond, Lines: 5, LineBytes: 400, Traffic: every(time.Second),
 	}
 	outage, overload := herd, herd
 	outage.Name, outage.What = "herd, outage", "the same, and the stream answers 500 to everything for the first 20 s"
@@ -52,10 +78,10 @@ func Scenarios() []Scenario {
 }
 
 // one is a scenario of one environment on one shard.
-func one(name, what string, length, handler time.Duration, traffic func() arrivals) Scenario {
+func one(name, what string, length, handler time.Duration, traffic func() Arrivals) Scenario {
 	return Scenario{
 		Name: name, What: what, Environments: 1, Shards: 1, Length: length,
-		Handler: handler, Lines: 5, LineBytes: 400, traffic: traffic,
+		Handler: handler, Lines: 5, LineBytes: 400, Traffic: traffic,
 	}
 }
 
@@ -65,14 +91,14 @@ func longHandlers() Scenario {
 	return s
 }
 
-func every(gap time.Duration) func() arrivals {
-	return func() arrivals {
+func every(gap time.Duration) func() Arrivals {
+	return func() Arrivals {
 		return func(_ *rand.Rand, last time.Duration) time.Duration { return last + gap }
 	}
 }
 
-func exponential(mean time.Duration) func() arrivals {
-	return func() arrivals {
+func exponential(mean time.Duration) func() Arrivals {
+	return func() Arrivals {
 		return func(random *rand.Rand, last time.Duration) time.Duration {
 			return last + time.Duration(random.ExpFloat64()*float64(mean))
 		}
@@ -80,8 +106,8 @@ func exponential(mean time.Duration) func() arrivals {
 }
 
 // bursts are of least to most INVOKEs, with a pause behind each.
-func bursts(least, most int, apart, pause time.Duration) func() arrivals {
-	return func() arrivals {
+func bursts(least, most int, apart, pause time.Duration) func() Arrivals {
+	return func() Arrivals {
 		left := -1
 		return func(random *rand.Rand, last time.Duration) time.Duration {
 			if left == 0 {
@@ -98,8 +124,8 @@ func bursts(least, most int, apart, pause time.Duration) func() arrivals {
 }
 
 // diurnal is a Poisson process whose rate, INVOKEs a second, falls from high to low and rises again within a day.
-func diurnal(high, low float64, day time.Duration) func() arrivals {
-	return func() arrivals {
+func diurnal(high, low float64, day time.Duration) func() Arrivals {
+	return func() Arrivals {
 		return func(random *rand.Rand, last time.Duration) time.Duration {
 			for {
 				last += time.Duration(random.ExpFloat64() / high * float64(time.Second))

@@ -1,4 +1,4 @@
-// Command docs writes the simulation's document and drawing into a directory.
+// Command docs writes the simulation's document into a directory.
 package main
 
 import (
@@ -14,19 +14,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: docs DIRECTORY")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	directory := os.Args[1]
+	err := os.MkdirAll(directory, 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(directory, "simulation.md"), []byte(simulate.Markdown(simulate.All())), 0o644)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-}
-
-func write(directory string) error {
-	all := simulate.All()
-	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(directory, "simulation.md"), []byte(simulate.Markdown(all)), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(directory, "simulation.svg"), []byte(simulate.SVG(all)), 0o644)
 }
