@@ -74,6 +74,7 @@ func throttles(p float64) *kinesislocal.Rule {
 
 var scenarios = []scenario{
 	{name: "nothing goes wrong"},
+	{name: "each answer takes 50 ms", rule: &kinesislocal.Rule{ReplyDelay: 50 * time.Millisecond}, forGood: true},
 	{name: "10 % of records throttled", rule: throttles(.1)},
 	{name: "50 % of records throttled", rule: throttles(.5)},
 	{name: "100 % of records throttled for a second", rule: throttles(1)},
