@@ -136,7 +136,8 @@ func TestDeadStream(t *testing.T) {
 
 // A healthy stream that takes longer for a backlog than an invocation may be held gets it beside the handlers: `sync` holds all
 // invocations together for it for FLUSH_TIMEOUT at most, and delivers at each invocation's end again once it is gone.
-func TestBacklog(t *testing.T) {
+func TestBudgetBacklog(t *testing.T) {
+	budgets(t)
 	const flushTimeout, large, small = time.Second, 3000, 3
 	r := newTrial(t, setup{
 		settings: map[string]string{
