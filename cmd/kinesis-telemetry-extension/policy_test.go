@@ -98,10 +98,10 @@ func TestDeadStream(t *testing.T) {
 				}
 				rss = append(rss, residentBytes(t, r.extensions()[0].PID))
 			}
-			if allowed := 500 * time.Millisecond; sum > allowed*2 || sum > allowed && os.Getenv("BUDGETS") != "" {
-				t.Errorf("invocations were held back %s in sum, more than FLUSH_TIMEOUT", sum) // other tests take processor time, too
+			if allowed := 500 * time.Millisecond; sum > busy(allowed) {
+				t.Errorf("invocations were held back %s in sum, more than FLUSH_TIMEOUT", sum)
 			}
-			if p95 := quantile(later, .95); p95 > time.Millisecond {
+			if p95 := quantile(later, .95); p95 > busy(time.Millisecond) {
 				t.Errorf("later invocations were held back, p95 %s", p95)
 			}
 			if before, after := slices.Max(rss[:100]), slices.Max(rss[100:]); after > before+before/4 {
@@ -193,29 +193,30 @@ func TestOneHang(t *testing.T) {
 
 // A platform.runtimeDone that comes twice, late or never ends no other wait, and no wait outlives its deadline.
 func TestRuntimeDone(t *testing.T) {
+	const timeout = 5 * time.Second
 	for name, test := range map[string]struct {
 		faults      sandbox.TelemetryFaults
 		first, next time.Duration // most that the first invocation and each later one are held back
 	}{
 		"twice":              {sandbox.TelemetryFaults{DuplicateRuntimeDone: true}, time.Second, time.Second},
 		"late":               {sandbox.TelemetryFaults{RuntimeDoneDelay: 200 * time.Millisecond}, time.Second, time.Second},
-		"after the deadline": {sandbox.TelemetryFaults{RuntimeDoneDelay: 5 * time.Second}, 2 * time.Second, time.Second},
-		"never":              {sandbox.TelemetryFaults{Lose: loseEnds}, 2 * time.Second, time.Second},
+		"after the deadline": {sandbox.TelemetryFaults{RuntimeDoneDelay: 10 * time.Second}, timeout, 100 * time.Millisecond},
+		"never":              {sandbox.TelemetryFaults{Lose: loseEnds}, timeout, 100 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newTrial(t, setup{
 				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
 				sandbox: func(c *sandbox.Config) {
-					c.Function.Timeout = 2 * time.Second
+					c.Function.Timeout = timeout
 					c.Telemetry = test.faults
 				},
 			})
-			if held := r.invoke(mixed).Held; held > test.first {
+			if held := r.invoke(mixed).Held; held > busy(test.first) {
 				t.Errorf("the first invocation was held back %s", held)
 			}
 			for range 4 {
-				if held := r.invoke(mixed).Held; held > test.next {
+				if held := r.invoke(mixed).Held; held > busy(test.next) {
 					t.Errorf("an invocation was held back %s", held)
 				}
 			}
@@ -271,7 +272,7 @@ func TestSpillToTheNextLife(t *testing.T) {
 			r := newTrial(t, setup{
 				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "300ms"},
 				kinesis:  kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{Hang: true}}}},
-				sandbox:  func(c *sandbox.Config) { c.Function.Timeout = time.Second },
+				sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 3 * time.Second },
 			})
 			r.invoke(mixed)
 			if result, err := r.env.Invoke(t.Context(), []byte(`{"text":5,"duration":"5s","deaf":true}`)); err != nil || result.Status != "timeout" {

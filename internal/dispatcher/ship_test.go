@@ -12,6 +12,7 @@ import (
 
 	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/record"
 )
 
 // hang answers when its context is done, as a stream does that is unreachable.
@@ -169,20 +170,27 @@ func TestFailedFlightIsTriedAgain(t *testing.T) {
 	})
 }
 
-// probed remembers how large the probes were.
+// probed remembers how many events the probes carried.
 type probed struct {
 	fakeStream
 	probes []int
 }
 
 func (s *probed) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+	events := 0
+	for _, r := range records {
+		for range record.Unpack(r.Data) {
+			events++
+		}
+	}
 	s.mu.Lock()
-	s.probes = append(s.probes, len(records))
+	s.probes = append(s.probes, events)
 	s.mu.Unlock()
 	return s.Put(ctx, records)
 }
 
-// A stream that failed is probed with a little. What was refused for what it carries is not tried alone, but with all else.
+// A stream that failed is probed with a little more than a record. What was refused for what it carries is not tried alone, but
+// with all else.
 func TestProbes(t *testing.T) {
 	for kind, want := range map[kinesis.Kind]bool{kinesis.KindService: true, kinesis.KindInvalid: false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -190,10 +198,11 @@ func TestProbes(t *testing.T) {
 			d := New(options(), stream)
 			defer d.Close()
 			d.Note(flush.NeverFrozen{})
-			d.Receive(slices.Repeat([]Event{logEvent(1, 900)}, 9), time.Time{})
+			size := options().Flush.RecordBytes/2 - eventOverhead - len(logEvent(1, 1).Raw) + 1 // two events weigh as much as a record
+			d.Receive(slices.Repeat([]Event{logEvent(1, size)}, 9), time.Time{})
 			time.Sleep(time.Minute)
-			if _, calls := stream.took(); calls < 5 || len(stream.probes) > 0 != want || want && slices.Max(stream.probes) > 2 {
-				t.Errorf("%s: %d calls, %d of them probes of %d records", kind, calls, len(stream.probes), stream.probes)
+			if _, calls := stream.took(); calls < 5 || len(stream.probes) > 0 != want || want && slices.Compact(stream.probes)[0] != 3 {
+				t.Errorf("%s: %d calls, probes of %d events", kind, calls, stream.probes)
 			}
 		})
 	}
@@ -467,6 +476,17 @@ func TestPanicInFlight(t *testing.T) {
 	})
 }
 
+// Random numbers are from [0, 1), and differ.
+func TestDraw(t *testing.T) {
+	var drawn []float64
+	for range 100 {
+		drawn = append(drawn, draw())
+	}
+	if least, most := slices.Min(drawn), slices.Max(drawn); least < 0 || most >= 1 || most-least < 0.5 {
+		t.Errorf("from %g to %g", least, most)
+	}
+}
+
 // A blocked log stops its caller alone: no lock is held meanwhile. Each kind of trouble is logged once, and that it is over.
 func TestLogUnderNoLock(t *testing.T) {
 	said := &lines{}
@@ -477,6 +497,8 @@ func TestLogUnderNoLock(t *testing.T) {
 	defer d.Close()
 	said.then = func() { d.Stats() } // would wait for the lock
 	for _, put := range []func(context.Context, []kinesis.Record) kinesis.Result{
+		nil,
+		nil,
 		all(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindThrottled}),
 		all(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindThrottled}),
 		all(kinesis.Unsent, io.ErrUnexpectedEOF),

@@ -321,7 +321,10 @@ func TestSpillInOrderOfLives(t *testing.T) {
 		if _, err := d.Save(); err != nil {
 			t.Fatal(err)
 		}
-		path := filepath.Join(dir, d.source.Instance()+spillSuffix)
+		path := filepath.Join(dir, string("bca"[n])+spillSuffix) // the order of names is not the order of lives
+		if err := os.Rename(filepath.Join(dir, d.source.Instance()+spillSuffix), path); err != nil {
+			t.Fatal(err)
+		}
 		when := time.Now().Add(time.Duration(n-10) * time.Hour)
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v %v: others can read what a function logs", info.Mode(), err)
@@ -345,15 +348,41 @@ func TestSpillInOrderOfLives(t *testing.T) {
 
 // Recovered events above a limit that has been lowered since are dropped for that.
 func TestSpillThatIsTooLargeByNow(t *testing.T) {
+	small := New(options(), &fakeStream{})
+	defer small.Close()
+	small.Receive([]Event{logEvent(0, 100)}, time.Time{})
+	size := small.packer.RecordSize(&small.queue.front().Event)
+	for limit, tooLarge := range map[int]uint64{size: 0, size - 1: 3} {
+		o := options()
+		o.SpillDir, o.SpillOwner, o.MaxRecordBytes = t.TempDir(), "logs", limit
+		undelivered(t, o.SpillDir, 3)
+		d := New(o, &fakeStream{})
+		d.Recover()
+		if s := check(t, d); s.Received != 3 || s.Reasons[reasonTooLarge] != tooLarge {
+			t.Errorf("a limit of %d for records of %d: %+v", limit, size, s)
+		}
+		d.Close()
+	}
+}
+
+// What is saved is found again, whatever its class: the extension's own events, and the smallest there is.
+func TestSpillOfAllClasses(t *testing.T) {
 	dir := t.TempDir()
-	undelivered(t, dir, 3)
-	o := options()
-	o.SpillDir, o.SpillOwner, o.MaxRecordBytes = dir, "logs", 150
-	d := New(o, &fakeStream{})
-	defer d.Close()
+	d, _ := life(t, dir, &fakeStream{})
+	d.Receive([]Event{{Raw: []byte("{}")}, platformEvent()}, time.Time{})
+	d.SayStats()
+	if _, err := d.Save(); err != nil {
+		t.Fatal(err)
+	}
+	d, said := life(t, dir, &fakeStream{})
 	d.Recover()
-	if s := check(t, d); s.Received != 3 || s.Reasons[reasonTooLarge] != 3 {
-		t.Errorf("%+v", s)
+	if s := check(t, d); s.Recovered != 3 || said.Len() > 0 {
+		t.Errorf("%+v; said %s", s, said)
+	}
+	for i, class := range []Class{Log, Platform, own} {
+		if got := d.queue.events[i].class; got != class {
+			t.Errorf("event %d is of class %d", i, got)
+		}
 	}
 }
 
