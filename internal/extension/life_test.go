@@ -39,8 +39,8 @@ func TestLife(t *testing.T) {
 	f.post(tell("platform.initStart", ""))
 	want := []string{"platform.initStart"}
 	for _, id := range []string{"a", "b"} {
+		f.post(tell("platform.start", id), tell("function", "")) // ahead of INVOKE: where it is late, nothing is waited for
 		f.invoke(id)
-		f.post(tell("platform.start", id), tell("function", ""))
 		f.post(tell("platform.runtimeDone", id), tell("platform.fault", id))
 		f.next()
 		want = append(want, "platform.start "+id, "function "+id, "platform.runtimeDone "+id, "platform.fault "+id)
@@ -87,8 +87,9 @@ func TestSelection(t *testing.T) {
 	} {
 		f := newLambda(t, nil).begin(t.Context(), "KINESIS_TELEMETRY_EVENTS="+events, "KINESIS_TELEMETRY_DELIVERY=sync")
 		f.next()
+		f.post(tell("platform.start", "a"), tell("function", ""))
 		f.invoke("a")
-		f.post(tell("platform.start", "a"), tell("function", ""), tell("extension", ""), tell("platform.runtimeDone", "a"), tell("new.type", "a"))
+		f.post(tell("extension", ""), tell("platform.runtimeDone", "a"), tell("new.type", "a"))
 		f.next()
 		if got := f.deliveredTypes(); !slices.Equal(got, test.want) || !strings.Contains(f.called()[1], `"types":`+test.types) {
 			t.Errorf("%s: delivered %q, want %q; %s", events, got, test.want, f.called()[1])
@@ -354,7 +355,7 @@ func TestRecoversBeforeTheFirstInvocation(t *testing.T) {
 	f := l.begin(t.Context(), dir, "KINESIS_TELEMETRY_ENDPOINT_URL=http://127.0.0.1:1")
 	f.next()
 	f.post(tell("function", "a"))
-	if err := f.shutdown("timeout", 400*time.Millisecond); err != nil {
+	if err := f.shutdown("timeout", time.Second); err != nil {
 		t.Error(err)
 	}
 	f = l.begin(t.Context(), dir)
@@ -399,11 +400,12 @@ func TestPanic(t *testing.T) {
 			f := x.serving(l)
 			f.next()
 			for _, id := range []string{"a", "b", "c"} {
+				f.post(tell("platform.start", id))
 				f.invoke(id)
 				if test.mode == "deferred" {
 					f.next()
 				}
-				f.post(line, tell("platform.start", id), "broken")
+				f.post(line, "broken")
 				if test.mode == "deferred" && test.panics != atShutdown {
 					f.until("there was a panic", x.panicked.Load)
 				}
@@ -476,8 +478,9 @@ func TestPanicWhileTheEndIsAwaited(t *testing.T) {
 	defer x.dispatcher.Close()
 	f := x.serving(newLambda(t, nil))
 	f.next()
+	f.post(tell("platform.start", "a"))
 	f.invoke("a")
-	f.post(tell("platform.start", "a"), `{"time":"t","type":"function","record":"`+strings.Repeat("x", 2000)+`"}`)
+	f.post(`{"time":"t","type":"function","record":"` + strings.Repeat("x", 2000) + `"}`)
 	f.next() // a minute before its deadline
 	f.spindown()
 }

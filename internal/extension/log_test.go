@@ -7,102 +7,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// A line has its level and no time, which Lambda puts to it; the level that the user has chosen is the least.
-func TestLogLines(t *testing.T) {
-	var w bytes.Buffer
-	log, wait := NewLog(&w, slog.LevelWarn)
-	log.Info("not said")
-	log.Warn("said", "key", 1)
-	wait()
-	if got := w.String(); got != "level=WARN msg=said extension=kinesis-telemetry-extension key=1\n" {
-		t.Errorf("%q", got)
-	}
-}
-
-// slowWriter takes 1 ms for each line.
-type slowWriter struct {
-	mu    sync.Mutex
-	lines int
-}
-
-func (w *slowWriter) Write(p []byte) (int, error) {
-	time.Sleep(time.Millisecond)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lines++
-	return len(p), nil
-}
-
-// The process waits for lines that a slow reader has not read yet, up to 100 ms.
-func TestSlowLog(t *testing.T) {
-	w := &slowWriter{}
-	log, wait := NewLog(w, slog.LevelWarn)
-	const lines = 10
-	for range lines {
-		log.Error("x")
-	}
-	wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.lines != lines {
-		t.Errorf("%d of %d lines are written", w.lines, lines)
-	}
-}
-
-// blocked is a writer that nobody reads from.
-type blocked chan struct{}
-
-func (b blocked) Write([]byte) (int, error) {
-	<-b
-	return 0, nil
-}
-
-// A log that nobody reads blocks nothing: neither an invocation, nor telemetry, nor the process's end.
-func TestBlockedLog(t *testing.T) {
-	t.Parallel()
-	w := make(blocked)
-	defer close(w)
-	log, wait := NewLog(w, slog.LevelDebug)
-	for n := range 1000 {
-		log.Warn(fmt.Sprint("line ", n))
-	}
-	x := begunWith(log, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
-	defer x.dispatcher.Close()
-	f := x.serving(newLambda(t, nil))
-	for _, id := range []string{"a", "b"} {
-		f.next()
-		f.invoke(id)
-		f.post("broken", tell("platform.start", id), tell("platform.runtimeDone", id))
-	}
-	f.next()
-	f.spindown()
-	if took := in(wait); took < 100*time.Millisecond {
-		t.Errorf("waited %s for the last lines", took)
-	}
-}
-
-// Once the reader reads again, the lines that it has missed are left out and later ones are written.
-func TestLogAfterABlock(t *testing.T) {
-	w := &gate{open: make(chan struct{})}
-	log, wait := NewLog(w, slog.LevelWarn)
-	for n := range 1000 {
-		log.Warn(fmt.Sprint("line ", n))
-	}
-	close(w.open)
-	wait()
-	log.Warn("the last line")
-	wait()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if got := strings.Count(w.text.String(), "\n"); got < 64 || got > 70 || !strings.Contains(w.text.String(), "the last line") {
-		t.Errorf("%d lines are written", got)
-	}
-}
-
-// gate is a writer that blocks until it is opened.
+// gate is a writer that nobody reads from until it is opened.
 type gate struct {
 	open chan struct{}
 	mu   sync.Mutex
@@ -114,4 +23,101 @@ func (g *gate) Write(p []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.text.Write(p)
+}
+
+// until waits until something is written, for as long as that takes on a busy machine.
+func (g *gate) until(text string, wait func()) string {
+	for {
+		wait()
+		g.mu.Lock()
+		written := g.text.String()
+		g.mu.Unlock()
+		if strings.Contains(written, text) {
+			return written
+		}
+	}
+}
+
+// A line has its level and no time, which Lambda puts to it; the level that the user has chosen is the least.
+func TestLogLines(t *testing.T) {
+	w := &gate{open: make(chan struct{})}
+	close(w.open)
+	log, wait := NewLog(w, slog.LevelWarn)
+	log.Info("not said")
+	log.Warn("said", "key", 1)
+	if got := w.until("\n", wait); got != "level=WARN msg=said extension=kinesis-telemetry-extension key=1\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// At its end the process waits for lines that are not written yet, up to 100 ms, whether there is room for more lines or not.
+func TestWaitForTheLastLines(t *testing.T) {
+	for written, want := range map[time.Duration]time.Duration{
+		90 * time.Millisecond: 90 * time.Millisecond, 110 * time.Millisecond: 100 * time.Millisecond,
+	} {
+		for _, lines := range []int{0, 1, logLines} {
+			synctest.Test(t, func(t *testing.T) {
+				q := make(lineQueue, logLines)
+				for range lines {
+					fmt.Fprintln(q, "x")
+				}
+				go func() { // as NewLog does
+					time.Sleep(written)
+					for range lines {
+						<-q
+					}
+					select {
+					case l := <-q:
+						close(l.written)
+					default: // was not waited for any more
+					}
+				}()
+				if took := in(q.wait); took != want {
+					t.Errorf("waited %s for %d lines that are written after %s", took, lines, written)
+				}
+				time.Sleep(time.Second) // the reader ends
+			})
+		}
+	}
+}
+
+// A log that nobody reads blocks nothing: neither an invocation, nor telemetry, nor the process's end.
+func TestBlockedLog(t *testing.T) {
+	t.Parallel()
+	w := &gate{open: make(chan struct{})}
+	defer close(w.open)
+	log, wait := NewLog(w, slog.LevelDebug)
+	for n := range 1000 {
+		log.Warn(fmt.Sprint("line ", n))
+	}
+	x := begunWith(log, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
+	defer x.dispatcher.Close()
+	f := x.serving(newLambda(t, nil))
+	for _, id := range []string{"a", "b"} {
+		f.next()
+		f.post("broken", tell("platform.start", id))
+		f.invoke(id)
+		f.post(tell("platform.runtimeDone", id))
+	}
+	f.next()
+	f.spindown()
+	if took := in(wait); took < 100*time.Millisecond {
+		t.Errorf("waited %s for the last lines", took)
+	}
+}
+
+// Lines that find no room while nobody reads are left out; once somebody reads again, later lines are written, each as it was.
+func TestLogAfterABlock(t *testing.T) {
+	w := &gate{open: make(chan struct{})}
+	log, wait := NewLog(w, slog.LevelWarn)
+	for n := range 1000 {
+		log.Warn(fmt.Sprint("line ", n))
+	}
+	close(w.open)
+	w.until(`"line 63"`, wait)
+	log.Warn("the last line")
+	written := w.until("the last line", wait)
+	if got := strings.Count(written, "\n"); got < logLines+1 || got > logLines+3 || !strings.HasPrefix(written, `level=WARN msg="line 0"`) {
+		t.Errorf("%d lines are written: %s", got, written)
+	}
 }
