@@ -129,19 +129,6 @@ func (s scanner) event(event *Event, i int) (end int, ok bool) {
 	return end, true
 }
 
-// record notes the members of a record that say which invocation it belongs to. Java writes AWSRequestId.
-// https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
-func (event *Event) record(value []byte) {
-	scanner(value).object(0, 0, func(key, value []byte) {
-		switch string(key) {
-		case "requestId", "AWSRequestId", "AWSrequestId":
-			event.RequestID = stringContent(value)
-		case "tenantId":
-			event.TenantID = stringContent(value)
-		}
-	})
-}
-
 // stringContent returns what stands between the quotes of a JSON string, nil for any other value.
 func stringContent(value []byte) []byte {
 	if value[0] != '"' {
