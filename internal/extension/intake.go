@@ -55,7 +55,7 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 	lost := batch.Malformed > 0 || batch.Truncated
 	var emitted time.Time // the oldest is the first
 	if len(batch.Events) > 0 {
-		emitted = parseTime(string(batch.Events[0].Time))
+		emitted = parseTime(batch.Events[0].Time)
 	}
 	for i := range batch.Events {
 		e := &batch.Events[i]
@@ -107,17 +107,6 @@ func (x *Extension) detach(events []dispatcher.Event, body int) {
 	for i := range events {
 		events[i].Raw = bytes.Clone(events[i].Raw)
 	}
-}
-
-// attribute finds the request that an event belongs to. Where several run at once only the event itself can tell.
-func (x *Extension) attribute(e *listener.Event) (requestID string, saw sighting) {
-	if x.config.ManagedRuntime {
-		if len(e.RequestID) > maxRequestID {
-			return "", sighting{}
-		}
-		return string(e.RequestID), sighting{}
-	}
-	return x.invocations.observe(e)
 }
 
 // maxTenantID bounds what is taken for a tenant, bytes: Lambda's have at most 256, as have partition keys, but the member

@@ -144,17 +144,27 @@ func TestTenantsAreAskedForAlone(t *testing.T) {
 	}
 }
 
-// A request id is at most 128 bytes: a log line may hold anything. A longer one counts as none.
+// A request id is at most 128 bytes. A longer one counts as none, and starts and ends nothing. A log line may hold anything.
 func TestLongRequestIDs(t *testing.T) {
 	long := strings.Repeat("r", 129)
-	for kind, want := range map[string]string{"on-demand": "a", "lambda-managed-instances": ""} {
+	for kind, want := range map[string][]string{
+		"on-demand":                {"a", "a", "a", "a", "a", long[1:], long[1:]},
+		"lambda-managed-instances": {"a", "", "", "", "", long[1:], ""},
+	} {
 		var s taken
 		x := begun(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+kind)
-		post(x, "["+tell("platform.start", "a")+","+tell("function", long)+","+tell("function", long[1:])+"]")
+		post(x, "["+strings.Join([]string{
+			tell("platform.start", "a"), tell("function", long), tell("function", long[1:]), tell("platform.start", long), tell("platform.runtimeDone", long),
+			tell("platform.start", long[1:]), tell("function", long[1:]),
+		}, ",")+"]")
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 		x.dispatcher.Close()
-		if got := []string{s.lines[0].RequestID, s.lines[1].RequestID, s.lines[2].RequestID}; !slices.Equal(got, []string{"a", want, long[1:]}) {
-			t.Errorf("%s: %q", kind, got)
+		var got []string
+		for _, l := range s.lines {
+			got = append(got, l.RequestID)
+		}
+		if !slices.Equal(got, want) || kind == "on-demand" && (x.invocations.of("a").started != 1 || x.invocations.of("a").ended != 0) {
+			t.Errorf("%s: %q, want %q; %+v", kind, got, want, x.invocations.requests)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"sync"
@@ -41,28 +42,61 @@ type sighting struct {
 	took  time.Duration // from the start to the end; 0 where that is not known
 }
 
-// invocation is one request, and when it began and ended by the platform's clock (ISO 8601 with a fixed number of
-// digits, so that strings compare as times do).
+// invocation is one request, and when it began and ended by the platform's clock; zero where that is not known.
 type invocation struct {
-	id, start, end string
+	id         string
+	start, end time.Time
 }
 
 // requestsKept is how many requests are remembered. One is asked for; the rest is for what arrives twice, late or out of order.
 const requestsKept = 8
 
+// maxRequestID bounds what is taken for a request id of the platform's, bytes. Lambda's have 36.
+const maxRequestID = 128
+
 func newInvocations() *invocations { return &invocations{changed: make(chan struct{})} }
 
-// observe takes one event in the order of arrival and returns the request id that it belongs to: the one it carries,
-// else that of the invocation that ran when it was emitted, else none.
+// attribute finds the request that an event belongs to. On Managed Instances several run at once, and only the event itself can tell:
+// a log line by a UUID where a logger writes Lambda's. It may arrive before its platform.start.
+func (x *Extension) attribute(e *listener.Event) (requestID string, saw sighting) {
+	switch {
+	case !x.config.ManagedRuntime:
+		return x.invocations.observe(e)
+	case namesRequest(e) || listener.IsUUID(e.RequestID):
+		return string(e.RequestID), sighting{}
+	}
+	return "", sighting{}
+}
+
+// namesRequest tells whether an event is the platform's word that there is a request of its id.
+func namesRequest(e *listener.Event) bool {
+	return bytes.HasPrefix(e.Type, []byte("platform.")) && len(e.RequestID) > 0 && len(e.RequestID) <= maxRequestID
+}
+
+// observe takes one event in the order of arrival and returns the request id that it belongs to: the one it carries, where Lambda
+// has named that, else that of the invocation that ran when it was emitted, else none.
 // What it saw of a run is for facts, when the events before it are safe.
 func (t *invocations) observe(e *listener.Event) (requestID string, saw sighting) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	requestID = t.attribute(e)
-	switch string(e.Type) {
+	requestID, at := t.known(e.RequestID), parseTime(e.Time)
+	switch {
+	case namesRequest(e):
+		if requestID == "" {
+			requestID = string(e.RequestID)
+		}
+		return requestID, t.see(string(e.Type), requestID, at)
+	case requestID == "":
+		requestID = t.ran(at)
+	}
+	return requestID, sighting{}
+}
+
+// see takes what the platform says of a request.
+func (t *invocations) see(kind, requestID string, at time.Time) (saw sighting) {
+	switch kind {
 	case "platform.start":
-		at := string(e.Time)
-		if requestID != t.serving && (at < t.current.start || at < t.previous.end) {
+		if requestID != t.serving && (at.Before(t.current.start) || at.Before(t.previous.end)) {
 			break // of another time and place: a function may log events, and a line above 1 MiB arrives cut open
 		}
 		r := t.of(requestID)
@@ -73,20 +107,20 @@ func (t *invocations) observe(e *listener.Event) (requestID string, saw sighting
 		}
 		t.current = invocation{id: requestID, start: at}
 	case "platform.runtimeDone":
-		at := string(e.Time)
-		saw = sighting{id: requestID, run: max(t.of(requestID).started, 1), ended: true, at: parseTime(at)}
+		saw = sighting{id: requestID, run: max(t.of(requestID).started, 1), ended: true, at: at}
 		switch {
-		case t.current.id == requestID && at < t.current.start: // of the run before this one, late
+		case t.current.id == requestID && !at.IsZero() && at.Before(t.current.start): // of the run before this one, late
 			saw.run--
 		case t.current.id == requestID:
-			if start := parseTime(t.current.start); !start.IsZero() && !saw.at.IsZero() {
-				saw.took = max(saw.at.Sub(start), 0)
+			if start := t.current.start; !start.IsZero() && !at.IsZero() {
+				saw.took = at.Sub(start)
 			}
 			t.current.end = at
 			t.previous, t.current = t.current, invocation{}
 		}
 		t.report = requestID
 	case "platform.report":
+		t.of(requestID)
 		if t.current.id == requestID { // a crash or timeout: no runtimeDone came
 			t.previous, t.current = t.current, invocation{}
 		}
@@ -94,24 +128,25 @@ func (t *invocations) observe(e *listener.Event) (requestID string, saw sighting
 			t.report = ""
 		}
 	}
-	return requestID, saw
+	return saw
 }
 
-// parseTime reads a time of the platform's; zero where it is none.
-func parseTime(at string) time.Time {
-	t, err := time.Parse(time.RFC3339, at)
-	if err != nil {
+// parseTime reads a time of the platform's, of any number of digits; zero where it is none.
+func parseTime(at []byte) (t time.Time) {
+	if len(at) == 0 || t.UnmarshalText(at) != nil {
 		return time.Time{}
 	}
 	return t
 }
 
-// of returns what is known of a request, for as long as mu is held.
+// of returns what is known of a request, for as long as mu is held. The request that is being served is never forgotten for
+// another.
 func (t *invocations) of(requestID string) *runs {
 	i := slices.IndexFunc(t.requests, func(r runs) bool { return r.id == requestID })
 	if i < 0 {
 		if len(t.requests) == requestsKept {
-			t.requests = slices.Delete(t.requests, 0, 1)
+			oldest := slices.IndexFunc(t.requests, func(r runs) bool { return r.id != t.serving && r.id != t.current.id })
+			t.requests = slices.Delete(t.requests, oldest, oldest+1)
 		}
 		t.requests = append(t.requests, runs{id: requestID})
 		i = len(t.requests) - 1
@@ -119,28 +154,26 @@ func (t *invocations) of(requestID string) *runs {
 	return &t.requests[i]
 }
 
-// attribute finds the request id without copying it where it is known already.
-func (t *invocations) attribute(e *listener.Event) string {
-	if len(e.RequestID) > 0 && len(e.RequestID) <= maxRequestID {
-		for _, known := range []string{t.current.id, t.previous.id} {
-			if string(e.RequestID) == known {
-				return known
-			}
+// known returns an id that INVOKE or the platform has named of late, without copying it; else none: a log line may carry any.
+func (t *invocations) known(id []byte) string {
+	for i := range t.requests {
+		if t.requests[i].id == string(id) {
+			return t.requests[i].id
 		}
-		return string(e.RequestID)
-	}
-	at := e.Time
-	switch {
-	case t.current.id != "" && string(at) >= t.current.start:
-		return t.current.id
-	case t.previous.id != "" && string(at) >= t.previous.start && string(at) <= t.previous.end:
-		return t.previous.id // logged before the end, arrived behind it: the pipes are separate
 	}
 	return ""
 }
 
-// maxRequestID bounds what is taken for a request id, bytes. Lambda's have 36; a log line may hold anything.
-const maxRequestID = 128
+// ran returns the invocation that ran at a time; where the time is not known, the one that runs.
+func (t *invocations) ran(at time.Time) (requestID string) {
+	switch {
+	case at.IsZero() || t.current.id != "" && !at.Before(t.current.start):
+		return t.current.id
+	case !at.Before(t.previous.start) && !at.After(t.previous.end):
+		return t.previous.id // logged before the end, arrived behind it: the pipes are separate
+	}
+	return ""
+}
 
 // facts says what was seen in the flush policy's words: a start or an end counts for the INVOKE that it belongs to. The end of the
 // invocation before this one often comes while this one runs.
@@ -180,7 +213,7 @@ func (t *invocations) invoked(requestID string, deadline time.Time) (facts []flu
 	if r.ended >= r.served {
 		end := flush.EndSeen{Number: t.number}
 		if t.previous.id == requestID {
-			end.At = parseTime(t.previous.end)
+			end.At = t.previous.end
 		}
 		facts = append(facts, end)
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 // seen lets the tracker see events, written as "start 01 a, line 02": a type, a time, and the request id that the event carries, if
-// any. An INVOKE has no time. It returns the request ids that the events belong to, and what follows for the flush policy.
+// any. A time of one or two digits is in seconds, with or without a fraction; "-" is none. An INVOKE has no time. It returns the request
+// ids that the events belong to, and what follows for the flush policy.
 func seen(track *invocations, events string) (ids []string, facts []flush.Fact) {
 	types := map[string]string{"start": "platform.start", "done": "platform.runtimeDone", "report": "platform.report", "line": "function"}
 	for event := range strings.SplitSeq(events, ", ") {
@@ -23,7 +24,11 @@ func seen(track *invocations, events string) (ids []string, facts []flush.Fact) 
 			facts = append(facts, track.invoked(part[1], time.Time{})...)
 			continue
 		}
-		id, saw := track.observe(&listener.Event{Type: []byte(types[part[0]]), Time: []byte(part[1]), RequestID: []byte(part[2])})
+		at := part[1]
+		if seconds, _, _ := strings.Cut(at, "."); len(seconds) <= 2 && seconds != "-" {
+			at = "2026-11-23T18:00:" + strings.Repeat("0", 2-len(seconds)) + at + "Z"
+		}
+		id, saw := track.observe(&listener.Event{Type: []byte(types[part[0]]), Time: []byte(strings.Trim(at, "-")), RequestID: []byte(part[2])})
 		ids = append(ids, id)
 		if saw != (sighting{}) {
 			facts = append(facts, track.facts([]sighting{saw})...)
@@ -32,7 +37,8 @@ func seen(track *invocations, events string) (ids []string, facts []flush.Fact) 
 	return ids, facts
 }
 
-// An event belongs to the request whose id it carries, else to the one that ran when it was emitted, else to none.
+// An event belongs to the request whose id it carries, where Lambda has named that, else to the one that ran when it was emitted, else
+// to none.
 func TestAttribution(t *testing.T) {
 	for _, test := range []struct{ name, events, want string }{
 		{
@@ -45,7 +51,26 @@ func TestAttribution(t *testing.T) {
 			"start 02 a, done 04 a, line 02, line 03, line 04, line 05, start 07 b, line 04, line 06",
 			"a,a,a,a,a,-,b,a,-",
 		},
-		{"the record's own id wins", "start 01 a, line 02 z", "a,z"},
+		{"an id that nobody has named: API Gateway's, an order's", "line 01 z, start 02 a, line 03 z, done 04 a, line 05 z", "-,a,a,a,-"},
+		{"an id that INVOKE has named", "INVOKE a, line 01 a, start 02 a", "a,a"},
+		{
+			"an id that the platform has named counts before the time",
+			"start 01 a, done 02 a, start 03 b, line 04 a, report 05 c, line 06 c, done 07 d, line 08 d",
+			"a,a,b,a,c,c,d,d",
+		},
+		{
+			"an id that is long forgotten",
+			"start 01 a, start 02 b, start 03 c, start 04 d, start 05 e, start 06 f, start 07 g, start 08 h, line 09 a, start 10 i, line 11 a, line 12 b",
+			"a,b,c,d,e,f,g,h,a,i,i,b",
+		},
+		{
+			"times of any number of digits",
+			"start 05 a, line 05.001, line 04.999999, done 06.5 a, line 06.4999, line 06.500000000, line 06.5001, " +
+				"start 07.25 b, line 07.250000, line 07.2499999, line 2026-11-23T19:00:07.3+01:00",
+			"a,a,-,a,a,a,-,b,b,-,b",
+		},
+		{"a line without a usable time", "line -, start 02 a, line -, line today, line 2026-11-23 z, done 04 a, line -", "-,a,a,a,a,a,-"},
+		{"a start without a usable time", "start today a, line 03, line -, start - b, line 05", "a,a,a,b,b"},
 		{"an end that never came", "start 01 a, start 05 b, line 06, line 03", "a,b,b,-"},
 		{
 			"a start of another time, out of a line that was cut open",
@@ -72,6 +97,11 @@ func TestAttribution(t *testing.T) {
 // Only this request's end is its INVOKE's: not an old one, not one that comes twice; one that came ahead counts. Lambda may run
 // a request again under its id: the end of its first run, seen in time or late, is not that of the second.
 func TestRunsOfRequests(t *testing.T) {
+	var foreign string // telemetry of others, out of a line that arrived cut open
+	for n := range 9 {
+		foreign += fmt.Sprintf("done 2 z%d, ", n)
+	}
+	foreignEnds := strings.Repeat("ended 0, ", 9)
 	for _, test := range []struct{ name, events, want string }{
 		{
 			"in order",
@@ -107,6 +137,14 @@ func TestRunsOfRequests(t *testing.T) {
 			"INVOKE a, start 1 a, done 2 a, INVOKE b, INVOKE a, start 8 b, done 9 b",
 			"invoked 1, started 1, ended 1, invoked 2, invoked 3, started 2, ended 2",
 		},
+		{
+			"foreign telemetry while a request runs",
+			"INVOKE a, start 50 a, start 1 z, " + foreign + "done 51 a",
+			"invoked 1, started 1, " + foreignEnds + "ended 1",
+		},
+		{"ahead of the start", "INVOKE a, " + foreign + "start 50 a, done 51 a", "invoked 1, " + foreignEnds + "started 1, ended 1"},
+		{"ahead of INVOKE", "start 50 a, " + foreign + "INVOKE a, done 51 a", "started 0, " + foreignEnds + "invoked 1, started 1, ended 1"},
+		{"an end without a usable time", "INVOKE a, start 5 a, done - a", "invoked 1, started 1, ended 1"},
 		{
 			"a second run ahead of its INVOKE",
 			"INVOKE a, start 1 a, done 2 a, start 5 a, done 6 a, INVOKE a",
@@ -158,7 +196,7 @@ func TestDurationOfHandlers(t *testing.T) {
 		"start 2026 a, " + end:           0,
 		start + ", done 2027 a":          0,
 		start + ", done" + start[5:]:     0,
-		start + ", start 2027 b, " + end: 0,
+		start + ", start 2026-11-23T18:00:00.1Z b, " + end: 0,
 	} {
 		_, facts := seen(newInvocations(), events)
 		if got := facts[len(facts)-1].(flush.EndSeen); got.Took != want || got.At.IsZero() != strings.Contains(events, "done 2027") {
@@ -173,7 +211,7 @@ func TestRequestsThatAreRemembered(t *testing.T) {
 	for n := range 9 {
 		seen(track, fmt.Sprint("INVOKE ", n))
 	}
-	_, facts := seen(track, "done 1 0, done 1 8")
+	_, facts := seen(track, "done - 0, done - 8")
 	if want := []flush.Fact{flush.EndSeen{Number: 0}, flush.EndSeen{Number: 9}}; !slices.Equal(facts, want) || len(track.requests) != 8 {
 		t.Errorf("%+v of %d requests", facts, len(track.requests))
 	}
@@ -184,10 +222,14 @@ func TestLogLinesAllocateNothing(t *testing.T) {
 	track := newInvocations()
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 	seen(track, "start 2026-11-23T18:00:00.000Z "+id)
-	line := listener.Event{Type: []byte("function"), Time: []byte("2026-11-23T18:00:00.001Z"), RequestID: []byte(id)}
-	text := listener.Event{Type: line.Type, Time: line.Time}
-	if n := testing.AllocsPerRun(100, func() { track.observe(&line); track.observe(&text) }); n > 0 {
-		t.Errorf("%g allocations", n)
+	for _, line := range [][2]string{
+		{"2026-11-23T18:00:00.001Z", id}, {"2026-11-23T18:00:00.001Z", ""}, {"2026-11-23T18:00:00.001Z", "c6af9ac6-7b61-41e6-9a41-93e8deadbeef"},
+		{"2026-11-23T18:00:00.001000000Z", "order-17"}, {"2026-11-23T19:00:00.001+01:00", ""}, {"", ""},
+	} {
+		event := listener.Event{Type: []byte("function"), Time: []byte(line[0]), RequestID: []byte(line[1])}
+		if n := testing.AllocsPerRun(100, func() { track.observe(&event) }); n > 0 {
+			t.Errorf("%q: %g allocations", line, n)
+		}
 	}
 }
 

@@ -134,6 +134,7 @@ func TestEndedBeforeItRegisters(t *testing.T) {
 // run, and guesses of no event which request it belongs to.
 func TestManagedInstances(t *testing.T) {
 	t.Parallel()
+	const early = "8476a536-e9f4-11e8-9739-2dfe598c3fcd" // a line ahead of its platform.start
 	for name, test := range map[string]struct {
 		answers   map[string][]string
 		variables []string
@@ -145,9 +146,9 @@ func TestManagedInstances(t *testing.T) {
 		f := newLambda(t, test.answers).begin(t.Context(), append(test.variables, "KINESIS_TELEMETRY_RECORD_BYTES=1024")...)
 		f.next()
 		long := strings.Replace(tell("function", ""), `"requestId":`, `"text":"`+strings.Repeat("x", 2000)+`","requestId":`, 1)
-		f.post(tell("platform.start", "a"), long, tell("function", "b"), tell("function", strings.Repeat("c", 200)))
-		f.until("a full record is delivered", func() bool { return len(f.delivered()) == 4 })
-		f.expect(name+": delivered", f.deliveredTypes(), "platform.start a", "function", "function b", "function")
+		f.post(tell("platform.start", "a"), long, tell("function", early), tell("function", "b"), tell("platform.start", early))
+		f.until("a full record is delivered", func() bool { return len(f.delivered()) == 5 })
+		f.expect(name+": delivered", f.deliveredTypes(), "platform.start a", "function", "function "+early, "function", "platform.start "+early)
 		if got := f.called(); !slices.Equal(got[:len(test.want)], test.want) || !strings.HasPrefix(got[len(test.want)], "telemetry") {
 			t.Errorf("%s: called %q", name, got)
 		}
@@ -354,15 +355,15 @@ func TestRecoversBeforeTheFirstInvocation(t *testing.T) {
 	l := newLambda(t, nil)
 	f := l.begin(t.Context(), dir, "KINESIS_TELEMETRY_ENDPOINT_URL=http://127.0.0.1:1")
 	f.next()
-	f.post(tell("function", "a"))
+	f.post(tell("platform.fault", "a"))
 	if err := f.shutdown("timeout", time.Second); err != nil {
 		t.Error(err)
 	}
 	f = l.begin(t.Context(), dir)
 	f.next()
-	f.post(tell("function", "b"))
+	f.post(tell("platform.fault", "b"))
 	f.spindown()
-	f.expect("delivered", f.deliveredTypes(), "function a", "kinesis-telemetry.stats", "function b", "kinesis-telemetry.stats")
+	f.expect("delivered", f.deliveredTypes(), "platform.fault a", "kinesis-telemetry.stats", "platform.fault b", "kinesis-telemetry.stats")
 }
 
 // A panic of ours, wherever it is, leaves the function unharmed: Lambda is asked for the next event after each, it is said once,

@@ -30,7 +30,7 @@ func (r *request) note(key, value []byte, requestID, named certainty) {
 		c = named
 	}
 	id := stringContent(value)
-	if !isUUID(id) {
+	if !IsUUID(id) {
 		if c != plain || len(id) == 0 {
 			return
 		}
@@ -70,8 +70,8 @@ func (event *Event) record(value []byte) {
 	event.RequestID = r.id
 }
 
-// isUUID tells whether an id has the form of Lambda's.
-func isUUID(id []byte) bool {
+// IsUUID tells whether an id has the form of Lambda's.
+func IsUUID(id []byte) bool {
 	if len(id) != 36 {
 		return false
 	}

@@ -122,7 +122,7 @@ func FuzzRequestID(f *testing.F) {
 			t.Fatalf("%d events", len(events))
 		}
 		id := string(events[0].RequestID)
-		if id != "" && (!strings.Contains(record, `"`+id+`"`) || !isUUID([]byte(id)) && !strings.Contains(record, `"requestId"`)) {
+		if id != "" && (!strings.Contains(record, `"`+id+`"`) || !IsUUID([]byte(id)) && !strings.Contains(record, `"requestId"`)) {
 			t.Errorf("%q in %s", id, record)
 		}
 	})
