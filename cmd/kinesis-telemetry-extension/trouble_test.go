@@ -64,6 +64,9 @@ func TestNeverInTheWay(t *testing.T) {
 		refused("subscription 403", 403, "403"),
 		refused("subscription 404", 404, "no Telemetry API"),
 		refused("subscription 500", 500, "500"),
+		{name: "subscription 500 for a while", delivers: true, silent: true, setup: setup{sandbox: func(c *sandbox.Config) {
+			c.API.Subscribe = sandbox.StatusFault{Status: 500, Times: 3}
+		}}},
 		{name: "next 500 for a while", delivers: true, says: []string{"next event"}, setup: setup{sandbox: func(c *sandbox.Config) {
 			c.API.Next = sandbox.StatusFault{Status: 500, Times: 3}
 		}}},

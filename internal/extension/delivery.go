@@ -14,16 +14,25 @@ const (
 	// lateReport is how long SHUTDOWN waits for the platform.report of the last invocation. Lambda emits it when the
 	// environment is told to shut down; a few milliseconds are usual, plus the 25 ms of the buffering.
 	lateReport = 200 * time.Millisecond
-	// shutdownBudget is what Lambda gives extensions to shut down, about, where the event names no usable deadline.
+	// maxShutdown is what Lambda gives to the runtime and the extensions together. usualShutdown is what the runtime leaves of it,
+	// where the event names no usable deadline; minShutdown what is used of a deadline that is about over, since the process
+	// still runs.
 	// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
-	shutdownBudget = 1500 * time.Millisecond
+	maxShutdown   = 2 * time.Second
+	usualShutdown = 1600 * time.Millisecond
+	minShutdown   = 50 * time.Millisecond
+	// deadlinePast is how far in the past a SHUTDOWN's deadline may lie.
+	deadlinePast = time.Second
+	// maxInvocation is more than any function's timeout, which is a quarter of an hour at most.
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	maxInvocation = 16 * time.Minute
 )
 
 // invoke serves one invocation. When it returns the extension asks for the next event, and the environment may freeze as
 // soon as the function has ended, too. What the policy wants shipped beside the handler is shipped in the background.
 func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	deadline := event.Deadline.Add(-flush.DeadlineMargin)
-	if event.Deadline.Before(time.Now()) { // none, or not one in milliseconds of this age
+	if left := time.Until(event.Deadline); left < 0 || left > maxInvocation { // none, or not one in milliseconds of this age
 		deadline = time.Now().Add(x.config.FlushTimeout)
 	}
 	if x.config.SnapStart {
@@ -34,6 +43,24 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 		x.dispatcher.Ship(ctx, flush.AtEnd)
 	}
 	x.dispatcher.Note(flush.Asked{})
+}
+
+// shutdownTime returns the time that SHUTDOWN leaves, from the time until its deadline, and which part of it is kept free for what
+// follows the last request.
+func shutdownTime(deadline time.Duration) (left, margin time.Duration) {
+	if left = deadline; left < -deadlinePast {
+		left = usualShutdown
+	}
+	left = min(max(left, minShutdown), maxShutdown)
+	return left, min(flush.DeadlineMargin, left/4)
+}
+
+// share is a wait, or a quarter of the time that ctx has left where that is less: the last flush needs most of it.
+func share(ctx context.Context, wait time.Duration) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)/4)
+	}
+	return wait
 }
 
 // shutdown ends the extension's life, all before ctx is done:
@@ -62,7 +89,7 @@ func (x *Extension) shutdown(ctx context.Context, reason string) {
 
 // closeListener waits but a moment for POSTs under way: a connection on which nothing comes would take all of the time.
 func (x *Extension) closeListener(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, flush.LastWords)
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, flush.LastWords))
 	defer cancel()
 	if err := x.listener.Shutdown(ctx); err != nil {
 		x.log.Info("a connection to the listener was cut off: " + err.Error())
@@ -79,9 +106,9 @@ func (x *Extension) save() (saved int) {
 }
 
 func (x *Extension) awaitLastWords(ctx context.Context) {
-	words, cancel := context.WithTimeout(ctx, flush.LastWords)
+	words, cancel := context.WithTimeout(ctx, share(ctx, flush.LastWords))
 	defer cancel()
-	report, cancel := context.WithTimeout(ctx, lateReport)
+	report, cancel := context.WithTimeout(ctx, share(ctx, lateReport))
 	defer cancel()
 	x.invocations.awaitReport(report)
 	<-words.Done()

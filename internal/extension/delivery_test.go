@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -399,23 +400,32 @@ func TestLateEnds(t *testing.T) {
 	})
 }
 
-// An INVOKE without a usable deadline is waited for as long as FLUSH_TIMEOUT, one with a deadline until 100 ms before it.
+// An INVOKE without a usable deadline is waited for as long as FLUSH_TIMEOUT, one with a deadline until 100 ms before it. No function
+// runs for longer than a quarter of an hour.
 func TestDeadlineOfInvoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
 		defer x.dispatcher.Close()
 		for id, test := range []struct {
-			deadline time.Time
-			want     time.Duration
+			left, want time.Duration
 		}{
-			{time.Time{}, time.Second},
-			{time.UnixMilli(676051), time.Second}, // as in Lambda's documentation
-			{time.Now().Add(20 * time.Second), 17900 * time.Millisecond},
+			{20 * time.Second, 19900 * time.Millisecond},
+			{15 * time.Minute, 15*time.Minute - 100*time.Millisecond},
+			{150 * time.Millisecond, 50 * time.Millisecond},
+			{50 * time.Millisecond, 0},
+			{-50 * time.Millisecond, time.Second},
+			{-50 * 365 * 24 * time.Hour, time.Second}, // as in Lambda's documentation
+			{17 * time.Minute, time.Second},
+			{24 * time.Hour, time.Second},
+			{math.MinInt64, time.Second},
 		} {
 			post(x, "["+tell("platform.start", fmt.Sprint(id))+"]")
-			took := in(func() { x.invoke(t.Context(), lambdaapi.Event{RequestID: fmt.Sprint(id), Deadline: test.deadline}) })
-			if took != test.want {
-				t.Errorf("deadline %s: waited %s, not %s", test.deadline, took, test.want)
+			event := lambdaapi.Event{RequestID: fmt.Sprint(id), Deadline: time.Now().Add(test.left)}
+			if test.left == math.MinInt64 {
+				event.Deadline = time.Time{}
+			}
+			if took := in(func() { x.invoke(t.Context(), event) }); took != test.want {
+				t.Errorf("a deadline in %s: waited %s, not %s", test.left, took, test.want)
 			}
 			post(x, "["+tell("platform.runtimeDone", fmt.Sprint(id))+"]") // ends are seen again
 		}

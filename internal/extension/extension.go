@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"kinesis-telemetry-extension/internal/awake"
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/dispatcher"
 	"kinesis-telemetry-extension/internal/flush"
@@ -33,7 +34,7 @@ type Extension struct {
 	config config.Config
 	name   string
 	log    *slog.Logger
-	api    *lambdaapi.Client
+	api    lambdaAPI
 
 	invocations *invocations
 	dispatcher  *dispatcher.Dispatcher
@@ -46,6 +47,14 @@ type Extension struct {
 
 	abandon  context.CancelFunc // ends all work for telemetry
 	panicked atomic.Bool
+}
+
+// lambdaAPI is Lambda's Extensions API and Telemetry API, as lambdaapi.Client speaks them.
+type lambdaAPI interface {
+	Register(ctx context.Context, name string, events ...lambdaapi.EventType) (lambdaapi.Registration, error)
+	Subscribe(ctx context.Context, port int, buffering lambdaapi.Buffering, types ...lambdaapi.TelemetryType) error
+	Next(ctx context.Context) (lambdaapi.Event, error)
+	InitError(ctx context.Context, errorType, message string) error
 }
 
 // Run registers the extension under name (the file name of the executable, by which Lambda knows it) and serves until
@@ -129,8 +138,24 @@ func (x *Extension) register(ctx context.Context, active bool) (lambdaapi.Regist
 // refuse makes the environment's init fail because of mistakes in the settings.
 func (x *Extension) refuse(ctx context.Context, mistakes []config.Mistake) error {
 	err := errors.New("mistakes in the settings: " + config.Join(mistakes))
-	if apiErr := x.api.InitError(ctx, "Extension.InvalidSettings", err.Error()); apiErr != nil {
-		return errors.Join(err, apiErr)
+	apiErr := answered(ctx, "init/error", func(ctx context.Context) error {
+		return x.api.InitError(ctx, "Extension.InvalidSettings", err.Error())
+	})
+	return errors.Join(err, apiErr)
+}
+
+// answerTimeout bounds how long init waits for an answer of Lambda's local APIs without which the extension can go on, in time
+// that the environment is awake. Init as a whole has ten seconds.
+// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+const answerTimeout = 5 * time.Second
+
+// answered makes a call for as long as answerTimeout.
+func answered(ctx context.Context, what string, call func(context.Context) error) error {
+	ctx, span := awake.WithTimeout(ctx, answerTimeout)
+	defer span.End()
+	err := call(ctx)
+	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return fmt.Errorf("%s: no answer within %s", what, answerTimeout)
 	}
 	return err
 }
@@ -186,22 +211,25 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	}
 }
 
-// subscribe asks for the user's selection and for platform events, which say when an invocation ends.
+// subscribe asks for the user's selection and for platform events, which say when an invocation ends. What is no refusal is tried
+// again.
 func (x *Extension) subscribe(ctx context.Context) error {
 	types := x.config.Events
 	if !slices.Contains(types, lambdaapi.Platform) {
 		types = append([]lambdaapi.TelemetryType{lambdaapi.Platform}, types...)
 	}
-	const attempts = 4
-	var wait backoff
-	for attempt := 1; ; attempt++ {
-		err := x.api.Subscribe(ctx, x.listener.Port(), buffering, types...)
-		var status *lambdaapi.StatusError
-		final := errors.As(err, &status) && status.Status < http.StatusInternalServerError
-		if err == nil || final || attempt == attempts || wait.sleep(ctx) != nil {
-			return err
+	return answered(ctx, "subscribe to telemetry", func(ctx context.Context) error {
+		const attempts = 4
+		var wait backoff
+		for attempt := 1; ; attempt++ {
+			err := x.api.Subscribe(ctx, x.listener.Port(), buffering, types...)
+			var status *lambdaapi.StatusError
+			final := errors.As(err, &status) && status.Status < http.StatusInternalServerError
+			if err == nil || final || attempt == attempts || wait.sleep(ctx) != nil {
+				return err
+			}
 		}
-	}
+	})
 }
 
 // explain says what a refused subscription means.
@@ -257,12 +285,10 @@ func (x *Extension) end(ctx context.Context, event lambdaapi.Event) {
 	if !x.subscribed {
 		return
 	}
-	deadline := event.Deadline.Add(-flush.DeadlineMargin)
-	if time.Until(deadline) <= 0 {
-		deadline = time.Now().Add(shutdownBudget)
-	}
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	left, margin := shutdownTime(time.Until(event.Deadline))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left-margin)
 	defer cancel()
+	over := time.After(left - margin/2)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -271,7 +297,7 @@ func (x *Extension) end(ctx context.Context, event lambdaapi.Event) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(time.Until(deadline.Add(flush.DeadlineMargin / 2))):
+	case <-over:
 	}
 }
 

@@ -191,11 +191,11 @@ func TestTimeOfAnEndAheadOfItsInvoke(t *testing.T) {
 func TestDurationOfHandlers(t *testing.T) {
 	const start, end = "start 2026-11-23T18:00:00.000Z a", "done 2026-11-23T18:00:00.500Z a"
 	for events, want := range map[string]time.Duration{
-		start + ", " + end:               500 * time.Millisecond,
-		end:                              0,
-		"start 2026 a, " + end:           0,
-		start + ", done 2027 a":          0,
-		start + ", done" + start[5:]:     0,
+		start + ", " + end:           500 * time.Millisecond,
+		end:                          0,
+		"start 2026 a, " + end:       0,
+		start + ", done 2027 a":      0,
+		start + ", done" + start[5:]: 0,
 		start + ", start 2026-11-23T18:00:00.1Z b, " + end: 0,
 	} {
 		_, facts := seen(newInvocations(), events)

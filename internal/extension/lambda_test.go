@@ -158,7 +158,7 @@ func (f *life) shutdown(reason string, budget time.Duration) error {
 	return f.end()
 }
 
-// spindown sends the usual SHUTDOWN, with more time than Lambda gives: a machine that is busy is not what is tested.
+// spindown sends the usual SHUTDOWN, with as much time as is ever believed: a machine that is busy is not what is tested.
 func (f *life) spindown() {
 	f.Helper()
 	if err := f.shutdown("spindown", patience); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"runtime/debug"
@@ -196,6 +197,62 @@ func TestSubscribe(t *testing.T) {
 		if calls != test.calls || len(said) != 1 || !strings.HasPrefix(said[0], prefix) || !strings.HasSuffix(said[0], test.said) {
 			t.Errorf("%q: %d calls, said %q", test.answers, calls, said)
 		}
+	}
+}
+
+// hungAPI answers what is not in the list of its errors never, and heeds the context.
+type hungAPI struct {
+	lambdaAPI
+	errors []error
+}
+
+func (a *hungAPI) call(ctx context.Context) error {
+	if len(a.errors) > 0 {
+		err := a.errors[0]
+		a.errors = a.errors[1:]
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (a *hungAPI) Subscribe(ctx context.Context, _ int, _ lambdaapi.Buffering, _ ...lambdaapi.TelemetryType) error {
+	return a.call(ctx)
+}
+
+func (a *hungAPI) InitError(ctx context.Context, _, _ string) error { return a.call(ctx) }
+
+// A subscription that is never answered does not keep the extension from asking for the first event, and says why there is no
+// telemetry; nor does the report of a mistake keep it from ending.
+func TestCallsThatAreNeverAnswered(t *testing.T) {
+	passing := &lambdaapi.StatusError{Call: "subscribe", Status: 503}
+	for name, test := range map[string]struct {
+		errors []error
+		call   func(context.Context, *Extension) error
+		says   string
+	}{
+		"subscribe":             {nil, func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }, "subscribe to telemetry: no answer within 5s"},
+		"subscribe, behind 503": {[]error{passing, passing}, func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }, "subscribe to telemetry: no answer within 5s"},
+		"init/error": {
+			nil, func(ctx context.Context, x *Extension) error {
+				return x.refuse(ctx, []config.Mistake{{Variable: "X", Expected: "y"}})
+			},
+			"mistakes in the settings: X is not set: y\ninit/error: no answer within 5s",
+		},
+	} {
+		l := listen(t)
+		synctest.Test(t, func(t *testing.T) {
+			x := &Extension{api: &hungAPI{errors: test.errors}, listener: l}
+			var err error
+			if took := in(func() { err = test.call(t.Context(), x) }); took.Round(time.Second) != 5*time.Second || err == nil || err.Error() != test.says {
+				t.Errorf("%s: after %s: %v", name, took, err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := test.call(ctx, x); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s, ended by a signal: %v", name, err)
+			}
+		})
 	}
 }
 
@@ -500,45 +557,67 @@ func TestPanicAtTheStart(t *testing.T) {
 	}
 }
 
-// Where something hangs and heeds no context, the extension ends within Lambda's deadline all the same; where SHUTDOWN names no
-// usable deadline it has a second and a half.
+// Where something hangs and heeds no context, the extension ends within Lambda's deadline all the same, and what heeds it ends a
+// little earlier: 100 ms, or a quarter of the time that is left where that is less. No deadline is believed that is further than
+// Lambda's two seconds. Where SHUTDOWN names no usable one it has a second and a half.
 func TestEndWithinTheDeadline(t *testing.T) {
+	const ms, day = time.Millisecond, 24 * time.Hour
+	heedless := func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		time.Sleep(time.Minute)
+		return stored(ctx, records)
+	}
 	for name, test := range map[string]struct {
-		deadline func() time.Time
-		want     time.Duration
+		left            time.Duration // 0: no deadline
+		heeds, heedless time.Duration
 	}{
-		"in 2 s": {func() time.Time { return time.Now().Add(2 * time.Second) }, 1950 * time.Millisecond},
-		"now":    {func() time.Time { return time.Now().Add(100 * time.Millisecond) }, 1550 * time.Millisecond},
-		"none":   {func() time.Time { return time.Time{} }, 1550 * time.Millisecond},
-		"past":   {func() time.Time { return time.UnixMilli(676051) }, 1550 * time.Millisecond},
+		"in 2 s":         {2 * time.Second, 1900 * ms, 1950 * ms},
+		"in 1.4 s":       {1400 * ms, 1300 * ms, 1350 * ms},
+		"in 400 ms":      {400 * ms, 300 * ms, 350 * ms},
+		"in 90 ms":       {90 * ms, 67500 * time.Microsecond, 78750 * time.Microsecond},
+		"just over":      {-time.Second, 37500 * time.Microsecond, 43750 * time.Microsecond},
+		"in 2.1 s":       {2100 * ms, 1900 * ms, 1950 * ms},
+		"in a day":       {day, 1900 * ms, 1950 * ms},
+		"in an age":      {math.MaxInt64, 1900 * ms, 1950 * ms},
+		"none":           {0, 1500 * ms, 1550 * ms},
+		"long over":      {-1001 * ms, 1500 * ms, 1550 * ms},
+		"in other units": {-50 * 365 * day, 1500 * ms, 1550 * ms},
 	} {
-		l := listen(t)
-		synctest.Test(t, func(t *testing.T) {
-			x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-				time.Sleep(time.Minute)
-				return stored(ctx, records)
+		for want, s := range map[time.Duration]stream{test.heeds: hung, test.heedless: heedless} {
+			l, took := listen(t), time.Duration(0)
+			synctest.Test(t, func(t *testing.T) {
+				x := begun(t, s)
+				x.listener = l
+				event := lambdaapi.Event{ShutdownReason: "spindown"}
+				if test.left != 0 {
+					event.Deadline = time.Now().Add(test.left)
+				}
+				took = in(func() { x.end(t.Context(), event) })
+				time.Sleep(time.Hour)
 			})
-			x.listener = l
-			took := in(func() { x.end(t.Context(), lambdaapi.Event{Deadline: test.deadline(), ShutdownReason: "spindown"}) })
-			if took != test.want {
-				t.Errorf("a deadline %s: ended after %s, not %s", name, took, test.want)
+			if took != want {
+				t.Errorf("a deadline %s: ended after %s, not %s", name, took, want)
 			}
-			time.Sleep(time.Hour)
-		})
+		}
 	}
 }
 
-// What hangs until its context ends leaves time for the summary: the context ends 100 ms before the deadline.
-func TestShutdownContext(t *testing.T) {
+// In 90 ms there is time to ship what is buffered: the waits for late telemetry and for a silent connection leave most of it.
+func TestLittleTimeForShutdown(t *testing.T) {
 	l := listen(t)
+	connection, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", l.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
 	synctest.Test(t, func(t *testing.T) {
-		x := begun(t, hung)
+		x := begun(t, storedAfter(20*time.Millisecond))
 		x.listener = l
+		post(x, "["+tell("platform.start", "a")+"]") // its report never comes
 		took := in(func() {
-			x.end(t.Context(), lambdaapi.Event{Deadline: time.Now().Add(2 * time.Second), ShutdownReason: "spindown"})
+			x.end(t.Context(), lambdaapi.Event{Deadline: time.Now().Add(90 * time.Millisecond), ShutdownReason: "spindown"})
 		})
-		if took != 1900*time.Millisecond {
-			t.Errorf("ended after %s", took)
+		if stats := x.dispatcher.Stats(); took > 90*time.Millisecond || stats.Held > 0 || stats.Sent != 2 {
+			t.Errorf("ended after %s, %+v", took, stats)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package lambdaapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,6 +86,27 @@ func TestOddAnswers(t *testing.T) {
 	client, _ := serve(t, `200 not json`)
 	if _, err := client.Next(t.Context()); err == nil {
 		t.Error("an answer that is not JSON was taken for an event")
+	}
+}
+
+// A call that is never answered ends with its context, and says which one it was.
+func TestNeverAnswered(t *testing.T) {
+	hung := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hung }))
+	defer server.Close()
+	defer close(hung)
+	client := New(strings.TrimPrefix(server.URL, "http://"))
+	for name, call := range map[string]func(context.Context) error{
+		"register":   func(ctx context.Context) error { _, err := client.Register(ctx, "name", Invoke); return err },
+		"next":       func(ctx context.Context) error { _, err := client.Next(ctx); return err },
+		"subscribe":  func(ctx context.Context) error { return client.Subscribe(ctx, 1, Buffering{}, Platform) },
+		"init/error": func(ctx context.Context) error { return client.InitError(ctx, "Extension.X", "x") },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), name+": ") {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
 	}
 }
 

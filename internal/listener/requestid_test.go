@@ -75,6 +75,7 @@ func TestOtherIDs(t *testing.T) {
 		`{"requestId":"OURS","aws_request_id":null,"spans":[]}`:                        ours,
 		`{"requestId":"OTHERS","requestId":"OURS"}`:                                    ours, // as JSON readers do
 		`{"requestId":"order-17","aws_request_id":"OURS"}`:                             ours,
+		`{"requestId":"OURS","requestId":"order-17"}`:                                  ours,
 		`{"requestId":"OURS","requestContext":{"requestId":"OTHERS"}}`:                 ours,
 		`{"requestId":"order-17"}`:                                                     "order-17",
 		`{"requestId":""}`:                                                             "",
