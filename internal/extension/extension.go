@@ -154,7 +154,7 @@ func answered(ctx context.Context, what string, call func(context.Context) error
 	ctx, span := awake.WithTimeout(ctx, answerTimeout)
 	defer span.End()
 	err := call(ctx)
-	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+	if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		return fmt.Errorf("%s: no answer within %s", what, answerTimeout)
 	}
 	return err
