@@ -154,8 +154,8 @@ func TestLongRequestIDs(t *testing.T) {
 		var s taken
 		x := begun(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+kind)
 		post(x, "["+strings.Join([]string{
-			tell("platform.start", "a"), tell("function", long), tell("function", long[1:]), tell("platform.start", long), tell("platform.runtimeDone", long),
-			tell("platform.start", long[1:]), tell("function", long[1:]),
+			tell("platform.start", "a"), tell("function", long), tell("function", long[1:]), tell("platform.start", long),
+			tell("platform.runtimeDone", long), tell("platform.start", long[1:]), tell("function", long[1:]),
 		}, ",")+"]")
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 		x.dispatcher.Close()
@@ -163,8 +163,9 @@ func TestLongRequestIDs(t *testing.T) {
 		for _, l := range s.lines {
 			got = append(got, l.RequestID)
 		}
-		if !slices.Equal(got, want) || kind == "on-demand" && (x.invocations.of("a").started != 1 || x.invocations.of("a").ended != 0) {
-			t.Errorf("%s: %q, want %q; %+v", kind, got, want, x.invocations.requests)
+		a := x.invocations.of("a")
+		if !slices.Equal(got, want) || kind == "on-demand" && (a.started != 1 || a.ended != 0) {
+			t.Errorf("%s: %q, want %q; %+v", kind, got, want, a)
 		}
 	}
 }

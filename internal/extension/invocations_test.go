@@ -60,7 +60,8 @@ func TestAttribution(t *testing.T) {
 		},
 		{
 			"an id that is long forgotten",
-			"start 01 a, start 02 b, start 03 c, start 04 d, start 05 e, start 06 f, start 07 g, start 08 h, line 09 a, start 10 i, line 11 a, line 12 b",
+			"start 01 a, start 02 b, start 03 c, start 04 d, start 05 e, start 06 f, start 07 g, start 08 h, " +
+				"line 09 a, start 10 i, line 11 a, line 12 b",
 			"a,b,c,d,e,f,g,h,a,i,i,b",
 		},
 		{
@@ -223,8 +224,12 @@ func TestLogLinesAllocateNothing(t *testing.T) {
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 	seen(track, "start 2026-11-23T18:00:00.000Z "+id)
 	for _, line := range [][2]string{
-		{"2026-11-23T18:00:00.001Z", id}, {"2026-11-23T18:00:00.001Z", ""}, {"2026-11-23T18:00:00.001Z", "c6af9ac6-7b61-41e6-9a41-93e8deadbeef"},
-		{"2026-11-23T18:00:00.001000000Z", "order-17"}, {"2026-11-23T19:00:00.001+01:00", ""}, {"", ""},
+		{"2026-11-23T18:00:00.001Z", id},
+		{"2026-11-23T18:00:00.001Z", ""},
+		{"2026-11-23T18:00:00.001Z", "c6af9ac6-7b61-41e6-9a41-93e8deadbeef"},
+		{"2026-11-23T18:00:00.001000000Z", "order-17"},
+		{"2026-11-23T19:00:00.001+01:00", ""},
+		{"", ""},
 	} {
 		event := listener.Event{Type: []byte("function"), Time: []byte(line[0]), RequestID: []byte(line[1])}
 		if n := testing.AllocsPerRun(100, func() { track.observe(&event) }); n > 0 {

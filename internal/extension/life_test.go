@@ -225,26 +225,27 @@ func (a *hungAPI) InitError(ctx context.Context, _, _ string) error { return a.c
 // A subscription that is never answered does not keep the extension from asking for the first event, and says why there is no
 // telemetry; nor does the report of a mistake keep it from ending.
 func TestCallsThatAreNeverAnswered(t *testing.T) {
+	subscribe := func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }
+	refuse := func(ctx context.Context, x *Extension) error {
+		return x.refuse(ctx, []config.Mistake{{Variable: "X", Expected: "y"}})
+	}
 	passing := &lambdaapi.StatusError{Call: "subscribe", Status: 503}
+	const noAnswer = "subscribe to telemetry: no answer within 5s"
 	for name, test := range map[string]struct {
 		errors []error
 		call   func(context.Context, *Extension) error
 		says   string
 	}{
-		"subscribe":             {nil, func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }, "subscribe to telemetry: no answer within 5s"},
-		"subscribe, behind 503": {[]error{passing, passing}, func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }, "subscribe to telemetry: no answer within 5s"},
-		"init/error": {
-			nil, func(ctx context.Context, x *Extension) error {
-				return x.refuse(ctx, []config.Mistake{{Variable: "X", Expected: "y"}})
-			},
-			"mistakes in the settings: X is not set: y\ninit/error: no answer within 5s",
-		},
+		"subscribe":             {nil, subscribe, noAnswer},
+		"subscribe, behind 503": {[]error{passing, passing}, subscribe, noAnswer},
+		"init/error":            {nil, refuse, "mistakes in the settings: X is not set: y\ninit/error: no answer within 5s"},
 	} {
 		l := listen(t)
 		synctest.Test(t, func(t *testing.T) {
 			x := &Extension{api: &hungAPI{errors: test.errors}, listener: l}
 			var err error
-			if took := in(func() { err = test.call(t.Context(), x) }); took.Round(time.Second) != 5*time.Second || err == nil || err.Error() != test.says {
+			took := in(func() { err = test.call(t.Context(), x) })
+			if took.Round(time.Second) != 5*time.Second || err == nil || err.Error() != test.says {
 				t.Errorf("%s: after %s: %v", name, took, err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())

@@ -14,45 +14,152 @@ const (
 // loggers are lines as common loggers write them in JSON, each with where that can be read. OURS is the id of Lambda's request.
 var loggers = []struct{ name, source, record string }{
 	// Lambda's own runtimes.
-	{"Node.js, console", "aws-lambda-nodejs-runtime-interface-client: src/LogPatch.js", `{"timestamp":"t","level":"INFO","requestId":"OURS","message":"m"}`},
-	{"Python, logging", "aws-lambda-python-runtime-interface-client: awslambdaric/lambda_runtime_log_utils.py", `{"timestamp":"t","level":"INFO","message":"m","logger":"root","requestId":"OURS"}`},
-	{"Java, LambdaLogger", "aws-lambda-java-libs: StructuredLogMessage.java", `{"timestamp":"t","message":"m","level":"INFO","AWSRequestId":"OURS"}`},
-	{"Java, Log4j2", "aws-lambda-java-libs: EventHandlerLoader.java, LambdaLayout.json", `{"timestamp":"t","level":"INFO","message":"m","logger":"l","AWSRequestId":"OURS"}`},
-	{"Java, in the guide", "Lambda Developer Guide: monitoring-cloudwatchlogs-logformat", `{"timestamp":"t","level":"INFO","message":"m","AWSrequestId":"OURS"}`},
-	{".NET, ILambdaLogger", "aws-lambda-dotnet: JsonLogMessageFormatter.cs", `{"timestamp":"t","level":"Information","requestId":"OURS","traceId":"x","message":"m"}`},
-	{"Ruby, Logger", "Lambda Developer Guide: ruby-logging", `{"timestamp":"t","level":"INFO","message":"m","requestId":"OURS"}`},
-	{"Go, lambdacontext", "aws-lambda-go: lambdacontext/logger.go", `{"timestamp":"t","level":"INFO","message":"m","requestId":"OURS"}`},
-	{"Rust, tracing", "aws-lambda-rust-runtime: lambda-runtime/src/layers/trace.rs", `{"level":"INFO","fields":{"message":"m"},"span":{"requestId":"OURS","name":"Lambda runtime invoke"},"spans":[{"requestId":"OURS","name":"Lambda runtime invoke"}]}`},
-	{"Rust, in a span of its own", "docs.rs: metrics_cloudwatch_embedded", `{"level":"INFO","fields":{"message":"m"},"span":{"requestId":"OTHERS","name":"order"},"spans":[{"name":"cold start"},{"requestId":"OURS","xrayTraceId":"x","name":"Lambda runtime invoke"},{"requestId":"OTHERS","name":"order"}]}`},
-	{"Rust, spans alone", "tracing-subscriber: with_current_span(false)", `{"level":"INFO","fields":{"message":"m"},"spans":[ {"name":"a"} , {"requestId":"OURS"} ]}`},
-	{"Rust, the span alone", "tracing-subscriber: with_span_list(false)", `{"level":"INFO","fields":{"message":"m"},"span":{"requestId":"OURS","name":"Lambda runtime invoke"}}`},
-	{"Rust, OpenTelemetry", "aws-lambda-rust-runtime: lambda-runtime/src/layers/otel.rs", `{"level":"INFO","spans":[{"faas.trigger":"http","faas.invocation_id":"OURS","faas.coldstart":true}]}`},
+	{
+		"Node.js, console", "aws-lambda-nodejs-runtime-interface-client: src/LogPatch.js",
+		`{"timestamp":"t","level":"INFO","requestId":"OURS","message":"m"}`,
+	},
+	{
+		"Python, logging", "aws-lambda-python-runtime-interface-client: awslambdaric/lambda_runtime_log_utils.py",
+		`{"timestamp":"t","level":"INFO","message":"m","logger":"root","requestId":"OURS"}`,
+	},
+	{
+		"Java, LambdaLogger", "aws-lambda-java-libs: StructuredLogMessage.java",
+		`{"timestamp":"t","message":"m","level":"INFO","AWSRequestId":"OURS"}`,
+	},
+	{
+		"Java, Log4j2", "aws-lambda-java-libs: EventHandlerLoader.java, LambdaLayout.json",
+		`{"timestamp":"t","level":"INFO","message":"m","logger":"l","AWSRequestId":"OURS"}`,
+	},
+	{
+		"Java, in the guide", "Lambda Developer Guide: monitoring-cloudwatchlogs-logformat",
+		`{"timestamp":"t","level":"INFO","message":"m","AWSrequestId":"OURS"}`,
+	},
+	{
+		".NET, ILambdaLogger", "aws-lambda-dotnet: JsonLogMessageFormatter.cs",
+		`{"timestamp":"t","level":"Information","requestId":"OURS","traceId":"x","message":"m"}`,
+	},
+	{
+		"Ruby, Logger", "Lambda Developer Guide: ruby-logging",
+		`{"timestamp":"t","level":"INFO","message":"m","requestId":"OURS"}`,
+	},
+	{
+		"Go, lambdacontext", "aws-lambda-go: lambdacontext/logger.go",
+		`{"timestamp":"t","level":"INFO","message":"m","requestId":"OURS"}`,
+	},
+	{
+		"Rust, tracing", "aws-lambda-rust-runtime: lambda-runtime/src/layers/trace.rs",
+		`{"level":"INFO","fields":{"message":"m"},"span":{"requestId":"OURS","name":"Lambda runtime invoke"},` +
+			`"spans":[{"requestId":"OURS","name":"Lambda runtime invoke"}]}`,
+	},
+	{
+		"Rust, in a span of its own", "docs.rs: metrics_cloudwatch_embedded",
+		`{"level":"INFO","fields":{"message":"m"},"span":{"requestId":"OTHERS","name":"order"},"spans":[{"name":"cold start"},` +
+			`{"requestId":"OURS","xrayTraceId":"x","name":"Lambda runtime invoke"},{"requestId":"OTHERS","name":"order"}]}`,
+	},
+	{
+		"Rust, spans alone", "tracing-subscriber: with_current_span(false)",
+		`{"level":"INFO","fields":{"message":"m"},"spans":[ {"name":"a"} , {"requestId":"OURS"} ]}`,
+	},
+	{
+		"Rust, the span alone", "tracing-subscriber: with_span_list(false)",
+		`{"level":"INFO","fields":{"message":"m"},"span":{"requestId":"OURS","name":"Lambda runtime invoke"}}`,
+	},
+	{
+		"Rust, OpenTelemetry", "aws-lambda-rust-runtime: lambda-runtime/src/layers/otel.rs",
+		`{"level":"INFO","spans":[{"faas.trigger":"http","faas.invocation_id":"OURS","faas.coldstart":true}]}`,
+	},
 
 	// Powertools for AWS Lambda.
-	{"Powertools for Python", "powertools-lambda-python: logging/lambda_context.py", `{"level":"INFO","message":"m","service":"s","function_request_id":"OURS","xray_trace_id":"x"}`},
-	{"Powertools for TypeScript", "powertools-lambda-typescript: PowertoolsLogFormatter.ts", `{"level":"INFO","message":"m","function_request_id":"OURS"}`},
-	{"its own formatter", "powertools-lambda-typescript: bringYourOwnFormatterClass.ts", `{"message":"m","correlationIds":{"awsRequestId":"OURS","xRayTraceId":"x"},"lambdaFunction":{"name":"f"}}`},
-	{"Powertools for Java", "powertools-lambda-java: LambdaJsonLayout.json", `{"level":"INFO","message":"m","function_request_id":"OURS"}`},
-	{"Powertools for Java, ECS", "powertools-lambda-java: LambdaEcsLayout.json", `{"@timestamp":"t","message":"m","faas.id":"arn","faas.execution":"OURS","trace.id":"x"}`},
-	{"Powertools for .NET", "powertools-lambda-dotnet: LoggingConstants.cs", `{"level":"Information","function_request_id":"OURS"}`},
-	{"Powertools for .NET, camel case", "powertools-lambda-dotnet: docs/core/logging.md", `{"level":"Information","functionRequestId":"OURS"}`},
-	{"Powertools for .NET, Pascal case", "powertools-lambda-dotnet: docs/core/logging.md", `{"Level":"Information","FunctionRequestId":"OURS"}`},
-	{"Powertools for .NET, its own formatter", "powertools-lambda-dotnet: docs/core/logging.md", `{"Message":"m","CorrelationIds":{"AwsRequestId":"OURS"}}`},
-	{"the same in snake case", "powertools-lambda-dotnet: docs/core/logging.md", `{"message":"m","correlation_ids":{"aws_request_id":"OURS"}}`},
+	{
+		"Powertools for Python", "powertools-lambda-python: logging/lambda_context.py",
+		`{"level":"INFO","message":"m","service":"s","function_request_id":"OURS","xray_trace_id":"x"}`,
+	},
+	{
+		"Powertools for TypeScript", "powertools-lambda-typescript: PowertoolsLogFormatter.ts",
+		`{"level":"INFO","message":"m","function_request_id":"OURS"}`,
+	},
+	{
+		"its own formatter", "powertools-lambda-typescript: bringYourOwnFormatterClass.ts",
+		`{"message":"m","correlationIds":{"awsRequestId":"OURS","xRayTraceId":"x"},"lambdaFunction":{"name":"f"}}`,
+	},
+	{
+		"Powertools for Java", "powertools-lambda-java: LambdaJsonLayout.json",
+		`{"level":"INFO","message":"m","function_request_id":"OURS"}`,
+	},
+	{
+		"Powertools for Java, ECS", "powertools-lambda-java: LambdaEcsLayout.json",
+		`{"@timestamp":"t","message":"m","faas.id":"arn","faas.execution":"OURS","trace.id":"x"}`,
+	},
+	{
+		"Powertools for .NET", "powertools-lambda-dotnet: LoggingConstants.cs",
+		`{"level":"Information","function_request_id":"OURS"}`,
+	},
+	{
+		"Powertools for .NET, camel case", "powertools-lambda-dotnet: docs/core/logging.md",
+		`{"level":"Information","functionRequestId":"OURS"}`,
+	},
+	{
+		"Powertools for .NET, Pascal case", "powertools-lambda-dotnet: docs/core/logging.md",
+		`{"Level":"Information","FunctionRequestId":"OURS"}`,
+	},
+	{
+		"Powertools for .NET, its own formatter", "powertools-lambda-dotnet: docs/core/logging.md",
+		`{"Message":"m","CorrelationIds":{"AwsRequestId":"OURS"}}`,
+	},
+	{
+		"the same in snake case", "powertools-lambda-dotnet: docs/core/logging.md",
+		`{"message":"m","correlation_ids":{"aws_request_id":"OURS"}}`,
+	},
 
 	// Others.
-	{"pino-lambda", "pino-lambda: src/request.ts, PinoLogFormatter", `{"awsRequestId":"OURS","apiRequestId":"OTHERS","x-correlation-id":"OTHERS","level":30,"time":1480572000000,"msg":"m"}`},
-	{"pino-lambda, structured", "pino-lambda: src/formatters/structured.ts", `{"timestamp":"t","level":"INFO","requestId":"OURS","message":{"msg":"m","apiRequestId":"OTHERS"}}`},
-	{"structlog", "structlog: bind_contextvars(aws_request_id=context.aws_request_id)", `{"event":"m","level":"info","aws_request_id":"OURS"}`},
-	{"python-json-logger", "aws-lambda-python-runtime-interface-client: bootstrap.py, LambdaLoggerFilter", `{"message":"m","aws_request_id":"OURS"}`},
-	{"Log4j2, JsonLayout", "Log4j: manual, JSON Layout, thread context", `{"level":"INFO","message":"m","contextMap":{"AWSRequestId":"OURS"}}`},
-	{"Log4j2, Logstash", "Log4j: LogstashJsonEventLayoutV1.json", `{"level":"INFO","message":"m","mdc":{"AWSRequestId":"OURS"}}`},
-	{"by hand", "many a function: lambda_request_id=context.aws_request_id", `{"message":"m","lambda_request_id":"OURS"}`},
-	{"by hand, camel case", "many a function: lambdaRequestId: context.awsRequestId", `{"message":"m","requestId":"OTHERS","lambdaRequestId":"OURS"}`},
-	{"Lambda's context, Node.js", "aws-lambda-nodejs-runtime-interface-client: src/InvokeContext.js", `{"message":"m","context":{"functionName":"f","awsRequestId":"OURS"}}`},
-	{"Lambda's context, Java", "aws-lambda-java-libs: LambdaContext.java", `{"message":"m","lambdaContext":{"awsRequestId":"OURS"}}`},
-	{"Lambda's context, shortened", "many a function: lambdaContext: { requestId: context.awsRequestId }", `{"message":"m","lambdaContext":{"requestId":"OURS"}}`},
-	{"the same in snake case", "many a function", `{"message":"m","lambda_context":{"requestId":"OURS"}}`},
+	{
+		"pino-lambda", "pino-lambda: src/request.ts, PinoLogFormatter",
+		`{"awsRequestId":"OURS","apiRequestId":"OTHERS","x-correlation-id":"OTHERS","level":30,"time":1480572000000,"msg":"m"}`,
+	},
+	{
+		"pino-lambda, structured", "pino-lambda: src/formatters/structured.ts",
+		`{"timestamp":"t","level":"INFO","requestId":"OURS","message":{"msg":"m","apiRequestId":"OTHERS"}}`,
+	},
+	{
+		"structlog", "structlog: bind_contextvars(aws_request_id=context.aws_request_id)",
+		`{"event":"m","level":"info","aws_request_id":"OURS"}`,
+	},
+	{
+		"python-json-logger", "aws-lambda-python-runtime-interface-client: bootstrap.py, LambdaLoggerFilter",
+		`{"message":"m","aws_request_id":"OURS"}`,
+	},
+	{
+		"Log4j2, JsonLayout", "Log4j: manual, JSON Layout, thread context",
+		`{"level":"INFO","message":"m","contextMap":{"AWSRequestId":"OURS"}}`,
+	},
+	{
+		"Log4j2, Logstash", "Log4j: LogstashJsonEventLayoutV1.json",
+		`{"level":"INFO","message":"m","mdc":{"AWSRequestId":"OURS"}}`,
+	},
+	{
+		"by hand", "many a function: lambda_request_id=context.aws_request_id",
+		`{"message":"m","lambda_request_id":"OURS"}`,
+	},
+	{
+		"by hand, camel case", "many a function: lambdaRequestId: context.awsRequestId",
+		`{"message":"m","requestId":"OTHERS","lambdaRequestId":"OURS"}`,
+	},
+	{
+		"Lambda's context, Node.js", "aws-lambda-nodejs-runtime-interface-client: src/InvokeContext.js",
+		`{"message":"m","context":{"functionName":"f","awsRequestId":"OURS"}}`,
+	},
+	{
+		"Lambda's context, Java", "aws-lambda-java-libs: LambdaContext.java",
+		`{"message":"m","lambdaContext":{"awsRequestId":"OURS"}}`,
+	},
+	{
+		"Lambda's context, shortened", "many a function: lambdaContext: { requestId: context.awsRequestId }",
+		`{"message":"m","lambdaContext":{"requestId":"OURS"}}`,
+	},
+	{
+		"the same in snake case", "many a function",
+		`{"message":"m","lambda_context":{"requestId":"OURS"}}`,
+	},
 }
 
 func TestLoggers(t *testing.T) {
