@@ -170,7 +170,10 @@ func TestPartitionKeys(t *testing.T) {
 
 // 20 invocations of 5,000 lines each in 200 ms: the listener drops nothing, nothing is lost, memory is bounded.
 func TestLoad(t *testing.T) {
-	r := newTrial(t, setup{kinesis: kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1}})
+	r := newTrial(t, setup{
+		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"}, // little is left for SHUTDOWN, which gives a busy machine no more time
+		kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
+	})
 	for range 20 {
 		r.invoke(`{"text":5000,"bytes":150,"duration":"200ms"}`)
 	}
@@ -204,10 +207,12 @@ func TestThrottledAndFailing(t *testing.T) {
 					{Probability: 0.2, ErrorType: "InternalFailureException"},
 					{RecordError: &kinesislocal.RecordError{Probability: 0.3}},
 				}}},
-				sandbox: func(c *sandbox.Config) { c.ShutdownTimeout = 10 * time.Second },
 			})
 			for range 15 {
 				r.invoke(`{"text":60,"bytes":100}`)
+			}
+			for range 3 { // time for what is sent again: SHUTDOWN has little
+				r.invoke(`{"duration":"1s"}`)
 			}
 			report := r.end()
 			report.OutOfOrder = 0 // what was sent again comes later; seq tells the order
@@ -386,7 +391,7 @@ func TestResets(t *testing.T) {
 	for name, request := range map[string]string{"timeout": `{"text":3,"duration":"1m","deaf":true}`, "crash": `{"text":3,"panic":true}`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.Function.Timeout = 2 * time.Second }})
+			r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.Function.Timeout = 5 * time.Second }})
 			r.invoke(mixed)
 			if result, err := r.env.Invoke(t.Context(), []byte(request)); err != nil || result.Status == "success" {
 				t.Fatalf("%v, %+v", err, result)
@@ -402,7 +407,8 @@ func TestResets(t *testing.T) {
 }
 
 // A handler that runs up to its deadline is not waited for to the end. Once its end is seen, later ones are again.
-func TestSyncAfterAnEndThatCameTooLate(t *testing.T) {
+func TestBudgetSyncAfterAnEndThatCameTooLate(t *testing.T) {
+	budgets(t)
 	r := newTrial(t, setup{
 		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"},
 		sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 3 * time.Second },

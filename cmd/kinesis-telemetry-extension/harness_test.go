@@ -137,6 +137,8 @@ func newTrial(t *testing.T, s setup) *trial {
 		TmpDir:      t.TempDir(),
 		Output:      &r.output,
 		OnEvent:     func(_ string, e sandbox.Event) { r.audit.Emitted(e.Raw) },
+
+		ShutdownTimeout: 20 * time.Second, // the extension takes two of them at most, whatever it is told; a busy machine adds to that
 	}
 	if s.sandbox != nil {
 		s.sandbox(&cfg)

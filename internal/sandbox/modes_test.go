@@ -257,7 +257,7 @@ func TestFaults(t *testing.T) {
 		c := newCollector(t)
 		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Print: "reader"}, plan{}, plan{Print: "blocked"})
 		cfg.Extensions[1].BlockOutput, cfg.Extensions[2].BlockOutput = true, true
-		cfg.Function.Timeout, cfg.ShutdownTimeout = time.Second, time.Second
+		cfg.Function.Timeout, cfg.ShutdownTimeout = 2*time.Second, 3*time.Second
 		e := start(t, cfg)
 		if r := invoke(t, e, order{}); r.Status != "timeout" || !strings.Contains(r.Error, "x2 did not ask") {
 			t.Errorf("%+v", r)
