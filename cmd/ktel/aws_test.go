@@ -162,7 +162,7 @@ func startMoto(t *testing.T) string {
 	if program == "" {
 		t.Skip("MOTO_SERVER does not name the program moto_server; .ci/run installs it")
 	}
-	address := closedPort(t)
+	address := freePort(t)
 	_, port, _ := net.SplitHostPort(address)
 	server := exec.Command(program, "-H", "127.0.0.1", "-p", port)
 	var said bytes.Buffer
@@ -189,8 +189,11 @@ func startMoto(t *testing.T) string {
 	}
 }
 
-// closedPort is an address where nothing listens.
-func closedPort(t *testing.T) string {
+// closedPort is an address where nothing listens, nor will: a port that was free a moment ago may be another test's by now.
+const closedPort = "127.0.0.1:1"
+
+// freePort is an address where a server can listen.
+func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -52,7 +52,7 @@ func TestDoctorShell(t *testing.T) {
 		"record limit":       {variables{prefix + "MAX_RECORD_BYTES": "1048577"}, 1, []wanted{{"record size", doctor.Problem, "the stream takes records of 1024 KiB", "update-max-record-size --region eu-west-1 --stream-arn arn:aws:kinesis:eu-west-1:123456789012:stream/orders --max-record-size-in-ki-b 1025"}}},
 		"one shard for all":  {variables{prefix + "PARTITION_KEY": "function"}, 0, []wanted{{"capacity", doctor.Warning, "one shard", "PARTITION_KEY"}}},
 		"no such host":       {variables{prefix + "ENDPOINT_URL": "http://kinesis.invalid"}, 1, []wanted{{"endpoint", doctor.Problem, "kinesis.invalid does not resolve", "ENDPOINT_URL"}, {"write", doctor.NotChecked, "", ""}}},
-		"refused":            {variables{prefix + "ENDPOINT_URL": "http://" + closedPort(t)}, 1, []wanted{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}}},
+		"refused":            {variables{prefix + "ENDPOINT_URL": "http://" + closedPort}, 1, []wanted{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}}},
 		"untrusted":          {variables{prefix + "ENDPOINT_URL": untrusted(t)}, 1, []wanted{{"endpoint", doctor.Problem, "is not trusted", "AWS_CA_BUNDLE"}}},
 		"other's stream":     {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"}, 1, []wanted{{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"}, {"write", doctor.Problem, "not allowed", "put-resource-policy"}}},
 		"role not assumable": {variables{prefix + "ROLE_ARN": "arn:aws:iam::123456789012:role/writer"}, 1, []wanted{{"role", doctor.Problem, "cannot be assumed", "sts:AssumeRole"}}},
