@@ -95,23 +95,27 @@ func (s *policyStatement) covers(action, resource string) (covers, sure bool) {
 	return acts && touches, len(s.NotAction)+len(s.NotResource)+len(s.Condition) == 0
 }
 
-// matches tells whether a pattern with * and ? fits the whole text.
+// matches tells whether a pattern with * and ? fits the whole text. What a star takes grows only until the next star: where
+// that one has been reached, the text before it never has to be looked at again.
 func matches(pattern, text string) bool {
-	for pattern != "" {
+	p, t := 0, 0
+	star, taken := -1, 0 // where the last star is, and up to where it takes the text
+	for t < len(text) {
 		switch {
-		case pattern[0] == '*':
-			for i := range len(text) + 1 {
-				if matches(pattern[1:], text[i:]) {
-					return true
-				}
-			}
-			return false
-		case text == "" || pattern[0] != '?' && pattern[0] != text[0]:
+		case p < len(pattern) && pattern[p] == '*':
+			star, taken = p, t
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[t]):
+			p++
+			t++
+		case star >= 0:
+			taken++
+			p, t = star+1, taken
+		default:
 			return false
 		}
-		pattern, text = pattern[1:], text[1:]
 	}
-	return text == ""
+	return strings.Trim(pattern[p:], "*") == ""
 }
 
 // oneOrMore is a JSON array, or its only element by itself.
