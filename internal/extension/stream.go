@@ -24,6 +24,7 @@ func newStream(cfg *config.Config, account string) (*kinesis.Client, error) {
 		account = kinesis.RoleAccount(settings.RoleARN) // the role's own streams are found by name then
 		credentials, err = kinesis.NewRole(credentials, kinesis.RoleConfig{
 			ARN:          settings.RoleARN,
+			SessionName:  "kinesis-telemetry-extension",
 			Region:       settings.Region,
 			EndpointURL:  settings.STSEndpointURL,
 			UseFIPS:      settings.FIPS,

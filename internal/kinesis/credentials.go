@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -50,22 +51,18 @@ func NewCredentials(cfg CredentialsConfig) (aws.CredentialsProvider, error) {
 	if cfg.AccessKeyID != "" {
 		return credentials.NewStaticCredentialsProvider(cfg.AccessKeyID, cfg.SecretAccessKey, cfg.SessionToken), nil
 	}
-	uri := cfg.ContainerURI
-	if cfg.ContainerRelativeURI != "" {
-		uri = containerAddress + cfg.ContainerRelativeURI
+	if variable, expected := cfg.Check(); variable != "" {
+		return nil, errors.New(variable + ": " + expected)
 	}
-	if uri == "" {
-		return nil, errors.New("there are no credentials: neither AWS_ACCESS_KEY_ID nor AWS_CONTAINER_CREDENTIALS_FULL_URI is set")
-	}
-	if err := checkContainerURI(uri); err != nil {
-		return nil, err
-	}
-	provider := endpointcreds.New(uri, func(o *endpointcreds.Options) {
+	provider := endpointcreds.New(cfg.containerURI(), func(o *endpointcreds.Options) {
 		o.HTTPClient = containerClient()
 		o.AuthorizationToken = cfg.ContainerToken
 		if cfg.ContainerTokenFile != "" {
 			o.AuthorizationTokenProvider = endpointcreds.TokenProviderFunc(func() (string, error) {
 				token, err := os.ReadFile(cfg.ContainerTokenFile)
+				if pathError, ok := errors.AsType[*fs.PathError](err); ok {
+					err = fmt.Errorf("read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: %w", pathError.Err)
+				}
 				return strings.TrimSpace(string(token)), err
 			})
 		}
@@ -95,33 +92,94 @@ func (patient) HandleFailToRefresh(_ context.Context, old aws.Credentials, err e
 	return old, nil
 }
 
-// checkContainerURI lets a token go over plain HTTP only to where it cannot be overheard.
-func checkContainerURI(uri string) error {
-	u, err := url.Parse(uri)
-	if err != nil || u.Host == "" {
-		return fmt.Errorf("AWS_CONTAINER_CREDENTIALS_FULL_URI=%q is not a URL", uri)
+// Check tells which variable keeps NewCredentials from making a provider, and what is expected of it; "" where none does.
+func (cfg *CredentialsConfig) Check() (variable, expected string) {
+	uri := cfg.containerURI()
+	switch {
+	case cfg.AccessKeyID != "":
+		return "", ""
+	case uri == "":
+		return "AWS_ACCESS_KEY_ID", "Lambda gives the function's credentials by it, or by AWS_CONTAINER_CREDENTIALS_FULL_URI"
+	case !isContainerURI(uri):
+		return "AWS_CONTAINER_CREDENTIALS_FULL_URI", "expected a URL; plain http is for this machine and for AWS's own addresses"
 	}
-	if u.Scheme == "https" {
-		return nil
-	}
-	host := u.Hostname()
-	ip := net.ParseIP(host)
-	local := host == "localhost" || ip != nil && ip.IsLoopback()
-	if local || host == "169.254.170.2" || host == "169.254.170.23" || host == "fd00:ec2::23" {
-		return nil
-	}
-	return fmt.Errorf("AWS_CONTAINER_CREDENTIALS_FULL_URI=%q: plain HTTP is for this machine and for AWS's own addresses", uri)
+	return "", ""
 }
+
+func (cfg *CredentialsConfig) containerURI() string {
+	if cfg.ContainerRelativeURI != "" {
+		return containerAddress + cfg.ContainerRelativeURI
+	}
+	return cfg.ContainerURI
+}
+
+// isContainerURI lets a token go over plain HTTP only to where it cannot be overheard.
+func isContainerURI(uri string) bool {
+	u, err := url.Parse(uri)
+	if err != nil || u.Host == "" || u.Scheme != "http" {
+		return err == nil && u.Host != "" && u.Scheme == "https"
+	}
+	switch host := u.Hostname(); host {
+	case "169.254.170.2", "169.254.170.23", "fd00:ec2::23":
+		return true
+	default:
+		return IsLoopback(host)
+	}
+}
+
+// IsLoopback tells whether what is sent to the host stays on this machine.
+func IsLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
+
+// ValidateRegion tells whether text can be the name of a region.
+func ValidateRegion(text string) error {
+	if !isHostLabel(text) {
+		return errors.New("expected a region such as eu-west-1")
+	}
+	return nil
+}
+
+// The bounds of what AssumeRole takes.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+const (
+	maxExternalID  = 1224
+	maxSessionName = 64
+)
 
 // ValidateRole tells whether text is the ARN of a role.
 func ValidateRole(text string) error {
 	part := strings.SplitN(text, ":", 6)
-	valid := len(part) == 6 && part[0] == "arn" && strings.HasPrefix(part[1], "aws") && part[2] == "iam" && part[3] == "" &&
-		isAccount(part[4]) && strings.HasPrefix(part[5], "role/") && len(part[5]) > len("role/") && !strings.ContainsAny(part[5], " \t\n")
-	if !valid {
+	valid := len(part) == 6 && part[0] == "arn" && strings.HasPrefix(part[1], "aws") && isHostLabel(part[1]) && part[2] == "iam" && part[3] == "" &&
+		isAccount(part[4]) && strings.HasPrefix(part[5], "role/") && len(part[5]) > len("role/")
+	if !valid || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return errors.New("expected a role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
 	}
 	return nil
+}
+
+// ValidateExternalID tells whether text can be the external id that a role's trust policy asks for.
+func ValidateExternalID(text string) error {
+	if !isOf(text, "+=,.@:/-", 2, maxExternalID) {
+		return errors.New("expected 2 to 1224 of A-Z a-z 0-9 _ + = , . @ : / -")
+	}
+	return nil
+}
+
+// ValidateSessionName tells whether text can be the name of a role's session.
+func ValidateSessionName(text string) error {
+	if !isOf(text, "+=,.@-", 2, maxSessionName) {
+		return errors.New("expected 2 to 64 of A-Z a-z 0-9 _ + = , . @ -")
+	}
+	return nil
+}
+
+// isOf tells whether text has a length from least to most and is made of letters, digits, _ and the others.
+func isOf(text, others string, least, most int) bool {
+	for i := range len(text) {
+		if !isAlphanumeric(text[i]) && text[i] != '_' && strings.IndexByte(others, text[i]) < 0 {
+			return false
+		}
+	}
+	return least <= len(text) && len(text) <= most
 }
 
 // RoleAccount gives the account of a role's ARN: a stream's name means a stream of that account then.
@@ -136,6 +194,8 @@ func RoleAccount(arn string) string {
 // RoleConfig says which role to assume, and how to reach the Security Token Service.
 type RoleConfig struct {
 	ARN          string
+	ExternalID   string // that the role's trust policy asks for; empty where it asks for none
+	SessionName  string
 	Region       string // of STS
 	EndpointURL  string // instead of AWS's
 	UseFIPS      bool
@@ -156,18 +216,19 @@ func NewRole(base aws.CredentialsProvider, cfg RoleConfig) (aws.CredentialsProvi
 		endpoint = "https://" + hostOf("sts", cfg.Region, "", cfg.UseFIPS, cfg.UseDualStack) + "/"
 	}
 	return cached(&role{
-		arn: cfg.ARN, region: cfg.Region, endpoint: endpoint, base: base,
+		arn: cfg.ARN, externalID: cfg.ExternalID, sessionName: cfg.SessionName, region: cfg.Region, endpoint: endpoint, base: base,
 		client: &http.Client{Transport: transport, Timeout: credentialsTimeout}, signer: v4.NewSigner(),
 	}), nil
 }
 
 // role assumes a role with sts:AssumeRole. The SDK's service/sts would cost a fifth of the whole binary (DESIGN.md).
 type role struct {
-	arn, region, endpoint string
-	base                  aws.CredentialsProvider
-	client                *http.Client
-	signer                *v4.Signer
-	skew                  time.Duration // AWS's clock less ours
+	arn, externalID, sessionName string
+	region, endpoint             string
+	base                         aws.CredentialsProvider
+	client                       *http.Client
+	signer                       *v4.Signer
+	skew                         time.Duration // AWS's clock less ours
 }
 
 // maxSTSReply bounds what is read of an answer, bytes. One with the longest of session tokens has some 5,000.
@@ -190,14 +251,18 @@ func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	form := url.Values{
-		"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {r.arn}, "RoleSessionName": {defaultUserAgent},
-	}.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.endpoint, strings.NewReader(form))
+		"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {r.arn}, "RoleSessionName": {r.sessionName},
+	}
+	if r.externalID != "" {
+		form.Set("ExternalId", r.externalID)
+	}
+	body := form.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.endpoint, strings.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	sum := sha256.Sum256([]byte(form))
+	sum := sha256.Sum256([]byte(body))
 	keys, err := r.base.Retrieve(ctx)
 	if err == nil {
 		err = r.signer.SignHTTP(ctx, keys, request, hex.EncodeToString(sum[:]), "sts", r.region, time.Now().Add(r.skew))
@@ -210,11 +275,11 @@ func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 		return nil, nil, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxSTSReply))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxSTSReply))
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return response, body, nil
+	return response, answer, nil
 }
 
 // readAssumeRole reads the answer, XML of which five elements matter; none of them occurs twice or holds another.
@@ -229,7 +294,7 @@ func readAssumeRole(arn string, status int, body []byte) (aws.Credentials, error
 		r := ruleOf(status, element(body, "Code"))
 		return aws.Credentials{}, &Error{
 			Kind: KindCredentials, Permanent: r.do == halt, Code: r.code, Status: status,
-			text: fmt.Sprintf("cannot assume %s: it must trust the function's role, which must be allowed sts:AssumeRole on it (%d %s: %s)",
+			text: fmt.Sprintf("cannot assume %s: it must trust the function's role (with the sts:ExternalId of KINESIS_TELEMETRY_ROLE_EXTERNAL_ID, if it asks for one), which must be allowed sts:AssumeRole on it (%d %s: %s)",
 				arn, status, r.code, oneLine(element(body, "Message"))),
 		}
 	case err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "":

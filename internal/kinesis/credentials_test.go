@@ -123,6 +123,13 @@ func TestContainerCredentials(t *testing.T) {
 	if got, err := p.Retrieve(t.Context()); err == nil {
 		t.Errorf("with nothing to go on with: %+v", got)
 	}
+	if err := os.Remove(token); err != nil {
+		t.Fatal(err)
+	}
+	const says = "read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: no such file or directory"
+	if _, err := p.Retrieve(t.Context()); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), token) {
+		t.Errorf("without the token's file: %v", err)
+	}
 }
 
 func TestContainerEndpoints(t *testing.T) {
@@ -158,21 +165,30 @@ const roleToAssume = "arn:aws:iam::210987654321:role/team/writer"
 
 // The SDK's own client asks for the same thing, with the same headers signed, and makes the same of the answer.
 func TestAssumeRole(t *testing.T) {
+	for _, externalID := range []string{"", "a1+=,.@:/-_"} {
+		testAssumeRole(t, externalID)
+	}
+}
+
+func testAssumeRole(t *testing.T, externalID string) {
 	v := newVendor(t, stsAnswer)
 	base := credentials.NewStaticCredentialsProvider("AKID", "secret", "base token")
-	p, err := NewRole(base, RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	p, err := NewRole(base, RoleConfig{ARN: roleToAssume, ExternalID: externalID, SessionName: "a@b,c", Region: "eu-west-1", EndpointURL: v.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ours := retrieve(t, p, "ASIA1")
 	retrieve(t, p, "ASIA1") // cached
 
-	theirs, err := sts.New(sts.Options{Region: "eu-west-1", BaseEndpoint: &v.URL, Credentials: base}).AssumeRole(t.Context(),
-		&sts.AssumeRoleInput{RoleArn: aws.String(roleToAssume), RoleSessionName: aws.String(defaultUserAgent)})
+	input := &sts.AssumeRoleInput{RoleArn: aws.String(roleToAssume), RoleSessionName: aws.String("a@b,c")}
+	if externalID != "" {
+		input.ExternalId = &externalID
+	}
+	theirs, err := sts.New(sts.Options{Region: "eu-west-1", BaseEndpoint: &v.URL, Credentials: base}).AssumeRole(t.Context(), input)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(v.forms) != 2 || v.forms[0].Encode() != v.forms[1].Encode() {
+	if len(v.forms) != 2 || v.forms[0].Encode() != v.forms[1].Encode() || v.forms[0].Get("ExternalId") != externalID {
 		t.Errorf("forms %v", v.forms)
 	}
 	want := theirs.Credentials
@@ -214,7 +230,7 @@ func TestAssumeRoleFails(t *testing.T) {
 				w.WriteHeader(c.status)
 				_, _ = io.WriteString(w, c.body)
 			})
-			p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+			p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, SessionName: "session", Region: "eu-west-1", EndpointURL: v.URL})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,7 +259,7 @@ func TestAssumeRoleWithAWrongClock(t *testing.T) {
 		}
 		stsAnswer(w, n, theirs.Add(time.Hour))
 	})
-	p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, SessionName: "session", Region: "eu-west-1", EndpointURL: v.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,11 +309,32 @@ func TestRefreshThatHangs(t *testing.T) {
 	})
 }
 
+// The bounds are those of STS.
+func TestValidateSession(t *testing.T) {
+	const all = "abcxyzABCXYZ0189_+=,.@-"
+	for text, good := range map[string]struct{ session, external bool }{
+		"": {}, "a": {}, "ab": {true, true}, all: {true, true}, all + ":/": {false, true}, "a b": {}, "ab\n": {}, "ö1": {}, "a#b": {}, "a\x1bb": {},
+		strings.Repeat("x", 64): {true, true}, strings.Repeat("x", 65): {false, true},
+		strings.Repeat("x", 1224): {false, true}, strings.Repeat("x", 1225): {},
+	} {
+		if session, external := ValidateSessionName(text) == nil, ValidateExternalID(text) == nil; session != good.session || external != good.external {
+			t.Errorf("%q: session %t, external id %t", text, session, external)
+		}
+	}
+	for text, good := range map[string]bool{"eu-west-1": true, "x": true, "": false, "eu west": false, "-": false, "eu-west-1/": false, "eu\x1b": false} {
+		if err := ValidateRegion(text); (err == nil) != good {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestValidateRole(t *testing.T) {
 	for text, good := range map[string]bool{
 		roleToAssume: true, "arn:aws-cn:iam::123456789012:role/x": true, "arn:aws:iam::123456789012:role/": false,
 		"arn:aws:iam::123456789012:user/x": false, "arn:aws:sts::123456789012:assumed-role/x/y": false, "writer": false,
-		"arn:aws:iam::1234:role/x": false, "": false,
+		"arn:aws:iam::1234:role/x": false, "": false, "arn:aws:iam::123456789012:role/!/x": true, "arn:aws:iam::123456789012:role/a b": false,
+		"arn:aws:iam::123456789012:role/x\x1b": false, "arn:aws:iam::123456789012:role/\u202e": false, "arn:aws\x1b:iam::123456789012:role/x": false,
+		"arn:aws~:iam::123456789012:role/x": false, "arn:gcp:iam::123456789012:role/x": false,
 	} {
 		if err := ValidateRole(text); (err == nil) != good {
 			t.Errorf("%q: %v", text, err)

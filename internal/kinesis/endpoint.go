@@ -36,7 +36,7 @@ func ParseStream(value string) (Stream, error) {
 	s.Name = name
 	switch {
 	case part[2] != "kinesis":
-		return Stream{}, fmt.Errorf("the ARN is one of service %q, not of kinesis: %s", part[2], streamExpected)
+		return Stream{}, errors.New("the ARN is of another service, not of kinesis: " + streamExpected)
 	case kind == "stream" && strings.Contains(name, "/consumer/"):
 		return Stream{}, errors.New("the ARN is a consumer's, not a stream's: " + streamExpected)
 	case kind != "stream" || !isStreamName(name):
@@ -46,7 +46,7 @@ func ParseStream(value string) (Stream, error) {
 	case !isHostLabel(s.Region):
 		return Stream{}, errors.New("the ARN's region is not one: " + streamExpected)
 	case s.Partition != partitionOf(s.Region).id:
-		return Stream{}, fmt.Errorf("the ARN's partition is %q, but region %s is in partition %s", s.Partition, s.Region, partitionOf(s.Region).id)
+		return Stream{}, fmt.Errorf("the ARN's partition is not that of its region, %s", partitionOf(s.Region).id)
 	}
 	return s, nil
 }

@@ -107,7 +107,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		{"cut short", stream("arn:aws:kinesis:eu-west-1"), []string{"cut short"}},
 		{"account", stream("arn:aws:kinesis:eu-west-1:12345:stream/x"), []string{"12 digits"}},
 		{"no region in the ARN", stream("arn:aws:kinesis::123456789012:stream/x"), []string{"region"}},
-		{"wrong partition", stream("arn:aws:kinesis:cn-north-1:123456789012:stream/x"), []string{`"aws"`, "aws-cn"}},
+		{"wrong partition", stream("arn:aws:kinesis:cn-north-1:123456789012:stream/x"), []string{"partition", "aws-cn"}},
 		{"no name in the ARN", stream("arn:aws:kinesis:eu-west-1:123456789012:stream/"), []string{"stream/"}},
 		{"no region", change(func(c *Config) { c.Region = "" }), []string{"region", "AWS_REGION"}},
 		{"region with a slash", change(func(c *Config) { c.Region = "a/b" }), []string{`"a/b"`}},
