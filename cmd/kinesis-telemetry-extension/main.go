@@ -17,6 +17,9 @@ func main() {
 
 func run(executable string, environ []string) (exitCode int) {
 	cfg, mistakes := config.Load(environ)
+	for name, value := range cfg.AWS.Proxies { // net/http reads the process's own, which may have a newline at the end
+		_ = os.Setenv(name, value) // it fails for a NUL alone, which no environment can hold
+	}
 	log, wait := extension.NewLog(os.Stderr, cfg.LogLevel)
 	defer wait()
 	if err := extension.Run(context.Background(), filepath.Base(executable), cfg, mistakes, log); err != nil {

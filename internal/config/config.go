@@ -1,9 +1,8 @@
 // Package config reads every setting of the extension once, from the environment, and validates them together. All
-// mistakes are reported, each with the variable, its value and what is expected. It does no I/O.
+// mistakes are reported, each with the variable and what is expected. The one file that it reads is AWS_CA_BUNDLE.
 package config
 
 import (
-	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -11,7 +10,6 @@ import (
 
 	"kinesis-telemetry-extension/internal/dispatcher"
 	"kinesis-telemetry-extension/internal/flush"
-	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/record"
 )
@@ -52,37 +50,19 @@ type Config struct {
 
 	AWS AWS
 
-	// Warnings are variables that look like settings and are none. They change nothing.
+	// Warnings are what is wrong and stops no delivery.
 	Warnings []Mistake
 }
 
-// AWS is what the Kinesis Client needs to know.
-type AWS struct {
-	Stream         string // name or ARN
-	Region         string
-	EndpointURL    string
-	RoleARN        string
-	STSEndpointURL string
-	FIPS           bool
-	DualStack      bool
-	CABundle       string // path
-	Credentials    kinesis.CredentialsConfig
-}
-
-// Mistake is a setting that cannot be used.
+// Mistake is a variable that cannot be used as it is.
 type Mistake struct {
 	Variable string
-	Value    string // empty where the variable is not set
+	Seen     string // what is wrong with it. It holds the value only where that cannot be a secret
 	Expected string
 }
 
 // String says it in one sentence.
-func (m Mistake) String() string {
-	if m.Value == "" {
-		return fmt.Sprintf("%s is not set: %s", m.Variable, m.Expected)
-	}
-	return fmt.Sprintf("%s=%q: %s", m.Variable, m.Value, m.Expected)
-}
+func (m Mistake) String() string { return m.Variable + " " + m.Seen + ": " + m.Expected }
 
 const (
 	mib = 1 << 20
@@ -126,7 +106,8 @@ func Load(environ []string) (Config, []Mistake) {
 	c.BufferBytes = r.integer(Prefix+"BUFFER_BYTES", bufferFor(r.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")), minBuffer, maxBuffer)
 	r.compression()
 	c.AWS = r.aws()
-	c.Warnings = r.unknown()
+	r.unknown()
+	c.Warnings = r.warnings
 	return c, r.mistakes
 }
 
@@ -141,11 +122,7 @@ func (c *Config) Flush() flush.Settings {
 // memory, and never less than one record of the largest size.
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html
 func (c *Config) RequestBytes() int {
-	const bound = 5 * mib
-	if c.MaxRecordBytes > bound {
-		return c.MaxRecordBytes
-	}
-	return min(max(c.BufferBytes/4, c.MaxRecordBytes), bound)
+	return max(min(c.BufferBytes/4, 5*mib), c.MaxRecordBytes)
 }
 
 // MemoryLimit is what the Go runtime is told to keep to: the buffer; a request, packed and encoded in base64, and its

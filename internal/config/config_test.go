@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ func TestDefaults(t *testing.T) {
 		AWS: AWS{
 			Stream: "telemetry-kinesis-stream", Region: "eu-west-1",
 			Credentials: kinesis.CredentialsConfig{AccessKeyID: "AKID", SecretAccessKey: "s", SessionToken: "t"},
+			Proxies:     map[string]string{},
 		},
 	}
 	if !reflect.DeepEqual(got, want) || len(mistakes) > 0 {
@@ -39,59 +41,112 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestEverySetting(t *testing.T) {
-	got, mistakes := Load(append([]string{
+	got, mistakes := with([]string{
 		Prefix + "STREAM=arn:aws-cn:kinesis:cn-north-1:210987654321:stream/s", Prefix + "EVENTS=function, Extension",
 		Prefix + "DELIVERY=Sync", Prefix + "MAX_DELAY=1m", Prefix + "FLUSH_TIMEOUT=250ms", Prefix + "FORMAT=json",
 		Prefix + "COMPRESSION=none", Prefix + "RECORD_BYTES=25000", Prefix + "MAX_RECORD_BYTES=10485760",
 		Prefix + "PARTITION_KEY=tenant", Prefix + "BUFFER_BYTES=2000000", Prefix + "SPILL_DIR=", Prefix + "TAGS=team=shop, stage=a=b",
 		Prefix + "ENDPOINT_URL=http://127.0.0.1:4567", Prefix + "ENABLED=false", Prefix + "ON_ERROR=fail", Prefix + "LOG_LEVEL=debug",
+		Prefix + "ROLE_ARN=arn:aws-cn:iam::210987654321:role/r", Prefix + "ROLE_EXTERNAL_ID=a/b", Prefix + "ROLE_SESSION_NAME=a@b",
 		"AWS_ENDPOINT_URL=http://other", "AWS_USE_FIPS_ENDPOINT=true", "AWS_USE_DUALSTACK_ENDPOINT=true",
-	}, lambda...))
+	})
 	if len(mistakes) > 0 {
 		t.Fatal(mistakes)
 	}
 	summary := fmt.Sprint(got.AWS.Stream, got.Events, got.Delivery, got.MaxDelay, got.FlushTimeout, got.Format, got.RecordBytes,
 		got.MaxRecordBytes, got.PartitionKey, got.BufferBytes, got.SpillDir, got.Tags, got.AWS.EndpointURL, got.Enabled, got.OnError,
-		got.LogLevel, fmt.Sprint(got.AWS.FIPS, "/", got.AWS.DualStack))
+		got.LogLevel, fmt.Sprint(got.AWS.FIPS, "/", got.AWS.DualStack), got.AWS.RoleARN, got.AWS.RoleExternalID, got.AWS.RoleSessionName)
 	const want = "arn:aws-cn:kinesis:cn-north-1:210987654321:stream/s [function extension] sync 1m0s 250ms json 25000 " +
-		"10485760 tenant 2000000  map[stage:a=b team:shop] http://127.0.0.1:4567 false fail DEBUG true/true"
+		"10485760 tenant 2000000  map[stage:a=b team:shop] http://127.0.0.1:4567 false fail DEBUG true/true arn:aws-cn:iam::210987654321:role/r a/b a@b"
 	if strings.Join(strings.Fields(summary), "") != strings.Join(strings.Fields(want), "") {
 		t.Errorf("got  %s\nwant %s", summary, want)
 	}
 }
 
-// Every mistake is found, each by its variable, and all of them at once.
+// Every mistake is found, each by its variable, and all of them at once. A word or a number is shown.
 func TestMistakes(t *testing.T) {
 	wrong := map[string]string{
-		"STREAM": "a stream", "EVENTS": "platform,logs", "DELIVERY": "soon", "MAX_DELAY": "10", "FLUSH_TIMEOUT": "-1s",
-		"FORMAT": "xml", "COMPRESSION": "lz4", "RECORD_BYTES": "2000000", "MAX_RECORD_BYTES": "11000000", "PARTITION_KEY": "shard",
-		"BUFFER_BYTES": "8MB", "TAGS": "team", "ENDPOINT_URL": "localhost:4567", "ENABLED": "perhaps", "ON_ERROR": "panic",
-		"LOG_LEVEL": "loud", "ROLE_ARN": "admin",
+		"EVENTS": "logs", "DELIVERY": "soon", "MAX_DELAY": "10", "FLUSH_TIMEOUT": "-1s", "FORMAT": "xml", "COMPRESSION": "lz4",
+		"RECORD_BYTES": "2000000", "MAX_RECORD_BYTES": "11000000", "PARTITION_KEY": "shard", "BUFFER_BYTES": "8mb",
+		"ENABLED": "perhaps", "ON_ERROR": "panic",
 	}
-	environ := append([]string{}, lambda...)
-	for name, value := range wrong {
-		environ = append(environ, Prefix+name+"="+value)
+	hidden := map[string]string{
+		"STREAM": "a stream", "TAGS": "team", "ENDPOINT_URL": "localhost:4567", "ROLE_ARN": "admin", "ROLE_EXTERNAL_ID": "#",
+		"ROLE_SESSION_NAME": "a b",
 	}
-	cfg, mistakes := Load(environ)
+	cfg, mistakes := with(variables(wrong), variables(hidden))
 	for _, m := range mistakes {
 		name := strings.TrimPrefix(m.Variable, Prefix)
-		if wrong[name] != m.Value || m.Expected == "" || !strings.Contains(Join(mistakes), m.Variable) {
+		seen := "cannot be used"
+		if value, shown := wrong[name]; shown {
+			seen = fmt.Sprintf("is %q", value)
+		}
+		if m.Seen != seen || m.Expected == "" || !strings.Contains(Join(mistakes), m.Variable+" "+seen+": "+m.Expected) {
 			t.Errorf("an odd mistake: %v", m)
 		}
 		delete(wrong, name)
+		delete(hidden, name)
 	}
-	if len(wrong) > 0 || cfg.OnError != Idle || cfg.RecordBytes != 100_000 {
-		t.Errorf("not found: %v; %+v", wrong, cfg)
+	if len(wrong)+len(hidden) > 0 || cfg.OnError != Idle || cfg.RecordBytes != 100_000 || cfg.AWS.Stream != "" || cfg.AWS.EndpointURL != "" {
+		t.Errorf("not found: %v %v; %+v", wrong, hidden, cfg)
 	}
+}
+
+// with loads what Lambda sets, and then the variables given.
+func with(settings ...[]string) (Config, []Mistake) {
+	return Load(slices.Concat(append([][]string{lambda}, settings...)...))
+}
+
+// variables are settings as the environment holds them.
+func variables(settings map[string]string) (environ []string) {
+	for name, value := range settings {
+		environ = append(environ, Prefix+name+"="+value)
+	}
+	return environ
 }
 
 func TestMissingAndUnknown(t *testing.T) {
 	cfg, mistakes := Load([]string{Prefix + "STREEM=x", "AWS_LAMBDA_RUNTIME_API=a"})
-	if len(mistakes) != 2 || mistakes[0].Variable != "AWS_REGION" || mistakes[1].Variable != "AWS_ACCESS_KEY_ID" {
+	if len(mistakes) != 2 || !strings.HasPrefix(mistakes[0].String(), "AWS_REGION is not set: ") ||
+		!strings.HasPrefix(mistakes[1].String(), "AWS_ACCESS_KEY_ID is not set: ") {
 		t.Errorf("mistakes: %v", mistakes)
 	}
-	if len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0].String(), "STREAM, TAGS") {
+	if len(cfg.Warnings) != 1 || !strings.HasPrefix(cfg.Warnings[0].String(), Prefix+"STREEM has no effect: ") ||
+		!strings.Contains(cfg.Warnings[0].String(), "STREAM, TAGS") {
 		t.Errorf("warnings: %v", cfg.Warnings)
+	}
+}
+
+// The bounds themselves are good, what is beyond them is not.
+func TestBounds(t *testing.T) {
+	many := func(n int) string {
+		pairs := make([]string, n)
+		for i := range pairs {
+			pairs[i] = fmt.Sprintf("k%d=v", i)
+		}
+		return strings.Join(pairs, ",")
+	}
+	for _, test := range []struct {
+		name      string
+		good, bad []string
+	}{
+		{"MAX_DELAY", []string{"100ms", "15m"}, []string{"99ms", "15m1ms"}},
+		{"FLUSH_TIMEOUT", []string{"10ms", "15m"}, []string{"9ms", "15m1ms"}},
+		{"MAX_RECORD_BYTES", []string{"1024", "10485760"}, []string{"1023", "10485761"}},
+		{"RECORD_BYTES", []string{"1024", "1048576"}, []string{"1023", "1048577"}},
+		{"BUFFER_BYTES", []string{"1048576", "1073741824"}, []string{"1048575", "1073741825"}},
+		{
+			"TAGS",
+			[]string{strings.Repeat("ö", 256) + "=" + strings.Repeat("ö", 256), many(50), "a=", ""},
+			[]string{strings.Repeat("k", 257) + "=", "k=" + strings.Repeat("v", 257), many(51), "=v", "a=1,a=2", "a=1,b"},
+		},
+	} {
+		for i, value := range slices.Concat(test.good, test.bad) {
+			_, mistakes := with(variables(map[string]string{test.name: value}))
+			if good := i < len(test.good); good != (len(mistakes) == 0) {
+				t.Errorf("%s of %d bytes, %.60s: %v", test.name, len(value), value, mistakes)
+			}
+		}
 	}
 }
 
@@ -104,8 +159,17 @@ func TestBuffer(t *testing.T) {
 		if limit := cfg.MemoryLimit(); limit != int64(cfg.BufferBytes+cfg.RequestBytes()*5/2+12*mib) || want == 8 && limit != 25*mib {
 			t.Errorf("%s MB: GOMEMLIMIT %d", memory, limit)
 		}
-		if r := cfg.RequestBytes(); r > 5*mib || r < cfg.MaxRecordBytes {
-			t.Errorf("%s MB: requests of %d bytes", memory, r)
+	}
+}
+
+// A request takes a quarter of the buffer, but room for the largest record, and at most 5 MiB, unless a record is larger.
+func TestRequestBytes(t *testing.T) {
+	for _, test := range []struct{ buffer, record, want int }{
+		{8 * mib, mib, 2 * mib}, {64 * mib, mib, 5 * mib}, {2 * mib, mib, mib}, {8 * mib, 3 * mib, 3 * mib}, {64 * mib, 10 * mib, 10 * mib},
+	} {
+		cfg := Config{BufferBytes: test.buffer, MaxRecordBytes: test.record}
+		if got := cfg.RequestBytes(); got != test.want {
+			t.Errorf("buffer %d, records of %d: %d, want %d", test.buffer, test.record, got, test.want)
 		}
 	}
 }

@@ -4,23 +4,23 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
-	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/record"
 )
 
-// reader reads variables and collects mistakes. A variable that is set to nothing counts as not set, save where an
-// empty value has a meaning of its own.
+// reader reads variables and collects what is wrong with them. A variable that is set to nothing counts as not set, save
+// where an empty value has a meaning of its own.
 type reader struct {
 	variables map[string]string
 	known     map[string]bool // the own variables that were asked for
 	mistakes  []Mistake
+	warnings  []Mistake
 }
 
 func newReader(environ []string) *reader {
@@ -41,26 +41,81 @@ func (r *reader) getOr(name, otherwise string) string {
 	if !set {
 		return otherwise
 	}
-	return strings.TrimSpace(value)
+	return trim(value)
 }
 
-func (r *reader) mistake(name, value, expected string, args ...any) {
-	r.mistakes = append(r.mistakes, Mistake{name, value, fmt.Sprintf(expected, args...)})
+// trim takes away what only concerns looks: white space, and the quotes that a file of variables may have put around a value.
+func trim(value string) string {
+	value = strings.TrimSpace(value)
+	for _, quote := range []string{`"`, `'`} {
+		if strings.Count(value, quote) == 2 && strings.HasPrefix(value, quote) && strings.HasSuffix(value, quote) {
+			value = strings.TrimSpace(strings.Trim(value, quote))
+		}
+	}
+	return value
+}
+
+// word reads a setting whose case does not matter, nor a comma behind it.
+func (r *reader) word(name string) string { return strings.ToLower(strings.Trim(r.get(name), ", ")) }
+
+// items reads a comma-separated list. Empty items, such as behind a last comma, are none.
+func (r *reader) items(name string) []string {
+	items := strings.Split(r.get(name), ",")
+	for i, item := range items {
+		items[i] = strings.TrimSpace(item)
+	}
+	return slices.DeleteFunc(items, func(item string) bool { return item == "" })
+}
+
+// mistake notes a variable that cannot be used. It does not show the value, which may be a secret: an endpoint's URL and a
+// proxy's have passwords in them, and anything can stand by mistake where a name is expected.
+func (r *reader) mistake(name, expected string, args ...any) {
+	seen := "cannot be used"
+	if r.get(name) == "" {
+		seen = "is not set"
+	}
+	note(&r.mistakes, Mistake{name, seen, fmt.Sprintf(expected, args...)})
+}
+
+// misread notes a value that is none of its kind, a word, a number or a duration, and shows it: no secret is of that kind.
+func (r *reader) misread(name, value, expected string, args ...any) {
+	note(&r.mistakes, Mistake{name, Show(value), fmt.Sprintf(expected, args...)})
+}
+
+func (r *reader) warn(name, seen, expected string) {
+	note(&r.warnings, Mistake{name, seen, expected})
+}
+
+// note adds what is wrong with a variable, once: one that is wrong for one service is wrong for the next.
+func note(list *[]Mistake, m Mistake) {
+	if !slices.ContainsFunc(*list, func(other Mistake) bool { return other.Variable == m.Variable }) {
+		*list = append(*list, m)
+	}
+}
+
+// maxShown is how long a value may be that is shown. Passwords and keys are longer.
+const maxShown = 16
+
+// Show tells what a value is, if it is short and of printable ASCII characters: what is longer was not meant for a word or a
+// number, and may be a secret, and control characters do as they please with a terminal.
+func Show(value string) string {
+	if len(value) > maxShown || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return "cannot be used"
+	}
+	return fmt.Sprintf("is %q", value)
 }
 
 // choice reads one of a few words, the first of which is the default.
 func choice[T ~string](r *reader, name string, words ...T) T {
-	value := r.get(name)
+	value := r.word(name)
 	if value == "" {
 		return words[0]
 	}
-	for _, word := range words {
-		if strings.EqualFold(value, string(word)) {
-			return word
-		}
+	if !slices.Contains(words, T(value)) {
+		r.misread(name, value, "expected one of %s", oneOf(words))
+		return words[0]
 	}
-	r.mistake(name, value, "expected one of %s", oneOf(words))
-	return words[0]
+	return T(value)
 }
 
 func oneOf[T ~string](words []T) string {
@@ -72,70 +127,81 @@ func oneOf[T ~string](words []T) string {
 }
 
 func (r *reader) boolean(name string, otherwise bool) bool {
-	value := r.get(name)
-	if value == "" {
+	switch value := r.word(name); value {
+	case "":
+		return otherwise
+	case "true", "t", "yes", "y", "on", "1":
+		return true
+	case "false", "f", "no", "n", "off", "0":
+		return false
+	default:
+		r.misread(name, value, "expected true or false")
 		return otherwise
 	}
-	b, err := strconv.ParseBool(strings.ToLower(value))
-	if err != nil {
-		r.mistake(name, value, "expected true or false")
-		return otherwise
-	}
-	return b
 }
 
 func (r *reader) integer(name string, otherwise, least, most int) int {
-	value := r.get(name)
+	value := r.word(name)
 	if value == "" {
 		return otherwise
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < least || n > most {
-		r.mistake(name, value, "expected a whole number of bytes from %d to %d", least, most)
+		r.misread(name, value, "expected a whole number of bytes from %d to %d", least, most)
 		return otherwise
 	}
 	return n
 }
 
 func (r *reader) duration(name string, otherwise, least, most time.Duration) time.Duration {
-	value := r.get(name)
+	value := r.word(name)
 	if value == "" {
 		return otherwise
 	}
-	d, err := time.ParseDuration(value)
+	d, err := time.ParseDuration(strings.ReplaceAll(value, " ", ""))
 	if err != nil || d < least || d > most {
-		r.mistake(name, value, "expected a duration with its unit from %s to %s, such as 500ms or 10s", least, most)
+		r.misread(name, value, "expected a duration with its unit from %s to %s, such as 500ms or 10s", least, most)
 		return otherwise
 	}
 	return d
 }
 
+// Off is the level of a log that says nothing.
+const Off = slog.LevelError + 4
+
+// level reads the words that loggers of all languages have. What it cannot read stops no delivery.
 func (r *reader) level(name string) slog.Level {
-	value := r.get(name)
-	level := slog.LevelWarn
-	if value != "" && level.UnmarshalText([]byte(value)) != nil {
-		r.mistake(name, value, "expected one of debug, info, warn, error")
-		return slog.LevelWarn
+	switch value := r.word(name); value {
+	case "trace", "debug":
+		return slog.LevelDebug
+	case "info":
+		return slog.LevelInfo
+	case "", "warn", "warning":
+	case "error", "critical", "fatal":
+		return slog.LevelError
+	case "off", "none":
+		return Off
+	default:
+		r.warn(name, Show(value), "expected one of debug, info, warn, error, off; it is taken for warn")
 	}
-	return level
+	return slog.LevelWarn
 }
 
 func (r *reader) events(name string) []lambdaapi.TelemetryType {
-	value := r.get(name)
-	if value == "" {
-		return []lambdaapi.TelemetryType{lambdaapi.Platform, lambdaapi.Function}
-	}
 	all := []lambdaapi.TelemetryType{lambdaapi.Platform, lambdaapi.Function, lambdaapi.Extension}
 	var events []lambdaapi.TelemetryType
-	for word := range strings.SplitSeq(value, ",") {
-		kind := lambdaapi.TelemetryType(strings.ToLower(strings.TrimSpace(word)))
+	for _, word := range r.items(name) {
+		kind := lambdaapi.TelemetryType(strings.ToLower(word))
 		if !slices.Contains(all, kind) {
-			r.mistake(name, value, "expected a comma-separated list of %s", oneOf(all))
+			r.misread(name, word, "expected a comma-separated list of %s", oneOf(all))
 			return all[:2]
 		}
 		if !slices.Contains(events, kind) {
 			events = append(events, kind)
 		}
+	}
+	if len(events) == 0 {
+		return all[:2]
 	}
 	return events
 }
@@ -146,19 +212,19 @@ const (
 )
 
 func (r *reader) tags(name string) map[string]string {
-	value := r.get(name)
-	if value == "" {
-		return nil
-	}
-	tags := map[string]string{}
-	for pair := range strings.SplitSeq(value, ",") {
+	var tags map[string]string
+	for _, pair := range r.items(name) {
 		key, content, found := strings.Cut(pair, "=")
 		key, content = strings.TrimSpace(key), strings.TrimSpace(content)
 		_, twice := tags[key]
-		if !found || key == "" || twice || len(key) > maxTagLength || len(content) > maxTagLength || len(tags) == maxTags {
-			r.mistake(name, value, "expected key=value,key=value: at most %d different keys, keys and values of at most %d characters",
+		if !found || key == "" || twice || len(tags) == maxTags ||
+			utf8.RuneCountInString(key) > maxTagLength || utf8.RuneCountInString(content) > maxTagLength {
+			r.mistake(name, "expected key=value,key=value: at most %d different keys, keys and values of at most %d characters",
 				maxTags, maxTagLength)
 			return nil
+		}
+		if tags == nil {
+			tags = map[string]string{}
 		}
 		tags[key] = content
 	}
@@ -167,9 +233,9 @@ func (r *reader) tags(name string) map[string]string {
 
 func (r *reader) format() record.Format {
 	name := Prefix + "FORMAT"
-	switch value := r.get(name); strings.ToLower(value) {
+	switch value := r.word(name); value {
 	case "kpl", "cloudwatch":
-		r.mistake(name, value, "this version does not write that format yet; expected one of %s, %s", record.NDJSON, record.JSON)
+		r.misread(name, value, "this version does not write that format yet; expected one of %s, %s", record.NDJSON, record.JSON)
 		return record.NDJSON
 	default:
 		return choice(r, name, record.NDJSON, record.JSON)
@@ -178,77 +244,13 @@ func (r *reader) format() record.Format {
 
 func (r *reader) compression() {
 	name := Prefix + "COMPRESSION"
-	switch value := r.get(name); strings.ToLower(value) {
+	switch value := r.word(name); value {
 	case "", "none":
 	case "gzip", "zstd":
-		r.mistake(name, value, "this version does not compress yet; expected none")
+		r.misread(name, value, "this version does not compress yet; expected none")
 	default:
-		r.mistake(name, value, "expected none")
+		r.misread(name, value, "expected none")
 	}
-}
-
-// aws reads AWS's own variables beside the extension's. The function's settings are the extension's, too: both live in
-// one environment.
-func (r *reader) aws() AWS {
-	a := AWS{
-		Stream:    r.get(Prefix + "STREAM"),
-		Region:    r.first("AWS_REGION", "AWS_DEFAULT_REGION"),
-		RoleARN:   r.get(Prefix + "ROLE_ARN"),
-		FIPS:      r.boolean("AWS_USE_FIPS_ENDPOINT", false),
-		DualStack: r.boolean("AWS_USE_DUALSTACK_ENDPOINT", false),
-		CABundle:  r.get("AWS_CA_BUNDLE"),
-
-		Credentials: kinesis.CredentialsConfig{
-			AccessKeyID:          r.get("AWS_ACCESS_KEY_ID"),
-			SecretAccessKey:      r.get("AWS_SECRET_ACCESS_KEY"),
-			SessionToken:         r.get("AWS_SESSION_TOKEN"),
-			ContainerURI:         r.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-			ContainerRelativeURI: r.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
-			ContainerToken:       r.get("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
-			ContainerTokenFile:   r.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
-		},
-	}
-	if a.Stream == "" {
-		a.Stream = "telemetry-kinesis-stream"
-	}
-	if _, err := kinesis.ParseStream(a.Stream); err != nil {
-		r.mistake(Prefix+"STREAM", a.Stream, "%v", err)
-	}
-	if a.Region == "" && !strings.HasPrefix(a.Stream, "arn:") {
-		r.mistake("AWS_REGION", "", "Lambda sets it; without it the stream must be given as an ARN")
-	}
-	if a.RoleARN != "" {
-		if err := kinesis.ValidateRole(a.RoleARN); err != nil {
-			r.mistake(Prefix+"ROLE_ARN", a.RoleARN, "%v", err)
-		}
-	}
-	a.EndpointURL = r.endpoint(Prefix+"ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS")
-	a.STSEndpointURL = r.endpoint("", "AWS_ENDPOINT_URL_STS")
-	if keys := a.Credentials; keys.AccessKeyID == "" && keys.ContainerURI == "" && keys.ContainerRelativeURI == "" {
-		r.mistake("AWS_ACCESS_KEY_ID", "", "Lambda gives the function's credentials by it, or by AWS_CONTAINER_CREDENTIALS_FULL_URI")
-	}
-	return a
-}
-
-// endpoint reads a service's endpoint from the most to the least specific variable; own may be empty.
-// https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
-func (r *reader) endpoint(own, service string) string {
-	names := []string{own}
-	if ignored, _ := strconv.ParseBool(r.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")); !ignored {
-		names = append(names, service, "AWS_ENDPOINT_URL")
-	}
-	for _, name := range names {
-		value := r.get(name)
-		if value == "" {
-			continue
-		}
-		u, err := url.Parse(value)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			r.mistake(name, value, "expected a URL such as https://vpce-0123.kinesis.eu-west-1.vpce.amazonaws.com")
-		}
-		return value
-	}
-	return ""
 }
 
 func (r *reader) first(names ...string) string {
@@ -260,22 +262,17 @@ func (r *reader) first(names ...string) string {
 	return ""
 }
 
-// unknown finds own variables that no setting has: a slip in a name shall not be taken for the default in silence.
-func (r *reader) unknown() []Mistake {
+// unknown finds own variables that no setting has: a slip in a name must not be taken for the default in silence.
+func (r *reader) unknown() {
 	var settings []string
 	for _, name := range slices.Sorted(maps.Keys(r.known)) {
 		if setting, own := strings.CutPrefix(name, Prefix); own {
 			settings = append(settings, setting)
 		}
 	}
-	var unknown []Mistake
 	for _, name := range slices.Sorted(maps.Keys(r.variables)) {
 		if strings.HasPrefix(name, Prefix) && !r.known[name] {
-			unknown = append(unknown, Mistake{
-				name, r.variables[name],
-				"there is no such setting; behind " + Prefix + " stands one of " + strings.Join(settings, ", "),
-			})
+			r.warn(name, "has no effect", "there is no such setting; behind "+Prefix+" stands one of "+strings.Join(settings, ", "))
 		}
 	}
-	return unknown
 }

@@ -10,12 +10,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
-	"slices"
 	"strings"
 	"time"
-
-	"kinesis-telemetry-extension/internal/config"
 )
 
 // seeEndpoint looks up the host that the extension sends to and connects to it, as far as that can be judged from here.
@@ -37,7 +33,7 @@ func (e *examiner) seeEndpoint(ctx context.Context) bool {
 	address := addresses[0].Unmap()
 	if e.outOfReach(address) {
 		e.add(checkEndpoint, Warning, fmt.Sprintf("%s is %s, a private address, but the function is in no VPC", host, address),
-			"put the function into the VPC of that endpoint, or remove "+e.endpointVariable())
+			"put the function into the VPC of that endpoint, or remove "+e.settings.AWS.EndpointVariable)
 		return true
 	}
 	start := time.Now()
@@ -60,19 +56,6 @@ func (e *examiner) outOfReach(address netip.Addr) bool {
 	return private && e.settings.AWS.EndpointURL != "" && e.function != nil && e.function.vpc == ""
 }
 
-// endpointVariable is the one that names the endpoint: the first that is set.
-func (e *examiner) endpointVariable() string {
-	for _, name := range []string{config.Prefix + "ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS"} {
-		if slices.ContainsFunc(e.environ, func(variable string) bool {
-			n, value, _ := strings.Cut(variable, "=")
-			return n == name && strings.TrimSpace(value) == e.settings.AWS.EndpointURL
-		}) {
-			return name
-		}
-	}
-	return "AWS_ENDPOINT_URL"
-}
-
 // address is host:port of the endpoint.
 func (e *examiner) address() string {
 	u := e.stream.url
@@ -92,15 +75,11 @@ func (e *examiner) proxy() string {
 		}
 		return proxy.Host
 	}
-	name := strings.ToUpper(e.stream.url.Scheme) + "_PROXY"
-	value := e.function.variables[name]
-	if value == "" {
-		value = e.function.variables[strings.ToLower(name)]
+	proxy, err := url.Parse(e.settings.AWS.Proxies[strings.ToUpper(e.stream.url.Scheme)+"_PROXY"])
+	if err != nil {
+		return ""
 	}
-	if u, err := url.Parse(value); err == nil && u.Host != "" {
-		return u.Host // not the whole: it may hold a password
-	}
-	return value
+	return proxy.Host // not the whole: it may hold a password
 }
 
 // connect opens a connection as far as TLS.
@@ -116,11 +95,7 @@ func (e *examiner) connect(ctx context.Context) error {
 		return nil
 	}
 	settings := &tls.Config{ServerName: e.stream.url.Hostname(), MinVersion: tls.VersionTLS12}
-	if e.function == nil && e.settings.AWS.CABundle != "" {
-		bundle, err := os.ReadFile(e.settings.AWS.CABundle)
-		if err != nil {
-			return fmt.Errorf("read AWS_CA_BUNDLE: %w", err)
-		}
+	if bundle := e.settings.AWS.CABundle; bundle != nil {
 		settings.RootCAs = x509.NewCertPool()
 		settings.RootCAs.AppendCertsFromPEM(bundle)
 	}
@@ -137,7 +112,7 @@ func (e *examiner) unresolved(err error) {
 	case e.function != nil && e.function.vpc != "":
 		e.add(checkEndpoint, NotChecked, host+" does not resolve"+afar, e.wayOut())
 	case e.settings.AWS.EndpointURL != "":
-		e.add(checkEndpoint, Problem, seen, "correct "+e.endpointVariable())
+		e.add(checkEndpoint, Problem, seen, "correct "+e.settings.AWS.EndpointVariable)
 	case e.function != nil: // this machine may reach AWS by other ways, such as a proxy
 		e.add(checkEndpoint, Warning, seen, fmt.Sprintf("is there a region %s? If so, it is this machine's network alone", e.stream.Region))
 	default:
@@ -161,7 +136,7 @@ func (e *examiner) unconnected(address netip.Addr, err error) {
 	case e.function != nil:
 		e.add(checkEndpoint, Warning, seen, "is it this machine's network alone? The function's own is not asked")
 	case e.settings.AWS.EndpointURL != "" && !address.IsPrivate():
-		e.add(checkEndpoint, Problem, seen, "start what listens there, or correct "+e.endpointVariable())
+		e.add(checkEndpoint, Problem, seen, "start what listens there, or correct "+e.settings.AWS.EndpointVariable)
 	default:
 		e.add(checkEndpoint, Problem, seen, "open a way out: "+e.wayOut())
 	}
@@ -172,7 +147,7 @@ func (e *examiner) wayOut() string {
 	host := e.stream.url.Hostname()
 	switch {
 	case e.far() && e.settings.AWS.EndpointURL != "":
-		return fmt.Sprintf("a way to %s, which %s names", host, e.endpointVariable())
+		return fmt.Sprintf("a way to %s, which %s names", host, e.settings.AWS.EndpointVariable)
 	case e.far():
 		return fmt.Sprintf("a NAT gateway: the stream is in %s, which no interface endpoint of %s serves", e.stream.Region, e.settings.AWS.Region)
 	}

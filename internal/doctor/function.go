@@ -108,6 +108,11 @@ func (e *examiner) readVariables() bool {
 		return false
 	}
 	for name, value := range f.variables {
+		if name == "AWS_CA_BUNDLE" { // the path of a file that is there, not here
+			e.add(checkSettings, NotChecked, name+" names a file of the function, which cannot be seen from here",
+				"see that the function's package or one of its layers holds it: without it nothing is delivered")
+			continue
+		}
 		e.environ = append(e.environ, name+"="+value)
 	}
 	region := e.aws.Region

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 
@@ -24,14 +23,10 @@ func (e *examiner) seeSettings() bool {
 	e.settings = settings
 	e.report.Stream = settings.AWS.Stream
 	for _, m := range mistakes {
-		seen := fmt.Sprintf("%s is %q", m.Variable, m.Value)
-		if m.Value == "" {
-			seen = m.Variable + " is not set"
-		}
-		e.add(checkSettings, Problem, seen+"; with "+e.consequence(), m.Expected)
+		e.add(checkSettings, Problem, m.Variable+" "+m.Seen+"; with "+e.consequence(), m.Expected)
 	}
 	for _, m := range settings.Warnings {
-		e.add(checkSettings, Warning, m.Variable+" is no setting: it changes nothing", m.Expected)
+		e.add(checkSettings, Warning, m.Variable+" "+m.Seen, m.Expected)
 	}
 	if !settings.Enabled {
 		e.add(checkSettings, Warning, config.Prefix+"ENABLED is false: nothing is delivered", "remove it, or set it to true")

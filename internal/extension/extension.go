@@ -81,7 +81,7 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	defer x.warming.Wait()
 	defer abandon()
 	for _, warning := range cfg.Warnings {
-		log.Warn("a setting has no effect: " + warning.String())
+		log.Warn(warning.String())
 	}
 	switch {
 	case len(mistakes) > 0 && cfg.OnError == config.Fail:

@@ -1,36 +1,29 @@
 package extension
 
 import (
-	"fmt"
 	"net/http"
-	"os"
 
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// newStream makes the Kinesis Client from the settings. account is the function's own.
+// newStream makes the Kinesis Client from the settings. account is the function's own. It refuses nothing that config.Load
+// has let pass: ON_ERROR=fail heeds what Load finds, and this comes after it.
 func newStream(cfg *config.Config, account string) (*kinesis.Client, error) {
 	settings := &cfg.AWS
-	var bundle []byte
-	if settings.CABundle != "" {
-		var err error
-		if bundle, err = os.ReadFile(settings.CABundle); err != nil {
-			return nil, fmt.Errorf("AWS_CA_BUNDLE: %w", err)
-		}
-	}
 	credentials, err := kinesis.NewCredentials(settings.Credentials)
 	if err == nil && settings.RoleARN != "" {
 		account = kinesis.RoleAccount(settings.RoleARN) // the role's own streams are found by name then
 		credentials, err = kinesis.NewRole(credentials, kinesis.RoleConfig{
 			ARN:          settings.RoleARN,
-			SessionName:  "kinesis-telemetry-extension",
+			ExternalID:   settings.RoleExternalID,
+			SessionName:  settings.RoleSessionName,
 			Region:       settings.Region,
 			EndpointURL:  settings.STSEndpointURL,
 			UseFIPS:      settings.FIPS,
 			UseDualStack: settings.DualStack,
 			Proxy:        http.ProxyFromEnvironment,
-			CABundle:     bundle,
+			CABundle:     settings.CABundle,
 		})
 	}
 	if err != nil {
@@ -47,6 +40,6 @@ func newStream(cfg *config.Config, account string) (*kinesis.Client, error) {
 		MaxRequestBytes: cfg.RequestBytes(),
 		Credentials:     credentials,
 		Proxy:           http.ProxyFromEnvironment,
-		CABundle:        bundle,
+		CABundle:        settings.CABundle,
 	})
 }

@@ -55,7 +55,7 @@ func TestStreamSettings(t *testing.T) {
 	}
 }
 
-// ROLE_ARN and AWS_CA_BUNDLE: the records go to an HTTPS endpoint of a private CA, signed with the role's keys.
+// ROLE_ARN, what goes with it, and AWS_CA_BUNDLE: the records go to an HTTPS endpoint of a private CA, signed with the role's keys.
 func TestStreamOfARole(t *testing.T) {
 	const key, secret = "ASIAROLEROLEROLEROLE", "the role's"
 	server, err := kinesislocal.Start(kinesislocal.Options{Region: "eu-west-1", Credentials: map[string]string{key: secret}})
@@ -68,7 +68,10 @@ func TestStreamOfARole(t *testing.T) {
 	}
 	front := httptest.NewTLSServer(server)
 	t.Cleanup(front.Close)
-	sts := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	sts := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id, session := r.FormValue("ExternalId"), r.FormValue("RoleSessionName"); id != "between/us" || session != "reporting" {
+			t.Errorf("external id %q, session %q", id, session)
+		}
 		fmt.Fprintf(w, "<A><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>t</SessionToken>"+
 			"<Expiration>2099-01-01T00:00:00Z</Expiration></A>", key, secret)
 	}))
@@ -79,6 +82,7 @@ func TestStreamOfARole(t *testing.T) {
 	}
 	cfg, mistakes := config.Load(append([]string{
 		"KINESIS_TELEMETRY_STREAM=s", "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer", "AWS_CA_BUNDLE=" + bundle,
+		"KINESIS_TELEMETRY_ROLE_EXTERNAL_ID=between/us", "KINESIS_TELEMETRY_ROLE_SESSION_NAME=reporting",
 		"AWS_ENDPOINT_URL_KINESIS=" + front.URL, "AWS_ENDPOINT_URL_STS=" + sts.URL,
 	}, inLambda...))
 	client, err := newStream(&cfg, "111111111111")
@@ -91,4 +95,24 @@ func TestStreamOfARole(t *testing.T) {
 	if result.Err != nil || len(server.Records("s")) != 1 {
 		t.Errorf("%+v", result)
 	}
+}
+
+// What config.Load lets pass makes a client: what is found after it comes too late for ON_ERROR=fail.
+func FuzzStreamSettings(f *testing.F) {
+	const stream, role = "arn:aws:kinesis:eu-west-1:111111111111:stream/s", "arn:aws:iam::222222222222:role/writer"
+	f.Add("", "", "", "", "", "")
+	f.Add("s", "eu-west-1", "https://host:1/path", "https://sts", "", role)
+	f.Add(stream, "", "http://u:p@h", "x", "http://127.0.0.1:9001/", "")
+	f.Add(stream, "cn-north-1", "https://h?q", "//h", "https://h/%zz", role)
+	f.Add("a b", "eu west", ":", ":", "169.254.170.2", "writer")
+	f.Fuzz(func(t *testing.T, stream, region, endpoint, sts, container, role string) {
+		environ := []string{
+			"AWS_LAMBDA_RUNTIME_API=x", "KINESIS_TELEMETRY_STREAM=" + stream, "AWS_REGION=" + region, "AWS_ENDPOINT_URL_KINESIS=" + endpoint,
+			"AWS_ENDPOINT_URL_STS=" + sts, "AWS_CONTAINER_CREDENTIALS_FULL_URI=" + container, "KINESIS_TELEMETRY_ROLE_ARN=" + role,
+		}
+		cfg, mistakes := config.Load(environ)
+		if _, err := newStream(&cfg, "111111111111"); err != nil && len(mistakes) == 0 {
+			t.Errorf("%q: %v", environ, err)
+		}
+	})
 }

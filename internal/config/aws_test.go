@@ -1,0 +1,179 @@
+package config
+
+import (
+	"encoding/pem"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What the Kinesis Client and the role would refuse later, when ON_ERROR=fail heeds it no more, is refused here.
+func TestRefusedHere(t *testing.T) {
+	const role = Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("-----BEGIN NOTHING-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		environ []string
+		want    string // how the only mistake begins; "": there is none
+	}{
+		{[]string{"AWS_CA_BUNDLE=/nowhere/ca.pem"}, "AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (no such file or directory)"},
+		{[]string{"AWS_CA_BUNDLE=/"}, "AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (is a directory)"},
+		{[]string{"AWS_CA_BUNDLE=" + empty}, "AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates in PEM; there is none in it"},
+		{[]string{"AWS_REGION=eu west"}, "AWS_REGION cannot be used: expected a region such as"},
+		{[]string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"}, ""},
+		{[]string{"AWS_REGION="}, "AWS_REGION is not set: Lambda sets it"},
+		{[]string{"AWS_REGION=", Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s"}, ""},
+		{[]string{"AWS_REGION=", Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s", role}, "AWS_REGION is not set: "},
+		{[]string{"AWS_REGION=eu/west", Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s"}, "AWS_REGION cannot be used: "},
+		{[]string{Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s/consumer/c:1"}, Prefix + "STREAM cannot be used: the ARN is a consumer's"},
+		{[]string{Prefix + "ENDPOINT_URL=https://user:password@host"}, Prefix + "ENDPOINT_URL cannot be used: expected a URL such as"},
+		{[]string{Prefix + "ENDPOINT_URL=https://:443"}, Prefix + "ENDPOINT_URL cannot be used: "},
+		{[]string{Prefix + "ENDPOINT_URL=https://host?x=y"}, Prefix + "ENDPOINT_URL cannot be used: "},
+		{[]string{"AWS_ENDPOINT_URL_KINESIS=ftp://host"}, "AWS_ENDPOINT_URL_KINESIS cannot be used: "},
+		{[]string{"AWS_ENDPOINT_URL=host", role}, "AWS_ENDPOINT_URL cannot be used: "},
+		{[]string{"AWS_ENDPOINT_URL=host", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=yes"}, ""},
+		{[]string{"AWS_ENDPOINT_URL_STS=host", role}, "AWS_ENDPOINT_URL_STS cannot be used: "},
+		{[]string{"AWS_ENDPOINT_URL_STS=host"}, ""},
+		{[]string{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=sometimes"}, `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is "sometimes": expected true or false`},
+		{[]string{"AWS_USE_FIPS_ENDPOINT=maybe"}, `AWS_USE_FIPS_ENDPOINT is "maybe": expected true or false`},
+		{[]string{Prefix + "ROLE_ARN=arn:aws:iam::123456789012:user/x"}, Prefix + "ROLE_ARN cannot be used: expected a role's ARN"},
+		{[]string{role, Prefix + "ROLE_EXTERNAL_ID=x"}, Prefix + "ROLE_EXTERNAL_ID cannot be used: expected 2 to 1224 of"},
+		{[]string{role, Prefix + "ROLE_SESSION_NAME=a/b"}, Prefix + "ROLE_SESSION_NAME cannot be used: expected 2 to 64 of"},
+		{[]string{role, Prefix + "ROLE_EXTERNAL_ID=a/b", Prefix + "ROLE_SESSION_NAME=ab"}, ""},
+		{[]string{"AWS_ACCESS_KEY_ID="}, "AWS_ACCESS_KEY_ID is not set: Lambda gives the function's credentials by it"},
+		{[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://example.com/"}, "AWS_CONTAINER_CREDENTIALS_FULL_URI cannot be used: "},
+		{[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/"}, ""},
+		{[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials"}, ""},
+		{[]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://example.com/"}, ""}, // the keys come first
+	} {
+		_, mistakes := with(test.environ)
+		if said := Join(mistakes); len(mistakes) > 1 || test.want == "" && said != "" || !strings.HasPrefix(said, test.want) {
+			t.Errorf("%q: %s, want %s", test.environ, said, test.want)
+		}
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	const role = Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"
+	for _, test := range []struct {
+		environ                []string
+		kinesis, variable, sts string
+	}{
+		{[]string{"AWS_ENDPOINT_URL=https://all"}, "https://all", "AWS_ENDPOINT_URL", ""},
+		{[]string{"AWS_ENDPOINT_URL=https://all", role}, "https://all", "AWS_ENDPOINT_URL", "https://all"},
+		{[]string{"AWS_ENDPOINT_URL=https://all", "AWS_ENDPOINT_URL_KINESIS=https://k", "AWS_ENDPOINT_URL_STS=https://s", role}, "https://k", "AWS_ENDPOINT_URL_KINESIS", "https://s"},
+		{[]string{"AWS_ENDPOINT_URL_KINESIS=https://k", Prefix + "ENDPOINT_URL=https://own", role}, "https://own", Prefix + "ENDPOINT_URL", ""},
+		{[]string{"AWS_ENDPOINT_URL=https://all", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=1", Prefix + "ENDPOINT_URL=https://own", role}, "https://own", Prefix + "ENDPOINT_URL", ""},
+	} {
+		cfg, mistakes := with(test.environ)
+		if a := cfg.AWS; len(mistakes) > 0 || a.EndpointURL != test.kinesis || a.EndpointVariable != test.variable || a.STSEndpointURL != test.sts {
+			t.Errorf("%q: %q of %s and %q, %v", test.environ, a.EndpointURL, a.EndpointVariable, a.STSEndpointURL, mistakes)
+		}
+	}
+}
+
+// Plain http is said for all but this machine.
+func TestPlainHTTP(t *testing.T) {
+	for endpoint, warned := range map[string]bool{
+		"http://127.0.0.1:4567": false, "http://localhost": false, "http://[::1]:4567": false, "https://vpce.example": false, "http://127.1.2.3": false,
+		"http://kinesis:4567": true, "HTTP://10.0.0.7": true, "http://169.254.1.1": true, "http://localhost.example": true, "http://[fd00::1]": true,
+	} {
+		cfg, mistakes := with([]string{"AWS_ENDPOINT_URL_KINESIS=" + endpoint})
+		if got := len(cfg.Warnings) == 1 && cfg.Warnings[0].Variable == "AWS_ENDPOINT_URL_KINESIS" && cfg.Warnings[0].Seen == "is plain http"; got != warned || len(mistakes) > 0 {
+			t.Errorf("%s: %v %v", endpoint, cfg.Warnings, mistakes)
+		}
+	}
+	cfg, _ := with([]string{"AWS_ENDPOINT_URL_STS=http://sts", Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"})
+	if len(cfg.Warnings) != 1 || cfg.Warnings[0].Variable != "AWS_ENDPOINT_URL_STS" {
+		t.Errorf("%v", cfg.Warnings)
+	}
+	cfg, _ = with([]string{"AWS_ENDPOINT_URL=http://all", Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"})
+	if len(cfg.Warnings) != 1 {
+		t.Errorf("it is said more than once: %v", cfg.Warnings)
+	}
+}
+
+func TestCABundle(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(path, bundle, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, mistakes := with([]string{"AWS_CA_BUNDLE=" + path + "\n"})
+	if len(mistakes) > 0 || string(cfg.AWS.CABundle) != string(bundle) {
+		t.Errorf("%v, %q", mistakes, cfg.AWS.CABundle)
+	}
+}
+
+// A role's settings without the role change nothing, and say so.
+func TestRoleSettingsWithoutARole(t *testing.T) {
+	cfg, mistakes := with(variables(map[string]string{"ROLE_EXTERNAL_ID": "#", "ROLE_SESSION_NAME": "reporting"}))
+	if len(mistakes) > 0 || cfg.AWS.RoleExternalID+cfg.AWS.RoleSessionName != "" || len(cfg.Warnings) != 2 {
+		t.Errorf("%+v, %v", cfg, mistakes)
+	}
+	for _, w := range cfg.Warnings {
+		if !strings.Contains(w.String(), " has no effect: it goes with "+Prefix+"ROLE_ARN") {
+			t.Error(w)
+		}
+	}
+	cfg, _ = with(variables(map[string]string{"ROLE_ARN": "arn:aws:iam::123456789012:role/writer"}))
+	if cfg.AWS.RoleSessionName != "kinesis-telemetry-extension" || cfg.AWS.RoleExternalID != "" {
+		t.Errorf("%+v", cfg.AWS)
+	}
+}
+
+// A proxy variable is read as every setting is, and one that net/http would ignore in silence is a mistake.
+func TestProxies(t *testing.T) {
+	const plain, role = Prefix + "ENDPOINT_URL=http://127.0.0.1", Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"
+	for _, test := range []struct {
+		environ string // parted by |
+		want    string // of Proxies, or the variable of the mistake
+	}{
+		{"", "map[]"},
+		{"HTTPS_PROXY=http://proxy:3128", "map[HTTPS_PROXY:http://proxy:3128]"},
+		{"HTTPS_PROXY=http://proxy:3128\n", "map[HTTPS_PROXY:http://proxy:3128]"},
+		{"https_proxy=\"http://proxy:3128\"", "map[HTTPS_PROXY:http://proxy:3128]"},
+		{"HTTPS_PROXY= |https_proxy=http://lower", "map[HTTPS_PROXY:http://lower]"},
+		{"HTTPS_PROXY=http://upper|https_proxy=http://lower", "map[HTTPS_PROXY:http://upper]"},
+		{"HTTPS_PROXY=proxy:3128", "map[HTTPS_PROXY:http://proxy:3128]"},
+		{"HTTPS_PROXY=10.0.0.7:3128", "map[HTTPS_PROXY:http://10.0.0.7:3128]"},
+		{"HTTPS_PROXY=u:p%25@proxy:3128", "map[HTTPS_PROXY:http://u:p%25@proxy:3128]"},
+		{"HTTPS_PROXY=https://proxy|NO_PROXY='a,b'", "map[HTTPS_PROXY:https://proxy NO_PROXY:a,b]"},
+		{"HTTPS_PROXY=socks5://proxy", "map[HTTPS_PROXY:socks5://proxy]"},
+		{"HTTPS_PROXY=socks5h://proxy|no_proxy= a\n", "map[HTTPS_PROXY:socks5h://proxy NO_PROXY:a]"},
+		{"HTTP_PROXY=http://proxy", "map[]"},
+		{"HTTP_PROXY=%", "map[]"},
+		{"HTTP_PROXY=http://proxy|HTTPS_PROXY=%|" + plain, "map[HTTP_PROXY:http://proxy]"},
+		{"HTTP_PROXY=http://plain|HTTPS_PROXY=http://proxy|" + plain + "|" + role, "map[HTTPS_PROXY:http://proxy HTTP_PROXY:http://plain]"},
+		{"HTTP_PROXY=http://proxy|HTTPS_PROXY=%|AWS_ENDPOINT_URL_STS=HTTP://localhost|" + plain + "|" + role, "map[HTTP_PROXY:http://proxy]"},
+
+		{"HTTPS_PROXY=http://u:p%zz@proxy:3128", "HTTPS_PROXY"},
+		{"https_proxy=u:100%@proxy", "https_proxy"},
+		{"HTTPS_PROXY=\"http://proxy", "HTTPS_PROXY"},
+		{"HTTPS_PROXY=ftp://proxy", "HTTPS_PROXY"},
+		{"HTTPS_PROXY=http://", "HTTPS_PROXY"},
+		{"HTTPS_PROXY=http://:3128", "HTTPS_PROXY"},
+		{"HTTPS_PROXY=//proxy:3128", "HTTPS_PROXY"},
+		{"HTTP_PROXY=%|" + plain, "HTTP_PROXY"},
+	} {
+		cfg, mistakes := with(strings.Split(test.environ, "|"))
+		if test.want == strings.ToUpper(test.want) || strings.HasPrefix(test.want, "https_") {
+			if len(mistakes) != 1 || mistakes[0].Variable != test.want || !strings.Contains(mistakes[0].String(), " cannot be used: expected the URL of a proxy") {
+				t.Errorf("%q: %v, want one of %s", test.environ, mistakes, test.want)
+			}
+			test.want = "map[]"
+		} else if len(mistakes) > 0 {
+			t.Errorf("%q: %v", test.environ, mistakes)
+		}
+		if got := fmt.Sprint(cfg.AWS.Proxies); got != test.want {
+			t.Errorf("%q: %s, want %s", test.environ, got, test.want)
+		}
+	}
+}
