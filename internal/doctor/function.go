@@ -107,6 +107,7 @@ func (e *examiner) readVariables() bool {
 		e.report.Blind = fmt.Errorf("the settings of function %s cannot be seen", e.named())
 		return false
 	}
+	e.seeGo()
 	for name, value := range f.variables {
 		if name == "AWS_CA_BUNDLE" { // the path of a file that is there, not here
 			e.add(checkSettings, NotChecked, name+" names a file of the function, which cannot be seen from here",
