@@ -110,8 +110,8 @@ type answer struct {
 	body   string
 }
 
-// fakeAWS is an endpoint of all services that knows the operations given, by their name (Query and JSON protocols) or by
-// method and path. Whose the credentials are it knows by itself.
+// fakeAWS is an endpoint of all services that knows the operations given, by their name (Query and JSON protocols; AssumeRole
+// also by name, session name and external id) or by method and path. Whose the credentials are it knows by itself.
 func fakeAWS(t *testing.T, answers map[string]answer) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -121,6 +121,9 @@ func fakeAWS(t *testing.T, answers map[string]answer) string {
 			name = operation
 		} else if form, err := url.ParseQuery(string(body)); err == nil && form.Get("Action") != "" {
 			name = form.Get("Action")
+			if session := name + " " + form.Get("RoleSessionName") + " " + form.Get("ExternalId"); answers[session].status != 0 {
+				name = session
+			}
 		}
 		a, known := answers[name]
 		switch {

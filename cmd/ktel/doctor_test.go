@@ -202,8 +202,13 @@ func TestDoctorAssumesTheRole(t *testing.T) {
 		AccountID: other, Credentials: map[string]string{key: "of the role"},
 		SessionTokens: map[string]kinesislocal.SessionToken{key: {Token: "token"}},
 	})
-	sts := fakeAWS(t, map[string]answer{"AssumeRole": {200, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>` + key +
-		`</AccessKeyId><SecretAccessKey>of the role</SecretAccessKey><SessionToken>token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`}})
+	assumed := answer{200, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>` + key +
+		`</AccessKeyId><SecretAccessKey>of the role</SecretAccessKey><SessionToken>token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`}
+	sts := fakeAWS(t, map[string]answer{
+		"AssumeRole kinesis-telemetry-extension ": assumed, // the extension's own name
+		"AssumeRole reporting between/us":         assumed,
+		"AssumeRole":                              xmlError("AccessDenied", "not authorized to perform: sts:AssumeRole"),
+	})
 	for _, stream := range []string{"orders", "arn:aws:kinesis:eu-west-1:" + other + ":stream/orders"} {
 		shell(t, map[string]string{
 			"AWS_ENDPOINT_URL": sts, "AWS_ENDPOINT_URL_KINESIS": server.URL(),
@@ -217,6 +222,15 @@ func TestDoctorAssumesTheRole(t *testing.T) {
 	if !strings.Contains(stdout, "kinesis:PutRecords") || strings.Contains(stdout, "put-resource-policy") {
 		t.Error(stdout)
 	}
+	// A trust policy may ask for an external id and for the session's name.
+	server.SetFaults(nil)
+	const prefix = "KINESIS_TELEMETRY_ROLE_"
+	t.Setenv(prefix+"EXTERNAL_ID", "between/us")
+	diagnose(t, 1, nil, wanted{"role", doctor.Problem, "cannot be assumed", "under the sts:ExternalId of " + prefix + "EXTERNAL_ID"})
+	t.Setenv(prefix+"SESSION_NAME", "reporting")
+	diagnose(t, 0, nil, wanted{"role", doctor.OK, "role/writer is assumed", ""}, wanted{"write", doctor.OK, "passed", ""})
+	t.Setenv(prefix+"EXTERNAL_ID", "")
+	diagnose(t, 1, nil, wanted{"role", doctor.Problem, "cannot be assumed", "set " + prefix + "EXTERNAL_ID"})
 }
 
 // With its CA named, an endpoint of one's own is as good as AWS's.

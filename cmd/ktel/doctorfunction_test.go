@@ -103,8 +103,19 @@ func TestDoctorFunction(t *testing.T) {
 		"condition":          {"", map[string]answer{simulate: simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>")}, 0, []wanted{{"role", doctor.NotChecked, "under a condition", "put-role-policy"}}},
 		"policies hidden":    {"", map[string]answer{simulate: xmlError("AccessDenied", "no")}, 0, []wanted{{"role", doctor.NotChecked, "cannot be seen", "aws iam simulate-principal-policy --policy-source-arn " + testRole}}},
 		"another role":       {set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer"`), nil, 0, []wanted{{"role", doctor.OK, testRole + " may sts:AssumeRole", ""}, {"role", doctor.OK, "role/writer may kinesis:PutRecords", ""}, {"role", doctor.NotChecked, "trust policy", "aws iam get-role --role-name writer"}}},
-		"role of another":    {`"Role":"arn:aws:iam::210987654321:role/checkout"`, nil, 0, []wanted{{"role", doctor.NotChecked, "it is of account 210987654321", "simulate-principal-policy"}}},
-		"other's stream":     {set(`"KINESIS_TELEMETRY_STREAM":"arn:aws:kinesis:eu-west-1:210987654321:stream/orders"`), nil, 0, []wanted{{"role", doctor.NotChecked, "resource policy", "get-resource-policy"}, {"write", doctor.NotChecked, "these credentials may not write", "nothing"}}},
+		"role, external id": {
+			set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer","KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`), nil, 0,
+			[]wanted{{"role", doctor.NotChecked, "must name " + testRole + " under the sts:ExternalId of KINESIS_TELEMETRY_ROLE_EXTERNAL_ID", "aws iam get-role"}},
+		},
+		"id without role": {set(`"KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`), nil, 0, []wanted{{"settings", doctor.Warning, "ROLE_EXTERNAL_ID has no effect", "ROLE_ARN"}}},
+		"memory limit":    {set(`"GOMEMLIMIT":"100MB"`), nil, 1, []wanted{{"settings", doctor.Problem, `GOMEMLIMIT is "100MB"; with it every Go program ends at once`, "set it to 100MiB: "}}},
+		"GOGC":            {set(`"GOGC":"50%"`), nil, 0, []wanted{{"settings", doctor.Warning, `GOGC is "50%"`, "a whole number"}}},
+		"CA bundle":       {set(`"AWS_CA_BUNDLE":"/opt/ca.pem"`), nil, 0, []wanted{{"settings", doctor.NotChecked, "AWS_CA_BUNDLE names a file of the function", "layers"}, {"settings", doctor.OK, "", ""}}},
+		"plain http":      {set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://10.1.2.3"`), nil, 0, []wanted{{"settings", doctor.Warning, "ENDPOINT_URL is plain http", "https"}}},
+		"bad proxy":       {strings.Replace(proxied, "secret@", "secret%@", 1), nil, 1, []wanted{{"settings", doctor.Problem, "HTTPS_PROXY cannot be used", "the URL of a proxy"}}},
+		"quoted proxy":    {strings.ReplaceAll(strings.Replace(proxied, "3128", "3128'", 1), `"http`, `"'http`), nil, 0, []wanted{{"endpoint", doctor.NotChecked, "through the proxy proxy:3128", "CONNECT"}}},
+		"role of another": {`"Role":"arn:aws:iam::210987654321:role/checkout"`, nil, 0, []wanted{{"role", doctor.NotChecked, "it is of account 210987654321", "simulate-principal-policy"}}},
+		"other's stream":  {set(`"KINESIS_TELEMETRY_STREAM":"arn:aws:kinesis:eu-west-1:210987654321:stream/orders"`), nil, 0, []wanted{{"role", doctor.NotChecked, "resource policy", "get-resource-policy"}, {"write", doctor.NotChecked, "these credentials may not write", "nothing"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answers := answersFor(test.members)

@@ -25,7 +25,7 @@ func (e *examiner) seeRole(ctx context.Context, d *types.StreamDescriptionSummar
 	role := aws.ToString(e.function.Role)
 	if other := e.settings.AWS.RoleARN; other != "" {
 		e.seeAllowed(ctx, role, "sts:AssumeRole", other)
-		e.add(checkRole, NotChecked, "the trust policy of "+other+" must name "+role,
+		e.add(checkRole, NotChecked, "the trust policy of "+other+" must name "+role+e.trusted(),
 			fmt.Sprintf("aws iam get-role --role-name %s --query Role.AssumeRolePolicyDocument", roleName(other)))
 		role = other
 	}

@@ -39,14 +39,28 @@ func (e *examiner) assume(ctx context.Context) bool {
 	if role == "" || e.function != nil {
 		return true
 	}
-	e.assumed = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(e.aws), role))
+	settings := &e.settings.AWS
+	e.assumed = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(e.aws), role, func(o *stscreds.AssumeRoleOptions) {
+		o.RoleSessionName = settings.RoleSessionName
+		if settings.RoleExternalID != "" {
+			o.ExternalID = &settings.RoleExternalID
+		}
+	}))
 	if _, err := e.assumed.Retrieve(ctx); err != nil {
 		e.add(checkRole, Problem, role+" cannot be assumed: "+reason(err),
-			"let the role's trust policy name these credentials, and give them "+statement("sts:AssumeRole", role))
+			"let the role's trust policy name these credentials"+e.trusted()+", and give them "+statement("sts:AssumeRole", role))
 		return false
 	}
 	e.ok(checkRole, "%s is assumed", role)
 	return true
+}
+
+// trusted is what else a role's trust policy may ask for. The external id is not shown: those who share it may keep it secret.
+func (e *examiner) trusted() string {
+	if e.settings.AWS.RoleExternalID == "" {
+		return " without an sts:ExternalId (or set " + config.Prefix + "ROLE_EXTERNAL_ID to the one that it asks for)"
+	}
+	return " under the sts:ExternalId of " + config.Prefix + "ROLE_EXTERNAL_ID, if it asks for one"
 }
 
 // streamName names the stream in a request: by its ARN where the credentials are not of its account.
