@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +45,7 @@ func (f *sessionFlags) check() error {
 
 // progress tells on standard error what takes a while.
 func (a *app) progress(format string, args ...any) {
-	_, _ = fmt.Fprintln(a.stderr, a.inkFor(a.stderr).dim(fmt.Sprintf("ktel: "+format, args...)))
+	_, _ = fmt.Fprintln(a.stderr, a.inkFor(a.stderr).dim(printable(fmt.Sprintf("ktel: "+format, args...))))
 }
 
 // prepare sets what every session needs.
@@ -104,10 +103,7 @@ func (a *app) print(summary *Summary, asJSON bool) error {
 	if !asJSON {
 		return summary.writeText(a.stdout, a.inkFor(a.stdout))
 	}
-	encoder := json.NewEncoder(a.stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(summary)
+	return writeJSON(a.stdout, summary)
 }
 
 // workspace makes a directory for what a session builds and what its processes write. remove it when all have ended.
@@ -118,7 +114,7 @@ func (a *app) workspace() (dir string, remove func(), err error) {
 	}
 	return dir, func() {
 		if err := os.RemoveAll(dir); err != nil {
-			_, _ = fmt.Fprintf(a.stderr, "ktel: warning: %v\n", err)
+			_, _ = fmt.Fprintf(a.stderr, "ktel: warning: %s\n", printable(err.Error()))
 		}
 	}, nil
 }

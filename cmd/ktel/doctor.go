@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -96,10 +95,7 @@ func (a *app) doctor(ctx context.Context, f *doctorFlags) error {
 
 // writeReportJSON writes the findings for machines, with their counts.
 func writeReportJSON(w io.Writer, r *doctor.Report) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false) // commands stay as they are typed
-	return encoder.Encode(struct {
+	return writeJSON(w, struct {
 		Problems   int `json:"problems"`
 		Warnings   int `json:"warnings"`
 		NotChecked int `json:"notChecked"`

@@ -80,6 +80,6 @@ func (a *app) explain(err error) {
 		return
 	}
 	for _, hint := range f.hints {
-		_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", ink.dim("hint:"), hint)
+		_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", ink.dim("hint:"), printable(hint))
 	}
 }

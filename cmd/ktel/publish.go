@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -141,18 +140,15 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 }
 
 func (a *app) showPublished(f *publishFlags, steps []step) error {
-	var b bytes.Buffer
+	var err error
 	if f.json {
-		encoder := json.NewEncoder(&b)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode(map[string]any{"dryRun": f.dryRun, "steps": steps}); err != nil {
-			return err
-		}
+		err = writeJSON(a.stdout, map[string]any{"dryRun": f.dryRun, "steps": steps})
 	} else {
+		var b bytes.Buffer
 		writeSteps(&b, a.inkFor(a.stdout), steps)
+		_, err = a.stdout.Write(b.Bytes())
 	}
-	if _, err := a.stdout.Write(b.Bytes()); err != nil {
+	if err != nil {
 		return cannot(fmt.Errorf("write what was done: %w", err))
 	}
 	return nil

@@ -206,7 +206,7 @@ func writeSteps(w io.Writer, ink ink, steps []step) {
 		case wouldPublish, wouldSet:
 			paint = ink.warn
 		}
-		fmt.Fprintf(w, "  %s  %s  ", pad(s.Region, regions), pad(s.Layer+s.Parameter, names))
+		fmt.Fprintf(w, "  %s  %s  ", pad(printable(s.Region), regions), pad(printable(s.Layer+s.Parameter), names))
 		if tail == "" { // of a dry run: it is not known yet
 			fmt.Fprintln(w, paint(s.Outcome))
 			continue

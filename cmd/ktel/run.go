@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
@@ -142,9 +142,8 @@ func (f *runFlags) check(changed func(string) bool) error {
 		return usageError(fmt.Sprintf("--event is not JSON: %s", fit(printable(f.event), 40)), `a JSON text has its own quotes: --event '"hello"'`)
 	}
 	if f.endpointURL != "" {
-		u, err := url.Parse(f.endpointURL)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return usageError(fmt.Sprintf("--endpoint-url %q is no http or https URL", f.endpointURL))
+		if _, err := kinesis.ParseEndpointURL(f.endpointURL); err != nil { // it is not shown: it may hold a password
+			return usageError(fmt.Sprintf("--endpoint-url: %v, without a user, a password, a query or a fragment", err))
 		}
 	}
 	return nil

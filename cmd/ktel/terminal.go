@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/fatih/color"
 	"golang.org/x/sys/unix"
@@ -85,6 +88,29 @@ func printable(s string) string {
 		b.WriteString(quoted[1 : len(quoted)-1])
 	}
 	return b.String()
+}
+
+// writeJSON writes a value for machines. It is JSON with or without them: what printable would spell out is escaped.
+func writeJSON(w io.Writer, value any) error {
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false) // commands stay as they are typed
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	var safe strings.Builder
+	for _, r := range b.String() {
+		if r < 0x7f || unicode.IsPrint(r) { // of ASCII the encoder has escaped all but 7f
+			safe.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&safe, `\u%04x`, unit)
+		}
+	}
+	_, err := io.WriteString(w, safe.String())
+	return err
 }
 
 // fit shortens text to so many columns and marks the cut; 0 columns are no limit. It counts characters of the East
