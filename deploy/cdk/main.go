@@ -11,6 +11,9 @@
 //	retentionHours   24; up to 8760
 //	retainStream     false; true keeps the new stream when the stack is deleted
 //	keyArn           a KMS key of yours for the stream, instead of alias/aws/kinesis
+//	roleArn          a role that the extension assumes to write to the stream
+//	roleExternalId   external id that the role's trust policy asks for
+//	roleSessionName  name of its sessions; kinesis-telemetry-extension
 package main
 
 import (
@@ -76,6 +79,7 @@ func settings(context func(key string) any) (name string, props telemetry.StackP
 	props.StreamARN = text("streamArn", "")
 	props.StreamName = text("streamName", "")
 	props.KeyARN = text("keyArn", "")
+	props.Role = telemetry.Role{ARN: text("roleArn", ""), ExternalID: text("roleExternalId", ""), SessionName: text("roleSessionName", "")}
 	props.RetainStream = yes("retainStream", false)
 	if yes("demo", true) {
 		props.DemoDir = text("demoDir", "../../build/demo")

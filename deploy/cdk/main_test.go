@@ -22,8 +22,10 @@ func TestSettings(t *testing.T) {
 			map[string]any{
 				"stackName": "Mine", "parameterPrefix": "/orders", "layerDir": "zips", "demoDir": "hello", "streamName": "orders",
 				"retentionHours": "48", "retainStream": "true", "keyArn": "key", "streamArn": "stream",
+				"roleArn": "role", "roleExternalId": "id", "roleSessionName": "session",
 			}, "Mine", telemetry.StackProps{ParameterPrefix: "/orders", DemoDir: "hello", Props: telemetry.Props{
 				LayerDir: "zips", StreamName: "orders", Retention: 48 * time.Hour, RetainStream: true, KeyARN: "key", StreamARN: "stream",
+				Role: telemetry.Role{ARN: "role", ExternalID: "id", SessionName: "session"},
 			}},
 		},
 		"as JSON gives them": {

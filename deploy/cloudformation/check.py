@@ -8,6 +8,7 @@ from cfnlint.decode import decode
 from samtranslator.translator.transform import transform
 
 STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/mine"
+ROLE = "arn:aws:iam::210987654321:role/telemetry/writer"
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 GIVEN = {"LayerBucket": "zips", "LayerKeyArm64": "arm64.zip", "LayerKeyX8664": "amd64.zip"}
 PREFIX = "/telemetry/kinesis"
@@ -72,9 +73,9 @@ def of_type(resources, kind):
 
 def check_cloudformation(template):
     for stream in ("", STREAM):
-        for key in ("", KEY):
-            resources, outputs = deployed(template, GIVEN | {"ExistingStreamArn": stream, "StreamKeyArn": key})
-            case = f"existing stream {stream or 'none'}, key {key or 'of AWS'}"
+        for key, role in (("", ""), (KEY, ""), ("", ROLE), (KEY, ROLE)):
+            resources, outputs = deployed(template, GIVEN | {"ExistingStreamArn": stream, "StreamKeyArn": key, "RoleArn": role})
+            case = f"existing stream {stream or 'none'}, key {key or 'of AWS'}, role {role or 'none'}"
             arn, name = stream or {"GetAtt": "Stream.Arn"}, stream or {"Ref": "Stream"}
 
             kinds = sorted(r["Type"] for r in resources.values())
@@ -85,6 +86,8 @@ def check_cloudformation(template):
             grants = [{"Effect": "Allow", "Action": "kinesis:PutRecords", "Resource": arn}]
             if key:
                 grants.append({"Effect": "Allow", "Action": "kms:GenerateDataKey", "Resource": key})
+            if role:
+                grants = [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role}]
             policy = of_type(resources, "AWS::IAM::ManagedPolicy")["RuntimePolicy"]
             equal(f"{case}: policy", policy["PolicyDocument"], {"Version": "2012-10-17", "Statement": grants})
 
@@ -125,12 +128,14 @@ def check_sam(template):
     defaults = {name: p["Default"] for name, p in template["Parameters"].items()}
     equal("SAM: SSM parameters", defaults, {
         "ExtensionArn": f"{PREFIX}/extension/arn", "RuntimePolicyArn": f"{PREFIX}/runtime/policy/arn",
-        "StreamName": f"{PREFIX}/stream/name"})
+        "StreamName": f"{PREFIX}/stream/name", "RoleArn": "", "RoleExternalId": "", "RoleSessionName": ""})
     resources = transform(template, {}, NoManagedPolicies)["Resources"]
     function, = of_type(resources, "AWS::Lambda::Function").values()
     equal("SAM: architecture", function["Architectures"], ["arm64"])
     equal("SAM: layers", function["Layers"], [{"Ref": "ExtensionArn"}])
-    equal("SAM: environment", function["Environment"], {"Variables": {"KINESIS_TELEMETRY_STREAM": {"Ref": "StreamName"}}})
+    equal("SAM: environment", function["Environment"], {"Variables": {
+        "KINESIS_TELEMETRY_STREAM": {"Ref": "StreamName"}, "KINESIS_TELEMETRY_ROLE_ARN": {"Ref": "RoleArn"},
+        "KINESIS_TELEMETRY_ROLE_EXTERNAL_ID": {"Ref": "RoleExternalId"}, "KINESIS_TELEMETRY_ROLE_SESSION_NAME": {"Ref": "RoleSessionName"}}})
     role, = of_type(resources, "AWS::IAM::Role").values()
     policies = role["ManagedPolicyArns"]
     assert {"Ref": "RuntimePolicyArn"} in policies and len(policies) == 2, policies  # and the basic execution role

@@ -9,6 +9,14 @@ locals {
   # The whole ARN of a stream that was there already: it may be of another account or region.
   stream_name = local.makes_stream ? aws_kinesis_stream.this[0].name : var.existing_stream.arn
 
+  environment = merge({ KINESIS_TELEMETRY_STREAM = local.stream_name }, {
+    for name, value in {
+      KINESIS_TELEMETRY_ROLE_ARN          = try(var.role.arn, null)
+      KINESIS_TELEMETRY_ROLE_EXTERNAL_ID  = try(var.role.external_id, null)
+      KINESIS_TELEMETRY_ROLE_SESSION_NAME = try(var.role.session_name, null)
+    } : name => value if value != null
+  })
+
   parameters = {
     "extension/arn"        = aws_lambda_layer_version.this["arm64"].arn
     "extension/x86_64/arn" = aws_lambda_layer_version.this["x86_64"].arn
@@ -53,8 +61,10 @@ resource "aws_iam_policy" "runtime" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      [{ Effect = "Allow", Action = "kinesis:PutRecords", Resource = local.stream_arn }],
-      var.stream_key_arn == null ? [] : [{ Effect = "Allow", Action = "kms:GenerateDataKey", Resource = var.stream_key_arn }],
+      # With a role the function's own may assume it and nothing else: the rest is that role's to be granted.
+      var.role == null ? [] : [{ Effect = "Allow", Action = "sts:AssumeRole", Resource = var.role.arn }],
+      var.role != null ? [] : [{ Effect = "Allow", Action = "kinesis:PutRecords", Resource = local.stream_arn }],
+      var.role != null || var.stream_key_arn == null ? [] : [{ Effect = "Allow", Action = "kms:GenerateDataKey", Resource = var.stream_key_arn }],
     )
   })
 }

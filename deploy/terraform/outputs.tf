@@ -13,6 +13,11 @@ output "stream_name" {
   value       = local.stream_name
 }
 
+output "environment" {
+  description = "Variables for a function's environment: the stream, and the role to assume where there is one."
+  value       = local.environment
+}
+
 output "stream_arn" {
   description = "ARN of the stream."
   value       = local.stream_arn

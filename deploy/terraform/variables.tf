@@ -58,6 +58,31 @@ variable "stream_key_arn" {
   }
 }
 
+variable "role" {
+  description = "A role that the extension assumes to write to the stream, such as one of the stream's account, with the external id and the session's name that its trust policy asks for. Leave it out to have it write as the function's own role."
+  type = object({
+    arn          = string
+    external_id  = optional(string)
+    session_name = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.role == null || can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+$", var.role.arn))
+    error_message = "role.arn must be the ARN of a role."
+  }
+
+  validation {
+    condition     = try(var.role.external_id, null) == null || can(regex("^[0-9A-Za-z_+=,.@:/-]{2,}$", var.role.external_id)) && try(length(var.role.external_id), 0) <= 1224
+    error_message = "role.external_id has 2 to 1224 letters, digits and _+=,.@:/-."
+  }
+
+  validation {
+    condition     = try(var.role.session_name, null) == null || can(regex("^[0-9A-Za-z_+=,.@-]{2,64}$", var.role.session_name))
+    error_message = "role.session_name has 2 to 64 letters, digits and _+=,.@-."
+  }
+}
+
 variable "parameter_prefix" {
   description = "What the names of the SSM parameters begin with. A second deployment in an account and region needs another."
   type        = string

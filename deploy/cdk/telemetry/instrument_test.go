@@ -87,6 +87,30 @@ func TestInstrumentFromParameters(t *testing.T) {
 	}
 }
 
+// The deployed stack's policy lets functions assume its role; which one that is they are told by the caller.
+func TestInstrumentFromParametersWithARole(t *testing.T) {
+	templates := synth(t, func(app awscdk.App) {
+		orders, billing := awscdk.NewStack(app, jsii.String("Orders"), nil), awscdk.NewStack(app, jsii.String("Billing"), nil)
+		deployed := telemetry.FromParameters(orders, "Telemetry", "")
+		deployed.Role = telemetry.Role{ARN: existingRole, ExternalID: "between/us"}
+		deployed.Instrument(function(orders, "One", nil), function(billing, "Two", nil))
+	})
+	for name, template := range templates {
+		_, function := only(t, template, "AWS::Lambda::Function")
+		variables := function["Properties"].(object)["Environment"].(object)["Variables"].(object)
+		delete(variables, "KINESIS_TELEMETRY_STREAM")
+		want(t, name+"'s environment", variables, `{'KINESIS_TELEMETRY_ROLE_ARN': '`+existingRole+`', 'KINESIS_TELEMETRY_ROLE_EXTERNAL_ID': 'between/us'}`)
+	}
+	said := mistake(t, func() {
+		deployed := telemetry.FromParameters(awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Orders"), nil), "Telemetry", "")
+		deployed.Role = telemetry.Role{ARN: "writer"}
+		deployed.Instrument()
+	})
+	if !strings.Contains(said, "not the ARN of a role") {
+		t.Errorf("it says %q", said)
+	}
+}
+
 func TestInstrumentFromParametersOfAnotherStack(t *testing.T) {
 	template := synth(t, func(app awscdk.App) {
 		stack := awscdk.NewStack(app, jsii.String("Orders"), nil)

@@ -35,12 +35,25 @@ type Props struct {
 	KeyARN string
 	// RetainStream keeps the new stream, and what is in it, when the stack is deleted. It goes on costing then.
 	RetainStream bool
+	// Role is a role that the extension assumes to write to the stream; the zero value lets it write as the function's own.
+	Role Role
+}
+
+// Role is a role that the extension assumes to write to the stream, such as one of the account that the stream is in.
+type Role struct {
+	ARN string
+	// ExternalID and SessionName are what the role's trust policy asks for; "" where it asks for none.
+	ExternalID, SessionName string
 }
 
 var (
 	streamARN  = regexp.MustCompile(`^arn:aws[a-z-]*:kinesis:[a-z0-9-]+:\d{12}:stream/[a-zA-Z0-9_.-]{1,128}$`)
 	streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 	keyARN     = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[a-zA-Z0-9-]+$`)
+	roleARN    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::\d{12}:role/[!-~]+$`)
+
+	sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
+	externalID  = regexp.MustCompile(`^[\w+=,.@:/-]{2,}$`) // up to 1224: more than a regexp may count
 )
 
 // New makes a stream (or takes an existing one), a version of the layer for each architecture, and the policy.
@@ -53,8 +66,9 @@ func New(scope constructs.Construct, id string, props Props) *Telemetry {
 		amd64: newLayer(scope, "LayerX8664", props.LayerDir, "amd64", awslambda.Architecture_X86_64()),
 	}
 	return &Telemetry{
-		Policy:       newPolicy(scope, arn, props.KeyARN),
+		Policy:       newPolicy(scope, arn, props),
 		Stream:       name,
+		Role:         props.Role,
 		layer:        func(architecture string) awslambda.ILayerVersion { return layers[architecture] },
 		owner:        awscdk.Stack_Of(scope),
 		instrumented: map[string]bool{},
@@ -77,8 +91,24 @@ func (p Props) check() {
 		fail("%q is not the ARN of a KMS key: it looks like arn:aws:kms:eu-west-1:123456789012:key/1234abcd-…; "+
 			"an alias will not do, since IAM policies do not follow it", p.KeyARN)
 	}
+	p.Role.check()
 	if p.Retention != 0 && (p.Retention < minRetention || p.Retention > maxRetention || p.Retention%time.Hour != 0) {
 		fail("a retention of %g hours is not possible: it must be whole hours, from 24 to 8760 (365 days)", p.Retention.Hours())
+	}
+}
+
+func (r Role) check() {
+	if r.ARN == "" && r != (Role{}) {
+		fail("an external id and a session's name go with a role: set its ARN, too")
+	}
+	if !matches(roleARN, r.ARN) {
+		fail("%q is not the ARN of a role: it looks like arn:aws:iam::123456789012:role/writer", r.ARN)
+	}
+	if !matches(externalID, r.ExternalID) || len(r.ExternalID) > 1224 {
+		fail("the role's external id is none: it has 2 to 1224 letters, digits and _+=,.@:/-")
+	}
+	if !matches(sessionName, r.SessionName) {
+		fail("%q is not the name of a role's session: it has 2 to 64 letters, digits and _+=,.@-", r.SessionName)
 	}
 }
 
@@ -145,11 +175,14 @@ func newLayer(scope constructs.Construct, id, dir, zip string, architecture awsl
 	return layer
 }
 
-// newPolicy allows PutRecords on one stream, and data keys where its key is a customer's: those of AWS need no grant.
-func newPolicy(scope constructs.Construct, stream *string, key string) awsiam.ManagedPolicy {
+// newPolicy allows PutRecords on one stream, and data keys where its key is a customer's: those of AWS need no grant. Where
+// the extension assumes a role it allows that alone: the rest is that role's to be granted.
+func newPolicy(scope constructs.Construct, stream *string, props Props) awsiam.ManagedPolicy {
 	statements := []awsiam.PolicyStatement{allow("kinesis:PutRecords", stream)}
-	if key != "" {
-		statements = append(statements, allow("kms:GenerateDataKey", &key))
+	if props.Role.ARN != "" {
+		statements = []awsiam.PolicyStatement{allow("sts:AssumeRole", &props.Role.ARN)}
+	} else if props.KeyARN != "" {
+		statements = append(statements, allow("kms:GenerateDataKey", &props.KeyARN))
 	}
 	return awsiam.NewManagedPolicy(scope, jsii.String("Policy"), &awsiam.ManagedPolicyProps{
 		Description: jsii.String("Lets a function's telemetry extension ship to its Kinesis data stream"),

@@ -19,6 +19,7 @@ import (
 
 const (
 	existingStream = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
+	existingRole   = "arn:aws:iam::210987654321:role/telemetry/writer"
 	existingKey    = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 )
 
@@ -139,6 +140,18 @@ func TestExistingStream(t *testing.T) {
 		{'Effect': 'Allow', 'Action': 'kms:GenerateDataKey', 'Resource': '`+existingKey+`'}]`)
 }
 
+// With a role to assume the function's own may do that and nothing else.
+func TestRole(t *testing.T) {
+	template := stack(t, "Mine", telemetry.StackProps{DemoDir: demo(t), Props: telemetry.Props{
+		StreamARN: existingStream, KeyARN: existingKey, Role: telemetry.Role{ARN: existingRole, ExternalID: "between/us", SessionName: "orders@prod"},
+	}})
+	want(t, "the policy", statements(t, template), `[{'Effect': 'Allow', 'Action': 'sts:AssumeRole', 'Resource': '`+existingRole+`'}]`)
+	_, function := only(t, template, "AWS::Lambda::Function")
+	want(t, "the environment", function["Properties"].(object)["Environment"], `{'Variables': {'KINESIS_TELEMETRY_STREAM': '`+existingStream+`',
+		'KINESIS_TELEMETRY_ROLE_ARN': '`+existingRole+`', 'KINESIS_TELEMETRY_ROLE_EXTERNAL_ID': 'between/us',
+		'KINESIS_TELEMETRY_ROLE_SESSION_NAME': 'orders@prod'}}`)
+}
+
 func TestStreamKnownAtDeployment(t *testing.T) {
 	dir := layers(t)
 	template := synth(t, func(app awscdk.App) {
@@ -211,6 +224,12 @@ func TestMistakes(t *testing.T) {
 		"both":              {of(telemetry.Props{StreamARN: existingStream, StreamName: "orders"}), "leave"},
 		"existing retained": {of(telemetry.Props{StreamARN: existingStream, RetainStream: true}), "leave"},
 		"existing kept":     {of(telemetry.Props{StreamARN: existingStream, Retention: 48 * time.Hour}), "leave"},
+		"no role":           {of(telemetry.Props{Role: telemetry.Role{ARN: "arn:aws:iam::123456789012:user/writer"}}), "not the ARN of a role"},
+		"id without role":   {of(telemetry.Props{Role: telemetry.Role{ExternalID: "between-us"}}), "set its ARN"},
+		"name without role": {of(telemetry.Props{Role: telemetry.Role{SessionName: "orders"}}), "set its ARN"},
+		"no external id":    {of(telemetry.Props{Role: telemetry.Role{ARN: existingRole, ExternalID: "x"}}), "2 to 1224"},
+		"long external id":  {of(telemetry.Props{Role: telemetry.Role{ARN: existingRole, ExternalID: strings.Repeat("x", 1225)}}), "2 to 1224"},
+		"no session name":   {of(telemetry.Props{Role: telemetry.Role{ARN: existingRole, SessionName: "a/b"}}), "2 to 64"},
 		"slash at the end":  {telemetry.StackProps{ParameterPrefix: "/orders/"}, "without a slash at the end"},
 		"prefix of AWS":     {telemetry.StackProps{ParameterPrefix: "/aws/orders"}, "not begin with /aws"},
 	} {

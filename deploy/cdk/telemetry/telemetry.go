@@ -21,6 +21,13 @@ import (
 // StreamVariable is the environment variable that tells the extension its stream: a name, or an ARN.
 const StreamVariable = "KINESIS_TELEMETRY_STREAM"
 
+// The environment variables that tell the extension which role to assume, and how.
+const (
+	RoleVariable        = "KINESIS_TELEMETRY_ROLE_ARN"
+	ExternalIDVariable  = "KINESIS_TELEMETRY_ROLE_EXTERNAL_ID"
+	SessionNameVariable = "KINESIS_TELEMETRY_ROLE_SESSION_NAME"
+)
+
 // The names of Lambda's architectures.
 const (
 	arm64 = "arm64"
@@ -42,6 +49,9 @@ type Telemetry struct {
 	Policy awsiam.IManagedPolicy
 	// Stream is the value of KINESIS_TELEMETRY_STREAM.
 	Stream *string
+	// Role is what Instrument tells functions to assume. New sets it; of FromParameters the caller sets it, where the deployed
+	// stack has a role.
+	Role Role
 
 	layer func(architecture string) awslambda.ILayerVersion
 	// owner is the stack that the layers are resources of; nil where they are known by their ARNs alone.
@@ -91,8 +101,9 @@ func fromParameters(scope constructs.Construct, names parameterNames) *Telemetry
 }
 
 // Instrument adds the extension to functions: the layer of the function's architecture, the policy to its role, and the
-// stream's name to its environment. A function that has it already stays as it is.
+// stream's name, and where there is one the role to assume, to its environment. A function that has it already stays as it is.
 func (t *Telemetry) Instrument(functions ...awslambda.Function) {
+	t.Role.check()
 	for _, fn := range functions {
 		path := *fn.Node().Path()
 		if t.instrumented[path] {
@@ -105,6 +116,13 @@ func (t *Telemetry) Instrument(functions ...awslambda.Function) {
 		}
 		fn.AddLayers(has.layer(*fn.Architecture().Name()))
 		fn.AddEnvironment(jsii.String(StreamVariable), has.Stream, nil)
+		for _, variable := range [][2]string{
+			{RoleVariable, t.Role.ARN}, {ExternalIDVariable, t.Role.ExternalID}, {SessionNameVariable, t.Role.SessionName},
+		} {
+			if variable[1] != "" {
+				fn.AddEnvironment(&variable[0], &variable[1], nil)
+			}
+		}
 		fn.Role().AddManagedPolicy(has.Policy)
 		t.instrumented[path] = true
 	}

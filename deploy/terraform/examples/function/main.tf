@@ -59,9 +59,7 @@ resource "aws_lambda_function" "function" {
   layers           = [module.telemetry.layer_arns["arm64"]]
 
   environment {
-    variables = {
-      KINESIS_TELEMETRY_STREAM = module.telemetry.stream_name
-    }
+    variables = module.telemetry.environment
   }
 
   # Else the first invocations may find the stream denied.
