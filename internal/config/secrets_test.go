@@ -42,7 +42,7 @@ func TestValuesStayInside(t *testing.T) {
 // What is shown is short and of printable ASCII characters.
 func TestShow(t *testing.T) {
 	for value, want := range map[string]string{
-		"": `is ""`, "10": `is "10"`, `!"~`: `is "!\"~"`, "1234567890123456": `is "1234567890123456"`,
+		"": `is ""`, "10": `is "10"`, "a b": `is "a b"`, `!"~`: `is "!\"~"`, "1234567890123456": `is "1234567890123456"`,
 		"12345678901234567": "cannot be used", "\x1f": "cannot be used", "\x7f": "cannot be used", "é": "cannot be used", "\u202e": "cannot be used",
 	} {
 		if got := Show(value); got != want {
