@@ -29,21 +29,18 @@ type Config struct {
 	UseFIPS      bool
 	UseDualStack bool
 
-	MaxRecordBytes    int           // the stream's record limit, data and key; default MaxRecordBytes
-	MaxRequestBytes   int           // data and keys of a request; a record above it goes by itself; default MaxRequestBytes
-	MaxRequestRecords int           // at most, and by default, MaxRequestRecords
-	AttemptTimeout    time.Duration // of one request without progress; default 5 s; less where Put's context ends soon
+	MaxRecordBytes  int // the stream's record limit, data and key; default MaxRecordBytes
+	MaxRequestBytes int // data and keys of a request; a record above it goes by itself; default MaxRequestBytes
 
-	Credentials aws.CredentialsProvider // asked before each request, so it has to cache; see NewCredentials, AssumeRole
+	Credentials aws.CredentialsProvider // asked before each request, so it has to cache; see NewCredentials and NewRole
 	Proxy       func(*http.Request) (*url.URL, error)
 	CABundle    []byte // PEM; instead of the system's roots
-	UserAgent   string
 }
 
 const (
-	defaultAttemptTimeout = 5 * time.Second
-	minAttempt            = 300 * time.Millisecond // less is not worth an attempt
-	defaultUserAgent      = "kinesis-telemetry-extension"
+	maxAttempt = 5 * time.Second        // of one request without progress; less where Put's context ends soon
+	minAttempt = 300 * time.Millisecond // less is not worth an attempt
+	userAgent  = "kinesis-telemetry-extension"
 
 	// maxSkew is how far our clock may be from AWS's before a refused signature is blamed on it. AWS takes 5 minutes.
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
@@ -95,22 +92,13 @@ func New(cfg Config) (*Client, error) {
 	if cfg.MaxRequestBytes <= 0 {
 		cfg.MaxRequestBytes = MaxRequestBytes
 	}
-	if cfg.MaxRequestRecords <= 0 || cfg.MaxRequestRecords > MaxRequestRecords {
-		cfg.MaxRequestRecords = MaxRequestRecords
-	}
-	if cfg.AttemptTimeout <= 0 {
-		cfg.AttemptTimeout = defaultAttemptTimeout
-	}
-	if cfg.UserAgent == "" {
-		cfg.UserAgent = defaultUserAgent
-	}
 	return &Client{
 		config: cfg,
 		target: t,
 		header: http.Header{
 			"Content-Type": {"application/x-amz-json-1.1"},
 			"X-Amz-Target": {"Kinesis_20131202.PutRecords"},
-			"User-Agent":   {cfg.UserAgent},
+			"User-Agent":   {userAgent},
 		},
 		signer:    v4.NewSigner(),
 		transport: transport,
@@ -122,14 +110,10 @@ func New(cfg Config) (*Client, error) {
 // Endpoint gives the URL that requests go to, for a person to read.
 func (c *Client) Endpoint() string { return c.target.url.String() }
 
-// CloseIdleConnections lets go of the connection, if it rests.
-func (c *Client) CloseIdleConnections() { c.transport.CloseIdleConnections() }
-
 // answer is what came of a request.
 type answer struct {
 	entries []entry // one for each record, where the request was accepted; then the rest is empty
 	do      verdict
-	pause   bool // before it is done
 	err     *Error
 }
 
@@ -176,7 +160,7 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 // retrieve gets the credentials, within the time of an attempt. While the last ones are still good it waits but a moment for
 // new ones: aws.CredentialsCache goes on fetching, and a later request has them.
 func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
-	timeout := c.config.AttemptTimeout
+	timeout := maxAttempt
 	good := c.credentials.CanExpire && c.clock().wall.Before(c.credentials.Expires.Add(expiryWindow))
 	if good {
 		timeout = refreshPatience
@@ -211,7 +195,7 @@ func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (
 // does not say so, the next goes over a fresh one. A stream that usually takes long is not taken for one that hangs: it gets
 // twice the shorter of the last two round trips, of which a freeze may have lengthened one.
 func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
-	timeout := c.config.AttemptTimeout
+	timeout := maxAttempt
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(deadline)/2, minAttempt, 2*min(c.trips[0], c.trips[1])))
 	}
@@ -223,10 +207,10 @@ func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
 //
 // The request carries no signature and asks for nothing; whatever its answer is, the connection stays.
 func (c *Client) Warm(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.config.AttemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, maxAttempt)
 	defer cancel()
 	req := (&http.Request{
-		Method: http.MethodGet, URL: c.target.url, Host: c.target.url.Host, Header: http.Header{"User-Agent": {c.config.UserAgent}},
+		Method: http.MethodGet, URL: c.target.url, Host: c.target.url.Host, Header: http.Header{"User-Agent": {userAgent}},
 	}).WithContext(ctx)
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
@@ -256,7 +240,7 @@ func failed(err *Error) answer {
 	if err.Permanent {
 		return answer{do: halt, err: err}
 	}
-	return answer{do: again, pause: true, err: err}
+	return answer{do: again, err: err}
 }
 
 // encode writes the request's body.
@@ -287,7 +271,7 @@ func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.R
 func (c *Client) refused(resp *http.Response, used aws.Credentials) answer {
 	code, message := parseError(resp.Header, c.reply)
 	r := ruleOf(resp.StatusCode, code)
-	a := answer{do: r.do, pause: r.do == again || r.do == throttle, err: c.target.refusal(r, resp.StatusCode, message)}
+	a := answer{do: r.do, err: c.target.refusal(r, resp.StatusCode, message)}
 	// With a clock that is wrong AWS speaks of permissions too (the SDK's list of clock skew errors has it).
 	if r.do == renew || r.kind == KindAccessDenied {
 		a.do = halt

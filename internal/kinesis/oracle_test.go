@@ -79,7 +79,6 @@ func TestSameRequestsAsTheSDK(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer ours.CloseIdleConnections()
 			seen.requests, seen.bodies = nil, nil
 			before := len(local.Records(stream))
 			if result := ours.Put(t.Context(), oracleRecords); result.Err != nil {
@@ -188,7 +187,6 @@ func TestSameOutcomesAsTheSDK(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer ours.CloseIdleConnections()
 			result := ours.Put(t.Context(), oracleRecords)
 			stored := len(local.Records(stream))
 

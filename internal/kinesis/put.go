@@ -16,13 +16,11 @@ const (
 	Rejected                // not stored, and never will be
 )
 
-// Result is how a Put ended. Its slices are used again by the Client's next Put.
+// Result is how a Put ended. Its Outcomes are used again by the Client's next Put.
 type Result struct {
 	Outcomes []Outcome // one for each record
-	Reasons  []string  // one for each record: why it was rejected; else empty
 	Requests int       // sent, repetitions included
 	Retried  int       // how often a record was in a request again
-	Bytes    int       // data and keys of the records that were stored
 	Faltered bool      // the stream did not take everything at once, though it may have in the end
 	// Err is nil if all were stored, else an *Error: the last cause that left records unsent, or where there are none the
 	// last that had one rejected.
@@ -79,7 +77,7 @@ func (c *Client) run(ctx context.Context, p put) Result {
 func (p *put) begin() {
 	n := len(p.records)
 	r := &p.result
-	*r = Result{Outcomes: zeroed(r.Outcomes, n), Reasons: zeroed(r.Reasons, n)}
+	*r = Result{Outcomes: zeroed(r.Outcomes, n)}
 	p.asked = zeroed(p.asked, n)
 	p.order = p.order[:0]
 	for i := range p.records {
@@ -106,7 +104,7 @@ func zeroed[T any](s []T, n int) []T {
 }
 
 func (p *put) reject(record int, err *Error) {
-	p.result.Outcomes[record], p.result.Reasons[record] = Rejected, err.text
+	p.result.Outcomes[record] = Rejected
 	p.rejected = err
 }
 
@@ -137,7 +135,7 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 
 // take tells how many of pending go into the next request.
 func (p *put) take() int {
-	limit := p.config.MaxRequestRecords
+	limit := MaxRequestRecords
 	if p.suspects > 0 {
 		limit = max(1, p.suspects/2)
 	}
@@ -170,7 +168,6 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 		record, e := p.pending[i], &entries[i]
 		if e.Code == "" && bool(e.Stored) {
 			p.result.Outcomes[record] = Sent
-			p.result.Bytes += p.records[record].size()
 			continue
 		}
 		var r rule
@@ -233,7 +230,7 @@ func (p *put) suspect(n int, err *Error) (more bool) {
 		return true
 	default:
 		for _, record := range p.condemned {
-			p.result.Outcomes[record], p.result.Reasons[record] = Unsent, ""
+			p.result.Outcomes[record] = Unsent
 		}
 		err.Permanent = true
 		return false

@@ -201,8 +201,8 @@ func TestRetry(t *testing.T) {
 		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde|ab|a|bcde|bc|b|cde|c|e", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
 		{name: "three at the head do not keep the rest back", script: []step{poisoned("ValidationException", "a", "b", "c")}, requests: "abcde|ab|a|bcde|bc|b|cde|c|e|cd|c|d", outcomes: "RRRss", kind: KindInvalid, says: "ValidationException"},
 		{name: "poison and throttling", script: []step{refuse(400, "ValidationException"), refuse(400, throughput), entries(map[string]string{"b": throughput}), poisoned("ValidationException", "c")}, requests: "abcde|ab|ab|bc|b|c|de", outcomes: "ssRss", pauses: 400 * time.Millisecond, kind: KindInvalid, says: "ValidationException"},
-		{name: "three records a request", requests: "abc|de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestRecords = 3 }},
-		{name: "what failed goes ahead of what was not sent yet", script: []step{entries(map[string]string{"b": throughput})}, requests: "abc|bde", outcomes: "sssss", pauses: 200 * time.Millisecond, change: func(c *Config) { c.MaxRequestRecords = 3 }},
+		{name: "twelve bytes a request", requests: "abc|de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 12 }},
+		{name: "what failed goes ahead of what was not sent yet", script: []step{entries(map[string]string{"b": throughput})}, requests: "abc|bde", outcomes: "sssss", pauses: 200 * time.Millisecond, change: func(c *Config) { c.MaxRequestBytes = 12 }},
 		{name: "nine bytes a request", requests: "ab|cd|e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 9 }},
 		{name: "three bytes a request: each record by itself", requests: "a|b|c|d|e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 3 }},
 	} {
@@ -241,7 +241,7 @@ func checkError(t *testing.T, err error, want bool, kind Kind, says string) {
 // checkCounts compares the result's figures with what the network saw.
 func checkCounts(t *testing.T, f *fakeKinesis, result Result) {
 	t.Helper()
-	carried, again, bytes := map[string]int{}, 0, 0
+	carried, again := map[string]int{}, 0
 	for _, request := range f.seen {
 		for _, d := range request {
 			if carried[d]++; carried[d] > 1 {
@@ -249,16 +249,8 @@ func checkCounts(t *testing.T, f *fakeKinesis, result Result) {
 			}
 		}
 	}
-	for i, o := range result.Outcomes {
-		if o == Sent {
-			bytes += len("key") + 1
-		}
-		if (result.Reasons[i] != "") != (o == Rejected) {
-			t.Errorf("record %d: outcome %d with reason %q", i, o, result.Reasons[i])
-		}
-	}
-	if result.Requests != len(f.seen) || result.Retried != again || result.Bytes != bytes {
-		t.Errorf("requests %d, retried %d, bytes %d; want %d, %d, %d", result.Requests, result.Retried, result.Bytes, len(f.seen), again, bytes)
+	if result.Requests != len(f.seen) || result.Retried != again {
+		t.Errorf("requests %d, retried %d; want %d, %d", result.Requests, result.Retried, len(f.seen), again)
 	}
 }
 
@@ -298,14 +290,8 @@ func TestRecordsThatNeverGo(t *testing.T) {
 	if len(f.seen) != 1 || len(f.seen[0]) != 3 {
 		t.Errorf("requests %q", f.seen)
 	}
-	for i, text := range map[int]string{1: "101 bytes", 3: "characters", 4: "512 bytes", 5: "257", 6: "101 bytes"} {
-		if !strings.Contains(result.Reasons[i], text) {
-			t.Errorf("record %d: reason %q does not say %q", i, result.Reasons[i], text)
-		}
-	}
-	checkError(t, result.Err, true, KindInvalid, "101 bytes")
-	if result := c.Put(t.Context(), recordsOf("again")); outcomesOf(result) != "s" || result.Reasons[0] != "" || result.Err != nil {
-		t.Errorf("the next Put: %+v", result)
+	for i, says := range map[int]string{0: "", 1: "101 bytes", 3: "characters", 4: "512 bytes", 5: "257", 6: "101 bytes", 7: ""} {
+		checkError(t, c.Put(t.Context(), records[i:i+1]).Err, says != "", KindInvalid, says)
 	}
 }
 
@@ -447,7 +433,7 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	}
 	checkError(t, result.Err, true, KindCredentials, "ExpiredToken")
 	// What is accepted proves the new credentials: the next time they expire they are replaced again.
-	c.config.MaxRequestRecords, f.script = 1, []step{expired, entries(nil), expired, entries(nil)}
+	c.config.MaxRequestBytes, f.script = 4, []step{expired, entries(nil), expired, entries(nil)}
 	if result := c.Put(t.Context(), recordsOf("a", "b")); outcomesOf(result) != "ss" || provider.retrieved != 6 {
 		t.Errorf("third: %+v after %d credentials", result, provider.retrieved)
 	}

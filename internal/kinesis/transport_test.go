@@ -220,21 +220,58 @@ func TestEarlyAnswerWhileTheBodyIsSent(t *testing.T) {
 	}
 }
 
-func TestHangingServer(t *testing.T) {
-	done := make(chan struct{})
-	c := rawServer(t, func(_ int, _ net.Conn, r *bufio.Reader) {
-		takeRequest(r)
-		<-done
-	})
-	defer close(done)
-	c.config.AttemptTimeout = 30 * time.Millisecond
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	result := c.Put(ctx, recordsOf("a"))
-	if result.Requests < 2 || outcomesOf(result) != "u" {
-		t.Errorf("%+v", result)
+// pipedClient has connections in memory, for fake time. serve is called for each, with its number from 0; it may read from
+// another reader than the connection itself.
+func pipedClient(t *testing.T, change func(*Config), serve func(n int, conn net.Conn)) *Client {
+	t.Helper()
+	cfg := testConfig("logs")
+	cfg.EndpointURL = "http://kinesis.test"
+	if change != nil {
+		change(&cfg)
 	}
-	checkError(t, result.Err, true, KindNetwork, "no answer from 127.0.0.1")
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connections := -1
+	c.transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		connections++
+		n := connections
+		go func() {
+			defer theirs.Close()
+			serve(n, theirs)
+		}()
+		return ours, nil
+	}
+	t.Cleanup(c.transport.CloseIdleConnections)
+	return c
+}
+
+// A request that gets no answer is given up in time for another, over another connection.
+func TestHangingServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipedClient(t, nil, func(n int, conn net.Conn) {
+			r := bufio.NewReader(conn)
+			takeRequest(r)
+			if n == 1 {
+				answerOneStored(conn)
+			}
+			_, _ = r.Peek(1) // until the client is gone
+		})
+		began := time.Now()
+		if result := c.Put(t.Context(), recordsOf("a")); result.Requests != 2 || outcomesOf(result) != "s" {
+			t.Errorf("%+v", result)
+		}
+		if took := time.Since(began); took < maxAttempt || took > maxAttempt+2*basePause {
+			t.Errorf("took %v", took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		defer cancel()
+		c.transport.CloseIdleConnections()
+		result := c.Put(ctx, recordsOf("a"))
+		checkError(t, result.Err, true, KindNetwork, "no answer from kinesis.test")
+	})
 }
 
 // slowReader takes what comes over a path of so many bytes a second.
@@ -252,23 +289,11 @@ func (r slowReader) Read(b []byte) (int, error) {
 // An upload over a slow path is not cut short to leave time for another one, which would not be faster.
 func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := testConfig("logs")
-		cfg.EndpointURL, cfg.MaxRecordBytes = "http://kinesis.test", 10<<20
-		c, err := New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			go func() {
-				defer theirs.Close()
-				for r := bufio.NewReader(slowReader{theirs, 6_000_000}); takeRequest(r); {
-					answerOneStored(theirs)
-				}
-			}()
-			return ours, nil
-		}
-		defer c.CloseIdleConnections()
+		c := pipedClient(t, func(c *Config) { c.MaxRecordBytes = 10 << 20 }, func(_ int, conn net.Conn) {
+			for r := bufio.NewReader(slowReader{conn, 6_000_000}); takeRequest(r); {
+				answerOneStored(conn)
+			}
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond) // 7 MB in base64 take 1.2 s
 		defer cancel()
 		if result := c.Put(ctx, []Record{{"key", bytes.Repeat([]byte("z"), 5<<20)}}); outcomesOf(result) != "s" || result.Requests != 1 {
@@ -316,7 +341,7 @@ func TestWarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseIdleConnections()
+	defer c.transport.CloseIdleConnections()
 	c.Warm(t.Context())
 	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || connections.Load() != 1 {
 		t.Errorf("the first Put: %v, over connection %d", result.Err, connections.Load())
@@ -369,7 +394,7 @@ func TestTLS(t *testing.T) {
 	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || protocol != "HTTP/1.1" {
 		t.Errorf("over %s: %v", protocol, result.Err)
 	}
-	c.CloseIdleConnections()
+	c.transport.CloseIdleConnections()
 
 	cfg.CABundle = nil
 	if c, err = New(cfg); err != nil {
@@ -399,7 +424,7 @@ func TestProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseIdleConnections()
+	defer c.transport.CloseIdleConnections()
 	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || asked != "http://kinesis.invalid/" {
 		t.Errorf("the proxy was asked for %q: %v", asked, result.Err)
 	}
