@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -18,7 +17,6 @@ import (
 )
 
 const (
-	dialTimeout      = 3 * time.Second
 	handshakeTimeout = 3 * time.Second
 
 	// maxIdle is how long a connection may rest and be used again.
@@ -43,9 +41,8 @@ func newTransport(proxy func(*http.Request) (*url.URL, error), caBundle []byte) 
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
 	return &http.Transport{
-		Proxy: proxy,
-		// No TCP keep-alive: no connection rests for longer than maxIdle.
-		DialContext: (&net.Dialer{Timeout: dialTimeout, KeepAlive: -1}).DialContext,
+		Proxy:       proxy,
+		DialContext: newDialer().DialContext,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    roots,
