@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -231,9 +230,6 @@ type role struct {
 	skew                         time.Duration // AWS's clock less ours
 }
 
-// maxSTSReply bounds what is read of an answer, bytes. One with the longest of session tokens has some 5,000.
-const maxSTSReply = 64 << 10
-
 // Retrieve asks for credentials of the role; once again where our clock turns out to be wrong.
 func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	for corrected := false; ; corrected = true {
@@ -270,16 +266,14 @@ func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("sign the request: %w", err)
 	}
+	request.Header.Set("Accept-Encoding", "identity")
 	response, err := r.client.Do(request)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxSTSReply))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the answer: %w", err)
-	}
-	return response, answer, nil
+	answer, err := readReply(nil, response)
+	return response, answer, err
 }
 
 // readAssumeRole reads the answer, XML of which five elements matter; none of them occurs twice or holds another.

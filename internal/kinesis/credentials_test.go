@@ -207,6 +207,21 @@ func testAssumeRole(t *testing.T, externalID string) {
 	}
 }
 
+// STS's answers go through the same proxies.
+func TestAssumeRoleZipped(t *testing.T) {
+	v := newVendor(t, func(w http.ResponseWriter, n int, expires time.Time) {
+		plain := httptest.NewRecorder()
+		stsAnswer(plain, n, expires)
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = io.WriteString(w, zipped(plain.Body.String()))
+	})
+	p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	retrieve(t, p, "ASIA1")
+}
+
 func stsError(code, message string) string {
 	return `<ErrorResponse><Error><Type>Sender</Type><Code>` + code + `</Code><Message>` + message + `</Message></Error></ErrorResponse>`
 }

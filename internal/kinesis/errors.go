@@ -97,6 +97,9 @@ func (t *target) unreachable(err error) *Error {
 	case errors.As(err, &certificate):
 		e.Permanent = true
 		e.text = "the certificate of " + t.url.Host + " is not trusted: does a proxy stand between? Name its CA in AWS_CA_BUNDLE"
+	case errors.Is(err, errEncoding):
+		e.Permanent = true
+		e.text = "the answer of " + t.url.Host + " cannot be read: a proxy between changed it, which must not"
 	case errors.Is(err, errReply):
 		e.text = "the answer of " + t.url.Host + " was cut short or garbled"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

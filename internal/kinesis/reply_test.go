@@ -2,11 +2,14 @@ package kinesis
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestParseReply(t *testing.T) {
@@ -57,5 +60,59 @@ func TestParseError(t *testing.T) {
 		if code, message := parseError(header, []byte(c.body)); code != c.code || message != c.message {
 			t.Errorf("%q: got %q, %q, want %q, %q", c.body, code, message, c.code, c.message)
 		}
+	}
+}
+
+func zipped(text string) string {
+	var b strings.Builder
+	w := gzip.NewWriter(&b)
+	_, _ = io.WriteString(w, text)
+	_ = w.Close()
+	return b.String()
+}
+
+// encoded answers as a proxy does that compresses what nobody has asked it to.
+func encoded(status int, encoding, body string) step {
+	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
+		return respond(status, http.Header{"Content-Encoding": {encoding}}, body), nil
+	}
+}
+
+func TestEncodedReplies(t *testing.T) {
+	const stored = `{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"},{"SequenceNumber":"2"}]}`
+	denied := `{"__type":"AccessDeniedException","message":"because"}`
+	for _, c := range []struct {
+		name     string
+		script   []step
+		outcomes string
+		requests int
+		kind     Kind
+		says     string
+	}{
+		{"gzip", []step{encoded(200, "gzip", zipped(stored))}, "ss", 1, 0, ""},
+		{"x-gzip", []step{encoded(200, "X-GZIP ", zipped(stored))}, "ss", 1, 0, ""},
+		{"identity", []step{encoded(200, "identity", stored)}, "ss", 1, 0, ""},
+		{"a refusal", []step{encoded(400, "gzip", zipped(denied))}, "uu", 1, KindAccessDenied, "because"},
+		{"cut short", []step{encoded(200, "gzip", zipped(stored)[:40])}, "ss", 2, 0, ""},
+		{"not gzip at all", []step{encoded(200, "gzip", stored)}, "ss", 2, 0, ""},
+		{"endless", []step{encoded(200, "gzip", zipped(strings.Repeat(" ", maxReply+1)))}, "ss", 2, 0, ""},
+		{"another encoding", []step{encoded(200, "br", stored)}, "uu", 1, KindNetwork, `encoded as "br"`},
+		{"two", []step{encoded(200, "gzip, gzip", stored)}, "uu", 1, KindNetwork, `encoded as "gzip, gzip"`},
+		{"a failure in another encoding", []step{encoded(503, "br", "x")}, "ss", 2, 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, f := newFake(t, nil, c.script...)
+				result := client.Put(t.Context(), recordsOf("a", "b"))
+				if outcomesOf(result) != c.outcomes || len(f.seen) != c.requests {
+					t.Errorf("outcomes %s after %d requests: %v", outcomesOf(result), len(f.seen), result.Err)
+				}
+				checkError(t, result.Err, c.says != "", c.kind, c.says)
+				// A proxy may change the header, so it is not signed.
+				if h := f.header[0]; h.Get("Accept-Encoding") != "identity" || strings.Contains(h.Get("Authorization"), "accept-encoding") {
+					t.Errorf("asks for %q, signed %s", h.Get("Accept-Encoding"), h.Get("Authorization"))
+				}
+			})
+		})
 	}
 }

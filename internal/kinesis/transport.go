@@ -1,14 +1,17 @@
 package kinesis
 
 import (
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,6 +89,9 @@ func rested(last, now instant) bool {
 	return wall > maxIdle || mono > maxIdle || (wall-mono).Abs() > awake.MaxDrift
 }
 
+// errEncoding marks a reply that nobody can read.
+var errEncoding = errors.New("the reply is encoded")
+
 // errStale marks the failure of a connection that had served before and died without a byte of an answer.
 var errStale = errors.New("the idle connection was dead")
 
@@ -112,7 +118,7 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 		return nil, buf, err
 	}
 	defer resp.Body.Close()
-	buf, err = readReply(buf[:0], resp.Body)
+	buf, err = readReply(buf[:0], resp)
 	return resp, buf, err
 }
 
@@ -149,22 +155,33 @@ func (b *lentBody) takeBack() {
 	b.mu.Unlock()
 }
 
-// readReply reads at most maxReply bytes into buf.
-func readReply(buf []byte, r io.Reader) ([]byte, error) {
-	for {
-		if len(buf) >= maxReply {
-			return buf, errReply
+// readReply reads at most maxReply bytes into buf. Some proxies compress what they were asked not to.
+func readReply(buf []byte, resp *http.Response) ([]byte, error) {
+	var r io.Reader = resp.Body
+	var err error
+	switch encoding := strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding"))); encoding {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		r, err = gzip.NewReader(r)
+	default:
+		if resp.StatusCode != http.StatusOK {
+			return buf, nil // the status says enough
 		}
+		return buf, fmt.Errorf("%w as %q", errEncoding, encoding)
+	}
+	for err == nil && len(buf) < maxReply {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
 		}
-		n, err := r.Read(buf[len(buf):min(cap(buf), maxReply)])
+		var n int
+		n, err = r.Read(buf[len(buf):min(cap(buf), maxReply)])
 		buf = buf[:len(buf)+n]
-		if err == io.EOF {
-			return buf, nil
-		}
-		if err != nil {
-			return buf, err
-		}
 	}
+	switch {
+	case errors.Is(err, io.EOF):
+		return buf, nil
+	case err == nil:
+		err = errors.New("it is too long")
+	}
+	return buf, fmt.Errorf("%w: %w", errReply, err)
 }

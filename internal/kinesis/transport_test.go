@@ -374,7 +374,7 @@ func TestTLS(t *testing.T) {
 	var protocol string
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		protocol = r.Proto
-		if r.Header.Get("Accept-Encoding") != "" {
+		if r.Header.Get("Accept-Encoding") != "identity" {
 			t.Errorf("asks for %s", r.Header.Get("Accept-Encoding"))
 		}
 		_, _ = io.WriteString(w, oneStored)
