@@ -30,7 +30,7 @@ type Config struct {
 	UseDualStack bool
 
 	MaxRecordBytes  int // the stream's record limit, data and key; default MaxRecordBytes
-	MaxRequestBytes int // data and keys of a request; a record above it goes by itself; default MaxRequestBytes
+	MaxRequestBytes int // data and keys of a request, at most; a record above it goes by itself; default MaxRequestBytes
 
 	Credentials aws.CredentialsProvider // asked before each request, so it has to cache; see NewCredentials and NewRole
 	Proxy       func(*http.Request) (*url.URL, error)
@@ -41,6 +41,11 @@ const (
 	maxAttempt = 5 * time.Second        // of one request without progress; less where Put's context ends soon
 	minAttempt = 300 * time.Millisecond // less is not worth an attempt
 	userAgent  = "kinesis-telemetry-extension"
+
+	// A request carries what a slow path brings through in time: a request that is cut off has to be sent again, all of it.
+	// Its size begins with firstRequest, doubles while requests of that size are fast, and is halved when one ends by time.
+	firstRequest = 1 << 20
+	fast         = 250 * time.Millisecond
 
 	// maxSkew is how far our clock may be from AWS's before a refused signature is blamed on it. AWS takes 5 minutes.
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
@@ -63,6 +68,7 @@ type Client struct {
 	skew        time.Duration    // AWS's clock less ours
 	signedAt    time.Time        // by our clock, the request under way
 	trips       [2]time.Duration // what the last two attempts took that were answered
+	size        int              // of requests, data and keys; a record above it goes by itself
 	strikes     int              // records refused by themselves since a request was last accepted
 
 	body    []byte
@@ -95,6 +101,7 @@ func New(cfg Config) (*Client, error) {
 	return &Client{
 		config: cfg,
 		target: t,
+		size:   min(firstRequest, cfg.MaxRequestBytes),
 		header: http.Header{
 			"Content-Type": {"application/x-amz-json-1.1"},
 			"X-Amz-Target": {"Kinesis_20131202.PutRecords"},
@@ -154,6 +161,9 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		// The records may have been stored. To send them again is the lesser evil: a consumer can tell a duplicate.
 		return failed(c.target.unreachable(err))
 	}
+	if carried := len(c.body) * 3 / 4; c.trips[1] < fast && 2*carried > c.size { // less says nothing about the size
+		c.size = min(2*c.size, c.config.MaxRequestBytes)
+	}
 	return answer{entries: c.entries}
 }
 
@@ -184,8 +194,11 @@ func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (
 	during, span := awake.WithTimeout(ctx, c.attemptTimeout(ctx))
 	resp, c.reply, err = post(during, c.transport, req, c.body, c.reply, span.Restart)
 	frozen := span.End()
-	if err == nil {
+	switch {
+	case err == nil:
 		c.trips = [2]time.Duration{c.trips[1], time.Since(began)}
+	case !frozen && errors.Is(context.Cause(during), context.DeadlineExceeded):
+		c.size = max(c.size/2, min(firstRequest, c.config.MaxRequestBytes))
 	}
 	return resp, err != nil && ctx.Err() == nil && (frozen || errors.Is(err, errStale)), err
 }

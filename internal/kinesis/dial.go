@@ -32,11 +32,19 @@ type dialer struct {
 
 func newDialer() *dialer {
 	plain := &net.Dialer{KeepAlive: -1} // no connection rests for longer than maxIdle
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := plain.DialContext(ctx, network, address)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			// A connection is closed by a reset. Else the kernel would go on to send a request that was given up and is sent again.
+			_ = tcp.SetLinger(0)
+		}
+		return conn, err
+	}
 	return &dialer{
 		lookup: func(ctx context.Context, network, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, network, host)
 		},
-		dial: plain.DialContext,
+		dial: dial,
 	}
 }
 

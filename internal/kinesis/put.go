@@ -142,7 +142,7 @@ func (p *put) take() int {
 	n, bytes := 0, 0
 	for ; n < len(p.pending) && n < limit; n++ {
 		bytes += p.records[p.pending[n]].size()
-		if n > 0 && bytes > p.config.MaxRequestBytes {
+		if n > 0 && bytes > p.size {
 			break
 		}
 	}

@@ -433,7 +433,7 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	}
 	checkError(t, result.Err, true, KindCredentials, "ExpiredToken")
 	// What is accepted proves the new credentials: the next time they expire they are replaced again.
-	c.config.MaxRequestBytes, f.script = 4, []step{expired, entries(nil), expired, entries(nil)}
+	c.size, c.config.MaxRequestBytes, f.script = 4, 4, []step{expired, entries(nil), expired, entries(nil)}
 	if result := c.Put(t.Context(), recordsOf("a", "b")); outcomesOf(result) != "ss" || provider.retrieved != 6 {
 		t.Errorf("third: %+v after %d credentials", result, provider.retrieved)
 	}

@@ -95,14 +95,19 @@ var errEncoding = errors.New("the reply is encoded")
 // errStale marks the failure of a connection that had served before and died without a byte of an answer.
 var errStale = errors.New("the idle connection was dead")
 
-// post sends the body once and reads the reply, which lies in buf. It calls progress as often as a part of the body is on
-// its way.
+// post sends the body once and reads the reply, which lies in buf. It calls progress when it has connected, and as often as a
+// part of the body is on its way.
 //
 // Nothing is sent twice behind the caller's back: http.Transport repeats a POST only if it has a GetBody, or a header
 // Idempotency-Key, and the request has neither. What dies on a reused connection is reported as errStale instead.
 func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []byte, progress func()) (*http.Response, []byte, error) {
 	var reused, answered atomic.Bool // the hooks run in the transport's goroutines too
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		ConnectDone: func(_, _ string, err error) {
+			if err == nil {
+				progress()
+			}
+		},
 		GotConn:              func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})

@@ -234,17 +234,21 @@ func pipedClient(t *testing.T, change func(*Config), serve func(n int, conn net.
 		t.Fatal(err)
 	}
 	connections := -1
+	var running sync.WaitGroup
 	c.transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		connections++
 		n := connections
-		go func() {
+		running.Go(func() {
 			defer theirs.Close()
 			serve(n, theirs)
-		}()
+		})
 		return ours, nil
 	}
-	t.Cleanup(c.transport.CloseIdleConnections)
+	t.Cleanup(func() {
+		c.transport.CloseIdleConnections()
+		running.Wait()
+	})
 	return c
 }
 
@@ -274,23 +278,11 @@ func TestHangingServer(t *testing.T) {
 	})
 }
 
-// slowReader takes what comes over a path of so many bytes a second.
-type slowReader struct {
-	io.Reader
-	rate int
-}
-
-func (r slowReader) Read(b []byte) (int, error) {
-	n, err := r.Reader.Read(b[:min(len(b), 16<<10)])
-	time.Sleep(time.Duration(n) * time.Second / time.Duration(r.rate))
-	return n, err
-}
-
 // An upload over a slow path is not cut short to leave time for another one, which would not be faster.
 func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipedClient(t, func(c *Config) { c.MaxRecordBytes = 10 << 20 }, func(_ int, conn net.Conn) {
-			for r := bufio.NewReader(slowReader{conn, 6_000_000}); takeRequest(r); {
+			for r := bufio.NewReader(slowReader{conn, &route{rate: 6_000_000}}); takeRequest(r); {
 				answerOneStored(conn)
 			}
 		})
