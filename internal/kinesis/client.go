@@ -69,7 +69,8 @@ type Client struct {
 	signedAt    time.Time        // by our clock, the request under way
 	trips       [2]time.Duration // what the last two attempts took that were answered
 	size        int              // of requests, data and keys; a record above it goes by itself
-	strikes     int              // records refused by themselves since a request was last accepted
+	taken       bool             // the stream has stored something
+	doubtedAt   time.Time        // see refusedForLong
 
 	body    []byte
 	reply   []byte

@@ -2,6 +2,8 @@ package kinesis
 
 import (
 	"context"
+	"net/http"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -27,9 +29,8 @@ type Result struct {
 	Err error
 }
 
-// maxStrikes is how many records in a row may be refused by themselves, with nothing accepted between, before it is the
-// request that is at fault (a stream that takes no such requests at all), not what it carries.
-const maxStrikes = 3
+// finalAfter is for how long a record is refused with a code that nobody knows before it is rejected.
+const finalAfter = 5 * time.Minute
 
 // put is a Put under way.
 type put struct {
@@ -40,10 +41,7 @@ type put struct {
 
 	once      bool   // see Probe
 	fruitless int    // requests in a row that got nothing through
-	renewed   bool   // credentials or clock were mended since a request was last accepted
-	condemned []int  // rejected by this Put since a request was last accepted
-	compared  bool   // another record was tried after maxStrikes culprits; see suspect
-	acquitted bool   // and was taken: it is the records, not the stream
+	renewed   bool   // credentials or clock were corrected since a request was last accepted
 	unsent    *Error // last cause, as long as there was time
 	rejected  *Error // last cause
 }
@@ -110,7 +108,7 @@ func (p *put) reject(record int, err *Error) {
 
 // step sends one request and settles its records. It tells how long to pause, and whether to go on.
 func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
-	n := p.take()
+	n, bytes := p.take()
 	batch := p.pending[:n]
 	a := p.exchange(ctx, p.records, batch, func() { p.count(batch) })
 	if a.entries != nil {
@@ -121,32 +119,32 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 	}
 	switch a.do {
 	case split:
-		return 0, p.suspect(n, a.err)
+		return 0, p.suspect(n, bytes, a.err)
 	case renew:
 		more, p.renewed = !p.renewed, true
 		return 0, more
 	case halt:
 		return 0, false
-	case again, throttle:
+	case doubt, again, throttle:
 	}
 	p.fruitless++
 	return p.draw(pauseBound(a.do, p.fruitless)), true
 }
 
-// take tells how many of pending go into the next request.
-func (p *put) take() int {
+// take tells how many of pending go into the next request, and their size.
+func (p *put) take() (n, bytes int) {
 	limit := MaxRequestRecords
 	if p.suspects > 0 {
 		limit = max(1, p.suspects/2)
 	}
-	n, bytes := 0, 0
 	for ; n < len(p.pending) && n < limit; n++ {
-		bytes += p.records[p.pending[n]].size()
-		if n > 0 && bytes > p.size {
+		size := p.records[p.pending[n]].size()
+		if n > 0 && bytes+size > p.size {
 			break
 		}
+		bytes += size
 	}
-	return n
+	return n, bytes
 }
 
 func (p *put) count(batch []int) {
@@ -161,43 +159,59 @@ func (p *put) count(batch []int) {
 
 // settle gives the first n of pending their outcomes from an accepted request. Those to be sent again stay in front.
 func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
-	do, kept := again, n // pending[kept:n] stay
-	more = true
+	stored := slices.ContainsFunc(entries, entry.stored)
+	doubtful := slices.IndexFunc(entries, entry.doubtful)
+	final := p.refusedForLong(stored, doubtful >= 0)
+	p.taken = p.taken || stored
+	do, kept := split, n // pending[kept:n] stay
 	var cause *Error
 	for i := n - 1; i >= 0; i-- {
 		record, e := p.pending[i], &entries[i]
-		if e.Code == "" && bool(e.Stored) {
+		if e.stored() {
 			p.result.Outcomes[record] = Sent
 			continue
 		}
 		var r rule
 		r, cause = p.judge(e, cause)
-		switch r.do {
-		case split:
+		if r.do == split && p.taken || i == doubtful && final {
 			p.reject(record, cause)
 			continue
-		case throttle:
-			do = throttle
-		case halt, renew:
-			more = false
-		case again:
 		}
-		p.unsent = cause
+		do, p.unsent = max(do, r.do), cause
 		kept--
 		p.pending[kept] = record
 	}
 	p.suspects = max(0, p.suspects-kept)
 	p.pending = p.pending[kept:]
-	p.strikes, p.renewed = 0, false
+	p.renewed = false
 	if kept > 0 {
-		p.fruitless, p.condemned, p.acquitted = 0, p.condemned[:0], p.compared
+		p.fruitless = 0
 	} else {
 		p.fruitless++
 	}
 	if kept == n {
-		return 0, more
+		return 0, true
 	}
+	more = do < renew && (do > doubt || p.fruitless < 2) // what is refused for what it is has another Put to go with others
 	return p.draw(pauseBound(do, p.fruitless)), more
+}
+
+// refusedForLong tells whether the first record that is refused with a code that nobody knows is to be rejected: such were
+// refused for finalAfter, and others taken beside them. Records are made anew for each Put, but what is not taken comes first.
+func (c *Client) refusedForLong(stored, doubtful bool) bool {
+	now := c.clock().wall
+	switch {
+	case doubtful && !stored: // says nothing
+		return false
+	case doubtful && c.doubtedAt.IsZero():
+		c.doubtedAt = now
+		return false
+	}
+	final := doubtful && now.Sub(c.doubtedAt) >= finalAfter
+	if final || !doubtful {
+		c.doubtedAt = time.Time{}
+	}
+	return final
 }
 
 // judge says what follows for a record that was not stored. An error that is the same as the last is not made anew: they
@@ -213,40 +227,39 @@ func (p *put) judge(e *entry, last *Error) (rule, *Error) {
 	return r, last
 }
 
-// suspect deals with a request that was refused for what it carries: it is halved until the culprit stands alone. After
-// maxStrikes culprits another record is tried, once in a Put, the smallest there is: only if that is refused, too, it is
-// not they.
-func (p *put) suspect(n int, err *Error) (more bool) {
-	if n > 1 {
-		p.suspects = n
-		return true
-	}
-	p.strikes++
+// suspect deals with a request that was refused for what it carries: it is halved until the culprit stands alone. While
+// nothing was taken yet it may be the stream that refuses everything: then two records are tried by themselves, the
+// smallest, and stay unsent if they are refused, too. One that is taken shows that others are to blame.
+func (p *put) suspect(n, bytes int, err *Error) (more bool) {
 	switch {
-	case p.strikes < maxStrikes || p.acquitted:
-	case !p.compared && len(p.pending) > 1:
-		p.compared, p.suspects = true, 1
-		p.putSmallestFirst()
-		return true
+	case n > 1 && err.Status == http.StatusRequestEntityTooLarge:
+		p.config.MaxRequestBytes = bytes / 2
+		p.size = min(p.size, p.config.MaxRequestBytes)
+	case n > 1 && p.taken:
+		p.suspects = n
+	case p.taken:
+		p.reject(p.pending[0], err)
+		p.pending, p.suspects = p.pending[1:], 0
 	default:
-		for _, record := range p.condemned {
-			p.result.Outcomes[record] = Unsent
+		if n == 1 {
+			p.pending = p.pending[1:]
 		}
-		err.Permanent = true
-		return false
+		if p.fruitless++; n == 1 && p.fruitless > 2 || len(p.pending) == 0 {
+			err.Permanent = true
+			return false
+		}
+		p.smallestFirst()
+		p.suspects = 1
 	}
-	p.condemned = append(p.condemned, p.pending[0])
-	p.reject(p.pending[0], err)
-	p.pending, p.suspects = p.pending[1:], 0
 	return true
 }
 
-// putSmallestFirst moves the smallest of pending, the last of several but not the first of all, to the front.
-func (p *put) putSmallestFirst() {
-	smallest := 1
-	for i, record := range p.pending[1:] {
+// smallestFirst moves the smallest of pending to the front, of several the last: what is refused again and again is in front.
+func (p *put) smallestFirst() {
+	smallest := 0
+	for i, record := range p.pending {
 		if p.records[record].size() <= p.records[p.pending[smallest]].size() {
-			smallest = i + 1
+			smallest = i
 		}
 	}
 	record := p.pending[smallest]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net/http"
 	"slices"
 	"strings"
@@ -174,7 +175,9 @@ func TestRetry(t *testing.T) {
 		{name: "only what failed is sent again, in order", script: []step{entries(map[string]string{"b": throughput, "d": throughput})}, requests: "abcde|bd", outcomes: "sssss", pauses: 200 * time.Millisecond},
 		{name: "internal failure of a record", script: []step{entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde|a", outcomes: "sssss", pauses: 50 * time.Millisecond},
 		{name: "throttled by KMS", script: []step{entries(map[string]string{"e": "KMSThrottlingException"})}, requests: "abcde|e", outcomes: "sssss", pauses: 200 * time.Millisecond},
-		{name: "unknown code of a record", script: []step{entries(map[string]string{"c": "NobodyKnowsException", "d": throughput})}, requests: "abcde|d", outcomes: "ssRss", pauses: 200 * time.Millisecond, kind: KindInvalid, says: "NobodyKnowsException: because"},
+		{name: "unknown code of a record", script: []step{entries(map[string]string{"c": "NobodyKnowsException", "d": throughput})}, requests: "abcde|cd", outcomes: "sssss", pauses: 200 * time.Millisecond},
+		{name: "unknown code that stays", script: slices.Repeat([]step{entries(map[string]string{"c": "NobodyKnowsException"})}, 9), requests: "abcde|c|c", outcomes: "ssuss", pauses: 100 * time.Millisecond, kind: KindInvalid, says: "NobodyKnowsException: because"},
+		{name: "a record that is not valid", script: []step{entries(map[string]string{"c": "InvalidArgumentException"})}, requests: "abcde", outcomes: "ssRss", kind: KindInvalid, says: "InvalidArgumentException: because"},
 		{name: "no access to the key, for a record", script: []step{entries(map[string]string{"c": "KMSAccessDeniedException"})}, requests: "abcde", outcomes: "ssuss", kind: KindKMS, says: "kms:GenerateDataKey"},
 		{name: "an entry that says nothing", script: []step{reply(`{"Records":[{"SequenceNumber":"1"},{},{"SequenceNumber":""},{"SequenceNumber":"1"},{"SequenceNumber":"1"}]}`)}, requests: "abcde|bc", outcomes: "sssss", pauses: 50 * time.Millisecond},
 		{name: "pauses double while nothing gets through", script: []step{refuse(500, "InternalFailure"), refuse(503, ""), refuse(502, ""), refuse(500, "X")}, requests: "abcde|abcde|abcde|abcde|abcde", outcomes: "sssss", pauses: 750 * time.Millisecond},
@@ -195,12 +198,12 @@ func TestRetry(t *testing.T) {
 		{name: "redirect", script: []step{refuse(307, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindService, says: "HTTP status 307"},
 		{name: "token expired, the only one there is", script: []step{refuse(400, "ExpiredTokenException")}, requests: "abcde", outcomes: "uuuuu", kind: KindCredentials, says: "ExpiredTokenException"},
 		{name: "what got through stays so", script: []step{entries(map[string]string{"c": throughput}), refuse(400, "AccessDeniedException")}, requests: "abcde|c", outcomes: "ssuss", pauses: 200 * time.Millisecond, kind: KindAccessDenied, says: "kinesis:PutRecords"},
-		{name: "one record poisons the rest", script: []step{poisoned("ValidationException", "d")}, requests: "abcde|ab|c|d|e", outcomes: "sssRs", kind: KindInvalid, says: "ValidationException: because"},
-		{name: "two do", script: []step{poisoned("SerializationException", "a", "e")}, requests: "abcde|ab|a|bcde|bc|d|e", outcomes: "RsssR", kind: KindInvalid, says: "SerializationException"},
-		{name: "request too large", script: []step{refuse(413, "")}, requests: "abcde|ab|c|d|e", outcomes: "sssss"},
-		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde|ab|a|bcde|bc|b|cde|c|e", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
-		{name: "three at the head do not keep the rest back", script: []step{poisoned("ValidationException", "a", "b", "c")}, requests: "abcde|ab|a|bcde|bc|b|cde|c|e|cd|c|d", outcomes: "RRRss", kind: KindInvalid, says: "ValidationException"},
-		{name: "poison and throttling", script: []step{refuse(400, "ValidationException"), refuse(400, throughput), entries(map[string]string{"b": throughput}), poisoned("ValidationException", "c")}, requests: "abcde|ab|ab|bc|b|c|de", outcomes: "ssRss", pauses: 400 * time.Millisecond, kind: KindInvalid, says: "ValidationException"},
+		{name: "one record poisons the rest", script: []step{poisoned("ValidationException", "d")}, requests: "abcde|e|abcd|ab|c|d", outcomes: "sssRs", kind: KindInvalid, says: "ValidationException: because"},
+		{name: "two do", script: []step{poisoned("SerializationException", "a", "e")}, requests: "abcde|e|d|abc|a|bc", outcomes: "Rsssu", kind: KindInvalid, says: "SerializationException"},
+		{name: "request too large", script: []step{refuse(413, "")}, requests: "abcde|ab|cd|e", outcomes: "sssss"},
+		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde|e|d", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
+		{name: "three at the head do not keep the rest back", script: []step{poisoned("ValidationException", "a", "b", "c")}, requests: "abcde|e|abcd|ab|a|bcd|b|cd|c|d", outcomes: "RRRss", kind: KindInvalid, says: "ValidationException"},
+		{name: "poison and throttling", script: []step{refuse(400, "ValidationException"), refuse(400, throughput), entries(map[string]string{"b": throughput}), poisoned("ValidationException", "c")}, requests: "abcde|e|e|abcd|ab|c|d", outcomes: "ssRss", pauses: 400 * time.Millisecond, kind: KindInvalid, says: "ValidationException"},
 		{name: "twelve bytes a request", requests: "abc|de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 12 }},
 		{name: "what failed goes ahead of what was not sent yet", script: []step{entries(map[string]string{"b": throughput})}, requests: "abc|bde", outcomes: "sssss", pauses: 200 * time.Millisecond, change: func(c *Config) { c.MaxRequestBytes = 12 }},
 		{name: "nine bytes a request", requests: "ab|cd|e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 9 }},
@@ -380,32 +383,157 @@ func TestPutEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// However many records at the head Kinesis will not take, the good ones behind them go, within one Put.
-func TestManyThatAreRefused(t *testing.T) {
-	bad, good := []string{"p", "q", "r", "s", "t", "u"}, []string{"a", "b", "c", "d", "e", "f", "g"}
-	c, _ := newFake(t, nil, poisoned("ValidationException", bad...))
-	if result := c.Put(t.Context(), recordsOf(append(bad, good...)...)); outcomesOf(result) != "RRRRRRsssssss" {
-		t.Errorf("outcomes %s", outcomesOf(result))
+// Until the stream has taken something in the client's life, no record is to blame for being refused by itself.
+func TestNothingIsRejectedBeforeTheStreamTookSomething(t *testing.T) {
+	for name, refused := range map[string]step{
+		"the request": refuse(400, "ValidationException"), "the record": entries(map[string]string{"x": "InvalidArgumentException"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, f := newFake(t, nil)
+				for i, want := range []string{"u", "u", "u", "s", "R", "s", "R"} {
+					f.script = nil
+					if want != "s" {
+						f.script = slices.Repeat([]step{refused}, 4)
+					}
+					result := c.Put(t.Context(), recordsOf("x"))
+					if outcomesOf(result) != want {
+						t.Errorf("Put %d: %s, want %s", i, outcomesOf(result), want)
+					}
+					checkError(t, result.Err, want != "s", KindInvalid, "because")
+				}
+			})
+		})
 	}
 }
 
-// Three records that are refused one by one, over however many Puts, are not to blame; a request that is accepted
-// acquits the stream.
-func TestStrikesOutlastAPut(t *testing.T) {
-	c, f := newFake(t, nil, refuse(400, "ValidationException"), refuse(400, "ValidationException"), refuse(400, "ValidationException"), entries(nil), refuse(400, "ValidationException"))
-	for i, want := range []string{"R", "R", "u", "s", "R"} {
-		result := c.Put(t.Context(), recordsOf("x"))
-		if outcomesOf(result) != want {
-			t.Errorf("Put %d: %s, want %s", i, outcomesOf(result), want)
+// The good records go within two Puts, and the bad ones are found, wherever they are and whatever was taken before.
+func TestPoisonedRecords(t *testing.T) {
+	all := strings.Split("abcdefghijkl", "")
+	for bad := range 1 << 12 {
+		if bits.OnesCount(uint(bad)) > 4 {
+			continue
 		}
+		var poison []string
+		want := []byte(strings.Repeat("s", len(all)))
+		for i, d := range all {
+			if bad>>i&1 == 1 {
+				poison, want[i] = append(poison, d), 'R'
+			}
+		}
+		c, f := newFake(t, nil, poisoned("ValidationException", poison...))
+		var ended [12]byte
+		left := all
+		for puts := 0; len(left) > 0 && puts < 3; puts++ {
+			f.seen = nil
+			result := c.Put(t.Context(), recordsOf(left...))
+			var again []string
+			for i, o := range result.Outcomes {
+				if o == Unsent {
+					again = append(again, left[i])
+				}
+				ended[slices.Index(all, left[i])] = "usR"[o]
+			}
+			if left = again; len(f.seen) > 12*6 {
+				t.Errorf("%d requests", len(f.seen))
+			}
+		}
+		if bad>>10 != 3 && string(ended[:]) != string(want) {
+			t.Fatalf("poison in %v: %s", poison, &ended)
+		}
+		// Where the first two that are tried are bad, nothing goes; a stream that takes nothing looks like that.
+		if bad>>10 == 3 && string(ended[:]) != "uuuuuuuuuuuu" {
+			t.Fatalf("poison in %v: %s", poison, &ended)
+		}
+	}
+}
+
+// A stream that refuses every request costs no record and few requests, however many records there are.
+func TestStreamThatTakesNothing(t *testing.T) {
+	refusing := func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
+		return refuse(400, "ValidationException")(f, req, data)
+	}
+	c, f := newFake(t, nil, slices.Repeat([]step{refusing}, 1000)...)
+	for range 3 {
+		f.seen = nil
+		records := recordsOf(slices.Repeat([]string{"large"}, 400)...)
+		records[7].Data = []byte("x")
+		result := c.Put(t.Context(), records)
 		var cause *Error
-		if want == "u" && (!errors.As(result.Err, &cause) || !cause.Permanent) {
-			t.Errorf("Put %d: %v is not permanent", i, result.Err)
+		if !errors.As(result.Err, &cause) || !cause.Permanent || strings.Trim(outcomesOf(result), "u") != "" || len(f.seen) != 3 {
+			t.Errorf("%d requests, outcomes %s: %v", len(f.seen), outcomesOf(result), result.Err)
+		}
+		if got := f.seen[1]; !slices.Equal(got, []string{"x"}) {
+			t.Errorf("tried %q by itself, not the smallest", got)
 		}
 	}
-	if len(f.seen) != 5 {
-		t.Errorf("%d requests", len(f.seen))
+}
+
+// What a proxy finds too large is sent in halves, from then on at once.
+func TestTooLargeIsRemembered(t *testing.T) {
+	limit := func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
+		if len(data) > 3 {
+			return respond(413, http.Header{}, "<html>too large</html>"), nil
+		}
+		return entries(nil)(f, req, data)
 	}
+	c, f := newFake(t, nil, slices.Repeat([]step{limit}, 100)...)
+	for i, want := range []string{"abcdefgh|abcd|ab|cd|ef|gh", "ab|cd|ef|gh", "ab|cd|ef|gh"} {
+		f.seen = nil
+		if result := c.Put(t.Context(), recordsOf(strings.Split("abcdefgh", "")...)); result.Err != nil || requestsOf(f.seen) != want {
+			t.Errorf("Put %d: requests %s, want %s: %v", i, requestsOf(f.seen), want, result.Err)
+		}
+	}
+}
+
+// A code that nobody knows is no verdict: the record is tried again, for as long as others go only now and then, and is
+// rejected when it was refused for five minutes in which others were taken.
+func TestUnknownCodes(t *testing.T) {
+	unknown := func(bad ...string) step {
+		codes := map[string]string{}
+		for _, d := range bad {
+			codes[d] = "NobodyKnowsException"
+		}
+		return entries(codes)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c, f := newFake(t, nil)
+		put := func(data string, answer step, want string) {
+			t.Helper()
+			f.script = slices.Repeat([]step{answer}, 10)
+			result := c.Put(t.Context(), recordsOf(strings.Split(data, "")...))
+			if outcomesOf(result) != want {
+				t.Errorf("after %v: %s ended %s, want %s", time.Since(f.times[0]), data, outcomesOf(result), want)
+			}
+			checkError(t, result.Err, strings.Trim(want, "s") != "", KindInvalid, "NobodyKnowsException: because")
+			time.Sleep(time.Minute)
+		}
+		for range 5 {
+			put("axb", unknown("x"), "sus")
+		}
+		put("axb", unknown("x"), "sRs") // after five minutes
+		put("axb", unknown("x"), "sus") // the next one
+		put("axb", unknown(), "sss")
+		for range 5 {
+			put("axb", unknown("x"), "sus") // anew
+		}
+		put("axyb", unknown("x", "y"), "sRus")
+		for range 5 {
+			put("ayb", unknown("y"), "sus")
+		}
+		put("ayb", unknown("y"), "sRs")
+		for range 10 {
+			put("axb", unknown("a", "x", "b"), "uuu") // it is the stream
+		}
+		put("x", unknown("x"), "u")
+		for range 5 {
+			put("axb", unknown("x"), "sus")
+		}
+		for range 5 {
+			put("x", unknown("x"), "u")
+		}
+		put("xa", unknown("x"), "Rs")
+	})
 }
 
 // tokens hands out credentials A, B, C ...; each is cached until it is dropped.

@@ -15,6 +15,10 @@ type entry struct {
 	Message string  `json:"ErrorMessage"`
 }
 
+func (e entry) stored() bool { return e.Code == "" && bool(e.Stored) }
+
+func (e entry) doubtful() bool { return e.Code != "" && ruleOfRecord(e.Code).do == doubt }
+
 // present tells that a JSON string is there and not empty, without the memory that 500 of them would take.
 type present bool
 

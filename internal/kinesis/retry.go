@@ -11,10 +11,11 @@ import (
 type verdict uint8
 
 const (
-	again    verdict = iota // send it again after a pause
+	split    verdict = iota // some record of the request is not acceptable: find it; a record by itself: reject it
+	doubt                   // nobody knows: send the record again, and reject it if it is refused for finalAfter
+	again                   // send it again after a pause
 	throttle                // send it again after a longer pause
 	renew                   // correct the clock or get new credentials, then once again at once; else as halt
-	split                   // some record of the request is not acceptable: find it; a record by itself: reject it
 	halt                    // another try within this Put would end the same way: leave it to the caller
 )
 
@@ -38,12 +39,12 @@ func ruleOf(status int, code string) rule {
 	return ruleOfStatus(status, code)
 }
 
-// ruleOfRecord is ruleOf for the code of a single record: what is not known is refused for what it is.
+// ruleOfRecord is ruleOf for the code of a single record.
 func ruleOfRecord(code string) rule {
 	if r, ok := lookup(code); ok {
 		return r
 	}
-	return rule{code, KindInvalid, split}
+	return rule{code, KindInvalid, doubt}
 }
 
 // lookup is the one table of what is tried again and why, for the codes of single records and of whole requests.
@@ -100,7 +101,6 @@ func lookup(code string) (rule, bool) {
 		{"InvalidArgumentException", KindInvalid, split},
 		{"InvalidParameterValueException", KindInvalid, split},
 		{"SerializationException", KindInvalid, split},
-		{"RequestEntityTooLargeException", KindInvalid, split},
 	} {
 		if r.code == code {
 			return r, true
