@@ -213,6 +213,8 @@ func NewRole(base aws.CredentialsProvider, cfg RoleConfig) (aws.CredentialsProvi
 	endpoint := cfg.EndpointURL
 	if endpoint == "" {
 		endpoint = "https://" + hostOf("sts", cfg.Region, "", cfg.UseFIPS, cfg.UseDualStack) + "/"
+	} else if _, err := ParseEndpointURL(endpoint); err != nil {
+		return nil, fmt.Errorf("endpoint URL of STS: %w", err)
 	}
 	return cached(&role{
 		arn: cfg.ARN, externalID: cfg.ExternalID, sessionName: cfg.SessionName, region: cfg.Region, endpoint: endpoint, base: base,
@@ -286,10 +288,14 @@ func readAssumeRole(arn string, status int, body []byte) (aws.Credentials, error
 	switch {
 	case status != http.StatusOK:
 		r := ruleOf(status, element(body, "Code"))
+		hint := "it must trust the function's role (with the sts:ExternalId of KINESIS_TELEMETRY_ROLE_EXTERNAL_ID, if it asks for one), " +
+			"which must be allowed sts:AssumeRole on it"
+		if r.code == "" {
+			hint = "is there a proxy or a firewall between?"
+		}
 		return aws.Credentials{}, &Error{
 			Kind: KindCredentials, Permanent: r.do == halt, Code: r.code, Status: status,
-			text: fmt.Sprintf("cannot assume %s: it must trust the function's role (with the sts:ExternalId of KINESIS_TELEMETRY_ROLE_EXTERNAL_ID, if it asks for one), which must be allowed sts:AssumeRole on it (%d %s: %s)",
-				arn, status, r.code, oneLine(element(body, "Message"))),
+			text: fmt.Sprintf("cannot assume %s: %s (%s)", arn, hint, oneLine(fmt.Sprintf("%d %s: %s", status, r.code, element(body, "Message")))),
 		}
 	case err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "":
 		return aws.Credentials{}, &Error{Kind: KindCredentials, text: fmt.Sprintf("cannot assume %s: the answer of STS was cut short or garbled", arn)}

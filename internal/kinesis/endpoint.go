@@ -77,6 +77,9 @@ type target struct {
 	region string // that of the signature
 	prefix string // of every request's body, up to and with the [ of Records
 	stream Stream // with everything that is known of it
+
+	foreign  bool // it is another account's stream, as far as is known
+	ownRoots bool // the certificates are not the system's
 }
 
 // resolve picks the endpoint. A name, and an ARN of the function's own account, goes to the plain regional host, which
@@ -88,8 +91,10 @@ func resolve(cfg *Config) (target, error) {
 	if err != nil {
 		return target{}, fmt.Errorf("stream %q: %w", cfg.Stream, err)
 	}
-	byARN := s.AccountID != "" && s.AccountID != cfg.AccountID
-	t := target{region: cfg.Region, prefix: `{"StreamName":"` + s.Name + `","Records":[`}
+	t := target{
+		region: cfg.Region, prefix: `{"StreamName":"` + s.Name + `","Records":[`,
+		foreign: s.AccountID != "" && s.AccountID != cfg.AccountID, ownRoots: len(cfg.CABundle) > 0,
+	}
 	if s.Region != "" {
 		t.region = s.Region
 	}
@@ -97,7 +102,7 @@ func resolve(cfg *Config) (target, error) {
 		return target{}, fmt.Errorf("region %q: expected one such as eu-west-1 (AWS_REGION), or a stream given as ARN", t.region)
 	}
 	account := ""
-	if byARN {
+	if t.foreign {
 		account = s.AccountID
 		t.prefix = `{"StreamARN":"` + s.ARN() + `","Records":[`
 	}
@@ -107,7 +112,7 @@ func resolve(cfg *Config) (target, error) {
 	t.stream = s
 	if cfg.EndpointURL != "" {
 		if t.url, err = ParseEndpointURL(cfg.EndpointURL); err != nil {
-			return target{}, fmt.Errorf("endpoint URL %q: %w", cfg.EndpointURL, err)
+			return target{}, fmt.Errorf("endpoint URL: %w", err)
 		}
 		return t, nil
 	}

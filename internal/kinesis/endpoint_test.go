@@ -111,7 +111,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		{"no name in the ARN", stream("arn:aws:kinesis:eu-west-1:123456789012:stream/"), []string{"stream/"}},
 		{"no region", change(func(c *Config) { c.Region = "" }), []string{"region", "AWS_REGION"}},
 		{"region with a slash", change(func(c *Config) { c.Region = "a/b" }), []string{`"a/b"`}},
-		{"endpoint without a scheme", endpoint("localhost:4567"), []string{`"localhost:4567"`, "https://"}},
+		{"endpoint without a scheme", endpoint("localhost:4567"), []string{"endpoint URL", "https://"}},
 		{"endpoint with a query", endpoint("http://localhost/?x=1"), []string{"endpoint URL"}},
 		{"endpoint of another scheme", endpoint("ftp://localhost"), []string{"endpoint URL"}},
 		{"no credentials", change(func(c *Config) { c.Credentials = nil }), []string{"credentials"}},

@@ -3,8 +3,13 @@ package kinesis
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
 )
 
 // Kind says what a failure is about.
@@ -66,13 +71,22 @@ func (t *target) refusal(r rule, status int, message string) *Error {
 		said += ": " + message
 	}
 	e := &Error{Kind: r.kind, Permanent: r.do == halt || r.do == renew, Code: r.code, Status: status}
-	switch r.kind {
+	if e.Kind == KindAccessDenied && strings.Contains(message, "kms:") {
+		e.Kind = KindKMS
+	}
+	switch e.Kind {
 	case KindNotFound:
 		e.text = fmt.Sprintf("stream %q is not found in region %s: create it, or correct KINESIS_TELEMETRY_STREAM (another account's or region's stream needs its ARN)", t.stream.Name, t.region)
 	case KindAccessDenied:
 		e.text = fmt.Sprintf("not allowed to write to stream %q: give the function's role kinesis:PutRecords on %s; for another account's stream that stream's resource policy must allow it too", t.stream.Name, t.wholeARN())
 	case KindKMS:
 		e.text = fmt.Sprintf("the KMS key that encrypts stream %q cannot be used: give the function's role kms:GenerateDataKey on it and see that it is enabled", t.stream.Name)
+		switch {
+		case r.do == throttle:
+			e.text = fmt.Sprintf("KMS throttles the use of the key that encrypts stream %q: raise the request quota of KMS in the key's account", t.stream.Name)
+		case t.foreign:
+			e.text += "; the AWS managed key (alias/aws/kinesis) cannot be used across accounts: the stream needs a customer managed key whose policy allows it"
+		}
 	case KindCredentials:
 		e.text = "the credentials are not accepted: they have expired, belong to another partition, or the clock is wrong"
 	case KindThrottled:
@@ -82,32 +96,70 @@ func (t *target) refusal(r rule, status int, message string) *Error {
 	case KindService, KindNetwork, KindDeadline:
 		e.text = t.url.Host + " answered with an error"
 		if e.Permanent {
-			e.text += " that Kinesis does not have; is the endpoint URL right?"
+			e.text += " that Kinesis does not have: is there a proxy or a firewall between, or is the endpoint URL wrong?"
 		}
 	}
-	e.text += " (" + said + ")"
+	e.text += " (" + oneLine(said) + ")"
 	return e
 }
 
+// unconnected is the failure of a request that no connection was found for.
+type unconnected struct{ error }
+
+func (u unconnected) Unwrap() error { return u.error }
+
 // unreachable makes the Error of a request that got no answer, or half an answer.
 func (t *target) unreachable(err error) *Error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
 	e := &Error{Kind: KindNetwork, Err: err}
 	var certificate *tls.CertificateVerificationError
+	var operation *net.OpError
+	host := t.url.Host
 	switch {
+	case errors.As(err, &certificate) && !t.ownRoots && noRoots():
+		e.Permanent = true
+		e.text = "there are no CA certificates in this image, so that " + host + " cannot be trusted: install the package ca-certificates, or name a file of certificates in AWS_CA_BUNDLE"
 	case errors.As(err, &certificate):
 		e.Permanent = true
-		e.text = "the certificate of " + t.url.Host + " is not trusted: does a proxy stand between? Name its CA in AWS_CA_BUNDLE"
+		e.text = "the certificate of " + host + " is not trusted: does a proxy stand between? Name its CA in AWS_CA_BUNDLE"
 	case errors.Is(err, errEncoding):
 		e.Permanent = true
-		e.text = "the answer of " + t.url.Host + " cannot be read: a proxy between changed it, which must not"
+		e.text = "the answer of " + host + " cannot be read: a proxy between changed it, which must not"
 	case errors.Is(err, errReply):
-		e.text = "the answer of " + t.url.Host + " was cut short or garbled"
+		e.text = "the answer of " + host + " was cut short or garbled"
+	case errors.As(err, &operation) && operation.Op == "proxyconnect":
+		e.text = "no connection to the proxy that HTTPS_PROXY or HTTP_PROXY names"
+	case errors.As(err, new(unconnected)):
+		e.text = "no connection to " + host + ": a function in a VPC needs a NAT gateway or an interface endpoint (kinesis-streams), and security groups that let it out"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		e.text = "no answer from " + t.url.Host + " in time"
+		e.text = "no answer from " + host + " in time"
 	default:
-		e.text = "no connection to " + t.url.Host + ": a function in a VPC needs a NAT gateway or an interface endpoint (kinesis-streams), and security groups that let it out"
+		e.text = "the connection to " + host + " broke"
 	}
 	e.text += " (" + oneLine(err.Error()) + ")"
+	return e
+}
+
+// noRoots tells whether the system has no certificates, as in an image from scratch.
+func noRoots() bool {
+	pool, err := x509.SystemCertPool()
+	return err != nil || pool.Equal(x509.NewCertPool())
+}
+
+// refusedByProxy is the error of a proxy that answers a CONNECT with another status than 200.
+func refusedByProxy(_ context.Context, proxy *url.URL, connect *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	e := &Error{Kind: KindNetwork, Permanent: answer.StatusCode < 500, Status: answer.StatusCode}
+	e.text = fmt.Sprintf("the proxy %s does not connect to %s: let it allow that host, or name the host in NO_PROXY", proxy.Host, connect.Host)
+	if answer.StatusCode == http.StatusProxyAuthRequired {
+		e.text = fmt.Sprintf("the proxy %s wants a user and password: name them in HTTPS_PROXY", proxy.Host)
+	}
+	e.text += fmt.Sprintf(" (HTTP status %d)", answer.StatusCode)
 	return e
 }
 

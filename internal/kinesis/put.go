@@ -222,7 +222,7 @@ func (p *put) judge(e *entry, last *Error) (rule, *Error) {
 	}
 	r := ruleOfRecord(e.Code)
 	if last == nil || last.Code != r.code {
-		last = p.target.refusal(r, 0, oneLine(e.Message))
+		last = p.target.refusal(r, 0, e.Message)
 	}
 	return r, last
 }

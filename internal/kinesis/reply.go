@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"unicode"
 )
 
 // entry is what the reply says of one record: stored, or not and why. Neither is possible (a reply that says nothing).
@@ -62,13 +63,19 @@ func parseError(header http.Header, body []byte) (code, message string) {
 	if i := strings.LastIndexByte(code, '#'); i >= 0 {
 		code = code[i+1:] // may follow a namespace
 	}
-	return code, oneLine(reply.Message)
+	return code, reply.Message
 }
 
-// oneLine makes text of unknown origin fit to stand in a log line.
+// oneLine makes text of unknown origin fit to stand in a log line: short, without line breaks and control characters.
 func oneLine(text string) string {
 	const most = 300
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "�")), " ")
+	text = strings.Join(strings.Fields(text[:min(len(text), 10*most)]), " ")
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '�'
+		}
+		return r
+	}, text)
 	if len(text) > most {
 		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}

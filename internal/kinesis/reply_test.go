@@ -49,9 +49,8 @@ func TestParseError(t *testing.T) {
 		{"AccessDeniedException:http://internal.amazon.com/x/", `{"__type":"Other","message":"m"}`, "AccessDeniedException", "m"},
 		{"", `{"code":"SlowDown"}`, "SlowDown", ""},
 		{"", `{"code":17,"__type":"SlowDown"}`, "SlowDown", ""},
-		{"", "<html>\n <b>502</b> Bad \xff Gateway</html>", "", "<html> <b>502</b> Bad � Gateway</html>"},
+		{"", "<html>\n <b>502</b> Bad \xff Gateway</html>", "", "<html>\n <b>502</b> Bad \xff Gateway</html>"},
 		{"", "", "", ""},
-		{"", `{"__type":"X","message":"` + strings.Repeat("é", 500) + `"}`, "X", strings.Repeat("é", 150) + "…"},
 	} {
 		header := http.Header{}
 		if c.header != "" {
@@ -59,6 +58,17 @@ func TestParseError(t *testing.T) {
 		}
 		if code, message := parseError(header, []byte(c.body)); code != c.code || message != c.message {
 			t.Errorf("%q: got %q, %q, want %q, %q", c.body, code, message, c.code, c.message)
+		}
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "as it is": "as it is", "a\n <b>502</b>\tBad \xff Gateway ": "a <b>502</b> Bad � Gateway", "\x1b[31m\x00\u202e\u200b": "�[31m���",
+		strings.Repeat("é", 150): strings.Repeat("é", 150), strings.Repeat("é", 5000): strings.Repeat("é", 150) + "…",
+	} {
+		if got := oneLine(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
 		}
 	}
 }

@@ -64,7 +64,7 @@ func lookup(code string) (rule, bool) {
 		{"TooManyRequestsException", KindThrottled, throttle},
 		{"BandwidthLimitExceeded", KindThrottled, throttle},
 		{"SlowDown", KindThrottled, throttle},
-		{"KMSThrottlingException", KindThrottled, throttle}, // the SDK does not try this one again, but it is of the same nature
+		{"KMSThrottlingException", KindKMS, throttle}, // the SDK does not try this one again, but it is of the same nature
 		// The service's own trouble: passes.
 		{codeInternal, KindService, again},
 		{"InternalFailureException", KindService, again},
@@ -117,7 +117,7 @@ func ruleOfStatus(status int, code string) rule {
 		return rule{code, KindThrottled, throttle}
 	case status == http.StatusRequestTimeout, status >= 500:
 		return rule{code, KindService, again}
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+	case code != "" && (status == http.StatusUnauthorized || status == http.StatusForbidden): // what has no code is not AWS's
 		return rule{code, KindAccessDenied, halt}
 	default:
 		return rule{code, KindService, halt} // a redirect, or an error that has no second answer

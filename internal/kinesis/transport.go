@@ -44,8 +44,9 @@ func newTransport(proxy func(*http.Request) (*url.URL, error), caBundle []byte) 
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:       proxy,
-		DialContext: newDialer().DialContext,
+		Proxy:                  proxy,
+		OnProxyConnectResponse: refusedByProxy,
+		DialContext:            newDialer().DialContext,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    roots,
@@ -101,14 +102,17 @@ var errStale = errors.New("the idle connection was dead")
 // Nothing is sent twice behind the caller's back: http.Transport repeats a POST only if it has a GetBody, or a header
 // Idempotency-Key, and the request has neither. What dies on a reused connection is reported as errStale instead.
 func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []byte, progress func()) (*http.Response, []byte, error) {
-	var reused, answered atomic.Bool // the hooks run in the transport's goroutines too
+	var connected, reused, answered atomic.Bool // the hooks run in the transport's goroutines too
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		ConnectDone: func(_, _ string, err error) {
 			if err == nil {
 				progress()
 			}
 		},
-		GotConn:              func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			connected.Store(true)
+			reused.Store(info.Reused)
+		},
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
 	payload := &lentBody{data: body, progress: progress}
@@ -116,10 +120,13 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 	req = req.WithContext(ctx)
 	req.Body, req.ContentLength = payload, int64(len(body))
 	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		if reused.Load() && !answered.Load() && ctx.Err() == nil {
-			return nil, buf, errors.Join(errStale, err)
-		}
+	switch {
+	case err == nil:
+	case !connected.Load():
+		return nil, buf, unconnected{err}
+	case reused.Load() && !answered.Load() && ctx.Err() == nil:
+		return nil, buf, errors.Join(errStale, err)
+	default:
 		return nil, buf, err
 	}
 	defer resp.Body.Close()
