@@ -20,6 +20,7 @@ import (
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/dispatcher"
 	"kinesis-telemetry-extension/internal/flush"
+	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/internal/listener"
 	"kinesis-telemetry-extension/record"
@@ -171,6 +172,9 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	if err != nil {
 		x.log.Error("no telemetry is delivered, the function is not affected: " + err.Error())
 		return
+	}
+	if s, err := kinesis.ParseStream(x.config.AWS.Stream); err == nil && s.Warning() != "" {
+		x.log.Warn(s.Warning())
 	}
 	x.dispatcher = dispatcher.New(dispatcher.Options{ //nolint:contextcheck // it ships on while this context is done: shutdown ends it
 		Source: record.SourceFields{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -45,7 +46,9 @@ func ParseStream(value string) (Stream, error) {
 		return Stream{}, errors.New("the ARN's account is not of 12 digits: " + streamExpected)
 	case !isHostLabel(s.Region):
 		return Stream{}, errors.New("the ARN's region is not one: " + streamExpected)
-	case s.Partition != partitionOf(s.Region).id:
+	case !isHostLabel(s.Partition):
+		return Stream{}, errors.New("the ARN's partition is not one: " + streamExpected)
+	case s.Partition != partitionOf(s.Region).id && slices.ContainsFunc(partitions[:], func(p partition) bool { return p.id == s.Partition }):
 		return Stream{}, fmt.Errorf("the ARN's partition is not that of its region, %s", partitionOf(s.Region).id)
 	}
 	return s, nil
@@ -57,6 +60,15 @@ func (s Stream) ARN() string {
 		return s.Name
 	}
 	return "arn:" + s.Partition + ":kinesis:" + s.Region + ":" + s.AccountID + ":stream/" + s.Name
+}
+
+// Warning says what may be wrong about the stream; it is empty where nothing is.
+func (s Stream) Warning() string {
+	if s.Partition == "" || s.Partition == partitionOf(s.Region).id {
+		return ""
+	}
+	return fmt.Sprintf("the stream's ARN is of partition %q, which this version does not know: "+
+		"if its endpoints do not end in amazonaws.com, set KINESIS_TELEMETRY_ENDPOINT_URL", s.Partition)
 }
 
 // ParseEndpointURL reads the URL of an endpoint that is used instead of AWS's own. The error does not repeat the value.
@@ -147,23 +159,22 @@ type partition struct {
 	accountHosts    bool
 }
 
-// partitionOf finds a region's partition. A region that nobody knows is taken for one of the aws partition, as the SDK
-// does, so that a new region needs no new release.
+// partitions are looked through in order. A region that nobody knows is taken for one of the aws partition, as the SDK does,
+// so that a new region needs no new release.
+var partitions = [...]partition{
+	{"cn-", "aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn", true},
+	{"us-gov-", "aws-us-gov", "amazonaws.com", "api.aws", true},
+	{"us-iso-", "aws-iso", "c2s.ic.gov", "api.aws.ic.gov", false},
+	{"us-isob-", "aws-iso-b", "sc2s.sgov.gov", "api.aws.scloud", false},
+	{"eu-isoe-", "aws-iso-e", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk", true},
+	{"us-isof-", "aws-iso-f", "csp.hci.ic.gov", "api.aws.hci.ic.gov", true},
+	{"eusc-de-", "aws-eusc", "amazonaws.eu", "api.amazonwebservices.eu", true},
+	{"", "aws", "amazonaws.com", "api.aws", true},
+}
+
+// partitionOf finds a region's partition.
 func partitionOf(region string) partition {
-	for _, p := range [...]partition{
-		{"cn-", "aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn", true},
-		{"us-gov-", "aws-us-gov", "amazonaws.com", "api.aws", true},
-		{"us-iso-", "aws-iso", "c2s.ic.gov", "api.aws.ic.gov", false},
-		{"us-isob-", "aws-iso-b", "sc2s.sgov.gov", "api.aws.scloud", false},
-		{"eu-isoe-", "aws-iso-e", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk", true},
-		{"us-isof-", "aws-iso-f", "csp.hci.ic.gov", "api.aws.hci.ic.gov", true},
-		{"eusc-de-", "aws-eusc", "amazonaws.eu", "api.amazonwebservices.eu", true},
-	} {
-		if strings.HasPrefix(region, p.prefix) {
-			return p
-		}
-	}
-	return partition{"", "aws", "amazonaws.com", "api.aws", true}
+	return partitions[slices.IndexFunc(partitions[:], func(p partition) bool { return strings.HasPrefix(region, p.prefix) })]
 }
 
 func isStreamName(s string) bool {

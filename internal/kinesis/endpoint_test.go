@@ -149,3 +149,31 @@ func FuzzParseStream(f *testing.F) {
 		}
 	})
 }
+
+// A partition that this release does not know is taken from the ARN, with a warning; one that it knows must go with the region.
+func TestUnknownPartition(t *testing.T) {
+	for _, c := range []struct{ stream, host, body string }{
+		{"arn:aws-new:kinesis:xx-new-1:" + otherAccount + ":stream/logs", otherAccount + ".data-kinesis.xx-new-1.amazonaws.com", `{"StreamARN":"arn:aws-new:kinesis:xx-new-1:` + otherAccount + `:stream/logs","Records":[`},
+		{"arn:aws-new:kinesis:eu-west-1:" + ownAccount + ":stream/logs", "kinesis.eu-west-1.amazonaws.com", `{"StreamName":"logs","Records":[`},
+	} {
+		cfg := testConfig(c.stream)
+		got, err := resolve(&cfg)
+		if err != nil || got.url.Host != c.host || got.prefix != c.body {
+			t.Errorf("%s: %v, %+v", c.stream, err, got)
+			continue
+		}
+		if warning := got.stream.Warning(); !strings.Contains(warning, `"aws-new"`) {
+			t.Errorf("%s: warning %q", c.stream, warning)
+		}
+	}
+	for _, known := range []string{"logs", "arn:aws:kinesis:eu-west-1:123456789012:stream/logs", "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/logs"} {
+		if s, err := ParseStream(known); err != nil || s.Warning() != "" {
+			t.Errorf("%s: %v, warning %q", known, err, s.Warning())
+		}
+	}
+	for _, wrong := range []string{"arn:aws:kinesis:cn-north-1:123456789012:stream/logs", "arn:aws-cn:kinesis:eu-west-1:123456789012:stream/logs", `arn:a"b:kinesis:eu-west-1:123456789012:stream/logs`, "arn::kinesis:eu-west-1:123456789012:stream/logs"} {
+		if _, err := ParseStream(wrong); err == nil {
+			t.Errorf("%s is accepted", wrong)
+		}
+	}
+}
