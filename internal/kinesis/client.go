@@ -153,7 +153,7 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		return failed(c.target.unreachable(err))
 	}
 	if resp.StatusCode != http.StatusOK {
-		return c.refused(resp, credentials)
+		return c.refused(resp)
 	}
 	if c.entries, err = parseReply(c.reply, c.entries); err == nil && len(c.entries) != len(batch) {
 		err = fmt.Errorf("%w: %d results for %d records", errReply, len(c.entries), len(batch))
@@ -198,7 +198,7 @@ func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (
 	switch {
 	case err == nil:
 		c.trips = [2]time.Duration{c.trips[1], time.Since(began)}
-	case !frozen && errors.Is(context.Cause(during), context.DeadlineExceeded):
+	case errors.Is(context.Cause(during), context.DeadlineExceeded):
 		c.size = max(c.size/2, min(firstRequest, c.config.MaxRequestBytes))
 	}
 	return resp, err != nil && ctx.Err() == nil && (frozen || errors.Is(err, errStale)), err
@@ -283,7 +283,7 @@ func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.R
 }
 
 // refused judges an answer other than success.
-func (c *Client) refused(resp *http.Response, used aws.Credentials) answer {
+func (c *Client) refused(resp *http.Response) answer {
 	code, message := parseError(resp.Header, c.reply)
 	r := ruleOf(resp.StatusCode, code)
 	a := answer{do: r.do, err: c.target.refusal(r, resp.StatusCode, message)}
@@ -292,7 +292,7 @@ func (c *Client) refused(resp *http.Response, used aws.Credentials) answer {
 		a.do = halt
 		now := c.clock().wall
 		aged := now.Sub(c.signedAt) > maxSkew // a freeze lay between the signature and the service
-		if learnSkew(&c.skew, now, resp.Header) || r.do == renew && (aged || c.dropCredentials(used)) {
+		if learnSkew(&c.skew, now, resp.Header) || r.do == renew && (aged || c.dropCredentials()) {
 			a.do = renew
 		}
 	}
@@ -314,12 +314,11 @@ func learnSkew(skew *time.Duration, now time.Time, header http.Header) bool {
 }
 
 // dropCredentials forgets the cached credentials and tells whether there may be others.
-func (c *Client) dropCredentials(used aws.Credentials) bool {
+func (c *Client) dropCredentials() bool {
 	cache, ok := c.config.Credentials.(interface{ Invalidate() })
-	if !ok || !used.CanExpire {
-		return false
+	if ok {
+		cache.Invalidate()
+		c.credentials = aws.Credentials{}
 	}
-	cache.Invalidate()
-	c.credentials = aws.Credentials{}
-	return true
+	return ok
 }

@@ -32,7 +32,7 @@ type CredentialsConfig struct {
 }
 
 const (
-	// expiryWindow is how long before they expire credentials are fetched anew.
+	// expiryWindow is how long before they expire credentials are fetched anew. Until then the Client goes on with the old ones.
 	expiryWindow = 5 * time.Minute
 	// credentialsTimeout bounds one request for credentials. aws.CredentialsCache fetches in a goroutine that the caller's
 	// deadline does not reach.
@@ -75,20 +75,7 @@ func containerClient() *http.Client {
 }
 
 func cached(provider aws.CredentialsProvider) aws.CredentialsProvider {
-	return aws.NewCredentialsCache(patient{provider}, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiryWindow })
-}
-
-// patient goes on with credentials that are about to expire where new ones cannot be had.
-type patient struct{ aws.CredentialsProvider }
-
-// HandleFailToRefresh is asked by aws.CredentialsCache, with the credentials it had. Their time is already shortened by
-// the expiryWindow; given back with their true one, they are used and the next Retrieve tries again.
-func (patient) HandleFailToRefresh(_ context.Context, old aws.Credentials, err error) (aws.Credentials, error) {
-	old.Expires = old.Expires.Add(expiryWindow)
-	if !old.HasKeys() || old.Expired() {
-		return aws.Credentials{}, err
-	}
-	return old, nil
+	return aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiryWindow })
 }
 
 // Check tells which variable keeps NewCredentials from making a provider, and what is expected of it; "" where none does.

@@ -79,8 +79,8 @@ func TestStaticCredentials(t *testing.T) {
 	}
 }
 
-// As under SnapStart: the container endpoint gives the credentials, which are fetched anew before they expire, and kept
-// while they are good if they cannot be. No proxy is ever asked for them.
+// As under SnapStart: the container endpoint gives the credentials, which are fetched anew before they expire. No proxy is
+// ever asked for them.
 func TestContainerCredentials(t *testing.T) {
 	client := containerClient() // Go asks no proxy for this machine; the container's address may be another
 	if transport, ok := client.Transport.(*http.Transport); !ok || transport.Proxy != nil || client.Timeout != credentialsTimeout {
@@ -113,16 +113,15 @@ func TestContainerCredentials(t *testing.T) {
 	v.mu.Lock()
 	v.down = true
 	v.mu.Unlock()
-	retrieve(t, p, "AKID3")
+	if got, err := p.Retrieve(t.Context()); err == nil {
+		t.Errorf("from an endpoint that is down: %+v", got)
+	}
 	for i, want := range []string{"first", "second", "second"} {
 		if got := v.asked[i].Header.Get("Authorization"); got != want || v.asked[i].URL.Path != "/creds" {
 			t.Errorf("request %d: %s with token %q, want %q", i, v.asked[i].URL, got, want)
 		}
 	}
 	p.(*aws.CredentialsCache).Invalidate()
-	if got, err := p.Retrieve(t.Context()); err == nil {
-		t.Errorf("with nothing to go on with: %+v", got)
-	}
 	if err := os.Remove(token); err != nil {
 		t.Fatal(err)
 	}
@@ -286,21 +285,30 @@ func TestAssumeRoleWithAWrongClock(t *testing.T) {
 	}
 }
 
-// hanging gives credentials for an hour, and then no answer.
-type hanging struct{ asked int }
+// once gives credentials for an hour, and then fails after a while.
+type once struct {
+	asked int
+	fails time.Duration
+}
 
-func (p *hanging) Retrieve(context.Context) (aws.Credentials, error) {
+func (p *once) Retrieve(context.Context) (aws.Credentials, error) {
 	if p.asked++; p.asked == 1 {
 		return aws.Credentials{AccessKeyID: "A", SecretAccessKey: "s", CanExpire: true, Expires: time.Now().Add(time.Hour)}, nil
 	}
-	time.Sleep(credentialsTimeout)
+	time.Sleep(p.fails)
 	return aws.Credentials{}, errors.New("no answer")
 }
 
 // While the old credentials are good no request waits long for new ones; then each does, and says why it could not go.
-func TestRefreshThatHangs(t *testing.T) {
+func TestRefreshThatFails(t *testing.T) {
+	for _, fails := range []time.Duration{0, credentialsTimeout} {
+		t.Run(fails.String(), func(t *testing.T) { testRefreshThatFails(t, fails) })
+	}
+}
+
+func testRefreshThatFails(t *testing.T, fails time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
-		c, f := newFake(t, func(c *Config) { c.Credentials = cached(&hanging{}) })
+		c, f := newFake(t, func(c *Config) { c.Credentials = cached(&once{fails: fails}) })
 		put := func(want string, atMost time.Duration) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -321,6 +329,9 @@ func TestRefreshThatHangs(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		put("u", time.Second)
+		if len(f.seen) != 5 {
+			t.Error("a request was signed with credentials that have expired")
+		}
 		time.Sleep(time.Minute) // the last fetch has ended
 	})
 }

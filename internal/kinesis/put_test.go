@@ -575,6 +575,22 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	}
 }
 
+// Credentials that the service has refused are not used again, even if there are no others to be had.
+func TestRefusedCredentialsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		provider := &tokens{}
+		c, f := newFake(t, func(c *Config) { c.Credentials = aws.NewCredentialsCache(provider) }, func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
+			provider.err = errors.New("endpoint is down")
+			return refuse(400, "ExpiredTokenException")(f, req, data)
+		})
+		result := c.Put(expiring(t, time.Second), recordsOf("a"))
+		if len(f.seen) != 1 || outcomesOf(result) != "u" {
+			t.Errorf("%d requests, outcome %s", len(f.seen), outcomesOf(result))
+		}
+		checkError(t, result.Err, true, KindCredentials, "endpoint is down")
+	})
+}
+
 func TestCredentialsThatCannotBeGot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		provider := &tokens{err: errors.New("endpoint is\n down")}
