@@ -135,8 +135,8 @@ const (
 func ValidateRole(text string) error {
 	part := strings.SplitN(text, ":", 6)
 	valid := len(part) == 6 && part[0] == "arn" && strings.HasPrefix(part[1], "aws") && isHostLabel(part[1]) && part[2] == "iam" && part[3] == "" &&
-		isAccount(part[4]) && strings.HasPrefix(part[5], "role/") && len(part[5]) > len("role/")
-	if !valid || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		isAccount(part[4]) && strings.HasPrefix(part[5], "role/") && len(part[5]) > len("role/") && isPlain(text)
+	if !valid {
 		return errors.New("expected a role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
 	}
 	return nil

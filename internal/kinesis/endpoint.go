@@ -74,7 +74,8 @@ func (s Stream) Warning() string {
 // ParseEndpointURL reads the URL of an endpoint that is used instead of AWS's own. The error does not repeat the value.
 func ParseEndpointURL(value string) (*url.URL, error) {
 	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		!isPlain(value) {
 		return nil, errors.New(endpointExpected)
 	}
 	if u.Path == "" {
@@ -202,6 +203,11 @@ func isAccount(s string) bool {
 		}
 	}
 	return len(s) == accountDigits
+}
+
+// isPlain tells whether text is of printable ASCII characters, without spaces: it may stand in a log line.
+func isPlain(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 func isAlphanumeric(c byte) bool {

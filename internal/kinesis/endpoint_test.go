@@ -113,6 +113,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		{"region with a slash", change(func(c *Config) { c.Region = "a/b" }), []string{`"a/b"`}},
 		{"endpoint without a scheme", endpoint("localhost:4567"), []string{"endpoint URL", "https://"}},
 		{"endpoint with a query", endpoint("http://localhost/?x=1"), []string{"endpoint URL"}},
+		{"endpoint with a control character", endpoint("http://kinesis\u202e.test"), []string{"endpoint URL"}},
 		{"endpoint of another scheme", endpoint("ftp://localhost"), []string{"endpoint URL"}},
 		{"no credentials", change(func(c *Config) { c.Credentials = nil }), []string{"credentials"}},
 		{"CA bundle", change(func(c *Config) { c.CABundle = []byte("not PEM") }), []string{"AWS_CA_BUNDLE", "PEM"}},

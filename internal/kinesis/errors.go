@@ -155,9 +155,9 @@ func refusedByProxy(_ context.Context, proxy *url.URL, connect *http.Request, an
 		return nil
 	}
 	e := &Error{Kind: KindNetwork, Permanent: answer.StatusCode < 500, Status: answer.StatusCode}
-	e.text = fmt.Sprintf("the proxy %s does not connect to %s: let it allow that host, or name the host in NO_PROXY", proxy.Host, connect.Host)
+	e.text = fmt.Sprintf("the proxy %s does not connect to %s: let it allow that host, or name the host in NO_PROXY", oneLine(proxy.Host), connect.Host)
 	if answer.StatusCode == http.StatusProxyAuthRequired {
-		e.text = fmt.Sprintf("the proxy %s wants a user and password: name them in HTTPS_PROXY", proxy.Host)
+		e.text = fmt.Sprintf("the proxy %s wants a user and password: name them in HTTPS_PROXY", oneLine(proxy.Host))
 	}
 	e.text += fmt.Sprintf(" (HTTP status %d)", answer.StatusCode)
 	return e

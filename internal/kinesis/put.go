@@ -201,17 +201,16 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 func (c *Client) refusedForLong(stored, doubtful bool) bool {
 	now := c.clock().wall
 	switch {
-	case doubtful && !stored: // says nothing
-		return false
-	case doubtful && c.doubtedAt.IsZero():
-		c.doubtedAt = now
-		return false
-	}
-	final := doubtful && now.Sub(c.doubtedAt) >= finalAfter
-	if final || !doubtful {
+	case !doubtful:
 		c.doubtedAt = time.Time{}
+	case !stored: // says nothing
+	case c.doubtedAt.IsZero():
+		c.doubtedAt = now
+	case now.Sub(c.doubtedAt) >= finalAfter:
+		c.doubtedAt = time.Time{}
+		return true
 	}
-	return final
+	return false
 }
 
 // judge says what follows for a record that was not stored. An error that is the same as the last is not made anew: they
