@@ -67,7 +67,7 @@ func TestLife(t *testing.T) {
 		`"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:%d"}}`, f.port)
 	f.mu.Unlock()
 	f.expect("called", f.called(), registerBoth, subscribe, "next", "next", "next")
-	said := []string{`WARN a setting has no effect: KINESIS_TELEMETRY_STREEM="x"`, "INFO summary: received 12, sent 12, dropped 0"}
+	said := []string{"WARN KINESIS_TELEMETRY_STREEM has no effect: there is no such setting", "INFO summary: received 12, sent 12, dropped 0"}
 	if got := f.lines(); !slices.EqualFunc(got, said, strings.HasPrefix) {
 		t.Errorf("said %q", got)
 	}
@@ -227,7 +227,7 @@ func (a *hungAPI) InitError(ctx context.Context, _, _ string) error { return a.c
 func TestCallsThatAreNeverAnswered(t *testing.T) {
 	subscribe := func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }
 	refuse := func(ctx context.Context, x *Extension) error {
-		return x.refuse(ctx, []config.Mistake{{Variable: "X", Expected: "y"}})
+		return x.refuse(ctx, []config.Mistake{{Variable: "X", Seen: "is not set", Expected: "y"}})
 	}
 	passing := &lambdaapi.StatusError{Call: "subscribe", Status: 503}
 	const noAnswer = "subscribe to telemetry: no answer within 5s"
@@ -306,7 +306,7 @@ func TestBackoff(t *testing.T) {
 
 const (
 	unaffected = "ERROR no telemetry is delivered, the function is not affected: "
-	neverMode  = `KINESIS_TELEMETRY_DELIVERY="never": expected one of adaptive, sync, deferred`
+	neverMode  = `KINESIS_TELEMETRY_DELIVERY is "never": expected one of adaptive, sync, deferred`
 )
 
 // Mistakes in the settings, and ENABLED=false, leave an extension that waits for SHUTDOWN alone: no invocation waits for it.
@@ -358,8 +358,8 @@ func TestNoStream(t *testing.T) {
 	f.invoke("a")
 	f.next()
 	f.spindown()
-	f.expect("said", f.lines(), unaffected+"AWS_CA_BUNDLE: open /nowhere/ca.pem: no such file or directory")
-	f.expect("called", f.called(), registerBoth, "next", "next")
+	f.expect("said", f.lines(), unaffected+"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (no such file or directory)")
+	f.expect("called", f.called(), registerShutdown, "next", "next")
 }
 
 // An extension that is told to end by SIGTERM, or by its context, delivers what it has, and ends without an error.
