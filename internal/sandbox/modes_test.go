@@ -328,7 +328,7 @@ func TestManyAndLongLines(t *testing.T) {
 	for range 2 {
 		invoke(t, e, order{Lines: 5000, Text: strings.Repeat("x", 250)})
 	}
-	invoke(t, e, order{Text: long, Err: "one\n\ntwo\n"}, WithRequestID("last"))
+	invoke(t, e, order{Text: long + "\n", Err: "one\n\ntwo\n"}, WithRequestID("last"))
 	e.Thaw()
 	c.await("report over TCP", func(m message) bool { // TCP has no acknowledgment: wait before the process ends
 		return m.Kind == "post" && m.Name == "x1" && strings.Contains(string(m.Body), `"platform.report","record":{"requestId":"last"`)
