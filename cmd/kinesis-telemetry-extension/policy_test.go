@@ -264,6 +264,23 @@ func TestLongInvocation(t *testing.T) {
 	}
 }
 
+// The only invocation of an environment runs for a minute: sync waits for its end, and has everything on the stream then.
+func TestMinuteInSync(t *testing.T) {
+	if os.Getenv("CHAOS") == "" {
+		t.Skip("CHAOS is not set: the handler runs for a minute")
+	}
+	t.Parallel()
+	r := newTrial(t, setup{
+		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
+		sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 2 * time.Minute },
+	})
+	held := r.invoke(`{"text":60,"duration":"1m"}`).Held
+	if n := countType(r, "function"); n != 60 || held > time.Second {
+		t.Errorf("%d of 60 lines are on the stream when the invocation has ended, which was held %s", n, held)
+	}
+	r.complete(r.end(), 60)
+}
+
 // A timeout while the stream is dead, then a healthy second life of the environment: everything of both lives arrives.
 func TestSpillToTheNextLife(t *testing.T) {
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
