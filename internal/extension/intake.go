@@ -76,7 +76,7 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 		class, selected := x.classify(e.Type)
 		tenant := ""
 		if x.config.PartitionKey == dispatcher.ByTenant {
-			tenant = in.tenantOf(e, class)
+			tenant = in.tenantOfLocked(e, class)
 		}
 		if selected {
 			in.events = append(in.events, dispatcher.Event{Raw: e.Raw, Class: class, RequestID: requestID, TenantID: tenant})
@@ -89,7 +89,7 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 	if lost {
 		facts = append([]flush.Fact{flush.TelemetryLost{}}, facts...) // an end that was not lost counts behind it
 	}
-	return facts, x.odd(batch)
+	return facts, x.oddLocked(batch)
 }
 
 // detach copies events that are the smaller part of their POST's body: for a line of a hundred bytes beside one that is cut or
@@ -114,9 +114,9 @@ func (x *Extension) detach(events []dispatcher.Event, body int) {
 // https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
 const maxTenantID = 256
 
-// tenantOf finds the tenant that an event belongs to: the one that the platform has named, else the one that the event
+// tenantOfLocked finds the tenant that an event belongs to: the one that the platform has named, else the one that the event
 // itself carries.
-func (in *intake) tenantOf(e *listener.Event, class dispatcher.Class) string {
+func (in *intake) tenantOfLocked(e *listener.Event, class dispatcher.Class) string {
 	own := e.TenantID
 	if len(own) > maxTenantID {
 		own = nil
@@ -144,8 +144,8 @@ func (x *Extension) classify(kind []byte) (class dispatcher.Class, selected bool
 	return dispatcher.Log, true
 }
 
-// odd returns what logs what is odd in a POST, each kind once: each further time would be a line a POST.
-func (x *Extension) odd(batch listener.Batch) (log func()) {
+// oddLocked returns what logs what is odd in a POST, each kind once: each further time would be a line a POST.
+func (x *Extension) oddLocked(batch listener.Batch) (log func()) {
 	said := &x.intake.said
 	var logs []func()
 	once := func(is bool, said *bool, text string, args ...any) {

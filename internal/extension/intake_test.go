@@ -163,7 +163,7 @@ func TestLongRequestIDs(t *testing.T) {
 		for _, l := range s.lines {
 			got = append(got, l.RequestID)
 		}
-		a := x.invocations.of("a")
+		a := x.invocations.ofLocked("a")
 		if !slices.Equal(got, want) || kind == "on-demand" && (a.started != 1 || a.ended != 0) {
 			t.Errorf("%s: %q, want %q; %+v", kind, got, want, a)
 		}

@@ -79,27 +79,27 @@ func namesRequest(e *listener.Event) bool {
 func (t *invocations) observe(e *listener.Event) (requestID string, saw sighting) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	requestID, at := t.known(e.RequestID), parseTime(e.Time)
+	requestID, at := t.knownLocked(e.RequestID), parseTime(e.Time)
 	switch {
 	case namesRequest(e):
 		if requestID == "" {
 			requestID = string(e.RequestID)
 		}
-		return requestID, t.see(string(e.Type), requestID, at)
+		return requestID, t.seeLocked(string(e.Type), requestID, at)
 	case requestID == "":
-		requestID = t.ran(at)
+		requestID = t.ranLocked(at)
 	}
 	return requestID, sighting{}
 }
 
-// see takes what the platform says of a request.
-func (t *invocations) see(kind, requestID string, at time.Time) (saw sighting) {
+// seeLocked takes what the platform says of a request.
+func (t *invocations) seeLocked(kind, requestID string, at time.Time) (saw sighting) {
 	switch kind {
 	case "platform.start":
 		if requestID != t.serving && (at.Before(t.current.start) || at.Before(t.previous.end)) {
 			break // of another time and place: a function may log events, and a line above 1 MiB arrives cut open
 		}
-		r := t.of(requestID)
+		r := t.ofLocked(requestID)
 		r.started++
 		saw = sighting{id: requestID, run: r.started}
 		if t.current.id != "" && t.current.id != requestID {
@@ -107,7 +107,7 @@ func (t *invocations) see(kind, requestID string, at time.Time) (saw sighting) {
 		}
 		t.current = invocation{id: requestID, start: at}
 	case "platform.runtimeDone":
-		saw = sighting{id: requestID, run: max(t.of(requestID).started, 1), ended: true, at: at}
+		saw = sighting{id: requestID, run: max(t.ofLocked(requestID).started, 1), ended: true, at: at}
 		switch {
 		case t.current.id == requestID && !at.IsZero() && at.Before(t.current.start): // of the run before this one, late
 			saw.run--
@@ -120,7 +120,7 @@ func (t *invocations) see(kind, requestID string, at time.Time) (saw sighting) {
 		}
 		t.report = requestID
 	case "platform.report":
-		t.of(requestID)
+		t.ofLocked(requestID)
 		if t.current.id == requestID { // a crash or timeout: no runtimeDone came
 			t.previous, t.current = t.current, invocation{}
 		}
@@ -139,9 +139,9 @@ func parseTime(at []byte) (t time.Time) {
 	return t
 }
 
-// of returns what is known of a request, for as long as mu is held. The request that is being served is never forgotten for
+// ofLocked returns what is known of a request, for as long as mu is held. The request that is being served is never forgotten for
 // another.
-func (t *invocations) of(requestID string) *runs {
+func (t *invocations) ofLocked(requestID string) *runs {
 	i := slices.IndexFunc(t.requests, func(r runs) bool { return r.id == requestID })
 	if i < 0 {
 		if len(t.requests) == requestsKept {
@@ -154,8 +154,8 @@ func (t *invocations) of(requestID string) *runs {
 	return &t.requests[i]
 }
 
-// known returns an id that INVOKE or the platform has named of late, without copying it; else none: a log line may carry any.
-func (t *invocations) known(id []byte) string {
+// knownLocked returns an id that INVOKE or the platform has named of late, without copying it; else none: a log line may carry any.
+func (t *invocations) knownLocked(id []byte) string {
 	for i := range t.requests {
 		if t.requests[i].id == string(id) {
 			return t.requests[i].id
@@ -164,8 +164,8 @@ func (t *invocations) known(id []byte) string {
 	return ""
 }
 
-// ran returns the invocation that ran at a time; where the time is not known, the one that runs.
-func (t *invocations) ran(at time.Time) (requestID string) {
+// ranLocked returns the invocation that ran at a time; where the time is not known, the one that runs.
+func (t *invocations) ranLocked(at time.Time) (requestID string) {
 	switch {
 	case at.IsZero() || t.current.id != "" && !at.Before(t.current.start):
 		return t.current.id
@@ -181,7 +181,7 @@ func (t *invocations) facts(saw []sighting) (facts []flush.Fact) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range saw {
-		r, number := t.of(s.id), 0
+		r, number := t.ofLocked(s.id), 0
 		if r.served > 0 && s.run >= r.served {
 			number = r.number
 		}
@@ -203,7 +203,7 @@ func (t *invocations) invoked(requestID string, deadline time.Time) (facts []flu
 	defer t.mu.Unlock()
 	t.number++
 	t.serving = requestID
-	r := t.of(requestID)
+	r := t.ofLocked(requestID)
 	r.served++
 	r.number = t.number
 	facts = append(facts, flush.Invoked{Number: t.number, Deadline: deadline})
