@@ -413,6 +413,8 @@ func TestDeadlineOfInvoke(t *testing.T) {
 			{15 * time.Minute, 15*time.Minute - 100*time.Millisecond},
 			{150 * time.Millisecond, 50 * time.Millisecond},
 			{50 * time.Millisecond, 0},
+			{0, 0},
+			{maxInvocation, maxInvocation - 100*time.Millisecond},
 			{-50 * time.Millisecond, time.Second},
 			{-50 * 365 * 24 * time.Hour, time.Second}, // as in Lambda's documentation
 			{17 * time.Minute, time.Second},

@@ -118,6 +118,7 @@ func TestRunsOfRequests(t *testing.T) {
 		},
 		{"a start that was lost", "INVOKE a, done 2 a", "invoked 1, ended 1"},
 		{"no INVOKE at all", "done 2 z", "ended 0"},
+		{"the platform's word of no request", "start 1, done 2", ""},
 		{
 			"a second run",
 			"INVOKE a, start 1 a, done 2 a, INVOKE a, start 5 a, done 6 a",

@@ -350,6 +350,17 @@ func TestOutsideLambda(t *testing.T) {
 	}
 }
 
+// A stream in a partition that is not known is written to, and a line says so.
+func TestStreamOfAnUnknownPartition(t *testing.T) {
+	t.Parallel()
+	f := newLambda(t, nil).begin(t.Context(), "KINESIS_TELEMETRY_STREAM=arn:aws-new:kinesis:eu-west-1:123456789012:stream/telemetry-kinesis-stream")
+	f.next()
+	f.spindown()
+	if said := f.lines(); len(said) < 1 || !strings.HasPrefix(said[0], "WARN ") || !strings.Contains(said[0], `"aws-new"`) {
+		t.Errorf("said %q", said)
+	}
+}
+
 // A CA bundle that cannot be read costs the telemetry alone.
 func TestNoStream(t *testing.T) {
 	t.Parallel()
