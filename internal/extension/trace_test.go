@@ -24,16 +24,15 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// The simulator of docs/simulation.md has a main loop and a background of its own around the policy. It and the extension
-// itself, on fake time, get the same traffic and the same stream, and do the same at the same nanosecond: so that the
-// document is about the extension, and neither changes alone.
+// The simulator behind docs/simulation.md has a main loop and a background of its own around the flush policy. It gets the same
+// traffic and the same stream as the extension itself, and both do the same at the same nanosecond: neither can change alone.
 //
-// All offsets are odd, so that nothing that is unrelated happens at the same instant.
+// Times are odd, so that things that have nothing to do with each other never happen at the same instant.
 func TestSimulatorDoesWhatTheExtensionDoes(t *testing.T) {
 	for _, s := range tracedTraffic() {
 		for _, mode := range simulate.Modes {
 			if mode == flush.Deferred && s.Outage > flush.FlightTimeout && s.Handler < flush.FlightTimeout {
-				continue // its flights are tried again for longer than FlightTimeout, across freezes: see traceRun.wait
+				continue // its flights outlast FlightTimeout, across freezes: see traceRun.wait
 			}
 			t.Run(strings.ReplaceAll(s.Name, " ", "_")+"/"+string(mode), func(t *testing.T) {
 				cfg, _ := config.Load(append([]string{
@@ -59,7 +58,8 @@ type tracedScenario struct {
 	exposed   bool // see traceRun.freeze
 }
 
-// tracedTraffic is traffic that has met, or should meet, each branch of both sides.
+// tracedTraffic is traffic that together takes each way through both sides. Most of it is there because a change of one side
+// was not seen without it.
 func tracedTraffic() (all []tracedScenario) {
 	const µs, ms = time.Microsecond, time.Millisecond
 	short := simulate.Scenario{Handler: 20_007 * µs, Lines: 5, LineBytes: 400}
@@ -82,37 +82,33 @@ func tracedTraffic() (all []tracedScenario) {
 	// add adds a scenario whose first INVOKE is at 0.
 	add := func(name string, s simulate.Scenario, times []time.Duration, variables ...string) *tracedScenario {
 		s.Name, s.Environments, s.Shards, s.Length = name, 1, 1, time.Hour
-		s.Traffic = func() simulate.Arrivals {
-			left := append(slices.Clone(times), time.Hour)
-			return func(*rand.Rand, time.Duration) (next time.Duration) {
-				next, left = left[0], left[1:]
-				return next
-			}
-		}
+		times = append(times, time.Hour)
+		s.Traffic = func(_ *rand.Rand, _ time.Duration, n *int) time.Duration { *n++; return times[*n-1] }
 		all = append(all, tracedScenario{Scenario: s, variables: variables})
 		return &all[len(all)-1]
 	}
 	bursts := every(50_037*µs, 600*ms)
-	for _, start := range []int{20_013_007, 41_000_113, 43_100_019, 45_190_003} {
+	for _, start := range []time.Duration{20_013_007 * µs, 41_000_113 * µs, 43_100_019 * µs, 45_190_003 * µs} {
 		for n := range 15 {
-			bursts = append(bursts, time.Duration(start+n*50_037)*µs)
+			bursts = append(bursts, start+time.Duration(n)*50_037*µs)
 		}
 	}
-	add("steady", short, every(100_013*µs, 20*time.Second))
+	add("steady", short, every(100_013*µs, 10*time.Second))
 	add("slow steady", slow, every(2_000_317*µs, 40*time.Second))
 	add("sparse", slow, every(47_300_011*µs, 4*time.Minute))
 	add("bursts", short, bursts)
 	add("dense long handlers", dense, every(3_300_013*µs, 40*time.Second))
 	add("long handlers", long, every(20_011_003*µs, 100*time.Second))
 	add("handlers up to the timeout", longest, every(31_011_003*µs, 100*time.Second))
-	add("full records", flood, every(5_011_003*µs, 30*time.Second))
-	add("throttled", loud, every(400_013*µs, 20*time.Second))
+	add("full records", flood, every(5_011_003*µs, 18*time.Second))
+	add("throttled", loud, every(400_013*µs, 8*time.Second))
 	add("overload", heavy, append(every(330_013*µs, 4*time.Second), 5_000_071*µs, 6_000_093*µs, 9_000_091*µs, 12_000_033*µs))
 	add("overload, long hold", burst, every(330_013*µs, 1_500*ms), "KINESIS_TELEMETRY_MAX_DELAY=1s", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=3s").
 		Idle = 800_007 * µs // its last flight is under way then
 	small := []string{"KINESIS_TELEMETRY_BUFFER_BYTES=2097152", "KINESIS_TELEMETRY_MAX_RECORD_BYTES=100000"} // requests of 512 KiB
 	add("several requests", burst, every(1_500_013*µs, 2*time.Second), small...)
-	add("part of a POST", swell, every(1_500_013*µs, 4*time.Second), append(small, "KINESIS_TELEMETRY_MAX_DELAY=2s")...).Idle = 1_600_007 * µs
+	add("part of a POST", swell, every(1_500_013*µs, 4*time.Second), append(small, "KINESIS_TELEMETRY_MAX_DELAY=2s")...).
+		Idle = 1_600_007 * µs
 
 	add("outage", slow, every(500_013*µs, 20*time.Second)).Outage = 8 * time.Second
 	add("long outage", slow, every(500_013*µs, time.Minute)).Outage = 20 * time.Second
@@ -133,8 +129,7 @@ func tracedTraffic() (all []tracedScenario) {
 // traceNumbers are random numbers, the same each time.
 func traceNumbers() func() float64 { return rand.New(rand.NewPCG(1, 2)).Float64 }
 
-// traceRun is an extension that is traced. Its methods are a dispatcher.Stream which does as internal/kinesis does, in front of the
-// simulator's stream.
+// traceRun is an extension that is traced, and the stream that it ships to: the simulator's, behind what internal/kinesis does.
 type traceRun struct {
 	*testing.T
 	x       *Extension
@@ -198,8 +193,8 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 	return r.steps
 }
 
-// useUpNumbers uses up the sequence numbers of less than five digits: the simulator takes all events to be of the same
-// size.
+// useUpNumbers uses up the sequence numbers of less than five digits, since in the simulator they take no bytes. These flights
+// take no time, and leave the policy as new.
 func (r *traceRun) useUpNumbers() {
 	r.random, r.warming = func() float64 { return 0 }, true
 	for range 10 {
@@ -209,9 +204,9 @@ func (r *traceRun) useUpNumbers() {
 	r.warming = false
 }
 
-// freeze lets nothing begin until the next INVOKE or SHUTDOWN, and no answer be read. synctest cannot freeze a process: the
-// clock goes on, but the policy, told so, begins nothing in the background. INVOKE undoes that. Where the policy is not told so,
-// exposed to the freeze, the traffic must be such that nothing is due in it.
+// freeze holds answers back until the next INVOKE or SHUTDOWN. synctest cannot stop the clock of a process. So the policy is
+// told that the environment ends, and the background begins nothing; INVOKE undoes that. Where it stays exposed instead, the
+// traffic must be such that nothing is due in the freeze.
 func (r *traceRun) freeze(exposed bool) {
 	r.note(simulate.Frozen)
 	r.mu.Lock()
@@ -222,7 +217,7 @@ func (r *traceRun) freeze(exposed bool) {
 	}
 }
 
-// thaw lets answers be read, once the event that ended the freeze is.
+// thaw lets answers be read, after the event that ends the freeze.
 func (r *traceRun) thaw() {
 	synctest.Wait()
 	r.mu.Lock()
@@ -250,8 +245,8 @@ func (r *traceRun) Probe(ctx context.Context, records []kinesis.Record) kinesis.
 	return r.put(ctx, records, true)
 }
 
-// put sends records until all are stored or ctx is done. The extension's own events, which the simulator does not have,
-// are stored beside the others, at once and unseen.
+// put sends records, with pauses, until all are stored or ctx is done. The simulator does not have the extension's own events:
+// they are stored without being counted.
 func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool) kinesis.Result {
 	result := kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records))}
 	events, sizes, pending := make([]int, len(records)), make([]int, len(records)), []int{}
@@ -271,7 +266,7 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 			bytes += sizes[i]
 			offered = append(offered, sizes[i])
 		}
-		r.note(simulate.Sends(probe, carried, len(pending), bytes))
+		r.note(fmt.Sprintf(simulate.Sends, carried, len(pending), bytes, probe))
 		result.Requests++
 		answer, stored := r.stream.Put(time.Since(r.began), 0, offered)
 		refused := stored == nil
@@ -292,7 +287,7 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 				}
 			}
 		}
-		r.note(simulate.Reads(refused, len(pending)-len(left)))
+		r.note(fmt.Sprintf(simulate.Reads, len(pending)-len(left), refused))
 		if len(left) == 0 {
 			break
 		}
@@ -315,8 +310,8 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 	return result
 }
 
-// wait tells whether the time has passed before ctx was done. A freeze holds it up. The timeout of a flight, which a freeze
-// holds up too, runs on under synctest: the traffic must be such that no flight meets that.
+// wait waits, through a freeze as well, and tells whether the time has passed before ctx was done. In a frozen process the time
+// of a flight stands still; here it goes on, so no flight of the traffic may run out of time in a freeze.
 func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -328,7 +323,7 @@ func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
 	}
 	r.mu.Lock()
 	if !passed && r.frozen {
-		r.Errorf("at %s a flight runs out of time while the environment is frozen: this traffic cannot be compared", time.Since(r.began))
+		r.Errorf("at %s a flight runs out of time while the environment is frozen: choose other traffic", time.Since(r.began))
 	}
 	thawed := r.thawed
 	r.mu.Unlock()
@@ -411,7 +406,10 @@ func compareTraces(t *testing.T, simulated, extension []simulate.Step) {
 		if i < len(got) && got[i] == want[i] {
 			continue
 		}
-		t.Fatalf("step %d of %d\n%s\nthen the simulator\n%s\nand the extension\n%s", i+1, len(want), strings.Join(want[max(i-12, 0):i], "\n"),
-			strings.Join(want[i:min(i+5, len(want))], "\n"), strings.Join(got[min(i, len(got)):min(i+5, len(got))], "\n"))
+		part := func(lines []string, from, to int) string {
+			return strings.Join(lines[min(max(from, 0), len(lines)):min(to, len(lines))], "\n")
+		}
+		t.Fatalf("step %d of %d\n%s\nthen the simulator\n%s\nand the extension\n%s",
+			i+1, len(want), part(want, i-12, i), part(want, i, i+5), part(got, i, i+5))
 	}
 }

@@ -36,12 +36,12 @@ type environment struct {
 	next time.Duration        // the first of them
 	kind kind                 // of next
 
-	traffic            Arrivals
-	random             *rand.Rand
+	random             *rand.Rand // of its traffic, as is memory
+	memory             int
 	arrival            time.Duration // of the next INVOKE
 	invocation, number int32         // see Event
 	ends               time.Duration // of the handler
-	handling, frozen   bool
+	frozen             bool
 	frozenAt           time.Duration
 	emitted            int16 // events of this invocation that the platform has taken
 	buffered           []Event
@@ -50,38 +50,21 @@ type environment struct {
 }
 
 func newEnvironment(w *world, id int) *environment {
-	e := &environment{world: w, id: id, traffic: w.Traffic(), random: rand.New(rand.NewPCG(seed, uint64(id)+1))}
+	e := &environment{world: w, id: id, random: rand.New(rand.NewPCG(seed, uint64(id)+1))}
 	if w.Spread > 0 {
 		e.arrival = time.Duration(e.random.Int64N(int64(w.Spread)))
 	}
-	for k := range e.at {
-		e.at[k] = never
-	}
-	e.at[invoke], e.next, e.kind = e.arrival, e.arrival, invoke
-	e.step = gone
+	e.at = [kinds]time.Duration{e.arrival, never, never, never, never, never, never}
+	e.next, e.kind, e.step = e.arrival, invoke, gone
 	return e
 }
 
 func (e *environment) happen() {
 	e.at[e.kind] = never
-	switch e.kind {
-	case invoke:
-		e.invoke()
-	case shutdown:
-		e.shutdown()
-	case handlerEnd:
-		e.handling = false
-		e.freeze()
-	case post:
-		e.post()
-	case flying:
-		e.fly()
-	case due:
-		e.shipInBackground()
-	case timer:
-		e.timeOut()
-	case kinds:
-	}
+	[kinds]func(*environment){
+		(*environment).invoke, (*environment).shutdown, (*environment).freeze, (*environment).post,
+		(*environment).fly, (*environment).shipInBackground, (*environment).timeOut,
+	}[e.kind](e)
 	e.next = never
 	for k, at := range e.at {
 		if at < e.next && (!e.frozen || kind(k) <= shutdown) {
@@ -105,7 +88,7 @@ func (e *environment) invoke() {
 	e.thaw()
 	e.invocation = e.figures.begin(e.now)
 	e.number++
-	e.ends, e.handling, e.emitted = e.now+e.Handler, true, 0
+	e.ends, e.emitted = e.now+e.Handler, 0
 	e.at[handlerEnd] = e.ends
 	e.collect()
 	e.trace(func() Step { return Step{What: Invoke, Number: int(e.number), Deadline: e.now + functionTimeout} })
@@ -121,10 +104,10 @@ func (e *environment) shutdown() {
 
 // freeze ends the invocation if the handler and the extension are done, and finds out what comes next.
 func (e *environment) freeze() {
-	if e.handling || e.step != asked || e.frozen {
+	if e.now < e.ends || e.step != asked || e.frozen {
 		return
 	}
-	if e.figures.counts(e.invocation) {
+	if int(e.invocation) < e.figures.Invocations {
 		e.figures.HeldBack.add(e.now - e.ends)
 	}
 	e.buffer()
@@ -133,13 +116,12 @@ func (e *environment) freeze() {
 	e.frozen, e.frozenAt = true, e.now
 	e.trace(func() Step { return Step{What: Frozen} })
 
-	e.arrival = e.traffic(e.random, e.arrival)
+	e.arrival = e.Traffic(e.random, e.arrival, &e.memory)
 	idle := e.now + cmp.Or(e.Idle, idleLeast+time.Duration(e.world.random.Int64N(int64(idleMost-idleLeast))))
-	last := e.arrival >= e.Length+e.RunOn
-	if !last {
-		e.at[invoke] = max(e.arrival, e.now)
+	if e.arrival >= e.Length+e.RunOn {
+		e.arrival = never
 	}
-	if last || e.arrival > idle {
+	if e.at[invoke] = max(e.arrival, e.now); e.arrival > idle {
 		e.at[shutdown] = idle
 	}
 }

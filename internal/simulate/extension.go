@@ -91,23 +91,17 @@ func (e *environment) note(facts ...flush.Fact) {
 	}
 	switch e.step {
 	case awaits:
-		e.await()
+		until, seen := e.policy.Await(e.clock())
+		if e.at[timer] = until.Sub(epoch); seen {
+			e.ship(flush.AtEnd)
+		} else if until.IsZero() {
+			e.ask()
+		}
 	case ships:
 		e.shipOn()
 	case asked, closes, gone:
 	}
 	e.shipInBackground()
-}
-
-func (e *environment) await() {
-	switch until, seen := e.policy.Await(e.clock()); {
-	case seen:
-		e.ship(flush.AtEnd)
-	case until.IsZero():
-		e.ask()
-	default:
-		e.at[timer] = until.Sub(epoch)
-	}
 }
 
 // timeOut is called when what the main loop waits for has not come in time.

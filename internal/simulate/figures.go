@@ -41,11 +41,10 @@ type Figures struct {
 // Added is the billed time added to an invocation, the mean in ms.
 func (f *Figures) Added() float64 { return f.HeldBack.sum.Seconds() * 1000 / float64(f.Invocations) }
 
-// LateShare is the share of late invocations.
-func (f *Figures) LateShare() float64 { return float64(f.Late) / float64(f.Invocations) }
-
 // Objective is what the policy minimises, in ms for an invocation.
-func (f *Figures) Objective() float64 { return f.Added() + lateCost*f.LateShare() }
+func (f *Figures) Objective() float64 {
+	return f.Added() + lateCost*float64(f.Late)/float64(f.Invocations)
+}
 
 // RequestRate is PutRecords a second over the time in which INVOKEs arrive.
 func (f *Figures) RequestRate() float64 {
@@ -66,12 +65,13 @@ func (f *Figures) begin(now time.Duration) int32 {
 	return int32(f.Begun - 1)
 }
 
-func (f *Figures) counts(invocation int32) bool { return int(invocation) < f.Invocations }
+// counts tells whether the figures are of an event.
+func (f *Figures) counts(t Event) bool { return t.Index != Report && int(t.invocation) < f.Invocations }
 
-// isLate notes that an invocation has an event that is late.
-func (f *Figures) isLate(invocation int32) {
-	if !f.late[invocation] {
-		f.late[invocation] = true
+// isLate notes that an event is late, and its invocation with it.
+func (f *Figures) isLate(t Event) {
+	if !f.late[t.invocation] {
+		f.late[t.invocation] = true
 		f.Late++
 	}
 }

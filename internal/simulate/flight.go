@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"fmt"
 	"time"
 
 	"kinesis-telemetry-extension/internal/flush"
@@ -26,11 +27,12 @@ type flight struct {
 
 // parcel is a record and where its events are in the queue.
 type parcel struct {
-	from, to, bytes int  // bytes: without the key
+	from, to, bytes int
 	stored          bool // by the last request
 }
 
-func (p *parcel) size() int { return keyBytes + p.bytes }
+// units is how many PUT payload units a record is billed as.
+func (p *parcel) units() int { return (p.bytes + unitBytes - 1) / unitBytes }
 
 // keyBytes is the size of a record's partition key.
 const keyBytes = 32
@@ -48,7 +50,7 @@ func (e *environment) takeOff(why flush.Occasion) bool {
 	}
 	for request := 0; q.head < len(q.events) && (load.Bytes == 0 || f.bytes <= load.Bytes); q.head++ {
 		size, last := int(q.events[q.head].Bytes), len(f.parcels)-1
-		opens := last < 0 || keyBytes+f.parcels[last].bytes+size > e.settings.RecordBytes
+		opens := last < 0 || f.parcels[last].bytes+size > e.settings.RecordBytes
 		if request += size; opens {
 			request += keyBytes
 		}
@@ -56,7 +58,7 @@ func (e *environment) takeOff(why flush.Occasion) bool {
 			break
 		}
 		if opens {
-			f.parcels = append(f.parcels, parcel{from: q.head})
+			f.parcels = append(f.parcels, parcel{from: q.head, bytes: keyBytes})
 			last++
 		}
 		f.parcels[last].bytes += size
@@ -74,9 +76,9 @@ func (e *environment) send() {
 	e.sizes = e.sizes[:0]
 	events, total := 0, 0
 	for _, p := range f.parcels {
-		e.sizes = append(e.sizes, p.size())
+		e.sizes = append(e.sizes, p.bytes)
 		events += p.to - p.from
-		total += p.size()
+		total += p.bytes
 	}
 	answer, stored := e.stream.Put(e.now, e.shard, e.sizes)
 	for i := range f.parcels {
@@ -84,7 +86,7 @@ func (e *environment) send() {
 	}
 	f.next, f.pauses, f.refused = answer, false, stored == nil
 	e.figures.request(e.now)
-	e.trace(func() Step { return Step{What: Sends(f.probe, events, len(f.parcels), total)} })
+	e.trace(func() Step { return Step{What: fmt.Sprintf(Sends, events, len(f.parcels), total, f.probe)} })
 	e.at[flying] = min(f.next, f.deadline)
 }
 
@@ -116,7 +118,7 @@ func (e *environment) settle() {
 		}
 		f.progress, f.fruitless = true, 0
 		e.figures.Records++
-		e.figures.Units += (p.size() + unitBytes - 1) / unitBytes
+		e.figures.Units += p.units()
 		for _, t := range e.queue.events[p.from:p.to] {
 			e.stored(t, f.next)
 		}
@@ -126,17 +128,15 @@ func (e *environment) settle() {
 	if !f.refused {
 		e.figures.Throttled += len(left)
 	}
-	e.trace(func() Step { return Step{What: Reads(f.refused, sent-len(left))} })
-	if len(left) == 0 || f.probe && f.fruitless > 0 {
+	e.trace(func() Step { return Step{What: fmt.Sprintf(Reads, sent-len(left), f.refused)} })
+	over := len(left) == 0 || f.probe && f.fruitless > 0
+	if !over {
+		f.next = e.now + time.Duration(e.draw()*float64(kinesis.PauseBound(!f.refused, f.fruitless)))
+		over = f.why != flush.Background && f.next >= f.deadline // such a pause is not begun
+	}
+	if e.at[flying] = min(f.next, f.deadline); over {
 		e.land(false)
-		return
 	}
-	pause := time.Duration(e.draw() * float64(kinesis.PauseBound(!f.refused, f.fruitless)))
-	if f.next = e.now + pause; f.why != flush.Background && f.next >= f.deadline {
-		e.land(false) // there is no use in the pause
-		return
-	}
-	e.at[flying] = min(f.next, f.deadline)
 }
 
 // land ends a flight, which may be called off for another one. What was not stored waits again, in front. What a request
@@ -155,11 +155,11 @@ func (e *environment) land(calledOff bool) {
 	for i := len(f.parcels) - 1; i >= 0; i-- {
 		p := &f.parcels[i]
 		if cut && p.stored {
-			e.figures.Units += (p.size() + unitBytes - 1) / unitBytes
+			e.figures.Units += p.units()
 		}
 		q.head -= p.to - p.from
 		copy(q.events[q.head:], q.events[p.from:p.to])
-		q.bytes += p.bytes
+		q.bytes += p.bytes - keyBytes
 	}
 	if q.head == len(q.events) {
 		q.events, q.head = q.events[:0], 0

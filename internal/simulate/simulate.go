@@ -103,24 +103,22 @@ func (w *world) clock() time.Time { return epoch.Add(w.now) }
 
 // stored notes that an event is on the stream.
 func (w *world) stored(t Event, at time.Duration) {
-	f := &w.figures
-	f.Stored++
+	w.figures.Stored++
 	if w.onStored != nil {
 		w.onStored(t)
 	}
-	if t.Index == Report || !f.counts(t.invocation) {
-		return
-	}
-	f.Delay.add(at - t.At)
-	if at-t.At > w.settings.MaxDelay {
-		f.isLate(t.invocation)
+	if w.figures.counts(t) {
+		w.figures.Delay.add(at - t.At)
+		if at-t.At > w.settings.MaxDelay {
+			w.figures.isLate(t)
+		}
 	}
 }
 
 // abandoned notes an event that an environment took with it.
 func (w *world) abandoned(t Event) {
 	w.figures.Undelivered++
-	if t.Index != Report && w.figures.counts(t.invocation) {
-		w.figures.isLate(t.invocation)
+	if w.figures.counts(t) {
+		w.figures.isLate(t)
 	}
 }

@@ -63,11 +63,7 @@ func TestRunsAreEqual(t *testing.T) {
 }
 
 func TestAdaptiveMinimisesItsObjective(t *testing.T) {
-	var all []Result
-	for _, s := range small() {
-		all = append(all, result(s))
-	}
-	means := meanObjectives(all)
+	means := objectives(All(small())...)
 	if best := slices.Index(means, slices.Min(means)); Modes[best] != flush.Adaptive {
 		t.Errorf("objectives of %v are %.1f", Modes, means)
 	}
@@ -78,7 +74,9 @@ func TestQuantile(t *testing.T) {
 	for ms := range 1000 {
 		h.add(time.Duration(ms+1) * time.Millisecond)
 	}
-	for q, want := range map[float64]time.Duration{0: time.Millisecond, 0.5: 501 * time.Millisecond, 0.99: 991 * time.Millisecond, 1: time.Second} {
+	for q, want := range map[float64]time.Duration{
+		0: time.Millisecond, 0.5: 501 * time.Millisecond, 0.99: 991 * time.Millisecond, 1: time.Second,
+	} {
 		if got := h.Quantile(q); got < want-time.Microsecond || got > want+want/64 {
 			t.Errorf("quantile %v is %v, want %v", q, got, want)
 		}

@@ -21,7 +21,7 @@ type Scenario struct {
 	Handler      time.Duration // what the function takes
 	Lines        int           // log lines an invocation, spread evenly over the handler
 	LineBytes    int           // what the function writes for each
-	Traffic      func() Arrivals
+	Traffic      Arrivals
 }
 
 // End is the Index of an invocation's platform.runtimeDone.
@@ -47,8 +47,9 @@ type Event struct {
 	Bytes      int16
 }
 
-// Arrivals returns when the INVOKE after the last one arrives at an environment. One that finds it busy waits.
-type Arrivals func(random *rand.Rand, last time.Duration) time.Duration
+// Arrivals returns when the INVOKE after the last one arrives at an environment. One that finds it busy waits. n is the
+// environment's, 0 at first, to remember something.
+type Arrivals func(random *rand.Rand, last time.Duration, n *int) time.Duration
 
 // Scenarios are the scenarios of the document.
 func Scenarios() []Scenario {
@@ -62,6 +63,8 @@ func Scenarios() []Scenario {
 	outage.Outage = 20 * time.Second
 	overload.Name, overload.What = "herd, overload", "the same on 4 shards, a tenth of what would do: nothing can be in time"
 	overload.Shards = 4
+	long := one("long handlers", "8 s every 20 s, logs throughout", 6*time.Hour, 8*time.Second, every(20*time.Second))
+	long.Lines = 100
 	return []Scenario{
 		one("steady", "an INVOKE every 100 ms", 2*time.Hour, 20*time.Millisecond, every(100*time.Millisecond)),
 		one("steady, slow", "an INVOKE every 2 s", 2*time.Hour, 50*time.Millisecond, every(2*time.Second)),
@@ -72,67 +75,51 @@ func Scenarios() []Scenario {
 			bursts(500, 500, 50*time.Millisecond, 155*time.Second)),
 		one("diurnal", "Poisson, from 5 a second to 1 a minute over a day", 24*time.Hour, 50*time.Millisecond,
 			diurnal(5, 1.0/60, 24*time.Hour)),
-		longHandlers(),
-		herd, outage, overload,
+		long, herd, outage, overload,
 	}
 }
 
 // one is a scenario of one environment on one shard.
-func one(name, what string, length, handler time.Duration, traffic func() Arrivals) Scenario {
+func one(name, what string, length, handler time.Duration, traffic Arrivals) Scenario {
 	return Scenario{
 		Name: name, What: what, Environments: 1, Shards: 1, Length: length,
 		Handler: handler, Lines: 5, LineBytes: 400, Traffic: traffic,
 	}
 }
 
-func longHandlers() Scenario {
-	s := one("long handlers", "8 s every 20 s, logs throughout", 6*time.Hour, 8*time.Second, every(20*time.Second))
-	s.Lines = 100
-	return s
+func every(gap time.Duration) Arrivals {
+	return func(_ *rand.Rand, last time.Duration, _ *int) time.Duration { return last + gap }
 }
 
-func every(gap time.Duration) func() Arrivals {
-	return func() Arrivals {
-		return func(_ *rand.Rand, last time.Duration) time.Duration { return last + gap }
+func exponential(mean time.Duration) Arrivals {
+	return func(random *rand.Rand, last time.Duration, _ *int) time.Duration {
+		return last + time.Duration(random.ExpFloat64()*float64(mean))
 	}
 }
 
-func exponential(mean time.Duration) func() Arrivals {
-	return func() Arrivals {
-		return func(random *rand.Rand, last time.Duration) time.Duration {
-			return last + time.Duration(random.ExpFloat64()*float64(mean))
+// bursts are of least to most INVOKEs, with a pause after each.
+func bursts(least, most int, apart, pause time.Duration) Arrivals {
+	return func(random *rand.Rand, last time.Duration, n *int) time.Duration {
+		switch *n { // 0: a burst begins, else 1 and how many of its INVOKEs are left
+		case 0:
+			*n = least + random.IntN(most-least+1)
+		case 1:
+			*n = 0
+			return last + pause
 		}
-	}
-}
-
-// bursts are of least to most INVOKEs, with a pause behind each.
-func bursts(least, most int, apart, pause time.Duration) func() Arrivals {
-	return func() Arrivals {
-		left := -1
-		return func(random *rand.Rand, last time.Duration) time.Duration {
-			if left == 0 {
-				left = -1
-				return last + pause
-			}
-			if left < 0 {
-				left = least - 1 + random.IntN(most-least+1)
-			}
-			left--
-			return last + apart
-		}
+		*n--
+		return last + apart
 	}
 }
 
 // diurnal is a Poisson process whose rate, INVOKEs a second, falls from high to low and rises again within a day.
-func diurnal(high, low float64, day time.Duration) func() Arrivals {
-	return func() Arrivals {
-		return func(random *rand.Rand, last time.Duration) time.Duration {
-			for {
-				last += time.Duration(random.ExpFloat64() / high * float64(time.Second))
-				phase := 2 * math.Pi * last.Seconds() / day.Seconds()
-				if random.Float64()*high < low+(high-low)*(1+math.Cos(phase))/2 {
-					return last
-				}
+func diurnal(high, low float64, day time.Duration) Arrivals {
+	return func(random *rand.Rand, last time.Duration, _ *int) time.Duration {
+		for {
+			last += time.Duration(random.ExpFloat64() / high * float64(time.Second))
+			phase := 2 * math.Pi * last.Seconds() / day.Seconds()
+			if random.Float64()*high < low+(high-low)*(1+math.Cos(phase))/2 {
+				return last
 			}
 		}
 	}

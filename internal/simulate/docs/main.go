@@ -17,7 +17,7 @@ func main() {
 	directory := os.Args[1]
 	err := os.MkdirAll(directory, 0o755)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(directory, "simulation.md"), []byte(simulate.Markdown(simulate.All())), 0o644)
+		err = os.WriteFile(filepath.Join(directory, "simulation.md"), []byte(simulate.Markdown(simulate.All(simulate.Scenarios()))), 0o644)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
