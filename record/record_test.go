@@ -122,6 +122,37 @@ func line(n int) []byte {
 	return fmt.Appendf(nil, `{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"%0*d"}`, n, 7)
 }
 
+// The partition key counts, once a record: in the size that a record is filled up to, in the record limit, and in the request.
+func TestKeysCount(t *testing.T) {
+	e := record.Event{Raw: line(300), Key: source.Instance(), Source: source}
+	for _, format := range []record.Format{record.NDJSON, record.JSON} {
+		size := record.Size(&e)
+		if format == record.NDJSON {
+			size++
+		}
+		fit := func(limits record.Limits) (events int, records []record.Packed) {
+			packer := record.NewPacker(format, limits)
+			if got := packer.RecordSize(&e); got != size+len(e.Key) {
+				t.Errorf("%s: a record with one event has %d bytes, not %d", format, got, size+len(e.Key))
+			}
+			for events < 10 && packer.Add(&e) {
+				events++
+			}
+			return events, packer.Records()
+		}
+		for _, short := range []int{0, 1} {
+			_, records := fit(record.Limits{RecordBytes: len(e.Key) + 2*size - short, RequestBytes: 1 << 20, Records: 100})
+			if want := 2 - short; format == record.NDJSON && records[0].Events != want {
+				t.Errorf("a record %d bytes short of two events and a key holds %d events", short, records[0].Events)
+			}
+			events, _ := fit(record.Limits{RecordBytes: 1, RequestBytes: 2*(len(e.Key)+size) - short, Records: 100})
+			if want := 2 - short; events != want {
+				t.Errorf("%s: a request %d bytes short of two records holds %d", format, short, events)
+			}
+		}
+	}
+}
+
 // Stamping and packing allocate nothing once the buffers have grown.
 func TestPackAllocatesNothing(t *testing.T) {
 	packer := record.NewPacker(record.NDJSON, record.Limits{RecordBytes: 100_000, RequestBytes: 5 << 20, Records: 500})

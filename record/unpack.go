@@ -11,10 +11,12 @@ import (
 type Line struct {
 	Time      string          `json:"time"`
 	Type      string          `json:"type"`
-	Record    json.RawMessage `json:"record"` // the bytes that Lambda posted
+	Record    json.RawMessage `json:"record"` // the bytes that Lambda posted, where the event is not truncated
 	RequestID string          `json:"requestId"`
 	Seq       uint64          `json:"seq"`
 	Source    SourceFields    `json:"source"`
+	// Truncated is the size of the record as Lambda posted it; then Record is a string with the beginning of its JSON text.
+	Truncated int `json:"truncated"`
 }
 
 // Unpack reads the data of one Kinesis record in either format, in order: lines, or one object without a line end. An
