@@ -3,11 +3,17 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
 	"kinesis-telemetry-extension/internal/sandbox"
@@ -282,8 +288,27 @@ func TestOddBodiesReachTheStream(t *testing.T) {
 	}
 	r.invoke(`{"text":1}`)
 	report := r.end()
-	if len(report.Lost)+len(report.Malformed)+len(report.Gaps) > 0 {
-		t.Errorf("lost %v, malformed %v, gaps %v", report.Lost, report.Malformed, report.Gaps)
+	if len(report.Lost)+len(report.Malformed) > 0 {
+		t.Errorf("lost %v, malformed %v", report.Lost, report.Malformed)
+	}
+	missing, declared := uint64(0), uint64(0)
+	for _, gap := range report.Gaps {
+		missing += gap.Last - gap.First + 1
+	}
+	for _, line := range linesOf(r) {
+		if line.Type != "kinesis-telemetry.dropped" {
+			continue
+		}
+		var dropped struct {
+			Reason string
+			Count  uint64
+		}
+		if unmarshal(t, line.Record, &dropped); dropped.Reason == "malformed" {
+			declared += dropped.Count
+		}
+	}
+	if missing != declared || missing != 9 {
+		t.Errorf("%d events are missing, and %d are declared as malformed, not 9: %v", missing, declared, report.Gaps)
 	}
 	text := ""
 	for _, stored := range r.kinesis.Records(stream) {
@@ -311,21 +336,95 @@ func TestOddBodiesReachTheStream(t *testing.T) {
 	}
 }
 
-// An event above the Telemetry API's 1 MiB arrives cut in two POSTs that do not parse; all others arrive, runtimeDone too.
+// An event above the Telemetry API's 1 MiB arrives in pieces. Where the stream takes it, it is delivered as it was; else its
+// beginning is, or the stream says that it is missing. All others are there, runtimeDone too.
 func TestEventAboveMaxBytes(t *testing.T) {
-	r := newTrial(t, setup{kinesis: kinesislocal.Options{ShardBytesPerSecond: -1}})
-	r.invoke(`{"text":2,"bytes":1048576}`)
-	if result := r.invoke(`{"text":3}`); result.Held > 5*time.Second {
-		t.Errorf("held back %s: the end of the invocation was lost with the cut event", result.Held)
+	for _, test := range []struct {
+		name     string
+		logs     sandbox.LogFormat
+		maxKiB   int
+		settings map[string]string
+	}{
+		{"text, whole", sandbox.Text, 10240, map[string]string{"KINESIS_TELEMETRY_MAX_RECORD_BYTES": "10485760"}},
+		{"JSON, whole", sandbox.JSON, 10240, map[string]string{"KINESIS_TELEMETRY_MAX_RECORD_BYTES": "10485760"}},
+		{"text, truncated", sandbox.Text, 1024, nil},
+		{"JSON, truncated", sandbox.JSON, 1024, map[string]string{"KINESIS_TELEMETRY_FORMAT": "json"}},
+		{"JSON, dropped", sandbox.JSON, 1024, map[string]string{"KINESIS_TELEMETRY_OVERSIZE": "drop"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var emitted []string                                                    // records
+			settings := map[string]string{"KINESIS_TELEMETRY_DELIVERY": "deferred"} // nothing is sent before there is a stream
+			maps.Copy(settings, test.settings)
+			r := newTrial(t, setup{
+				settings: settings, noStream: true, kinesis: kinesislocal.Options{ShardBytesPerSecond: -1},
+				sandbox: func(c *sandbox.Config) {
+					c.Function.LogFormat = test.logs
+					audit := c.OnEvent
+					c.OnEvent = func(extension string, e sandbox.Event) {
+						mu.Lock()
+						defer mu.Unlock()
+						emitted = append(emitted, string(e.Record))
+						audit(extension, e)
+					}
+				},
+			})
+			r.create(test.maxKiB)
+			r.invoke(`{"text":2,"json":2,"bytes":1048576,"duration":"20ms"}`)
+			if result := r.invoke(`{"text":3}`); result.Held > 5*time.Second {
+				t.Errorf("held back %s: the end of the invocation was lost with the cut event", result.Held)
+			}
+			report := r.end()
+			if len(report.Gaps) > 0 && test.name != "JSON, dropped" || len(report.Duplicated)+len(report.Malformed) > 0 {
+				t.Errorf("gaps %v, duplicated %v, malformed %v", report.Gaps, report.Duplicated, report.Malformed)
+			}
+			if test.maxKiB > 1024 {
+				r.complete(report, 3+2*3+4+3)
+				return
+			}
+			if len(report.Lost) != 4 || report.Delivered < 3+2*3+3 {
+				t.Errorf("delivered %d, other than it was: %v", report.Delivered, report.Lost)
+			}
+			if test.name == "JSON, dropped" {
+				if report.Own["kinesis-telemetry.dropped"] == 0 {
+					t.Error("nothing says that events are missing")
+				}
+				return
+			}
+			truncated := 0
+			for _, line := range linesOf(r) {
+				if line.Truncated == 0 {
+					continue
+				}
+				truncated++
+				var beginning string
+				unmarshal(t, line.Record, &beginning)
+				if !slices.ContainsFunc(emitted, func(record string) bool {
+					return len(record) == line.Truncated && strings.HasPrefix(record, beginning)
+				}) || len(beginning) < 1<<19 {
+					t.Errorf("%d bytes of %d: %.100s is not the beginning of a record", len(beginning), line.Truncated, beginning)
+				}
+			}
+			if truncated != 4 {
+				t.Errorf("%d truncated events", truncated)
+			}
+			if lines := r.output.lines(); len(lines) > 0 {
+				t.Errorf("a healthy life says nothing; it said %q", lines)
+			}
+		})
 	}
-	report := r.end()
-	for _, lost := range report.Lost {
-		if lost.Type != "function" {
-			t.Errorf("lost %v", lost)
-		}
-	}
-	if len(report.Lost) > 2 || report.Delivered < 3+2*3 {
-		t.Errorf("delivered %d, lost %d", report.Delivered, len(report.Lost))
+}
+
+// create creates the stream with a record limit of its own.
+func (r *trial) create(maxKiB int) {
+	r.Helper()
+	client := kinesis.New(kinesis.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(r.kinesis.URL()), Credentials: credentials.NewStaticCredentialsProvider(accessKey, secret, ""),
+	})
+	input := &kinesis.CreateStreamInput{StreamName: &r.stream, ShardCount: aws.Int32(1), MaxRecordSizeInKiB: aws.Int32(int32(maxKiB))}
+	if _, err := client.CreateStream(r.Context(), input); err != nil {
+		r.Fatal(err)
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 const (
 	extensionName = "kinesis-telemetry-extension"
 	stream        = "telemetry-kinesis-stream" // the default of STREAM
+	accessKey     = "ASIATESTTESTTESTTEST"
+	secret        = "secret/secret/secret"
 )
 
 // binaries are the real extension and a real function, built once for all tests.
@@ -112,7 +114,6 @@ func newTrial(t *testing.T, s setup) *trial {
 	if s.stream != "" {
 		r.stream = s.stream
 	}
-	const accessKey, secret = "ASIATESTTESTTESTTEST", "secret/secret/secret"
 	s.kinesis.Credentials = map[string]string{accessKey: secret}
 	var err error
 	if r.kinesis, err = kinesislocal.Start(s.kinesis); err != nil {

@@ -37,6 +37,7 @@ func TestNeverInTheWay(t *testing.T) {
 		mistake("COMPRESSION", "lz4", "expected none"),
 		mistake("RECORD_BYTES", "many", "whole number of bytes"),
 		mistake("MAX_RECORD_BYTES", "99999999", "1024 to 10485760"),
+		mistake("OVERSIZE", "cut", "truncate, drop"),
 		mistake("PARTITION_KEY", "shard", "environment, request, function, tenant, random"),
 		mistake("BUFFER_BYTES", "8MB", "whole number of bytes"),
 		mistake("TAGS", "team", "key=value"),

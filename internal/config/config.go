@@ -43,6 +43,7 @@ type Config struct {
 	Format         record.Format
 	RecordBytes    int
 	MaxRecordBytes int
+	Oversize       dispatcher.Oversize
 	PartitionKey   dispatcher.PartitionKey
 	BufferBytes    int
 	SpillDir       string
@@ -99,6 +100,7 @@ func Load(environ []string) (Config, []Mistake) {
 		PartitionKey: choice(r, Prefix+"PARTITION_KEY", dispatcher.ByEnvironment, dispatcher.ByRequest,
 			dispatcher.ByFunction, dispatcher.ByTenant, dispatcher.ByRandom),
 		MaxRecordBytes: r.integer(Prefix+"MAX_RECORD_BYTES", defaultMaxRecord, minRecordBytes, maxMaxRecord),
+		Oversize:       choice(r, Prefix+"OVERSIZE", dispatcher.Truncate, dispatcher.Drop),
 		SpillDir:       r.getOr(Prefix+"SPILL_DIR", "/tmp/kinesis-telemetry"),
 		Tags:           r.tags(Prefix + "TAGS"),
 	}

@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 		RuntimeAPI: "127.0.0.1:9001", Enabled: true, OnError: Idle, LogLevel: 4,
 		Events:   []lambdaapi.TelemetryType{lambdaapi.Platform, lambdaapi.Function},
 		Delivery: flush.Adaptive, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
-		Format: record.NDJSON, RecordBytes: 100_000, MaxRecordBytes: 1 << 20, PartitionKey: dispatcher.ByEnvironment,
+		Format: record.NDJSON, RecordBytes: 100_000, MaxRecordBytes: 1 << 20, Oversize: "truncate", PartitionKey: dispatcher.ByEnvironment,
 		BufferBytes: 64 << 20, SpillDir: "/tmp/kinesis-telemetry",
 		AWS: AWS{
 			Stream: "telemetry-kinesis-stream", Region: "eu-west-1",
@@ -44,7 +44,7 @@ func TestEverySetting(t *testing.T) {
 	got, mistakes := with([]string{
 		Prefix + "STREAM=arn:aws-cn:kinesis:cn-north-1:210987654321:stream/s", Prefix + "EVENTS=function, Extension",
 		Prefix + "DELIVERY=Sync", Prefix + "MAX_DELAY=1m", Prefix + "FLUSH_TIMEOUT=250ms", Prefix + "FORMAT=json",
-		Prefix + "COMPRESSION=none", Prefix + "RECORD_BYTES=25000", Prefix + "MAX_RECORD_BYTES=10485760",
+		Prefix + "COMPRESSION=none", Prefix + "RECORD_BYTES=25000", Prefix + "MAX_RECORD_BYTES=10485760", Prefix + "OVERSIZE=drop",
 		Prefix + "PARTITION_KEY=tenant", Prefix + "BUFFER_BYTES=2000000", Prefix + "SPILL_DIR=", Prefix + "TAGS=team=shop, stage=a=b",
 		Prefix + "ENDPOINT_URL=http://127.0.0.1:4567", Prefix + "ENABLED=false", Prefix + "ON_ERROR=fail", Prefix + "LOG_LEVEL=debug",
 		Prefix + "ROLE_ARN=arn:aws-cn:iam::210987654321:role/r", Prefix + "ROLE_EXTERNAL_ID=a/b", Prefix + "ROLE_SESSION_NAME=a@b",
@@ -54,10 +54,10 @@ func TestEverySetting(t *testing.T) {
 		t.Fatal(mistakes)
 	}
 	summary := fmt.Sprint(got.AWS.Stream, got.Events, got.Delivery, got.MaxDelay, got.FlushTimeout, got.Format, got.RecordBytes,
-		got.MaxRecordBytes, got.PartitionKey, got.BufferBytes, got.SpillDir, got.Tags, got.AWS.EndpointURL, got.Enabled, got.OnError,
+		got.MaxRecordBytes, got.Oversize, got.PartitionKey, got.BufferBytes, got.SpillDir, got.Tags, got.AWS.EndpointURL, got.Enabled, got.OnError,
 		got.LogLevel, fmt.Sprint(got.AWS.FIPS, "/", got.AWS.DualStack), got.AWS.RoleARN, got.AWS.RoleExternalID, got.AWS.RoleSessionName)
 	const want = "arn:aws-cn:kinesis:cn-north-1:210987654321:stream/s [function extension] sync 1m0s 250ms json 25000 " +
-		"10485760 tenant 2000000  map[stage:a=b team:shop] http://127.0.0.1:4567 false fail DEBUG true/true arn:aws-cn:iam::210987654321:role/r a/b a@b"
+		"10485760 drop tenant 2000000  map[stage:a=b team:shop] http://127.0.0.1:4567 false fail DEBUG true/true arn:aws-cn:iam::210987654321:role/r a/b a@b"
 	if strings.Join(strings.Fields(summary), "") != strings.Join(strings.Fields(want), "") {
 		t.Errorf("got  %s\nwant %s", summary, want)
 	}
@@ -67,7 +67,7 @@ func TestEverySetting(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	wrong := map[string]string{
 		"EVENTS": "logs", "DELIVERY": "soon", "MAX_DELAY": "10", "FLUSH_TIMEOUT": "-1s", "FORMAT": "xml", "COMPRESSION": "lz4",
-		"RECORD_BYTES": "2000000", "MAX_RECORD_BYTES": "11000000", "PARTITION_KEY": "shard", "BUFFER_BYTES": "8mb",
+		"RECORD_BYTES": "2000000", "MAX_RECORD_BYTES": "11000000", "OVERSIZE": "cut", "PARTITION_KEY": "shard", "BUFFER_BYTES": "8mb",
 		"ENABLED": "perhaps", "ON_ERROR": "panic",
 	}
 	hidden := map[string]string{

@@ -7,12 +7,13 @@ import (
 
 // Reasons for which events are dropped, as the stream and the summary name them.
 const (
-	reasonOverflow = "buffer_full" // the buffer was full: the stream took less than the function logged
-	reasonTooLarge = "too_large"   // larger than the stream's record limit
-	reasonRejected = "rejected"    // Kinesis will not take this record
-	timeLayout     = "2006-01-02T15:04:05.000Z"
-	typeDropped    = "kinesis-telemetry.dropped"
-	typeStats      = "kinesis-telemetry.stats"
+	reasonOverflow  = "buffer_full" // the buffer was full: the stream took less than the function logged
+	reasonTooLarge  = "too_large"   // larger than the stream's record limit
+	reasonMalformed = "malformed"   // what Lambda posted is no event
+	reasonRejected  = "rejected"    // Kinesis will not take this record
+	timeLayout      = "2006-01-02T15:04:05.000Z"
+	typeDropped     = "kinesis-telemetry.dropped"
+	typeStats       = "kinesis-telemetry.stats"
 )
 
 // Stats count events, save where they say otherwise. Received = Sent + Dropped + Held.

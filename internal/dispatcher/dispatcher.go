@@ -41,6 +41,15 @@ const (
 	ByRandom      PartitionKey = "random"      // a new one for each record
 )
 
+// Oversize names what happens to an event above the record limit.
+type Oversize string
+
+// The ways with an event above the record limit.
+const (
+	Truncate Oversize = "truncate" // its beginning is delivered, see record.Truncate
+	Drop     Oversize = "drop"     // it is dropped and declared
+)
+
 // Options describe a Dispatcher. The last three may be left out, all else is required.
 type Options struct {
 	Source       record.SourceFields // Instance is made by the Dispatcher
@@ -51,6 +60,7 @@ type Options struct {
 	Flush flush.Settings
 	// MaxRecordBytes is the stream's record limit, with the key.
 	MaxRecordBytes int
+	Oversize       Oversize
 	// RequestBytes bounds one PutRecords call, and with it what is packed at once.
 	RequestBytes int
 	// SpillDir is where Save writes and Recover reads; empty: nowhere. What another SpillOwner wrote is left alone.
@@ -66,10 +76,11 @@ type Options struct {
 
 // Event is an event that is to be delivered.
 type Event struct {
-	Raw       []byte // see record.Event
+	Raw       []byte // see record.Event; nil: it cannot be delivered, because what Lambda posted is no event
 	Class     Class
 	RequestID string // see record.Event
 	TenantID  string
+	Record    record.Span // of the record's value in Raw; without it the event cannot be truncated
 }
 
 // Dispatcher buffers events and ships them. Its methods may be called from several goroutines.
@@ -191,9 +202,16 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	}}
 	d.seq++
 	d.account.Received++
-	if d.packer.RecordSize(&q.Event) > d.options.MaxRecordBytes {
-		d.dropLocked(&q, reasonTooLarge)
+	if raw == nil {
+		d.dropLocked(&q, reasonMalformed)
 		return
+	}
+	if excess := d.packer.RecordSize(&q.Event) - d.options.MaxRecordBytes; excess > 0 {
+		q.Raw = record.Truncate(raw, e.Record, len(raw)-excess)
+		if q.Raw == nil || d.options.Oversize == Drop {
+			d.dropLocked(&q, reasonTooLarge)
+			return
+		}
 	}
 	d.queue.push(q)
 }

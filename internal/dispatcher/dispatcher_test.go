@@ -395,6 +395,68 @@ func TestPartitionKeys(t *testing.T) {
 	}
 }
 
+// An event above the record limit fills a record with its beginning, or is dropped and declared.
+func TestOversize(t *testing.T) {
+	for _, oversize := range []Oversize{Truncate, Drop} {
+		for _, format := range []record.Format{record.NDJSON, record.JSON} {
+			stream := &fakeStream{}
+			o := options()
+			o.Oversize, o.Format, o.Flush.RecordBytes = oversize, format, o.MaxRecordBytes
+			largest := 0
+			stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+				for _, r := range records {
+					largest = max(largest, len(r.Data)+len(r.PartitionKey))
+				}
+				return all(kinesis.Sent, nil)(ctx, records)
+			})
+			d := New(o, stream)
+			long := logEvent(2, 6000)
+			long.Record = record.Span{Start: len(long.Raw) - 6003, End: len(long.Raw) - 1, Size: 6002}
+			d.Receive([]Event{logEvent(1, 10), long, logEvent(3, 10)}, time.Time{})
+			d.Ship(t.Context(), flush.AtShutdown)
+			d.Close()
+			var got []string
+			for _, line := range stream.lines {
+				got = append(got, fmt.Sprint(line.Seq, line.Type, line.Truncated))
+			}
+			if oversize == Drop {
+				if fmt.Sprint(got) != "[0function0 2function0 3kinesis-telemetry.dropped0]" ||
+					!strings.Contains(string(stream.lines[2].Record), reasonTooLarge) {
+					t.Errorf("%s: got %v", format, got)
+				}
+				continue
+			}
+			var text string
+			if mustUnmarshal(t, stream.lines[1].Record, &text); fmt.Sprint(got) != "[0function0 1function6002 2function0]" ||
+				!strings.HasPrefix(string(long.Raw[long.Record.Start:]), text) {
+				t.Errorf("%s: got %v, %s", format, got, text)
+			}
+			if largest != o.MaxRecordBytes {
+				t.Errorf("%s: the truncated event takes %d of %d bytes", format, largest, o.MaxRecordBytes)
+			}
+		}
+	}
+}
+
+// What is no event has a number, and the stream says that it does not come.
+func TestMalformed(t *testing.T) {
+	stream := &fakeStream{}
+	d := New(options(), stream)
+	defer d.Close()
+	d.Receive([]Event{logEvent(1, 10), {}, {Class: Platform}, logEvent(2, 10)}, time.Time{})
+	if stats := check(t, d); stats.Received != 4 || stats.Dropped != 2 || stats.Reasons[reasonMalformed] != 2 {
+		t.Errorf("%+v", stats)
+	}
+	d.Ship(t.Context(), flush.AtShutdown)
+	var l loss
+	if len(stream.lines) != 3 || stream.lines[1].Seq != 3 || stream.lines[2].Type != typeDropped {
+		t.Fatalf("got %+v", stream.lines)
+	}
+	if mustUnmarshal(t, stream.lines[2].Record, &l); l.Reason != "malformed" || l.Count != 2 || l.FirstSeq != 1 || l.LastSeq != 2 {
+		t.Errorf("declared %+v", l)
+	}
+}
+
 // The figures are put into the stream every few minutes, by the invocation that comes then.
 func TestStatsEveryFewMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -89,7 +89,7 @@ func begunWith(log *slog.Logger, s stream, variables ...string) *Extension {
 	x := &Extension{config: cfg, log: log, invocations: newInvocations(), subscribed: true, abandon: func() {}}
 	x.dispatcher = dispatcher.New(dispatcher.Options{
 		Source: record.SourceFields{Function: "f"}, Format: cfg.Format, PartitionKey: cfg.PartitionKey, Flush: cfg.Flush(),
-		MaxRecordBytes: cfg.MaxRecordBytes, RequestBytes: cfg.RequestBytes(), SpillDir: cfg.SpillDir, Log: x.log, Guard: x.guard,
+		MaxRecordBytes: cfg.MaxRecordBytes, Oversize: cfg.Oversize, RequestBytes: cfg.RequestBytes(), SpillDir: cfg.SpillDir, Log: x.log, Guard: x.guard,
 	}, s)
 	return x
 }
@@ -97,7 +97,7 @@ func begunWith(log *slog.Logger, s stream, variables ...string) *Extension {
 // listen makes a listener to be shut down on fake time: it is made outside, and nothing is sent to it.
 func listen(t *testing.T) *listener.Listener {
 	t.Helper()
-	l, err := listener.Listen(func(listener.Batch) {}, func() {})
+	l, err := listener.Listen(0, func(listener.Batch) {}, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +114,8 @@ func (f logTo) Handle(_ context.Context, r slog.Record) error { f(r); return nil
 
 // post lets the extension receive a POST.
 func post(x *Extension, body string) {
-	events, malformed := listener.Split(nil, []byte(body))
-	x.receive(listener.Batch{Events: events, Malformed: malformed, Bytes: len(body)})
+	p := listener.Splitter{Limit: x.config.MaxRecordBytes}
+	x.receive(listener.Batch{Events: p.End(p.Split(nil, []byte(body), true)), Bytes: len(body)})
 }
 
 // tell is an event that is emitted now. A log line has no request id.
@@ -604,7 +604,7 @@ func TestSummary(t *testing.T) {
 					said = append(said, r.Level.String()+" "+r.Message)
 				}
 			}))
-			x := begunWith(log, test.s, "KINESIS_TELEMETRY_SPILL_DIR="+test.dir)
+			x := begunWith(log, test.s, "KINESIS_TELEMETRY_SPILL_DIR="+test.dir, "KINESIS_TELEMETRY_OVERSIZE=drop")
 			x.listener = l
 			post(x, fmt.Sprintf(`[{"time":"t","type":"function","record":%q}]`, test.line))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -27,7 +27,7 @@ import (
 )
 
 // buffering asks Lambda for telemetry as soon as it is to be had, in POSTs as large as are allowed: an event above
-// MaxBytes arrives cut in two. All is said explicitly, since the documents disagree on the defaults.
+// MaxBytes arrives in pieces. All is said explicitly, since the documents disagree on the defaults.
 var buffering = lambdaapi.Buffering{MaxItems: 10000, MaxBytes: 1 << 20, Timeout: flush.Buffering}
 
 // Extension is one life of the extension's process.
@@ -188,13 +188,14 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		PartitionKey:   x.config.PartitionKey,
 		Flush:          x.config.Flush(),
 		MaxRecordBytes: x.config.MaxRecordBytes,
+		Oversize:       x.config.Oversize,
 		RequestBytes:   x.config.RequestBytes(),
 		SpillDir:       x.config.SpillDir,
 		SpillOwner:     x.config.AWS.Stream,
 		Log:            x.log,
 		Guard:          x.guard,
 	}, stream)
-	if x.listener, err = listener.Listen(x.receive, x.guard); err == nil {
+	if x.listener, err = listener.Listen(x.config.MaxRecordBytes, x.receive, x.guard); err == nil {
 		err = x.subscribe(ctx)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/internal/listener"
+	"kinesis-telemetry-extension/record"
 )
 
 // intake is what the way from the Listener to the Dispatcher remembers between two POSTs.
@@ -52,13 +53,22 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.events, in.saw = in.events[:0], in.saw[:0]
-	lost := batch.Malformed > 0 || batch.Truncated
+	malformed, repaired, lost := 0, false, batch.Truncated
 	var emitted time.Time // the oldest is the first
 	if len(batch.Events) > 0 {
 		emitted = parseTime(batch.Events[0].Time)
 	}
 	for i := range batch.Events {
 		e := &batch.Events[i]
+		class, selected := x.classify(e.Type)
+		if e.Raw == nil {
+			malformed++
+			if selected {
+				in.events = append(in.events, dispatcher.Event{Class: class})
+			}
+			continue
+		}
+		repaired = repaired || e.Repaired
 		switch string(e.Type) {
 		case "platform.restoreStart":
 			if x.config.SnapStart {
@@ -73,23 +83,24 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 		if saw != (sighting{}) {
 			in.saw = append(in.saw, saw)
 		}
-		class, selected := x.classify(e.Type)
 		tenant := ""
 		if x.config.PartitionKey == dispatcher.ByTenant {
 			tenant = in.tenantOfLocked(e, class)
 		}
 		if selected {
-			in.events = append(in.events, dispatcher.Event{Raw: e.Raw, Class: class, RequestID: requestID, TenantID: tenant})
+			in.events = append(in.events, dispatcher.Event{
+				Raw: e.Raw, Class: class, RequestID: requestID, TenantID: tenant, Record: record.Span(e.Record),
+			})
 		}
 	}
 	x.detach(in.events, batch.Bytes)
 	x.dispatcher.Receive(in.events, emitted)
 	clear(in.events) // lets go of the body
 	facts = x.invocations.facts(in.saw)
-	if lost {
+	if lost || malformed > 0 {
 		facts = append([]flush.Fact{flush.TelemetryLost{}}, facts...) // an end that was not lost counts behind it
 	}
-	return facts, x.oddLocked(batch)
+	return facts, x.oddLocked(malformed, repaired, batch.Truncated)
 }
 
 // detach copies events that are the smaller part of their POST's body: for a line of a hundred bytes beside one that is cut or
@@ -145,7 +156,7 @@ func (x *Extension) classify(kind []byte) (class dispatcher.Class, selected bool
 }
 
 // oddLocked returns what logs what is odd in a POST, each kind once: each further time would be a line a POST.
-func (x *Extension) oddLocked(batch listener.Batch) (log func()) {
+func (x *Extension) oddLocked(malformed int, repaired, truncated bool) (log func()) {
 	said := &x.intake.said
 	var logs []func()
 	once := func(is bool, said *bool, text string, args ...any) {
@@ -154,10 +165,9 @@ func (x *Extension) oddLocked(batch listener.Batch) (log func()) {
 			logs = append(logs, func() { x.log.Warn(text, args...) })
 		}
 	}
-	once(batch.Malformed > 0, &said.malformed,
-		"Lambda posted telemetry that is not an event and was left out, such as an event above 1 MiB, which arrives cut in two", "places", batch.Malformed)
-	once(batch.Repaired, &said.repaired, "telemetry held bytes that are not UTF-8; U+FFFD stands for them in the stream")
-	once(batch.Truncated, &said.truncated,
+	once(malformed > 0, &said.malformed, "Lambda posted telemetry that is not an event; it is dropped, and declared in the stream", "elements", malformed)
+	once(repaired, &said.repaired, "telemetry held bytes that are not UTF-8; U+FFFD stands for them in the stream")
+	once(truncated, &said.truncated,
 		"a POST of telemetry ended early or was too long; what was whole in it is delivered", "bound", listener.MaxBody)
 	return func() {
 		for _, log := range logs {

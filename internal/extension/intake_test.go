@@ -82,8 +82,8 @@ func TestOddPosts(t *testing.T) {
 	defer x.dispatcher.Close()
 	for range 3 {
 		x.receive(listener.Batch{})
-		x.receive(listener.Batch{Malformed: 2})
-		x.receive(listener.Batch{Repaired: true})
+		x.receive(listener.Batch{Events: make([]listener.Event, 2)})
+		x.receive(listener.Batch{Events: []listener.Event{{Raw: []byte("{}"), Repaired: true}}})
 		x.receive(listener.Batch{Truncated: true})
 	}
 	want := []string{

@@ -500,7 +500,7 @@ func (x *Extension) serving(l *lambda) *life {
 	ctx, cancel := context.WithCancel(l.Context())
 	x.abandon = cancel
 	var err error
-	if x.listener, err = listener.Listen(x.receive, x.guard); err != nil {
+	if x.listener, err = listener.Listen(x.config.MaxRecordBytes, x.receive, x.guard); err != nil {
 		l.Fatal(err)
 	}
 	l.port = x.listener.Port()

@@ -39,7 +39,7 @@ func TestSimulatorDoesWhatTheExtensionDoes(t *testing.T) {
 					"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128", "KINESIS_TELEMETRY_SPILL_DIR=", "KINESIS_TELEMETRY_DELIVERY=" + string(mode),
 				}, s.variables...))
 				want := simulate.Trace(s.Scenario, cfg, traceNumbers())
-				socket, err := listener.Listen(func(listener.Batch) {}, func() {})
+				socket, err := listener.Listen(0, func(listener.Batch) {}, func() {})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -177,8 +177,8 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 		case simulate.Post:
 			r.note(step.What)
 			body := tracedBody(r.began, s, step.Posted)
-			events, malformed := listener.Split(nil, body)
-			r.x.receive(listener.Batch{Events: events, Malformed: malformed, Bytes: len(body)})
+			events := new(listener.Splitter).Split(nil, body, true)
+			r.x.receive(listener.Batch{Events: events, Bytes: len(body)})
 		case simulate.Frozen:
 			r.freeze(s.exposed)
 		case simulate.Shutdown:

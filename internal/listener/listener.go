@@ -1,5 +1,5 @@
-// Package listener is the Telemetry Listener: it takes the POSTs of Lambda's Telemetry API, answers each with 200 at
-// once whatever its body, and splits the body into events whose raw bytes are kept.
+// Package listener is the Telemetry Listener: it takes the POSTs of Lambda's Telemetry API, splits their bodies into events
+// whose raw bytes are kept, and answers each POST with 200, whatever its body, when its events are handed on.
 package listener
 
 import (
@@ -7,30 +7,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
-	"unicode/utf8"
+	"sync/atomic"
 )
 
-// MaxBody is how much of one POST is read, bytes. Lambda posts up to twice the subscription's maxBytes and some
-// metadata, 2 MiB and a little with ours; of a longer body the events that are whole within the bound are kept.
-// https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html
-const MaxBody = 8 << 20
-
-// maxPosts bounds how many bodies are held at once before they are handed on. Lambda posts one at a time.
-const maxPosts = 4
+const (
+	// MaxBody is how much of one POST is read, bytes. Lambda posts up to twice the subscription's maxBytes and some
+	// metadata, 2 MiB and a little with ours; of a longer body the events that are whole within the bound are kept.
+	// https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html
+	MaxBody = 8 << 20
+	// maxHeader bounds the header of a POST, bytes. Lambda's have a few hundred.
+	maxHeader = 16 << 10
+)
 
 // Batch is what one POST held. Its bytes are the receiver's to keep; the Events slice is used again after the call.
 type Batch struct {
 	Events []Event
-	// Bytes is the size of the body, which lives for as long as one of the Events does.
+	// Bytes is the size of the memory that lives for as long as one of the Events does.
 	Bytes int
-	// Malformed counts the places that hold no event: a value that is not an object, an event that is cut or broken.
-	Malformed int
-	// Repaired tells that bytes which are not UTF-8 were replaced by U+FFFD.
-	Repaired bool
 	// Truncated tells that the body ended early or went on beyond MaxBody.
 	Truncated bool
 }
@@ -41,28 +40,41 @@ type Listener struct {
 	port    int
 	receive func(Batch)
 	guard   func()
-	slots   chan struct{}
 	serving sync.WaitGroup
-	scratch sync.Pool // of *[]Event
+	buffers sync.Pool // of *bytes.Buffer, to read bodies
+	seed    maphash.Seed
+	closed  atomic.Bool // no POST is taken any more
+
+	mu       sync.Mutex // held while a POST is handed on; guards all below
+	splitter Splitter
+	events   []Event
+	taken    [2]fingerprint // of the last POSTs
 }
 
-// Listen binds a free port on all interfaces (Lambda posts to sandbox.localdomain, which is not 127.0.0.1) and serves.
-// receive is called for each POST after it was answered, from several goroutines at once, and must not block on I/O. guard
-// is deferred around all work on a POST; it may recover from a panic.
-func Listen(receive func(Batch), guard func()) (*Listener, error) {
+// fingerprint recognises a body.
+type fingerprint struct {
+	length int
+	hash   uint64
+}
+
+// Listen binds a free port on all interfaces (Lambda posts to sandbox.localdomain, which is not 127.0.0.1) and serves. limit is
+// [Splitter.Limit]. receive is called for one POST after the other, as their bodies are read to the end, and before the POST is
+// answered; it must not block on I/O. guard is deferred around all work on a POST; it may recover from a panic.
+func Listen(limit int, receive func(Batch), guard func()) (*Listener, error) {
 	socket, err := net.Listen("tcp", ":0")
 	if err != nil {
 		return nil, fmt.Errorf("open a port for telemetry: %w", err)
 	}
 	l := &Listener{
-		port:    socket.Addr().(*net.TCPAddr).Port,
-		receive: receive,
-		guard:   guard,
-		slots:   make(chan struct{}, maxPosts),
-		scratch: sync.Pool{New: func() any { return new([]Event) }},
+		port:     socket.Addr().(*net.TCPAddr).Port,
+		receive:  receive,
+		guard:    guard,
+		buffers:  sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		seed:     maphash.MakeSeed(),
+		splitter: Splitter{Limit: limit},
 	}
 	// No timeouts: the environment may freeze in the middle of a POST, and the time in the freezer counts.
-	l.server = &http.Server{Handler: http.HandlerFunc(l.serve)}
+	l.server = &http.Server{Handler: http.HandlerFunc(l.serve), MaxHeaderBytes: maxHeader}
 	l.serving.Go(func() { _ = l.server.Serve(socket) }) // returns when Shutdown closes the socket
 	return l, nil
 }
@@ -70,53 +82,71 @@ func Listen(receive func(Batch), guard func()) (*Listener, error) {
 // Port is the port that the listener is bound to.
 func (l *Listener) Port() int { return l.port }
 
-// Shutdown takes no further POSTs and waits for the ones under way, until ctx is done.
+// Shutdown takes no further POSTs and waits for those under way. When ctx is done it only waits for the one that is being handed
+// on, and hangs up on the others. It hands on a piece of an event whose other pieces did not come. Then nothing more is handed on.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	err := l.server.Shutdown(ctx)
+	l.closed.Store(true)
 	if err != nil {
 		err = errors.Join(err, l.server.Close())
 	}
 	l.serving.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if rest := l.splitter.End(nil); len(rest) > 0 {
+		l.receive(Batch{Events: rest})
+	}
 	return err
 }
 
-// serve answers first and works then: Lambda's next POST does not wait for the splitting, and no body, however odd, is
-// refused, since a refused one comes back again and again.
+// serve answers when the events are handed on. Lambda posts again what was not answered, and sends the next POST after the answer,
+// so that order does not depend on connections. No body, however odd, is refused: Lambda would post it again and again.
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
-	l.slots <- struct{}{}
-	defer func() { <-l.slots }()
 	defer l.guard()
-
-	body, truncated := read(r)
-	w.Header().Set("Content-Length", "0")
-	w.WriteHeader(http.StatusOK)
-	_ = http.NewResponseController(w).Flush() // the sender is gone: what it sent is here all the same
-
-	batch := Batch{Truncated: truncated}
-	if !utf8.Valid(body) {
-		body = bytes.ToValidUTF8(body, []byte("\uFFFD"))
-		batch.Repaired = true
+	body, whole := l.read(r)
+	if !l.take(body, whole) {
+		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	events := l.scratch.Get().(*[]Event)
-	batch.Bytes = len(body)
-	batch.Events, batch.Malformed = Split((*events)[:0], body)
-	l.receive(batch)
-	clear(batch.Events) // lets go of the body
-	*events = batch.Events
-	l.scratch.Put(events)
 }
 
-// read reads the body up to MaxBody into one piece of its own size, and tells whether it is incomplete. A body that
-// breaks off is taken as far as it came: should Lambda send it again, a duplicate is better than a loss.
-func read(r *http.Request) (body []byte, truncated bool) {
-	if r.ContentLength >= 0 {
-		body = make([]byte, min(r.ContentLength, MaxBody))
-		n, err := io.ReadFull(r.Body, body)
-		return body[:n], err != nil || r.ContentLength > MaxBody
+// take hands a body on, once. It answers false after Shutdown.
+func (l *Listener) take(body []byte, whole bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed.Load() {
+		return false
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
-	if len(body) > MaxBody {
-		return body[:MaxBody], true
+	// Lambda posts a body again when a freeze took the answer.
+	posted := fingerprint{len(body), maphash.Bytes(l.seed, body)}
+	if slices.Contains(l.taken[:], posted) {
+		return true
 	}
-	return body, err != nil
+	joining := l.splitter.waits()
+	batch := Batch{Bytes: len(body), Truncated: !whole}
+	batch.Events = l.splitter.Split(l.events[:0], body, whole)
+	inTheMiddle := joining && len(batch.Events) == 0 // pieces in the middle of one event may be the same bytes
+	if whole && !inTheMiddle {
+		l.taken = [2]fingerprint{posted, l.taken[0]}
+	}
+	if joining && !inTheMiddle {
+		batch.Bytes += len(batch.Events[0].Raw) // the joined event has memory of its own
+	}
+	l.receive(batch)
+	clear(batch.Events) // lets go of the body
+	l.events = batch.Events
+	return true
+}
+
+// read reads the body up to MaxBody, and tells whether it is whole. Its memory grows with the bytes that came, whatever the header
+// says. A body that breaks off is taken as far as it came: should Lambda send it again, a duplicate is better than a loss.
+func (l *Listener) read(r *http.Request) (body []byte, whole bool) {
+	buffer := l.buffers.Get().(*bytes.Buffer)
+	defer l.buffers.Put(buffer)
+	buffer.Reset()
+	_, err := buffer.ReadFrom(io.LimitReader(r.Body, MaxBody+1))
+	if buffer.Len() > MaxBody {
+		buffer.Truncate(MaxBody)
+		err = io.ErrShortBuffer
+	}
+	return bytes.Clone(buffer.Bytes()), err == nil
 }

@@ -41,14 +41,18 @@ func (r *request) note(key, value []byte, requestID, named certainty) {
 	}
 }
 
-// record notes the members of a record that say which request and which tenant it belongs to. Of several that name a request the
-// surest counts, and the last of those that are as sure.
-func (event *Event) record(value []byte) {
+// record reads a record and notes the members that say which request and which tenant it belongs to. Of several that name a request
+// the surest counts, and the last of those that are as sure.
+func (s scanner) record(event *Event, i int) (end int, ok bool) {
+	event.RequestID, event.TenantID = nil, nil
+	if i >= len(s) || s[i] != '{' {
+		return s.value(i, 1)
+	}
 	var r request
 	within := func(object scanner, i int, requestID certainty) (end int, ok bool) {
-		return object.object(i, 0, func(key, value []byte) { r.note(key, value, requestID, nested) })
+		return object.members(i, 0, func(key, value []byte) { r.note(key, value, requestID, nested) })
 	}
-	scanner(value).object(0, 0, func(key, value []byte) {
+	end, ok = s.members(i, 1, func(key, value []byte) {
 		switch string(key) {
 		case "tenantId":
 			event.TenantID = stringContent(value)
@@ -68,6 +72,7 @@ func (event *Event) record(value []byte) {
 		}
 	})
 	event.RequestID = r.id
+	return end, ok
 }
 
 // IsUUID tells whether an id has the form of Lambda's.

@@ -1,312 +1,191 @@
 package listener
 
-import "bytes"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
-// Event is one event of a POST body. All slices alias the body. Strings are the bytes between the quotes, escapes and
-// all; nil where the member is absent or not a string.
+// Event is one element of a POST body. Strings are the bytes between the quotes, escapes and all; nil where the member is
+// absent or not a string.
 type Event struct {
-	// Raw is the JSON object, without line breaks.
+	// Raw is the JSON object, without line breaks. It is nil where the element is malformed: not JSON, without a time, a type or
+	// a record, or a piece of an event whose other pieces did not come.
 	Raw []byte
 	// Time and Type are the envelope's.
 	Time, Type []byte
 	// RequestID and TenantID are members of the record, where the record is an object.
 	RequestID, TenantID []byte
-
-	hasRecord bool
+	// Record is the place of the record's value in Raw.
+	Record Span
+	// Repaired tells that bytes which are not UTF-8 were replaced by U+FFFD.
+	Repaired bool
 }
 
-// eventStart is how Lambda begins an event. Behind a broken event the splitter looks for the next one by it.
-const eventStart = `{"time":`
+// Span is the place of a value. Size is the length of the value: more than the place has, where only the beginning was kept.
+type Span struct{ Start, End, Size int }
 
-// maxScans bounds the search for whole events in a broken body, in its own lengths: each place where one may begin can cost
-// a scan of the rest.
-const maxScans = 16
-
-// Split appends the events of a POST body, a JSON array of objects, to dst. An element that is no object, or is cut or
-// broken, is counted as malformed and costs none of its neighbours. One such body is ordinary: an event larger than
-// the subscription's maxBytes arrives cut in two POSTs of which neither parses (DESIGN.md, Non-obvious).
-//
-// Line breaks between tokens are overwritten with spaces, so that an event is one line.
-func Split(dst []Event, body []byte) (events []Event, malformed int) {
-	events = dst
-	s := scanner(body)
-	budget := maxScans * len(body)
-	i := s.space(0)
-	if i < len(s) && s[i] == '[' {
-		if i = s.space(i + 1); i < len(s) && s[i] == ']' && s.space(i+1) == len(s) {
-			return events, 0
-		}
-	} else {
-		malformed++
-		if i = s.resync(i, &budget); i < 0 {
-			return events, malformed
-		}
-	}
-	for {
-		var event Event
-		end, ok := s.event(&event, i)
-		if ok {
-			events = append(events, event)
-		} else if end, ok = s.value(i, 0); ok {
-			malformed++ // a whole value, but not an event
-		}
-		if ok {
-			next := s.space(end)
-			switch {
-			case next < len(s) && s[next] == ',':
-				i = s.space(next + 1)
-				continue
-			case next < len(s) && s[next] == ']' && s.space(next+1) == len(s):
-				return events, malformed
-			}
-			i = next
-		}
-		malformed++
-		if i = s.resync(i, &budget); i < 0 {
-			return events, malformed
-		}
-	}
+// Splitter cuts POST bodies into events, and joins the pieces of an event that Lambda has cut (DESIGN.md, Non-obvious).
+type Splitter struct {
+	// Limit is how many bytes are kept of an event that arrives in pieces.
+	Limit int
+	half  half
+	empty []byte // the next piece of the last event, should Lambda have cut that at the end of its value
 }
 
-// scanner reads JSON (RFC 8259) in place. Its methods take the index of a value's first byte and return the index
-// behind its last; ok is false where the bytes are not that value, and end is about how far they were read.
-type scanner []byte
-
-// maxDepth is how deep values may nest, as in encoding/json.
-const maxDepth = 10000
-
-// resync finds the next event behind i that is whole: with all three members, and followed as an element is. It returns
-// -1 when there is none, or when budget is used up: the bytes that may still be read for it.
-func (s scanner) resync(i int, budget *int) int {
-	for i++; *budget > 0 && i < len(s); {
-		found := bytes.Index(s[i:], []byte(eventStart))
-		if found < 0 {
-			return -1
-		}
-		i += found
-		var event Event
-		end, ok := s.event(&event, i)
-		*budget -= end - i + 1
-		if ok && event.Time != nil && event.Type != nil && event.hasRecord {
-			if next := s.space(end); next < len(s) && (s[next] == ',' || s[next] == ']') {
-				return i
-			}
-		}
-		if ok {
-			i = end // a value of the broken event
-		} else {
-			i++ // one of its own may begin within
-		}
-	}
-	return -1
+// half is the beginning of an event whose next piece comes with the next POST. The zero value is none.
+type half struct {
+	raw    []byte // from the event's brace on, at most limit bytes
+	size   int    // of all pieces
+	inside nesting
 }
 
-// event reads an object and notes what the extension needs of it.
-func (s scanner) event(event *Event, i int) (end int, ok bool) {
-	end, ok = s.object(i, 0, func(key, value []byte) {
-		switch string(key) {
-		case "time":
-			event.Time = stringContent(value)
-		case "type":
-			event.Type = stringContent(value)
-		case "record":
-			event.hasRecord = true
-			event.RequestID, event.TenantID = nil, nil
-			if value[0] == '{' {
-				event.record(value)
-			}
+// closing is what Lambda appends to a piece that is not the last.
+const closing = "}]"
+
+// Split appends the elements of a POST body, a JSON array, to dst. It overwrites line breaks between tokens with spaces, so that
+// an event is one line. whole tells that the body did not break off.
+func (p *Splitter) Split(dst []Event, body []byte, whole bool) []Event {
+	s := scanner(bytes.TrimRight(body, " \t\r\n"))
+	if len(s) == 0 {
+		return dst
+	}
+	first, isArray := s.begin()
+	events, i, joined := p.join(dst, s, first, whole)
+	if !isArray {
+		return append(events, Event{})
+	}
+	before, valid := len(events), utf8.Valid(s)
+	for i != noElement {
+		event, end, next, ok := s.element(i)
+		if ok && !valid {
+			event = event.repair()
 		}
-	})
-	if !ok {
-		return end, false
-	}
-	event.Raw = s[i:end:end]
-	for j, c := range event.Raw {
-		if c == '\n' || c == '\r' { // never inside a string, where they are escaped
-			event.Raw[j] = ' '
-		}
-	}
-	return end, true
-}
-
-// stringContent returns what stands between the quotes of a JSON string, nil for any other value.
-func stringContent(value []byte) []byte {
-	if value[0] != '"' {
-		return nil
-	}
-	return value[1 : len(value)-1]
-}
-
-func (s scanner) space(i int) int {
-	for i < len(s) && (s[i] == ' ' || s[i] == '\n' || s[i] == '\t' || s[i] == '\r') {
-		i++
-	}
-	return i
-}
-
-// object reads an object and calls member for each of its members; the key comes without quotes.
-func (s scanner) object(i, depth int, member func(key, value []byte)) (end int, ok bool) {
-	if i >= len(s) || s[i] != '{' || depth >= maxDepth {
-		return i, false
-	}
-	i = s.space(i + 1)
-	if i < len(s) && s[i] == '}' {
-		return i + 1, true
-	}
-	for {
-		keyEnd, ok := s.str(i)
+		var open bool
 		if !ok {
-			return i, false
+			event, _ = s.envelope(i)
+			next, open, ok = s.skip(i)
 		}
-		colon := s.space(keyEnd)
-		if colon >= len(s) || s[colon] != ':' {
-			return i, false
-		}
-		start := s.space(colon + 1)
-		valueEnd, ok := s.value(start, depth+1)
 		if !ok {
-			return valueEnd, false
-		}
-		if member != nil {
-			member(s[i+1:keyEnd-1], s[start:valueEnd])
-		}
-		i = s.space(valueEnd)
-		switch {
-		case i < len(s) && s[i] == '}':
-			return i + 1, true
-		case i < len(s) && s[i] == ',':
-			i = s.space(i + 1)
-		default:
-			return i, false
-		}
-	}
-}
-
-func (s scanner) array(i, depth int) (end int, ok bool) {
-	if depth >= maxDepth {
-		return i, false
-	}
-	i = s.space(i + 1)
-	if i < len(s) && s[i] == ']' {
-		return i + 1, true
-	}
-	for {
-		if i, ok = s.value(i, depth+1); !ok {
-			return i, false
-		}
-		i = s.space(i)
-		switch {
-		case i < len(s) && s[i] == ']':
-			return i + 1, true
-		case i < len(s) && s[i] == ',':
-			i = s.space(i + 1)
-		default:
-			return i, false
-		}
-	}
-}
-
-func (s scanner) value(i, depth int) (end int, ok bool) {
-	if i >= len(s) {
-		return i, false
-	}
-	switch s[i] {
-	case '{':
-		return s.object(i, depth, nil)
-	case '[':
-		return s.array(i, depth)
-	case '"':
-		return s.str(i)
-	case 't':
-		return s.literal(i, "true")
-	case 'f':
-		return s.literal(i, "false")
-	case 'n':
-		return s.literal(i, "null")
-	}
-	return s.number(i)
-}
-
-func (s scanner) literal(i int, word string) (end int, ok bool) {
-	end = i + len(word)
-	return end, end <= len(s) && string(s[i:end]) == word
-}
-
-func (s scanner) str(i int) (end int, ok bool) {
-	if i >= len(s) || s[i] != '"' {
-		return i, false
-	}
-	for i++; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '"':
-			return i + 1, true
-		case c == '\\':
-			if i, ok = s.escape(i + 1); !ok {
-				return i, false
+			// The brackets do not match. The first element may be the rest of a value whose beginning did not come. Then the elements
+			// behind it are parts of that value, up to the event that behindRest finds.
+			ofValue := !joined && (!open || whole && i > first && events[before].Raw == nil)
+			if open && whole && !ofValue && p.hold(s, i, end) {
+				break
 			}
-		case c < ' ':
-			return i, false
+			next = noElement
+			if !joined && whole {
+				next = s.behindRest(first)
+			}
+			if ofValue || next != noElement {
+				event, _ = s.envelope(first)
+				events = events[:before]
+			}
+			joined = true
 		}
+		events, i = append(events, event), next
 	}
-	return i, false
+	p.empty = p.empty[:0]
+	if n := len(events); n > len(dst) && events[n-1].Raw != nil {
+		last := &events[n-1]
+		p.empty = append(append(p.empty, last.Raw[:last.Record.Start]...), '}')
+	}
+	return events
 }
 
-// escape reads what stands behind a backslash and returns the index of its last byte.
-func (s scanner) escape(i int) (last int, ok bool) {
-	if i >= len(s) {
-		return i, false
+// waits tells whether there is a half.
+func (p *Splitter) waits() bool { return p.half.raw != nil }
+
+// End appends the half, whose next piece does not come any more, as malformed.
+func (p *Splitter) End(dst []Event) []Event {
+	dst, _, _ = p.join(dst, nil, noElement, true)
+	return dst
+}
+
+// hold makes the element at i the half, if the bytes up to closing, with which the body ends, are the beginning of an event. end
+// is the first byte that is not JSON.
+func (p *Splitter) hold(s scanner, i, end int) bool {
+	cut := len(s) - len(closing)
+	_, value := s.envelope(i)
+	if end < cut || value == 0 || !bytes.HasSuffix(s, []byte(closing)) {
+		return false
 	}
-	switch s[i] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return i, true
-	case 'u':
-		for range 4 {
-			if i++; i >= len(s) || !isHex(s[i]) {
-				return i, false
+	p.half.add(s[i:cut], p.Limit)
+	return true
+}
+
+// join continues the half with the body's first element, at i. It returns where the next element is: the one behind it where that
+// was joined, else itself. A half that the element does not continue is malformed.
+func (p *Splitter) join(dst []Event, s scanner, i int, whole bool) (events []Event, next int, joined bool) {
+	h := p.half
+	if h.raw == nil {
+		if i != noElement && len(p.empty) > 0 && bytes.HasPrefix(s[i:], p.empty) {
+			if next, ok := s.follow(i + len(p.empty)); ok {
+				return dst, next, true
 			}
 		}
-		return i, true
+		return dst, i, false
 	}
-	return i, false
+	malformed, value := scanner(h.raw).envelope(0)
+	if i != noElement && bytes.HasPrefix(s[i:], h.raw[:value]) {
+		rest, inside := s[i+value:], h.inside
+		end := inside.skip(rest)
+		next, last := s.follow(i + value + end)
+		if !last && !whole {
+			return dst, noElement, true // Lambda posts it again
+		}
+		if !last {
+			end, next = len(bytes.TrimSuffix(rest, []byte(closing))), noElement
+		}
+		h.add(rest[:end], p.Limit)
+		event, ok, isBeginning := h.event()
+		if last && ok {
+			p.half = half{}
+			return append(dst, event), next, true
+		}
+		if !last && isBeginning {
+			p.half = h
+			return dst, next, true
+		}
+		if _, _, _, alone := s.element(i); last && !alone {
+			p.half = half{}
+			return append(dst, malformed), next, true
+		}
+	}
+	p.half = half{}
+	return append(dst, malformed), i, false
 }
 
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+// add appends a piece.
+func (h *half) add(piece []byte, limit int) {
+	h.inside.skip(piece)
+	h.size += len(piece)
+	h.raw = append(h.raw, piece[:max(0, min(len(piece), max(limit, maxEnvelope)-len(h.raw)))]...)
 }
 
-func (s scanner) number(i int) (end int, ok bool) {
-	if i < len(s) && s[i] == '-' {
-		i++
+// event reads the pieces: as an event (ok), or as the beginning of one.
+func (h *half) event() (event Event, ok, isBeginning bool) {
+	s := scanner(h.raw)
+	event, end, ok := s.event(0)
+	isBeginning = !ok && end >= len(s)
+	if h.size == len(s) {
+		return event.repair(), ok && s.space(end) == len(s), isBeginning
 	}
-	whole := s.digits(i)
-	if whole == i || s[i] == '0' && whole > i+1 {
-		return i, false
-	}
-	i = whole
-	if i < len(s) && s[i] == '.' {
-		fraction := s.digits(i + 1)
-		if fraction == i+1 {
-			return i, false
-		}
-		i = fraction
-	}
-	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
-		i++
-		if i < len(s) && (s[i] == '+' || s[i] == '-') {
-			i++
-		}
-		exponent := s.digits(i)
-		if exponent == i {
-			return i, false
-		}
-		i = exponent
-	}
-	return i, true
+	// The bytes beyond the limit count as JSON.
+	s = bytes.ToValidUTF8(s, []byte("\uFFFD"))
+	event, value := s.envelope(0)
+	s.record(&event, value)
+	event.Record = Span{value, len(s), h.size - value - 1}
+	s = append(s, '}')
+	event.Raw = s
+	return event, isBeginning, isBeginning
 }
 
-func (s scanner) digits(i int) int {
-	for i < len(s) && '0' <= s[i] && s[i] <= '9' {
-		i++
+// repair replaces bytes that are not UTF-8.
+func (event Event) repair() Event {
+	if utf8.Valid(event.Raw) {
+		return event
 	}
-	return i
+	event, _, _ = scanner(bytes.ToValidUTF8(event.Raw, []byte("\uFFFD"))).event(0)
+	event.Repaired = true
+	return event
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // oracle is encoding/json's opinion of a body that is a JSON array.
@@ -30,32 +32,25 @@ func FuzzSplit(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		elements, isArray := oracle(body)
-		events, malformed := Split(nil, bytes.Clone(body))
+		p := Splitter{Limit: 1 << 20}
+		events := p.Split(nil, bytes.Clone(body), true)
 		for _, e := range events {
-			if !json.Valid(e.Raw) || e.Raw[0] != '{' || bytes.ContainsAny(e.Raw, "\n\r") {
+			if e.Raw != nil && (!json.Valid(e.Raw) || e.Raw[0] != '{' || bytes.ContainsAny(e.Raw, "\n\r") || !utf8.Valid(e.Raw)) {
 				t.Fatalf("an event is not one line with a JSON object: %q", e.Raw)
 			}
 		}
+		elements, isArray := oracle(body)
 		if !isArray {
-			if malformed == 0 {
+			if events = p.End(events); len(bytes.TrimSpace(body)) > 0 && !slices.ContainsFunc(events, func(e Event) bool { return e.Raw == nil }) {
 				t.Fatalf("nothing is said of a body that is not a JSON array: %q", body)
 			}
 			return
 		}
-		objects := 0
-		for _, element := range elements {
-			if element[0] != '{' {
-				continue
-			}
-			if objects >= len(events) {
-				t.Fatalf("lost %s", element)
-			}
-			compareEvent(t, events[objects], element)
-			objects++
+		if len(events) != len(elements) {
+			t.Fatalf("%d of %d elements of %q", len(events), len(elements), body)
 		}
-		if objects != len(events) || malformed != len(elements)-objects {
-			t.Fatalf("got %d events and %d malformed of %q", len(events), malformed, body)
+		for i, element := range elements {
+			compareEvent(t, events[i], element)
 		}
 	})
 }
@@ -63,16 +58,27 @@ func FuzzSplit(f *testing.F) {
 // compareEvent compares an event with what encoding/json reads of the same element.
 func compareEvent(t *testing.T, e Event, element json.RawMessage) {
 	t.Helper()
-	oneLine := strings.NewReplacer("\n", " ", "\r", " ").Replace(string(element))
-	if string(e.Raw) != oneLine {
-		t.Fatalf("raw %q, want %q", e.Raw, oneLine)
-	}
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(element, &members); err != nil {
-		t.Fatal(err)
-	}
-	if bytes.Contains(element, []byte(`\u`)) || !bytes.Equal(element, bytes.ToValidUTF8(element, nil)) {
+	var text string
+	isEvent := json.Unmarshal(element, &members) == nil && members["record"] != nil &&
+		json.Unmarshal(members["time"], &text) == nil && members["time"][0] == '"' &&
+		json.Unmarshal(members["type"], &text) == nil && members["type"][0] == '"'
+	if bytes.Contains(element, []byte(`\u`)) || !utf8.Valid(element) {
 		return // a key that is written with escapes is another key to the splitter
+	}
+	if isEvent != (e.Raw != nil) {
+		t.Fatalf("%s became %q", element, e.Raw)
+	}
+	if !isEvent {
+		return
+	}
+	oneLine := strings.NewReplacer("\n", " ", "\r", " ")
+	if want := oneLine.Replace(string(element)); string(e.Raw) != want {
+		t.Fatalf("raw %q, want %q", e.Raw, want)
+	}
+	at := e.Record
+	if string(e.Raw[at.Start:at.End]) != oneLine.Replace(string(members["record"])) || at.Size != at.End-at.Start {
+		t.Fatalf("record at %+v of %q", at, e.Raw)
 	}
 	content := func(value json.RawMessage) string {
 		if len(value) == 0 || value[0] != '"' {
@@ -92,75 +98,165 @@ func event(n int) string {
 	return fmt.Sprintf(`{"time":"2026-11-23T18:00:00.%03dZ","type":"function","record":"line %d"}`, n, n)
 }
 
-// oddBodies is the table of odd bodies: what is whole in them arrives, the rest is counted.
+// oddBodies is the table of odd bodies: what is an event in them arrives, and each of the others has its place.
 var oddBodies = []struct {
 	name, body string
 	want       []string
-	malformed  int
 }{
 	{
 		"unknown type", `[` + event(1) + `,{"time":"t","type":"platform.somethingNew","record":{}},` + event(2) + `]`,
 		[]string{event(1), `{"time":"t","type":"platform.somethingNew","record":{}}`, event(2)},
-		0,
 	},
 	{
 		"null record", `[` + event(1) + `,{"time":"t","type":"function","record":null}]`,
 		[]string{event(1), `{"time":"t","type":"function","record":null}`},
-		0,
 	},
-	{"missing members", `[{},{"type":"function"},` + event(2) + `]`, []string{`{}`, `{"type":"function"}`, event(2)}, 0},
 	{
-		"odd members", `[{"time":17,"type":["x"],"record":{"requestId":{}},"more":true},` + event(2) + `]`,
-		[]string{`{"time":17,"type":["x"],"record":{"requestId":{}},"more":true}`, event(2)},
-		0,
+		"missing members", `[{},{"type":"function"},{"time":"t","type":"function"},{"time":"t","record":1},` + event(2) + `]`,
+		[]string{malformedElement, malformedElement, malformedElement, malformedElement, event(2)},
 	},
-	{"elements that are no events", `[null,` + event(1) + `,7,"x",[],` + event(2) + `]`, []string{event(1), event(2)}, 4},
-	{"cut short", `[` + event(1) + `,` + event(2)[:30], []string{event(1)}, 1},
-	{"cut between two", `[` + event(1) + `,`, []string{event(1)}, 1},
-	{"first half of an event that was cut in two", `[` + event(1) + `,` + event(2)[:60] + `}]`, []string{event(1)}, 1},
+	{
+		"odd members",
+		`[{"time":17,"type":"x","record":1},{"time":"t","type":["x"],"record":1},` +
+			`{"time":"t","type":"x","record":{"requestId":{}},"more":true},` + event(2) + `]`,
+		[]string{malformedElement, malformedElement, `{"time":"t","type":"x","record":{"requestId":{}},"more":true}`, event(2)},
+	},
+	{
+		"elements that are no events", `[null,` + event(1) + `,7,"x",[1,{}],` + event(2) + `]`,
+		[]string{malformedElement, event(1), malformedElement, malformedElement, malformedElement, event(2)},
+	},
+	{"cut short", `[` + event(1) + `,` + event(2)[:30], []string{event(1), malformedElement}},
+	{"cut between two", `[` + event(1) + `,`, []string{event(1), malformedElement}},
+	{"cut before the end", `[` + event(1) + `,` + event(2), []string{event(1), malformedElement}},
+	{
+		"first half of an event that was cut in two", `[` + event(1) + `,` + event(2)[:len(event(2))-4] + `}]`,
+		[]string{event(1), malformedElement},
+	},
+	{"cut before the name of its record", `[{"time":"t","type":"x",`, []string{malformedElement}},
+	{"cut before the name of its record, and closed", `[{"time":"t","type":"x",}]`, []string{malformedElement}},
+	{"never closed", `[{"time":"t","type":"function","record":nul,` + event(1) + `]`, []string{malformedElement}},
+	{"cut before its record", `[` + event(1) + `,` + event(2)[:50] + `}]`, []string{event(1), malformedElement}},
 	{
 		"second half", `[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":e 2","k":"v"}},` + event(3) + `,` + event(4) + `]`,
-		[]string{event(3), event(4)},
-		1,
+		[]string{malformedElement, event(3), event(4)},
+	},
+	{
+		"second half from an escape on",
+		`[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":\","k":"v"}},` + event(3) + `,` + event(4) + `]`,
+		[]string{malformedElement, event(3), event(4)},
+	},
+	{
+		"second half alone", `[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":e 2","k":"v"}}]`,
+		[]string{malformedElement},
 	},
 	{
 		"second half of a time series",
 		`[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":` + strings.Repeat(`{"time":1700000000,"value":1},`, 500) +
 			`{"time":1,"value":2}]}},` + event(3) + `,` + event(4) + `]`,
-		[]string{event(3), event(4)},
-		1,
+		[]string{malformedElement, event(3), event(4)},
 	},
-	{"broken in the middle", `[` + event(1) + `,{"time":tru},` + event(3) + `]`, []string{event(1), event(3)}, 1},
-	{"no array", event(1) + `,` + event(2) + `]`, []string{event(2)}, 1},
-	{"not JSON", `hello`, nil, 1},
-	{"empty", ``, nil, 1},
-	{"line breaks between tokens", "[\n" + strings.ReplaceAll(event(1), ",", ",\n") + "\r\n]\n", []string{strings.ReplaceAll(event(1), ",", ", ")}, 0},
+	{
+		"second half of a list of objects that look like events",
+		`[{"time":"t","type":"function","record":12.5,"id":1},{"id":2,"type":"platform.report"},` + event(1) + `,{"id":3}]}},` +
+			event(3) + `,` + event(4) + `]`,
+		[]string{malformedElement, event(3), event(4)},
+	},
+	{
+		"second half, and then an element that is no event",
+		`[{"time":"t","type":"function","record":12.5}},` + event(3) + `,{"id":1},` + event(4) + `]`,
+		[]string{malformedElement, event(3), malformedElement, event(4)},
+	},
+	{
+		"neither beginning nor end of a list of objects that look like events",
+		`[{"time":"t","type":"function","record":f","id":1},` + event(1) + `,` + event(2) + `,` + event(3)[:60] + `}]`,
+		[]string{malformedElement},
+	},
+	{
+		"second half that breaks off in a list of objects that look like events",
+		`[{"time":"t","type":"function","record":12.5}]},` + event(1) + `,` + event(2)[:60],
+		[]string{malformedElement},
+	},
+	{"broken in the middle", `[` + event(1) + `,{"time":tru},` + event(3) + `]`, []string{event(1), malformedElement, event(3)}},
+	{
+		"not a number", `[` + event(1) + `,{"time":"t","type":"function","record":{"a":[NaN,"]}"],"b":-Infinity}},` + event(3) + `]`,
+		[]string{event(1), malformedElement, event(3)},
+	},
+	{
+		"control characters", "[" + event(1) + `,{"time":"t","type":"function","record":"a` + "\x1b" + `\"},"},` + event(3) + `]`,
+		[]string{event(1), malformedElement, event(3)},
+	},
+	{
+		"not JSON at the end", `[` + event(1) + `,{"time":"t","type":"function","record":nul}]`,
+		[]string{event(1), malformedElement},
+	},
+	{"comma first", `[,` + event(1) + `]`, []string{malformedElement, event(1)}},
+	{"brackets too many", `[` + event(1) + `}],` + event(2) + `]`, []string{malformedElement, event(2)}},
+	{"more behind the end", `[` + event(1) + `]]`, []string{malformedElement}},
+	{"no array", event(1) + `,` + event(2) + `]`, []string{malformedElement}},
+	{"not JSON", `hello`, []string{malformedElement}},
+	{"nothing but brackets", strings.Repeat("[", 100_000), []string{malformedElement}},
+	{"empty", ``, nil},
+	{"blank", " \n", nil},
+	{"empty array", " [ ] ", nil},
+	{
+		"line breaks in a row", "[{\n\n\r\r\"time\":\"t\",\n\n\n\"type\":\"x\",\"record\":1\n}]",
+		[]string{`{    "time":"t",   "type":"x","record":1 }`},
+	},
+	{
+		"line breaks between tokens", "[\n" + strings.ReplaceAll(event(1), ",", ",\n") + "\r\n]\n",
+		[]string{strings.ReplaceAll(event(1), ",", ", ")},
+	},
 }
 
 func TestSplitOddBodies(t *testing.T) {
 	for _, test := range oddBodies {
-		t.Run(test.name, func(t *testing.T) {
-			events, malformed := Split(nil, []byte(test.body))
-			var got []string
-			for _, e := range events {
-				got = append(got, string(e.Raw))
-			}
-			if strings.Join(got, "\n") != strings.Join(test.want, "\n") || malformed != test.malformed {
-				t.Errorf("got %d malformed and %q, want %d and %q", malformed, got, test.malformed, test.want)
-			}
-		})
+		if got := split(test.body); !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
 	}
 }
 
-// A body of nothing but beginnings must not cost the square of its length.
-func TestSplitGivesUpOnHostileBodies(t *testing.T) {
-	body := []byte("[" + strings.Repeat(eventStart, 1<<20/len(eventStart)))
-	if events, malformed := Split(nil, body); len(events) != 0 || malformed == 0 {
-		t.Errorf("got %d events, %d malformed", len(events), malformed)
+// Bodies of nothing but beginnings must not cost the square of their length.
+func TestSplitOfHostileBodies(t *testing.T) {
+	for _, part := range []string{`{"time":`, `{"time":"t","type":"x","record":`, `{`, `{},`, `"`, `{"record":0},`, `\"`} {
+		if got := split("[" + strings.Repeat(part, 1<<18/len(part))); len(got) == 0 || got[0] != malformedElement {
+			t.Errorf("%s: %d elements", part, len(got))
+		}
 	}
-	budget := maxScans * len(body)
-	if at := scanner(body).resync(0, &budget); at >= 0 || budget > 0 {
-		t.Errorf("found an event at %d, and may read %d bytes more", at, budget)
+}
+
+// Every beginning of an event is known for one, up to the first byte that is wrong.
+func TestBeginnings(t *testing.T) {
+	const whole = ` { "time" : "t" , "type":"x\\\"\/\b\f\n\r\t\u09aF\u19Afé","record" :` +
+		`{"a":[ true , false,null,-0,0.5,-12.50e+7,1E-2,3e4,{},[],"",[ ],{ } ],"requestId":"r" }, "more":{"b":0} } `
+	first := strings.Index(whole, "{")
+	if event, end, ok := scanner(whole).event(first); !ok || end != len(whole)-1 || string(event.RequestID) != "r" {
+		t.Fatalf("%+v %d %t", event, end, ok)
+	}
+	for cut := first; cut < len(whole)-2; cut++ {
+		for _, behind := range []string{"", "\x01"} {
+			if _, end, ok := scanner(whole[:cut] + behind).event(first); ok || end != cut {
+				t.Errorf("%q is right up to %d of %d bytes, %t", whole[:cut]+behind, end, cut, ok)
+			}
+		}
+	}
+	for _, wrong := range []string{
+		"01", "-", "-a", "1.", "1.e1", ".5", "1e", "1e+", "+1", "tru", "trux", "nulL", "fals", "NaN", "'a'",
+		`"\x"`, `"\u00g0"`, `"\u00G0"`, `"\u00/0"`, `"\u00:0"`, `"\u00@0"`, "\"\\u00`0\"", "\"\n\"", "\"\x1f\"",
+		"[1 2]", "[1,]", "[,1]", `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{1:2}`, `{"a" 1}`, "", "}", "]",
+	} {
+		if _, _, ok := scanner(`{"time":"t","type":"x","record":` + wrong + "}").event(0); ok {
+			t.Errorf("%s was taken for a value", wrong)
+		}
+	}
+	for depth, want := range map[int]bool{maxDepth - 1: true, maxDepth: false} {
+		for _, brackets := range []string{"[]", `{}`} {
+			open := strings.Repeat(strings.Replace(brackets[:1], "{", `{"a":`, 1), depth-1) + brackets[:1]
+			deep := `{"time":"t","type":"x","record":` + open + strings.Repeat(brackets[1:], depth) + "}"
+			if _, _, ok := scanner(deep).event(0); ok != want {
+				t.Errorf("%d brackets %s: %t", depth, brackets, ok)
+			}
+		}
 	}
 }
 
@@ -170,10 +266,11 @@ func BenchmarkSplit(b *testing.B) {
 		body = append(append(body, ','), `{"time":"2026-11-23T18:00:00.001Z","type":"function","record":{"level":"INFO","requestId":"6d68ca91-49c9-448d-89b8-7ca3e6dc66aa","message":"`+strings.Repeat("x", 150)+`"}}`...)
 	}
 	body = append(body, ']')
+	var p Splitter
 	var events []Event
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		events, _ = Split(events[:0], body)
+		events = p.Split(events[:0], body, true)
 	}
 }

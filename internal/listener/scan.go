@@ -1,0 +1,371 @@
+package listener
+
+import (
+	"bytes"
+	"slices"
+)
+
+// scanner reads JSON (RFC 8259) in place. Its methods take the index of a value's first byte and return the index behind its
+// last. Where ok is false, end is the first byte that is wrong or missing.
+type scanner []byte
+
+// maxDepth is how deep values may nest, as in encoding/json.
+const maxDepth = 10000
+
+// noElement stands for the index of an element where there is none.
+const noElement = -1
+
+// begin finds the first element of a body.
+func (s scanner) begin() (first int, isArray bool) {
+	i := s.space(0)
+	if s[i] != '[' {
+		return noElement, false
+	}
+	if i = s.space(i + 1); i == len(s)-1 && s[i] == ']' {
+		return noElement, true
+	}
+	return i, true
+}
+
+// element reads an event and what must stand behind it: end as event, next as follow.
+func (s scanner) element(i int) (event Event, end, next int, ok bool) {
+	if event, end, ok = s.event(i); ok {
+		next, ok = s.follow(end)
+	}
+	return event, end, next, ok
+}
+
+// follow reads what must stand behind an element: a comma and the next element, or the end of the body.
+func (s scanner) follow(end int) (next int, ok bool) {
+	end = s.space(end)
+	if end < len(s) && s[end] == ',' {
+		return s.space(end + 1), true
+	}
+	return noElement, end == len(s)-1 && s[end] == ']'
+}
+
+// skip is element by brackets and quotes alone. open tells that the body ends within the element.
+func (s scanner) skip(i int) (next int, open, ok bool) {
+	var inside nesting
+	end := i + inside.skip(s[i:])
+	next, ok = s.follow(end)
+	return next, end == len(s), ok
+}
+
+// nesting is the position of a reader between brackets and quotes. It reads on in the next piece of an event.
+type nesting struct {
+	depth           int
+	quoted, escaped bool
+}
+
+// skip reads to the end of an element, which is a comma or a closing bracket at depth 0.
+func (n *nesting) skip(s []byte) (end int) {
+	for i, c := range s {
+		switch {
+		case n.escaped:
+			n.escaped = false
+		case n.quoted:
+			n.quoted, n.escaped = c != '"', c == '\\'
+		case c == '"':
+			n.quoted = true
+		case c == '{' || c == '[':
+			n.depth++
+		case c == '}' || c == ']':
+			if n.depth == 0 {
+				return i
+			}
+			n.depth--
+		case c == ',' && n.depth == 0:
+			return i
+		}
+	}
+	return len(s)
+}
+
+// behindRest finds the event behind the element at i, if that is the rest of a cut value. The rest closes more brackets than it
+// opens, so its commas are deeper than those between the elements, whose depth the body's end tells.
+func (s scanner) behindRest(i int) (next int) {
+	_, value := s.envelope(i)
+	if value == 0 || s[len(s)-1] != ']' {
+		return noElement
+	}
+	rest := s[i+value : len(s)-1]
+	for _, start := range []nesting{{}, {quoted: true}, {quoted: true, escaped: true}} {
+		start.depth = len(rest) // no rest closes more
+		inside := start
+		inside.skip(rest)
+		if inside.quoted || inside.depth >= start.depth {
+			continue
+		}
+		start.depth -= inside.depth
+		comma := start.skip(rest)
+		for end := comma; end < len(rest) && rest[end] == ','; {
+			end += 1 + start.skip(rest[end+1:])
+			if end == len(rest) {
+				next = s.space(i + value + comma + 1)
+				if _, _, _, ok := s.element(next); ok {
+					return next
+				}
+			}
+		}
+	}
+	return noElement
+}
+
+const (
+	// eventStart is how Lambda begins an event.
+	eventStart = `{"time":`
+	recordKey  = `"record":`
+	// maxEnvelope bounds the bytes of an event up to its record. Lambda's have about 70.
+	maxEnvelope = 512
+)
+
+// envelope reads the beginning of an event, up to the record's value, which is value bytes behind i. Where value is 0 it is none.
+func (s scanner) envelope(i int) (event Event, value int) {
+	if !bytes.HasPrefix(s[i:], []byte(eventStart)) {
+		return Event{}, 0
+	}
+	before, _, found := bytes.Cut(s[i:min(len(s), i+maxEnvelope)], []byte(recordKey))
+	event, _, ok := scanner(slices.Concat(before, []byte(recordKey+"0}"))).event(0)
+	if !found || !ok {
+		return Event{}, 0
+	}
+	return Event{Time: event.Time, Type: event.Type}, len(before) + len(recordKey)
+}
+
+// event reads an event: an object with a time, a type and a record.
+func (s scanner) event(i int) (event Event, end int, ok bool) {
+	end, ok = s.object(i, 0, func(key []byte, at int) (end int, ok bool) {
+		if string(key) == "record" {
+			end, ok = s.record(&event, at)
+			event.Record = Span{at - i, end - i, end - at}
+			return end, ok
+		}
+		if end, ok = s.value(at, 1); !ok {
+			return end, false
+		}
+		switch string(key) {
+		case "time":
+			event.Time = stringContent(s[at:end])
+		case "type":
+			event.Type = stringContent(s[at:end])
+		}
+		return end, true
+	})
+	if !ok || event.Time == nil || event.Type == nil || event.Record.Size == 0 {
+		return Event{}, end, false
+	}
+	event.Raw = s[i:end:end]
+	blank(event.Raw, '\n') // never inside a string, where they are escaped
+	blank(event.Raw, '\r')
+	return event, end, true
+}
+
+// stringContent returns what stands between the quotes of a JSON string, nil for any other value.
+func stringContent(value []byte) []byte {
+	if value[0] != '"' {
+		return nil
+	}
+	return value[1 : len(value)-1]
+}
+
+// blank overwrites a character with spaces.
+func blank(text []byte, c byte) {
+	for i := bytes.IndexByte(text, c); i >= 0; i = bytes.IndexByte(text, c) {
+		text[i] = ' '
+		text = text[i+1:]
+	}
+}
+
+func (s scanner) space(i int) int {
+	for i < len(s) && (s[i] == ' ' || s[i] == '\n' || s[i] == '\t' || s[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// object reads an object. value reads the value of each member; the key comes without quotes.
+func (s scanner) object(i, depth int, value func(key []byte, at int) (end int, ok bool)) (end int, ok bool) {
+	if i >= len(s) || s[i] != '{' || depth >= maxDepth {
+		return i, false
+	}
+	i = s.space(i + 1)
+	if i < len(s) && s[i] == '}' {
+		return i + 1, true
+	}
+	for {
+		keyEnd, ok := s.str(i)
+		if !ok {
+			return keyEnd, false
+		}
+		end := s.space(keyEnd)
+		if end >= len(s) || s[end] != ':' {
+			return end, false
+		}
+		end = s.space(end + 1)
+		if value == nil {
+			end, ok = s.value(end, depth+1)
+		} else {
+			end, ok = value(s[i+1:keyEnd-1], end)
+		}
+		if !ok {
+			return end, false
+		}
+		i = s.space(end)
+		if i < len(s) && s[i] == '}' {
+			return i + 1, true
+		}
+		if i >= len(s) || s[i] != ',' {
+			return i, false
+		}
+		i = s.space(i + 1)
+	}
+}
+
+// members reads an object and calls member for each of its members.
+func (s scanner) members(i, depth int, member func(key, value []byte)) (end int, ok bool) {
+	return s.object(i, depth, func(key []byte, at int) (end int, ok bool) {
+		if end, ok = s.value(at, depth+1); ok {
+			member(key, s[at:end])
+		}
+		return end, ok
+	})
+}
+
+func (s scanner) array(i, depth int) (end int, ok bool) {
+	if depth >= maxDepth {
+		return i, false
+	}
+	i = s.space(i + 1)
+	if i < len(s) && s[i] == ']' {
+		return i + 1, true
+	}
+	for {
+		if i, ok = s.value(i, depth+1); !ok {
+			return i, false
+		}
+		i = s.space(i)
+		if i < len(s) && s[i] == ']' {
+			return i + 1, true
+		}
+		if i >= len(s) || s[i] != ',' {
+			return i, false
+		}
+		i = s.space(i + 1)
+	}
+}
+
+func (s scanner) value(i, depth int) (end int, ok bool) {
+	if i >= len(s) {
+		return i, false
+	}
+	switch s[i] {
+	case '{':
+		return s.object(i, depth, nil)
+	case '[':
+		return s.array(i, depth)
+	case '"':
+		return s.str(i)
+	case 't':
+		return s.literal(i, "true")
+	case 'f':
+		return s.literal(i, "false")
+	case 'n':
+		return s.literal(i, "null")
+	}
+	return s.number(i)
+}
+
+func (s scanner) literal(i int, word string) (end int, ok bool) {
+	for _, c := range []byte(word) {
+		if i >= len(s) || s[i] != c {
+			return i, false
+		}
+		i++
+	}
+	return i, true
+}
+
+func (s scanner) str(i int) (end int, ok bool) {
+	if i >= len(s) || s[i] != '"' {
+		return i, false
+	}
+	for i++; i < len(s); i++ {
+		c := s[i]
+		if c > '"' && c != '\\' {
+			continue // nearly all
+		}
+		if c == '"' {
+			return i + 1, true
+		}
+		if c < ' ' {
+			return i, false
+		}
+		if c == '\\' {
+			if i, ok = s.escape(i + 1); !ok {
+				return i, false
+			}
+		}
+	}
+	return i, false
+}
+
+// escape reads what stands behind a backslash and returns the index of its last byte.
+func (s scanner) escape(i int) (last int, ok bool) {
+	if i >= len(s) {
+		return i, false
+	}
+	switch s[i] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return i, true
+	case 'u':
+		for range 4 {
+			if i++; i >= len(s) || !isHex(s[i]) {
+				return i, false
+			}
+		}
+		return i, true
+	}
+	return i, false
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func (s scanner) number(i int) (end int, ok bool) {
+	if s[i] == '-' {
+		i++
+	}
+	whole := s.digits(i)
+	if whole == i || s[i] == '0' && whole > i+1 {
+		return i, false
+	}
+	i = whole
+	if i < len(s) && s[i] == '.' {
+		fraction := s.digits(i + 1)
+		if fraction == i+1 {
+			return fraction, false
+		}
+		i = fraction
+	}
+	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
+		i++
+		if i < len(s) && (s[i] == '+' || s[i] == '-') {
+			i++
+		}
+		exponent := s.digits(i)
+		if exponent == i {
+			return i, false
+		}
+		i = exponent
+	}
+	return i, true
+}
+
+func (s scanner) digits(i int) int {
+	for i < len(s) && '0' <= s[i] && s[i] <= '9' {
+		i++
+	}
+	return i
+}
