@@ -137,6 +137,7 @@ type TelemetryFaults struct {
 	RuntimeDoneDelay     time.Duration // from the runtime's next to platform.runtimeDone
 	QueueBytes           int           // bound of each subscriber's queue, default 16 MiB; beyond it events are dropped
 	KeepNewline          bool          // text records keep the newline that ended the line
+	NewConnections       bool          // each POST has a connection of its own
 	DialHost             string        // address where subscribers are reached, default 127.0.0.1; 127.0.0.2 finds listeners bound to 127.0.0.1 alone (Linux)
 }
 

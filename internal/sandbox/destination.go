@@ -24,8 +24,8 @@ type destination interface {
 	close()
 }
 
-func newDestination(sub *subscription, host string) destination {
-	addr := net.JoinHostPort(host, strconv.Itoa(sub.port))
+func newDestination(sub *subscription, faults *TelemetryFaults) destination {
+	addr := net.JoinHostPort(faults.DialHost, strconv.Itoa(sub.port))
 	if sub.tcp {
 		return &tcpDestination{addr: addr}
 	}
@@ -37,7 +37,7 @@ func newDestination(sub *subscription, host string) destination {
 	}
 	// One connection, because one POST is in flight. Injected bodies have connections of their own: two requests at once
 	// could leave one unused, on which a Go server's Shutdown waits for seconds.
-	d.batches = &http.Transport{MaxIdleConnsPerHost: 1, DialContext: dial}
+	d.batches = &http.Transport{MaxIdleConnsPerHost: 1, DisableKeepAlives: faults.NewConnections, DialContext: dial}
 	d.injected = &http.Transport{DisableKeepAlives: true, DialContext: dial}
 	return d
 }

@@ -60,7 +60,7 @@ type batch struct {
 }
 
 func newSubscriber(h *hub, name string, sub *subscription, gone context.Context) *subscriber {
-	return &subscriber{hub: h, name: name, sub: sub, gone: gone, wake: make(chan struct{}, 1), dest: h.dial(sub, h.cfg.Telemetry.DialHost)}
+	return &subscriber{hub: h, name: name, sub: sub, gone: gone, wake: make(chan struct{}, 1), dest: h.dial(sub, &h.cfg.Telemetry)}
 }
 
 // objects says whether JSON lines are objects for this subscriber: since schema 2022-12-13.

@@ -4,6 +4,9 @@ package sandbox
 
 import (
 	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -79,8 +82,31 @@ func FuzzParseSubscription(f *testing.F) {
 		case len(s.types) == 0 || len(s.types) > 3 || (managed && s.schema != schema20250129):
 			t.Errorf("%+v", s)
 		}
-		newDestination(s, "127.0.0.1").close()
+		newDestination(s, &TelemetryFaults{DialHost: "127.0.0.1"}).close()
 	})
+}
+
+// POSTs share a connection, unless each is to have its own.
+func TestNewConnections(t *testing.T) {
+	const posts = 3
+	for separate, want := range map[bool]int{false: 1, true: posts} {
+		peers := make(chan string, posts)
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { peers <- r.RemoteAddr }))
+		address := server.Listener.Addr().(*net.TCPAddr)
+		d := newDestination(&subscription{host: "sandbox", port: address.Port}, &TelemetryFaults{DialHost: address.IP.String(), NewConnections: separate})
+		connections := map[string]bool{}
+		for range posts {
+			if err := d.send(t.Context(), []byte("[]")); err != nil {
+				t.Fatal(err)
+			}
+			connections[<-peers] = true
+		}
+		d.close()
+		server.Close()
+		if len(connections) != want {
+			t.Errorf("separate %t: %d connections", separate, len(connections))
+		}
+	}
 }
 
 // A reader cuts the same lines, however the bytes come.

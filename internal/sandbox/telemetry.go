@@ -15,7 +15,7 @@ import (
 // Until the init phase ends it keeps the events, for subscribers that come later in the phase.
 type hub struct {
 	cfg    *Config
-	dial   func(*subscription, string) destination
+	dial   func(*subscription, *TelemetryFaults) destination
 	ctx    context.Context //nolint:containedctx // the lifetime of the senders, nobody's request
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the senders

@@ -73,7 +73,7 @@ func inBubble(t *testing.T, cfg Config, sub *subscription, f func(t *testing.T, 
 		}
 		d := &fakeDestination{}
 		h := newHub(&cfg)
-		h.dial = func(*subscription, string) destination { return d }
+		h.dial = func(*subscription, *TelemetryFaults) destination { return d }
 		ctx, gone := context.WithCancel(t.Context())
 		if !h.subscribe("x", sub, ctx) {
 			t.Fatal("not subscribed")
@@ -229,7 +229,7 @@ func TestLostEvents(t *testing.T) {
 				h.begin(0)
 				h.lines(categoryFunction, line("two"))
 				late := &fakeDestination{}
-				h.dial = func(*subscription, string) destination { return late }
+				h.dial = func(*subscription, *TelemetryFaults) destination { return late }
 				if !h.subscribe("late", subAll(), t.Context()) {
 					t.Fatal("not subscribed")
 				}
@@ -325,7 +325,7 @@ func TestLineFormats(t *testing.T) {
 			late := *sub
 			late.types = []category{categoryFunction}
 			other := &fakeDestination{}
-			h.dial = func(*subscription, string) destination { return other }
+			h.dial = func(*subscription, *TelemetryFaults) destination { return other }
 			if !h.subscribe("late", &late, t.Context()) {
 				t.Fatal("not subscribed")
 			}
@@ -426,7 +426,7 @@ func BenchmarkEmitLines(b *testing.B) {
 		b.Fatal(err)
 	}
 	h := newHub(&cfg)
-	h.dial = func(*subscription, string) destination { return discard{} }
+	h.dial = func(*subscription, *TelemetryFaults) destination { return discard{} }
 	sub := subAll()
 	sub.items, sub.bytes, sub.timeout = 10_000, 1<<20, 25*time.Millisecond
 	h.subscribe("x", sub, b.Context())
