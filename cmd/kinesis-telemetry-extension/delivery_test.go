@@ -3,7 +3,6 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -353,24 +352,10 @@ func TestEventAboveMaxBytes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var mu sync.Mutex
-			var emitted []string                                                    // records
-			settings := map[string]string{"KINESIS_TELEMETRY_DELIVERY": "deferred"} // nothing is sent before there is a stream
-			maps.Copy(settings, test.settings)
 			r := newTrial(t, setup{
-				settings: settings, noStream: true, kinesis: kinesislocal.Options{ShardBytesPerSecond: -1},
-				sandbox: func(c *sandbox.Config) {
-					c.Function.LogFormat = test.logs
-					audit := c.OnEvent
-					c.OnEvent = func(extension string, e sandbox.Event) {
-						mu.Lock()
-						defer mu.Unlock()
-						emitted = append(emitted, string(e.Record))
-						audit(extension, e)
-					}
-				},
+				settings: test.settings, maxKiB: test.maxKiB, kinesis: kinesislocal.Options{ShardBytesPerSecond: -1},
+				sandbox: func(c *sandbox.Config) { c.Function.LogFormat = test.logs },
 			})
-			r.create(test.maxKiB)
 			r.invoke(`{"text":2,"json":2,"bytes":1048576,"duration":"20ms"}`)
 			if result := r.invoke(`{"text":3}`); result.Held > 5*time.Second {
 				t.Errorf("held back %s: the end of the invocation was lost with the cut event", result.Held)
@@ -392,28 +377,33 @@ func TestEventAboveMaxBytes(t *testing.T) {
 				}
 				return
 			}
-			truncated := 0
-			for _, line := range linesOf(r) {
-				if line.Truncated == 0 {
-					continue
-				}
-				truncated++
-				var beginning string
-				unmarshal(t, line.Record, &beginning)
-				if !slices.ContainsFunc(emitted, func(record string) bool {
-					return len(record) == line.Truncated && strings.HasPrefix(record, beginning)
-				}) || len(beginning) < 1<<19 {
-					t.Errorf("%d bytes of %d: %.100s is not the beginning of a record", len(beginning), line.Truncated, beginning)
-				}
-			}
-			if truncated != 4 {
-				t.Errorf("%d truncated events", truncated)
+			if n := r.truncated(); n != 4 {
+				t.Errorf("%d truncated events", n)
 			}
 			if lines := r.output.lines(); len(lines) > 0 {
 				t.Errorf("a healthy life says nothing; it said %q", lines)
 			}
 		})
 	}
+}
+
+// truncated counts the truncated events, of which each must be the beginning of one that was emitted.
+func (r *trial) truncated() (n int) {
+	r.Helper()
+	for _, line := range linesOf(r) {
+		if line.Truncated == 0 {
+			continue
+		}
+		n++
+		var beginning string
+		unmarshal(r.T, line.Record, &beginning)
+		if !slices.ContainsFunc(r.emitted, func(e sandbox.Event) bool {
+			return len(e.Record) == line.Truncated && strings.HasPrefix(string(e.Record), beginning)
+		}) || len(beginning) < 1<<19 {
+			r.Errorf("%d bytes of %d: %.100s is not the beginning of a record", len(beginning), line.Truncated, beginning)
+		}
+	}
+	return n
 }
 
 // create creates the stream with a record limit of its own.

@@ -71,6 +71,7 @@ type trial struct {
 	audit   *audit.Audit
 	output  output
 	stream  string
+	emitted []sandbox.Event // complete once the environment is shut down
 }
 
 // setup is what differs from one trial to the next. The zero value is the ordinary case.
@@ -79,8 +80,11 @@ type setup struct {
 	kinesis  kinesislocal.Options
 	shards   int
 	noStream bool
+	maxKiB   int    // the stream's record limit; 0: that of streams that are created without one
 	stream   string // read this one back
 	sandbox  func(*sandbox.Config)
+	// extension changes what surrounds the extension, when Kinesis is there.
+	extension func(*trial, *sandbox.Extension)
 }
 
 // output is what the processes print.
@@ -120,7 +124,11 @@ func newTrial(t *testing.T, s setup) *trial {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.kinesis.Close() })
-	if !s.noStream {
+	switch {
+	case s.noStream:
+	case s.maxKiB > 0:
+		r.create(s.maxKiB)
+	default:
 		if err := r.kinesis.CreateStream(r.stream, max(s.shards, 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -137,9 +145,15 @@ func newTrial(t *testing.T, s setup) *trial {
 		Credentials: sandbox.Credentials{AccessKeyID: accessKey, SecretAccessKey: secret, SessionToken: "token"},
 		TmpDir:      t.TempDir(),
 		Output:      &r.output,
-		OnEvent:     func(_ string, e sandbox.Event) { r.audit.Emitted(e.Raw) },
+		OnEvent: func(_ string, e sandbox.Event) {
+			r.emitted = append(r.emitted, e)
+			r.audit.Emitted(e.Raw)
+		},
 
 		ShutdownTimeout: 20 * time.Second, // the extension takes two of them at most, whatever it is told; a busy machine adds to that
+	}
+	if s.extension != nil {
+		s.extension(r, &cfg.Extensions[0])
 	}
 	if s.sandbox != nil {
 		s.sandbox(&cfg)

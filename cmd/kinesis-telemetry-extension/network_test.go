@@ -2,60 +2,21 @@ package main_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"io"
-	"net"
+	"maps"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
+	"kinesis-telemetry-extension/internal/sandbox"
 )
-
-// between stands between the extension and Kinesis.
-type between struct {
-	*httptest.Server
-	kinesis  atomic.Value // http.Handler
-	requests atomic.Int32
-}
-
-// newBetween starts it; handle may call pass.
-func newBetween(t *testing.T, handle func(b *between, w http.ResponseWriter, r *http.Request)) *between {
-	b := new(between)
-	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b.requests.Add(1)
-		handle(b, w, r)
-	}))
-	t.Cleanup(b.Close)
-	return b
-}
-
-// pass has the request carried out.
-func (b *between) pass(w http.ResponseWriter, r *http.Request) {
-	if kinesis, ok := b.kinesis.Load().(http.Handler); ok {
-		kinesis.ServeHTTP(w, r)
-		return
-	}
-	http.Error(w, "", http.StatusServiceUnavailable)
-}
 
 // What lies between the function and Kinesis changes answers, bounds requests, and is configured by hand.
 func TestBetween(t *testing.T) {
-	zipped := func(b *between, w http.ResponseWriter, r *http.Request) {
-		answer := httptest.NewRecorder()
-		b.pass(answer, r)
-		w.Header().Set("Content-Encoding", "gzip")
-		w.WriteHeader(answer.Code)
-		z := gzip.NewWriter(w)
-		_, _ = io.Copy(z, answer.Body)
-		_ = z.Close()
-	}
 	bounded := func(b *between, w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || len(body) > 200_000 {
@@ -95,9 +56,11 @@ func TestBetween(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBetween(t, test.handle)
-			r := newTrial(t, setup{settings: test.settings(b.URL)})
-			b.kinesis.Store(http.Handler(r.kinesis))
+			var b *between
+			r := newTrial(t, setup{extension: func(r *trial, x *sandbox.Extension) {
+				b = newBetween(r, test.handle)
+				maps.Copy(x.Env, test.settings(b.URL))
+			}})
 			for range 5 {
 				r.invoke(mixed)
 			}
@@ -121,96 +84,14 @@ func TestBetween(t *testing.T) {
 	}
 }
 
-// slowPath passes connections on to a server, at so many bytes a second in sum on the way there.
-type slowPath struct {
-	rate    int
-	to      chan string // the server's address, once it is known
-	running sync.WaitGroup
-
-	mu   sync.Mutex // guards all below
-	open []net.Conn
-	free time.Time // when the path is free again
-}
-
-// newSlowPath returns it and its URL.
-func newSlowPath(t *testing.T, rate int) (*slowPath, string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &slowPath{rate: rate, to: make(chan string, 1)}
-	p.running.Go(func() {
-		for {
-			from, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			p.connect(from)
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		p.mu.Lock()
-		for _, conn := range p.open {
-			conn.Close()
-		}
-		p.mu.Unlock()
-		p.running.Wait()
-	})
-	return p, "http://" + listener.Addr().String()
-}
-
-func (p *slowPath) connect(from net.Conn) {
-	to := <-p.to
-	p.to <- to
-	onward, err := net.Dial("tcp", to)
-	if err != nil {
-		from.Close()
-		return
-	}
-	_ = from.(*net.TCPConn).SetReadBuffer(64 << 10) // what is under way waits at the sender
-	p.mu.Lock()
-	p.open = append(p.open, from, onward)
-	p.mu.Unlock()
-	p.running.Go(func() {
-		defer onward.Close()
-		p.carry(onward, from)
-	})
-	p.running.Go(func() {
-		defer from.Close()
-		_, _ = io.Copy(from, onward)
-	})
-}
-
-func (p *slowPath) carry(to io.Writer, from io.Reader) {
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := from.Read(buf)
-		p.mu.Lock()
-		if now := time.Now(); p.free.Before(now) {
-			p.free = now
-		}
-		p.free = p.free.Add(time.Duration(n) * time.Second / time.Duration(p.rate))
-		wait := time.Until(p.free)
-		p.mu.Unlock()
-		time.Sleep(wait)
-		if _, failed := to.Write(buf[:n]); err != nil || failed != nil {
-			return
-		}
-	}
-}
-
 // slowTrial is in a function that is large enough for requests of 5 MiB.
 func slowTrial(t *testing.T, rate int) *trial {
 	t.Helper()
-	path, url := newSlowPath(t, rate)
-	r := newTrial(t, setup{
-		settings: map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": url, "KINESIS_TELEMETRY_BUFFER_BYTES": "67108864", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
-		kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
+	return newTrial(t, setup{
+		settings:  map[string]string{"KINESIS_TELEMETRY_BUFFER_BYTES": "67108864", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
+		kinesis:   kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
+		extension: slow(rate),
 	})
-	path.to <- strings.TrimPrefix(r.kinesis.URL(), "http://")
-	return r
 }
 
 // At SHUTDOWN a slow path carries what fits into Lambda's two seconds, at 3 MB/s about 4 MB. Requests that are too large for
