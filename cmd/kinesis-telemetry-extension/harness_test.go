@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,9 @@ var binaries struct {
 }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == stopAndGo {
+		os.Exit(runStopAndGo(os.Args[2]))
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "extension-test-")
 		if err != nil {
@@ -71,6 +75,7 @@ type trial struct {
 	audit   *audit.Audit
 	output  output
 	stream  string
+	faulty  atomic.Bool     // the fault of what lies between the extension and Kinesis lasts
 	emitted []sandbox.Event // complete once the environment is shut down
 }
 

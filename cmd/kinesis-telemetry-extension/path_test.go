@@ -2,20 +2,30 @@ package main_test
 
 import (
 	"compress/gzip"
+	"encoding/binary"
+	"encoding/pem"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// What lies between the extension and Kinesis. Each function that takes an Extension changes it so
+// What lies between the extension and Kinesis, and around the extension: each function that takes an Extension changes it so
 // that it meets that.
 
 const endpointURL = "KINESIS_TELEMETRY_ENDPOINT_URL"
@@ -50,6 +60,33 @@ func zipped(b *between, w http.ResponseWriter, r *http.Request) {
 	z := gzip.NewWriter(w)
 	_, _ = io.Copy(z, answer.Body)
 	_ = z.Close()
+}
+
+func zips(r *trial, x *sandbox.Extension) { x.Env[endpointURL] = newBetween(r, zipped).URL }
+
+// refusesConnect is a proxy that refuses CONNECT with a status as long as the trial's fault lasts.
+func refusesConnect(status int) func(*trial, *sandbox.Extension) {
+	return func(r *trial, x *sandbox.Extension) {
+		secure := httptest.NewTLSServer(r.kinesis)
+		r.Cleanup(secure.Close)
+		onward := newPath(r.T, 0, secure.Listener.Addr().String())
+		proxy := newBetween(r, func(_ *between, w http.ResponseWriter, _ *http.Request) {
+			if r.faulty.Load() {
+				w.WriteHeader(status)
+				return
+			}
+			w.WriteHeader(http.StatusOK)
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				onward.connect(conn)
+			}
+		})
+		bundle := filepath.Join(r.TempDir(), "ca.pem")
+		certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+		if err := os.WriteFile(bundle, certificate, 0o600); err != nil {
+			r.Fatal(err)
+		}
+		maps.Copy(x.Env, map[string]string{endpointURL: "https://example.com", "HTTPS_PROXY": proxy.URL, "AWS_CA_BUNDLE": bundle})
+	}
 }
 
 // path passes connections on to a server, at so many bytes a second in sum on the way there.
@@ -142,5 +179,135 @@ func (p *path) reserve(n int) time.Duration {
 	return time.Until(p.free)
 }
 
-// address is Kinesis's.
+// host is a name that only the files of mounted know, and the name server of ignoresAAAA.
+const host = "kinesis.test"
+
+// mounted has a file in the place of one in /etc, for the extension alone. Go's resolver reads no other files.
+func mounted(r *trial, x *sandbox.Extension, name, text string) {
+	unshare, err := exec.LookPath("unshare")
+	if err == nil {
+		err = exec.Command(unshare, "-rm", "true").Run()
+	}
+	if err != nil {
+		r.unavailable("user and mount namespaces (unshare -rm)", err)
+	}
+	file := filepath.Join(r.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		r.Fatal(err)
+	}
+	x.Name = extensionName
+	x.Args = []string{"-rm", "sh", "-c", `mount --bind "$1" "/etc/$2" && exec "$0"`, x.Path, file, name} // one process: a freeze stops it
+	x.Path = unshare
+	x.Env[endpointURL] = "http://" + net.JoinHostPort(host, r.port())
+}
+
+// unavailable skips what this machine cannot run. CI must be able to.
+func (r *trial) unavailable(what string, err error) {
+	if os.Getenv("CI") == "true" {
+		r.Fatalf("%s are needed: %v", what, err)
+	}
+	r.Skipf("not run: %s are needed: %v", what, err)
+}
+
+// ignoresAAAA is a name server that answers questions for A with this machine's address, and no others.
+func ignoresAAAA(r *trial, x *sandbox.Extension) {
+	var port uint16
+	_, _ = fmt.Sscan(r.port(), &port)
+	server := net.IPv4(127, 53, byte(port>>8), byte(port)) // resolv.conf names no ports: each trial has an address
+	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: server, Port: 53})
+	if err != nil {
+		r.unavailable("ports below 1024", err)
+	}
+	r.Cleanup(func() { socket.Close() })
+	go func() { // ends when the socket is closed
+		message := make([]byte, 512)
+		for {
+			_, from, err := socket.ReadFromUDP(message)
+			if err != nil {
+				return
+			}
+			const header, question = 12, 12 + len("\x07kinesis\x04test\x00") + 4
+			if binary.BigEndian.Uint16(message[question-4:]) != 1 {
+				continue
+			}
+			copy(message[2:header], "\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00") // an answer, without what else was asked for
+			answer := append(slices.Clone(message[:question]), "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x7f\x00\x00\x01"...)
+			_, _ = socket.WriteToUDP(answer, from)
+		}
+	}()
+	mounted(r, x, "resolv.conf", "nameserver "+server.String()+"\n")
+}
+
+// deadAddress is one before the host's own at which the kernel drops all that comes: the queue of its listener is full.
+func deadAddress(r *trial, x *sandbox.Extension) {
+	const dead = "127.0.0.2"
+	address := net.JoinHostPort(dead, r.port())
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		r.unavailable("further addresses of this machine", err)
+	}
+	r.Cleanup(func() { listener.Close() })
+	raw, err := listener.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(socket uintptr) { _ = syscall.Listen(int(socket), 0) })
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	for {
+		conn, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
+		if err != nil {
+			break
+		}
+		r.Cleanup(func() { conn.Close() })
+	}
+	mounted(r, x, "hosts", dead+" "+host+"\n127.0.0.1 "+host+"\n")
+}
+
+// stopAndGo is the argument with which this program runs another one on a sixth of a processor.
+const stopAndGo = "stop-and-go"
+
+// sixthOfCPU stops the extension for five sixths of the time, as the quota of a function of 300 MB does.
+func sixthOfCPU(r *trial, x *sandbox.Extension) {
+	self, err := os.Executable()
+	if err != nil {
+		r.Fatal(err)
+	}
+	x.Path, x.Args, x.Name = self, []string{stopAndGo, x.Path}, extensionName
+}
+
+// runStopAndGo returns the program's exit code. The sandbox freezes both: they are of one process group.
+func runStopAndGo(program string) int {
+	const goes, stops = 4 * time.Millisecond, 20 * time.Millisecond
+	command := exec.Command(program)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	if err := command.Start(); err != nil {
+		panic(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = command.Wait() // ProcessState says the same
+		close(ended)
+	}()
+	for {
+		select {
+		case <-ended:
+			return command.ProcessState.ExitCode()
+		case <-time.After(goes):
+		}
+		_ = command.Process.Signal(syscall.SIGSTOP) // an error means that it has ended
+		time.Sleep(stops)
+		_ = command.Process.Signal(syscall.SIGCONT)
+	}
+}
+
+// address and port are Kinesis's.
 func (r *trial) address() string { return strings.TrimPrefix(r.kinesis.URL(), "http://") }
+
+func (r *trial) port() string {
+	u, err := url.Parse(r.kinesis.URL())
+	if err != nil {
+		r.Fatal(err)
+	}
+	return u.Port()
+}
