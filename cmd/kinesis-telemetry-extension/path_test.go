@@ -75,8 +75,8 @@ func refusesConnect(status int) func(*trial, *sandbox.Extension) {
 				w.WriteHeader(status)
 				return
 			}
-			w.WriteHeader(http.StatusOK)
-			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil { // first: the server would read on behind an answer
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 				onward.connect(conn)
 			}
 		})

@@ -26,6 +26,8 @@ type scenario struct {
 	duplicates bool
 	lost       string
 	truncated  int // events of which only the beginning is delivered
+	// slowly: for how long invocations are held depends on what else the machine does.
+	slowly bool
 	// varies: how many events there are depends on when a process ends.
 	varies bool
 }
@@ -101,8 +103,8 @@ var scenarios = []scenario{
 	{name: "the name server ignores AAAA, and the connection is dead after each answer", extension: ignoresAAAA, rule: &kinesislocal.Rule{CloseAfterReply: true}, forGood: true},
 	{name: "the first of two addresses is dead, and the connection after each answer", extension: deadAddress, rule: &kinesislocal.Rule{CloseAfterReply: true}, forGood: true},
 	{name: "the proxy refuses CONNECT for a second", extension: refusesConnect(http.StatusProxyAuthRequired), rule: &kinesislocal.Rule{CloseAfterReply: true}},
-	{name: "a sixth of a CPU", extension: sixthOfCPU},
-	{name: "a sixth of a CPU, and a connection for each POST of telemetry", extension: sixthOfCPU, change: func(s *setup) {
+	{name: "a sixth of a CPU", extension: sixthOfCPU, slowly: true},
+	{name: "a sixth of a CPU, and a connection for each POST of telemetry", extension: sixthOfCPU, slowly: true, change: func(s *setup) {
 		s.sandbox = func(c *sandbox.Config) { c.Telemetry.NewConnections = true }
 	}, life: func(r *trial, c *conduct) {
 		for range 6 { // POSTs of 1 MiB and smaller ones right behind them, which would overtake
