@@ -285,6 +285,24 @@ func TestAssumeRoleWithAWrongClock(t *testing.T) {
 	}
 }
 
+// STS that does not answer, which aws.CredentialsCache would wait for without end.
+func TestAssumeRoleThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := func(r *http.Request) (*url.URL, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}
+		p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", Proxy: hang})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if got, err := p.Retrieve(t.Context()); err == nil || time.Since(began) != credentialsTimeout {
+			t.Errorf("got %+v, %v after %s", got, err, time.Since(began))
+		}
+	})
+}
+
 // once gives credentials for an hour, and then fails after a while.
 type once struct {
 	asked int
@@ -292,7 +310,10 @@ type once struct {
 }
 
 func (p *once) Retrieve(context.Context) (aws.Credentials, error) {
-	if p.asked++; p.asked == 1 {
+	if p.asked++; p.asked > 100 {
+		panic("asked again and again")
+	}
+	if p.asked == 1 {
 		return aws.Credentials{AccessKeyID: "A", SecretAccessKey: "s", CanExpire: true, Expires: time.Now().Add(time.Hour)}, nil
 	}
 	time.Sleep(p.fails)
