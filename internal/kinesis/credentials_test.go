@@ -285,6 +285,23 @@ func TestAssumeRoleWithAWrongClock(t *testing.T) {
 	}
 }
 
+// A clock that is another with each answer is corrected once.
+func TestAssumeRoleWithAClockThatJumps(t *testing.T) {
+	v := newVendor(t, func(w http.ResponseWriter, n int, _ time.Time) {
+		w.Header().Set("Date", time.Now().Add(time.Duration(n)*time.Hour).UTC().Format(http.TimeFormat))
+		if n <= 2 {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	})
+	p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := p.Retrieve(t.Context()); err == nil || len(v.asked) != 2 {
+		t.Errorf("got %+v, %v after %d requests", got, err, len(v.asked))
+	}
+}
+
 // STS that does not answer, which aws.CredentialsCache would wait for without end.
 func TestAssumeRoleThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
