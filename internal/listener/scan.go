@@ -186,33 +186,47 @@ func (s scanner) space(i int) int {
 
 // object reads an object. value reads the value of each member; the key comes without quotes.
 func (s scanner) object(i, depth int, value func(key []byte, at int) (end int, ok bool)) (end int, ok bool) {
-	if i >= len(s) || s[i] != '{' || depth >= maxDepth {
+	if i >= len(s) || s[i] != '{' {
 		return i, false
 	}
+	return s.compound(i, depth, value)
+}
+
+// compound reads an object or an array. value, which may be nil, reads the values of an object.
+func (s scanner) compound(i, depth int, value func(key []byte, at int) (end int, ok bool)) (end int, ok bool) {
+	if depth >= maxDepth {
+		return i, false
+	}
+	isObject := s[i] == '{'
+	closing := s[i] + 2 // as in ASCII
 	i = s.space(i + 1)
-	if i < len(s) && s[i] == '}' {
+	if i < len(s) && s[i] == closing {
 		return i + 1, true
 	}
 	for {
-		keyEnd, ok := s.str(i)
-		if !ok {
-			return keyEnd, false
+		var key []byte
+		if isObject {
+			keyEnd, ok := s.str(i)
+			if !ok {
+				return keyEnd, false
+			}
+			key = s[i+1 : keyEnd-1]
+			i = s.space(keyEnd)
+			if i >= len(s) || s[i] != ':' {
+				return i, false
+			}
+			i = s.space(i + 1)
 		}
-		end := s.space(keyEnd)
-		if end >= len(s) || s[end] != ':' {
-			return end, false
-		}
-		end = s.space(end + 1)
 		if value == nil {
-			end, ok = s.value(end, depth+1)
+			i, ok = s.value(i, depth+1)
 		} else {
-			end, ok = value(s[i+1:keyEnd-1], end)
+			i, ok = value(key, i)
 		}
 		if !ok {
-			return end, false
+			return i, false
 		}
-		i = s.space(end)
-		if i < len(s) && s[i] == '}' {
+		i = s.space(i)
+		if i < len(s) && s[i] == closing {
 			return i + 1, true
 		}
 		if i >= len(s) || s[i] != ',' {
@@ -232,38 +246,13 @@ func (s scanner) members(i, depth int, member func(key, value []byte)) (end int,
 	})
 }
 
-func (s scanner) array(i, depth int) (end int, ok bool) {
-	if depth >= maxDepth {
-		return i, false
-	}
-	i = s.space(i + 1)
-	if i < len(s) && s[i] == ']' {
-		return i + 1, true
-	}
-	for {
-		if i, ok = s.value(i, depth+1); !ok {
-			return i, false
-		}
-		i = s.space(i)
-		if i < len(s) && s[i] == ']' {
-			return i + 1, true
-		}
-		if i >= len(s) || s[i] != ',' {
-			return i, false
-		}
-		i = s.space(i + 1)
-	}
-}
-
 func (s scanner) value(i, depth int) (end int, ok bool) {
 	if i >= len(s) {
 		return i, false
 	}
 	switch s[i] {
-	case '{':
-		return s.object(i, depth, nil)
-	case '[':
-		return s.array(i, depth)
+	case '{', '[':
+		return s.compound(i, depth, nil)
 	case '"':
 		return s.str(i)
 	case 't':
