@@ -2,6 +2,7 @@ package kinesis
 
 import (
 	"encoding/base64"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -29,57 +30,45 @@ type Record struct {
 
 // size is what the record counts against the limits: data before base64, and key as it is sent.
 func (r *Record) size() int {
-	n := len(r.Data) + len(r.PartitionKey)
-	if !utf8.ValidString(r.PartitionKey) {
-		n = len(r.Data)
-		for _, c := range r.PartitionKey {
-			n += utf8.RuneLen(c)
-		}
+	key := r.PartitionKey
+	if !utf8.ValidString(key) {
+		key = string([]rune(key))
 	}
-	return n
-}
-
-// encodedBound is how many bytes the record takes in a body at most, unless its key is full of control characters.
-func (r *Record) encodedBound() int {
-	return base64.StdEncoding.EncodedLen(len(r.Data)) + 2*len(r.PartitionKey) + len(`{"Data":"","PartitionKey":""},`)
+	return len(r.Data) + len(key)
 }
 
 // appendBody writes the request that carries those records that batch names, in that order.
 func appendBody(buf []byte, prefix string, records []Record, batch []int) []byte {
-	buf = append(buf, prefix...)
-	for i, r := range batch {
-		if i > 0 {
+	need := len(prefix) + len("]}")
+	for _, i := range batch { // more is needed for a key full of control characters
+		need += base64.StdEncoding.EncodedLen(len(records[i].Data)) + 2*len(records[i].PartitionKey) + len(`{"Data":"","PartitionKey":""},`)
+	}
+	buf = append(slices.Grow(buf, need), prefix...)
+	for n, i := range batch {
+		if n > 0 {
 			buf = append(buf, ',')
 		}
 		buf = append(buf, `{"Data":"`...)
-		buf = base64.StdEncoding.AppendEncode(buf, records[r].Data)
+		buf = base64.StdEncoding.AppendEncode(buf, records[i].Data)
 		buf = append(buf, `","PartitionKey":"`...)
-		buf = appendEscaped(buf, records[r].PartitionKey)
+		buf = appendEscaped(buf, records[i].PartitionKey)
 		buf = append(buf, `"}`...)
 	}
 	return append(buf, `]}`...)
 }
 
-// appendEscaped writes what stands between the quotes of a JSON string.
+// appendEscaped writes what stands between the quotes of a JSON string, U+FFFD for what is not UTF-8.
 func appendEscaped(buf []byte, s string) []byte {
 	const hex = "0123456789abcdef"
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(s[i:])
-			buf = utf8.AppendRune(buf, r) // U+FFFD where it is not UTF-8
-			i += size
-			continue
-		}
+	for _, r := range s {
 		switch {
-		case c == '"' || c == '\\':
-			buf = append(buf, '\\', c)
-		case c < ' ':
-			buf = append(buf, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		case r == '"' || r == '\\':
+			buf = append(buf, '\\', byte(r))
+		case r < ' ':
+			buf = append(buf, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
 		default:
-			buf = append(buf, c)
+			buf = utf8.AppendRune(buf, r)
 		}
-		i++
 	}
 	return buf
 }

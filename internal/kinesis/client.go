@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -133,7 +132,7 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	if err != nil {
 		return failed(badCredentials(err))
 	}
-	c.encode(records, batch)
+	c.body = appendBody(c.body[:0], c.target.prefix, records, batch)
 	c.dropRested()
 	var resp *http.Response
 	for repeated := false; ; repeated = true {
@@ -255,16 +254,6 @@ func failed(err *Error) answer {
 		return answer{do: halt, err: err}
 	}
 	return answer{do: again, err: err}
-}
-
-// encode writes the request's body.
-func (c *Client) encode(records []Record, batch []int) {
-	need := len(c.target.prefix) + len("]}")
-	for _, r := range batch {
-		need += records[r].encodedBound()
-	}
-	c.body = slices.Grow(c.body[:0], need)
-	c.body = appendBody(c.body, c.target.prefix, records, batch)
 }
 
 // sign makes the request for the body that is encoded.
