@@ -144,7 +144,7 @@ func ValidateRole(text string) error {
 
 // ValidateExternalID tells whether text can be the external id that a role's trust policy asks for.
 func ValidateExternalID(text string) error {
-	if !isOf(text, "+=,.@:/-", 2, maxExternalID) {
+	if !isOf(text, alphanumeric+"_+=,.@:/-", 2, maxExternalID) {
 		return errors.New("expected 2 to 1224 of A-Z a-z 0-9 _ + = , . @ : / -")
 	}
 	return nil
@@ -152,20 +152,10 @@ func ValidateExternalID(text string) error {
 
 // ValidateSessionName tells whether text can be the name of a role's session.
 func ValidateSessionName(text string) error {
-	if !isOf(text, "+=,.@-", 2, maxSessionName) {
+	if !isOf(text, alphanumeric+"_+=,.@-", 2, maxSessionName) {
 		return errors.New("expected 2 to 64 of A-Z a-z 0-9 _ + = , . @ -")
 	}
 	return nil
-}
-
-// isOf tells whether text has a length from least to most and is made of letters, digits, _ and the others.
-func isOf(text, others string, least, most int) bool {
-	for i := range len(text) {
-		if !isAlphanumeric(text[i]) && text[i] != '_' && strings.IndexByte(others, text[i]) < 0 {
-			return false
-		}
-	}
-	return least <= len(text) && len(text) <= most
 }
 
 // RoleAccount gives the account of a role's ARN: a stream's name means a stream of that account then.

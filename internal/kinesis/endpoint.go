@@ -178,38 +178,23 @@ func partitionOf(region string) partition {
 	return partitions[slices.IndexFunc(partitions[:], func(p partition) bool { return strings.HasPrefix(region, p.prefix) })]
 }
 
-func isStreamName(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; !isAlphanumeric(c) && c != '_' && c != '.' && c != '-' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxStreamName
-}
+const (
+	digits       = "0123456789"
+	alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + digits
+)
 
-func isHostLabel(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; !isAlphanumeric(c) && c != '-' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 63 && s[0] != '-'
-}
+func isStreamName(s string) bool { return isOf(s, alphanumeric+"_.-", 1, maxStreamName) }
 
-func isAccount(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return len(s) == accountDigits
+func isHostLabel(s string) bool { return isOf(s, alphanumeric+"-", 1, 63) && s[0] != '-' }
+
+func isAccount(s string) bool { return isOf(s, digits, accountDigits, accountDigits) }
+
+// isOf tells whether text has a length from least to most and is made of those characters.
+func isOf(text, characters string, least, most int) bool {
+	return least <= len(text) && len(text) <= most && strings.Trim(text, characters) == ""
 }
 
 // isPlain tells whether text is of printable ASCII characters, without spaces: it may stand in a log line.
 func isPlain(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
-}
-
-func isAlphanumeric(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
