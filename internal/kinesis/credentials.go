@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
@@ -133,10 +134,10 @@ const (
 
 // ValidateRole tells whether text is the ARN of a role.
 func ValidateRole(text string) error {
-	part := strings.SplitN(text, ":", 6)
-	valid := len(part) == 6 && part[0] == "arn" && strings.HasPrefix(part[1], "aws") && isHostLabel(part[1]) && part[2] == "iam" && part[3] == "" &&
-		isAccount(part[4]) && strings.HasPrefix(part[5], "role/") && len(part[5]) > len("role/") && isPlain(text)
-	if !valid {
+	a, err := arn.Parse(text)
+	path, isRole := strings.CutPrefix(a.Resource, "role/")
+	if err != nil || a.Service != "iam" || !strings.HasPrefix(a.Partition, "aws") || !isHostLabel(a.Partition) || a.Region != "" || !isAccount(a.AccountID) ||
+		!isRole || path == "" || !isPlain(text) {
 		return errors.New("expected a role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
 	}
 	return nil
@@ -159,12 +160,9 @@ func ValidateSessionName(text string) error {
 }
 
 // RoleAccount gives the account of a role's ARN: a stream's name means a stream of that account then.
-func RoleAccount(arn string) string {
-	part := strings.SplitN(arn, ":", 6)
-	if len(part) != 6 {
-		return ""
-	}
-	return part[4]
+func RoleAccount(role string) string {
+	a, _ := arn.Parse(role)
+	return a.AccountID
 }
 
 // RoleConfig says which role to assume, and how to reach the Security Token Service.
@@ -187,26 +185,22 @@ func NewRole(base aws.CredentialsProvider, cfg RoleConfig) (aws.CredentialsProvi
 		return nil, err
 	}
 	transport.DisableKeepAlives = true // asked once an hour
-	endpoint := cfg.EndpointURL
-	if endpoint == "" {
-		endpoint = "https://" + hostOf("sts", cfg.Region, "", cfg.UseFIPS, cfg.UseDualStack) + "/"
-	} else if _, err := ParseEndpointURL(endpoint); err != nil {
+	if cfg.EndpointURL == "" {
+		cfg.EndpointURL = "https://" + hostOf("sts", cfg.Region, "", cfg.UseFIPS, cfg.UseDualStack) + "/"
+	} else if _, err := ParseEndpointURL(cfg.EndpointURL); err != nil {
 		return nil, fmt.Errorf("endpoint URL of STS: %w", err)
 	}
-	return cached(&role{
-		arn: cfg.ARN, externalID: cfg.ExternalID, sessionName: cfg.SessionName, region: cfg.Region, endpoint: endpoint, base: base,
-		client: &http.Client{Transport: transport, Timeout: credentialsTimeout}, signer: v4.NewSigner(),
-	}), nil
+	client := &http.Client{Transport: transport, Timeout: credentialsTimeout}
+	return cached(&role{config: cfg, base: base, client: client, signer: v4.NewSigner()}), nil
 }
 
 // role assumes a role with sts:AssumeRole. The SDK's service/sts would cost a fifth of the whole binary (DESIGN.md).
 type role struct {
-	arn, externalID, sessionName string
-	region, endpoint             string
-	base                         aws.CredentialsProvider
-	client                       *http.Client
-	signer                       *v4.Signer
-	skew                         time.Duration // AWS's clock less ours
+	config RoleConfig
+	base   aws.CredentialsProvider
+	client *http.Client
+	signer *v4.Signer
+	skew   time.Duration // AWS's clock less ours
 }
 
 // Retrieve asks for credentials of the role; once again where our clock turns out to be wrong.
@@ -214,10 +208,10 @@ func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	for corrected := false; ; corrected = true {
 		answer, body, err := r.ask(ctx) //nolint:bodyclose // ask reads and closes it
 		if err != nil {
-			return aws.Credentials{}, fmt.Errorf("assume %s: %w", r.arn, err)
+			return aws.Credentials{}, fmt.Errorf("assume %s: %w", r.config.ARN, err)
 		}
 		if answer.StatusCode == http.StatusOK || corrected || !learnSkew(&r.skew, time.Now(), answer.Header) {
-			return readAssumeRole(r.arn, answer.StatusCode, body)
+			return readAssumeRole(r.config.ARN, answer.StatusCode, body)
 		}
 	}
 }
@@ -226,13 +220,13 @@ func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	form := url.Values{
-		"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {r.arn}, "RoleSessionName": {r.sessionName},
+		"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {r.config.ARN}, "RoleSessionName": {r.config.SessionName},
 	}
-	if r.externalID != "" {
-		form.Set("ExternalId", r.externalID)
+	if r.config.ExternalID != "" {
+		form.Set("ExternalId", r.config.ExternalID)
 	}
 	body := form.Encode()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.endpoint, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.config.EndpointURL, strings.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -240,7 +234,7 @@ func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	sum := sha256.Sum256([]byte(body))
 	keys, err := r.base.Retrieve(ctx)
 	if err == nil {
-		err = r.signer.SignHTTP(ctx, keys, request, hex.EncodeToString(sum[:]), "sts", r.region, time.Now().Add(r.skew))
+		err = r.signer.SignHTTP(ctx, keys, request, hex.EncodeToString(sum[:]), "sts", r.config.Region, time.Now().Add(r.skew))
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("sign the request: %w", err)
@@ -256,7 +250,7 @@ func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 }
 
 // readAssumeRole reads the answer, XML of which five elements matter; none of them occurs twice or holds another.
-func readAssumeRole(arn string, status int, body []byte) (aws.Credentials, error) {
+func readAssumeRole(role string, status int, body []byte) (aws.Credentials, error) {
 	expires, err := time.Parse(time.RFC3339, element(body, "Expiration"))
 	keys := aws.Credentials{
 		AccessKeyID: element(body, "AccessKeyId"), SecretAccessKey: element(body, "SecretAccessKey"),
@@ -272,10 +266,10 @@ func readAssumeRole(arn string, status int, body []byte) (aws.Credentials, error
 		}
 		return aws.Credentials{}, &Error{
 			Kind: KindCredentials, Permanent: r.do == halt, Code: r.code, Status: status,
-			text: fmt.Sprintf("cannot assume %s: %s (%s)", arn, hint, oneLine(fmt.Sprintf("%d %s: %s", status, r.code, element(body, "Message")))),
+			text: fmt.Sprintf("cannot assume %s: %s (%s)", role, hint, oneLine(fmt.Sprintf("%d %s: %s", status, r.code, element(body, "Message")))),
 		}
 	case err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "":
-		return aws.Credentials{}, &Error{Kind: KindCredentials, text: fmt.Sprintf("cannot assume %s: the answer of STS was cut short or garbled", arn)}
+		return aws.Credentials{}, &Error{Kind: KindCredentials, text: fmt.Sprintf("cannot assume %s: the answer of STS was cut short or garbled", role)}
 	}
 	return keys, nil
 }

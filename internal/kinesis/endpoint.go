@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 )
 
 // Stream is a parsed stream name or ARN. Partition, Region and AccountID are empty where only a name was given.
@@ -28,15 +30,14 @@ func ParseStream(value string) (Stream, error) {
 		}
 		return Stream{Name: value}, nil
 	}
-	part := strings.SplitN(value, ":", 6)
-	if len(part) != 6 {
+	a, err := arn.Parse(value)
+	if err != nil {
 		return Stream{}, errors.New("the ARN is cut short: " + streamExpected)
 	}
-	s := Stream{Partition: part[1], Region: part[3], AccountID: part[4]}
-	kind, name, _ := strings.Cut(part[5], "/")
-	s.Name = name
+	kind, name, _ := strings.Cut(a.Resource, "/")
+	s := Stream{name, a.Partition, a.Region, a.AccountID}
 	switch {
-	case part[2] != "kinesis":
+	case a.Service != "kinesis":
 		return Stream{}, errors.New("the ARN is of another service, not of kinesis: " + streamExpected)
 	case kind == "stream" && strings.Contains(name, "/consumer/"):
 		return Stream{}, errors.New("the ARN is a consumer's, not a stream's: " + streamExpected)
