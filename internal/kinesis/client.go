@@ -266,7 +266,7 @@ func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.R
 	}).WithContext(ctx)
 	sum := sha256.Sum256(c.body)
 	c.signedAt = c.clock().wall
-	err := c.signer.SignHTTP(ctx, credentials, req, hex.EncodeToString(sum[:]), "kinesis", c.target.region, c.signedAt.Add(c.skew))
+	err := c.signer.SignHTTP(ctx, credentials, req, hex.EncodeToString(sum[:]), "kinesis", c.target.stream.Region, c.signedAt.Add(c.skew))
 	req.Header.Set("Accept-Encoding", "identity") // not signed: a proxy may change it
 	return req, err
 }

@@ -88,9 +88,8 @@ func ParseEndpointURL(value string) (*url.URL, error) {
 // target is where requests go and how they name the stream.
 type target struct {
 	url    *url.URL
-	region string // that of the signature
 	prefix string // of every request's body, up to and with the [ of Records
-	stream Stream // with everything that is known of it
+	stream Stream // with everything that is known of it, the region always
 
 	foreign  bool // it is another account's stream, as far as is known
 	ownRoots bool // the certificates are not the system's
@@ -105,32 +104,26 @@ func resolve(cfg *Config) (target, error) {
 	if err != nil {
 		return target{}, fmt.Errorf("stream %q: %w", cfg.Stream, err)
 	}
-	t := target{
-		region: cfg.Region, prefix: `{"StreamName":"` + s.Name + `","Records":[`,
-		foreign: s.AccountID != "" && s.AccountID != cfg.AccountID, ownRoots: len(cfg.CABundle) > 0,
+	if s.Region == "" {
+		s.Partition, s.Region, s.AccountID = partitionOf(cfg.Region).id, cfg.Region, cfg.AccountID
 	}
-	if s.Region != "" {
-		t.region = s.Region
+	if !isHostLabel(s.Region) {
+		return target{}, fmt.Errorf("region %q: expected one such as eu-west-1 (AWS_REGION), or a stream given as ARN", s.Region)
 	}
-	if !isHostLabel(t.region) {
-		return target{}, fmt.Errorf("region %q: expected one such as eu-west-1 (AWS_REGION), or a stream given as ARN", t.region)
-	}
+	t := target{stream: s, foreign: s.AccountID != cfg.AccountID, ownRoots: len(cfg.CABundle) > 0}
 	account := ""
+	t.prefix = `{"StreamName":"` + s.Name + `","Records":[`
 	if t.foreign {
 		account = s.AccountID
 		t.prefix = `{"StreamARN":"` + s.ARN() + `","Records":[`
 	}
-	if s.AccountID == "" {
-		s.Partition, s.Region, s.AccountID = partitionOf(t.region).id, t.region, cfg.AccountID
-	}
-	t.stream = s
 	if cfg.EndpointURL != "" {
 		if t.url, err = ParseEndpointURL(cfg.EndpointURL); err != nil {
 			return target{}, fmt.Errorf("endpoint URL: %w", err)
 		}
 		return t, nil
 	}
-	t.url = &url.URL{Scheme: "https", Path: "/", Host: hostOf("kinesis", t.region, account, cfg.UseFIPS, cfg.UseDualStack)}
+	t.url = &url.URL{Scheme: "https", Path: "/", Host: hostOf("kinesis", s.Region, account, cfg.UseFIPS, cfg.UseDualStack)}
 	return t, nil
 }
 

@@ -57,9 +57,9 @@ func TestEndpointsAreTheSDKs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.url.Scheme+"://"+got.url.Host != want.URI.String() || got.region != region || !strings.Contains(got.prefix, c.names) {
+				if got.url.Scheme+"://"+got.url.Host != want.URI.String() || got.stream.Region != region || !strings.Contains(got.prefix, c.names) {
 					t.Errorf("%s in %s, account %q, FIPS %t, dual-stack %t:\n got %s, %s, %s\nwant %s, %s", c.stream, region, c.account, fips, dualStack,
-						got.url, got.region, got.prefix, &want.URI, c.names)
+						got.url, got.stream.Region, got.prefix, &want.URI, c.names)
 				}
 			}
 			want, err := stsOracle.ResolveEndpoint(t.Context(), sts.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack})

@@ -76,7 +76,7 @@ func (t *target) refusal(r rule, status int, message string) *Error {
 	}
 	switch e.Kind {
 	case KindNotFound:
-		e.text = fmt.Sprintf("stream %q is not found in region %s: create it, or correct KINESIS_TELEMETRY_STREAM (another account's or region's stream needs its ARN)", t.stream.Name, t.region)
+		e.text = fmt.Sprintf("stream %q is not found in region %s: create it, or correct KINESIS_TELEMETRY_STREAM (another account's or region's stream needs its ARN)", t.stream.Name, t.stream.Region)
 	case KindAccessDenied:
 		e.text = fmt.Sprintf("not allowed to write to stream %q: give the function's role kinesis:PutRecords on %s; for another account's stream that stream's resource policy must allow it too", t.stream.Name, t.wholeARN())
 	case KindKMS:
