@@ -49,7 +49,7 @@ func TestCauses(t *testing.T) {
 		{"no access to the key, in other words", otherARN, answer(400, "", `{"__type":"AccessDeniedException","message":"User: x is not authorized to perform: kms:GenerateDataKey on resource: y"}`), KindKMS, true, []string{"alias/aws/kinesis"}, "give the function's role kinesis:PutRecords"},
 		{"KMS throttles", "logs", refuse(400, "KMSThrottlingException"), KindKMS, false, []string{"KMS throttles", "quota"}, "shards"},
 		{"KMS throttles a record", "logs", entries(map[string]string{"a": "KMSThrottlingException"}), KindKMS, false, []string{"KMS throttles", "quota"}, "shards"},
-		{"the stream throttles", "logs", refuse(400, codeThroughput), KindThrottled, false, []string{"add shards"}, "KMS"},
+		{"the stream throttles", "logs", refuse(400, "ProvisionedThroughputExceededException"), KindThrottled, false, []string{"add shards"}, "KMS"},
 		{"control characters", "logs", answer(400, "", `{"__type":"No\u001b[31m\u0000Such\u202eThing\nexpected","message":"because"}`), KindService, true, []string{"because"}, ""},
 		{"control characters of a record", "logs", reply(`{"Records":[{"ErrorCode":"No\u001b[31m\u0000Such\u202eThing\nexpected","ErrorMessage":"because"}]}`), KindInvalid, false, []string{"because"}, ""},
 		{"control characters of a header", "logs", answer(400, "X-Amzn-Errortype: Bad\x1b[31m\u202e", "\x00"), KindService, true, []string{"Bad"}, ""},

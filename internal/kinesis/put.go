@@ -128,7 +128,7 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 	case doubt, again, throttle:
 	}
 	p.fruitless++
-	return p.draw(pauseBound(a.do, p.fruitless)), true
+	return p.draw(PauseBound(a.do == throttle, p.fruitless)), true
 }
 
 // take tells how many of pending go into the next request, and their size.
@@ -193,7 +193,7 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 		return 0, true
 	}
 	more = do < renew && (do > doubt || p.fruitless < 2) // what is refused for what it is has another Put to go with others
-	return p.draw(pauseBound(do, p.fruitless)), more
+	return p.draw(PauseBound(do == throttle, p.fruitless)), more
 }
 
 // refusedForLong tells whether the first record that is refused with a code that nobody knows is to be rejected: such were
@@ -219,7 +219,7 @@ func (p *put) judge(e *entry, last *Error) (rule, *Error) {
 	if e.Code == "" {
 		return rule{kind: KindNetwork, do: again}, p.target.unreachable(errReply)
 	}
-	r := ruleOfRecord(e.Code)
+	r := ruleOf(0, e.Code)
 	if last == nil || last.Code != r.code {
 		last = p.target.refusal(r, 0, e.Message)
 	}

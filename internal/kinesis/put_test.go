@@ -265,7 +265,7 @@ func TestProbe(t *testing.T) {
 	refuse := func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
 		return respond(500, nil, `{"__type":"InternalFailureException"}`), nil
 	}
-	for _, first := range []step{refuse, entries(map[string]string{"a": codeThroughput, "b": codeThroughput})} {
+	for _, first := range []step{refuse, entries(map[string]string{"a": "ProvisionedThroughputExceededException", "b": "ProvisionedThroughputExceededException"})} {
 		c, f := newFake(t, nil, first)
 		result := c.Probe(t.Context(), recordsOf("a", "b"))
 		if result.Requests != 1 || result.Err == nil || !result.Faltered || len(f.stored) > 0 {
@@ -686,7 +686,7 @@ func TestPausesAreSpread(t *testing.T) {
 	if seen[true] < 300 || seen[false] < 300 {
 		t.Errorf("%v are in the lower half", seen[true])
 	}
-	if got := pauseBound(throttle, 50); got != maxPause {
+	if got := PauseBound(true, 50); got != maxPause {
 		t.Errorf("the bound after 50 tries is %v", got)
 	}
 }

@@ -18,7 +18,7 @@ type entry struct {
 
 func (e entry) stored() bool { return e.Code == "" && bool(e.Stored) }
 
-func (e entry) doubtful() bool { return e.Code != "" && ruleOfRecord(e.Code).do == doubt }
+func (e entry) doubtful() bool { return e.Code != "" && ruleOf(0, e.Code).do == doubt }
 
 // present tells that a JSON string is there and not empty, without the memory that 500 of them would take.
 type present bool

@@ -19,98 +19,49 @@ const (
 	halt                    // another try within this Put would end the same way: leave it to the caller
 )
 
-// rule is a line of the table: what an error means and what to do.
+// rule is what an error means and what to do.
 type rule struct {
 	code string
 	kind Kind
 	do   verdict
 }
 
-const (
-	codeThroughput = "ProvisionedThroughputExceededException"
-	codeInternal   = "InternalFailure"
-)
-
-// ruleOf says what to do about a refused request. Without a code that the table knows the HTTP status decides.
-func ruleOf(status int, code string) rule {
-	if r, ok := lookup(code); ok {
-		return r
-	}
-	return ruleOfStatus(status, code)
-}
-
-// ruleOfRecord is ruleOf for the code of a single record.
-func ruleOfRecord(code string) rule {
-	if r, ok := lookup(code); ok {
-		return r
-	}
-	return rule{code, KindInvalid, doubt}
-}
-
-// lookup is the one table of what is tried again and why, for the codes of single records and of whole requests.
+// ruleOf is the one table of what is tried again and why, for the codes of whole requests and of single records; those have
+// no status.
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html#API_PutRecords_Errors
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/CommonErrors.html
-func lookup(code string) (rule, bool) {
-	for _, r := range [...]rule{
-		// Capacity: a matter of time.
-		{codeThroughput, KindThrottled, throttle},
-		{"LimitExceededException", KindThrottled, throttle},
-		{"ThrottlingException", KindThrottled, throttle},
-		{"Throttling", KindThrottled, throttle},
-		{"ThrottledException", KindThrottled, throttle},
-		{"RequestThrottledException", KindThrottled, throttle},
-		{"RequestThrottled", KindThrottled, throttle},
-		{"RequestLimitExceeded", KindThrottled, throttle},
-		{"TooManyRequestsException", KindThrottled, throttle},
-		{"BandwidthLimitExceeded", KindThrottled, throttle},
-		{"SlowDown", KindThrottled, throttle},
-		{"KMSThrottlingException", KindKMS, throttle}, // the SDK does not try this one again, but it is of the same nature
-		// The service's own trouble: passes.
-		{codeInternal, KindService, again},
-		{"InternalFailureException", KindService, again},
-		{"InternalServerError", KindService, again},
-		{"ServiceUnavailable", KindService, again},
-		{"ServiceUnavailableException", KindService, again},
-		{"RequestTimeout", KindService, again},
-		{"RequestTimeoutException", KindService, again},
-		// Credentials that ran out, or a clock that is wrong after a freeze: can be mended here, once.
-		{"ExpiredTokenException", KindCredentials, renew},
-		{"ExpiredToken", KindCredentials, renew},
-		{"UnrecognizedClientException", KindCredentials, renew},
-		{"InvalidClientTokenId", KindCredentials, renew},
-		{"InvalidSignatureException", KindCredentials, renew},
-		{"SignatureDoesNotMatch", KindCredentials, renew},
-		{"IncompleteSignatureException", KindCredentials, renew},
-		{"MissingAuthenticationTokenException", KindCredentials, renew},
-		{"RequestTimeTooSkewed", KindCredentials, renew},
-		{"RequestExpired", KindCredentials, renew},
-		// Permissions and the stream's own state: somebody has to mend them; the records may go later.
-		{"ResourceNotFoundException", KindNotFound, halt},
-		{"AccessDeniedException", KindAccessDenied, halt},
-		{"AccessDenied", KindAccessDenied, halt},
-		{"NotAuthorized", KindAccessDenied, halt},
-		{"OptInRequired", KindAccessDenied, halt},
-		{"KMSAccessDeniedException", KindKMS, halt},
-		{"KMSDisabledException", KindKMS, halt},
-		{"KMSInvalidStateException", KindKMS, halt},
-		{"KMSNotFoundException", KindKMS, halt},
-		{"KMSOptInRequired", KindKMS, halt},
-		{"UnknownOperationException", KindService, halt}, // the endpoint is not Kinesis
-		// What the request carries: one bad record poisons its neighbours.
-		{"ValidationException", KindInvalid, split},
-		{"InvalidArgumentException", KindInvalid, split},
-		{"InvalidParameterValueException", KindInvalid, split},
-		{"SerializationException", KindInvalid, split},
-	} {
-		if r.code == code {
-			return r, true
-		}
+func ruleOf(status int, code string) rule {
+	switch code {
+	// Capacity: a matter of time.
+	case "ProvisionedThroughputExceededException", "LimitExceededException", "ThrottlingException", "Throttling", "ThrottledException",
+		"RequestThrottledException", "RequestThrottled", "RequestLimitExceeded", "TooManyRequestsException", "BandwidthLimitExceeded", "SlowDown":
+		return rule{code, KindThrottled, throttle}
+	case "KMSThrottlingException": // the SDK does not try this one again, but it is of the same nature
+		return rule{code, KindKMS, throttle}
+	// The service's own trouble: passes.
+	case "InternalFailure", "InternalFailureException", "InternalServerError", "ServiceUnavailable", "ServiceUnavailableException",
+		"RequestTimeout", "RequestTimeoutException":
+		return rule{code, KindService, again}
+	// Credentials that ran out, or a clock that is wrong after a freeze: can be fixed here, once.
+	case "ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException",
+		"SignatureDoesNotMatch", "IncompleteSignatureException", "MissingAuthenticationTokenException", "RequestTimeTooSkewed", "RequestExpired":
+		return rule{code, KindCredentials, renew}
+	// Permissions and the stream's own state: somebody has to fix them; the records may go later.
+	case "ResourceNotFoundException":
+		return rule{code, KindNotFound, halt}
+	case "AccessDeniedException", "AccessDenied", "NotAuthorized", "OptInRequired":
+		return rule{code, KindAccessDenied, halt}
+	case "KMSAccessDeniedException", "KMSDisabledException", "KMSInvalidStateException", "KMSNotFoundException", "KMSOptInRequired":
+		return rule{code, KindKMS, halt}
+	case "UnknownOperationException": // the endpoint is not Kinesis
+		return rule{code, KindService, halt}
+	// What the request carries: one bad record poisons its neighbours.
+	case "ValidationException", "InvalidArgumentException", "InvalidParameterValueException", "SerializationException":
+		return rule{code, KindInvalid, split}
 	}
-	return rule{}, false
-}
-
-func ruleOfStatus(status int, code string) rule {
-	switch {
+	switch { // a code that is not known says nothing
+	case status == 0:
+		return rule{code, KindInvalid, doubt}
 	case status == http.StatusRequestEntityTooLarge:
 		return rule{code, KindInvalid, split}
 	case status == http.StatusTooManyRequests:
@@ -132,21 +83,14 @@ const (
 	maxPause      = 2 * time.Second
 )
 
-// pauseBound is the bound of the pause after so many fruitless requests in a row (0: something got through).
-func pauseBound(do verdict, fruitless int) time.Duration {
+// PauseBound is the bound of the pause after so many fruitless requests in a row (0: something got through). The simulator of
+// the flush policy knows it, too.
+func PauseBound(throttled bool, fruitless int) time.Duration {
 	base := basePause
-	if do == throttle {
+	if throttled {
 		base = throttlePause
 	}
 	return min(base<<min(max(fruitless-1, 0), 10), maxPause)
-}
-
-// PauseBound is pauseBound after a request that was throttled or else refused, for the simulator of the flush policy.
-func PauseBound(throttled bool, fruitless int) time.Duration {
-	if throttled {
-		return pauseBound(throttle, fruitless)
-	}
-	return pauseBound(again, fruitless)
 }
 
 // draw gives a duration from 0 to bound, evenly. The kernel's randomness it is because environments that resume from one
