@@ -223,7 +223,7 @@ func (c *Client) Warm(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, maxAttempt)
 	defer cancel()
 	req := (&http.Request{
-		Method: http.MethodGet, URL: c.target.url, Host: c.target.url.Host, Header: http.Header{"User-Agent": {userAgent}},
+		Method: http.MethodGet, URL: c.target.url, Header: http.Header{"User-Agent": {userAgent}},
 	}).WithContext(ctx)
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
@@ -259,11 +259,7 @@ func failed(err *Error) answer {
 // sign makes the request for the body that is encoded.
 func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.Request, error) {
 	u := *c.target.url // signing writes to it, and Warm may read the other
-	req := (&http.Request{
-		Method: http.MethodPost, URL: &u, Host: u.Host,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: c.header.Clone(), ContentLength: int64(len(c.body)),
-	}).WithContext(ctx)
+	req := &http.Request{Method: http.MethodPost, URL: &u, Header: c.header.Clone(), ContentLength: int64(len(c.body))}
 	sum := sha256.Sum256(c.body)
 	c.signedAt = c.clock().wall
 	err := c.signer.SignHTTP(ctx, credentials, req, hex.EncodeToString(sum[:]), "kinesis", c.target.stream.Region, c.signedAt.Add(c.skew))

@@ -30,11 +30,7 @@ const (
 
 // String gives one word.
 func (k Kind) String() string {
-	names := [...]string{"service", "network", "throttled", "not-found", "access-denied", "credentials", "kms", "invalid", "deadline"}
-	if int(k) < len(names) {
-		return names[k]
-	}
-	return fmt.Sprintf("kind(%d)", uint8(k))
+	return [...]string{"service", "network", "throttled", "not-found", "access-denied", "credentials", "kms", "invalid", "deadline"}[k]
 }
 
 // Error is why records were not taken. Its text is one line that names the cause and what to do about it.
@@ -93,7 +89,7 @@ func (t *target) refusal(r rule, status int, message string) *Error {
 		e.text = fmt.Sprintf("stream %q takes no more at present: add shards or use on-demand capacity; where one environment alone fills a shard, spread it with KINESIS_TELEMETRY_PARTITION_KEY", t.stream.Name)
 	case KindInvalid:
 		e.text = fmt.Sprintf("stream %q refused what was sent", t.stream.Name)
-	case KindService, KindNetwork, KindDeadline:
+	default:
 		e.text = t.url.Host + " answered with an error"
 		if e.Permanent {
 			e.text += " that Kinesis does not have: is there a proxy or a firewall between, or is the endpoint URL wrong?"
@@ -110,19 +106,18 @@ func (u unconnected) Unwrap() error { return u.error }
 
 // unreachable makes the Error of a request that got no answer, or half an answer.
 func (t *target) unreachable(err error) *Error {
-	var known *Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
 	e := &Error{Kind: KindNetwork, Err: err}
-	var certificate *tls.CertificateVerificationError
-	var operation *net.OpError
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	operation, _ := errors.AsType[*net.OpError](err)
 	host := t.url.Host
 	switch {
-	case errors.As(err, &certificate) && !t.ownRoots && noRoots():
+	case untrusted && !t.ownRoots && noRoots():
 		e.Permanent = true
 		e.text = "there are no CA certificates in this image, so that " + host + " cannot be trusted: install the package ca-certificates, or name a file of certificates in AWS_CA_BUNDLE"
-	case errors.As(err, &certificate):
+	case untrusted:
 		e.Permanent = true
 		e.text = "the certificate of " + host + " is not trusted: does a proxy stand between? Name its CA in AWS_CA_BUNDLE"
 	case errors.Is(err, errEncoding):
@@ -130,7 +125,7 @@ func (t *target) unreachable(err error) *Error {
 		e.text = "the answer of " + host + " cannot be read: a proxy between changed it, which must not"
 	case errors.Is(err, errReply):
 		e.text = "the answer of " + host + " was cut short or garbled"
-	case errors.As(err, &operation) && operation.Op == "proxyconnect":
+	case operation != nil && operation.Op == "proxyconnect":
 		e.text = "no connection to the proxy that HTTPS_PROXY or HTTP_PROXY names"
 	case errors.As(err, new(unconnected)):
 		e.text = "no connection to " + host + ": a function in a VPC needs a NAT gateway or an interface endpoint (kinesis-streams), and security groups that let it out"
@@ -165,8 +160,7 @@ func refusedByProxy(_ context.Context, proxy *url.URL, connect *http.Request, an
 
 // badCredentials makes the Error of credentials that could not be got.
 func badCredentials(err error) *Error {
-	var known *Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
 	return &Error{Kind: KindCredentials, Err: err, text: "cannot get credentials: " + oneLine(err.Error())}
@@ -190,13 +184,7 @@ func (t *target) wholeARN() string {
 	return s.ARN()
 }
 
-// tooLarge makes the Error of a record above the limit.
-func tooLarge(size, limit int) *Error {
-	return &Error{Kind: KindInvalid, Permanent: true, text: fmt.Sprintf(
-		"a record of %d bytes with its key is above the limit of %d: where the stream takes larger ones, set KINESIS_TELEMETRY_MAX_RECORD_BYTES", size, limit)}
-}
-
-func badKey(length int) *Error {
-	return &Error{Kind: KindInvalid, Permanent: true, text: fmt.Sprintf(
-		"a partition key must have 1 to %d characters, not %d", maxKeyRunes, length)}
+// invalid makes the Error of a record that no stream takes.
+func invalid(format string, args ...any) *Error {
+	return &Error{Kind: KindInvalid, Permanent: true, text: fmt.Sprintf(format, args...)}
 }

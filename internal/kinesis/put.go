@@ -82,9 +82,10 @@ func (p *put) begin() {
 		record := &p.records[i]
 		switch keyLength := utf8.RuneCountInString(record.PartitionKey); {
 		case keyLength == 0 || keyLength > maxKeyRunes:
-			p.reject(i, badKey(keyLength))
+			p.reject(i, invalid("a partition key must have 1 to %d characters, not %d", maxKeyRunes, keyLength))
 		case record.size() > p.config.MaxRecordBytes:
-			p.reject(i, tooLarge(record.size(), p.config.MaxRecordBytes))
+			p.reject(i, invalid("a record of %d bytes with its key is above the limit of %d: where the stream takes larger ones, set KINESIS_TELEMETRY_MAX_RECORD_BYTES",
+				record.size(), p.config.MaxRecordBytes))
 		default:
 			p.order = append(p.order, i)
 		}
@@ -93,10 +94,7 @@ func (p *put) begin() {
 }
 
 func zeroed[T any](s []T, n int) []T {
-	if cap(s) < n {
-		return make([]T, n)
-	}
-	s = s[:n]
+	s = slices.Grow(s[:0], n)[:n]
 	clear(s)
 	return s
 }

@@ -115,10 +115,9 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 		},
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
-	payload := &lentBody{data: body, progress: progress}
-	defer payload.takeBack()
 	req = req.WithContext(ctx)
-	req.Body, req.ContentLength = payload, int64(len(body))
+	req.Body = &lentBody{data: body, progress: progress}
+	defer req.Body.Close()
 	resp, err := rt.RoundTrip(req)
 	switch {
 	case err == nil:
@@ -135,8 +134,8 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 }
 
 // lentBody is a request's body in a buffer that will be used again. The transport may go on reading a body after
-// RoundTrip has returned (an answer before the end of the request, a timeout); once the buffer is taken back it reads
-// nothing more of it.
+// RoundTrip has returned (an answer before the end of the request, a timeout); once it is closed nothing more is read of the
+// buffer.
 type lentBody struct {
 	progress func()
 
@@ -157,14 +156,10 @@ func (b *lentBody) Read(p []byte) (int, error) {
 }
 
 func (b *lentBody) Close() error {
-	b.takeBack()
-	return nil
-}
-
-func (b *lentBody) takeBack() {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.data = nil
-	b.mu.Unlock()
+	return nil
 }
 
 // readReply reads at most maxReply bytes into buf. Some proxies compress what they were asked not to.
