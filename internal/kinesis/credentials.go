@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,15 +104,12 @@ func (cfg *CredentialsConfig) containerURI() string {
 // isContainerURI lets a token go over plain HTTP only to where it cannot be overheard.
 func isContainerURI(uri string) bool {
 	u, err := url.Parse(uri)
-	if err != nil || u.Host == "" || u.Scheme != "http" {
-		return err == nil && u.Host != "" && u.Scheme == "https"
+	if err != nil || u.Host == "" {
+		return false
 	}
-	switch host := u.Hostname(); host {
-	case "169.254.170.2", "169.254.170.23", "fd00:ec2::23":
-		return true
-	default:
-		return IsLoopback(host)
-	}
+	host := u.Hostname()
+	near := IsLoopback(host) || slices.Contains([]string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23"}, host)
+	return u.Scheme == "https" || u.Scheme == "http" && near
 }
 
 // IsLoopback tells whether what is sent to the host stays on this machine.
