@@ -2,6 +2,7 @@ package kinesis
 
 import (
 	"encoding/base64"
+	"fmt"
 	"slices"
 	"unicode/utf8"
 )
@@ -37,6 +38,21 @@ func (r *Record) size() int {
 	return len(r.Data) + len(key)
 }
 
+// check tells why no stream with that limit takes the record; nil where nothing is wrong with it.
+func (r *Record) check(limit int) *Error {
+	var wrong string
+	if n := utf8.RuneCountInString(r.PartitionKey); n == 0 || n > maxKeyRunes {
+		wrong = fmt.Sprintf("a partition key must have 1 to %d characters, not %d", maxKeyRunes, n)
+	} else if size := r.size(); size > limit {
+		wrong = fmt.Sprintf("a record of %d bytes with its key is above the limit of %d: "+
+			"where the stream takes larger ones, set KINESIS_TELEMETRY_MAX_RECORD_BYTES", size, limit)
+	}
+	if wrong == "" {
+		return nil
+	}
+	return &Error{Kind: KindInvalid, Permanent: true, text: wrong}
+}
+
 // appendBody writes the request that carries those records that batch names, in that order.
 func appendBody(buf []byte, prefix string, records []Record, batch []int) []byte {
 	need := len(prefix) + len("]}")
@@ -61,14 +77,14 @@ func appendBody(buf []byte, prefix string, records []Record, batch []int) []byte
 func appendEscaped(buf []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			buf = append(buf, '\\', byte(r))
-		case r < ' ':
+		if r < ' ' {
 			buf = append(buf, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
-		default:
-			buf = utf8.AppendRune(buf, r)
+			continue
 		}
+		if r == '"' || r == '\\' {
+			buf = append(buf, '\\')
+		}
+		buf = utf8.AppendRune(buf, r)
 	}
 	return buf
 }

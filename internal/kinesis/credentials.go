@@ -254,8 +254,7 @@ func readAssumeRole(role string, status int, body []byte) (aws.Credentials, erro
 		AccessKeyID: element(body, "AccessKeyId"), SecretAccessKey: element(body, "SecretAccessKey"),
 		SessionToken: element(body, "SessionToken"), CanExpire: true, Expires: expires, Source: "AssumeRole",
 	}
-	switch {
-	case status != http.StatusOK:
+	if status != http.StatusOK {
 		r := ruleOf(status, element(body, "Code"))
 		hint := "it must trust the function's role (with the sts:ExternalId of KINESIS_TELEMETRY_ROLE_EXTERNAL_ID, if it asks for one), " +
 			"which must be allowed sts:AssumeRole on it"
@@ -266,7 +265,8 @@ func readAssumeRole(role string, status int, body []byte) (aws.Credentials, erro
 			Kind: KindCredentials, Permanent: r.do == halt, Code: r.code, Status: status,
 			text: fmt.Sprintf("cannot assume %s: %s (%s)", role, hint, oneLine(fmt.Sprintf("%d %s: %s", status, r.code, element(body, "Message")))),
 		}
-	case err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "":
+	}
+	if err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "" {
 		return aws.Credentials{}, &Error{Kind: KindCredentials, text: fmt.Sprintf("cannot assume %s: the answer of STS was cut short or garbled", role)}
 	}
 	return keys, nil

@@ -183,8 +183,3 @@ func (t *target) wholeARN() string {
 	}
 	return s.ARN()
 }
-
-// invalid makes the Error of a record that no stream takes.
-func invalid(format string, args ...any) *Error {
-	return &Error{Kind: KindInvalid, Permanent: true, text: fmt.Sprintf(format, args...)}
-}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"time"
-	"unicode/utf8"
 )
 
 // Outcome is how a record ended.
@@ -79,16 +78,11 @@ func (p *put) begin() {
 	p.asked = zeroed(p.asked, n)
 	p.order = p.order[:0]
 	for i := range p.records {
-		record := &p.records[i]
-		switch keyLength := utf8.RuneCountInString(record.PartitionKey); {
-		case keyLength == 0 || keyLength > maxKeyRunes:
-			p.reject(i, invalid("a partition key must have 1 to %d characters, not %d", maxKeyRunes, keyLength))
-		case record.size() > p.config.MaxRecordBytes:
-			p.reject(i, invalid("a record of %d bytes with its key is above the limit of %d: where the stream takes larger ones, set KINESIS_TELEMETRY_MAX_RECORD_BYTES",
-				record.size(), p.config.MaxRecordBytes))
-		default:
-			p.order = append(p.order, i)
+		if err := p.records[i].check(p.config.MaxRecordBytes); err != nil {
+			p.reject(i, err)
+			continue
 		}
+		p.order = append(p.order, i)
 	}
 	p.pending = p.order
 }

@@ -59,20 +59,22 @@ func ruleOf(status int, code string) rule {
 	case "ValidationException", "InvalidArgumentException", "InvalidParameterValueException", "SerializationException":
 		return rule{code, KindInvalid, split}
 	}
-	switch { // a code that is not known says nothing
-	case status == 0:
+	switch status { // a code that is not known says nothing
+	case 0:
 		return rule{code, KindInvalid, doubt}
-	case status == http.StatusRequestEntityTooLarge:
+	case http.StatusRequestEntityTooLarge:
 		return rule{code, KindInvalid, split}
-	case status == http.StatusTooManyRequests:
+	case http.StatusTooManyRequests:
 		return rule{code, KindThrottled, throttle}
-	case status == http.StatusRequestTimeout, status >= 500:
-		return rule{code, KindService, again}
-	case code != "" && (status == http.StatusUnauthorized || status == http.StatusForbidden): // what has no code is not AWS's
-		return rule{code, KindAccessDenied, halt}
-	default:
-		return rule{code, KindService, halt} // a redirect, or an error that has no second answer
+	case http.StatusUnauthorized, http.StatusForbidden:
+		if code != "" { // what has no code is not AWS's
+			return rule{code, KindAccessDenied, halt}
+		}
 	}
+	if status == http.StatusRequestTimeout || status >= 500 {
+		return rule{code, KindService, again}
+	}
+	return rule{code, KindService, halt} // a redirect, or an error that has no second answer
 }
 
 // Pauses between requests. They are drawn from zero to the bound, which doubles while nothing gets through. The cap is
