@@ -63,7 +63,7 @@ func (c *Client) run(ctx context.Context, p put) Result {
 	p.begin()
 	for len(p.pending) > 0 && ctx.Err() == nil {
 		pause, more := p.step(ctx)
-		if !more || p.once && p.fruitless > 0 || len(p.pending) > 0 && !wait(ctx, pause) {
+		if !more || p.once && p.fruitless > 0 || !wait(ctx, pause) {
 			break
 		}
 	}
