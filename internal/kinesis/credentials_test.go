@@ -397,7 +397,7 @@ func TestValidateRole(t *testing.T) {
 	for text, good := range map[string]bool{
 		roleToAssume: true, "arn:aws-cn:iam::123456789012:role/x": true, "arn:aws:iam::123456789012:role/": false,
 		"arn:aws:iam::123456789012:user/x": false, "arn:aws:sts::123456789012:assumed-role/x/y": false, "writer": false,
-		"arn:aws:iam::1234:role/x": false, "": false, "arn:aws:iam::123456789012:role/!/x": true, "arn:aws:iam::123456789012:role/a b": false,
+		"arn:aws:iam::1234:role/x": false, "": false, "arn:aws:iam::123456789012:role/!~/x": true, "arn:aws:iam::123456789012:role/a b": false,
 		"arn:aws:iam::123456789012:role/x\x1b": false, "arn:aws:iam::123456789012:role/\u202e": false, "arn:aws\x1b:iam::123456789012:role/x": false,
 		"arn:aws~:iam::123456789012:role/x": false, "arn:gcp:iam::123456789012:role/x": false,
 	} {

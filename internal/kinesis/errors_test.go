@@ -96,7 +96,7 @@ func TestProxyThatRefuses(t *testing.T) {
 		permanent bool
 		says      string
 	}{
-		{403, true, "403"}, {407, true, "user and password"}, {503, false, "503"},
+		{403, true, "403"}, {407, true, "user and password"}, {500, false, "500"},
 	} {
 		var asked int
 		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

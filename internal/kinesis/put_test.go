@@ -260,13 +260,13 @@ func checkCounts(t *testing.T, f *fakeKinesis, result Result) {
 	}
 }
 
-// A probe asks once.
+// A probe ends with the first request that gets nothing through, and no sooner.
 func TestProbe(t *testing.T) {
 	refuse := func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
 		return respond(500, nil, `{"__type":"InternalFailureException"}`), nil
 	}
 	for _, first := range []step{refuse, entries(map[string]string{"a": "ProvisionedThroughputExceededException", "b": "ProvisionedThroughputExceededException"})} {
-		c, f := newFake(t, nil, first)
+		c, f := newFake(t, func(c *Config) { c.MaxRequestBytes = len("keya") }, first)
 		result := c.Probe(t.Context(), recordsOf("a", "b"))
 		if result.Requests != 1 || result.Err == nil || !result.Faltered || len(f.stored) > 0 {
 			t.Errorf("%+v", result)
@@ -376,7 +376,7 @@ func TestPutEndsWithItsContext(t *testing.T) {
 		if len(f.seen) != 0 || outcomesOf(result) != "u" {
 			t.Errorf("%d requests, outcomes %s", len(f.seen), outcomesOf(result))
 		}
-		checkError(t, result.Err, true, KindDeadline, "no time")
+		checkError(t, result.Err, true, KindDeadline, "no time left to send: context canceled")
 	})
 	t.Run("nothing to do", func(t *testing.T) {
 		client, f := newFake(t, nil)
@@ -636,10 +636,6 @@ func TestClockIsCorrected(t *testing.T) {
 				t.Errorf("%d requests, outcome %s: %v", len(f.seen), outcomesOf(result), result.Err)
 			}
 		}
-		put(2, "s") // an hour behind
-		put(1, "s") // remembered
-		theirs = 0  // the environment's clock was set right
-		put(2, "s")
 		dated := func(off time.Duration, age string) step {
 			return func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
 				resp, err := refuse(403, "InvalidSignatureException")(f, req, data)
@@ -648,6 +644,12 @@ func TestClockIsCorrected(t *testing.T) {
 				return resp, err
 			}
 		}
+		put(2, "s") // an hour behind
+		put(1, "s") // remembered
+		f.script = append([]step{dated(theirs, "")}, f.script...)
+		put(1, "u") // it is not the clock
+		theirs = 0  // the environment's clock was set right
+		put(2, "s")
 		for _, nothingLearnt := range []step{refuse(403, "InvalidSignatureException"), dated(-3*time.Minute, ""), dated(-time.Hour, "3600")} {
 			f.script = []step{nothingLearnt}
 			put(1, "u")
