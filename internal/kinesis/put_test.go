@@ -182,6 +182,7 @@ func TestRetry(t *testing.T) {
 		{name: "unknown code that stays", script: slices.Repeat([]step{entries(map[string]string{"c": "NobodyKnowsException"})}, 9), requests: "abcde|c|c", outcomes: "ssuss", pauses: 100 * time.Millisecond, kind: KindInvalid, says: "NobodyKnowsException: because"},
 		{name: "a record that is not valid", script: []step{entries(map[string]string{"c": "InvalidArgumentException"})}, requests: "abcde", outcomes: "ssRss", kind: KindInvalid, says: "InvalidArgumentException: because"},
 		{name: "no access to the key, for a record", script: []step{entries(map[string]string{"c": "KMSAccessDeniedException"})}, requests: "abcde", outcomes: "ssuss", kind: KindKMS, says: "kms:GenerateDataKey"},
+		{name: "each record's cause is its own", script: []step{entries(map[string]string{"b": "KMSAccessDeniedException", "c": "AccessDeniedException"})}, requests: "abcde", outcomes: "suuss", kind: KindKMS, says: "kms:GenerateDataKey"},
 		{name: "an entry that says nothing", script: []step{reply(`{"Records":[{"SequenceNumber":"1"},{},{"SequenceNumber":""},{"SequenceNumber":"1"},{"SequenceNumber":"1"}]}`)}, requests: "abcde|bc", outcomes: "sssss", pauses: 50 * time.Millisecond},
 		{name: "pauses double while nothing gets through", script: []step{refuse(500, "InternalFailure"), refuse(503, ""), refuse(502, ""), refuse(500, "X")}, requests: "abcde|abcde|abcde|abcde|abcde", outcomes: "sssss", pauses: 750 * time.Millisecond},
 		{name: "pauses start anew once something gets through", script: []step{refuse(500, ""), refuse(500, ""), entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde|abcde|abcde|a", outcomes: "sssss", pauses: 200 * time.Millisecond},
@@ -228,6 +229,9 @@ func TestRetry(t *testing.T) {
 				}
 				checkError(t, result.Err, c.says != "", c.kind, c.says)
 				checkCounts(t, f, result)
+				if cap(client.reply) > keepReply {
+					t.Errorf("a reply of %d bytes stays", cap(client.reply))
+				}
 			})
 		})
 	}
