@@ -123,13 +123,6 @@ func ValidateRegion(text string) error {
 	return nil
 }
 
-// The bounds of what AssumeRole takes.
-// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-const (
-	maxExternalID  = 1224
-	maxSessionName = 64
-)
-
 // ValidateRole tells whether text is the ARN of a role.
 func ValidateRole(text string) error {
 	a, err := arn.Parse(text)
@@ -142,8 +135,9 @@ func ValidateRole(text string) error {
 }
 
 // ValidateExternalID tells whether text can be the external id that a role's trust policy asks for.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func ValidateExternalID(text string) error {
-	if !isOf(text, alphanumeric+"_+=,.@:/-", 2, maxExternalID) {
+	if !isOf(text, alphanumeric+"_+=,.@:/-", 2, 1224) {
 		return errors.New("expected 2 to 1224 of A-Z a-z 0-9 _ + = , . @ : / -")
 	}
 	return nil
@@ -151,7 +145,7 @@ func ValidateExternalID(text string) error {
 
 // ValidateSessionName tells whether text can be the name of a role's session.
 func ValidateSessionName(text string) error {
-	if !isOf(text, alphanumeric+"_+=,.@-", 2, maxSessionName) {
+	if !isOf(text, alphanumeric+"_+=,.@-", 2, 64) {
 		return errors.New("expected 2 to 64 of A-Z a-z 0-9 _ + = , . @ -")
 	}
 	return nil

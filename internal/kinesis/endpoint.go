@@ -16,8 +16,6 @@ type Stream struct {
 }
 
 const (
-	maxStreamName    = 128
-	accountDigits    = 12
 	streamExpected   = "expected the name of a stream (1 to 128 of A-Z a-z 0-9 _ . -) or its ARN (arn:aws:kinesis:eu-west-1:123456789012:stream/name)"
 	endpointExpected = "expected a URL such as https://vpce-0123.kinesis.eu-west-1.vpce.amazonaws.com"
 )
@@ -177,11 +175,11 @@ const (
 	alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + digits
 )
 
-func isStreamName(s string) bool { return isOf(s, alphanumeric+"_.-", 1, maxStreamName) }
+func isStreamName(s string) bool { return isOf(s, alphanumeric+"_.-", 1, 128) }
 
 func isHostLabel(s string) bool { return isOf(s, alphanumeric+"-", 1, 63) && s[0] != '-' }
 
-func isAccount(s string) bool { return isOf(s, digits, accountDigits, accountDigits) }
+func isAccount(s string) bool { return isOf(s, digits, 12, 12) }
 
 // isOf tells whether text has a length from least to most and is made of those characters.
 func isOf(text, characters string, least, most int) bool {
