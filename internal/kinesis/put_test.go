@@ -684,8 +684,8 @@ func TestPausesAreSpread(t *testing.T) {
 	seen := map[bool]int{}
 	for range 1000 {
 		d := draw(time.Second)
-		if d < 0 || d > time.Second {
-			t.Fatalf("drew %v", d)
+		if none := draw(0); none != 0 || d < 0 || d > time.Second {
+			t.Fatalf("drew %v, and %v of none", d, none)
 		}
 		seen[d < time.Second/2]++
 	}
