@@ -103,7 +103,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 		{"name with a space", stream("my stream"), []string{`"my stream"`, "A-Z a-z 0-9"}},
 		{"name too long", stream(strings.Repeat("x", 129)), []string{"1 to 128"}},
 		{"another service", stream("arn:aws:firehose:eu-west-1:123456789012:deliverystream/x"), []string{"firehose", "not of kinesis"}},
-		{"consumer", stream("arn:aws:kinesis:eu-west-1:123456789012:stream/x/consumer/y:1"), []string{"consumer"}},
+		{"consumer", stream("arn:aws:kinesis:eu-west-1:123456789012:stream/x/consumer/y:1"), []string{"the ARN is a consumer's"}},
 		{"cut short", stream("arn:aws:kinesis:eu-west-1"), []string{"cut short"}},
 		{"account", stream("arn:aws:kinesis:eu-west-1:12345:stream/x"), []string{"12 digits"}},
 		{"no region in the ARN", stream("arn:aws:kinesis::123456789012:stream/x"), []string{"region"}},

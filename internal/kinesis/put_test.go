@@ -491,6 +491,10 @@ func TestTooLargeIsRemembered(t *testing.T) {
 			t.Errorf("Put %d: requests %s, want %s: %v", i, requestsOf(f.seen), want, result.Err)
 		}
 	}
+	f.seen, f.script = nil, []step{refuse(413, "")}
+	if result := c.Put(t.Context(), recordsOf("x")); outcomesOf(result) != "R" || requestsOf(f.seen) != "x" {
+		t.Errorf("by itself: requests %s, outcome %s", requestsOf(f.seen), outcomesOf(result))
+	}
 }
 
 // A code that nobody knows is no verdict: the record is tried again, for as long as others go only now and then, and is

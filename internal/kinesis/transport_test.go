@@ -301,7 +301,12 @@ func TestNobodyListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkError(t, c.Probe(t.Context(), recordsOf("a")).Err, true, KindNetwork, "refused")
+	checkError(t, c.Probe(t.Context(), recordsOf("a")).Err, true, KindNetwork, "no connection to 127.0.0.1:1: ")
+	cfg.EndpointURL, cfg.Proxy = "http://kinesis.invalid", http.ProxyURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1"})
+	if c, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	checkError(t, c.Probe(t.Context(), recordsOf("a")).Err, true, KindNetwork, "no connection to the proxy")
 }
 
 // The first Put goes over the connection that Warm has opened; after a rest it goes over a new one that resumes the session.
