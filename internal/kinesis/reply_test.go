@@ -126,3 +126,12 @@ func TestEncodedReplies(t *testing.T) {
 		})
 	}
 }
+
+func TestRepliesThatCannotBeRead(t *testing.T) {
+	for says, answer := range map[string]step{
+		"it is too long": reply(strings.Repeat(" ", maxReply+1)), "unexpected EOF": encoded(200, "gzip", zipped("{}")[:12]),
+	} {
+		c, _ := newFake(t, nil, answer)
+		checkError(t, c.Probe(t.Context(), recordsOf("a")).Err, true, KindNetwork, says)
+	}
+}

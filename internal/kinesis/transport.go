@@ -184,10 +184,10 @@ func readReply(buf []byte, resp *http.Response) ([]byte, error) {
 		n, err = r.Read(buf[len(buf):min(cap(buf), maxReply)])
 		buf = buf[:len(buf)+n]
 	}
-	switch {
-	case errors.Is(err, io.EOF):
+	if errors.Is(err, io.EOF) {
 		return buf, nil
-	case err == nil:
+	}
+	if err == nil {
 		err = errors.New("it is too long")
 	}
 	return buf, fmt.Errorf("%w: %w", errReply, err)
