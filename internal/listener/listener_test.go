@@ -340,10 +340,10 @@ func TestShutdown(t *testing.T) {
 	for _, patience := range []time.Duration{time.Minute, 5 * time.Millisecond, 0} {
 		var down atomic.Bool
 		var taken, late, answered atomic.Int32
-		busy := make(chan struct{}, 100)
+		busy, goOn := make(chan struct{}, 100), make(chan struct{})
 		l, err := Listen(1<<20, func(Batch) {
 			busy <- struct{}{}
-			time.Sleep(20 * time.Millisecond) // a slow processor
+			<-goOn // a slow processor
 			taken.Add(1)
 			if down.Load() {
 				late.Add(1)
@@ -367,6 +367,7 @@ func TestShutdown(t *testing.T) {
 		}
 		<-busy
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		time.AfterFunc(min(patience, 5*time.Millisecond)+20*time.Millisecond, func() { close(goOn) })
 		err = l.Shutdown(ctx)
 		down.Store(true)
 		handedOn := taken.Load()
