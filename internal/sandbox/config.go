@@ -64,6 +64,9 @@ type Config struct {
 	// OnEvent must not call the Environment's methods.
 	OnEvent func(extension string, e Event)
 
+	// OnAccepted, if set, is called once for each telemetry event that extension has answered with success. It is bound as OnEvent is.
+	OnAccepted func(extension string, e Event)
+
 	API       APIFaults
 	Telemetry TelemetryFaults
 

@@ -200,6 +200,7 @@ func (p *process) wait() {
 	}
 	p.stat.Killed = p.stat.Killed && p.stat.Signal == syscall.SIGKILL.String()
 	p.stat.MaxRSS = max(p.stat.MaxRSS, exitRSS(state))
+	p.stat.CPU = state.UserTime() + state.SystemTime()
 }
 
 // signal sends sig to the process group, unless the process was seen to end: its number may be another's by then.

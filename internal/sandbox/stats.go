@@ -11,10 +11,11 @@ type ProcessStats struct {
 	Register   time.Duration // from exec to register, 0 if it never did
 	FirstNext  time.Duration // from exec to the first next, 0 if it never did
 	Exited     bool
-	ExitCode   int    // -1 while alive or if a signal ended it
-	Signal     string // the signal that ended it, or ""
-	MaxRSS     int64  // peak resident set in bytes as far as it was seen: at register, next, the ends of phases and (not on Linux) the end
-	Killed     bool   // the sandbox sent SIGKILL
+	ExitCode   int           // -1 while alive or if a signal ended it
+	Signal     string        // the signal that ended it, or ""
+	MaxRSS     int64         // peak resident set in bytes as far as it was seen: at register, next, the ends of phases and (not on Linux) the end
+	CPU        time.Duration // user and system, 0 while alive
+	Killed     bool          // the sandbox sent SIGKILL
 }
 
 // ProcessKind tells runtimes from extensions.

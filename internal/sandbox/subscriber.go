@@ -241,12 +241,14 @@ func (s *subscriber) countBatch(b *batch, accepted bool) {
 	b.counted = b.counted || count
 	s.hub.mu.Unlock()
 	if count {
-		s.count(b.events)
+		s.count(b.events, s.hub.cfg.OnEvent)
+	}
+	if accepted {
+		s.count(b.events, s.hub.cfg.OnAccepted)
 	}
 }
 
-func (s *subscriber) count(events []event) {
-	onEvent := s.hub.cfg.OnEvent
+func (s *subscriber) count(events []event, onEvent func(string, Event)) {
 	if onEvent == nil || len(events) == 0 {
 		return
 	}
@@ -276,7 +278,7 @@ func (s *subscriber) leave() {
 		}
 	}
 	s.hub.mu.Unlock()
-	s.count(events)
+	s.count(events, s.hub.cfg.OnEvent)
 }
 
 // inject posts body beside the events.

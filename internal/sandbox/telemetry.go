@@ -128,7 +128,7 @@ func (h *hub) emit(add func(at time.Time)) {
 	subs := h.subs // only ever appended to
 	h.mu.Unlock()
 	for i, events := range dropped {
-		subs[i].count(events)
+		subs[i].count(events, h.cfg.OnEvent)
 	}
 }
 
