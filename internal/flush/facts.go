@@ -147,4 +147,14 @@ func (f Flight) note(p *Policy, now time.Time, b Buffered) {
 		p.backlogHeld = 0
 	}
 	p.breaker.landed(now, f, timed, &p.settings)
+	switch {
+	case f.Progress && f.Failed: // it takes less than it gets
+		p.surely = p.settings.RecordBytes
+	case f.Failed:
+		p.surely = firstRequest
+	case f.Bytes >= firstRequest/4 && f.Took > 0: // what a small one takes says nothing
+		p.surely = int(float64(f.Bytes) * float64(time.Second) / float64(f.Took))
+	default:
+		p.surely = max(p.surely, firstRequest)
+	}
 }

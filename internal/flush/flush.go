@@ -2,8 +2,9 @@
 // I/O and starts nothing: times, facts and random numbers are handed in, so that every rule can be tested as a table. The
 // Dispatcher and the simulator drive the same Policy.
 //
-// Facts go in by Note. Five questions come out: Await (is this invocation's end waited for, until when), Take (may
-// something be shipped now, how much), Bounds (until when), Next (when next), HeldBack (how long invocations were held).
+// Facts go in by Note. Six questions come out: Await (is this invocation's end waited for, until when), Take (may
+// something be shipped now, how much), Bounds (until when), Next (when next), LastWordsFirst (does what is no log leave
+// first), HeldBack (how long invocations were held).
 package flush
 
 import "time"
@@ -43,6 +44,9 @@ const (
 	DeadlineMargin = 100 * time.Millisecond
 	// LastWords is how long SHUTDOWN waits for telemetry that was emitted just before it: Buffering, twice.
 	LastWords = 2 * Buffering
+
+	// firstRequest is the size of the Kinesis Client's first request, bytes.
+	firstRequest = 1 << 20
 
 	// telemetryWait is what a wait for a function's end costs beside the round trip: Lambda's buffering, and the POST.
 	telemetryWait = Buffering + 5*time.Millisecond
@@ -108,12 +112,14 @@ type Policy struct {
 	invalid bool    // it was refused for what it carried
 	jitter  float64 // from [0, 1): how much earlier than necessary this environment ships
 
+	surely int // bytes that leave at SHUTDOWN in any case, about: what the stream takes in a second
+
 	backlogHeld time.Duration // that invocations were held for a backlog that is still there: a full record, or more
 	heldBack    time.Duration // that all invocations were held
 }
 
 // New returns the Policy of an environment that has just begun.
-func New(settings Settings) *Policy { return &Policy{settings: settings} }
+func New(settings Settings) *Policy { return &Policy{settings: settings, surely: firstRequest} }
 
 // wall removes a time's monotonic reading, so that wall time is counted from it: the monotonic clock may stand still while
 // the environment is frozen.

@@ -76,3 +76,6 @@ func (p *Policy) Bounds(now time.Time, why Occasion) (until time.Time, patience 
 	}
 	return time.Time{}, 0
 }
+
+// LastWordsFirst tells whether at SHUTDOWN more is buffered than can surely go, so that what is no log is to leave first.
+func (p *Policy) LastWordsFirst(b Buffered) bool { return b.Bytes > p.surely }

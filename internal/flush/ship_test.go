@@ -263,3 +263,33 @@ func TestCaughtFlightIsNotUrgent(t *testing.T) {
 		}
 	}
 }
+
+// What surely leaves at SHUTDOWN is a first request, what the stream takes in a second where that was seen, and a record where it
+// takes less than it gets.
+func TestLastWordsFirst(t *testing.T) {
+	const record, mib = 100_000, 1 << 20
+	for name, test := range map[string]struct {
+		flights []Flight
+		surely  int
+	}{
+		"nothing was sent":    {nil, mib},
+		"a small one":         {[]Flight{{Bytes: 1000, Took: time.Second, Progress: true}}, mib},
+		"a slow path":         {[]Flight{{Bytes: mib, Took: 2 * time.Second, Progress: true}}, mib / 2},
+		"a fast one":          {[]Flight{{Bytes: mib / 4, Took: 10 * time.Millisecond, Progress: true}}, 25 * mib},
+		"then a small one":    {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true}, {Bytes: 1000, Took: time.Second, Progress: true}}, 4 * mib},
+		"throttled":           {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Failed: true}}, record},
+		"all was taken later": {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Partial: true}}, 4 * mib},
+		"dead":                {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true}, {Bytes: 4 * mib, Took: time.Second, Failed: true}}, mib},
+		"throttled, then well": {[]Flight{
+			{Bytes: 4 * mib, Took: time.Second, Progress: true, Failed: true}, {Bytes: 1000, Took: time.Second, Progress: true},
+		}, mib},
+	} {
+		p := New(Settings{Mode: Sync, MaxDelay: 10 * time.Second, FlushTimeout: time.Second, RecordBytes: record, BufferBytes: 64 * mib})
+		for _, f := range test.flights {
+			p.Note(time.Now(), Buffered{}, f)
+		}
+		if p.LastWordsFirst(Buffered{Bytes: test.surely}) || !p.LastWordsFirst(Buffered{Bytes: test.surely + 1}) {
+			t.Errorf("%s: not %d bytes", name, test.surely)
+		}
+	}
+}
