@@ -23,15 +23,12 @@ const (
 	JSON Format = "json"
 )
 
-// Event is one telemetry event that has got its place in the stream. Its bytes are shared with the POST body that it
-// came in and must not be changed.
+// Event is one telemetry event that has got its place in the stream. Its bytes are not changed.
 type Event struct {
 	// Raw is the JSON object as Lambda posted it: at least "{}", valid UTF-8, no line breaks.
 	Raw []byte
 	// RequestID is the content of a JSON string (already escaped); empty where the invocation is not known.
 	RequestID string
-	// Key is the partition key of the record that the event goes into.
-	Key string
 	// Seq is the event's number within Source's instance.
 	Seq uint64
 	// Source says where the event comes from.
@@ -89,10 +86,13 @@ const (
 
 // AppendEvent appends the event as one JSON object without a line end: Lambda's members, then the extension's own.
 func AppendEvent(dst []byte, e *Event) []byte {
-	inner := e.Raw[:len(e.Raw)-1]
-	dst = append(dst, inner...)
+	return AppendMembers(append(dst, e.Raw[:len(e.Raw)-1]...), e)
+}
+
+// AppendMembers appends what stands behind Lambda's members: the extension's own, and the closing brace.
+func AppendMembers(dst []byte, e *Event) []byte {
 	comma := 0
-	if isEmptyObject(inner) {
+	if isEmptyObject(e.Raw[:len(e.Raw)-1]) {
 		comma = 1 // nothing stands before the first of our members
 	}
 	if e.RequestID != "" {

@@ -9,11 +9,12 @@ import (
 const (
 	reasonOverflow  = "buffer_full" // the buffer was full: the stream took less than the function logged
 	reasonTooLarge  = "too_large"   // larger than the stream's record limit
-	reasonMalformed = "malformed"   // what Lambda posted is no event
+	reasonMalformed = "malformed"   // what Lambda posted is no event, or what an earlier life kept cannot be read
 	reasonRejected  = "rejected"    // Kinesis will not take this record
 	timeLayout      = "2006-01-02T15:04:05.000Z"
-	typeDropped     = "kinesis-telemetry.dropped"
-	typeStats       = "kinesis-telemetry.stats"
+	ownPrefix       = "kinesis-telemetry."
+	typeDropped     = ownPrefix + "dropped"
+	typeStats       = ownPrefix + "stats"
 )
 
 // Stats count events, save where they say otherwise. Received = Sent + Dropped + Held.
@@ -36,7 +37,7 @@ type Stats struct {
 // account is the book in which every event's end is written once. Of its Stats, Held and HeldBackMs are not its to know.
 type account struct {
 	Stats
-	undeclared map[string]*loss // by reason: not yet said in the stream
+	undeclared losses // not yet said in the stream
 }
 
 // loss is what a dropped event says of its reason.
@@ -48,46 +49,77 @@ type loss struct {
 	Instance string `json:"instance"`
 }
 
-// dropLocked ends an event without delivery. The caller takes it out of the queue.
-func (d *Dispatcher) dropLocked(q *queued, reason string) {
-	d.endedLocked(q)
+// add adds events to a loss.
+func (l *loss) add(count, first, last uint64) {
+	if count == 0 {
+		return
+	}
+	if l.Count == 0 {
+		l.FirstSeq, l.LastSeq = first, last
+	}
+	l.Count += count
+	l.FirstSeq = min(l.FirstSeq, first)
+	l.LastSeq = max(l.LastSeq, last)
+}
+
+// losses are by reason and instance.
+type losses map[string]*loss
+
+func (all losses) note(l loss) {
+	key := l.Reason + " " + l.Instance
+	if all[key] == nil {
+		all[key] = &loss{Reason: l.Reason, Instance: l.Instance}
+	}
+	all[key].add(l.Count, l.FirstSeq, l.LastSeq)
+}
+
+// lostLocked ends events without delivery. The caller takes them out of the buffer.
+func (d *Dispatcher) lostLocked(l loss) {
+	if l.Count == 0 {
+		return
+	}
 	a := &d.account
-	a.Dropped++
+	a.Dropped += l.Count
 	if a.Reasons == nil {
-		a.Reasons, a.undeclared = map[string]uint64{}, map[string]*loss{}
+		a.Reasons = map[string]uint64{}
 	}
-	a.Reasons[reason]++
-	if q.class == own {
-		return // declaring the loss of a declaration would go on for ever
-	}
-	instance := q.Source.Instance()
-	key := reason + " " + instance
-	l := a.undeclared[key]
-	if l == nil {
-		l = &loss{Reason: reason, FirstSeq: q.Seq, LastSeq: q.Seq, Instance: instance}
-		a.undeclared[key] = l
-	}
-	l.Count++
-	l.FirstSeq = min(l.FirstSeq, q.Seq)
-	l.LastSeq = max(l.LastSeq, q.Seq)
+	a.Reasons[l.Reason] += l.Count
+	a.undeclared.note(l)
+	d.journal.booked = false
 }
 
-// endedLocked is called once for each event that is no longer held.
-func (d *Dispatcher) endedLocked(q *queued) {
-	if q.recovered {
-		d.spill.waiting--
+// dropLocked ends a batch without delivery. What its own lines declare is to be declared again.
+func (d *Dispatcher) dropLocked(b *batch, reason string) {
+	if b.declares {
+		for line := range d.eachLine(b) {
+			d.regainLocked(line)
+		}
+	}
+	l := loss{Reason: reason, Instance: b.source.Instance()}
+	l.add(uint64(b.lines), b.first, b.last)
+	d.removeLocked(b, false)
+	d.lostLocked(l)
+}
+
+// regainLocked takes back what a line has declared that is lost itself.
+func (d *Dispatcher) regainLocked(line []byte) {
+	var said struct{ Record loss }
+	if isLoss(line) && json.Unmarshal(line, &said) == nil {
+		d.account.undeclared.note(said.Record)
 	}
 }
 
-// declareLocked queues an event for each loss that the stream does not know of yet.
+// declareLocked lays out an event for each loss that the stream does not know of yet.
 func (d *Dispatcher) declareLocked() {
 	for key, l := range d.account.undeclared {
 		delete(d.account.undeclared, key)
 		d.emitLocked(typeDropped, l)
+		d.declaring.note(*l)
+		d.journal.booked = false
 	}
 }
 
-// emitLocked queues an event of the extension's own.
+// emitLocked lays out an event of the extension's own.
 func (d *Dispatcher) emitLocked(kind string, content any) {
 	raw, err := json.Marshal(struct {
 		Time   string `json:"time"`
@@ -104,11 +136,12 @@ func (d *Dispatcher) emitLocked(kind string, content any) {
 // in order.
 const statsEvery = 5 * time.Minute
 
-// SayStats queues a kinesis-telemetry.stats event with the figures as they are now.
+// SayStats lays out a kinesis-telemetry.stats event with the figures as they are now.
 func (d *Dispatcher) SayStats() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.unlock()
 	d.sayStatsLocked()
+	d.journalLocked()
 }
 
 func (d *Dispatcher) sayStatsLocked() {

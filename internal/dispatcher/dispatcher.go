@@ -1,5 +1,6 @@
-// Package dispatcher is the Telemetry Dispatcher: it numbers events, holds them in a buffer that is bounded in bytes,
-// and ships them in batches. Every event that it accepts ends exactly once, as sent or as dropped for a reason:
+// Package dispatcher is the Telemetry Dispatcher: it numbers events, lays them out in a buffer that is bounded in bytes, as they
+// will leave, keeps a journal of the buffer, and ships it in batches. Every event that it accepts ends exactly once, as sent or as
+// dropped for a reason:
 //
 //	received = sent + dropped + held
 //
@@ -7,12 +8,13 @@
 package dispatcher
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
 	"maps"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +65,7 @@ type Options struct {
 	Oversize       Oversize
 	// RequestBytes bounds one PutRecords call, and with it what is packed at once.
 	RequestBytes int
-	// SpillDir is where Save writes and Recover reads; empty: nowhere. What another SpillOwner wrote is left alone.
+	// SpillDir is where the journal lies; empty: there is none. What another SpillOwner wrote is left alone.
 	SpillDir, SpillOwner string
 
 	Log *slog.Logger
@@ -88,29 +90,48 @@ type Dispatcher struct {
 	options Options
 	stream  Stream
 
-	// sending is held by whoever ships: one flight at a time, so that order is kept. It guards packer and records.
+	// sending is held by whoever ships: one flight at a time, so that order is kept. It guards what is a flight's.
 	sending chan struct{}
-	packer  *record.Packer
 	records []kinesis.Record
+	parts   [][]byte // of the records' data
+	encoded []byte   // data that is not as it lies in the pages
 
 	wake chan struct{}      // capacity 1: the background shipper looks again
 	stop context.CancelFunc // ends the background shipper
 	done sync.WaitGroup
 
-	mu         sync.Mutex // guards all below; never held across I/O, a log line included
-	policy     *flush.Policy
-	noted      chan struct{} // closed, and made anew, when the policy has a new fact
-	source     *record.Source
-	seq        uint64
-	queue      queue
-	flight     []queued // on their way; empty when nobody ships
-	flightCost int
-	abort      context.CancelFunc // ends the background's flight, if there is one
-	account    account
-	spill      spill
-	statsAt    time.Time       // when the figures are next put into the stream
-	failing    bool            // the last flight met trouble
-	said       map[string]bool // kinds of trouble that were logged
+	// mu guards all below. It is never held across I/O but the journal's, which goes to the page cache.
+	mu     sync.Mutex
+	policy *flush.Policy
+	noted  chan struct{} // closed, and made anew, when the policy has a new fact
+	looks  time.Time     // when the background shipper looks again, by itself; zero: never
+	source *record.Source
+	seq    uint64
+
+	pages       pages
+	list        list     // of all batches
+	open        []*batch // the newest of their partition keys, the one that was used last in front
+	number      uint64   // of the last batch
+	held, bytes int      // events, and what they take, with the flight's
+	shedFrom    *batch   // no batch in front of it, up to the list's end, has logs that can be dropped; nil: not known
+	line        []byte   // scratch
+
+	flight      []*batch // on their way; empty when nobody ships
+	flightBytes int
+	taking      bool               // the stream took something of the last flight
+	abort       context.CancelFunc // ends the background's flight, if there is one
+
+	account   account
+	declaring losses // that are declared by lines which the journal does not have yet
+	cut       bool   // an event came in part
+	journal   journal
+	adopts    *time.Timer   // when what earlier lives have left is taken over; nil without a journal
+	adopted   chan struct{} // closed then
+	unsealed  []*batch
+	statsAt   time.Time       // when the figures are next put into the stream
+	failing   bool            // the last flight met trouble
+	said      map[string]bool // kinds of trouble that were logged
+	toSay     string          // see unlock
 }
 
 // New returns a Dispatcher whose background shipper waits for the first fact. Close ends it.
@@ -124,25 +145,28 @@ func New(options Options, stream Stream) *Dispatcher {
 	if options.Guard == nil {
 		options.Guard = func() {}
 	}
+	options.Flush.RecordBytes = min(options.Flush.RecordBytes, options.Flush.BufferBytes/4) // an overflow drops the logs of a batch
 	d := &Dispatcher{
 		options: options,
 		stream:  stream,
 		sending: make(chan struct{}, 1),
-		packer: record.NewPacker(options.Format, record.Limits{
-			RecordBytes:  options.Flush.RecordBytes,
-			RequestBytes: options.RequestBytes,
-			Records:      kinesis.MaxRequestRecords,
-		}),
 		wake:    make(chan struct{}, 1),
 		policy:  flush.New(options.Flush),
 		noted:   make(chan struct{}),
 		statsAt: time.Now().Add(statsEvery).Round(0),
 		said:    map[string]bool{},
 		abort:   func() {},
+		number:  uint64(time.Now().UnixNano()), // behind those of all earlier lives
+		taking:  true,
+
+		account:   account{undeclared: losses{}},
+		declaring: losses{},
 	}
+	d.list.init()
 	background, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	d.newInstanceLocked()
+	d.pages = newPages(options.Flush.RecordBytes, len(d.source.JSON()))
 	d.done.Go(func() {
 		defer options.Guard()
 		d.shipInBackground(background)
@@ -150,10 +174,30 @@ func New(options Options, stream Stream) *Dispatcher {
 	return d
 }
 
-// Close ends the background shipper. What is held then stays held: Ship comes before.
-func (d *Dispatcher) Close() {
+// Close ends the background shipper and the journal. Where the environment lives on it returns how many of the events that are still
+// held the next life will find, else the journal is removed.
+func (d *Dispatcher) Close(livesOn bool) (kept int) {
 	d.stop()
 	d.done.Wait()
+	d.mu.Lock()
+	defer d.unlock()
+	d.journalLocked()
+	file := d.journal.file
+	if file == nil {
+		return 0
+	}
+	d.journal = journal{}
+	defer func() { _ = file.Close() }() // a write that failed has said so
+	if !livesOn {
+		_ = os.Remove(file.Name()) // nobody will read it
+		return 0
+	}
+	for b := range d.list.all() {
+		if !slices.ContainsFunc(b.pages, d.pages.dirty.has) {
+			kept += b.lines
+		}
+	}
+	return kept
 }
 
 // NewInstance begins a new numbering: this process is from now on another one than it was (SnapStart restores many
@@ -172,48 +216,73 @@ func (d *Dispatcher) newInstanceLocked() {
 	d.source, d.seq = record.NewSource(fields), 0
 }
 
-// Receive takes events in order. It does not block on the stream: what does not fit in the buffer pushes out the
-// oldest. The raw bytes are retained, so they must not change. emitted is the time of the oldest, zero where that is not
-// known: they may have lain in Lambda's hands while the environment was frozen.
-func (d *Dispatcher) Receive(events []Event, emitted time.Time) {
-	if len(events) == 0 {
+// Receive takes events in order. It does not wait for the stream: what does not fit in the buffer pushes out the oldest. The raw
+// bytes are not retained. When it returns the events are in the journal. emitted is the time of the oldest, zero where that is not
+// known: they may have lain in Lambda's hands while the environment was frozen. cut tells that the beginning of another event has
+// come, and its end has not.
+func (d *Dispatcher) Receive(events []Event, emitted time.Time, cut bool) {
+	d.mu.Lock()
+	defer d.unlock()
+	if len(events) == 0 && cut == d.cut {
 		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if now := time.Now(); emitted.IsZero() || emitted.After(now) {
+	now := time.Now()
+	if emitted.IsZero() || emitted.After(now) {
 		emitted = now
 	}
 	for i := range events {
 		d.acceptLocked(&events[i], emitted)
 	}
+	if cut != d.cut {
+		d.cut, d.journal.booked = cut, false
+	}
 	d.trimLocked()
-	d.nudge()
+	d.journalLocked()
+	// To wake a goroutine for each POST in vain would cost more than the rest of a small one.
+	wait, ever := d.policy.Next(now, d.bufferedLocked())
+	if ever && (d.looks.IsZero() || now.Add(wait).Before(d.looks) || now.After(d.looks)) {
+		d.nudge()
+	}
 }
 
-// acceptLocked numbers an event and queues it.
+// acceptLocked numbers an event and lays it out.
 func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
-	raw := e.Raw
-	if e.Class != Log {
-		raw = bytes.Clone(raw) // small and long-lived: must not keep a POST body whose other events are gone
-	}
-	q := queued{class: e.Class, at: at.UnixMilli(), Event: record.Event{
-		Raw: raw, RequestID: e.RequestID, Key: d.keyLocked(e), Seq: d.seq, Source: d.source,
-	}}
+	event := record.Event{Raw: e.Raw, RequestID: e.RequestID, Seq: d.seq, Source: d.source}
+	lost := loss{Count: 1, FirstSeq: d.seq, LastSeq: d.seq, Instance: d.source.Instance()}
 	d.seq++
 	d.account.Received++
-	if raw == nil {
-		d.dropLocked(&q, reasonMalformed)
+	if e.Raw == nil {
+		lost.Reason = reasonMalformed
+		d.lostLocked(lost)
 		return
 	}
-	if excess := d.packer.RecordSize(&q.Event) - d.options.MaxRecordBytes; excess > 0 {
-		q.Raw = record.Truncate(raw, e.Record, len(raw)-excess)
-		if q.Raw == nil || d.options.Oversize == Drop {
-			d.dropLocked(&q, reasonTooLarge)
+	key := d.keyLocked(e)
+	need := record.Size(&event) + 1
+	if excess := d.inRecord(need) + len(key) - d.options.MaxRecordBytes; excess > 0 {
+		event.Raw = record.Truncate(e.Raw, e.Record, len(e.Raw)-excess)
+		if event.Raw == nil || d.options.Oversize == Drop {
+			lost.Reason = reasonTooLarge
+			d.lostLocked(lost)
 			return
 		}
+		need = record.Size(&event) + 1
 	}
-	d.queue.push(q)
+	if need/(d.pages.size-headerBytes) >= d.options.Flush.BufferBytes/d.pages.size { // whatever is dropped for it
+		lost.Reason = reasonOverflow
+		d.lostLocked(lost)
+		return
+	}
+	b := d.openLocked(key, need)
+	d.layOutLocked(b, &event, need)
+	d.countLocked(b, event.Seq, e.Class, at.UnixMilli(), e.Class == own && isLoss(e.Raw))
+}
+
+// inRecord is what a line takes in a record.
+func (d *Dispatcher) inRecord(line int) int {
+	if d.options.Format == record.NDJSON {
+		return line
+	}
+	return line - 1
 }
 
 // randomKey stands for a key that is drawn for each record when it is packed; it has the length of those.
@@ -240,12 +309,68 @@ func (d *Dispatcher) keyLocked(e *Event) string {
 	return d.source.Instance()
 }
 
-// trimLocked drops what does not fit: the oldest logs first, platform events last.
+// trimLocked drops what does not fit: the oldest logs first, all else only where there are no logs.
 func (d *Dispatcher) trimLocked() {
-	for _, class := range []Class{Log, own} {
-		limit := d.options.Flush.BufferBytes - d.flightCost
-		d.queue.shed(limit, class, func(q *queued) { d.dropLocked(q, reasonOverflow) })
+	for limit := d.options.Flush.BufferBytes / d.pages.size; d.pages.count > limit && d.shedLocked(); {
 	}
+}
+
+// shedLocked drops the logs of the oldest batch that has any, or else the oldest batch. It tells whether there was one.
+func (d *Dispatcher) shedLocked() bool {
+	b := d.shedFrom
+	if b == nil {
+		b = d.list.next
+	}
+	for ; b != &d.list.batch; b = b.next {
+		if b.logs > 0 && !b.flying {
+			d.shedFrom = b.next
+			d.shedLogsLocked(b)
+			return true
+		}
+	}
+	d.shedFrom = b
+	for b := range d.list.all() {
+		if !b.flying {
+			if b.declares {
+				d.readLocked(b)
+			}
+			if len(b.pages) > 0 { // else another one stands for it now
+				d.dropLocked(b, reasonOverflow)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// shedLogsLocked drops the logs of a batch. What else it has goes into the batch before it, if that has room and nothing but such
+// lines, too.
+func (d *Dispatcher) shedLogsLocked(b *batch) {
+	if b.logs == b.lines {
+		d.dropLocked(b, reasonOverflow)
+		return
+	}
+	if b.unread {
+		d.shedFrom = nil
+		d.readLocked(b) // and look again
+		return
+	}
+	kept := b.prev
+	lost := loss{Reason: reasonOverflow, Instance: b.source.Instance()}
+	d.keepLocked(b, func(need int) *batch {
+		if kept.key != b.key || kept.source != b.source || kept.logs > 0 || kept.flying || kept.unread || kept == &d.list.batch || !d.fitsLocked(kept, need) {
+			kept = d.addLocked(b.key, b.source, b.prev)
+		}
+		return kept
+	}, func(_ int, line []byte) bool {
+		isLog := classOf(line) == Log
+		if isLog {
+			lost.add(1, seqOf(line, b.source), seqOf(line, b.source))
+		}
+		return !isLog
+	})
+	d.removeLocked(b, false)
+	d.lostLocked(lost)
 }
 
 // Stats are the Dispatcher's figures at one instant.
@@ -258,7 +383,7 @@ func (d *Dispatcher) Stats() Stats {
 func (d *Dispatcher) statsLocked() Stats {
 	stats := d.account.Stats
 	stats.Reasons = maps.Clone(stats.Reasons)
-	stats.Held = uint64(d.queue.len() + len(d.flight))
+	stats.Held = uint64(d.held)
 	stats.HeldBackMs = float64(d.policy.HeldBack().Microseconds()) / 1000
 	return stats
 }

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,7 +56,7 @@ func (s *fakeStream) Put(ctx context.Context, records []kinesis.Record) kinesis.
 		if outcome != kinesis.Sent {
 			continue
 		}
-		for line, err := range record.Unpack(records[i].Data) {
+		for line, err := range record.Unpack(bytes.Join(records[i].Data, nil)) {
 			if err != nil {
 				panic(err)
 			}
@@ -115,12 +116,32 @@ func check(t *testing.T, d *Dispatcher) Stats {
 	if s.Received != s.Sent+s.Dropped+s.Held {
 		t.Fatalf("received %d is not sent %d + dropped %d + held %d", s.Received, s.Sent, s.Dropped, s.Held)
 	}
-	weight := 0
-	for i := d.queue.head; i < len(d.queue.events); i++ {
-		weight += d.queue.events[i].cost()
+	held, size, flying, pages := 0, 0, 0, 0
+	for b := range d.list.all() {
+		lines, total := 0, 0
+		for line := range d.eachLine(b) {
+			lines++
+			total += len(line)
+		}
+		if b.unread {
+			lines, total = b.lines, b.size
+		}
+		if lines != b.lines || total != b.size || b.lines == 0 {
+			t.Fatalf("a batch of %d lines, %d bytes says %d, %d", lines, total, b.lines, b.size)
+		}
+		held += lines
+		size += total
+		pages += len(b.pages)
+		if b.flying {
+			flying += total
+		}
 	}
-	if weight != d.queue.bytes || weight+d.flightCost > d.options.Flush.BufferBytes+d.options.RequestBytes {
-		t.Fatalf("the queue weighs %d and says %d; %d on their way", weight, d.queue.bytes, d.flightCost)
+	if held != d.held || size != d.bytes || flying != d.flightBytes || pages != d.pages.count {
+		t.Fatalf("%d events, %d bytes, %d on their way, %d pages; said are %d, %d, %d, %d",
+			held, size, flying, pages, d.held, d.bytes, d.flightBytes, d.pages.count)
+	}
+	if size := pages * d.pages.size; size-flying > d.options.Flush.BufferBytes/8*9+d.options.RequestBytes+d.options.MaxRecordBytes { // last words are copies
+		t.Fatalf("%d bytes are buffered of %d, %d pages of %d, %d batches, %d flying", size, d.options.Flush.BufferBytes, pages, d.pages.size, len(slices.Collect(d.list.all())), flying)
 	}
 	return s
 }
@@ -156,7 +177,7 @@ func TestEveryEventEndsOnce(t *testing.T) {
 					e = platformEvent()
 				}
 				e.RequestID = fmt.Sprint("r", n/20)
-				d.Receive([]Event{e, logEvent(n, 10)}, time.Time{})
+				d.Receive([]Event{e, logEvent(n, 10)}, time.Time{}, false)
 				check(t, d)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(200))*time.Millisecond)
 				switch random.IntN(20) {
@@ -181,7 +202,7 @@ func TestEveryEventEndsOnce(t *testing.T) {
 			}
 			stream.script(nil)
 			d.Ship(t.Context(), flush.AtShutdown)
-			d.Close()
+			d.Close(false)
 			stats := check(t, d)
 			if stats.Held != 0 || int(stats.Sent) != len(stream.lines) {
 				t.Fatalf("%+v, and the stream holds %d", stats, len(stream.lines))
@@ -221,18 +242,18 @@ func checkStream(t *testing.T, stream *fakeStream, stats Stats) {
 func TestOrderIsKept(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
-	defer d.Close()
+	defer d.Close(false)
 	first := true
 	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		if first { // nothing taken: all of it comes again, before what came later
 			first = false
-			d.Receive([]Event{logEvent(1000, 50)}, time.Time{})
+			d.Receive([]Event{logEvent(1000, 50)}, time.Time{}, false)
 			return all(kinesis.Unsent, errors.New("no answer"))(ctx, records)
 		}
 		return all(kinesis.Sent, nil)(ctx, records)
 	})
 	for n := range 100 {
-		d.Receive([]Event{logEvent(n, 50)}, time.Time{})
+		d.Receive([]Event{logEvent(n, 50)}, time.Time{}, false)
 	}
 	d.Ship(t.Context(), flush.AtShutdown)
 	d.Ship(t.Context(), flush.AtShutdown)
@@ -250,9 +271,9 @@ func TestOrderIsKept(t *testing.T) {
 func TestOverflow(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
-	defer d.Close()
+	defer d.Close(false)
 	for n := range 100 {
-		d.Receive([]Event{platformEvent(), logEvent(n, 1000)}, time.Time{})
+		d.Receive([]Event{platformEvent(), logEvent(n, 1000)}, time.Time{}, false)
 		check(t, d)
 	}
 	d.Ship(t.Context(), flush.AtShutdown)
@@ -284,8 +305,8 @@ func TestOverflow(t *testing.T) {
 func TestTooLargeForTheStream(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
-	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10), logEvent(2, 5000), logEvent(3, 10)}, time.Time{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10), logEvent(2, 5000), logEvent(3, 10)}, time.Time{}, false)
 	d.Ship(t.Context(), flush.AtShutdown)
 	if len(stream.lines) != 3 || stream.lines[2].Type != typeDropped || !strings.Contains(string(stream.lines[2].Record), reasonTooLarge) {
 		t.Errorf("got %+v", stream.lines)
@@ -293,60 +314,94 @@ func TestTooLargeForTheStream(t *testing.T) {
 }
 
 // A record of exactly the stream's limit is sent, one byte more is too large; a buffer that is exactly full drops nothing, and one
-// event more pushes out one.
+// page more pushes out the oldest batch.
 func TestLimits(t *testing.T) {
 	o := options()
-	e, larger := logEvent(1, 100), logEvent(2, 101)
-	cost := len(e.Raw) + eventOverhead
+	o.Oversize = Drop
+	e, larger := logEvent(1, 1000), logEvent(2, 1001)
 	d := New(o, &fakeStream{})
-	d.Receive([]Event{e}, time.Time{})
-	o.MaxRecordBytes, o.Flush.BufferBytes = d.packer.RecordSize(&d.queue.front().Event), 5*cost
-	d.Close()
+	o.MaxRecordBytes = record.Size(&record.Event{Raw: e.Raw, Source: d.source}) + 1 + len(d.source.Instance())
+	o.Flush.RecordBytes = o.MaxRecordBytes // a batch an event, a page a batch
+	d.Close(false)
 	d = New(o, &fakeStream{})
-	defer d.Close()
-	d.Receive(slices.Repeat([]Event{e}, 5), time.Time{})
+	o.Flush.BufferBytes = 5 * d.pages.size
+	d.Close(false)
+	d = New(o, &fakeStream{})
+	defer d.Close(false)
+	d.Receive(slices.Repeat([]Event{e}, 5), time.Time{}, false)
 	if s := check(t, d); s.Held != 5 {
 		t.Errorf("%+v", s)
 	}
-	d.Receive([]Event{e, larger}, time.Time{})
-	if s := check(t, d); s.Held != 5 || s.Reasons[reasonOverflow] != 1 || s.Reasons[reasonTooLarge] != 1 {
+	d.Receive([]Event{e, larger}, time.Time{}, false)
+	if s := check(t, d); s.Reasons[reasonOverflow] == 0 || s.Reasons[reasonTooLarge] != 1 {
 		t.Errorf("%+v", s)
 	}
 }
 
-// The queue moves what is left to its beginning when more than half of its slots are empty: not with each event, and not never.
-func TestQueueReusesItsSlots(t *testing.T) {
-	var q queue
-	for range 100 {
-		q.push(queued{})
-	}
-	for n := range 50 {
-		if q.pop(1); q.head != n+1 || q.len() != 99-n {
-			t.Fatalf("after %d of 100: head %d, %d left", n+1, q.head, q.len())
+// The partition key counts, once a record: in the size that a record is filled up to, and in the request.
+func TestKeysCount(t *testing.T) {
+	e := logEvent(1, 300)
+	for _, format := range []record.Format{record.NDJSON, record.JSON} {
+		for _, short := range []int{0, 1} {
+			var flights [][]int // sizes of records
+			stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+				var sizes []int
+				for _, r := range records {
+					sizes = append(sizes, r.Size())
+				}
+				flights = append(flights, sizes)
+				return all(kinesis.Sent, nil)(ctx, records)
+			}}
+			ship := func(o Options) {
+				o.Format = format
+				flights = nil
+				d := New(o, stream)
+				defer d.Close(false)
+				d.Receive([]Event{e, e}, time.Time{}, false)
+				d.Ship(t.Context(), flush.AtShutdown)
+			}
+			o := options()
+			size := record.Size(&record.Event{Raw: e.Raw, Source: record.NewSource(record.SourceFields{Function: "f", Instance: strings.Repeat("0", 32)})})
+			if format == record.NDJSON {
+				size++
+				o.Flush.RecordBytes = 2*size + 32 - short
+				ship(o)
+				if len(flights[0]) != 1+short {
+					t.Errorf("records %d bytes short of two events and a key: %d", short, flights)
+				}
+			}
+			o.Flush.RecordBytes = 1
+			o.RequestBytes = 2*(size+32) - short
+			ship(o)
+			// the format json keeps the events of a batch together
+			if want := 1 + short; format == record.NDJSON && len(flights) != want {
+				t.Errorf("%s: %d requests %d bytes short of two records, want %d: %d", format, len(flights), short, want, flights)
+			}
 		}
-	}
-	if q.pop(1); q.head != 0 || q.len() != 49 {
-		t.Errorf("after 51 of 100: head %d, %d left", q.head, q.len())
-	}
-	for range 10_000 {
-		q.push(queued{})
-		q.pop(1)
-	}
-	if cap(q.events) > 400 {
-		t.Errorf("%d slots for 49 events", cap(q.events))
 	}
 }
 
-// A log line is not copied; a platform event is, since it is dropped last and would keep the POST's body until then.
-func TestWhatKeepsABody(t *testing.T) {
-	d := New(options(), &fakeStream{})
-	defer d.Close()
-	events := []Event{logEvent(1, 10), platformEvent()}
-	d.Receive(events, time.Time{})
-	for i, copied := range []bool{false, true} {
-		if got := &d.queue.events[i].Raw[0] != &events[i].Raw[0]; got != copied {
-			t.Errorf("event %d: copied %t", i, got)
-		}
+// Requests that log at the same time, as on Managed Instances, fill records of their own.
+func TestInterleavedRequests(t *testing.T) {
+	records := 0
+	stream := &fakeStream{put: func(ctx context.Context, r []kinesis.Record) kinesis.Result {
+		records += len(r)
+		return all(kinesis.Sent, nil)(ctx, r)
+	}}
+	o := options()
+	o.PartitionKey, o.MaxRecordBytes, o.RequestBytes = ByRequest, 1<<20, 5<<20
+	o.Flush.RecordBytes, o.Flush.BufferBytes = 100_000, 64<<20
+	d := New(o, stream)
+	defer d.Close(false)
+	for n := range 10_000 {
+		e := logEvent(n, 300)
+		e.RequestID = fmt.Sprintf("8476a536-e9f4-11e8-9739-%012d", n%16)
+		d.Receive([]Event{e}, time.Time{}, false)
+	}
+	pages := d.pages.count
+	d.Ship(t.Context(), flush.AtShutdown)
+	if s := check(t, d); s.Sent != 10_000 || records > 150 || pages > 16*4*7 {
+		t.Errorf("%d events in %d records, %d pages", s.Sent, records, pages)
 	}
 }
 
@@ -370,9 +425,9 @@ func TestPartitionKeys(t *testing.T) {
 		o := options()
 		o.PartitionKey, o.Flush.RecordBytes = key, 1
 		d := New(o, stream)
-		d.Receive([]Event{{Raw: []byte(`{"a":1}`), RequestID: "r", TenantID: "t"}, {Raw: []byte(`{"b":1}`)}}, time.Time{})
+		d.Receive([]Event{{Raw: []byte(`{"a":1}`), RequestID: "r", TenantID: "t"}, {Raw: []byte(`{"b":1}`)}}, time.Time{}, false)
 		d.Ship(t.Context(), flush.AtShutdown)
-		d.Close()
+		d.Close(false)
 		for i := range keys {
 			switch {
 			case keys[i] == d.source.Instance():
@@ -388,9 +443,9 @@ func TestPartitionKeys(t *testing.T) {
 	o := options()
 	o.PartitionKey, o.Source.Function = ByFunction, ""
 	d := New(o, &fakeStream{})
-	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
-	if key := d.queue.front().Key; key != d.source.Instance() {
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+	if key := d.list.next.key; key != d.source.Instance() {
 		t.Errorf("a function without a name: %q", key)
 	}
 }
@@ -405,16 +460,16 @@ func TestOversize(t *testing.T) {
 			largest := 0
 			stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 				for _, r := range records {
-					largest = max(largest, len(r.Data)+len(r.PartitionKey))
+					largest = max(largest, r.Size())
 				}
 				return all(kinesis.Sent, nil)(ctx, records)
 			})
 			d := New(o, stream)
 			long := logEvent(2, 6000)
 			long.Record = record.Span{Start: len(long.Raw) - 6003, End: len(long.Raw) - 1, Size: 6002}
-			d.Receive([]Event{logEvent(1, 10), long, logEvent(3, 10)}, time.Time{})
+			d.Receive([]Event{logEvent(1, 10), long, logEvent(3, 10)}, time.Time{}, false)
 			d.Ship(t.Context(), flush.AtShutdown)
-			d.Close()
+			d.Close(false)
 			var got []string
 			for _, line := range stream.lines {
 				got = append(got, fmt.Sprint(line.Seq, line.Type, line.Truncated))
@@ -442,8 +497,8 @@ func TestOversize(t *testing.T) {
 func TestMalformed(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
-	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10), {}, {Class: Platform}, logEvent(2, 10)}, time.Time{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10), {}, {Class: Platform}, logEvent(2, 10)}, time.Time{}, false)
 	if stats := check(t, d); stats.Received != 4 || stats.Dropped != 2 || stats.Reasons[reasonMalformed] != 2 {
 		t.Errorf("%+v", stats)
 	}
@@ -462,10 +517,10 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
 		d := New(options(), stream)
-		defer d.Close()
+		defer d.Close(false)
 		for n := range 60 { // half an hour
 			time.Sleep(30 * time.Second)
-			d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+			d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 			d.Note(invoked(n+1), flush.EndSeen{Number: n + 1, At: time.Now()})
 			d.Ship(t.Context(), flush.AtEnd)
 			time.Sleep(100 * time.Millisecond)
@@ -492,8 +547,8 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 func TestStatsAreTheLastEvent(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
-	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10), logEvent(2, 6000)}, time.Time{}) // the second is too large
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10), logEvent(2, 6000)}, time.Time{}, false) // the second is too large
 	d.SayStats()
 	d.Ship(t.Context(), flush.AtShutdown)
 	check(t, d)
@@ -507,8 +562,8 @@ func TestStatsOnceAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
 		d := New(options(), stream)
-		defer d.Close()
-		d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+		defer d.Close(false)
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		time.Sleep(statsEvery + time.Minute)
 		d.SayStats()
 		d.Ship(t.Context(), flush.AtShutdown)
@@ -521,10 +576,10 @@ func TestStatsOnceAtTheEnd(t *testing.T) {
 func TestNewInstance(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
-	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 	d.NewInstance()
-	d.Receive([]Event{logEvent(2, 10)}, time.Time{})
+	d.Receive([]Event{logEvent(2, 10)}, time.Time{}, false)
 	d.Ship(t.Context(), flush.AtShutdown)
 	a, b := stream.lines[0], stream.lines[1]
 	if a.Seq != 0 || b.Seq != 0 || a.Source.Instance == b.Source.Instance || len(a.Source.Instance) != 32 {
@@ -537,11 +592,11 @@ func BenchmarkReceiveAndFlush(b *testing.B) {
 	o := options()
 	o.Flush.BufferBytes, o.RequestBytes, o.Flush.RecordBytes = 8<<20, 2<<20, 100_000
 	d := New(o, discard{})
-	defer d.Close()
+	defer d.Close(false)
 	events := slices.Repeat([]Event{logEvent(1, 300)}, 1000)
 	b.ReportAllocs()
 	for b.Loop() {
-		d.Receive(events, time.Time{})
+		d.Receive(events, time.Time{}, false)
 		d.Ship(b.Context(), flush.AtShutdown)
 	}
 }
@@ -556,17 +611,42 @@ func (discard) Put(_ context.Context, records []kinesis.Record) kinesis.Result {
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1}
 }
 
-// A stream that rejects everything rejects the declaration of that, too: there it ends.
-func TestRejectedDeclarationIsNotDeclared(t *testing.T) {
+// A loss is declared when the stream takes something again, and once. What a declaration says is said again where it is lost itself.
+func TestDeclaredOnceItIsTaken(t *testing.T) {
 	stream := &fakeStream{put: all(kinesis.Rejected, nil)}
 	d := New(options(), stream)
-	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10)}, time.Time{})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	d.Ship(ctx, flush.AtShutdown)
-	if s := check(t, d); s.Held != 0 || s.Dropped != 2 || ctx.Err() != nil {
-		t.Errorf("%+v after %v", s, ctx.Err())
+	defer d.Close(false)
+	ship := func(n int) {
+		d.Receive([]Event{logEvent(n, 10)}, time.Time{}, false)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		d.Ship(ctx, flush.AtShutdown)
+		if s := check(t, d); s.Held != 0 || ctx.Err() != nil {
+			t.Fatalf("%+v after %v", s, ctx.Err())
+		}
+	}
+	ship(1)
+	ship(2)
+	if s := check(t, d); s.Dropped != 2 {
+		t.Fatalf("%+v", s)
+	}
+	declares := func(records []kinesis.Record) bool {
+		return bytes.Contains(bytes.Join(records[len(records)-1].Data, nil), []byte(typeDropped))
+	}
+	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		if declares(records) {
+			return all(kinesis.Rejected, nil)(ctx, records)
+		}
+		return all(kinesis.Sent, nil)(ctx, records)
+	})
+	ship(3) // the declaration goes by itself, and is rejected
+	stream.script(all(kinesis.Sent, nil))
+	ship(4)
+	lines, _ := stream.took()
+	var l loss
+	mustUnmarshal(t, lines[len(lines)-1].Record, &l)
+	if want := (loss{Reason: reasonRejected, Count: 3, FirstSeq: 0, LastSeq: 3, Instance: d.source.Instance()}); len(lines) != 3 || l != want {
+		t.Errorf("%d lines, the last says %+v, want %+v", len(lines), l, want)
 	}
 }
 
@@ -575,7 +655,7 @@ func TestFigures(t *testing.T) {
 	bytes := 0
 	stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		for _, r := range records[:len(records)-1] {
-			bytes += len(r.Data) + len(r.PartitionKey)
+			bytes += r.Size()
 		}
 		result := all(kinesis.Sent, nil)(ctx, records)
 		result.Outcomes[len(records)-1] = kinesis.Rejected
@@ -585,8 +665,8 @@ func TestFigures(t *testing.T) {
 	o := options()
 	o.Format = "json"
 	d := New(o, stream)
-	defer d.Close()
-	d.Receive([]Event{logEvent(1, 10), logEvent(2, 10), logEvent(3, 10)}, time.Time{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10), logEvent(2, 10), logEvent(3, 10)}, time.Time{}, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	inner := stream.put
 	stream.script(func(c context.Context, r []kinesis.Record) kinesis.Result { cancel(); return inner(c, r) }) // one flight
@@ -605,13 +685,13 @@ func TestFlightCountsAgainstTheBuffer(t *testing.T) {
 	stream := &fakeStream{}
 	o := options()
 	d := New(o, stream)
-	defer d.Close()
+	defer d.Close(false)
 	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		for n := range 200 {
-			d.Receive([]Event{logEvent(n, 1000)}, time.Time{})
+			d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
 		}
 		d.mu.Lock()
-		weight := d.queue.bytes + d.flightCost
+		weight := d.pages.count * d.pages.size
 		d.mu.Unlock()
 		if weight > o.Flush.BufferBytes {
 			t.Errorf("%d bytes are held, %d allowed", weight, o.Flush.BufferBytes)
@@ -620,7 +700,7 @@ func TestFlightCountsAgainstTheBuffer(t *testing.T) {
 		return all(kinesis.Unsent, context.Canceled)(ctx, records)
 	})
 	for n := range 20 {
-		d.Receive([]Event{logEvent(n, 1000)}, time.Time{})
+		d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
 	}
 	d.Ship(t.Context(), flush.AtShutdown)
 }

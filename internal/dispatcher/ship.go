@@ -7,17 +7,27 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"kinesis-telemetry-extension/internal/awake"
 	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/record"
 )
 
 // Note takes facts into account, all at once: nothing is decided between two of them.
 func (d *Dispatcher) Note(facts ...flush.Fact) {
+	if len(facts) == 0 {
+		return
+	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.unlock()
+	for _, fact := range facts {
+		if _, invoked := fact.(flush.Invoked); invoked {
+			d.lookAfterJournalLocked()
+		}
+	}
 	d.noteLocked(facts...)
 }
 
@@ -30,13 +40,19 @@ func (d *Dispatcher) noteLocked(facts ...flush.Fact) {
 	d.nudge()
 }
 
-// bufferedLocked says what waits, in the policy's words. A loss that is not declared yet waits, too.
+// bufferedLocked says what waits, in the policy's words. A loss that is to be declared now waits, too.
 func (d *Dispatcher) bufferedLocked() flush.Buffered {
-	switch {
-	case d.queue.len() > 0:
-		return flush.Buffered{Bytes: d.queue.bytes, Oldest: time.UnixMilli(d.queue.front().at)}
-	case len(d.account.undeclared) > 0:
-		return flush.Buffered{Bytes: eventOverhead, Oldest: time.Now()}
+	waiting := d.bytes - d.flightBytes
+	if pages := d.pages.count * d.pages.size; pages > d.options.Flush.BufferBytes/4*3 {
+		waiting = max(waiting, pages-d.flightBytes) // of many partition keys, whose pages are half empty
+	}
+	for b := range d.list.all() {
+		if !b.flying {
+			return flush.Buffered{Bytes: waiting, Oldest: time.UnixMilli(b.at)}
+		}
+	}
+	if len(d.account.undeclared) > 0 && d.taking {
+		return flush.Buffered{Bytes: 1, Oldest: time.Now()}
 	}
 	return flush.Buffered{}
 }
@@ -75,11 +91,13 @@ func (d *Dispatcher) Ship(ctx context.Context, why flush.Occasion) {
 		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
+	if why == flush.AtShutdown {
+		d.awaitAdopted(ctx)
+	}
 	d.acquire(ctx, patience)
 	defer func() { <-d.sending }()
 	for ctx.Err() == nil && d.fly(ctx, why) {
 	}
-	forget(d.release())
 }
 
 // acquire gets the right to ship. A flight of the background that has it for longer than patience (0: for as long as ctx
@@ -113,7 +131,10 @@ func (d *Dispatcher) fly(ctx context.Context, why flush.Occasion) (more bool) {
 	}
 	began := time.Now()
 	during, span := awake.WithTimeout(ctx, flush.FlightTimeout)
-	result := put(during, d.records)
+	var result kinesis.Result
+	if len(d.records) > 0 { // else nothing of what was to be sent could be read
+		result = put(during, d.records)
+	}
 	inTime := during.Err() == nil || ctx.Err() != nil
 	flight := flush.Flight{Frozen: span.End(), CalledOff: why == flush.Background && ctx.Err() != nil, Random: d.options.Random()}
 	flight.Took = time.Since(began)
@@ -127,69 +148,203 @@ func (d *Dispatcher) fly(ctx context.Context, why flush.Occasion) (more bool) {
 	return more
 }
 
-// load takes events off the queue and packs them, where the policy wants something shipped, and tells whether that is to be
-// a probe.
+// load takes batches on board, where the policy wants something shipped, and tells whether that is to be a probe.
 func (d *Dispatcher) load(why flush.Occasion) (probe, ok bool) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.unlock()
 	now := time.Now()
 	load, ok := d.policy.Take(now, d.bufferedLocked(), why)
 	if !ok {
 		return false, false
 	}
-	d.queue.unpop(d.flight) // none, unless a flight ended in a panic
-	d.declareLocked()
+	d.landLocked()         // nothing, unless a flight ended in a panic
+	d.beginJournalLocked() // it moves pages, and those of a flight may not move
+	if d.taking {
+		d.declareLocked()
+	}
 	if now.After(d.statsAt) {
 		d.sayStatsLocked()
 	}
-	d.packer.Reset()
-	n, cost := 0, 0
-	for n < d.queue.len() && d.packer.Add(&d.queue.events[d.queue.head+n].Event) {
-		cost += d.queue.events[d.queue.head+n].cost()
-		n++
-		if load.Bytes > 0 && cost > load.Bytes {
+	if why == flush.AtShutdown && d.policy.LastWordsFirst(d.bufferedLocked()) {
+		d.lastWordsFirstLocked()
+	}
+	d.records, d.parts, d.encoded = d.records[:0], d.parts[:0], d.encoded[:0]
+	limit := d.options.RequestBytes
+	if load.Bytes > 0 {
+		limit = min(limit, load.Bytes)
+	}
+	size := 0
+	for b := d.list.next; b != &d.list.batch; b = b.next {
+		if b.unread {
+			before := b.prev
+			d.readLocked(b) // another one may stand for it then
+			b = before
+			continue
+		}
+		n := d.recordsOf(b)
+		need := b.size + n*len(b.key)
+		if len(d.flight) > 0 && (size+need > limit || len(d.records)+n > kinesis.MaxRequestRecords) {
 			break
 		}
+		size += need
+		d.boardLocked(b)
 	}
-	d.flight = append(d.flight[:0], d.queue.events[d.queue.head:d.queue.head+n]...)
-	d.flightCost = cost
-	d.queue.pop(n)
-
-	d.records = d.records[:0]
-	for _, packed := range d.packer.Records() {
-		key := packed.Key
-		if d.options.PartitionKey == ByRandom {
-			key = drawKey()
-		}
-		d.records = append(d.records, kinesis.Record{PartitionKey: key, Data: packed.Data})
-	}
+	d.journalLocked()
 	return load.Probe, true
 }
 
-// settle writes down how each event of the flight ended; those that are to be sent again go back to the front. It tells
-// whether to go on, and returns what is to be logged: not under the lock, since a log line may block.
+// recordsOf is how many records a batch is.
+func (d *Dispatcher) recordsOf(b *batch) int {
+	if d.options.Format == record.NDJSON {
+		return 1
+	}
+	return b.lines
+}
+
+// boardLocked takes a batch on board, as records.
+func (d *Dispatcher) boardLocked(b *batch) {
+	b.flying, b.reopen = true, slices.Contains(d.open, b)
+	d.closeLocked(b)
+	d.flight = append(d.flight, b)
+	d.flightBytes += b.size
+	from := len(d.encoded)
+	switch {
+	case d.options.Format != record.NDJSON:
+		for line := range d.eachLine(b) {
+			d.encoded = append(d.encoded, line[:len(line)-1]...)
+			d.parts = append(d.parts, d.encoded[from:])
+			d.addRecordLocked(b.key, len(d.parts)-1)
+			from = len(d.encoded)
+		}
+	case b.logsOnly:
+		for line := range d.eachLine(b) {
+			d.encoded = append(d.encoded, line...)
+		}
+		d.parts = append(d.parts, d.encoded[from:])
+		d.addRecordLocked(b.key, len(d.parts)-1)
+	default:
+		first := len(d.parts)
+		for piece := range d.pieces(b) {
+			d.parts = append(d.parts, piece)
+		}
+		d.addRecordLocked(b.key, first)
+	}
+}
+
+// addRecordLocked adds a record whose data are the parts from the given one on.
+func (d *Dispatcher) addRecordLocked(key string, first int) {
+	if d.options.PartitionKey == ByRandom {
+		key = drawKey()
+	}
+	d.records = append(d.records, kinesis.Record{PartitionKey: key, Data: d.parts[first:len(d.parts):len(d.parts)]})
+}
+
+// lastWordsFirstLocked puts the lines that are not logs in front: they say what happened, and what was lost.
+func (d *Dispatcher) lastWordsFirstLocked() {
+	words := &d.list.batch
+	limit := d.options.Flush.BufferBytes / d.pages.size
+	for b := range d.list.all() {
+		if d.pages.count > limit+limit/8 {
+			break // of many partition keys: a copy takes a page of its own
+		}
+		if b.flying || b.unread || b.logs == b.lines {
+			continue
+		}
+		d.closeLocked(b)
+		if b.unsealed { // its header counts all lines, for as long as the journal does not say that only logs count
+			d.sealLocked(b)
+			b.unsealed = false
+		}
+		if b.logs == 0 {
+			d.list.remove(b)
+			d.list.insert(b, words)
+			words = b
+			continue
+		}
+		before := d.bytes
+		d.keepLocked(b, func(need int) *batch {
+			if words == &d.list.batch || words.key != b.key || words.source != b.source || !d.fitsLocked(words, need) {
+				words = d.addLocked(b.key, b.source, words)
+			}
+			return words
+		}, func(_ int, line []byte) bool { return classOf(line) != Log })
+		b.size -= d.bytes - before
+		d.bytes = before
+		d.held -= b.lines - b.logs
+		b.lines, b.logsOnly, b.declares = b.logs, true, false
+		d.journal.pending = append(d.journal.pending, mark{page: b.pages[0], state: stateLogsOnly})
+	}
+	d.shedFrom = nil
+}
+
+// settle writes down how each event of the flight ended; those that are to be sent again stay where they are. It tells whether to go
+// on, and returns what is to be logged: not under the lock, since a log line may block.
 func (d *Dispatcher) settle(result *kinesis.Result, flight flush.Flight) (more bool, log func()) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	again := d.flight[:0]
-	for i := range d.flight {
-		switch r := d.packer.RecordOf(i); result.Outcomes[r] {
+	defer d.unlock()
+	flight.Bytes, flight.Progress = d.flightBytes, d.countRecordsLocked(result) > 0
+	outcomes := result.Outcomes
+	for _, b := range d.flight {
+		n := d.recordsOf(b)
+		flight.Failed = d.settleBatchLocked(b, outcomes[:n]) || flight.Failed
+		outcomes = outcomes[n:]
+	}
+	d.landLocked()
+	flight.Partial = result.Faltered
+	d.taking = flight.Progress || d.taking && len(result.Outcomes) == 0
+	d.noteLocked(flight)
+	d.journalLocked()
+	return !flight.Failed, d.troubleLocked(result.Err, flight.Failed)
+}
+
+// settleBatchLocked ends a batch, or what was sent of it. outcomes are of its one record, or of a record a line. It tells whether
+// something is to be sent again.
+func (d *Dispatcher) settleBatchLocked(b *batch, outcomes []kinesis.Outcome) (again bool) {
+	if first := outcomes[0]; !slices.ContainsFunc(outcomes, func(o kinesis.Outcome) bool { return o != first }) {
+		switch first {
+		case kinesis.Sent:
+			d.account.Sent += uint64(b.lines)
+			d.removeLocked(b, true)
+		case kinesis.Rejected:
+			d.dropLocked(b, reasonRejected)
+		case kinesis.Unsent:
+			return true
+		}
+		return false
+	}
+	var rest *batch
+	lost := loss{Reason: reasonRejected, Instance: b.source.Instance()}
+	d.keepLocked(b, func(int) *batch {
+		if rest == nil {
+			rest = d.addLocked(b.key, b.source, b)
+		}
+		return rest
+	}, func(n int, line []byte) bool {
+		switch outcomes[n] {
 		case kinesis.Sent:
 			d.account.Sent++
-			d.endedLocked(&d.flight[i])
 		case kinesis.Rejected:
-			d.dropLocked(&d.flight[i], reasonRejected)
+			lost.add(1, seqOf(line, b.source), seqOf(line, b.source))
+			d.regainLocked(line)
 		case kinesis.Unsent:
-			again = append(again, d.flight[i])
+			return true
+		}
+		return false
+	})
+	d.removeLocked(b, false)
+	d.lostLocked(lost)
+	return rest != nil
+}
+
+// landLocked ends the flight. What is left of it waits again, and the newest batch of a partition key is filled on.
+func (d *Dispatcher) landLocked() {
+	for _, b := range d.flight {
+		if b.flying = false; b.reopen && len(b.pages) > 0 && b.source == d.source {
+			d.reopenLocked(b)
 		}
 	}
-	flight.Bytes, flight.Progress = d.flightCost, d.countRecordsLocked(result) > 0
-	flight.Failed, flight.Partial = len(again) > 0, result.Faltered
-	d.queue.unpop(again)
-	clear(d.flight) // lets go of the POST bodies
-	d.flight, d.flightCost = d.flight[:0], 0
-	d.noteLocked(flight)
-	return !flight.Failed, d.troubleLocked(result.Err, flight.Failed)
+	clear(d.flight)
+	d.flight, d.flightBytes, d.shedFrom = d.flight[:0], 0, nil
 }
 
 // countRecordsLocked adds a flight to the figures and returns how many of its records Kinesis took.
@@ -198,7 +353,7 @@ func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 	for r, outcome := range result.Outcomes {
 		if outcome == kinesis.Sent {
 			sent++
-			a.Bytes += uint64(len(d.records[r].Data) + len(d.records[r].PartitionKey))
+			a.Bytes += uint64(d.records[r].Size())
 		}
 	}
 	a.Records += uint64(sent)
@@ -213,7 +368,7 @@ func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 func (d *Dispatcher) troubleLocked(err error, waits bool) (log func()) {
 	recovered := d.failing && err == nil
 	d.failing = err != nil
-	kind, held := "unknown", d.queue.len()
+	kind, held := "unknown", d.held
 	var trouble *kinesis.Error
 	if errors.As(err, &trouble) {
 		kind = trouble.Kind.String()
@@ -252,12 +407,14 @@ func (d *Dispatcher) shipInBackground(background context.Context) {
 	for {
 		ctx, cancel := context.WithCancel(background)
 		d.mu.Lock()
-		wait, ever := d.policy.Next(time.Now(), d.bufferedLocked())
+		now := time.Now()
+		wait, ever := d.policy.Next(now, d.bufferedLocked())
+		d.looks = now.Add(wait).Round(0)
+		if !ever {
+			wait, d.looks = math.MaxInt64, time.Time{}
+		}
 		d.abort = cancel
 		d.mu.Unlock()
-		if !ever {
-			wait = math.MaxInt64
-		}
 		timer.Reset(wait)
 		select {
 		case <-background.Done():

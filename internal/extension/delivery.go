@@ -66,25 +66,17 @@ func share(ctx context.Context, wait time.Duration) time.Duration {
 // shutdown ends the extension's life, all before ctx is done:
 //  1. late telemetry is awaited, above all the last platform.report;
 //  2. the listener takes no more, so that the figures are final;
-//  3. where the environment may live on, what is held is saved, since the process may be killed from now on;
-//  4. a request that hangs is called off, the figures go into the stream, and all that is held is shipped; what is left is saved;
+//  3. a request that hangs is called off, the figures go into the stream, and all that is held is shipped;
+//  4. what is left stays in the journal, where the environment may live on;
 //  5. one line sums up.
 func (x *Extension) shutdown(ctx context.Context, reason string) {
 	x.dispatcher.Note(flush.ShuttingDown{})
 	x.awaitLastWords(ctx)
 	x.closeListener(ctx)
 	x.dispatcher.SayStats()
-	livesOn := !strings.EqualFold(reason, "spindown")
-	if livesOn {
-		x.save()
-	}
 	x.dispatcher.Ship(ctx, flush.AtShutdown)
-	x.dispatcher.Close()
-	saved := 0
-	if livesOn {
-		saved = x.save()
-	}
-	x.summarise(reason, saved)
+	kept := x.dispatcher.Close(!strings.EqualFold(reason, "spindown"))
+	x.summarise(reason, kept)
 }
 
 // closeListener waits but a moment for POSTs under way: a connection on which nothing comes would take all of the time.
@@ -94,15 +86,6 @@ func (x *Extension) closeListener(ctx context.Context) {
 	if err := x.listener.Shutdown(ctx); err != nil {
 		x.log.Info("a connection to the listener was cut off: " + err.Error())
 	}
-}
-
-func (x *Extension) save() (saved int) {
-	saved, err := x.dispatcher.Save()
-	if err != nil && !x.saidUnsaved {
-		x.saidUnsaved = true
-		x.log.Warn("what is undelivered cannot be kept for the environment's next life: " + err.Error())
-	}
-	return saved
 }
 
 func (x *Extension) awaitLastWords(ctx context.Context) {
@@ -115,12 +98,12 @@ func (x *Extension) awaitLastWords(ctx context.Context) {
 }
 
 // summarise writes one line when something was lost or left, else none.
-func (x *Extension) summarise(reason string, saved int) {
+func (x *Extension) summarise(reason string, kept int) {
 	stats := x.dispatcher.Stats()
 	line := fmt.Sprintf("summary: received %d, sent %d, dropped %d, undelivered %d events, %d of them saved for the next life; %d records, %d bytes, %d PutRecords, %d records sent again; shutdown: %s",
-		stats.Received, stats.Sent, stats.Dropped, stats.Held, saved, stats.Records, stats.Bytes, stats.Requests, stats.Retried, reason)
+		stats.Received, stats.Sent, stats.Dropped, stats.Held, kept, stats.Records, stats.Bytes, stats.Requests, stats.Retried, reason)
 	switch {
-	case stats.Dropped > 0 || int(stats.Held) > saved:
+	case stats.Dropped > 0 || int(stats.Held) > kept:
 		x.log.Error(line)
 	case stats.Held > 0:
 		x.log.Warn(line)

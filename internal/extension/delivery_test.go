@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -61,7 +62,7 @@ type taken struct{ lines []record.Line }
 
 func (s *taken) put(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	for _, r := range records {
-		for line := range record.Unpack(r.Data) {
+		for line := range record.Unpack(bytes.Join(r.Data, nil)) {
 			s.lines = append(s.lines, line)
 		}
 	}
@@ -91,6 +92,7 @@ func begunWith(log *slog.Logger, s stream, variables ...string) *Extension {
 		Source: record.SourceFields{Function: "f"}, Format: cfg.Format, PartitionKey: cfg.PartitionKey, Flush: cfg.Flush(),
 		MaxRecordBytes: cfg.MaxRecordBytes, Oversize: cfg.Oversize, RequestBytes: cfg.RequestBytes(), SpillDir: cfg.SpillDir, Log: x.log, Guard: x.guard,
 	}, s)
+	x.dispatcher.Recover()
 	return x
 }
 
@@ -115,7 +117,7 @@ func (f logTo) Handle(_ context.Context, r slog.Record) error { f(r); return nil
 // post lets the extension receive a POST.
 func post(x *Extension, body string) {
 	p := listener.Splitter{Limit: x.config.MaxRecordBytes}
-	x.receive(listener.Batch{Events: p.End(p.Split(nil, []byte(body), true)), Bytes: len(body)})
+	x.receive(listener.Batch{Events: p.End(p.Split(nil, []byte(body), true))})
 }
 
 // tell is an event that is emitted now. A log line has no request id.
@@ -183,7 +185,7 @@ func TestAskedForTheNextEventAtOnce(t *testing.T) {
 		for _, mode := range []string{"deferred", "adaptive"} {
 			synctest.Test(t, func(t *testing.T) {
 				e := environment{T: t, Extension: begun(t, s, "KINESIS_TELEMETRY_DELIVERY="+mode)}
-				defer e.dispatcher.Close()
+				defer e.dispatcher.Close(false)
 				for n := range 120 {
 					held := e.run(20 * time.Millisecond)
 					if held > 0 && (mode == "deferred" || n > 2) {
@@ -210,7 +212,7 @@ func TestNothingIsOnItsWayAtTheFreeze(t *testing.T) {
 				defer flying.Add(-1)
 				return storedAfter(30*time.Millisecond)(ctx, records)
 			}, "KINESIS_TELEMETRY_DELIVERY="+mode)
-			defer x.dispatcher.Close()
+			defer x.dispatcher.Close(false)
 			e := environment{T: t, Extension: x}
 			for n := range 20 {
 				e.run(40 * time.Millisecond)
@@ -228,7 +230,7 @@ func TestShortFlushTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begun(t, storedAfter(5*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=60ms")
 		e := environment{T: t, Extension: x}
-		defer e.dispatcher.Close()
+		defer e.dispatcher.Close(false)
 		for n := range 20 {
 			held := e.run(20 * time.Millisecond)
 			if stats := e.dispatcher.Stats(); stats.Held > 0 || held > 60*time.Millisecond {
@@ -245,7 +247,7 @@ func TestBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begun(t, storedAfter(400*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_BUFFER_BYTES=16777216")
 		e := environment{T: t, Extension: x}
-		defer e.dispatcher.Close()
+		defer e.dispatcher.Close(false)
 		for range 100 {
 			post(e.Extension, `[{"time":"`+time.Now().UTC().Format(time.RFC3339)+`","type":"function","record":"`+strings.Repeat("x", 100_000)+`"}]`)
 		}
@@ -280,7 +282,7 @@ func TestLostTelemetry(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=700ms")
-			defer x.dispatcher.Close()
+			defer x.dispatcher.Close(false)
 			invoke := func(id string) time.Duration {
 				return in(func() {
 					x.invoke(t.Context(), lambdaapi.Event{RequestID: id, Deadline: time.Now().Add(30 * time.Second)})
@@ -311,7 +313,7 @@ func TestLostTelemetry(t *testing.T) {
 func TestAfterAWaitThatWasGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
-		defer x.dispatcher.Close()
+		defer x.dispatcher.Close(false)
 		x.invoke(t.Context(), lambdaapi.Event{RequestID: "a", Deadline: time.Now().Add(15 * time.Minute)})
 		post(x, `[`+tell("function", strings.Repeat("x", 2000))+`]`)
 		synctest.Wait()
@@ -329,7 +331,7 @@ func TestAfterAWaitThatWasGivenUp(t *testing.T) {
 func TestEndBesideALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := environment{T: t, Extension: begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")}
-		defer e.dispatcher.Close()
+		defer e.dispatcher.Close(false)
 		time.AfterFunc(10*time.Millisecond, func() {
 			post(e.Extension, "["+tell("platform.start", "1")+","+tell("platform.runtimeDone", "1")+","+tell("platform.logsDropped", "")+"]")
 		})
@@ -349,7 +351,7 @@ func TestEndOfTheInvocationBefore(t *testing.T) {
 	for _, mode := range []string{"deferred", "adaptive"} {
 		synctest.Test(t, func(t *testing.T) {
 			x := begun(t, storedAfter(20*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY="+mode, "KINESIS_TELEMETRY_BUFFER_BYTES=1048576")
-			defer x.dispatcher.Close()
+			defer x.dispatcher.Close(false)
 			e := environment{T: t, Extension: x}
 			for range 5 {
 				e.run(20 * time.Millisecond)
@@ -372,7 +374,7 @@ func TestEndOfTheInvocationBefore(t *testing.T) {
 func TestLateEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
-		defer x.dispatcher.Close()
+		defer x.dispatcher.Close(false)
 		waited, clock := "", time.Now().Add(-time.Minute) // the platform's, of what it tells of late
 		for _, id := range []string{"a", "b", "c", "d"} {
 			returned := make(chan struct{})
@@ -405,7 +407,7 @@ func TestLateEnds(t *testing.T) {
 func TestDeadlineOfInvoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
-		defer x.dispatcher.Close()
+		defer x.dispatcher.Close(false)
 		for id, test := range []struct {
 			left, want time.Duration
 		}{
@@ -442,7 +444,7 @@ func TestEndAheadOfItsInvoke(t *testing.T) {
 			puts++
 			return stored(ctx, records)
 		}, "KINESIS_TELEMETRY_DELIVERY=deferred")
-		defer x.dispatcher.Close()
+		defer x.dispatcher.Close(false)
 		post(x, `[{"time":"2000-01-01T00:00:00.000Z","type":"platform.start","record":{"requestId":"a"}},`+
 			`{"time":"2000-01-01T00:00:00.010Z","type":"platform.runtimeDone","record":{"requestId":"a"}}]`)
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
@@ -477,7 +479,7 @@ func TestRestoreBeginsAnInstance(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var s taken
 			x := begun(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+test.kind)
-			defer x.dispatcher.Close()
+			defer x.dispatcher.Close(false)
 			post(x, `[`+line+`]`)
 			for _, step := range test.steps {
 				step(t, x)
@@ -557,9 +559,8 @@ func TestOneRequestAtShutdown(t *testing.T) {
 	})
 }
 
-// What is buffered is saved before the last flush, since the process may be killed from then on; at spindown, which has no next
-// life, no file is made.
-func TestSavedBeforeTheLastFlush(t *testing.T) {
+// The journal stays where the environment lives on; at spindown, which has no next life, it is removed.
+func TestJournalAtTheEnd(t *testing.T) {
 	for reason, want := range map[string]int{"timeout": 1, "failure": 1, spindown: 0, "SPINDOWN": 0} {
 		l := listen(t)
 		synctest.Test(t, func(t *testing.T) {
@@ -572,8 +573,8 @@ func TestSavedBeforeTheLastFlush(t *testing.T) {
 			x.listener = l
 			post(x, "["+line+"]")
 			x.shutdown(t.Context(), reason)
-			if left, _ := os.ReadDir(dir); seen != want || len(left) > 0 {
-				t.Errorf("%s: %d files during the last flush, want %d; %d are left", reason, seen, want, len(left))
+			if left, _ := os.ReadDir(dir); seen != 1 || len(left) != want {
+				t.Errorf("%s: %d files during the last flush; %d are left, want %d", reason, seen, len(left), want)
 			}
 		})
 	}

@@ -42,9 +42,8 @@ type Extension struct {
 	listener    *listener.Listener
 	intake      intake
 
-	warming     sync.WaitGroup
-	subscribed  bool
-	saidUnsaved bool
+	warming    sync.WaitGroup
+	subscribed bool
 
 	abandon  context.CancelFunc // ends all work for telemetry
 	panicked atomic.Bool
@@ -176,6 +175,10 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	if s, err := kinesis.ParseStream(x.config.AWS.Stream); err == nil && s.Warning() != "" {
 		x.log.Warn(s.Warning())
 	}
+	spillDir := x.config.SpillDir
+	if x.config.ManagedRuntime {
+		spillDir = "" // a process that dies ends the environment
+	}
 	x.dispatcher = dispatcher.New(dispatcher.Options{ //nolint:contextcheck // it ships on while this context is done: shutdown ends it
 		Source: record.SourceFields{
 			Function: registration.FunctionName,
@@ -190,11 +193,14 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		MaxRecordBytes: x.config.MaxRecordBytes,
 		Oversize:       x.config.Oversize,
 		RequestBytes:   x.config.RequestBytes(),
-		SpillDir:       x.config.SpillDir,
+		SpillDir:       spillDir,
 		SpillOwner:     x.config.AWS.Stream,
 		Log:            x.log,
 		Guard:          x.guard,
 	}, stream)
+	if !x.config.SnapStart { // what a snapshot has open, each environment of it would
+		x.dispatcher.Recover()
+	}
 	if x.listener, err = listener.Listen(x.config.MaxRecordBytes, x.receive, x.guard); err == nil {
 		err = x.subscribe(ctx)
 	}
@@ -207,7 +213,6 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		defer x.guard()
 		stream.Warm(ctx)
 	})
-	x.dispatcher.Recover()
 	switch {
 	case x.config.ManagedRuntime:
 		x.dispatcher.Note(flush.NeverFrozen{})

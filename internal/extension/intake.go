@@ -17,6 +17,7 @@ import (
 type intake struct {
 	mu          sync.Mutex // POSTs are numbered one after the other
 	events      []dispatcher.Event
+	requests    []string // of a POST's events
 	saw         []sighting
 	tenant      string // of the environment, as the platform says: tenants never share one
 	hasRestored bool
@@ -35,6 +36,7 @@ func (in *intake) restoreLocked(d *dispatcher.Dispatcher) {
 	if !in.hasRestored {
 		in.hasRestored = true
 		d.NewInstance()
+		d.Recover()
 	}
 }
 
@@ -52,7 +54,8 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 	in := &x.intake
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.events, in.saw = in.events[:0], in.saw[:0]
+	in.events = in.events[:0]
+	in.requests, in.saw = x.attribute(in.requests[:0], in.saw[:0], batch.Events)
 	malformed, repaired, lost := 0, false, batch.Truncated
 	var emitted time.Time // the oldest is the first
 	if len(batch.Events) > 0 {
@@ -72,16 +75,12 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 		switch string(e.Type) {
 		case "platform.restoreStart":
 			if x.config.SnapStart {
-				x.dispatcher.Receive(in.events, emitted) // what came before the restore belongs to the instance before it
+				x.dispatcher.Receive(in.events, emitted, false) // what came before the restore belongs to the instance before it
 				in.events = in.events[:0]
 				in.restoreLocked(x.dispatcher)
 			}
 		case "platform.logsDropped":
 			lost = true
-		}
-		requestID, saw := x.attribute(e)
-		if saw != (sighting{}) {
-			in.saw = append(in.saw, saw)
 		}
 		tenant := ""
 		if x.config.PartitionKey == dispatcher.ByTenant {
@@ -89,35 +88,17 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 		}
 		if selected {
 			in.events = append(in.events, dispatcher.Event{
-				Raw: e.Raw, Class: class, RequestID: requestID, TenantID: tenant, Record: record.Span(e.Record),
+				Raw: e.Raw, Class: class, RequestID: in.requests[i], TenantID: tenant, Record: record.Span(e.Record),
 			})
 		}
 	}
-	x.detach(in.events, batch.Bytes)
-	x.dispatcher.Receive(in.events, emitted)
+	x.dispatcher.Receive(in.events, emitted, batch.Cut)
 	clear(in.events) // lets go of the body
 	facts = x.invocations.facts(in.saw)
 	if lost || malformed > 0 {
 		facts = append([]flush.Fact{flush.TelemetryLost{}}, facts...) // an end that was not lost counts behind it
 	}
 	return facts, x.oddLocked(malformed, repaired, batch.Truncated)
-}
-
-// detach copies events that are the smaller part of their POST's body: for a line of a hundred bytes beside one that is cut or
-// too large the buffer would keep a megabyte that it does not count.
-func (x *Extension) detach(events []dispatcher.Event, body int) {
-	kept := 0
-	for i := range events {
-		if raw := events[i].Raw; len(raw) < x.config.MaxRecordBytes {
-			kept += len(raw)
-		}
-	}
-	if 2*kept >= body {
-		return
-	}
-	for i := range events {
-		events[i].Raw = bytes.Clone(events[i].Raw)
-	}
 }
 
 // maxTenantID bounds what is taken for a tenant, bytes: Lambda's have at most 256, as have partition keys, but the member

@@ -1,6 +1,7 @@
 package extension
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -9,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"kinesis-telemetry-extension/internal/dispatcher"
 	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/listener"
@@ -19,7 +19,7 @@ import (
 // What is buffered keeps no more memory than the buffer's bound, also where it is little of what was posted.
 func TestLittleOfALargeBody(t *testing.T) {
 	x := begun(t, stored)
-	defer x.dispatcher.Close()
+	defer x.dispatcher.Close(false)
 	const small = `{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"a line before the large one"}`
 	for range 100 {
 		post(x, `[`+small+`,{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"`+strings.Repeat("x", 1<<20)+`}]`)
@@ -32,41 +32,10 @@ func TestLittleOfALargeBody(t *testing.T) {
 	}
 }
 
-// Events that are at least half of their body stay in it, others are copied; one above the record limit is dropped, and does not
-// count.
-func TestDetach(t *testing.T) {
-	x := begun(t, stored, "KINESIS_TELEMETRY_MAX_RECORD_BYTES=2048")
-	defer x.dispatcher.Close()
-	for _, test := range []struct {
-		name   string
-		sizes  []int
-		body   int
-		copied bool
-	}{
-		{"half of the body", []int{40, 60}, 200, false},
-		{"less than half", []int{40, 59}, 200, true},
-		{"at the limit", []int{100, 2048}, 2200, true},
-		{"below the limit", []int{100, 2047}, 2200, false},
-	} {
-		var events []dispatcher.Event
-		var before []*byte
-		for _, size := range test.sizes {
-			raw := make([]byte, size)
-			events, before = append(events, dispatcher.Event{Raw: raw}), append(before, &raw[0])
-		}
-		x.detach(events, test.body)
-		for i := range events {
-			if copied := &events[i].Raw[0] != before[i]; copied != test.copied || len(events[i].Raw) != test.sizes[i] {
-				t.Errorf("%s: copied %t", test.name, copied)
-			}
-		}
-	}
-}
-
 // A POST's body is kept by the events in the buffer alone.
 func TestBodiesAreNotKept(t *testing.T) {
 	x := begun(t, stored)
-	defer x.dispatcher.Close()
+	defer x.dispatcher.Close(false)
 	post(x, "["+line+","+line+"]")
 	for _, e := range x.intake.events[:2] {
 		if e.Raw != nil {
@@ -79,7 +48,7 @@ func TestBodiesAreNotKept(t *testing.T) {
 func TestOddPosts(t *testing.T) {
 	var said []string
 	x := begunWith(slog.New(logTo(func(r slog.Record) { said = append(said, r.Message) })), stored)
-	defer x.dispatcher.Close()
+	defer x.dispatcher.Close(false)
 	for range 3 {
 		x.receive(listener.Batch{})
 		x.receive(listener.Batch{Events: make([]listener.Event, 2)})
@@ -113,7 +82,7 @@ func TestTenants(t *testing.T) {
 		var keys []string
 		x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			for _, r := range records {
-				for l := range record.Unpack(r.Data) {
+				for l := range record.Unpack(bytes.Join(r.Data, nil)) {
 					if r.PartitionKey == l.Source.Instance {
 						r.PartitionKey = "-"
 					}
@@ -127,7 +96,7 @@ func TestTenants(t *testing.T) {
 			post(x, fmt.Sprintf(`[{"time":"t","type":%q,"record":{"tenantId":%q}}]`, kind, tenant))
 		}
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
-		x.dispatcher.Close()
+		x.dispatcher.Close(false)
 		if got := strings.Join(keys, ","); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}
@@ -137,7 +106,7 @@ func TestTenants(t *testing.T) {
 // The tenant is nobody's partition key where the user has chosen another.
 func TestTenantsAreAskedForAlone(t *testing.T) {
 	x := begun(t, stored)
-	defer x.dispatcher.Close()
+	defer x.dispatcher.Close(false)
 	post(x, `[{"time":"t","type":"platform.start","record":{"tenantId":"a"}}]`)
 	if x.intake.tenant != "" {
 		t.Errorf("%q", x.intake.tenant)
@@ -158,7 +127,7 @@ func TestLongRequestIDs(t *testing.T) {
 			tell("platform.runtimeDone", long), tell("platform.start", long[1:]), tell("function", long[1:]),
 		}, ",")+"]")
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
-		x.dispatcher.Close()
+		x.dispatcher.Close(false)
 		var got []string
 		for _, l := range s.lines {
 			got = append(got, l.RequestID)

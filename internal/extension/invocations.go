@@ -56,16 +56,21 @@ const maxRequestID = 128
 
 func newInvocations() *invocations { return &invocations{changed: make(chan struct{})} }
 
-// attribute finds the request that an event belongs to. On Managed Instances several run at once, and only the event itself can tell:
-// a log line by a UUID where a logger writes Lambda's. It may arrive before its platform.start.
-func (x *Extension) attribute(e *listener.Event) (requestID string, saw sighting) {
-	switch {
-	case !x.config.ManagedRuntime:
-		return x.invocations.observe(e)
-	case namesRequest(e) || listener.IsUUID(e.RequestID):
-		return string(e.RequestID), sighting{}
+// attribute appends the request that each event of a POST belongs to, and what the events show of runs. On Managed Instances several
+// requests run at once, and only the event itself can tell: a log line by a UUID where a logger writes Lambda's. It may arrive before
+// its platform.start.
+func (x *Extension) attribute(requests []string, saw []sighting, events []listener.Event) ([]string, []sighting) {
+	if !x.config.ManagedRuntime {
+		return x.invocations.observe(requests, saw, events)
 	}
-	return "", sighting{}
+	for i := range events {
+		requestID := ""
+		if e := &events[i]; namesRequest(e) || listener.IsUUID(e.RequestID) {
+			requestID = string(e.RequestID)
+		}
+		requests = append(requests, requestID)
+	}
+	return requests, saw
 }
 
 // namesRequest tells whether an event is the platform's word that there is a request of its id.
@@ -73,23 +78,36 @@ func namesRequest(e *listener.Event) bool {
 	return bytes.HasPrefix(e.Type, []byte("platform.")) && len(e.RequestID) > 0 && len(e.RequestID) <= maxRequestID
 }
 
-// observe takes one event in the order of arrival and returns the request id that it belongs to: the one it carries, where Lambda
-// has named that, else that of the invocation that ran when it was emitted, else none.
-// What it saw of a run is for facts, when the events before it are safe.
-func (t *invocations) observe(e *listener.Event) (requestID string, saw sighting) {
+// observe takes the events of a POST in the order of arrival. It appends the request id that each belongs to: the one it carries,
+// where Lambda has named that, else that of the invocation that ran when it was emitted, else none.
+// What it saw of runs is for facts, when the events are safe.
+func (t *invocations) observe(requests []string, saw []sighting, events []listener.Event) ([]string, []sighting) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	requestID, at := t.knownLocked(e.RequestID), parseTime(e.Time)
-	switch {
-	case namesRequest(e):
-		if requestID == "" {
-			requestID = string(e.RequestID)
+	var text []byte
+	var at time.Time
+	for i := range events {
+		e := &events[i]
+		if i == 0 || !bytes.Equal(e.Time, text) { // many lines are of one millisecond
+			text, at = e.Time, parseTime(e.Time)
 		}
-		return requestID, t.seeLocked(string(e.Type), requestID, at)
-	case requestID == "":
-		requestID = t.ranLocked(at)
+		requestID := t.knownLocked(e.RequestID)
+		switch {
+		case e.Raw == nil: // no event
+			requestID = ""
+		case namesRequest(e):
+			if requestID == "" {
+				requestID = string(e.RequestID)
+			}
+			if s := t.seeLocked(string(e.Type), requestID, at); s.id != "" {
+				saw = append(saw, s)
+			}
+		case requestID == "":
+			requestID = t.ranLocked(at)
+		}
+		requests = append(requests, requestID)
 	}
-	return requestID, sighting{}
+	return requests, saw
 }
 
 // seeLocked takes what the platform says of a request.

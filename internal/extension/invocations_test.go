@@ -28,11 +28,11 @@ func seen(track *invocations, events string) (ids []string, facts []flush.Fact) 
 		if seconds, _, _ := strings.Cut(at, "."); len(seconds) <= 2 && seconds != "-" {
 			at = "2026-11-23T18:00:" + strings.Repeat("0", 2-len(seconds)) + at + "Z"
 		}
-		id, saw := track.observe(&listener.Event{Type: []byte(types[part[0]]), Time: []byte(strings.Trim(at, "-")), RequestID: []byte(part[2])})
-		ids = append(ids, id)
-		if saw != (sighting{}) {
-			facts = append(facts, track.facts([]sighting{saw})...)
-		}
+		var saw []sighting
+		ids, saw = track.observe(ids, nil, []listener.Event{{
+			Raw: []byte("{}"), Type: []byte(types[part[0]]), Time: []byte(strings.Trim(at, "-")), RequestID: []byte(part[2]),
+		}})
+		facts = append(facts, track.facts(saw)...)
 	}
 	return ids, facts
 }
@@ -232,8 +232,9 @@ func TestLogLinesAllocateNothing(t *testing.T) {
 		{"2026-11-23T19:00:00.001+01:00", ""},
 		{"", ""},
 	} {
-		event := listener.Event{Type: []byte("function"), Time: []byte(line[0]), RequestID: []byte(line[1])}
-		if n := testing.AllocsPerRun(100, func() { track.observe(&event) }); n > 0 {
+		events := []listener.Event{{Raw: []byte("{}"), Type: []byte("function"), Time: []byte(line[0]), RequestID: []byte(line[1])}}
+		var requests []string
+		if n := testing.AllocsPerRun(100, func() { requests, _ = track.observe(requests[:0], nil, events) }); n > 0 {
 			t.Errorf("%q: %g allocations", line, n)
 		}
 	}

@@ -466,7 +466,7 @@ func TestPanic(t *testing.T) {
 				}
 				return s.put(ctx, records)
 			}, "KINESIS_TELEMETRY_DELIVERY="+test.mode)
-			defer x.dispatcher.Close()
+			defer x.dispatcher.Close(false)
 			f := x.serving(l)
 			f.next()
 			for _, id := range []string{"a", "b", "c"} {
@@ -545,7 +545,7 @@ func TestPanicWhileTheEndIsAwaited(t *testing.T) {
 	t.Parallel()
 	x := begunWith(slog.New(slog.DiscardHandler), func(context.Context, []kinesis.Record) kinesis.Result { panic("a mistake of ours") },
 		"KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
-	defer x.dispatcher.Close()
+	defer x.dispatcher.Close(false)
 	f := x.serving(newLambda(t, nil))
 	f.next()
 	f.post(tell("platform.start", "a"))
@@ -561,7 +561,7 @@ func TestPanicAtTheStart(t *testing.T) {
 	cfg, mistakes := config.Load(inLambda)
 	x := &Extension{config: cfg, log: slog.New(logTo(l.note)), invocations: newInvocations(), abandon: func() {}}
 	x.start(t.Context(), lambdaapi.Registration{}) // there is no client of the APIs
-	defer x.dispatcher.Close()
+	defer x.dispatcher.Close(false)
 	defer x.listener.Shutdown(t.Context())
 	x.end(t.Context(), lambdaapi.Event{Type: lambdaapi.Shutdown})
 	if said := l.lines(); len(mistakes) > 0 || x.subscribed || len(said) != 1 || !isBug(said[0]) {

@@ -91,7 +91,7 @@ func TestBlockedLog(t *testing.T) {
 		log.Warn(fmt.Sprint("line ", n))
 	}
 	x := begunWith(log, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
-	defer x.dispatcher.Close()
+	defer x.dispatcher.Close(false)
 	f := x.serving(newLambda(t, nil))
 	for _, id := range []string{"a", "b"} {
 		f.next()

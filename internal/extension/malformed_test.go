@@ -25,7 +25,7 @@ func TestMalformedElements(t *testing.T) {
 			t.Errorf("%s: invocation %q runs, the report of %q is expected", events, x.invocations.current.id, x.invocations.report)
 		}
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
-		x.dispatcher.Close()
+		x.dispatcher.Close(false)
 		var got []string
 		for _, line := range s.lines {
 			got = append(got, fmt.Sprint(line.Seq, line.Type))
@@ -50,7 +50,7 @@ func TestTruncatedEvents(t *testing.T) {
 	record := `{"requestId":"a","text":"` + strings.Repeat("x", 5000) + `"}`
 	post(x, "["+tell("platform.start", "a")+`,{"time":"t","type":"function","record":`+record+`},`+tell("function", "")+"]")
 	x.dispatcher.Ship(t.Context(), flush.AtShutdown)
-	x.dispatcher.Close()
+	x.dispatcher.Close(false)
 	if types := s.types(); !slices.Equal(types, []string{"platform.start", "function", "function"}) {
 		t.Fatalf("%q", types)
 	}

@@ -91,7 +91,7 @@ func TestStreamOfARole(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	result := client.Put(ctx, []kinesis.Record{{PartitionKey: "k", Data: []byte("x")}})
+	result := client.Put(ctx, []kinesis.Record{{PartitionKey: "k", Data: [][]byte{[]byte("x")}}})
 	if result.Err != nil || len(server.Records("s")) != 1 {
 		t.Errorf("%+v", result)
 	}

@@ -178,7 +178,7 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 			r.note(step.What)
 			body := tracedBody(r.began, s, step.Posted)
 			events := new(listener.Splitter).Split(nil, body, true)
-			r.x.receive(listener.Batch{Events: events, Bytes: len(body)})
+			r.x.receive(listener.Batch{Events: events})
 		case simulate.Frozen:
 			r.freeze(s.exposed)
 		case simulate.Shutdown:
@@ -198,7 +198,7 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 func (r *traceRun) useUpNumbers() {
 	r.random, r.warming = func() float64 { return 0 }, true
 	for range 10 {
-		r.x.dispatcher.Receive(slices.Repeat([]dispatcher.Event{{Raw: []byte("{}")}}, 1000), time.Time{})
+		r.x.dispatcher.Receive(slices.Repeat([]dispatcher.Event{{Raw: []byte("{}")}}, 1000), time.Time{}, false)
 		r.x.dispatcher.Ship(r.Context(), flush.AtShutdown)
 	}
 	r.warming = false
@@ -336,7 +336,7 @@ func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
 // tracedSize counts the events of a record and their size, without the extension's own.
 func tracedSize(k kinesis.Record) (events, size int) {
 	size = len(k.PartitionKey)
-	for line := range bytes.Lines(k.Data) {
+	for line := range bytes.Lines(bytes.Join(k.Data, nil)) {
 		if !bytes.Contains(line, []byte(`"type":"kinesis-telemetry.`)) {
 			events++
 			size += len(line)

@@ -56,7 +56,7 @@ var benchmarks = []struct {
 func benchRecords(count, bytes int) []Record {
 	records := make([]Record, count)
 	for i := range records {
-		records[i] = Record{PartitionKey: fmt.Sprintf("0f4c8a2e-%08d", i), Data: []byte(strings.Repeat("x", bytes))}
+		records[i] = Record{PartitionKey: fmt.Sprintf("0f4c8a2e-%08d", i), Data: [][]byte{[]byte(strings.Repeat("x", bytes))}}
 	}
 	return records
 }
@@ -101,7 +101,7 @@ func BenchmarkPutRecordsSDK(b *testing.B) {
 			for b.Loop() {
 				input := &sdk.PutRecordsInput{StreamName: aws.String("logs"), Records: make([]types.PutRecordsRequestEntry, len(records))}
 				for i := range records {
-					input.Records[i] = types.PutRecordsRequestEntry{Data: records[i].Data, PartitionKey: &records[i].PartitionKey}
+					input.Records[i] = types.PutRecordsRequestEntry{Data: records[i].Data[0], PartitionKey: &records[i].PartitionKey}
 				}
 				if _, err := c.PutRecords(b.Context(), input); err != nil {
 					b.Fatal(err)

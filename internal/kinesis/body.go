@@ -25,17 +25,21 @@ const (
 type Record struct {
 	// PartitionKey is of 1 to 256 characters. What is not UTF-8 in it is sent as U+FFFD: JSON has no way to say it.
 	PartitionKey string
-	// Data is retained only until Put returns.
-	Data []byte
+	// Data is in pieces, for each of which but the last the length is a multiple of three. It is retained only until Put returns.
+	Data [][]byte
 }
 
-// size is what the record counts against the limits: data before base64, and key as it is sent.
-func (r *Record) size() int {
+// Size is what the record counts against the limits: data before base64, and key as it is sent.
+func (r *Record) Size() int {
 	key := r.PartitionKey
 	if !utf8.ValidString(key) {
 		key = string([]rune(key))
 	}
-	return len(r.Data) + len(key)
+	size := len(key)
+	for _, piece := range r.Data {
+		size += len(piece)
+	}
+	return size
 }
 
 // check tells why no stream with that limit takes the record; nil where nothing is wrong with it.
@@ -43,7 +47,7 @@ func (r *Record) check(limit int) *Error {
 	var wrong string
 	if n := utf8.RuneCountInString(r.PartitionKey); n == 0 || n > maxKeyRunes {
 		wrong = fmt.Sprintf("a partition key must have 1 to %d characters, not %d", maxKeyRunes, n)
-	} else if size := r.size(); size > limit {
+	} else if size := r.Size(); size > limit {
 		wrong = fmt.Sprintf("a record of %d bytes with its key is above the limit of %d: "+
 			"where the stream takes larger ones, set KINESIS_TELEMETRY_MAX_RECORD_BYTES", size, limit)
 	}
@@ -54,10 +58,10 @@ func (r *Record) check(limit int) *Error {
 }
 
 // appendBody writes the request that carries those records that batch names, in that order.
-func appendBody(buf []byte, prefix string, records []Record, batch []int) []byte {
+func appendBody(buf []byte, prefix string, e *encoder, records []Record, batch []int) []byte {
 	need := len(prefix) + len("]}")
 	for _, i := range batch { // more is needed for a key full of control characters
-		need += base64.StdEncoding.EncodedLen(len(records[i].Data)) + 2*len(records[i].PartitionKey) + len(`{"Data":"","PartitionKey":""},`)
+		need += base64.StdEncoding.EncodedLen(records[i].Size()) + len(records[i].PartitionKey) + len(`{"Data":"","PartitionKey":""},`)
 	}
 	buf = append(slices.Grow(buf, need), prefix...)
 	for n, i := range batch {
@@ -65,7 +69,9 @@ func appendBody(buf []byte, prefix string, records []Record, batch []int) []byte
 			buf = append(buf, ',')
 		}
 		buf = append(buf, `{"Data":"`...)
-		buf = base64.StdEncoding.AppendEncode(buf, records[i].Data)
+		for _, piece := range records[i].Data {
+			buf = e.append(buf, piece)
+		}
 		buf = append(buf, `","PartitionKey":"`...)
 		buf = appendEscaped(buf, records[i].PartitionKey)
 		buf = append(buf, `"}`...)

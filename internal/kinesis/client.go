@@ -57,6 +57,7 @@ type Client struct {
 	target    target
 	header    http.Header // of every request
 	signer    *v4.Signer
+	encoder   *encoder
 	transport roundTripper
 	clock     func() instant
 	draw      func(bound time.Duration) time.Duration // gives the pause before a request is repeated
@@ -108,6 +109,7 @@ func New(cfg Config) (*Client, error) {
 			"User-Agent":   {userAgent},
 		},
 		signer:    v4.NewSigner(),
+		encoder:   newEncoder(),
 		transport: transport,
 		clock:     clock(),
 		draw:      draw,
@@ -132,7 +134,7 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	if err != nil {
 		return failed(badCredentials(err))
 	}
-	c.body = appendBody(c.body[:0], c.target.prefix, records, batch)
+	c.body = appendBody(c.body[:0], c.target.prefix, c.encoder, records, batch)
 	c.dropRested()
 	var resp *http.Response
 	for repeated := false; ; repeated = true {

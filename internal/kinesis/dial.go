@@ -153,10 +153,18 @@ func (d *dialer) race(ctx context.Context, network string, addresses []netip.Add
 func (d *dialer) failedLast(addresses []netip.Addr) []netip.Addr {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	slices.SortStableFunc(addresses, func(a, b netip.Addr) int {
-		return cmp.Compare(slices.Index(d.failed, a), slices.Index(d.failed, b))
-	})
-	return addresses
+	var sorted []netip.Addr
+	for _, address := range addresses {
+		if !slices.Contains(d.failed, address) {
+			sorted = append(sorted, address)
+		}
+	}
+	for _, address := range d.failed {
+		if slices.Contains(addresses, address) {
+			sorted = append(sorted, address)
+		}
+	}
+	return sorted
 }
 
 // remember notes how an attempt ended. One that lost the race counts as failed: it had a head start.

@@ -25,9 +25,9 @@ import (
 const stream = "logs"
 
 var oracleRecords = []kinesis.Record{
-	{PartitionKey: "one", Data: []byte("{}\n")},
-	{PartitionKey: "\"quoted\" \\ back\tslash\x01", Data: bytes.Repeat([]byte{0, 1, 254, 255}, 1000)},
-	{PartitionKey: "Ünïcödé 😀 <&>\u2028", Data: []byte("x")},
+	{PartitionKey: "one", Data: [][]byte{[]byte("{}\n")}},
+	{PartitionKey: "\"quoted\" \\ back\tslash\x01", Data: [][]byte{bytes.Repeat([]byte{0, 1, 254, 255}, 1000)}},
+	{PartitionKey: "Ünïcödé 😀 <&>\u2028", Data: [][]byte{[]byte("x")}},
 	{PartitionKey: "empty"},
 }
 
@@ -100,11 +100,7 @@ func TestSameRequestsAsTheSDK(t *testing.T) {
 func entriesOf(records []kinesis.Record) []types.PutRecordsRequestEntry {
 	var entries []types.PutRecordsRequestEntry
 	for _, r := range records {
-		data := r.Data
-		if data == nil {
-			data = []byte{}
-		}
-		entries = append(entries, types.PutRecordsRequestEntry{Data: data, PartitionKey: aws.String(r.PartitionKey)})
+		entries = append(entries, types.PutRecordsRequestEntry{Data: bytes.Join(r.Data, nil), PartitionKey: aws.String(r.PartitionKey)})
 	}
 	return entries
 }

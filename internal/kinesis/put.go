@@ -130,7 +130,7 @@ func (p *put) take() (n, bytes int) {
 		limit = max(1, p.suspects/2)
 	}
 	for ; n < len(p.pending) && n < limit; n++ {
-		size := p.records[p.pending[n]].size()
+		size := p.records[p.pending[n]].Size()
 		if n > 0 && bytes+size > p.size {
 			break
 		}
@@ -249,7 +249,7 @@ func (p *put) suspect(n, bytes int, err *Error) (more bool) {
 func (p *put) smallestFirst() {
 	smallest := 0
 	for i, record := range p.pending {
-		if p.records[record].size() <= p.records[p.pending[smallest]].size() {
+		if p.records[record].Size() <= p.records[p.pending[smallest]].Size() {
 			smallest = i
 		}
 	}

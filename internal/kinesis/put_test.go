@@ -138,7 +138,7 @@ func newFake(t testing.TB, change func(*Config), script ...step) (*Client, *fake
 func recordsOf(data ...string) []Record {
 	records := make([]Record, len(data))
 	for i, d := range data {
-		records[i] = Record{PartitionKey: "key", Data: []byte(d)}
+		records[i] = Record{PartitionKey: "key", Data: [][]byte{[]byte(d)}}
 	}
 	return records
 }
@@ -283,13 +283,13 @@ func TestProbe(t *testing.T) {
 
 func TestRecordsThatNeverGo(t *testing.T) {
 	records := []Record{
-		{"key", []byte("good")},
-		{"key", bytes.Repeat([]byte("x"), 98)}, // with its key one too many
-		{"key", bytes.Repeat([]byte("y"), 97)},
-		{"", []byte("no key")},
+		{"key", [][]byte{[]byte("good")}},
+		{"key", [][]byte{bytes.Repeat([]byte("x"), 98)}}, // with its key one too many
+		{"key", [][]byte{bytes.Repeat([]byte("y"), 97)}},
+		{"", [][]byte{[]byte("no key")}},
 		{strings.Repeat("é", 256), nil}, // 512 bytes
 		{strings.Repeat("k", 257), nil},
-		{"\xff" + strings.Repeat("k", 90), []byte("12345678")}, // U+FFFD takes three bytes
+		{"\xff" + strings.Repeat("k", 90), [][]byte{[]byte("12345678")}}, // U+FFFD takes three bytes
 		{strings.Repeat("é", 50), nil},
 	}
 	c, f := newFake(t, func(c *Config) { c.MaxRecordBytes = 100 })
@@ -464,7 +464,7 @@ func TestStreamThatTakesNothing(t *testing.T) {
 	for range 3 {
 		f.seen = nil
 		records := recordsOf(slices.Repeat([]string{"large"}, 400)...)
-		records[7].Data = []byte("x")
+		records[7].Data = [][]byte{[]byte("x")}
 		result := c.Put(t.Context(), records)
 		var cause *Error
 		if !errors.As(result.Err, &cause) || !cause.Permanent || strings.Trim(outcomesOf(result), "u") != "" || len(f.seen) != 3 {

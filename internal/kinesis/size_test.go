@@ -88,7 +88,7 @@ func (r slowReader) Read(b []byte) (int, error) {
 func backlog(count int) []Record {
 	records := make([]Record, count)
 	for i := range records {
-		records[i] = Record{PartitionKey: "key", Data: fmt.Appendf(nil, "%0*d", 128<<10-len("key"), i)}
+		records[i] = Record{PartitionKey: "key", Data: [][]byte{fmt.Appendf(nil, "%0*d", 128<<10-len("key"), i)}}
 	}
 	return records
 }

@@ -214,7 +214,7 @@ func TestEarlyAnswerWhileTheBodyIsSent(t *testing.T) {
 		answerOneStored(conn)
 	})
 	c.config.MaxRecordBytes = 10 << 20
-	result := c.Put(t.Context(), []Record{{"key", payload}})
+	result := c.Put(t.Context(), []Record{{"key", [][]byte{payload}}})
 	if result.Err != nil || good.Load() != 1 {
 		t.Errorf("%d good bodies: %v", good.Load(), result.Err)
 	}
@@ -288,7 +288,7 @@ func TestSlowUpload(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond) // 7 MB in base64 take 1.2 s
 		defer cancel()
-		if result := c.Put(ctx, []Record{{"key", bytes.Repeat([]byte("z"), 5<<20)}}); outcomesOf(result) != "s" || result.Requests != 1 {
+		if result := c.Put(ctx, []Record{{"key", [][]byte{bytes.Repeat([]byte("z"), 5<<20)}}}); outcomesOf(result) != "s" || result.Requests != 1 {
 			t.Errorf("outcome %s after %d requests: %v", outcomesOf(result), result.Requests, result.Err)
 		}
 	})

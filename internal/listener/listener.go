@@ -3,7 +3,6 @@
 package listener
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,15 +20,18 @@ const (
 	// metadata, 2 MiB and a little with ours; of a longer body the events that are whole within the bound are kept.
 	// https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html
 	MaxBody = 8 << 20
+	// keepBody is up to which size a buffer is kept for the next body: Lambda's find room in it.
+	keepBody  = 3 << 20
+	firstRead = 4 << 10
 	// maxHeader bounds the header of a POST, bytes. Lambda's have a few hundred.
 	maxHeader = 16 << 10
 )
 
-// Batch is what one POST held. Its bytes are the receiver's to keep; the Events slice is used again after the call.
+// Batch is what one POST held. It is valid during the call.
 type Batch struct {
 	Events []Event
-	// Bytes is the size of the memory that lives for as long as one of the Events does.
-	Bytes int
+	// Cut tells that the beginning of another event has come, and its end has not.
+	Cut bool
 	// Truncated tells that the body ended early or went on beyond MaxBody.
 	Truncated bool
 }
@@ -41,7 +43,7 @@ type Listener struct {
 	receive func(Batch)
 	guard   func()
 	serving sync.WaitGroup
-	buffers sync.Pool // of *bytes.Buffer, to read bodies
+	buffer  chan []byte // capacity 1: where the next body is read; a POST beside another one makes its own
 	seed    maphash.Seed
 	closed  atomic.Bool // no POST is taken any more
 
@@ -69,7 +71,7 @@ func Listen(limit int, receive func(Batch), guard func()) (*Listener, error) {
 		port:     socket.Addr().(*net.TCPAddr).Port,
 		receive:  receive,
 		guard:    guard,
-		buffers:  sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		buffer:   make(chan []byte, 1),
 		seed:     maphash.MakeSeed(),
 		splitter: Splitter{Limit: limit},
 	}
@@ -103,9 +105,21 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 // so that order does not depend on connections. No body, however odd, is refused: Lambda would post it again and again.
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	defer l.guard()
-	body, whole := l.read(r)
+	var body []byte
+	select {
+	case body = <-l.buffer:
+	default:
+	}
+	body, whole := read(body, r)
 	if !l.take(body, whole) {
 		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	if cap(body) > keepBody {
+		return
+	}
+	select {
+	case l.buffer <- body:
+	default:
 	}
 }
 
@@ -122,31 +136,36 @@ func (l *Listener) take(body []byte, whole bool) bool {
 		return true
 	}
 	joining := l.splitter.waits()
-	batch := Batch{Bytes: len(body), Truncated: !whole}
+	batch := Batch{Truncated: !whole}
 	batch.Events = l.splitter.Split(l.events[:0], body, whole)
 	inTheMiddle := joining && len(batch.Events) == 0 // pieces in the middle of one event may be the same bytes
 	if whole && !inTheMiddle {
 		l.taken = [2]fingerprint{posted, l.taken[0]}
 	}
-	if joining && !inTheMiddle {
-		batch.Bytes += len(batch.Events[0].Raw) // the joined event has memory of its own
-	}
+	batch.Cut = l.splitter.waits()
 	l.receive(batch)
 	clear(batch.Events) // lets go of the body
 	l.events = batch.Events
 	return true
 }
 
-// read reads the body up to MaxBody, and tells whether it is whole. Its memory grows with the bytes that came, whatever the header
-// says. A body that breaks off is taken as far as it came: should Lambda send it again, a duplicate is better than a loss.
-func (l *Listener) read(r *http.Request) (body []byte, whole bool) {
-	buffer := l.buffers.Get().(*bytes.Buffer)
-	defer l.buffers.Put(buffer)
-	buffer.Reset()
-	_, err := buffer.ReadFrom(io.LimitReader(r.Body, MaxBody+1))
-	if buffer.Len() > MaxBody {
-		buffer.Truncate(MaxBody)
-		err = io.ErrShortBuffer
+// read reads the body into a buffer, up to MaxBody, and tells whether it is whole. A buffer that is too small grows with the bytes
+// that came, to no more than the header says. A body that breaks off is taken as far as it came: should Lambda send it again, a
+// duplicate is better than a loss.
+func read(buffer []byte, r *http.Request) (body []byte, whole bool) {
+	body = buffer[:0]
+	for {
+		if len(body) == cap(body) {
+			missing := max(r.ContentLength-int64(len(body)), 0) + 1 // one more byte would tell that it goes on
+			body = slices.Grow(body, int(min(missing, int64(max(len(body), firstRead)))))
+		}
+		n, err := r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > MaxBody:
+			return body[:MaxBody], false
+		case err != nil:
+			return body, errors.Is(err, io.EOF)
+		}
 	}
-	return bytes.Clone(buffer.Bytes()), err == nil
 }

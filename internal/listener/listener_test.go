@@ -428,28 +428,6 @@ func TestHalfThatIsAlone(t *testing.T) {
 	}
 }
 
-// The memory that a batch names is what lives as long as its events: a joined event has its own.
-func TestBytesOfABatch(t *testing.T) {
-	var batches []int
-	l, err := Listen(1<<20, func(b Batch) { batches = append(batches, b.Bytes) }, func() {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Shutdown(t.Context())
-	long := application{}.long(300)
-	bodies := lambda(250, []string{event(1), long, event(2)})
-	for _, body := range bodies {
-		response, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/", l.Port()), "application/json", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-	}
-	if want := []int{len(bodies[0]), len(bodies[1]) + len(long)}; !slices.Equal(batches, want) {
-		t.Errorf("got %d, want %d", batches, want)
-	}
-}
-
 func BenchmarkListener(b *testing.B) {
 	l, err := Listen(1<<20, func(Batch) {}, func() {})
 	if err != nil {

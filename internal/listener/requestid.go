@@ -29,6 +29,9 @@ func (r *request) note(key, value []byte, requestID, named certainty) {
 		"faas.execution", "faas.invocation_id":
 		c = named
 	}
+	if c == none {
+		return // nearly all
+	}
 	id := stringContent(value)
 	if !IsUUID(id) {
 		if c != plain || len(id) == 0 {
@@ -36,7 +39,7 @@ func (r *request) note(key, value []byte, requestID, named certainty) {
 		}
 		c = text
 	}
-	if c > none && c >= r.certainty {
+	if c >= r.certainty {
 		r.id, r.certainty = id, c
 	}
 }

@@ -2,6 +2,7 @@ package listener
 
 import (
 	"bytes"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -54,15 +55,21 @@ func (p *Splitter) Split(dst []Event, body []byte, whole bool) []Event {
 	if !isArray {
 		return append(events, Event{})
 	}
-	before, valid := len(events), utf8.Valid(s)
+	before, valid, hasBreaks := len(events), utf8.Valid(s), bytes.IndexByte(s, '\n') >= 0 || bytes.IndexByte(s, '\r') >= 0
 	for i != noElement {
-		event, end, next, ok := s.element(i)
+		n := len(events)
+		events = slices.Grow(events, 1)[:n+1]
+		event := &events[n]
+		end, next, ok := s.element(event, i)
+		if ok && hasBreaks {
+			oneLine(event.Raw)
+		}
 		if ok && !valid {
-			event = event.repair()
+			*event = event.repair()
 		}
 		var open bool
 		if !ok {
-			event, _ = s.envelope(i)
+			*event, _ = s.envelope(i)
 			next, open, ok = s.skip(i)
 		}
 		if !ok {
@@ -70,6 +77,7 @@ func (p *Splitter) Split(dst []Event, body []byte, whole bool) []Event {
 			// behind it are parts of that value, up to the event that behindRest finds.
 			ofValue := !joined && (!open || whole && i > first && events[before].Raw == nil)
 			if open && whole && !ofValue && p.hold(s, i, end) {
+				events = events[:n]
 				break
 			}
 			next = noElement
@@ -77,12 +85,12 @@ func (p *Splitter) Split(dst []Event, body []byte, whole bool) []Event {
 				next = s.behindRest(first)
 			}
 			if ofValue || next != noElement {
-				event, _ = s.envelope(first)
-				events = events[:before]
+				events = events[:before+1]
+				events[before], _ = s.envelope(first)
 			}
 			joined = true
 		}
-		events, i = append(events, event), next
+		i = next
 	}
 	p.empty = p.empty[:0]
 	if n := len(events); n > len(dst) && events[n-1].Raw != nil {
@@ -146,7 +154,7 @@ func (p *Splitter) join(dst []Event, s scanner, i int, whole bool) (events []Eve
 			p.half = h
 			return dst, next, true
 		}
-		if _, _, _, alone := s.element(i); last && !alone {
+		if _, _, alone := s.element(&event, i); last && !alone {
 			p.half = half{}
 			return append(dst, malformed), next, true
 		}
@@ -165,14 +173,21 @@ func (h *half) add(piece []byte, limit int) {
 // event reads the pieces: as an event (ok), or as the beginning of one.
 func (h *half) event() (event Event, ok, isBeginning bool) {
 	s := scanner(h.raw)
-	event, end, ok := s.event(0)
+	end, ok := s.event(&event, 0)
 	isBeginning = !ok && end >= len(s)
+	if ok {
+		oneLine(event.Raw)
+	}
 	if h.size == len(s) {
-		return event.repair(), ok && s.space(end) == len(s), isBeginning
+		if ok {
+			event = event.repair()
+		}
+		return event, ok && s.space(end) == len(s), isBeginning
 	}
 	// The bytes beyond the limit count as JSON.
 	s = bytes.ToValidUTF8(s, []byte("\uFFFD"))
-	event, value := s.envelope(0)
+	var value int
+	event, value = s.envelope(0)
 	s.record(&event, value)
 	event.Record = Span{value, len(s), h.size - value - 1}
 	s = append(s, '}')
@@ -185,7 +200,7 @@ func (event Event) repair() Event {
 	if utf8.Valid(event.Raw) {
 		return event
 	}
-	event, _, _ = scanner(bytes.ToValidUTF8(event.Raw, []byte("\uFFFD"))).event(0)
+	scanner(bytes.ToValidUTF8(event.Raw, []byte("\uFFFD"))).event(&event, 0)
 	event.Repaired = true
 	return event
 }

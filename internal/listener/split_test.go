@@ -230,12 +230,13 @@ func TestBeginnings(t *testing.T) {
 	const whole = ` { "time" : "t" , "type":"x\\\"\/\b\f\n\r\t\u09aF\u19Afé","record" :` +
 		`{"a":[ true , false,null,-0,0.5,-12.50e+7,1E-2,3e4,{},[],"",[ ],{ } ],"requestId":"r" }, "more":{"b":0} } `
 	first := strings.Index(whole, "{")
-	if event, end, ok := scanner(whole).event(first); !ok || end != len(whole)-1 || string(event.RequestID) != "r" {
+	var event Event
+	if end, ok := scanner(whole).event(&event, first); !ok || end != len(whole)-1 || string(event.RequestID) != "r" {
 		t.Fatalf("%+v %d %t", event, end, ok)
 	}
 	for cut := first; cut < len(whole)-2; cut++ {
 		for _, behind := range []string{"", "\x01"} {
-			if _, end, ok := scanner(whole[:cut] + behind).event(first); ok || end != cut {
+			if end, ok := scanner(whole[:cut]+behind).event(&event, first); ok || end != cut {
 				t.Errorf("%q is right up to %d of %d bytes, %t", whole[:cut]+behind, end, cut, ok)
 			}
 		}
@@ -245,7 +246,7 @@ func TestBeginnings(t *testing.T) {
 		`"\x"`, `"\u00g0"`, `"\u00G0"`, `"\u00/0"`, `"\u00:0"`, `"\u00@0"`, "\"\\u00`0\"", "\"\n\"", "\"\x1f\"",
 		"[1 2]", "[1,]", "[,1]", `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{1:2}`, `{"a" 1}`, "", "}", "]",
 	} {
-		if _, _, ok := scanner(`{"time":"t","type":"x","record":` + wrong + "}").event(0); ok {
+		if _, ok := scanner(`{"time":"t","type":"x","record":`+wrong+"}").event(&event, 0); ok {
 			t.Errorf("%s was taken for a value", wrong)
 		}
 	}
@@ -253,7 +254,7 @@ func TestBeginnings(t *testing.T) {
 		for _, brackets := range []string{"[]", `{}`} {
 			open := strings.Repeat(strings.Replace(brackets[:1], "{", `{"a":`, 1), depth-1) + brackets[:1]
 			deep := `{"time":"t","type":"x","record":` + open + strings.Repeat(brackets[1:], depth) + "}"
-			if _, _, ok := scanner(deep).event(0); ok != want {
+			if _, ok := scanner(deep).event(&event, 0); ok != want {
 				t.Errorf("%d brackets %s: %t", depth, brackets, ok)
 			}
 		}
@@ -261,16 +262,47 @@ func TestBeginnings(t *testing.T) {
 }
 
 func BenchmarkSplit(b *testing.B) {
-	body := []byte("[" + event(0))
-	for n := 1; len(body) < 1<<20; n++ {
-		body = append(append(body, ','), `{"time":"2026-11-23T18:00:00.001Z","type":"function","record":{"level":"INFO","requestId":"6d68ca91-49c9-448d-89b8-7ca3e6dc66aa","message":"`+strings.Repeat("x", 150)+`"}}`...)
+	for name, record := range map[string]string{
+		"text": `"` + strings.Repeat("x", 300) + `"`,
+		"JSON": `{"level":"INFO","requestId":"6d68ca91-49c9-448d-89b8-7ca3e6dc66aa","message":"` + strings.Repeat("x", 150) + `"}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			body := []byte("[" + event(0))
+			count := 1
+			for ; len(body) < 1<<20; count++ {
+				body = append(append(body, `,{"time":"2026-11-23T18:00:00.001Z","type":"function","record":`+record...), '}')
+			}
+			body = append(body, ']')
+			var p Splitter
+			var events []Event
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				events = p.Split(events[:0], body, true)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*count), "ns/event")
+		})
 	}
-	body = append(body, ']')
-	var p Splitter
-	var events []Event
-	b.SetBytes(int64(len(body)))
-	b.ReportAllocs()
-	for b.Loop() {
-		events = p.Split(events[:0], body, true)
+}
+
+// Each byte ends the plain part of a string where RFC 8259 wants that, wherever in a word it stands and whatever is behind it.
+func TestPlain(t *testing.T) {
+	for c := range 256 {
+		for at := range 24 {
+			text := []byte(strings.Repeat("x", 24))
+			text[at] = byte(c)
+			for _, behind := range []byte{'x', byte(c), '"', 0xff} {
+				if at < 23 {
+					text[at+1] = behind
+				}
+				want := slices.IndexFunc(text, func(c byte) bool { return c < ' ' || c == '"' || c == '\\' })
+				if want < 0 {
+					want = len(text)
+				}
+				if got := scanner(text).plain(0); got != want {
+					t.Fatalf("%q is plain up to %d, want %d", text, got, want)
+				}
+			}
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"slices"
 	"time"
 
 	"kinesis-telemetry-extension/internal/flush"
@@ -30,18 +31,68 @@ const (
 	gone               // the environment has ended
 )
 
-// queue is what waits to be shipped. What a flight carries stays in front of head until the flight has ended.
+// queue is what is not stored yet, and how many bytes of it wait to be shipped.
 type queue struct {
-	events []Event
-	head   int
-	bytes  int
+	batches []*batch
+	bytes   int
+}
+
+// add adds an event to the last batch, if that has room.
+func (q *queue) add(t Event, recordBytes int) {
+	var last *batch
+	if n := len(q.batches); n > 0 {
+		last = q.batches[n-1]
+	}
+	if last == nil || last.flying || last.bytes+keyBytes+int(t.Bytes) > recordBytes {
+		last = new(batch)
+		q.batches = append(q.batches, last)
+	}
+	last.events = append(last.events, t)
+	last.bytes += int(t.Bytes)
+	q.bytes += int(t.Bytes)
+}
+
+// lastWordsFirst puts what the platform says in front. end is the Index of an invocation's end.
+func (q *queue) lastWordsFirst(end int16, recordBytes int) {
+	var words, logs queue
+	for _, b := range q.batches {
+		var rest []Event
+		for _, t := range b.events {
+			if t.Index <= 0 || t.Index == end {
+				continue
+			}
+			rest = append(rest, t)
+		}
+		switch {
+		case len(rest) == 0:
+			words.batches = append(words.batches, b)
+			continue
+		case len(rest) < len(b.events):
+			for _, t := range b.events {
+				if t.Index <= 0 || t.Index == end {
+					b.bytes -= int(t.Bytes)
+					words.add(t, recordBytes)
+				}
+			}
+			b.events = rest
+		}
+		logs.batches = append(logs.batches, b)
+	}
+	q.batches = slices.Concat(words.batches, logs.batches)
+}
+
+func (q *queue) remove(b *batch) {
+	i := slices.Index(q.batches, b)
+	q.batches = slices.Delete(q.batches, i, i+1)
 }
 
 func (q *queue) buffered() flush.Buffered {
-	if q.head == len(q.events) {
-		return flush.Buffered{}
+	for _, b := range q.batches {
+		if !b.flying {
+			return flush.Buffered{Bytes: q.bytes, Oldest: told(b.events[0].batch)}
+		}
 	}
-	return flush.Buffered{Bytes: q.bytes, Oldest: told(q.events[q.head].batch)}
+	return flush.Buffered{}
 }
 
 // told is a time as Lambda tells it: in milliseconds.
@@ -64,8 +115,7 @@ func (e *environment) receive(batch []Event) {
 	e.facts = e.facts[:0]
 	for _, t := range batch {
 		t.batch = batch[0].At
-		e.queue.events = append(e.queue.events, t)
-		e.queue.bytes += int(t.Bytes)
+		e.queue.add(t, e.settings.RecordBytes)
 		switch t.Index {
 		case 0:
 			e.facts = append(e.facts, flush.Started{Number: int(t.Number)})
@@ -155,8 +205,10 @@ func (e *environment) ask() {
 // leave ends the environment and what is still in it.
 func (e *environment) leave() {
 	e.step = gone
-	for _, t := range e.queue.events[e.queue.head:] {
-		e.abandoned(t)
+	for _, b := range e.queue.batches {
+		for _, t := range b.events {
+			e.abandoned(t)
+		}
 	}
 	e.queue = queue{}
 }

@@ -22,17 +22,19 @@ type flight struct {
 	partial   bool // something was not stored at once
 	bytes     int
 	fruitless int      // requests in a row of which nothing was stored
-	parcels   []parcel // not stored yet
+	batches   []*batch // not stored yet
 }
 
-// parcel is a record and where its events are in the queue.
-type parcel struct {
-	from, to, bytes int
-	stored          bool // by the last request
+// batch is what becomes a record.
+type batch struct {
+	events []Event
+	bytes  int // without the key
+	flying bool
+	stored bool // by the last request
 }
 
 // units is how many PUT payload units a record is billed as.
-func (p *parcel) units() int { return (p.bytes + unitBytes - 1) / unitBytes }
+func (b *batch) units() int { return (b.bytes + keyBytes + unitBytes - 1) / unitBytes }
 
 // keyBytes is the size of a record's partition key.
 const keyBytes = 32
@@ -44,26 +46,25 @@ func (e *environment) takeOff(why flush.Occasion) bool {
 		return false
 	}
 	f, q := &e.flight, &e.queue
-	*f = flight{on: true, why: why, probe: load.Probe, began: e.now, deadline: e.now + flush.FlightTimeout, parcels: f.parcels[:0]}
+	*f = flight{on: true, why: why, probe: load.Probe, began: e.now, deadline: e.now + flush.FlightTimeout, batches: f.batches[:0]}
 	if why != flush.Background {
 		f.deadline = e.until
 	}
-	for request := 0; q.head < len(q.events) && (load.Bytes == 0 || f.bytes <= load.Bytes); q.head++ {
-		size, last := int(q.events[q.head].Bytes), len(f.parcels)-1
-		opens := last < 0 || f.parcels[last].bytes+size > e.settings.RecordBytes
-		if request += size; opens {
-			request += keyBytes
-		}
-		if request > e.requestBytes {
+	if why == flush.AtShutdown && e.policy.LastWordsFirst(q.buffered()) {
+		q.lastWordsFirst(e.End(), e.settings.RecordBytes)
+	}
+	limit := e.requestBytes
+	if load.Bytes > 0 {
+		limit = min(limit, load.Bytes)
+	}
+	request := 0
+	for _, b := range q.batches {
+		if request += b.bytes + keyBytes; request > limit && len(f.batches) > 0 {
 			break
 		}
-		if opens {
-			f.parcels = append(f.parcels, parcel{from: q.head, bytes: keyBytes})
-			last++
-		}
-		f.parcels[last].bytes += size
-		f.parcels[last].to = q.head + 1
-		f.bytes += size
+		b.flying = true
+		f.batches = append(f.batches, b)
+		f.bytes += b.bytes
 	}
 	q.bytes -= f.bytes
 	e.send()
@@ -75,18 +76,18 @@ func (e *environment) send() {
 	f := &e.flight
 	e.sizes = e.sizes[:0]
 	events, total := 0, 0
-	for _, p := range f.parcels {
-		e.sizes = append(e.sizes, p.bytes)
-		events += p.to - p.from
-		total += p.bytes
+	for _, b := range f.batches {
+		e.sizes = append(e.sizes, b.bytes+keyBytes)
+		events += len(b.events)
+		total += b.bytes + keyBytes
 	}
 	answer, stored := e.stream.Put(e.now, e.shard, e.sizes)
-	for i := range f.parcels {
-		f.parcels[i].stored = stored != nil && stored[i]
+	for i, b := range f.batches {
+		b.stored = stored != nil && stored[i]
 	}
 	f.next, f.pauses, f.refused = answer, false, stored == nil
 	e.figures.request(e.now)
-	e.trace(func() Step { return Step{What: fmt.Sprintf(Sends, events, len(f.parcels), total, f.probe)} })
+	e.trace(func() Step { return Step{What: fmt.Sprintf(Sends, events, len(f.batches), total, f.probe)} })
 	e.at[flying] = min(f.next, f.deadline)
 }
 
@@ -108,22 +109,23 @@ func (e *environment) fly() {
 // settle reads the answer.
 func (e *environment) settle() {
 	f := &e.flight
-	sent := len(f.parcels)
+	sent := len(f.batches)
 	f.fruitless++
-	left := f.parcels[:0]
-	for _, p := range f.parcels {
-		if !p.stored {
-			left = append(left, p)
+	left := f.batches[:0]
+	for _, b := range f.batches {
+		if !b.stored {
+			left = append(left, b)
 			continue
 		}
 		f.progress, f.fruitless = true, 0
 		e.figures.Records++
-		e.figures.Units += p.units()
-		for _, t := range e.queue.events[p.from:p.to] {
+		e.figures.Units += b.units()
+		for _, t := range b.events {
 			e.stored(t, f.next)
 		}
+		e.queue.remove(b)
 	}
-	f.parcels, f.pauses = left, true
+	f.batches, f.pauses = left, true
 	f.partial = f.partial || len(left) > 0
 	if !f.refused {
 		e.figures.Throttled += len(left)
@@ -139,7 +141,7 @@ func (e *environment) settle() {
 	}
 }
 
-// land ends a flight, which may be called off for another one. What was not stored waits again, in front. What a request
+// land ends a flight, which may be called off for another one. What was not stored waits again. What a request
 // stored that is not answered yet is not known, and is sent again.
 func (e *environment) land(calledOff bool) {
 	f, q := &e.flight, &e.queue
@@ -148,21 +150,16 @@ func (e *environment) land(calledOff bool) {
 		e.trace(func() Step { return Step{What: Cuts} })
 	}
 	fact := flush.Flight{
-		Took: e.now - f.began, Bytes: f.bytes, Progress: f.progress, Failed: len(f.parcels) > 0, Partial: f.partial || cut,
+		Took: e.now - f.began, Bytes: f.bytes, Progress: f.progress, Failed: len(f.batches) > 0, Partial: f.partial || cut,
 		Silent:    cut && !f.partial && (calledOff || f.why != flush.Background),
 		CalledOff: calledOff, Random: e.draw(),
 	}
-	for i := len(f.parcels) - 1; i >= 0; i-- {
-		p := &f.parcels[i]
-		if cut && p.stored {
-			e.figures.Units += p.units()
+	for _, b := range f.batches {
+		if cut && b.stored {
+			e.figures.Units += b.units()
 		}
-		q.head -= p.to - p.from
-		copy(q.events[q.head:], q.events[p.from:p.to])
-		q.bytes += p.bytes - keyBytes
-	}
-	if q.head == len(q.events) {
-		q.events, q.head = q.events[:0], 0
+		b.flying = false
+		q.bytes += b.bytes
 	}
 	f.on = false
 	if f.why != flush.Background {

@@ -1,0 +1,227 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/kinesislocal"
+	"kinesis-telemetry-extension/internal/sandbox"
+)
+
+// What the extension costs beyond a plain shipper (testdata/plain) that ships as many bytes and knows nothing of them. They take
+// turns, so that whatever else the machine does hits all alike.
+//
+// Ours ships at the end of each invocation: else a buffer as small as this function's would overflow, and events that are dropped
+// cost nothing. The environment does not freeze: a shipper that waits for nothing would get most telemetry at the end, in larger bodies.
+func TestBudgetCost(t *testing.T) {
+	budgets(t)
+	const (
+		cpuBudget     = 1.45 // of the plain shipper's
+		memoryBudget  = 1.5
+		journalBudget = .3 // µs an event
+	)
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := build(plain, "./testdata/plain"); err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"}
+	unkept := map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_SPILL_DIR": " "}
+	const rounds, attempts = 5, 3
+	for attempt := 1; ; attempt++ { // a noisy machine gets another chance
+		var ours, light, bare cost
+		for range rounds {
+			ours.add(measureCost(t, binaries.extension, kept))
+			light.add(measureCost(t, binaries.extension, unkept))
+			padding := strconv.FormatFloat(float64(ours.stored)/float64(ours.emitted)-1, 'f', 6, 64)
+			bare.add(measureCost(t, plain, map[string]string{"PLAIN_PADDING": padding}))
+		}
+		t.Logf("ours: %v", &ours)
+		t.Logf("without a journal: %v", &light)
+		t.Logf("plain: %v", &bare)
+		cpu, memory := ours.cpuPerEvent()/bare.cpuPerEvent(), float64(ours.memory)/float64(bare.memory)
+		journal := ours.cpuPerEvent() - light.cpuPerEvent()
+		t.Logf("CPU time %.2f times the plain shipper's of %.2f (%.2f without a journal), memory %.2f times of %.2f, journal %.2f µs an event of %.2f",
+			cpu, cpuBudget, light.cpuPerEvent()/bare.cpuPerEvent(), memory, memoryBudget, journal, journalBudget)
+		if ratio := float64(bare.stored) / float64(ours.stored); ratio < .99 || ratio > 1.01 {
+			t.Fatalf("the plain shipper shipped %.3f times as many bytes", ratio)
+		}
+		if cpu <= cpuBudget && memory <= memoryBudget && journal <= journalBudget {
+			return
+		}
+		if attempt == attempts {
+			t.Fatal("above the budget")
+		}
+	}
+}
+
+// cost is what an extension's process took, and what it did for that.
+type cost struct {
+	cpu             time.Duration
+	memory          int64 // resident bytes, the least of all peaks: a garbage collection that comes late adds to one
+	calls           int   // reads and writes
+	events          int
+	emitted, stored int64 // bytes
+}
+
+func (c *cost) add(o cost) {
+	if c.memory == 0 || o.memory < c.memory {
+		c.memory = o.memory
+	}
+	c.cpu += o.cpu
+	c.calls += o.calls
+	c.events += o.events
+	c.emitted += o.emitted
+	c.stored += o.stored
+}
+
+func (c *cost) cpuPerEvent() float64 { return float64(c.cpu.Microseconds()) / float64(c.events) }
+
+func (c *cost) String() string {
+	return fmt.Sprintf("%.2f µs an event, VmHWM %.1f MiB, %.1f reads and writes a thousand events, %d events, %d bytes of %d",
+		c.cpuPerEvent(), float64(c.memory)/(1<<20), float64(c.calls)/float64(c.events)*1000, c.events, c.stored, c.emitted)
+}
+
+// measureCost is a life of 20 invocations, each of 5,000 lines of 300 bytes.
+func measureCost(t *testing.T, extension string, settings map[string]string) (c cost) {
+	t.Run(filepath.Base(extension), func(t *testing.T) {
+		const invocations, lines = 20, 5000
+		r := newTrial(t, setup{
+			settings: settings,
+			kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
+			sandbox: func(cfg *sandbox.Config) {
+				cfg.Extensions[0].Path = extension
+				cfg.NoFreeze = true
+				cfg.Telemetry.QueueBytes = 1 << 30
+				cfg.OnEvent = func(_ string, e sandbox.Event) {
+					c.events++
+					c.emitted += int64(len(e.Raw))
+				}
+			},
+		})
+		pid := r.extensions()[0].PID
+		started := cpuTime(t, pid)
+		for range invocations {
+			r.invoke(fmt.Sprintf(`{"text":%d,"bytes":300}`, lines))
+		}
+		c.calls = ioCalls(t, pid)
+		if err := r.env.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		life := r.extensions()[0]
+		c.cpu, c.memory = life.CPU-started, life.MaxRSS
+		for _, operation := range r.kinesis.Stats().Operations {
+			c.stored += operation.Records["OK"].Bytes
+		}
+		if c.events < invocations*lines || c.stored < c.emitted {
+			t.Errorf("%d events, %d bytes became %d", c.events, c.emitted, c.stored)
+		}
+	})
+	return c
+}
+
+// cpuTime is what the threads of a process have taken. Go's live as long as the process.
+func cpuTime(t *testing.T, pid int) (taken time.Duration) {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Skip("CPU time is read from /proc: ", err)
+	}
+	for _, thread := range threads {
+		content, err := os.ReadFile(thread)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var nanoseconds int64
+		if _, err := fmt.Sscan(string(content), &nanoseconds); err != nil {
+			t.Fatal(err)
+		}
+		taken += time.Duration(nanoseconds)
+	}
+	return taken
+}
+
+// ioCalls is how many reads and writes a process has made.
+func ioCalls(t *testing.T, pid int) (calls int) {
+	t.Helper()
+	io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		t.Skip("system calls are read from /proc: ", err)
+	}
+	for line := range strings.Lines(string(io)) {
+		var n int
+		if _, err := fmt.Sscanf(line, "syscr: %d", &n); err == nil {
+			calls += n
+		}
+		if _, err := fmt.Sscanf(line, "syscw: %d", &n); err == nil {
+			calls += n
+		}
+	}
+	return calls
+}
+
+// hangs is a stream that does not answer; nothing throttles it.
+var hangs = kinesislocal.Options{
+	ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1, Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{Hang: true}}},
+}
+
+// With a dead stream and a full buffer, a line every 25 ms, each in a POST of its own, takes at most 3 % of a core.
+func TestBudgetFullBuffer(t *testing.T) {
+	budgets(t)
+	const lines, duration = 400, 10 * time.Second
+	for _, memory := range []int{1, 64} {
+		t.Run(fmt.Sprintf("%d MiB", memory), func(t *testing.T) {
+			r := newTrial(t, setup{
+				settings: map[string]string{"KINESIS_TELEMETRY_BUFFER_BYTES": strconv.Itoa(memory << 20), "KINESIS_TELEMETRY_FLUSH_TIMEOUT": ""},
+				kinesis:  hangs,
+			})
+			for range memory {
+				r.invoke(`{"text":1200,"bytes":1000}`)
+			}
+			r.invoke(`{"duration":"1s"}`) // what was not posted before the environment froze is posted now
+			pid := r.extensions()[0].PID
+			before, calls, began := cpuTime(t, pid), ioCalls(t, pid), time.Now()
+			r.invoke(fmt.Sprintf(`{"text":%d,"bytes":300,"duration":"%s"}`, lines, duration))
+			share := float64(cpuTime(t, pid)-before) / float64(time.Since(began))
+			t.Logf("%.1f %% of a core of 3 %%, %d reads and writes", share*100, ioCalls(t, pid)-calls)
+			if share > .03 {
+				t.Error("above the budget")
+			}
+			r.kinesis.SetFaults(nil)
+			if r.end(); lastStats(t, r).Dropped == 0 {
+				t.Error("the buffer was not full")
+			}
+		})
+	}
+}
+
+// With a dead stream the process takes the buffer and 14 MiB.
+func TestBudgetHeld(t *testing.T) {
+	budgets(t)
+	const buffer, allowed = 32, 14 // MiB; the buffer is a sixteenth of the memory
+	r := newTrial(t, setup{
+		settings: map[string]string{"KINESIS_TELEMETRY_FLUSH_TIMEOUT": ""},
+		kinesis:  hangs,
+		sandbox: func(cfg *sandbox.Config) {
+			cfg.Function.MemoryMB = 16 * buffer
+			cfg.Telemetry.QueueBytes = 1 << 30
+		},
+	})
+	for range 60 {
+		r.invoke(`{"text":500,"bytes":1000}`)
+	}
+	r.invoke(`{"duration":"1s"}`) // what was not posted before the environment froze is posted now
+	memory := r.extensions()[0].MaxRSS
+	t.Logf("VmHWM %.1f MiB of %d", float64(memory)/(1<<20), buffer+allowed)
+	if memory > (buffer+allowed)<<20 {
+		t.Error("above the budget")
+	}
+	r.kinesis.SetFaults(nil)
+	if r.end(); lastStats(t, r).Dropped == 0 {
+		t.Error("the buffer was not full")
+	}
+}

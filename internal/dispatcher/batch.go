@@ -1,0 +1,372 @@
+package dispatcher
+
+import (
+	"bytes"
+	"encoding/json"
+	"iter"
+	"slices"
+	"strconv"
+
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/record"
+)
+
+// Class says how readily an event is given up when the buffer is full.
+type Class uint8
+
+// The classes, from the first to be dropped to the last.
+const (
+	Log      Class = iota // function and extension logs
+	Platform              // what the platform says of the function's life
+	own                   // the extension's own events
+)
+
+// batch is what a flight carries: lines as the stream has them, of one partition key and one instance, in order of receipt. It is
+// laid out in pages when its events are received. In the format ndjson it is a record.
+type batch struct {
+	prev, next *batch
+
+	number uint64 // tells batches apart, and orders them, over all lives of an environment
+	key    string
+	source *record.Source
+	pages  []int
+	start  int // where in the first page the lines begin
+	tail   int // where in the last page they end
+	size   int // of the lines, bytes
+
+	lines, logs int
+	first, last uint64 // seq
+	at          int64  // emission of the oldest event, about, Unix milliseconds: time passes while the environment is frozen
+	declares    bool   // one of its lines declares a loss
+
+	flying   bool
+	reopen   bool // it was filled on when it took off, and its partition key has no newer batch
+	logsOnly bool // the lines that are not logs do not count: they were copied to another batch
+	unread   bool // an earlier life's, which is in the journal alone
+	torn     bool // was that, and something of it is missing
+	unsealed bool // the header of the last page does not say yet what is in it
+	summed   int  // the last page's checksum is of its lines up to here
+	sum      uint32
+}
+
+// begin is where lines begin in a page of the batch.
+func (b *batch) begin(i int) int {
+	if i == 0 {
+		return b.start
+	}
+	return headerBytes
+}
+
+// endOf is where they end. Kinesis takes base64: pieces whose length is a multiple of three are encoded each by itself.
+func (d *Dispatcher) endOf(b *batch, i int) int {
+	begin := b.begin(i)
+	return begin + (d.pages.size-begin)/3*3
+}
+
+// maxOpen is how many partition keys have a batch that is filled on: the requests of a Managed Instance that run at once.
+const maxOpen = 64
+
+// openLocked returns the batch that an event of need bytes goes into.
+func (d *Dispatcher) openLocked(key string, need int) *batch {
+	i := slices.IndexFunc(d.open, func(b *batch) bool { return b.key == key && b.source == d.source })
+	if i >= 0 {
+		b := d.open[i]
+		copy(d.open[1:i+1], d.open[:i])
+		d.open[0] = b
+		if d.fitsLocked(b, need) {
+			return b
+		}
+		d.open = d.open[:copy(d.open, d.open[1:])]
+	}
+	for _, b := range d.flight {
+		b.reopen = b.reopen && b.key != key
+	}
+	b := d.addLocked(key, d.source, nil)
+	d.reopenLocked(b)
+	return b
+}
+
+// fitsLocked tells whether a batch has room for another line.
+func (d *Dispatcher) fitsLocked(b *batch, need int) bool {
+	return b.size+need+len(b.key) <= d.options.Flush.RecordBytes && (d.options.Format == record.NDJSON || b.lines < kinesis.MaxRequestRecords)
+}
+
+func (d *Dispatcher) reopenLocked(b *batch) {
+	d.open = slices.Insert(d.open[:min(len(d.open), maxOpen-1)], 0, b)
+}
+
+func (d *Dispatcher) closeLocked(b *batch) {
+	d.open = slices.DeleteFunc(d.open, func(o *batch) bool { return o == b })
+}
+
+// addLocked adds an empty batch behind another one (nil: behind all).
+func (d *Dispatcher) addLocked(key string, source *record.Source, behind *batch) *batch {
+	d.number++
+	b := &batch{number: d.number, key: key, source: source, pages: make([]int, 0, min(d.options.Flush.RecordBytes/d.pages.size+1, 8))}
+	if behind == nil {
+		behind = d.list.prev
+	}
+	d.list.insert(b, behind)
+	return b
+}
+
+// list is a ring of batches in the order of their events. It is its own end.
+type list struct{ batch }
+
+func (l *list) init() { l.prev, l.next = &l.batch, &l.batch }
+
+func (l *list) insert(b, behind *batch) {
+	b.prev, b.next = behind, behind.next
+	b.prev.next, b.next.prev = b, b
+}
+
+func (l *list) remove(b *batch) {
+	b.prev.next, b.next.prev = b.next, b.prev
+	b.prev, b.next = nil, nil
+}
+
+// all yields the batches. The one that was yielded last may be removed.
+func (l *list) all() iter.Seq[*batch] {
+	return func(yield func(*batch) bool) {
+		for b := l.next; b != &l.batch; {
+			next := b.next
+			if !yield(b) {
+				return
+			}
+			b = next
+		}
+	}
+}
+
+// layOutLocked appends an event to a batch, as a line of the given size.
+func (d *Dispatcher) layOutLocked(b *batch, e *record.Event, size int) {
+	if len(b.pages) > 0 && b.tail+size <= d.endOf(b, len(b.pages)-1) {
+		page := d.pages.memory(b.pages[len(b.pages)-1])
+		line := append(record.AppendEvent(page[b.tail:b.tail], e), '\n')
+		b.tail += len(line)
+		b.size += len(line)
+		d.bytes += len(line)
+		return
+	}
+	d.writeLocked(b, e.Raw[:len(e.Raw)-1])
+	d.line = append(record.AppendMembers(d.line[:0], e), '\n')
+	d.writeLocked(b, d.line)
+}
+
+// writeLocked appends bytes to a batch.
+func (d *Dispatcher) writeLocked(b *batch, text []byte) {
+	b.size += len(text)
+	d.bytes += len(text)
+	for len(text) > 0 {
+		last := len(b.pages) - 1
+		if last < 0 || b.tail == d.endOf(b, last) {
+			d.extendLocked(b)
+			last++
+		}
+		n := copy(d.pages.memory(b.pages[last])[b.tail:d.endOf(b, last)], text)
+		b.tail += n
+		text = text[n:]
+	}
+}
+
+// countLocked counts a line that was appended.
+func (d *Dispatcher) countLocked(b *batch, seq uint64, class Class, at int64, declares bool) {
+	if b.lines == 0 {
+		b.first, b.last, b.at = seq, seq, at
+	}
+	b.lines++
+	if class == Log {
+		b.logs++
+		switch {
+		case b.logs > 1:
+		case d.shedFrom == &d.list.batch:
+			d.shedFrom = b
+		case b.next != &d.list.batch: // b may be in front of it
+			d.shedFrom = nil
+		}
+	}
+	b.first, b.last, b.at = min(b.first, seq), max(b.last, seq), min(b.at, at)
+	b.declares = b.declares || declares
+	d.held++
+	if !b.unsealed {
+		b.unsealed = true
+		d.unsealed = append(d.unsealed, b)
+	}
+}
+
+// extendLocked gives a batch another page.
+func (d *Dispatcher) extendLocked(b *batch) {
+	if len(b.pages) > 0 {
+		d.sealLocked(b)
+	}
+	page := d.pages.take()
+	b.pages = append(b.pages, page)
+	memory := d.pages.memory(page)
+	h := header(memory)
+	order.PutUint32(h[0:], pageMagic)
+	order.PutUint64(h[8:], b.number)
+	order.PutUint32(h[16:], uint32(len(b.pages)-1))
+	b.tail = headerBytes
+	if len(b.pages) == 1 {
+		descriptor := appendDescriptor(memory[headerBytes:headerBytes], b.key, b.source)
+		if headerBytes+len(descriptor) <= d.pages.size-512 { // else its key is longer than Kinesis takes
+			b.tail += len(descriptor)
+			order.PutUint32(h[4:], stateLive)
+			order.PutUint32(h[20:], uint32(len(descriptor)))
+		}
+		b.start = b.tail
+	}
+	order.PutUint32(h[24:], h.checksum(memory[headerBytes:b.tail]))
+	b.summed, b.sum = b.tail, 0
+}
+
+// sealLocked makes the header of the batch's last page say what is in it.
+func (d *Dispatcher) sealLocked(b *batch) {
+	last := b.pages[len(b.pages)-1]
+	if d.options.SpillDir == "" {
+		return
+	}
+	memory := d.pages.memory(last)
+	b.sum = extendChecksum(b.sum, memory[b.summed:b.tail])
+	b.summed = b.tail
+	header(memory).put(slot{
+		used: b.tail, sum: b.sum, lines: b.lines, logs: b.logs, first: b.first, last: b.last, at: b.at, declares: b.declares,
+	}, d.pages.dirty.has(last))
+	d.pages.dirty.set(last)
+}
+
+// removeLocked ends a batch. Its events were counted. sent tells that the stream has all of them: else they are elsewhere, or lost.
+func (d *Dispatcher) removeLocked(b *batch, sent bool) {
+	d.closeLocked(b)
+	d.list.remove(b)
+	if d.shedFrom == b {
+		d.shedFrom = nil
+	}
+	d.held -= b.lines
+	d.bytes -= b.size
+	if len(b.pages) > 0 {
+		// What is dirty may not be in its place in the file, but another batch, which could not be marked.
+		sent = sent && !b.logsOnly && !d.pages.dirty.has(b.pages[0])
+		d.journal.pending = append(d.journal.pending, mark{b.pages[0], stateFree, sent})
+	}
+	for _, page := range b.pages {
+		d.pages.drop(page)
+	}
+	d.journal.dropped = append(d.journal.dropped, b.pages...)
+	b.pages = nil
+}
+
+// pieces yields the batch's lines as they lie in its pages, and nil where something is missing.
+func (d *Dispatcher) pieces(b *batch) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for i, page := range b.pages {
+			begin, end := b.begin(i), d.endOf(b, i)
+			if i == len(b.pages)-1 {
+				end = b.tail
+			}
+			memory := d.pages.memory(page)
+			if b.torn {
+				slots := header(memory).get()
+				if end = begin; page >= firstPage && len(slots) > 0 {
+					end = slots[0].used
+				}
+			}
+			if !yield(memory[begin:end:end]) || end < d.endOf(b, i) && b.torn && !yield(nil) {
+				return
+			}
+		}
+	}
+}
+
+// eachLine yields the lines that count, each with its line break. A line is valid until the next one.
+//
+//go:noinline
+func (d *Dispatcher) eachLine(b *batch) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		var begun []byte
+		missing := false // the beginning of the line
+		for piece := range d.pieces(b) {
+			if piece == nil {
+				begun, missing = begun[:0], true
+			}
+			for len(piece) > 0 {
+				n := bytes.IndexByte(piece, '\n') + 1
+				if n == 0 {
+					begun = append(begun, piece...)
+					break
+				}
+				line := piece[:n:n]
+				if len(begun) > 0 {
+					begun = append(begun, line...)
+					line = begun
+				}
+				piece = piece[n:]
+				if !missing && (!b.logsOnly || classOf(line) == Log) && !yield(line) {
+					return
+				}
+				begun, missing = begun[:0], false
+			}
+		}
+	}
+}
+
+// keepLocked copies those lines of a batch that stay to the batch that to returns for each.
+func (d *Dispatcher) keepLocked(b *batch, to func(need int) *batch, stays func(n int, line []byte) bool) {
+	n := 0
+	for line := range d.eachLine(b) {
+		if stays(n, line) {
+			kept := to(len(line))
+			d.writeLocked(kept, line)
+			d.countLocked(kept, seqOf(line, b.source), classOf(line), b.at, isLoss(line))
+		}
+		n++
+	}
+}
+
+// seqOf is the number of a line's event.
+func seqOf(line []byte, source *record.Source) uint64 {
+	end := max(len(line)-len("}\n")-len(source.JSON())-len(`,"source":`), 0)
+	begin := bytes.LastIndexByte(line[:end], ':') + 1
+	seq, _ := strconv.ParseUint(string(line[begin:end]), 10, 64) // we wrote it
+	return seq
+}
+
+// isLoss tells whether a line declares a loss.
+func isLoss(line []byte) bool {
+	kind, _ := typeOf(line)
+	return string(kind) == typeDropped
+}
+
+const typeMember = `"type":"`
+
+// classOf finds out a line's class.
+func classOf(line []byte) Class {
+	kind, ok := typeOf(line)
+	if !ok {
+		var e struct{ Type string }
+		_ = json.Unmarshal(line, &e) // we wrote it
+		kind = []byte(e.Type)
+	}
+	switch {
+	case bytes.HasPrefix(kind, []byte("platform.")):
+		return Platform
+	case bytes.HasPrefix(kind, []byte(ownPrefix)):
+		return own
+	}
+	return Log
+}
+
+// typeOf finds the type where Lambda writes it, behind the time.
+func typeOf(line []byte) (kind []byte, ok bool) {
+	const timeMember, between = `{"time":"`, `",` + typeMember
+	rest, ok := bytes.CutPrefix(line, []byte(timeMember))
+	if !ok {
+		return nil, false
+	}
+	rest = rest[max(bytes.IndexByte(rest, '"'), 0):]
+	if rest, ok = bytes.CutPrefix(rest, []byte(between)); !ok {
+		return nil, false
+	}
+	kind, _, ok = bytes.Cut(rest, []byte{'"'})
+	return kind, ok && bytes.IndexByte(kind, '\\') < 0
+}

@@ -1,0 +1,359 @@
+package dispatcher
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"math/bits"
+	"os"
+	"syscall"
+	"time"
+
+	"kinesis-telemetry-extension/record"
+)
+
+// The journal is a file:
+//
+//	    0  journalMagic, size of a page, SP, owner, LF
+//	 4096  and 10240, by turns: length, checksum, serial (4, 4 and 8 bytes), and the JSON of a ledger
+//	16384  page 1, and the other pages behind it
+//
+// A POST is in it before it is answered: what Lambda was told is received survives the extension's process. There is no fsync, since
+// the machine does not outlive the environment, and no mapping, since a file that is cut short by others would end the process.
+const (
+	journalMagic = "kinesis-telemetry-extension journal 1 "
+	journalName  = "journal-%d"
+	maxJournals  = 8 // copies of the extension in one environment
+	ledgerAt     = 4096
+	ledgerBytes  = 6144
+	pagesAt      = ledgerAt + 2*ledgerBytes
+	// retryJournal is how long nothing new is written after a write has failed.
+	retryJournal = time.Minute
+)
+
+// journal is what the Dispatcher knows of its journal. The zero value has no file.
+type journal struct {
+	file    journalFile
+	size    int64     // that the file has at least
+	grown   int       // the first page for which the disk was not asked whether it has room
+	pending []mark    // states to be written
+	stale   bool      // there were states that could not be written
+	dropped []int     // pages that are free then
+	serial  uint64    // of the ledger
+	booked  bool      // the ledger is as it should be
+	paused  time.Time // no page is written before
+	// unopened: it is opened with the first thing to be written. adopting: the pages before this one may have batches of earlier lives.
+	unopened bool
+	adopting int
+}
+
+// journalFile is what the journal needs of a file.
+type journalFile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Name() string
+	Stat() (fs.FileInfo, error)
+	Free() (bytes int64, err error) // that the disk has left
+}
+
+// diskFile is a journalFile.
+type diskFile struct{ *os.File }
+
+func (f diskFile) Free() (bytes int64, err error) {
+	var s syscall.Statfs_t
+	if err := syscall.Fstatfs(int(f.Fd()), &s); err != nil {
+		return 0, os.NewSyscallError("statfs", err)
+	}
+	return int64(s.Bavail) * int64(s.Bsize), nil //nolint:unconvert // their types differ between systems
+}
+
+// mark is a state of a batch that the journal does not have yet.
+type mark struct {
+	page  int // the batch's first
+	state uint32
+	sent  bool // it holds whatever of the buffer could be written
+}
+
+// ledger is what is to be declared.
+type ledger struct {
+	Losses []loss `json:"losses,omitempty"`
+	// Cut tells that an event came in part: its other pieces had not come.
+	Cut bool `json:"cut,omitempty"`
+}
+
+// pageAt is where a page begins in the file.
+func pageAt(page, size int) int64 { return pagesAt + int64(page-firstPage)*int64(size) }
+
+func checksum(data []byte) uint32 { return extendChecksum(0, data) }
+
+// extendChecksum is the CRC-32C. Its tables are made when the first page is sealed: a package variable would make them before the
+// extension registers.
+func extendChecksum(sum uint32, data []byte) uint32 {
+	return crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), data)
+}
+
+// checksum is of what does not change in a page: of its header, and the descriptor behind it.
+func (h header) checksum(descriptor []byte) uint32 {
+	return extendChecksum(checksum(h[8:24]), descriptor)
+}
+
+// appendDescriptor appends what the lines of a batch have in common.
+func appendDescriptor(dst []byte, key string, source *record.Source) []byte {
+	dst = order.AppendUint16(dst, uint16(len(key)))
+	dst = append(dst, key...)
+	return append(dst, source.JSON()...)
+}
+
+var errDescriptor = errors.New("not a descriptor")
+
+// parseDescriptor reads what appendDescriptor has written.
+func parseDescriptor(descriptor []byte) (key string, source []byte, err error) {
+	if len(descriptor) < 2 {
+		return "", nil, errDescriptor
+	}
+	n, rest := int(order.Uint16(descriptor)), descriptor[2:]
+	if n > len(rest) {
+		return "", nil, errDescriptor
+	}
+	return string(rest[:n]), rest[n:], nil
+}
+
+// journalLocked brings the journal up to date. The order matters, as the process may be killed between two writes: a loss is written
+// before the batch that had the events is freed, and forgotten after the line that declares it was written. No page is used again
+// before what its lines were copied to is written. Where that cannot be written, the batch is not marked: its lines may come again.
+func (d *Dispatcher) journalLocked() {
+	d.beginJournalLocked()
+	d.sealAllLocked()
+	j := &d.journal
+	written := d.saveLocked()
+	for _, m := range j.pending {
+		switch {
+		case !written && !m.sent:
+			j.stale = true
+		case m.page < j.grown: // else it is not in the file
+			d.writeStateLocked(m.page, m.state)
+		}
+	}
+	j.pending = j.pending[:0]
+	d.freeLocked()
+	if written && len(d.declaring) > 0 {
+		clear(d.declaring)
+		_ = d.bookLocked() // else the loss is declared again
+	}
+	if written && j.stale {
+		d.writeStatesLocked()
+	}
+}
+
+// freeLocked frees the pages of batches that have ended.
+func (d *Dispatcher) freeLocked() {
+	for _, page := range d.journal.dropped {
+		d.pages.free(page)
+	}
+	d.journal.dropped = d.journal.dropped[:0]
+}
+
+// saveLocked writes the ledger and the pages that have changed. It tells whether the journal has all that is held.
+func (d *Dispatcher) saveLocked() bool {
+	if d.journal.file == nil || time.Now().Before(d.journal.paused) {
+		return false
+	}
+	var err error
+	if !d.journal.booked {
+		err = d.bookLocked()
+	}
+	if err == nil {
+		err = d.writePagesLocked()
+	}
+	if err != nil {
+		d.troubleWithJournalLocked(err)
+	}
+	return err == nil
+}
+
+// writeStateLocked writes a batch's state into its first page.
+func (d *Dispatcher) writeStateLocked(page int, state uint32) {
+	var encoded [4]byte
+	order.PutUint32(encoded[:], state)
+	if _, err := d.journal.file.WriteAt(encoded[:], pageAt(page, d.pages.size)+4); err != nil {
+		d.troubleWithJournalLocked(err)
+		d.journal.stale = true
+	}
+	if state == stateLogsOnly {
+		copy(d.pages.memory(page)[4:], encoded[:])
+	}
+}
+
+// writeStatesLocked writes the states that could not be written when they changed.
+func (d *Dispatcher) writeStatesLocked() {
+	d.journal.stale = false
+	for page := firstPage; page < d.journal.grown; page++ {
+		if !d.pages.used.has(page) {
+			d.writeStateLocked(page, stateFree)
+		}
+	}
+	for b := range d.list.all() {
+		if b.logsOnly && !b.unread {
+			d.writeStateLocked(b.pages[0], stateLogsOnly)
+		}
+	}
+}
+
+// bookLocked writes the ledger.
+func (d *Dispatcher) bookLocked() error {
+	j := &d.journal
+	book := ledger{Cut: d.cut}
+	for _, losses := range []losses{d.declaring, d.account.undeclared} {
+		for _, l := range losses {
+			book.Losses = append(book.Losses, *l)
+		}
+	}
+	const head = 16
+	encoded, err := json.Marshal(book)
+	for err == nil && len(encoded) > ledgerBytes-head { // of very many instances
+		book.Losses = book.Losses[:len(book.Losses)/2]
+		encoded, err = json.Marshal(book)
+	}
+	j.serial++
+	entry := make([]byte, head, head+len(encoded))
+	entry = append(entry, encoded...)
+	order.PutUint32(entry, uint32(len(encoded)))
+	order.PutUint64(entry[8:], j.serial)
+	order.PutUint32(entry[4:], checksum(entry[8:]))
+	_, err = j.file.WriteAt(entry, ledgerAt+int64(j.serial%2)*ledgerBytes)
+	j.booked = err == nil
+	return err
+}
+
+// readLedger reads the younger of the two.
+func readLedger(file io.ReaderAt) (book ledger, serial uint64) {
+	for i := range int64(2) {
+		entry := make([]byte, ledgerBytes)
+		n, _ := file.ReadAt(entry, ledgerAt+i*ledgerBytes) // what is missing has no checksum
+		if n < 16 {
+			continue
+		}
+		end := 16 + int(min(order.Uint32(entry), ledgerBytes))
+		if end > n || order.Uint32(entry[4:]) != checksum(entry[8:end]) || order.Uint64(entry[8:]) < serial {
+			continue
+		}
+		var read ledger
+		if json.Unmarshal(entry[16:end], &read) == nil {
+			book, serial = read, order.Uint64(entry[8:])
+		}
+	}
+	return book, serial
+}
+
+// sealAllLocked makes the header of each page say what is in it.
+func (d *Dispatcher) sealAllLocked() {
+	for _, b := range d.unsealed {
+		if b.unsealed && len(b.pages) > 0 {
+			d.sealLocked(b)
+		}
+		b.unsealed = false
+	}
+	d.unsealed = d.unsealed[:0]
+}
+
+// writePagesLocked writes each page whose last content the journal does not have, pages that lie side by side at once.
+func (d *Dispatcher) writePagesLocked() error {
+	size := d.pages.size
+	for word, dirty := range d.pages.dirty {
+		for dirty != 0 {
+			from := bits.TrailingZeros64(dirty)
+			to := from + bits.TrailingZeros64(^(dirty >> from))
+			first, last := word*64+from, word*64+to-1
+			if err := d.growLocked(last); err != nil {
+				return err
+			}
+			slab := d.pages.slabs[word]
+			used := header(d.pages.memory(last)).used()
+			n, err := d.journal.file.WriteAt(slab[from*size:(to-1)*size+used], pageAt(first, size))
+			if err != nil {
+				return err
+			}
+			d.journal.size = max(d.journal.size, pageAt(first, size)+int64(n))
+			dirty &^= (1<<(to-from) - 1) << from
+			d.pages.dirty[word] = dirty
+		}
+	}
+	return nil
+}
+
+var errFull = errors.New("more than a quarter of what is free there would be taken")
+
+// growLocked makes sure that a page may be written: a journal that grows takes at most a quarter of what the disk has free.
+func (d *Dispatcher) growLocked(page int) error {
+	j := &d.journal
+	if page < j.grown {
+		return nil
+	}
+	to := page/slabPages*slabPages + slabPages
+	has, wants := int64(j.grown)*int64(d.pages.size), int64(to)*int64(d.pages.size)
+	if free, err := j.file.Free(); err != nil || wants > (free+has)/4 {
+		return cmp.Or(err, errFull)
+	}
+	j.grown = to
+	return nil
+}
+
+// troubleWithJournalLocked stops writing pages for a while.
+func (d *Dispatcher) troubleWithJournalLocked(err error) {
+	d.journal.paused = time.Now().Add(retryJournal).Round(0)
+	d.unkeptLocked(err)
+}
+
+// unkeptLocked logs why there is no journal, once, and when the lock is released.
+func (d *Dispatcher) unkeptLocked(err error) {
+	const unkept = "what is undelivered cannot be kept for the environment's next life: KINESIS_TELEMETRY_SPILL_DIR: "
+	if !d.said[unkept] {
+		d.said[unkept] = true
+		d.toSay = unkept + err.Error()
+	}
+}
+
+// unlock releases the lock, and logs what was to be logged meanwhile.
+func (d *Dispatcher) unlock() {
+	say := d.toSay
+	d.toSay = ""
+	d.mu.Unlock()
+	if say != "" {
+		d.options.Log.Warn(say)
+	}
+}
+
+// lookAfterJournalLocked makes the journal anew from memory where somebody has removed or truncated it.
+func (d *Dispatcher) lookAfterJournalLocked() {
+	j := &d.journal
+	if j.file == nil || j.adopting > 0 {
+		return
+	}
+	there, err := os.Lstat(j.file.Name())
+	mine, _ := j.file.Stat()
+	if err == nil && os.SameFile(there, mine) && there.Size() >= j.size {
+		return
+	}
+	for b := range d.list.all() {
+		d.readLocked(b)
+	}
+	d.freeLocked()     // what could not be read
+	_ = j.file.Close() // a new one follows
+	file, err := d.openJournal()
+	if err != nil {
+		d.journal = journal{}
+		d.unkeptLocked(err)
+		return
+	}
+	d.journal = journal{file: diskFile{file}, serial: j.serial}
+	for b := range d.list.all() {
+		for _, page := range b.pages {
+			d.pages.dirty.set(page)
+		}
+	}
+	d.journalLocked()
+}

@@ -1,0 +1,577 @@
+package dispatcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kinesis-telemetry-extension/internal/flush"
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/record"
+)
+
+// life begins a life with a journal in dir.
+func life(t *testing.T, o Options, dir string, stream Stream) *Dispatcher {
+	t.Helper()
+	o.SpillDir, o.SpillOwner = dir, "stream"
+	d := New(o, stream)
+	d.Recover()
+	d.awaitAdopted(t.Context())
+	return d
+}
+
+// kill ends a life as SIGKILL does: nothing more is written, and the journal is unlocked.
+func (d *Dispatcher) kill() {
+	d.stop()
+	d.done.Wait()
+	if d.journal.file != nil {
+		_ = d.journal.file.Close()
+	}
+}
+
+// undelivered runs a life that is killed with so many events, and returns its instance.
+func undelivered(t *testing.T, dir string, n int) (instance string) {
+	t.Helper()
+	d := life(t, options(), dir, &fakeStream{})
+	for i := range n {
+		d.Receive([]Event{logEvent(i, 10+i)}, time.Time{}, false)
+	}
+	instance = d.source.Instance()
+	d.kill()
+	return instance
+}
+
+// drained runs a life that delivers what it finds and an event of its own, and returns what is on the stream before its last figures.
+func drained(t *testing.T, dir string) (lines []record.Line) {
+	t.Helper()
+	stream := &fakeStream{}
+	d := life(t, options(), dir, stream)
+	d.Ship(t.Context(), flush.AtShutdown)
+	if s := check(t, d); s.Held != 0 {
+		t.Errorf("%+v", s)
+	}
+	d.Close(true)
+	lines, _ = stream.took()
+	return lines
+}
+
+// What several lives have left arrives in the order of the lives, under its numbers, and once.
+func TestSeveralLives(t *testing.T) {
+	dir := t.TempDir()
+	var want []string
+	for n := 1; n <= 3; n++ {
+		instance := undelivered(t, dir, n)
+		for seq := range n {
+			want = append(want, fmt.Sprint(instance, seq))
+		}
+	}
+	var got []string
+	for _, line := range drained(t, dir) {
+		got = append(got, fmt.Sprint(line.Source.Instance, line.Seq))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if again := drained(t, dir); len(again) > 0 {
+		t.Errorf("delivered again: %+v", again)
+	}
+}
+
+// A second copy of the extension has a journal of its own, and each finds what it has left.
+func TestTwoCopies(t *testing.T) {
+	dir := t.TempDir()
+	first := life(t, options(), dir, &fakeStream{})
+	first.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+	second := life(t, options(), dir, &fakeStream{})
+	second.Receive([]Event{logEvent(1, 10), logEvent(2, 10)}, time.Time{}, false)
+	first.kill()
+	second.kill()
+	a, b := &fakeStream{}, &fakeStream{}
+	first, second = life(t, options(), dir, a), life(t, options(), dir, b)
+	for n, d := range []*Dispatcher{first, second} {
+		d.Ship(t.Context(), flush.AtShutdown)
+		if s := check(t, d); s.Recovered != uint64(n+1) || s.Sent != uint64(n+1) {
+			t.Errorf("copy %d: %+v", n, s)
+		}
+		d.Close(true)
+	}
+}
+
+// A file that is not this extension's journal is neither read to its end nor touched, and no link is followed.
+func TestFilesOfOthers(t *testing.T) {
+	for name, plant := range map[string]func(path string) error{
+		"a file": func(path string) error {
+			return os.WriteFile(path, []byte(strings.Repeat("of somebody else\n", 10_000)), 0o600)
+		},
+		"a beginning":      func(path string) error { return os.WriteFile(path, []byte("kinesis"), 0o600) },
+		"another stream's": func(path string) error { return os.WriteFile(path, []byte(journalMagic+"4096 other\n"), 0o600) },
+		"a link":           func(path string) error { return os.Symlink(filepath.Join(filepath.Dir(path), "target"), path) },
+		"a link to a file": func(path string) error {
+			target := filepath.Join(filepath.Dir(path), "target")
+			return errors.Join(os.WriteFile(target, nil, 0o600), os.Symlink(target, path))
+		},
+		"a directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"a pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "journal-0")
+			if err := plant(path); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.Lstat(path)
+			undelivered(t, dir, 3)
+			if lines := drained(t, dir); len(lines) != 3 {
+				t.Errorf("%d of 3 events", len(lines))
+			}
+			after, err := os.Lstat(path)
+			if err != nil || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) || after.Mode() != before.Mode() {
+				t.Errorf("it was %v and is %v, %v", before, after, err)
+			}
+			if target, err := os.ReadFile(filepath.Join(dir, "target")); err == nil && len(target) > 0 {
+				t.Error("the link was followed")
+			}
+			if mine, err := os.Stat(filepath.Join(dir, "journal-1")); err != nil || mine.Mode() != 0o600 {
+				t.Errorf("the journal: %v, %v", mine, err)
+			}
+		})
+	}
+}
+
+// A place where no journal can be is said once, with the setting's name, and everything is delivered.
+func TestNoPlaceForAJournal(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, "/proc/kinesis-telemetry", "/dev/full/x"} {
+		said := &lines{then: func() {}}
+		o := options()
+		o.Log = slog.New(said)
+		stream := &fakeStream{}
+		d := life(t, o, dir, stream)
+		for n := range 5 {
+			d.Note(invoked(n + 1))
+			d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+		}
+		d.Ship(t.Context(), flush.AtShutdown)
+		if kept := d.Close(true); kept != 0 || d.Stats().Sent != 5 || len(said.text) != 1 || !strings.Contains(said.text[0], "KINESIS_TELEMETRY_SPILL_DIR") {
+			t.Errorf("%s: %d kept, %+v, said %q", dir, kept, d.Stats(), said.text)
+		}
+	}
+}
+
+// full is a file on a disk that takes no byte behind a place.
+type full struct {
+	journalFile
+	from int64
+	free int64
+}
+
+func (f *full) WriteAt(data []byte, at int64) (int, error) {
+	if room := f.from - at; room < int64(len(data)) {
+		n, _ := f.journalFile.WriteAt(data[:max(room, 0)], at)
+		return n, syscall.ENOSPC
+	}
+	return f.journalFile.WriteAt(data, at)
+}
+
+func (f *full) Free() (int64, error) { return f.free, nil }
+
+// A disk that is full is said once. What is written before stays, what is not written is not counted as kept and is delivered all the
+// same, and after a minute all that is held is written.
+func TestFullDisk(t *testing.T) {
+	for name, disk := range map[string]*full{
+		"a write fails":          {from: pagesAt + 5000, free: 1 << 40},
+		"a quarter of the space": {from: 1 << 40, free: slabPages * 4096},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			dir, said := t.TempDir(), &lines{then: func() {}}
+			o := options()
+			o.Log = slog.New(said)
+			d := life(t, o, dir, &fakeStream{})
+			file := d.journal.file
+			disk.journalFile = file
+			d.journal.file = disk
+			for n := range 8 {
+				d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
+			}
+			if len(said.text) != 1 || !strings.Contains(said.text[0], "KINESIS_TELEMETRY_SPILL_DIR") {
+				t.Errorf("%s: said %q", name, said.text)
+			}
+			disk.from, disk.free = 1<<40, 1<<40
+			d.Receive([]Event{logEvent(8, 1000)}, time.Time{}, false)
+			if _, dirty := dirtyPages(d); !dirty {
+				t.Errorf("%s: it is tried again at once", name)
+			}
+			time.Sleep(retryJournal + time.Second)
+			d.Receive([]Event{logEvent(9, 1000)}, time.Time{}, false)
+			if pages, dirty := dirtyPages(d); dirty {
+				t.Errorf("%s: after a minute pages %v are not written", name, pages)
+			}
+			check(t, d)
+			d.kill()
+			if lines := drained(t, dir); len(lines) != 10 {
+				t.Errorf("%s: the next life has %d of 10 events", name, len(lines))
+			}
+		})
+	}
+}
+
+// While nothing new can be written, lines that were written stay in the journal, also where they moved. When it can be written again
+// they are there once.
+func TestMovedWhileNothingIsWritten(t *testing.T) {
+	for _, wait := range []time.Duration{0, retryJournal + time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			d := life(t, options(), dir, &fakeStream{})
+			disk := &full{journalFile: d.journal.file, from: pagesAt + int64(d.pages.size), free: 1 << 40}
+			d.journal.file = disk
+			d.Receive([]Event{platformEvent(), logEvent(1, 10)}, time.Time{}, false)
+			d.mu.Lock()
+			d.shedLocked()
+			d.journalLocked()
+			d.mu.Unlock()
+			disk.from = 1 << 40
+			time.Sleep(wait)
+			d.Receive([]Event{platformEvent()}, time.Time{}, false)
+			check(t, d)
+			d.kill()
+			var got []uint64
+			for _, line := range drained(t, dir) {
+				if line.Type == typeDropped {
+					got = append(got, 100)
+				} else {
+					got = append(got, line.Seq)
+				}
+			}
+			if want := map[bool][]uint64{false: {0, 1, 100}, true: {0, 2, 100}}[wait > 0]; !slices.Equal(got, want) {
+				t.Errorf("after %v: %d, want %d", wait, got, want)
+			}
+		})
+	}
+}
+
+// A page that could not be written keeps the slot that the file has: the next write may be cut short.
+func TestSlotOfWhatWasWritten(t *testing.T) {
+	d := life(t, options(), t.TempDir(), &fakeStream{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(0, 10)}, time.Time{}, false)
+	d.journal.file = &full{journalFile: d.journal.file}
+	for n := range 4 {
+		d.journal.paused = time.Time{}
+		d.Receive([]Event{logEvent(n, 10)}, time.Time{}, false)
+	}
+	slots := header(d.pages.memory(d.list.next.pages[0])).get()
+	if len(slots) != 2 || slots[0].lines != 5 || slots[1].lines != 1 {
+		t.Errorf("%+v", slots)
+	}
+}
+
+func dirtyPages(d *Dispatcher) (pages []int, some bool) {
+	for page := range slabPages * len(d.pages.dirty) {
+		if d.pages.dirty.has(page) {
+			pages = append(pages, page)
+		}
+	}
+	return pages, len(pages) > 0
+}
+
+// A journal that the function removes, replaces or cuts short is made anew at the next INVOKE. What only it had is declared.
+func TestJournalThatDisappears(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"removed":   os.Remove,
+		"cut short": func(path string) error { return os.Truncate(path, pagesAt+100) },
+		"emptied":   func(path string) error { return os.Truncate(path, 0) },
+		"replaced": func(path string) error {
+			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("something else"), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			old := undelivered(t, dir, 3)
+			d := life(t, options(), dir, &fakeStream{})
+			d.Receive([]Event{logEvent(1, 10), logEvent(2, 10)}, time.Time{}, false)
+			if err := harm(filepath.Join(dir, "journal-0")); err != nil {
+				t.Fatal(err)
+			}
+			d.Note(invoked(1))
+			d.Receive([]Event{logEvent(3, 10)}, time.Time{}, false)
+			check(t, d)
+			d.kill()
+			delivered := map[string]int{}
+			var declared uint64
+			for _, line := range drained(t, dir) {
+				if line.Type == typeDropped {
+					var l loss
+					mustUnmarshal(t, line.Record, &l)
+					declared += l.Count
+					continue
+				}
+				delivered[line.Source.Instance]++
+			}
+			if delivered[d.source.Instance()] != 3 || delivered[old]+int(declared) != 3 {
+				t.Errorf("%d of 3 events, %d and %d declared of 3 of the life before", delivered[d.source.Instance()], delivered[old], declared)
+			}
+		})
+	}
+}
+
+// What a life has received before it may open files (a snapshot was taken of it) stands beside what an earlier life has left.
+func TestReceivedBeforeTheJournal(t *testing.T) {
+	dir := t.TempDir()
+	undelivered(t, dir, 20)
+	o := options()
+	o.SpillDir, o.SpillOwner = dir, "stream"
+	d := New(o, &fakeStream{})
+	for n := range 9 {
+		d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
+	}
+	d.NewInstance()
+	d.Recover()
+	d.awaitAdopted(t.Context())
+	d.Receive([]Event{logEvent(9, 1000)}, time.Time{}, false)
+	check(t, d)
+	d.kill()
+	if lines := drained(t, dir); len(lines) != 30 {
+		t.Errorf("%d of 30 events", len(lines))
+	}
+}
+
+// The beginning of an event whose end never comes is answered, too: the next life declares it.
+func TestCutWhenKilled(t *testing.T) {
+	dir := t.TempDir()
+	d := life(t, options(), dir, &fakeStream{})
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, true)
+	d.kill()
+	lines := drained(t, dir)
+	var l loss
+	if len(lines) == 2 {
+		mustUnmarshal(t, lines[1].Record, &l)
+	}
+	if l.Count != 1 || l.Reason != reasonMalformed {
+		t.Errorf("got %+v", lines)
+	}
+	d = life(t, options(), dir, &fakeStream{})
+	d.Receive(nil, time.Time{}, true)
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false) // it came
+	d.kill()
+	if lines := drained(t, dir); len(lines) != 1 {
+		t.Errorf("got %+v", lines)
+	}
+}
+
+// Whatever is in the file, nothing but what was written by this extension is delivered, no event twice, and events that are missing
+// are declared as far as the file tells.
+func FuzzJournal(f *testing.F) {
+	f.Add(uint16(0), []byte{})
+	f.Add(uint16(300), []byte("\x00\x00\x00"))
+	f.Add(uint16(5000), bytes.Repeat([]byte{0xff}, 100))
+	f.Fuzz(func(t *testing.T, at uint16, over []byte) {
+		dir := t.TempDir()
+		d := life(t, options(), dir, &fakeStream{})
+		for n := range 20 {
+			d.Receive([]Event{logEvent(n, 100*n)}, time.Time{}, false)
+		}
+		instance := d.source.Instance()
+		d.kill()
+		file, err := os.OpenFile(filepath.Join(dir, "journal-0"), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.WriteAt(over, pagesAt+int64(at)); err != nil {
+			t.Fatal(err)
+		}
+		_ = file.Close()
+		seen := map[uint64]bool{}
+		for _, line := range drained(t, dir) {
+			if line.Type == typeDropped {
+				continue
+			}
+			var text string
+			mustUnmarshal(t, line.Record, &text)
+			if line.Source.Instance != instance || seen[line.Seq] || strings.TrimLeft(text, "0") != strings.TrimLeft(fmt.Sprint(line.Seq), "0") {
+				t.Fatalf("delivered %+v", line)
+			}
+			seen[line.Seq] = true
+		}
+	})
+}
+
+// harmed runs a life that is killed with a batch of three pages, changes one of them in the journal, and returns what the next life
+// delivers of the batch, and how much it declares.
+func harmed(t *testing.T, page int, harm func(memory []byte)) (delivered []uint64, declared int) {
+	t.Helper()
+	dir := t.TempDir()
+	o := options()
+	o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes = 40_000, 40_000, 1<<20
+	d := life(t, o, dir, &fakeStream{})
+	for n := range 30 {
+		d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
+	}
+	if pages := d.list.next.pages; len(pages) != 3 {
+		t.Fatalf("pages %v", pages)
+	}
+	at, memory := pageAt(d.list.next.pages[page], d.pages.size), make([]byte, d.pages.size)
+	d.kill()
+	file, err := os.OpenFile(filepath.Join(dir, "journal-0"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = file.ReadAt(memory, at)
+	used := bytes.Repeat(memory, slabPages)
+	harm(memory)
+	if _, err := file.WriteAt(memory, at); err != nil {
+		t.Fatal(err)
+	}
+	_ = file.Close()
+	stream := &fakeStream{}
+	d = life(t, o, dir, stream)
+	d.pages.spare = [][]byte{used}
+	d.Ship(t.Context(), flush.AtShutdown)
+	d.Ship(t.Context(), flush.AtShutdown)
+	check(t, d)
+	d.Close(true)
+	for _, line := range stream.lines {
+		if line.Type == typeDropped {
+			var l loss
+			mustUnmarshal(t, line.Record, &l)
+			declared += int(l.Count)
+		} else {
+			delivered = append(delivered, line.Seq)
+		}
+	}
+	return delivered, declared
+}
+
+// A line of which only the beginning, or only the end, was written is not delivered.
+func TestLineThatWasNotWrittenToItsEnd(t *testing.T) {
+	if delivered, _ := harmed(t, 2, func(memory []byte) { clear(memory) }); len(delivered) < 20 || delivered[len(delivered)-1] != uint64(len(delivered)-1) {
+		t.Errorf("without the last page: %d", delivered)
+	}
+	delivered, declared := harmed(t, 0, func(memory []byte) { header(memory).forget(header(memory).get()[0]) })
+	if len(delivered) != 29 || declared != 1 || slices.Contains(delivered, 11) {
+		t.Errorf("with an older first page: %d, and %d declared", delivered, declared)
+	}
+	delivered, declared = harmed(t, 1, func(memory []byte) { clear(memory) })
+	if len(delivered)+declared != 30 || declared < 10 || declared > 14 {
+		t.Errorf("without the second page: %d, and %d declared", delivered, declared)
+	}
+}
+
+// Of an event whose end was never written nothing is adopted: it was not answered.
+func TestBatchWithoutAWholeLine(t *testing.T) {
+	dir := t.TempDir()
+	o := options()
+	o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes = 40_000, 40_000, 1<<20
+	d := life(t, o, dir, &fakeStream{})
+	d.Receive([]Event{logEvent(1, 20_000)}, time.Time{}, false)
+	at := pageAt(d.list.next.pages[1], d.pages.size)
+	d.kill()
+	if err := os.Truncate(filepath.Join(dir, "journal-0"), at); err != nil {
+		t.Fatal(err)
+	}
+	d = life(t, o, dir, &fakeStream{})
+	defer d.Close(true)
+	if s := check(t, d); s.Received != 0 || d.pages.count != 0 {
+		t.Errorf("%+v, %d pages", s, d.pages.count)
+	}
+}
+
+// A batch is found again, however small its pages are and however long what its lines have in common is.
+func TestLongTags(t *testing.T) {
+	for _, tag := range []string{"", strings.Repeat("x", 4000), strings.Repeat("<", 4000)} {
+		for _, size := range []int{1024, 2000, 40_000, 100_000, 10 << 20} {
+			dir := t.TempDir()
+			o := options()
+			o.Source.Tags = map[string]string{"tag": tag}
+			o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes, o.RequestBytes = size, 10<<20, 1<<20, 10<<20
+			d := life(t, o, dir, &fakeStream{})
+			for n := range 5 {
+				d.Receive([]Event{logEvent(n, 10)}, time.Time{}, false)
+			}
+			d.kill()
+			d = life(t, o, dir, &fakeStream{})
+			d.Ship(t.Context(), flush.AtShutdown)
+			if s := check(t, d); s.Recovered != 5 || s.Sent != 5 {
+				t.Errorf("tags of %d bytes, records of %d: %+v", len(tag), size, s)
+			}
+			d.Close(true)
+		}
+	}
+}
+
+// What is found to be lost while the journal is made anew leaves no page behind.
+func TestPagesOfAJournalThatIsMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	undelivered(t, dir, 3)
+	d := life(t, options(), dir, &fakeStream{})
+	defer d.Close(true)
+	path := filepath.Join(dir, "journal-0")
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	d.Note(invoked(1))
+	if s := check(t, d); s.Dropped != 3 || d.pages.used[0] != 1 {
+		t.Errorf("%+v, pages %b are not free", s, d.pages.used[0])
+	}
+}
+
+// A journal that a life has begun itself is looked after like one that it found.
+func TestFirstJournalThatDisappears(t *testing.T) {
+	dir := t.TempDir()
+	undelivered(t, dir, 0)
+	d := life(t, options(), dir, &fakeStream{})
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+	if err := os.Remove(filepath.Join(dir, "journal-0")); err != nil {
+		t.Fatal(err)
+	}
+	d.Note(invoked(1))
+	d.kill()
+	if lines := drained(t, dir); len(lines) != 1 {
+		t.Errorf("%d of 1 events", len(lines))
+	}
+}
+
+// What was received before the journal is opened may fly while earlier lives' pages are taken over.
+func TestFlightBeforeTheJournal(t *testing.T) {
+	dir := t.TempDir()
+	undelivered(t, dir, 20)
+	drained(t, dir)
+	o := options()
+	o.SpillDir, o.SpillOwner = dir, "stream"
+	stream := &fakeStream{}
+	d := New(o, stream)
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(0, 1000)}, time.Time{}, false)
+	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		stream.script(nil)
+		d.awaitAdopted(t.Context())
+		d.Receive([]Event{logEvent(1, 1000), logEvent(2, 1000)}, time.Time{}, false)
+		return all(kinesis.Sent, nil)(ctx, records)
+	})
+	d.NewInstance()
+	d.Recover()
+	d.fly(t.Context(), flush.AtShutdown)
+	d.Ship(t.Context(), flush.AtShutdown)
+	if s := check(t, d); s.Sent != 3 {
+		t.Errorf("%+v", s)
+	}
+	seen := map[string]bool{}
+	for _, line := range stream.lines {
+		seen[string(line.Record)] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("%d of 3 events", len(seen))
+	}
+}

@@ -1,0 +1,354 @@
+package dispatcher
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"kinesis-telemetry-extension/record"
+)
+
+// adoptAfter is when a life begins to look for what earlier lives have left: its first call of next has the processor until then, and
+// the runtime's init takes longer.
+const adoptAfter = 50 * time.Millisecond
+
+// Recover begins to keep a journal, and takes over what earlier lives of the environment have left, in front of all that is held.
+// Nothing waits for that: the journal is opened when there is something to write, or later, and only the beginning of each page is
+// read, in the background; its lines when they are shipped.
+func (d *Dispatcher) Recover() {
+	if d.options.SpillDir == "" {
+		return
+	}
+	d.mu.Lock()
+	d.journal.unopened, d.adopts, d.adopted = true, time.NewTimer(adoptAfter), make(chan struct{})
+	d.mu.Unlock()
+	d.done.Go(func() {
+		defer d.options.Guard()
+		defer close(d.adopted)
+		<-d.adopts.C
+		d.mu.Lock()
+		d.beginJournalLocked()
+		file, count := d.journal.file, d.journal.adopting
+		d.unlock()
+		if count > 0 {
+			d.adopt(file, count)
+		}
+	})
+}
+
+// awaitAdopted waits until what earlier lives have left is taken over, which begins at once then.
+func (d *Dispatcher) awaitAdopted(ctx context.Context) {
+	d.mu.Lock()
+	adopts, adopted := d.adopts, d.adopted
+	d.mu.Unlock()
+	if adopts == nil {
+		return
+	}
+	adopts.Reset(0)
+	select {
+	case <-adopted:
+	case <-ctx.Done():
+	}
+}
+
+// beginJournalLocked opens the journal, if there is to be one and it is not open.
+func (d *Dispatcher) beginJournalLocked() {
+	if !d.journal.unopened {
+		return
+	}
+	d.journal.unopened = false
+	d.freeLocked()
+	file, err := d.openJournal()
+	if err != nil {
+		d.unkeptLocked(err)
+		return
+	}
+	info, err := file.Stat()
+	if err != nil {
+		d.unkeptLocked(err)
+		_ = file.Close()
+		return
+	}
+	count := firstPage + max(int(info.Size()-pagesAt)+d.pages.size-1, 0)/d.pages.size
+	d.journal = journal{file: diskFile{file}, size: info.Size(), grown: count}
+	if count > firstPage {
+		d.journal.adopting = count
+	}
+	if info.Size() > ledgerAt {
+		d.readLedgerLocked()
+	}
+	d.relocateLocked(count)
+}
+
+// readLedgerLocked takes over what earlier lives had to declare.
+func (d *Dispatcher) readLedgerLocked() {
+	book, serial := readLedger(d.journal.file)
+	d.journal.serial = serial
+	d.journal.booked = len(d.account.undeclared) == 0 && !d.cut
+	for i := range book.Losses {
+		d.account.undeclared.note(book.Losses[i])
+	}
+	if book.Cut { // it got no number yet
+		d.acceptLocked(&Event{Class: Log}, time.Now())
+	}
+}
+
+// openJournal opens the first journal of this owner that no other process has, or makes one.
+func (d *Dispatcher) openJournal() (file *os.File, err error) {
+	if err = os.MkdirAll(d.options.SpillDir, 0o700); err != nil {
+		return nil, err
+	}
+	first := fmt.Sprintf("%s%d %s\n", journalMagic, d.pages.size, d.options.SpillOwner)
+	for i := range maxJournals {
+		path := filepath.Join(d.options.SpillDir, fmt.Sprintf(journalName, i))
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+		if err != nil {
+			continue
+		}
+		if err = claim(file, []byte(first)); err == nil {
+			return file, nil
+		}
+		_ = file.Close() // nothing was written
+		err = fmt.Errorf("%s %w", path, err)
+	}
+	return nil, err
+}
+
+var (
+	errForeign = errors.New("is not a journal of this extension and is left alone")
+	errInUse   = errors.New("is in use by another process")
+)
+
+// claim locks a file, and begins it if it is empty. It fails where it is another's, which its first bytes tell.
+func claim(file *os.File, first []byte) error {
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return cmp.Or(err, errForeign)
+	}
+	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return errInUse
+	}
+	found := make([]byte, len(first))
+	n, err := file.ReadAt(found, 0)
+	switch {
+	case n == 0 && errors.Is(err, io.EOF):
+		_, err = file.WriteAt(first, 0)
+		return err
+	case !bytes.Equal(found, first):
+		return errForeign
+	}
+	return nil
+}
+
+// relocateLocked keeps the pages before the given one for what an earlier life has left in them. What this life has in such pages
+// already (a snapshot may have been taken of it) moves.
+func (d *Dispatcher) relocateLocked(before int) {
+	d.sealAllLocked()
+	p := &d.pages
+	p.reserve(before)
+	for b := range d.list.all() {
+		for i, page := range b.pages {
+			if page < before {
+				b.pages[i] = p.take()
+				copy(p.memory(b.pages[i]), p.memory(page))
+				p.count--
+				p.dirty.clear(page)
+				p.dirty.set(b.pages[i])
+			}
+		}
+	}
+	clear(p.slabs[:before/slabPages])
+}
+
+// adopt takes over the batches in the pages from firstPage to count.
+func (d *Dispatcher) adopt(file io.ReaderAt, count int) {
+	batches := readBatches(file, count, d.pages.size)
+	d.mu.Lock()
+	defer d.unlock()
+	d.journal.adopting = 0
+	d.pages.release(count)
+	at := &d.list.batch
+	for _, b := range batches {
+		d.list.insert(b, at)
+		at = b
+		for _, page := range b.pages {
+			d.pages.use(page)
+		}
+		d.held += b.lines
+		d.bytes += b.size
+		d.account.Received += uint64(b.lines)
+		d.account.Recovered += uint64(b.lines)
+	}
+	d.shedFrom = nil
+	d.trimLocked()
+	d.journalLocked()
+	d.nudge()
+}
+
+// foundPage is a page of a batch that may not have ended.
+type foundPage struct {
+	number int
+	batch  uint64
+	index  int
+	state  uint32
+	slot   slot
+	key    string
+	source *record.Source
+	start  int
+}
+
+// readBatches finds the batches of a journal that have not ended, the oldest first. Page 0 stands for one that cannot be read.
+func readBatches(file io.ReaderAt, count, pageBytes int) (batches []*batch) {
+	found := map[string]*batch{} // by number, big-endian: it sorts as a string
+	sources := map[string]*record.Source{}
+	buffer := make([]byte, pageBytes)
+	var page foundPage
+	for number := firstPage; number < count; number++ {
+		if !page.read(file, number, buffer, sources) || page.index >= count {
+			continue
+		}
+		number := string(binary.BigEndian.AppendUint64(nil, page.batch))
+		b := found[number]
+		if b == nil {
+			b = &batch{number: page.batch, unread: true}
+			found[number] = b
+		}
+		for len(b.pages) <= page.index {
+			b.pages = append(b.pages, 0)
+		}
+		b.pages[page.index] = page.number
+		if page.index == 0 && page.state != stateFree {
+			b.key, b.source, b.start, b.logsOnly = page.key, page.source, page.start, page.state == stateLogsOnly
+		}
+		s := &page.slot
+		if page.index == len(b.pages)-1 { // counts all pages before it, too
+			b.lines, b.logs, b.first, b.last, b.at, b.declares, b.tail = s.lines, s.logs, s.first, s.last, s.at, s.declares, s.used
+		}
+		b.size += s.used - page.start
+	}
+	for _, number := range slices.Sorted(maps.Keys(found)) {
+		b := found[number]
+		if b.logsOnly {
+			b.lines = b.logs
+		}
+		if b.source != nil { // else it has ended
+			batches = append(batches, b)
+		}
+	}
+	return slices.DeleteFunc(batches, func(b *batch) bool { return b.lines == 0 }) // its first line was not written to its end
+}
+
+// read reads the beginning of a page, and tells whether it is one.
+func (page *foundPage) read(file io.ReaderAt, number int, buffer []byte, sources map[string]*record.Source) bool {
+	usual := min(1024, len(buffer)) // a descriptor is seldom longer
+	n, _ := file.ReadAt(buffer[:usual], pageAt(number, len(buffer)))
+	if n < headerBytes {
+		return false
+	}
+	h := header(buffer[:headerBytes])
+	length := int(min(order.Uint32(h[20:]), uint32(len(buffer)-headerBytes)))
+	if headerBytes+length > n {
+		n, _ = file.ReadAt(buffer[:headerBytes+length], pageAt(number, len(buffer)))
+	}
+	slots := h.get()
+	if headerBytes+length > n || order.Uint32(h) != pageMagic || len(slots) == 0 {
+		return false
+	}
+	descriptor := buffer[headerBytes : headerBytes+length]
+	if order.Uint32(h[24:]) != h.checksum(descriptor) || slots[0].used > len(buffer) || slots[0].used < headerBytes+length {
+		return false
+	}
+	*page = foundPage{
+		number: number, batch: order.Uint64(h[8:]), index: int(order.Uint32(h[16:])), state: order.Uint32(h[4:]), slot: slots[0],
+		start: headerBytes + length,
+	}
+	if page.index > 0 || page.state == stateFree {
+		return true
+	}
+	key, encoded, err := parseDescriptor(descriptor)
+	if err != nil {
+		return false
+	}
+	page.key, page.source = key, sources[string(encoded)]
+	if page.source == nil {
+		if page.source, err = record.ParseSource(bytes.Clone(encoded)); err != nil {
+			return false
+		}
+		sources[string(encoded)] = page.source
+	}
+	return true
+}
+
+// readLocked reads the lines of a batch that an earlier life has left. What cannot be read is dropped.
+func (d *Dispatcher) readLocked(b *batch) {
+	if !b.unread {
+		return
+	}
+	b.unread = false
+	whole := true
+	for i := range b.pages {
+		whole = d.readPageLocked(b, i) && whole
+	}
+	switch {
+	case !whole:
+		d.salvageLocked(b)
+	case b.logsOnly:
+		d.bytes -= b.size
+		b.size = 0
+		for line := range d.eachLine(b) {
+			b.size += len(line)
+		}
+		d.bytes += b.size
+	}
+}
+
+// readPageLocked reads a page, and tells whether it is as its header says.
+func (d *Dispatcher) readPageLocked(b *batch, i int) bool {
+	if b.pages[i] < firstPage {
+		return false
+	}
+	memory := d.pages.memory(b.pages[i])
+	n, _ := d.journal.file.ReadAt(memory, pageAt(b.pages[i], d.pages.size))
+	clear(memory[n:])
+	h := header(memory)
+	if order.Uint64(h[8:]) != b.number || int(order.Uint32(h[16:])) != i {
+		clear(h[:headerBytes])
+		return false
+	}
+	begin, isLast := b.begin(i), i == len(b.pages)-1
+	for n, s := range h.get() {
+		if s.used >= begin && s.used <= d.endOf(b, i) && extendChecksum(0, memory[begin:s.used]) == s.sum {
+			if isLast {
+				b.tail, b.summed, b.sum = s.used, s.used, s.sum // it may be filled on
+				return n == 0 && memory[s.used-1] == '\n'       // else the page behind it was not written
+			}
+			return n == 0 && s.used == d.endOf(b, i)
+		}
+		h.forget(s) // its write was cut short
+	}
+	return false
+}
+
+// salvageLocked replaces a batch of which something cannot be read by one of the lines that can.
+func (d *Dispatcher) salvageLocked(b *batch) {
+	lost := loss{Reason: reasonMalformed, Count: uint64(b.lines), FirstSeq: b.first, LastSeq: b.last, Instance: b.source.Instance()}
+	kept := d.addLocked(b.key, b.source, b)
+	b.torn = true
+	d.keepLocked(b, func(int) *batch { return kept }, func(int, []byte) bool { return true })
+	d.account.Received += uint64(max(kept.lines-b.lines, 0)) // lines that were not answered yet
+	lost.Count -= uint64(min(kept.lines, b.lines))
+	d.removeLocked(b, false)
+	d.lostLocked(lost)
+	if kept.lines == 0 {
+		d.list.remove(kept)
+	}
+}

@@ -1,0 +1,89 @@
+package extension
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/flush"
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/listener"
+)
+
+// path is the way of an event from the body of its POST to a record, without the network.
+type path struct {
+	*Extension
+	splitter listener.Splitter
+	events   []listener.Event
+	body     []byte
+}
+
+// newPath posts a start, and then bodies of lines that belong to its request, ten in a millisecond.
+func newPath(dir string, lines int) *path {
+	outcomes := make([]kinesis.Outcome, kinesis.MaxRequestRecords)
+	for i := range outcomes {
+		outcomes[i] = kinesis.Sent
+	}
+	taken := func(_ context.Context, records []kinesis.Record) kinesis.Result {
+		return kinesis.Result{Outcomes: outcomes[:len(records)], Requests: 1}
+	}
+	p := &path{
+		Extension: begunWith(slog.New(slog.DiscardHandler), taken, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "KINESIS_TELEMETRY_SPILL_DIR="+dir),
+		splitter:  listener.Splitter{Limit: 1 << 20},
+	}
+	start := time.Now().UTC()
+	const layout = "2006-01-02T15:04:05.000Z"
+	post(p.Extension, fmt.Sprintf(`[{"time":%q,"type":"platform.start","record":{"requestId":"6d68ca91-49c9-448d-89b8-7ca3e6dc66aa"}}]`, start.Format(layout)))
+	p.body = []byte("[")
+	for n := range lines {
+		at := start.Add(time.Duration(n/10) * time.Millisecond)
+		p.body = fmt.Appendf(p.body, `{"time":%q,"type":"function","record":"line %d %s"},`, at.Format(layout), n, strings.Repeat(".", 290))
+	}
+	p.body[len(p.body)-1] = ']'
+	return p
+}
+
+func (p *path) receive() {
+	p.events = p.splitter.Split(p.events[:0], p.body, true)
+	p.Extension.receive(listener.Batch{Events: p.events})
+}
+
+func (p *path) ship(ctx context.Context) { p.dispatcher.Ship(ctx, flush.AtShutdown) }
+
+// What a POST allocates does not depend on how many events it has, nor does what their flight allocates.
+func TestAllocationsAnEvent(t *testing.T) {
+	of := func(lines int) float64 {
+		p := newPath(t.TempDir(), lines)
+		defer p.dispatcher.Close(false)
+		return testing.AllocsPerRun(20, func() {
+			p.receive()
+			p.ship(t.Context())
+		})
+	}
+	few, many := of(10), of(2500)
+	t.Logf("%.0f allocations with 10 events, %.0f with 2,500", few, many)
+	if (many-few)/2490 > .02 {
+		t.Errorf("%.3f allocations an event", (many-few)/2490)
+	}
+}
+
+func BenchmarkPath(b *testing.B) {
+	for _, dir := range []string{"", b.TempDir()} {
+		b.Run("journal="+fmt.Sprint(dir != ""), func(b *testing.B) {
+			const lines = 2500
+			p := newPath(dir, lines)
+			defer p.dispatcher.Close(false)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.receive()
+				b.StopTimer()
+				p.ship(b.Context())
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*lines), "ns/event")
+		})
+	}
+}
