@@ -37,7 +37,7 @@ const (
 // journal is what the Dispatcher knows of its journal. The zero value has no file.
 type journal struct {
 	file    journalFile
-	size    int64     // that the file has at least
+	size    int64     // that the file has
 	grown   int       // the first page for which the disk was not asked whether it has room
 	pending []mark    // states to be written
 	stale   bool      // there were states that could not be written
@@ -58,6 +58,13 @@ type journalFile interface {
 	Name() string
 	Stat() (fs.FileInfo, error)
 	Free() (bytes int64, err error) // that the disk has left
+}
+
+// write writes to the file, and notes how long that is.
+func (j *journal) write(data []byte, at int64) error {
+	n, err := j.file.WriteAt(data, at)
+	j.size = max(j.size, at+int64(n))
+	return err
 }
 
 // diskFile is a journalFile.
@@ -131,11 +138,10 @@ func (d *Dispatcher) journalLocked() {
 	j := &d.journal
 	written := d.saveLocked()
 	for _, m := range j.pending {
-		switch {
-		case !written && !m.sent:
-			j.stale = true
-		case m.page < j.grown: // else it is not in the file
+		if written || m.sent {
 			d.writeStateLocked(m.page, m.state)
+		} else {
+			j.stale = true
 		}
 	}
 	j.pending = j.pending[:0]
@@ -179,7 +185,11 @@ func (d *Dispatcher) saveLocked() bool {
 func (d *Dispatcher) writeStateLocked(page int, state uint32) {
 	var encoded [4]byte
 	order.PutUint32(encoded[:], state)
-	if _, err := d.journal.file.WriteAt(encoded[:], pageAt(page, d.pages.size)+4); err != nil {
+	at := pageAt(page, d.pages.size) + 4
+	if at >= d.journal.size {
+		return // the page is not in the file
+	}
+	if err := d.journal.write(encoded[:], at); err != nil {
 		d.troubleWithJournalLocked(err)
 		d.journal.stale = true
 	}
@@ -191,7 +201,7 @@ func (d *Dispatcher) writeStateLocked(page int, state uint32) {
 // writeStatesLocked writes the states that could not be written when they changed.
 func (d *Dispatcher) writeStatesLocked() {
 	d.journal.stale = false
-	for page := firstPage; page < d.journal.grown; page++ {
+	for page := firstPage; page < len(d.pages.used)*slabPages; page++ {
 		if !d.pages.used.has(page) {
 			d.writeStateLocked(page, stateFree)
 		}
@@ -224,7 +234,7 @@ func (d *Dispatcher) bookLocked() error {
 	order.PutUint32(entry, uint32(len(encoded)))
 	order.PutUint64(entry[8:], j.serial)
 	order.PutUint32(entry[4:], checksum(entry[8:]))
-	_, err = j.file.WriteAt(entry, ledgerAt+int64(j.serial%2)*ledgerBytes)
+	err = j.write(entry, ledgerAt+int64(j.serial%2)*ledgerBytes)
 	j.booked = err == nil
 	return err
 }
@@ -273,11 +283,9 @@ func (d *Dispatcher) writePagesLocked() error {
 			}
 			slab := d.pages.slabs[word]
 			used := header(d.pages.memory(last)).used()
-			n, err := d.journal.file.WriteAt(slab[from*size:(to-1)*size+used], pageAt(first, size))
-			if err != nil {
+			if err := d.journal.write(slab[from*size:(to-1)*size+used], pageAt(first, size)); err != nil {
 				return err
 			}
-			d.journal.size = max(d.journal.size, pageAt(first, size)+int64(n))
 			dirty &^= (1<<(to-from) - 1) << from
 			d.pages.dirty[word] = dirty
 		}
@@ -343,13 +351,11 @@ func (d *Dispatcher) lookAfterJournalLocked() {
 	}
 	d.freeLocked()     // what could not be read
 	_ = j.file.Close() // a new one follows
-	file, err := d.openJournal()
-	if err != nil {
-		d.journal = journal{}
-		d.unkeptLocked(err)
+	serial := j.serial
+	if !d.openJournalLocked() {
 		return
 	}
-	d.journal = journal{file: diskFile{file}, serial: j.serial}
+	j.serial = serial
 	for b := range d.list.all() {
 		for _, page := range b.pages {
 			d.pages.dirty.set(page)

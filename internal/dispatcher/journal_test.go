@@ -575,3 +575,24 @@ func TestFlightBeforeTheJournal(t *testing.T) {
 		t.Errorf("%d of 3 events", len(seen))
 	}
 }
+
+// A journal that was made anew with nothing but a loss, and is cut short again, is noticed as well.
+func TestCutShortTwice(t *testing.T) {
+	for _, size := range []int64{0, ledgerAt} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "journal-0")
+		d := life(t, options(), dir, &fakeStream{})
+		d.Receive([]Event{{}}, time.Time{}, false)
+		for range 2 {
+			if err := os.Truncate(path, size); err != nil {
+				t.Fatal(err)
+			}
+			d.Note(invoked(1))
+		}
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+		d.kill()
+		if lines := drained(t, dir); len(lines) != 2 {
+			t.Errorf("cut to %d: an event, and what was lost: %+v", size, lines)
+		}
+	}
+}

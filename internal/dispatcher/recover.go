@@ -68,26 +68,18 @@ func (d *Dispatcher) beginJournalLocked() {
 	}
 	d.journal.unopened = false
 	d.freeLocked()
-	file, err := d.openJournal()
-	if err != nil {
-		d.unkeptLocked(err)
+	if !d.openJournalLocked() {
 		return
 	}
-	info, err := file.Stat()
-	if err != nil {
-		d.unkeptLocked(err)
-		_ = file.Close()
-		return
+	j := &d.journal
+	j.grown = firstPage + max(int(j.size-pagesAt)+d.pages.size-1, 0)/d.pages.size
+	if j.grown > firstPage {
+		j.adopting = j.grown
 	}
-	count := firstPage + max(int(info.Size()-pagesAt)+d.pages.size-1, 0)/d.pages.size
-	d.journal = journal{file: diskFile{file}, size: info.Size(), grown: count}
-	if count > firstPage {
-		d.journal.adopting = count
-	}
-	if info.Size() > ledgerAt {
+	if j.size > ledgerAt {
 		d.readLedgerLocked()
 	}
-	d.relocateLocked(count)
+	d.relocateLocked(j.grown)
 }
 
 // readLedgerLocked takes over what earlier lives had to declare.
@@ -101,6 +93,22 @@ func (d *Dispatcher) readLedgerLocked() {
 	if book.Cut { // it got no number yet
 		d.acceptLocked(&Event{Class: Log}, time.Now())
 	}
+}
+
+// openJournalLocked opens a journal, and tells whether there is one now.
+func (d *Dispatcher) openJournalLocked() bool {
+	var size int64
+	file, err := d.openJournal()
+	if err == nil {
+		size, err = file.Seek(0, io.SeekEnd)
+	}
+	if err != nil {
+		d.journal = journal{}
+		d.unkeptLocked(err)
+		return false
+	}
+	d.journal = journal{file: diskFile{file}, size: size}
+	return true
 }
 
 // openJournal opens the first journal of this owner that no other process has, or makes one.
