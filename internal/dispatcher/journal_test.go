@@ -244,7 +244,9 @@ func TestMovedWhileNothingIsWritten(t *testing.T) {
 			d.mu.Unlock()
 			disk.from = 1 << 40
 			time.Sleep(wait)
-			d.Receive([]Event{platformEvent()}, time.Time{}, false)
+			d.mu.Lock()
+			d.journalLocked()
+			d.mu.Unlock()
 			check(t, d)
 			d.kill()
 			var got []uint64
@@ -255,7 +257,7 @@ func TestMovedWhileNothingIsWritten(t *testing.T) {
 					got = append(got, line.Seq)
 				}
 			}
-			if want := map[bool][]uint64{false: {0, 1, 100}, true: {0, 2, 100}}[wait > 0]; !slices.Equal(got, want) {
+			if want := map[bool][]uint64{false: {0, 1, 100}, true: {0, 100}}[wait > 0]; !slices.Equal(got, want) {
 				t.Errorf("after %v: %d, want %d", wait, got, want)
 			}
 		})
@@ -594,5 +596,87 @@ func TestCutShortTwice(t *testing.T) {
 		if lines := drained(t, dir); len(lines) != 2 {
 			t.Errorf("cut to %d: an event, and what was lost: %+v", size, lines)
 		}
+	}
+}
+
+// Last words that were copied stand in the journal once: also where it is made anew, and where the states could not be written at once.
+func TestLastWordsInTheJournal(t *testing.T) {
+	for name, meanwhile := range map[string]func(d *Dispatcher, path string){
+		"written": func(*Dispatcher, string) {},
+		"removed": func(d *Dispatcher, path string) {
+			_ = os.Remove(path)
+			d.Note(invoked(1))
+		},
+		"paused": func(d *Dispatcher, _ string) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.journal.paused = time.Time{}
+			d.journalLocked()
+		},
+	} {
+		dir := t.TempDir()
+		d := life(t, options(), dir, &fakeStream{})
+		d.Receive([]Event{logEvent(0, 10), platformEvent(), logEvent(2, 10)}, time.Time{}, false)
+		d.mu.Lock()
+		if name == "paused" {
+			d.journal.paused = time.Now().Add(time.Hour)
+		}
+		d.lastWordsFirstLocked()
+		d.journalLocked()
+		d.mu.Unlock()
+		meanwhile(d, filepath.Join(dir, "journal-0"))
+		check(t, d)
+		d.kill()
+		var got []uint64
+		for _, line := range drained(t, dir) {
+			got = append(got, line.Seq)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, []uint64{0, 1, 2}) {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
+// Of more copies of the extension than have journals, each further one says so.
+func TestManyCopies(t *testing.T) {
+	dir := t.TempDir()
+	for range maxJournals {
+		d := life(t, options(), dir, &fakeStream{})
+		defer d.Close(false)
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+		if len(slices.Collect(d.list.all())) != 1 || d.journal.file == nil {
+			t.Fatal("a copy has no journal")
+		}
+	}
+	said := &lines{then: func() {}}
+	o := options()
+	o.Log = slog.New(said)
+	d := life(t, o, dir, &fakeStream{})
+	defer d.Close(false)
+	if d.journal.file != nil || len(said.text) != 1 || !strings.Contains(said.text[0], errInUse.Error()) {
+		t.Errorf("said %q", said.text)
+	}
+}
+
+// The ledger has as many losses as it has room for, and the younger of the two counts.
+func TestLedger(t *testing.T) {
+	d := life(t, options(), t.TempDir(), &fakeStream{})
+	defer d.Close(false)
+	for n := range 100 {
+		d.account.undeclared.note(loss{Reason: reasonOverflow, Count: 1, Instance: fmt.Sprintf("%032d", n)})
+		d.journal.booked = false
+		d.mu.Lock()
+		d.journalLocked()
+		d.mu.Unlock()
+		book, serial := readLedger(d.journal.file)
+		got := len(book.Losses)
+		if serial != uint64(n)+1 || got > n+1 || got < n+1 && got < 25 {
+			t.Fatalf("ledger %d has %d losses of %d", serial, got, n+1)
+		}
+	}
+	info, err := d.journal.file.Stat()
+	if err != nil || info.Size() > pagesAt {
+		t.Errorf("%v, %v", info.Size(), err)
 	}
 }

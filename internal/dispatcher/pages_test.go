@@ -1,0 +1,74 @@
+package dispatcher
+
+import (
+	"testing"
+)
+
+// The page with the lowest number that is free is taken first, and few slabs without a page are kept.
+func TestPages(t *testing.T) {
+	p := newPages(2000, 100)
+	const slabs = maxSpare + 2
+	for want := firstPage; want < slabs*slabPages; want++ {
+		if got := p.take(); got != want {
+			t.Fatalf("took %d, want %d", got, want)
+		}
+		p.memory(want)[p.size-1] = 1
+	}
+	if p.count != slabs*slabPages-firstPage {
+		t.Errorf("%d pages", p.count)
+	}
+	for _, page := range []int{200, 70} {
+		p.drop(page)
+		p.free(page)
+	}
+	for _, want := range []int{70, 200, slabs * slabPages} {
+		if got := p.take(); got != want {
+			t.Errorf("took %d, want %d", got, want)
+		}
+	}
+	for page := firstPage; page <= slabs*slabPages; page++ {
+		p.drop(page)
+		p.free(page)
+	}
+	if p.count != 0 || len(p.spare) != maxSpare {
+		t.Errorf("%d pages, and %d slabs without one", p.count, len(p.spare))
+	}
+	p.reserve(100)
+	if got := p.take(); got != 100 || p.count != 1 || len(p.spare) != maxSpare-1 {
+		t.Errorf("took %d of %d behind those that are reserved, %d slabs are left", got, p.count, len(p.spare))
+	}
+	p.release(100)
+	if got := p.take(); got != firstPage {
+		t.Errorf("took %d, want the first", got)
+	}
+	p.drop(0) // it was missing
+	p.free(0)
+	if p.count != 2 || p.used[0] != 1<<firstPage|1 {
+		t.Errorf("%d pages, of the first %b", p.count, p.used[0])
+	}
+}
+
+// The journal grows to at most a quarter of what the disk has, its own part included.
+func TestRoomOnTheDisk(t *testing.T) {
+	d := life(t, options(), t.TempDir(), &fakeStream{})
+	defer d.Close(false)
+	disk := &full{journalFile: d.journal.file, from: 1 << 40}
+	d.journal.file = disk
+	slab := int64(slabPages * d.pages.size)
+	for _, test := range []struct {
+		grown, page int
+		free        int64
+		fits        bool
+	}{
+		{0, 1, 4 * slab, true},
+		{0, 1, 4*slab - 1, false},
+		{slabPages, slabPages - 1, 0, true},
+		{slabPages, slabPages, 7 * slab, true},
+		{slabPages, slabPages, 7*slab - 1, false},
+	} {
+		d.journal.grown, disk.free = test.grown, test.free
+		if err := d.growLocked(test.page); (err == nil) != test.fits {
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+}
