@@ -103,3 +103,29 @@ func TestAppendAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", allocs)
 	}
 }
+
+// A source that JSON has given is the same when it is read; what names no instance is none.
+func TestParseSource(t *testing.T) {
+	if read, err := record.ParseSource(source.JSON()); err != nil || read.Instance() != source.Instance() || !bytes.Equal(read.JSON(), source.JSON()) {
+		t.Errorf("%+v, %v", read, err)
+	}
+	for _, text := range []string{"", "[]", "{}", `{"instance":1}`} {
+		if read, err := record.ParseSource([]byte(text)); err == nil {
+			t.Errorf("%q became %s", text, read.JSON())
+		}
+	}
+}
+
+// What cannot be read is named by its line.
+func TestUnpackNamesTheLine(t *testing.T) {
+	var got []string
+	for _, err := range record.Unpack([]byte("{}\nnonsense\n{}\n[]")) {
+		if err != nil {
+			text, _, _ := strings.Cut(err.Error(), " of")
+			got = append(got, text)
+		}
+	}
+	if strings.Join(got, ", ") != "line 2, line 4" {
+		t.Errorf("%q", got)
+	}
+}
