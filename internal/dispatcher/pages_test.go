@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"testing"
+	"time"
 )
 
 // The page with the lowest number that is free is taken first, and few slabs without a page are kept.
@@ -70,5 +71,18 @@ func TestRoomOnTheDisk(t *testing.T) {
 		if err := d.growLocked(test.page); (err == nil) != test.fits {
 			t.Errorf("%+v: %v", test, err)
 		}
+	}
+}
+
+// Pages that lie side by side are one write.
+func TestOneWrite(t *testing.T) {
+	d := life(t, options(), t.TempDir(), &fakeStream{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 1500)}, time.Time{}, false)
+	file := &dying{journalFile: d.journal.file, writes: 10}
+	d.journal.file = file
+	d.Receive([]Event{logEvent(1, 1500), logEvent(2, 1500), logEvent(3, 1500), logEvent(4, 1500)}, time.Time{}, false)
+	if writes := 10 - file.writes; writes != 1 || len(d.seqs()) != 5 {
+		t.Errorf("%d writes of %d", writes, d.seqs())
 	}
 }
