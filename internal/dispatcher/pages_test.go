@@ -86,3 +86,30 @@ func TestOneWrite(t *testing.T) {
 		t.Errorf("%d writes of %d", writes, d.seqs())
 	}
 }
+
+// A full batch fills its pages, and the first one has room for the descriptor.
+func TestPageSize(t *testing.T) {
+	for _, lines := range []int{1024, 2000, 16_000, 100_000, 1 << 20, 10 << 20} {
+		for _, source := range []int{100, 4300, 24_000} {
+			size := newPages(lines, source).size
+			room := size - headerBytes - 2
+			count := (lines + source + room - 1) / room
+			if size%headerBytes != 0 || size > headerBytes+2+max(maxPage, 3*(source+512))+headerBytes || size < source+1024 ||
+				count*room > lines+source+512+count*(headerBytes+1) {
+				t.Errorf("%d bytes of lines, %d of the source: %d pages of %d", lines, source, count, size)
+			}
+		}
+	}
+}
+
+// A journal that nobody has touched stays as it is.
+func TestJournalIsLeftAlone(t *testing.T) {
+	d := life(t, options(), t.TempDir(), &fakeStream{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 1500)}, time.Time{}, false)
+	file := d.journal.file
+	d.Note(invoked(1))
+	if d.journal.file != file {
+		t.Error("it was made anew")
+	}
+}
