@@ -664,9 +664,9 @@ func TestLedger(t *testing.T) {
 	d := life(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	for n := range 100 {
+		d.mu.Lock()
 		d.account.undeclared.note(loss{Reason: reasonOverflow, Count: 1, Instance: fmt.Sprintf("%032d", n)})
 		d.journal.booked = false
-		d.mu.Lock()
 		d.journalLocked()
 		d.mu.Unlock()
 		book, serial := readLedger(d.journal.file)

@@ -65,7 +65,7 @@ func TestAllocationsAnEvent(t *testing.T) {
 	}
 	few, many := of(10), of(2500)
 	t.Logf("%.0f allocations with 10 events, %.0f with 2,500", few, many)
-	if (many-few)/2490 > .02 {
+	if (many-few)/2490 > .05 { // a batch and a flight may allocate, an event may not
 		t.Errorf("%.3f allocations an event", (many-few)/2490)
 	}
 }
