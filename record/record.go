@@ -1,6 +1,6 @@
 // Package record is the format of what the extension writes to a Kinesis data stream, both ways: it packs telemetry
 // events into the data of Kinesis records and reads them back. It does no I/O and imports nothing but the standard
-// library. FORMAT.md is the specification.
+// library and a compressor. FORMAT.md is the specification.
 //
 // An event goes through as bytes: what Lambda posted is copied, never decoded and encoded again. The extension's own
 // members (requestId, seq, source) are appended behind Lambda's.
@@ -21,6 +21,10 @@ const (
 	NDJSON Format = "ndjson"
 	// JSON is one event a record, without a line end.
 	JSON Format = "json"
+	// CloudWatch is the record of a CloudWatch Logs subscription: an envelope of many log events, gzip'ed.
+	CloudWatch Format = "cloudwatch"
+	// KPL is the aggregated record of the Kinesis Producer Library: each event is one record to those that take it apart.
+	KPL Format = "kpl"
 )
 
 // Event is one telemetry event that has got its place in the stream. Its bytes are not changed.

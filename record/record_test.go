@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,17 +77,26 @@ func FuzzAppendUnpack(f *testing.F) {
 	})
 }
 
+// Lines are read one by one: what is taken for an event is one, and one that cannot be read costs no other.
 func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("{\"seq\":1}\n{\"seq\":2}"))
 	f.Add([]byte("{}\nnonsense\n\n{\"type\":1}"))
+	f.Add([]byte("{}{"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		lines := 0
-		for _, err := range record.Unpack(data) {
-			raw := bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))[lines]
-			if err == nil && !json.Valid(raw) {
-				t.Fatalf("%q was taken for an event", raw)
+		if len(data) == 0 || data[0] != '{' || bytes.HasPrefix(data, []byte(`{"messageType"`)) {
+			t.Skip()
+		}
+		event := stamped(`{"time":"t","type":"function","record":"x"}`, 7)
+		found, results := false, 0
+		for line, err := range record.Unpack(slices.Concat(data, []byte("\n"), event)) {
+			if err == nil && !json.Valid(line.Raw) {
+				t.Fatalf("%q was taken for an event", line.Raw)
 			}
-			lines++
+			results++
+			found = err == nil && line.Seq == 7
+		}
+		if !found && results < 1000 {
+			t.Fatalf("%q hides the event behind it", data)
 		}
 	})
 }
@@ -119,7 +129,8 @@ func TestParseSource(t *testing.T) {
 // What cannot be read is named by its line.
 func TestUnpackNamesTheLine(t *testing.T) {
 	var got []string
-	for _, err := range record.Unpack([]byte("{}\nnonsense\n{}\n[]")) {
+	const event = `{"seq":1,"source":{"instance":"i"}}` + "\n"
+	for _, err := range record.Unpack([]byte(event + "nonsense\n" + event + "[]")) {
 		if err != nil {
 			text, _, _ := strings.Cut(err.Error(), " of")
 			got = append(got, text)

@@ -1,0 +1,192 @@
+package record
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// subscriptionFilter stands in the envelope where CloudWatch Logs names its filter. It tells our event ids from those of CloudWatch.
+const subscriptionFilter = "kinesis-telemetry-extension"
+
+// CloudWatchEncoder lays out the events of one record in the format CloudWatch, gzip'ed. It writes exactly the members that CloudWatch Logs
+// writes: Vector refuses others. It allocates 810 KiB at the first record and room for the largest event, and keeps them. It is for
+// one goroutine.
+type CloudWatchEncoder struct {
+	// Owner is the account's id, and LogGroup the name of the function's log group. Consumers refuse an empty one.
+	Owner, LogGroup string
+	// JSONLogs makes platform events what they are in CloudWatch where the function's log format is JSON, else they are lines of text. It
+	// becomes true with the first log of the function that is an object.
+	JSONLogs bool
+
+	gzip     *gzip.Writer
+	out      sink
+	event    []byte
+	instance [2]uint64 // as eventID has it
+	first    bool
+}
+
+// Begin begins a record of events of one instance that is appended to dst.
+func (e *CloudWatchEncoder) Begin(dst []byte, instance, logStream string) {
+	e.out.data = dst
+	e.gzip = e.out.beginGzip(e.gzip)
+	e.instance = instanceBits(instance)
+	e.first = true
+	b := e.event[:0]
+	b = append(b, `{"messageType":"DATA_MESSAGE","owner":"`...)
+	b = appendQuoted(b, []byte(e.Owner))
+	b = append(b, `","logGroup":"`...)
+	b = appendQuoted(b, []byte(e.LogGroup))
+	b = append(b, `","logStream":"`...)
+	b = appendQuoted(b, []byte(logStream))
+	b = append(b, `","subscriptionFilters":["`+subscriptionFilter+`"],"logEvents":[`...)
+	e.write(b)
+}
+
+// Add adds an event: a line as the format NDJSON has it. The line end may be missing.
+func (e *CloudWatchEncoder) Add(line []byte) {
+	parts := split(bytes.TrimSuffix(line, newline))
+	at := parts.unixMilli()
+	b := e.event[:0]
+	if !e.first {
+		b = append(b, ',')
+	}
+	e.first = false
+	b = append(b, `{"id":"`...)
+	b = appendEventID(b, at, parts.seq, e.instance)
+	b = append(b, `","timestamp":`...)
+	b = strconv.AppendInt(b, at, 10)
+	b = append(b, `,"message":"`...)
+	b = e.appendMessage(b, &parts)
+	e.write(append(b, `"}`...))
+}
+
+// End ends the record and returns dst with it.
+func (e *CloudWatchEncoder) End() []byte {
+	e.write(append(e.event[:0], `]}`...))
+	_ = e.gzip.Close() // the sink takes everything
+	return e.out.take()
+}
+
+func (e *CloudWatchEncoder) write(b []byte) {
+	_, _ = e.gzip.Write(b)
+	e.event = b
+}
+
+// MaxCloudWatchSize is the size of a record in the format CloudWatch before compression, at most: size is that of its lines.
+func MaxCloudWatchSize(size int) int { return 2*size + 2<<10 }
+
+// appendMessage appends what CloudWatch has as an event's message, as the content of a JSON string.
+func (e *CloudWatchEncoder) appendMessage(dst []byte, parts *parts) []byte {
+	kind, _ := stringOf(parts.kind)
+	switch {
+	case parts.truncated != nil: // only its own JSON says that it is
+	case string(kind) == "function" || string(kind) == "extension":
+		if content, ok := stringOf(parts.record); ok {
+			return appendText(dst, content)
+		}
+		if len(parts.record) > 0 && parts.record[0] == '{' {
+			e.JSONLogs = e.JSONLogs || string(kind) == "function"
+			return appendQuoted(dst, parts.record)
+		}
+	case !e.JSONLogs:
+		if line, ok := appendPlatformLine(dst, string(kind), parts.record); ok {
+			return line
+		}
+	}
+	return append(appendQuoted(dst, parts.lambda), '}')
+}
+
+// appendText appends a line of text, as the content of a JSON string. In CloudWatch it ends in a line end, which Telemetry leaves out for
+// some runtimes: consumers that put messages together rely on it.
+func appendText(dst, content []byte) []byte {
+	dst = append(dst, content...)
+	if before, ok := bytes.CutSuffix(content, []byte{'n'}); ok {
+		if escapes := len(before) - len(bytes.TrimRight(before, `\`)); escapes%2 == 1 {
+			return dst
+		}
+	}
+	return append(dst, lineEnd...)
+}
+
+// parts are the values of a line's members, as they stand.
+type parts struct {
+	time, kind, record, truncated []byte
+	seq                           uint64
+	lambda                        []byte // all before the extension's members, without the closing brace
+}
+
+// split finds the parts of a line. Of two members of one name the last counts: the extension's stand behind Lambda's.
+func split(line []byte) parts {
+	parts := parts{lambda: bytes.TrimSuffix(line, []byte{'}'})}
+	rest := members(line)
+	request := -1 // where the last member begins, if it may be our requestId
+	for {
+		at := rest.at
+		name, value, ok := rest.next()
+		if !ok {
+			return parts
+		}
+		before := request
+		request = -1
+		switch string(name) {
+		case "time":
+			parts.time = value
+		case "type":
+			parts.kind = value
+		case "record":
+			parts.record = value
+		case "truncated":
+			parts.truncated = value
+		case "requestId":
+			request = at
+		case "seq":
+			parts.seq = 0
+			for _, c := range value {
+				parts.seq = parts.seq*10 + uint64(c-'0')
+			}
+			if before < 0 {
+				before = at
+			}
+			parts.lambda = line[:before]
+		}
+	}
+}
+
+// unixMilli is the event's time; 0 where it cannot be read: an event that is sent again must have the same.
+func (p *parts) unixMilli() int64 {
+	content, _ := stringOf(p.time)
+	var at time.Time
+	if at.UnmarshalText(content) != nil {
+		colon := bytes.LastIndexByte(content, ':') // Lambda's guide has 2022-10-12T00:00:15:064Z, too
+		if colon < len("2006-01-02T15:04:") {
+			return 0
+		}
+		content = bytes.Clone(content)
+		content[colon] = '.'
+		if at.UnmarshalText(content) != nil {
+			return 0
+		}
+	}
+	return min(max(at.UnixMilli(), 0), maxEventTime)
+}
+
+// appendQuoted appends text as the content of a JSON string.
+func appendQuoted(dst, text []byte) []byte {
+	from := 0
+	for i, c := range text {
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, text[from:i]...)
+		from = i + 1
+		if c >= ' ' {
+			dst = append(dst, '\\', c)
+		} else {
+			dst = appendEscaped(dst, text[i:from])
+		}
+	}
+	return append(dst, text[from:]...)
+}

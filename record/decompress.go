@@ -1,0 +1,215 @@
+package record
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// What a reader takes at most of what one record contains: no record that the extension writes comes near. A line of one character, repeated,
+// is compressed to a ten thousandth, so that the ratio counts only above what a record may ever have been.
+const (
+	maxDecompressed = 64 << 20
+	maxRatio        = 1000
+	anyRatio        = 32 << 20
+	maxZstdWindow   = 8 << 20
+)
+
+var (
+	errTooLarge = errors.New("its data are larger than a reader takes: 64 MiB, and 1,000 times what they are compressed")
+	errCut      = errors.New("it is cut short")
+)
+
+// roomFor is how much data of that size may contain.
+func roomFor(compressed int) int { return min(maxDecompressed, max(anyRatio, maxRatio*compressed)) }
+
+const (
+	gzipMagic = "\x1f\x8b"
+	zstdMagic = "\x28\xb5\x2f\xfd"
+	// A skippable frame has no data. Its magic number ends in one of 16 digits.
+	skippableMagic = "\x2a\x4d\x18" // behind the first byte, 0x50 to 0x5f
+)
+
+// Decompress returns the data of a record uncompressed, and how they were compressed. Several members or frames in a row, as Firehose writes
+// records into one object, are one. Data that are not compressed are returned as they are. It takes
+// 64 MiB at most; above 32 MiB, 1,000 times the size of data.
+func Decompress(data []byte) ([]byte, Compression, error) {
+	with := compressionOf(data)
+	if with == Uncompressed {
+		return data, with, nil
+	}
+	var plain []byte
+	for part, err := range decompressed(data) {
+		if err != nil {
+			return nil, with, err
+		}
+		plain = append(plain, part.data...)
+	}
+	return plain, with, nil
+}
+
+// stretch is a piece of data that was compressed as one.
+type stretch struct {
+	with Compression
+	data []byte
+}
+
+// decompressed yields what members and frames contain, and in one piece what is behind them.
+func decompressed(data []byte) iter.Seq2[stretch, error] {
+	return func(yield func(stretch, error) bool) {
+		room := roomFor(len(data))
+		var d decompressor
+		defer d.close()
+		for len(data) > 0 {
+			s := stretch{with: compressionOf(data)}
+			size := len(data)
+			var err error
+			switch s.with {
+			case Gzip:
+				s.data, size, err = d.gunzip(data, room)
+			case Zstd:
+				if size, err = zstdFrame(data); err == nil {
+					s.data, err = d.unzstd(data[:size], room)
+				}
+			case Uncompressed:
+				s.data = data
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", s.with, err)
+			}
+			if !yield(s, err) || err != nil {
+				return
+			}
+			if s.with != Uncompressed {
+				room -= len(s.data)
+			}
+			data = data[size:]
+		}
+	}
+}
+
+func compressionOf(data []byte) Compression {
+	switch {
+	case hasPrefix(data, gzipMagic):
+		return Gzip
+	case hasPrefix(data, zstdMagic), len(data) > 4 && data[0]&0xf0 == 0x50 && hasPrefix(data[1:], skippableMagic):
+		return Zstd
+	}
+	return Uncompressed
+}
+
+func hasPrefix(data []byte, prefix string) bool {
+	return len(data) >= len(prefix) && string(data[:len(prefix)]) == prefix
+}
+
+// decompressor keeps the readers from one member or frame to the next: there may be thousands.
+type decompressor struct {
+	gzip *gzip.Reader
+	zstd *zstd.Decoder
+}
+
+func (d *decompressor) close() {
+	if d.zstd != nil {
+		d.zstd.Close()
+	}
+}
+
+// gunzip reads the member that data begins with, and returns the member's size too.
+func (d *decompressor) gunzip(data []byte, room int) (plain []byte, size int, err error) {
+	from := bytes.NewReader(data)
+	if d.gzip == nil {
+		d.gzip = new(gzip.Reader)
+	}
+	if err := d.gzip.Reset(from); err != nil {
+		return nil, 0, readError(err)
+	}
+	d.gzip.Multistream(false)
+	plain, err = readBounded(d.gzip, room)
+	return plain, len(data) - from.Len(), err
+}
+
+// unzstd reads one frame.
+func (d *decompressor) unzstd(frame []byte, room int) (plain []byte, err error) {
+	if d.zstd == nil {
+		d.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderMaxMemory(maxDecompressed))
+		if err != nil {
+			panic("record: zstd: " + err.Error()) // cannot be: the options are constant
+		}
+	}
+	if err := d.zstd.Reset(bytes.NewReader(frame)); err != nil {
+		return nil, readError(err)
+	}
+	return readBounded(d.zstd, room)
+}
+
+// readBounded reads to the end, if that is no more than room.
+func readBounded(from io.Reader, room int) ([]byte, error) {
+	var plain bytes.Buffer
+	_, err := plain.ReadFrom(io.LimitReader(from, int64(room)+1))
+	switch {
+	case err != nil:
+		return nil, readError(err)
+	case plain.Len() > room:
+		return nil, errTooLarge
+	}
+	return plain.Bytes(), nil
+}
+
+// readError says in our words what the readers say in several.
+func readError(err error) error {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errCut
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return errTooLarge
+	}
+	return err
+}
+
+// zstdFrame is the size of the frame that data begins with: its blocks say how long they are.
+func zstdFrame(data []byte) (size int, err error) {
+	if !hasPrefix(data, zstdMagic) {
+		if len(data) < 8 {
+			return 0, errCut
+		}
+		size = 8 + int(binary.LittleEndian.Uint32(data[4:]))
+		if size > len(data) {
+			return 0, errCut
+		}
+		return size, nil
+	}
+	var header zstd.Header
+	if err := header.Decode(data); err != nil {
+		return 0, readError(err)
+	}
+	const blockHeader, checksum = 3, 4
+	for size = header.HeaderSize; ; {
+		if size+blockHeader > len(data) {
+			return 0, errCut
+		}
+		block := int(data[size]) | int(data[size+1])<<8 | int(data[size+2])<<16
+		size += blockHeader
+		if block>>1&3 == 1 { // one byte that is repeated
+			size++
+		} else {
+			size += block >> 3
+		}
+		if block&1 == 1 {
+			break
+		}
+	}
+	if header.HasCheckSum {
+		size += checksum
+	}
+	if size > len(data) {
+		return 0, errCut
+	}
+	return size, nil
+}
