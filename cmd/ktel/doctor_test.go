@@ -186,6 +186,22 @@ func TestDoctorStream(t *testing.T) {
 	}
 }
 
+// The KCL drops aggregated records on streams that distribute records themselves.
+func TestDoctorFormat(t *testing.T) {
+	for format, status := range map[string]int{"kpl": 1, "ndjson": 0} {
+		shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_FORMAT": format, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+			"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE",` +
+				`"StreamModeDetails":{"StreamMode":"ON_DEMAND"},"RecordDistributionStrategy":"AUTO"}}`},
+			"PutRecords": jsonError("DryRunOperationException", "would have succeeded"),
+		})})
+		want := []wanted{{"write", doctor.OK, "", ""}}
+		if status > 0 {
+			want = append(want, wanted{"format", doctor.Problem, "AUTO", "FORMAT=kpl"})
+		}
+		diagnose(t, status, nil, want...)
+	}
+}
+
 func TestDoctorManagedKeyOfAnother(t *testing.T) {
 	const arn = "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"
 	shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": arn, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{

@@ -237,23 +237,7 @@ func parseEnv(pairs []string) (map[string]string, error) {
 		}
 		env[key] = value
 	}
-	for key, readable := range map[string][]string{
-		"KINESIS_TELEMETRY_FORMAT": {"", "ndjson", "json"}, "KINESIS_TELEMETRY_COMPRESSION": {"", "none"},
-	} {
-		if value := env[key]; !contains(readable, value) {
-			return nil, usageError(fmt.Sprintf("--env %s=%s: ktel reads only %s", key, value, list(readable[1:])))
-		}
-	}
 	return env, nil
-}
-
-func contains(words []string, word string) bool {
-	for _, w := range words {
-		if strings.EqualFold(w, word) {
-			return true
-		}
-	}
-	return false
 }
 
 // checkExtensions makes the paths of extensions absolute: they are files, never looked for in PATH.

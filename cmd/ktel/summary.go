@@ -63,6 +63,7 @@ type StreamSummary struct {
 	PayloadUnitsOnePerEvent int    `json:"payloadUnitsOnePerEvent"`
 	OnDemandKB              int    `json:"onDemandKB"`
 	OnDemandKBOnePerEvent   int    `json:"onDemandKBOnePerEvent"`
+	GzipBytes               int64  `json:"gzipBytes"` // what Bytes would be with COMPRESSION=gzip
 }
 
 // HeldSummary is how long extensions kept invocations from ending after the function was done, in milliseconds. The
@@ -106,7 +107,7 @@ func summarize(invocations []invocation, processes []sandbox.ProcessStats, repor
 		Stream: StreamSummary{
 			Records: report.Records, Bytes: report.Bytes,
 			PayloadUnits: report.PayloadUnits, PayloadUnitsOnePerEvent: report.UnitsOnePerEvent,
-			OnDemandKB: report.OnDemandKB, OnDemandKBOnePerEvent: report.OnDemandKBOnePerEvent,
+			OnDemandKB: report.OnDemandKB, OnDemandKBOnePerEvent: report.OnDemandKBOnePerEvent, GzipBytes: report.GzipBytes,
 		},
 		HeldBack:   heldBack(invocations),
 		Extensions: extensions(processes),

@@ -80,6 +80,9 @@ func (s *Summary) writeStream(row func(string, ...string)) {
 	const single = "one record an event: "
 	row("billed as", pad(provisioned, columns), single+grouped(int64(st.PayloadUnitsOnePerEvent)))
 	row("or", pad(onDemand, columns), single+grouped(int64(st.OnDemandKBOnePerEvent)))
+	if st.GzipBytes > 0 && st.GzipBytes < st.Bytes {
+		row("gzip", grouped(st.GzipBytes)+" bytes instead, with KINESIS_TELEMETRY_COMPRESSION=gzip")
+	}
 }
 
 func (s *Summary) writeExtensions(row func(string, ...string)) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"kinesis-telemetry-extension/record"
 )
 
 // ownPrefix begins the type of the events that the extension itself speaks in the stream.
@@ -24,6 +26,8 @@ type Line struct {
 	Instance string
 	Seq      uint64
 	Numbered bool
+	// Told is a log event of the format cloudwatch: its number and its time say which event it is, its message tells it in words.
+	Told bool
 	// Err says why the line is not an event; the members are then not to be used.
 	Err error
 }
@@ -44,9 +48,49 @@ var (
 	errNotUTF8     = errors.New("the line is not valid UTF-8")
 )
 
-// Lines splits a record's data into its lines. Every byte of data is in one line or is the line feed that ends one;
-// what is not an event is a Line with an Err. A record with a single line may go without the line feed (format json).
+// Lines splits a record's data into its events. Of lines every byte is in one or is the line feed that ends one; what is not an
+// event is a Line with an Err. A record with a single line may go without the line feed (format json).
 func Lines(data []byte) []Line {
+	plain, compression, err := record.Decompress(data)
+	if err != nil {
+		return []Line{{Raw: data, Err: err}}
+	}
+	if compression != record.Uncompressed {
+		data = plain
+	}
+	for line, err := range record.Unpack(data) {
+		if err == nil && (line.Format == record.KPL || line.Format == record.CloudWatch) {
+			return unpacked(data)
+		}
+		break
+	}
+	return split(data)
+}
+
+// unpacked are the events of a record that is not lines.
+func unpacked(data []byte) (lines []Line) {
+	for event, err := range record.Unpack(data) {
+		line := Line{Raw: event.Raw, Err: err}
+		switch {
+		case err != nil:
+		case event.Format == record.CloudWatch:
+			line.Time, line.Type, line.Record = quoted(event.Time), quoted(event.Type), event.Record
+			line.Instance, line.Seq, line.Numbered, line.Told = event.Source.Instance, event.Seq, event.Source.Instance != "", true
+		default:
+			line = parseLine(event.Raw)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func quoted(text string) json.RawMessage {
+	encoded, _ := json.Marshal(text) // of a string it does not fail
+	return encoded
+}
+
+// split splits lines.
+func split(data []byte) []Line {
 	if len(data) == 0 {
 		return []Line{{Err: errEmptyRecord}}
 	}

@@ -48,6 +48,8 @@ type Report struct {
 	// OnDemandKB is what an on-demand stream bills for the records, in KiB; OnDemandKBOnePerEvent for one record a line.
 	OnDemandKB            int `json:"onDemandKB"`
 	OnDemandKBOnePerEvent int `json:"onDemandKBOnePerEvent"`
+	// GzipBytes is what Bytes would be with gzip in place of no compression.
+	GzipBytes int64 `json:"gzipBytes"`
 }
 
 // Gap is a range of numbers of one instance that never arrived, both ends included.

@@ -45,6 +45,7 @@ const (
 	checkStream      = "stream"
 	checkCapacity    = "capacity"
 	checkRecordSize  = "record size"
+	checkFormat      = "format"
 	checkEncryption  = "encryption"
 	checkWrite       = "write"
 	checkRole        = "role"
@@ -166,6 +167,7 @@ func (e *examiner) examine(ctx context.Context) {
 	if described != nil {
 		e.seeCapacity(described)
 		e.seeRecordSize(described)
+		e.seeFormat(described)
 		e.seeEncryption(ctx, described)
 	}
 	e.seeWrite(ctx)

@@ -13,6 +13,7 @@ import (
 
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/dispatcher"
+	"kinesis-telemetry-extension/record"
 )
 
 // client speaks to the stream as the extension in this shell would. For a function it keeps to the shell's credentials
@@ -154,6 +155,16 @@ func (e *examiner) seeRecordSize(d *types.StreamDescriptionSummary) {
 		return
 	}
 	e.ok(checkRecordSize, "records of up to %d bytes, the stream takes %d KiB", most, limit)
+}
+
+// seeFormat finds a stream on which aggregated records get lost.
+func (e *examiner) seeFormat(d *types.StreamDescriptionSummary) {
+	if e.settings.Format != record.KPL || d.RecordDistributionStrategy != types.RecordDistributionStrategyAuto {
+		return
+	}
+	e.add(checkFormat, Problem, "the stream distributes records itself (AUTO), and the KCL drops records of the format kpl there, without an error",
+		fmt.Sprintf("remove %sFORMAT=kpl, or aws kinesis update-stream-record-distribution-strategy --region %s --stream-arn %s --record-distribution-strategy %s",
+			config.Prefix, e.stream.Region, aws.ToString(d.StreamARN), types.RecordDistributionStrategyUserPartitionKey))
 }
 
 func kib(bytes int) int { return (bytes + 1<<10 - 1) >> 10 }
