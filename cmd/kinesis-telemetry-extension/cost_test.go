@@ -117,12 +117,43 @@ func measureCost(t *testing.T, extension string, settings map[string]string) (c 
 		for _, operation := range r.kinesis.Stats().Operations {
 			c.stored += operation.Records["OK"].Bytes
 		}
-		if c.events < invocations*lines || c.stored < c.emitted {
+		if compressed := settings["KINESIS_TELEMETRY_COMPRESSION"] != ""; c.events < invocations*lines || c.stored < c.emitted && !compressed {
 			t.Errorf("%d events, %d bytes became %d", c.events, c.emitted, c.stored)
 		}
 	})
 	return c
 }
+
+// What compression costs beside none, and saves, on the sample function's lines, half text and half JSON.
+func TestBudgetCompression(t *testing.T) {
+	budgets(t)
+	const rounds, attempts = 4, 3
+	for attempt := 1; ; attempt++ {
+		costs := map[string]*cost{"none": {}, "gzip": {}, "zstd": {}}
+		for range rounds {
+			for _, name := range []string{"none", "gzip", "zstd"} {
+				costs[name].add(measureCost(t, binaries.extension, map[string]string{
+					"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_COMPRESSION": name,
+				}))
+			}
+		}
+		none, good := costs["none"], true
+		for _, name := range []string{"gzip", "zstd"} {
+			c := costs[name]
+			cpu, memory := c.cpuPerEvent()/none.cpuPerEvent(), c.memory-none.memory
+			t.Logf("%s: %.2f times the CPU of none, a %.1fth of the bytes, %.1f MiB more", name, cpu, float64(none.stored)/float64(c.stored), float64(memory)/(1<<20))
+			good = good && cpu <= compressionBudget && memory <= 3<<20 && none.stored >= 6*c.stored
+		}
+		if good {
+			return
+		}
+		if attempt == attempts {
+			t.Fatal("above the budget")
+		}
+	}
+}
+
+const compressionBudget = 1.25
 
 // cpuTime is what the threads of a process have taken. Go's live as long as the process.
 func cpuTime(t *testing.T, pid int) (taken time.Duration) {

@@ -41,6 +41,9 @@ type Config struct {
 	FlushTimeout time.Duration
 
 	Format         record.Format
+	Compression    record.Compression
+	LogGroup       string // empty: the function's default one
+	JSONLogs       bool   // the function's log format is known to be JSON
 	RecordBytes    int
 	MaxRecordBytes int
 	Oversize       dispatcher.Oversize
@@ -69,9 +72,11 @@ const (
 	mib = 1 << 20
 
 	defaultRecordBytes = 100_000 // DESIGN.md, Record size
-	minRecordBytes     = 1 << 10
-	defaultMaxRecord   = 1 * mib
-	maxMaxRecord       = 10 * mib // https://docs.aws.amazon.com/streams/latest/dev/large-records.html
+	// defaultCompressedBytes is before compression, which leaves about a sixth.
+	defaultCompressedBytes = 500_000
+	minRecordBytes         = 1 << 10
+	defaultMaxRecord       = 1 * mib
+	maxMaxRecord           = 10 * mib // https://docs.aws.amazon.com/streams/latest/dev/large-records.html
 
 	minBuffer     = 1 * mib
 	maxBuffer     = 1024 * mib
@@ -96,7 +101,9 @@ func Load(environ []string) (Config, []Mistake) {
 		MaxDelay:     r.duration(Prefix+"MAX_DELAY", 10*time.Second, 100*time.Millisecond, 15*time.Minute),
 		FlushTimeout: r.duration(Prefix+"FLUSH_TIMEOUT", time.Second, 10*time.Millisecond, 15*time.Minute),
 
-		Format: r.format(),
+		Format:   choice(r, Prefix+"FORMAT", record.NDJSON, record.JSON, record.KPL, record.CloudWatch),
+		LogGroup: r.get(Prefix + "LOG_GROUP"),
+		JSONLogs: r.get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
 		PartitionKey: choice(r, Prefix+"PARTITION_KEY", dispatcher.ByEnvironment, dispatcher.ByRequest,
 			dispatcher.ByFunction, dispatcher.ByTenant, dispatcher.ByRandom),
 		MaxRecordBytes: r.integer(Prefix+"MAX_RECORD_BYTES", defaultMaxRecord, minRecordBytes, maxMaxRecord),
@@ -104,9 +111,13 @@ func Load(environ []string) (Config, []Mistake) {
 		SpillDir:       r.getOr(Prefix+"SPILL_DIR", "/tmp/kinesis-telemetry"),
 		Tags:           r.tags(Prefix + "TAGS"),
 	}
-	c.RecordBytes = r.integer(Prefix+"RECORD_BYTES", min(defaultRecordBytes, c.MaxRecordBytes), minRecordBytes, c.MaxRecordBytes)
+	c.Compression = r.compression(c.Format)
+	recordBytes := defaultRecordBytes
+	if c.Compression != record.Uncompressed {
+		recordBytes = defaultCompressedBytes
+	}
+	c.RecordBytes = r.integer(Prefix+"RECORD_BYTES", min(recordBytes, c.MaxRecordBytes), minRecordBytes, c.MaxRecordBytes)
 	c.BufferBytes = r.integer(Prefix+"BUFFER_BYTES", bufferFor(r.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")), minBuffer, maxBuffer)
-	r.compression()
 	c.AWS = r.aws()
 	r.unknown()
 	c.Warnings = r.warnings
@@ -125,6 +136,15 @@ func (c *Config) Flush() flush.Settings {
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html
 func (c *Config) RequestBytes() int {
 	return max(min(c.BufferBytes/4, 5*mib), c.MaxRecordBytes)
+}
+
+// EventBytes is how much is kept of an event that Lambda posts in pieces: as much as may fit into a record. What is compressed first
+// may have more, and no more than a part of the buffer.
+func (c *Config) EventBytes() int {
+	if c.Compression == record.Uncompressed {
+		return c.MaxRecordBytes
+	}
+	return max(c.MaxRecordBytes, c.BufferBytes/4)
 }
 
 // MemoryLimit is what the Go runtime is told to keep to: the buffer; a request, packed and encoded in base64, and its

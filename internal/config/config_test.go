@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 		RuntimeAPI: "127.0.0.1:9001", Enabled: true, OnError: Idle, LogLevel: 4,
 		Events:   []lambdaapi.TelemetryType{lambdaapi.Platform, lambdaapi.Function},
 		Delivery: flush.Adaptive, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
-		Format: record.NDJSON, RecordBytes: 100_000, MaxRecordBytes: 1 << 20, Oversize: "truncate", PartitionKey: dispatcher.ByEnvironment,
+		Format: record.NDJSON, Compression: record.Uncompressed, RecordBytes: 100_000, MaxRecordBytes: 1 << 20, Oversize: "truncate", PartitionKey: dispatcher.ByEnvironment,
 		BufferBytes: 64 << 20, SpillDir: "/tmp/kinesis-telemetry",
 		AWS: AWS{
 			Stream: "telemetry-kinesis-stream", Region: "eu-west-1",
@@ -171,5 +171,35 @@ func TestRequestBytes(t *testing.T) {
 		if got := cfg.RequestBytes(); got != test.want {
 			t.Errorf("buffer %d, records of %d: %d, want %d", test.buffer, test.record, got, test.want)
 		}
+	}
+}
+
+// Formats that are compressed by themselves, or never, and the size that records are filled up to.
+func TestCompression(t *testing.T) {
+	for _, test := range []struct {
+		format, compression string
+		want                record.Compression
+		recordBytes         int
+		mistake             bool
+	}{
+		{"ndjson", "", record.Uncompressed, 100_000, false},
+		{"ndjson", "gzip", record.Gzip, 500_000, false},
+		{"json", "zstd", record.Zstd, 500_000, false},
+		{"kpl", "", record.Uncompressed, 100_000, false},
+		{"kpl", "none", record.Uncompressed, 100_000, false},
+		{"kpl", "gzip", record.Uncompressed, 100_000, true},
+		{"cloudwatch", "", record.Gzip, 500_000, false},
+		{"cloudwatch", "gzip", record.Gzip, 500_000, false},
+		{"cloudwatch", "none", record.Gzip, 500_000, true},
+		{"cloudwatch", "zstd", record.Gzip, 500_000, true},
+		{"ndjson", "lz4", record.Uncompressed, 100_000, true},
+	} {
+		c, mistakes := Load([]string{Prefix + "FORMAT=" + test.format, Prefix + "COMPRESSION=" + test.compression})
+		if string(c.Format) != test.format || c.Compression != test.want || c.RecordBytes != test.recordBytes || slices.ContainsFunc(mistakes, func(m Mistake) bool { return strings.Contains(m.String(), "COMPRESSION") }) != test.mistake {
+			t.Errorf("%s %s: %s, %d bytes, mistakes %v", test.format, test.compression, c.Compression, c.RecordBytes, mistakes)
+		}
+	}
+	if c, _ := Load([]string{Prefix + "COMPRESSION=gzip", Prefix + "MAX_RECORD_BYTES=200000"}); c.RecordBytes != 200_000 || c.EventBytes() != c.BufferBytes/4 {
+		t.Errorf("records of %d bytes, events of %d", c.RecordBytes, c.EventBytes())
 	}
 }

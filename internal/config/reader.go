@@ -231,26 +231,22 @@ func (r *reader) tags(name string) map[string]string {
 	return tags
 }
 
-func (r *reader) format() record.Format {
-	name := Prefix + "FORMAT"
-	switch value := r.word(name); value {
-	case "kpl", "cloudwatch":
-		r.misread(name, value, "this version does not write that format yet; expected one of %s, %s", record.NDJSON, record.JSON)
-		return record.NDJSON
-	default:
-		return choice(r, name, record.NDJSON, record.JSON)
-	}
-}
-
-func (r *reader) compression() {
+// compression reads COMPRESSION, which not every format can have.
+func (r *reader) compression(format record.Format) record.Compression {
 	name := Prefix + "COMPRESSION"
-	switch value := r.word(name); value {
-	case "", "none":
-	case "gzip", "zstd":
-		r.misread(name, value, "this version does not compress yet; expected none")
-	default:
-		r.misread(name, value, "expected none")
+	if r.get(name) == "" && format == record.CloudWatch {
+		return record.Gzip
 	}
+	compression := choice(r, name, record.Uncompressed, record.Gzip, record.Zstd)
+	switch {
+	case format == record.CloudWatch && compression != record.Gzip:
+		r.mistake(name, "records of the format cloudwatch are always compressed with gzip: expected gzip, or nothing")
+		return record.Gzip
+	case format == record.KPL && compression != record.Uncompressed:
+		r.mistake(name, "records of the format kpl are taken apart before anything could decompress them: expected none")
+		return record.Uncompressed
+	}
+	return compression
 }
 
 func (r *reader) first(names ...string) string {

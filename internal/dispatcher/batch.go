@@ -29,10 +29,12 @@ type batch struct {
 	number uint64 // tells batches apart, and orders them, over all lives of an environment
 	key    string
 	source *record.Source
-	pages  []int
-	start  int // where in the first page the lines begin
-	tail   int // where in the last page they end
-	size   int // of the lines, bytes
+	// logStream is that of the function in the batch's own life.
+	logStream string
+	pages     []int
+	start     int // where in the first page the lines begin
+	tail      int // where in the last page they end
+	size      int // of the lines, bytes
 
 	lines, logs int
 	first, last uint64 // seq
@@ -40,6 +42,7 @@ type batch struct {
 	declares    bool   // one of its lines declares a loss
 
 	flying   bool
+	from, to int  // its pieces among the parts of the flight
 	reopen   bool // it was filled on when it took off, and its partition key has no newer batch
 	logsOnly bool // the lines that are not logs do not count: they were copied to another batch
 	unread   bool // an earlier life's, which is in the journal alone
@@ -68,7 +71,7 @@ const maxOpen = 64
 
 // openLocked returns the batch that an event of need bytes goes into.
 func (d *Dispatcher) openLocked(key string, need int) *batch {
-	i := slices.IndexFunc(d.open, func(b *batch) bool { return b.key == key && b.source == d.source })
+	i := slices.IndexFunc(d.open, func(b *batch) bool { return b.key == key && b.source == d.source && b.logStream == d.logStream })
 	if i >= 0 {
 		b := d.open[i]
 		copy(d.open[1:i+1], d.open[:i])
@@ -81,14 +84,15 @@ func (d *Dispatcher) openLocked(key string, need int) *batch {
 	for _, b := range d.flight {
 		b.reopen = b.reopen && b.key != key
 	}
-	b := d.addLocked(key, d.source, nil)
+	b := d.addLocked(key, d.source, d.logStream, nil)
 	d.reopenLocked(b)
 	return b
 }
 
 // fitsLocked tells whether a batch has room for another line.
 func (d *Dispatcher) fitsLocked(b *batch, need int) bool {
-	return b.size+need+len(b.key) <= d.options.Flush.RecordBytes && (d.options.Format == record.NDJSON || b.lines < kinesis.MaxRequestRecords)
+	return d.recordBytes(b.key, b.lines+1, b.size+need) <= d.options.Flush.RecordBytes &&
+		(d.options.Format == record.NDJSON || d.options.Format == record.CloudWatch || b.lines < kinesis.MaxRequestRecords)
 }
 
 func (d *Dispatcher) reopenLocked(b *batch) {
@@ -100,9 +104,9 @@ func (d *Dispatcher) closeLocked(b *batch) {
 }
 
 // addLocked adds an empty batch behind another one (nil: behind all).
-func (d *Dispatcher) addLocked(key string, source *record.Source, behind *batch) *batch {
+func (d *Dispatcher) addLocked(key string, source *record.Source, logStream string, behind *batch) *batch {
 	d.number++
-	b := &batch{number: d.number, key: key, source: source, pages: make([]int, 0, min(d.options.Flush.RecordBytes/d.pages.size+1, 8))}
+	b := &batch{number: d.number, key: key, source: source, logStream: logStream, pages: make([]int, 0, min(d.options.Flush.RecordBytes/d.pages.size+1, 8))}
 	if behind == nil {
 		behind = d.list.prev
 	}
@@ -208,7 +212,7 @@ func (d *Dispatcher) extendLocked(b *batch) {
 	order.PutUint32(h[16:], uint32(len(b.pages)-1))
 	b.tail = headerBytes
 	if len(b.pages) == 1 {
-		descriptor := appendDescriptor(memory[headerBytes:headerBytes], b.key, b.source)
+		descriptor := appendDescriptor(memory[headerBytes:headerBytes], b.key, b.logStream, b.source)
 		if headerBytes+len(descriptor) <= d.pages.size-512 { // else its key is longer than Kinesis takes
 			b.tail += len(descriptor)
 			order.PutUint32(h[4:], stateLive)
@@ -278,14 +282,19 @@ func (d *Dispatcher) pieces(b *batch) iter.Seq[[]byte] {
 	}
 }
 
-// eachLine yields the lines that count, each with its line break. A line is valid until the next one.
+// eachLine yields the lines of a batch that count.
+func (d *Dispatcher) eachLine(b *batch) iter.Seq[[]byte] {
+	return linesOf(slices.Collect(d.pieces(b)), b.logsOnly)
+}
+
+// linesOf yields the lines of pieces, or those that are logs, each with its line break. A line is valid until the next one.
 //
 //go:noinline
-func (d *Dispatcher) eachLine(b *batch) iter.Seq[[]byte] {
+func linesOf(pieces [][]byte, logsOnly bool) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		var begun []byte
 		missing := false // the beginning of the line
-		for piece := range d.pieces(b) {
+		for _, piece := range pieces {
 			if piece == nil {
 				begun, missing = begun[:0], true
 			}
@@ -301,7 +310,7 @@ func (d *Dispatcher) eachLine(b *batch) iter.Seq[[]byte] {
 					line = begun
 				}
 				piece = piece[n:]
-				if !missing && (!b.logsOnly || classOf(line) == Log) && !yield(line) {
+				if !missing && (!logsOnly || classOf(line) == Log) && !yield(line) {
 					return
 				}
 				begun, missing = begun[:0], false

@@ -56,7 +56,11 @@ const (
 type Options struct {
 	Source       record.SourceFields // Instance is made by the Dispatcher
 	Format       record.Format
+	Compression  record.Compression // empty: none
 	PartitionKey PartitionKey
+	// LogGroup and JSONLogs are for the format cloudwatch: the name of the function's log group, and that its log format is JSON.
+	LogGroup string
+	JSONLogs bool
 	// Flush has the size that records are filled up to, with the key, and the bound of the events that are buffered. One
 	// POST more than that may be buffered for a moment.
 	Flush flush.Settings
@@ -92,9 +96,8 @@ type Dispatcher struct {
 
 	// sending is held by whoever ships: one flight at a time, so that order is kept. It guards what is a flight's.
 	sending chan struct{}
-	records []kinesis.Record
-	parts   [][]byte // of the records' data
-	encoded []byte   // data that is not as it lies in the pages
+	parts   [][]byte // the pieces of its batches
+	encoder *encoder
 
 	wake chan struct{}      // capacity 1: the background shipper looks again
 	stop context.CancelFunc // ends the background shipper
@@ -106,7 +109,9 @@ type Dispatcher struct {
 	noted  chan struct{} // closed, and made anew, when the policy has a new fact
 	looks  time.Time     // when the background shipper looks again, by itself; zero: never
 	source *record.Source
-	seq    uint64
+	// logStream is the function's, as the platform names it.
+	logStream string
+	seq       uint64
 
 	pages       pages
 	list        list     // of all batches
@@ -163,6 +168,7 @@ func New(options Options, stream Stream) *Dispatcher {
 		declaring: losses{},
 	}
 	d.list.init()
+	d.encoder = newEncoder(&d.options)
 	background, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	d.newInstanceLocked()
@@ -214,6 +220,7 @@ func (d *Dispatcher) newInstanceLocked() {
 	fields := d.options.Source
 	fields.Instance = hex.EncodeToString(id[:])
 	d.source, d.seq = record.NewSource(fields), 0
+	d.logStream = defaultLogStream(&d.options, fields.Instance)
 }
 
 // Receive takes events in order. It does not wait for the stream: what does not fit in the buffer pushes out the oldest. The raw
@@ -258,7 +265,12 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	}
 	key := d.keyLocked(e)
 	need := record.Size(&event) + 1
-	if excess := d.inRecord(need) + len(key) - d.options.MaxRecordBytes; excess > 0 {
+	excess := d.recordBytes(key, 1, need) - d.options.MaxRecordBytes
+	whole := e.Record.End-e.Record.Start == e.Record.Size
+	if excess > 0 && whole && d.compresses() && d.compressedBytes(key, &event) <= d.options.MaxRecordBytes {
+		excess = 0
+	}
+	if excess > 0 {
 		event.Raw = record.Truncate(e.Raw, e.Record, len(e.Raw)-excess)
 		if event.Raw == nil || d.options.Oversize == Drop {
 			lost.Reason = reasonTooLarge
@@ -277,12 +289,16 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	d.countLocked(b, event.Seq, e.Class, at.UnixMilli(), e.Class == own && isLoss(e.Raw))
 }
 
-// inRecord is what a line takes in a record.
-func (d *Dispatcher) inRecord(line int) int {
-	if d.options.Format == record.NDJSON {
-		return line
-	}
-	return line - 1
+// compresses tells whether records are compressed.
+func (d *Dispatcher) compresses() bool {
+	return d.options.Format == record.CloudWatch || d.encoder.compressor != nil
+}
+
+// SetLogStream names the function's log stream, as the platform has told it: of the events from now on.
+func (d *Dispatcher) SetLogStream(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.logStream = name
 }
 
 // randomKey stands for a key that is drawn for each record when it is packed; it has the length of those.
@@ -359,7 +375,7 @@ func (d *Dispatcher) shedLogsLocked(b *batch) {
 	lost := loss{Reason: reasonOverflow, Instance: b.source.Instance()}
 	d.keepLocked(b, func(need int) *batch {
 		if kept.key != b.key || kept.source != b.source || kept.logs > 0 || kept.flying || kept.unread || kept == &d.list.batch || !d.fitsLocked(kept, need) {
-			kept = d.addLocked(b.key, b.source, b.prev)
+			kept = d.addLocked(b.key, b.source, b.logStream, b.prev)
 		}
 		return kept
 	}, func(_ int, line []byte) bool {

@@ -59,12 +59,13 @@ func (h *holding) post() {
 // fly boards the oldest batches, and lands them.
 func (h *holding) fly(batches int, outcome kinesis.Outcome) {
 	h.mu.Lock()
-	h.records, h.parts = h.records[:0], h.parts[:0]
+	h.parts = h.parts[:0]
 	for b := h.list.next; b != &h.list.batch && len(h.flight) < batches; b = b.next {
 		h.boardLocked(b)
 	}
 	h.mu.Unlock()
-	h.settle(&kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{outcome}, len(h.records))}, flush.Flight{})
+	h.encode()
+	h.settle(&kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{outcome}, len(h.encoder.records))}, flush.Flight{})
 }
 
 // holdings are what may cost more where more is held. Each turn is about as many events.

@@ -109,24 +109,26 @@ func (h header) checksum(descriptor []byte) uint32 {
 }
 
 // appendDescriptor appends what the lines of a batch have in common.
-func appendDescriptor(dst []byte, key string, source *record.Source) []byte {
-	dst = order.AppendUint16(dst, uint16(len(key)))
-	dst = append(dst, key...)
+func appendDescriptor(dst []byte, key, logStream string, source *record.Source) []byte {
+	for _, text := range []string{key, logStream} {
+		dst = order.AppendUint16(dst, uint16(len(text)))
+		dst = append(dst, text...)
+	}
 	return append(dst, source.JSON()...)
 }
 
 var errDescriptor = errors.New("not a descriptor")
 
 // parseDescriptor reads what appendDescriptor has written.
-func parseDescriptor(descriptor []byte) (key string, source []byte, err error) {
-	if len(descriptor) < 2 {
-		return "", nil, errDescriptor
+func parseDescriptor(descriptor []byte) (key, logStream string, source []byte, err error) {
+	for _, text := range []*string{&key, &logStream} {
+		if len(descriptor) < 2 || int(order.Uint16(descriptor)) > len(descriptor)-2 {
+			return "", "", nil, errDescriptor
+		}
+		n := 2 + int(order.Uint16(descriptor))
+		*text, descriptor = string(descriptor[2:n]), descriptor[n:]
 	}
-	n, rest := int(order.Uint16(descriptor)), descriptor[2:]
-	if n > len(rest) {
-		return "", nil, errDescriptor
-	}
-	return string(rest[:n]), rest[n:], nil
+	return key, logStream, descriptor, nil
 }
 
 // journalLocked brings the journal up to date. The order matters, as the process may be killed between two writes: a loss is written

@@ -212,6 +212,8 @@ type foundPage struct {
 	key    string
 	source *record.Source
 	start  int
+	// logStream is the batch's.
+	logStream string
 }
 
 // readBatches finds the batches of a journal that have not ended, the oldest first. Page 0 stands for one that cannot be read.
@@ -236,6 +238,7 @@ func readBatches(file io.ReaderAt, count, pageBytes int) (batches []*batch) {
 		b.pages[page.index] = page.number
 		if page.index == 0 && page.state != stateFree {
 			b.key, b.source, b.start, b.logsOnly = page.key, page.source, page.start, page.state == stateLogsOnly
+			b.logStream = page.logStream
 		}
 		s := &page.slot
 		if page.index == len(b.pages)-1 { // counts all pages before it, too
@@ -282,11 +285,11 @@ func (page *foundPage) read(file io.ReaderAt, number int, buffer []byte, sources
 	if page.index > 0 || page.state == stateFree {
 		return true
 	}
-	key, encoded, err := parseDescriptor(descriptor)
+	key, logStream, encoded, err := parseDescriptor(descriptor)
 	if err != nil {
 		return false
 	}
-	page.key, page.source = key, sources[string(encoded)]
+	page.key, page.logStream, page.source = key, logStream, sources[string(encoded)]
 	if page.source == nil {
 		if page.source, err = record.ParseSource(bytes.Clone(encoded)); err != nil {
 			return false
@@ -349,7 +352,7 @@ func (d *Dispatcher) readPageLocked(b *batch, i int) bool {
 // salvageLocked replaces a batch of which something cannot be read by one of the lines that can.
 func (d *Dispatcher) salvageLocked(b *batch) {
 	lost := loss{Reason: reasonMalformed, Count: uint64(b.lines), FirstSeq: b.first, LastSeq: b.last, Instance: b.source.Instance()}
-	kept := d.addLocked(b.key, b.source, b)
+	kept := d.addLocked(b.key, b.source, b.logStream, b)
 	b.torn = true
 	d.keepLocked(b, func(int) *batch { return kept }, func(int, []byte) bool { return true })
 	d.account.Received += uint64(max(kept.lines-b.lines, 0)) // lines that were not answered yet

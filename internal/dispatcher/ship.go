@@ -129,11 +129,12 @@ func (d *Dispatcher) fly(ctx context.Context, why flush.Occasion) (more bool) {
 	if probe {
 		put = d.stream.Probe
 	}
+	d.encode()
 	began := time.Now()
 	during, span := awake.WithTimeout(ctx, flush.FlightTimeout)
 	var result kinesis.Result
-	if len(d.records) > 0 { // else nothing of what was to be sent could be read
-		result = put(during, d.records)
+	if len(d.encoder.records) > 0 { // else nothing of what was to be sent could be read
+		result = put(during, d.encoder.records)
 	}
 	inTime := during.Err() == nil || ctx.Err() != nil
 	flight := flush.Flight{Frozen: span.End(), CalledOff: why == flush.Background && ctx.Err() != nil, Random: d.options.Random()}
@@ -168,12 +169,12 @@ func (d *Dispatcher) load(why flush.Occasion) (probe, ok bool) {
 	if why == flush.AtShutdown && d.policy.LastWordsFirst(d.bufferedLocked()) {
 		d.lastWordsFirstLocked()
 	}
-	d.records, d.parts, d.encoded = d.records[:0], d.parts[:0], d.encoded[:0]
+	d.parts = d.parts[:0]
 	limit := d.options.RequestBytes
 	if load.Bytes > 0 {
 		limit = min(limit, load.Bytes)
 	}
-	size := 0
+	size, records := 0, 0
 	for b := d.list.next; b != &d.list.batch; b = b.next {
 		if b.unread {
 			before := b.prev
@@ -182,61 +183,37 @@ func (d *Dispatcher) load(why flush.Occasion) (probe, ok bool) {
 			continue
 		}
 		n := d.recordsOf(b)
-		need := b.size + n*len(b.key)
-		if len(d.flight) > 0 && (size+need > limit || len(d.records)+n > kinesis.MaxRequestRecords) {
+		need := d.recordBytes(b.key, b.lines, b.size) + (n-1)*len(b.key)
+		if len(d.flight) > 0 && (size+need > limit || records+n > kinesis.MaxRequestRecords) {
 			break
 		}
 		size += need
+		records += n
 		d.boardLocked(b)
 	}
 	d.journalLocked()
 	return load.Probe, true
 }
 
-// recordsOf is how many records a batch is.
-func (d *Dispatcher) recordsOf(b *batch) int {
-	if d.options.Format == record.NDJSON {
-		return 1
-	}
-	return b.lines
-}
-
-// boardLocked takes a batch on board, as records.
+// boardLocked takes a batch on board.
 func (d *Dispatcher) boardLocked(b *batch) {
 	b.flying, b.reopen = true, slices.Contains(d.open, b)
 	d.closeLocked(b)
 	d.flight = append(d.flight, b)
 	d.flightBytes += b.size
-	from := len(d.encoded)
-	switch {
-	case d.options.Format != record.NDJSON:
-		for line := range d.eachLine(b) {
-			d.encoded = append(d.encoded, line[:len(line)-1]...)
-			d.parts = append(d.parts, d.encoded[from:])
-			d.addRecordLocked(b.key, len(d.parts)-1)
-			from = len(d.encoded)
-		}
-	case b.logsOnly:
-		for line := range d.eachLine(b) {
-			d.encoded = append(d.encoded, line...)
-		}
-		d.parts = append(d.parts, d.encoded[from:])
-		d.addRecordLocked(b.key, len(d.parts)-1)
-	default:
-		first := len(d.parts)
-		for piece := range d.pieces(b) {
-			d.parts = append(d.parts, piece)
-		}
-		d.addRecordLocked(b.key, first)
+	b.from = len(d.parts)
+	for piece := range d.pieces(b) {
+		d.parts = append(d.parts, piece)
 	}
+	b.to = len(d.parts)
 }
 
-// addRecordLocked adds a record whose data are the parts from the given one on.
-func (d *Dispatcher) addRecordLocked(key string, first int) {
-	if d.options.PartitionKey == ByRandom {
-		key = drawKey()
+// recordsOf is how many records a batch makes.
+func (d *Dispatcher) recordsOf(b *batch) int {
+	if d.options.Format == record.JSON {
+		return b.lines
 	}
-	d.records = append(d.records, kinesis.Record{PartitionKey: key, Data: d.parts[first:len(d.parts):len(d.parts)]})
+	return 1
 }
 
 // lastWordsFirstLocked puts the lines that are not logs in front: they say what happened, and what was lost.
@@ -264,7 +241,7 @@ func (d *Dispatcher) lastWordsFirstLocked() {
 		before := d.bytes
 		d.keepLocked(b, func(need int) *batch {
 			if words == &d.list.batch || words.key != b.key || words.source != b.source || !d.fitsLocked(words, need) {
-				words = d.addLocked(b.key, b.source, words)
+				words = d.addLocked(b.key, b.source, b.logStream, words)
 			}
 			return words
 		}, func(_ int, line []byte) bool { return classOf(line) != Log })
@@ -316,7 +293,7 @@ func (d *Dispatcher) settleBatchLocked(b *batch, outcomes []kinesis.Outcome) (ag
 	lost := loss{Reason: reasonRejected, Instance: b.source.Instance()}
 	d.keepLocked(b, func(int) *batch {
 		if rest == nil {
-			rest = d.addLocked(b.key, b.source, b)
+			rest = d.addLocked(b.key, b.source, b.logStream, b)
 		}
 		return rest
 	}, func(n int, line []byte) bool {
@@ -353,7 +330,7 @@ func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 	for r, outcome := range result.Outcomes {
 		if outcome == kinesis.Sent {
 			sent++
-			a.Bytes += uint64(d.records[r].Size())
+			a.Bytes += uint64(d.encoder.records[r].Size())
 		}
 	}
 	a.Records += uint64(sent)

@@ -188,6 +188,9 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 			Tags:     x.config.Tags,
 		},
 		Format:         x.config.Format,
+		Compression:    x.config.Compression,
+		LogGroup:       x.config.LogGroup,
+		JSONLogs:       x.config.JSONLogs,
 		PartitionKey:   x.config.PartitionKey,
 		Flush:          x.config.Flush(),
 		MaxRecordBytes: x.config.MaxRecordBytes,
@@ -201,7 +204,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	if !x.config.SnapStart { // what a snapshot has open, each environment of it would
 		x.dispatcher.Recover()
 	}
-	if x.listener, err = listener.Listen(x.config.MaxRecordBytes, x.receive, x.guard); err == nil {
+	if x.listener, err = listener.Listen(x.config.EventBytes(), x.receive, x.guard); err == nil {
 		err = x.subscribe(ctx)
 	}
 	if err != nil {

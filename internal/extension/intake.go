@@ -2,7 +2,9 @@ package extension
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,6 +83,11 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 			}
 		case "platform.logsDropped":
 			lost = true
+		case "platform.initStart":
+			var start struct{ Record struct{ InstanceID string } }
+			if json.Unmarshal(e.Raw, &start) == nil && strings.Contains(start.Record.InstanceID, "/") { // else it is not the log stream
+				x.dispatcher.SetLogStream(start.Record.InstanceID)
+			}
 		}
 		tenant := ""
 		if x.config.PartitionKey == dispatcher.ByTenant {

@@ -1,0 +1,170 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kinesis-telemetry-extension/internal/sandbox"
+	"kinesis-telemetry-extension/record"
+)
+
+// What the real extension writes in each format and compression is read by programs that no one here wrote, and every event comes out as
+// it is. conformance/readers/check.sh installs them; it says which they are and what they print.
+func TestConformanceReaders(t *testing.T) {
+	if os.Getenv("CONFORMANCE") != "required" {
+		t.Skip("CONFORMANCE=required is not set: this installs readers of several languages")
+	}
+	function := filepath.Join(t.TempDir(), "bootstrap")
+	if err := build(function, "kinesis-telemetry-extension/cmd/kinesis-telemetry-extension/testdata/awkward"); err != nil {
+		t.Fatal(err)
+	}
+	dir := os.Getenv("READERS_DIR") // to keep what is read
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	for _, w := range []written{
+		{record.NDJSON, record.Uncompressed},
+		{record.NDJSON, record.Gzip},
+		{record.NDJSON, record.Zstd},
+		{record.JSON, record.Uncompressed},
+		{record.JSON, record.Gzip},
+		{record.JSON, record.Zstd},
+		{record.KPL, record.Uncompressed},
+		{record.CloudWatch, record.Gzip},
+	} {
+		name := fmt.Sprintf("%s-%s", w.format, w.compression)
+		if !t.Run(name, func(t *testing.T) { w.write(t, function, filepath.Join(dir, name)) }) {
+			return
+		}
+	}
+	check := exec.Command("../../conformance/readers/check.sh", dir)
+	printed, err := check.CombinedOutput()
+	t.Logf("%s\n%s", check, printed)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// written is what the readers of a format are given.
+type written struct {
+	format      record.Format
+	compression record.Compression
+}
+
+// settings make the extension write it.
+func (w written) settings() map[string]string {
+	return map[string]string{
+		"KINESIS_TELEMETRY_RECORD_BYTES": "200000",
+		"KINESIS_TELEMETRY_FORMAT":       string(w.format), "KINESIS_TELEMETRY_COMPRESSION": string(w.compression),
+	}
+}
+
+// write runs three environments and writes what they left on the stream as files: the data of each record, the partition keys, and
+// the events that must come out.
+func (w written) write(t *testing.T, function, dir string) {
+	var keys, events bytes.Buffer
+	number := 0
+	for _, life := range []struct {
+		logs     sandbox.LogFormat
+		requests []string
+	}{
+		{sandbox.Text, []string{"0", "10", "0"}},
+		{sandbox.JSON, []string{"0", "10", "0"}},
+		{sandbox.Text, []string{"700"}}, // more than one record of the format kpl takes
+	} {
+		r := newTrial(t, setup{settings: w.settings(), sandbox: func(c *sandbox.Config) {
+			c.Function.Command = []string{function}
+			c.Function.LogFormat = life.logs
+		}})
+		for _, request := range life.requests {
+			r.invoke(request)
+		}
+		report := r.end()
+		r.complete(report, len(life.requests)*20)
+		records := r.kinesis.Records(r.stream)
+		var lines []record.Line
+		for _, stored := range records {
+			number++
+			writeFile(t, filepath.Join(dir, "records", fmt.Sprintf("%04d.bin", number)), stored.Data)
+			fmt.Fprintln(&keys, stored.PartitionKey)
+			for line, err := range record.Unpack(stored.Data) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines = append(lines, line)
+				fmt.Fprintf(&events, "%s\n", line.Raw)
+			}
+		}
+		if want := report.Emitted + report.Own["kinesis-telemetry.stats"]; len(lines) != want {
+			t.Fatalf("%d events of %d", len(lines), want)
+		}
+		if w.format == record.CloudWatch {
+			checkLogEvents(t, lines, r.emitted)
+		}
+	}
+	writeFile(t, filepath.Join(dir, "keys.txt"), keys.Bytes())
+	writeFile(t, filepath.Join(dir, "events.ndjson"), events.Bytes())
+	t.Logf("%d events in %d records", bytes.Count(events.Bytes(), []byte("\n")), number)
+}
+
+func writeFile(t *testing.T, path string, data []byte) {
+	t.Helper()
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkLogEvents demands that the log events are those that were emitted: their ids are made of time and seq, and the messages of the function
+// are what it has logged. The vectors of package record show what becomes of the platform's.
+func checkLogEvents(t *testing.T, lines []record.Line, emitted []sandbox.Event) {
+	t.Helper()
+	type said struct {
+		at      int64
+		message string
+	}
+	logged := map[said]int{}
+	for _, e := range emitted {
+		if e.Type != "function" {
+			continue
+		}
+		message := string(e.Record)
+		var text string
+		if json.Unmarshal(e.Record, &text) == nil {
+			message = strings.TrimSuffix(text, "\n") + "\n"
+		}
+		logged[said{e.Time.UnixMilli(), message}]++
+	}
+	for seq, line := range lines {
+		var event struct {
+			ID        string
+			Timestamp int64
+			Message   string
+		}
+		unmarshal(t, line.Raw, &event)
+		id, ok := new(big.Int).SetString(event.ID, 10)
+		want := new(big.Int).Lsh(big.NewInt(event.Timestamp), 64)
+		want.Add(want, big.NewInt(int64(seq)))
+		if !ok || id.Rsh(id, 80).Cmp(want) != 0 {
+			t.Errorf("the id of event %d is %s, its time %d", seq, event.ID, event.Timestamp)
+		}
+		if s := (said{event.Timestamp, event.Message}); logged[s] > 0 {
+			logged[s]--
+		}
+	}
+	for s, missing := range logged {
+		if missing > 0 {
+			t.Errorf("not there %d times: at %d %.200q", missing, s.at, s.message)
+		}
+	}
+}
