@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# check.sh DIR: readers that no one here wrote read what the extension has written, and every event must come out equal. It prints a line for
+# each reader and case, and stops at the first difference. DIR has a folder for each case, named FORMAT-COMPRESSION, with
+#   records/NNNN.bin  the data of each Kinesis record, in order
+#   keys.txt          the partition key of each, a line
+#   events.ndjson     what must come out: the events, a line each; for the format cloudwatch {"id","timestamp","message"}
+# "in a row" is all records as one object, as Firehose writes them to S3.
+#
+# The readers are installed, pinned, into a cache. What cannot be had is left out with a line that says SKIPPED; with CI=true that is a
+# failure. Needs: Go, Python 3.11 or 3.12 (pyVRL has no others), Node.js with npm, Java 17 with Maven.
+set -euo pipefail
+dir=$(realpath "$1")
+cd "$(dirname "$0")"
+
+NODE=22.23.3 # npm; the first version with zstd is 22.15
+ZSTD=zstd    # the distribution's package, where there is no such command
+MAVEN_DEPENDENCY_PLUGIN=3.8.1
+# All others: golang/go.mod, python/requirements.txt, node/package-lock.json, java/pom.xml
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/kinesis-telemetry-extension-ci"
+mkdir -p "$cache"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+skipped=()
+
+step() { printf '\n=== %s\n' "$*"; }
+run() { printf '+ %s\n' "$*"; timeout 300 "$@"; }
+
+# cannot WHAT WHY
+cannot() {
+	if [ "${CI:-}" = true ]; then
+		echo "FAILED: $1 cannot be had: $2. With CI=true nothing is skipped." >&2
+		exit 1
+	fi
+	echo "SKIPPED: $1: $2"
+	skipped+=("$1")
+}
+
+# install DIRECTORY COMMAND… runs a command that fills the directory, whose name it is given last, unless that is done.
+install() {
+	local to=$1
+	shift
+	[ -e "$to/.complete" ] && return
+	rm -rf "$to"
+	echo "+ $* $to"
+	"$@" "$to" && touch "$to/.complete"
+}
+digest() { cat "$@" | sha256sum | cut -c 1-12; }
+
+# compare READER CASE HOW EXPECTED: what is read, from the standard input, is equal to the file EXPECTED.
+compare() {
+	local events
+	events=$(wc -l <"$dir/$2/events.ndjson")
+	if ! cmp - "$4"; then
+		echo "FAILED: $2: $1 $3: the bytes differ" >&2
+		exit 1
+	fi
+	printf '%-34s %-16s %-14s %d events of %d, equal\n' "$1" "$2" "$3" "$events" "$events"
+}
+
+# unpack READER COMPRESSION COMMAND… has a command decompress what is compressed so: each record, and all in a row.
+unpack() {
+	local reader=$1 compression=$2 path case
+	shift 2
+	for path in "$dir"/{ndjson,json}-"$compression"; do
+		case=${path##*/}
+		if [ "${case%%-*}" = json ]; then # an event has no line end there
+			tr -d '\n' <"$path/events.ndjson" >"$work/expected"
+		else
+			cp "$path/events.ndjson" "$work/expected"
+		fi
+		"$@" "$path"/records/*.bin | compare "$reader" "$case" "" "$work/expected"
+		cat "$path"/records/*.bin | "$@" | compare "$reader" "$case" "in a row" "$work/expected"
+	done
+}
+
+cases=(cloudwatch-gzip json-gzip json-none json-zstd kpl-none ndjson-gzip ndjson-none ndjson-zstd)
+diff <(printf '%s\n' "${cases[@]}") <(LC_ALL=C ls "$dir") || {
+	echo "FAILED: these are not the cases that there are readers for" >&2
+	exit 1
+}
+
+step "commands: zcat, zstd"
+unpack "$(zcat --version | sed -n '1s/(gzip) //p')" gzip zcat --suffix .bin
+
+apt_download() { # of the distribution's package, without installing it
+	mkdir -p "$1/lists/partial" "$1/archives/partial"
+	(
+		cd "$1"
+		run apt-get -qq -o Dir::State::lists="$PWD/lists" -o Dir::Cache="$PWD" update &&
+			run apt-get -qq -o Dir::State::lists="$PWD/lists" -o Dir::Cache="$PWD" download "$ZSTD" &&
+			run dpkg-deb -x "$ZSTD"_*.deb . && rm -rf lists archives
+	)
+}
+if zstd=$(command -v zstd) || { install "$cache/readers-zstd" apt_download && zstd="$cache/readers-zstd/usr/bin/zstd"; }; then
+	unpack "zstd $("$zstd" --version | grep -o 'v[0-9.]*[0-9]')" zstd "$zstd" -dc
+else
+	cannot "zstd" "apt-get could not download it"
+fi
+
+step "Go: aws-lambda-go, gzip"
+if (cd golang && run go mod download); then
+	(cd golang && run go mod verify && run go vet . && run go run . "$dir")
+else
+	cannot "aws-lambda-go" "go could not download it"
+fi
+
+step "Python: Powertools for AWS Lambda, Vector's parser, aws-kinesis-agg, gzip, zstd, DuckDB"
+pip_install() { run python3 -m venv "$1" && run "$1/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r python/requirements.txt; }
+python="$cache/readers-python-$(digest python/requirements.txt)"
+if install "$python" pip_install; then
+	run "$python/bin/python" -B python/read.py "$dir"
+else
+	cannot "the readers in Python" "pip could not install python/requirements.txt"
+fi
+
+step "Node.js $NODE: Powertools for AWS Lambda (TypeScript), aws-kinesis-agg, zlib, fzstd"
+npm_install() { run npm "$1" --ignore-scripts --no-audit --no-fund --loglevel=error "${@:2:$#-2}" --prefix "${*: -1}"; }
+npm_locked() { mkdir -p "$1" && cp node/package.json node/package-lock.json "$1" && npm_install ci "$1"; }
+case $(uname -m) in aarch64 | arm64) architecture=arm64 ;; *) architecture=x64 ;; esac
+node="$cache/readers-node-$NODE-$architecture"
+packages="$cache/readers-npm-$(digest node/package.json node/package-lock.json)"
+if command -v npm >/dev/null && install "$node" npm_install install --no-save "node-linux-$architecture@$NODE" && install "$packages" npm_locked; then
+	run env NODE_PATH="$packages/node_modules" "$node/node_modules/node-linux-$architecture/bin/node" node/read.cjs "$dir"
+else
+	cannot "the readers in Node.js" "npm could not install Node.js $NODE and node/package.json"
+fi
+
+step "Java: the de-aggregation of the Kinesis Client Library, GZIPInputStream, zstd-jni, aircompressor"
+maven_copy() {
+	MAVEN_OPTS="-Xmx512m ${MAVEN_OPTS:-}" run mvn --quiet --batch-mode -Dstyle.color=never --no-transfer-progress --strict-checksums -f java/pom.xml \
+		-Dmaven.repo.local="$work/maven" -DoutputDirectory="$1" \
+		"org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies"
+}
+jars="$cache/readers-java-$(digest java/pom.xml)"
+if command -v java >/dev/null && command -v mvn >/dev/null && install "$jars" maven_copy; then
+	run java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dslf4j.internal.verbosity=ERROR -cp "$jars/*" java/Read.java "$dir"
+else
+	cannot "the readers in Java" "there is no java or mvn, or Maven could not download java/pom.xml"
+fi
+
+if [ ${#skipped[@]} -gt 0 ]; then
+	step "every event is equal; left out: $(IFS=,; echo "${skipped[*]}")"
+else
+	step "every event is equal"
+fi
