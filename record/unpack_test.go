@@ -220,7 +220,7 @@ func TestBombs(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 		runtime.ReadMemStats(&after)
-		if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 1000 {
+		if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 2000 { // in two readings, by buffers that double, and under the race detector
 			t.Errorf("%s: %d MiB allocated", name, allocated)
 		}
 		t.Logf("%s: %d bytes, %d MiB allocated: %v", name, len(data), (after.TotalAlloc-before.TotalAlloc)>>20, err)
