@@ -259,4 +259,3 @@ func TestBudgetHeld(t *testing.T) {
 	}
 	t.Error("above the budget")
 }
-

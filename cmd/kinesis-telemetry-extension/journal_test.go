@@ -52,7 +52,11 @@ func TestKilled(t *testing.T) {
 	rules := []*kinesislocal.Rule{nil, nil, throttles(.5), throttles(1), {Hang: true}, fails("AccessDeniedException")}
 	for n := range kills {
 		r.kinesis.SetFaults(nil)
-		if rule := rules[random.IntN(len(rules))]; rule != nil {
+		rule := rules[random.IntN(len(rules))]
+		if n%5 == 4 && rule != nil {
+			rule = &kinesislocal.Rule{Hang: true} // what answers ends SHUTDOWN in order before it is killed: no life follows that, what is left is lost
+		}
+		if rule != nil {
 			r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{*rule}})
 		}
 		request := fmt.Sprintf(`{"text":%d,"json":3,"bytes":%d,"duration":"%dms"}`, random.IntN(300), random.IntN(2000), random.IntN(60))
