@@ -10,11 +10,14 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// formats are the ways in which the extension writes.
-var formats = []struct {
+// written is a way in which the extension writes.
+type written struct {
 	format      record.Format
 	compression record.Compression
-}{
+}
+
+// formats are all of them.
+var formats = []written{
 	{record.NDJSON, record.Uncompressed},
 	{record.NDJSON, record.Gzip},
 	{record.NDJSON, record.Zstd},

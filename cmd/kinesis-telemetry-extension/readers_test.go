@@ -29,16 +29,7 @@ func TestConformanceReaders(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	for _, w := range []written{
-		{record.NDJSON, record.Uncompressed},
-		{record.NDJSON, record.Gzip},
-		{record.NDJSON, record.Zstd},
-		{record.JSON, record.Uncompressed},
-		{record.JSON, record.Gzip},
-		{record.JSON, record.Zstd},
-		{record.KPL, record.Uncompressed},
-		{record.CloudWatch, record.Gzip},
-	} {
+	for _, w := range formats {
 		name := fmt.Sprintf("%s-%s", w.format, w.compression)
 		if !t.Run(name, func(t *testing.T) { w.write(t, function, filepath.Join(dir, name)) }) {
 			return
@@ -50,12 +41,6 @@ func TestConformanceReaders(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-}
-
-// written is what the readers of a format are given.
-type written struct {
-	format      record.Format
-	compression record.Compression
 }
 
 // settings make the extension write it.
