@@ -90,3 +90,89 @@ func TestCompressedAboveTheLimit(t *testing.T) {
 		}
 	}
 }
+
+// A record of each format is filled up to RECORD_BYTES, its framing and key included, and not beyond.
+func TestRecordsAreFilled(t *testing.T) {
+	for _, format := range []record.Format{record.NDJSON, record.KPL} {
+		var sizes []int
+		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			for _, r := range records {
+				sizes = append(sizes, r.Size())
+			}
+			return all(kinesis.Sent, nil)(ctx, records)
+		}}
+		o := options()
+		o.Format = format
+		d := New(o, stream)
+		line := record.Size(&record.Event{Raw: logEvent(0, 100).Raw, Source: d.source}) + 1
+		most := 1
+		for d.recordBytes(d.source.Instance(), most+1, (most+1)*line) <= o.Flush.RecordBytes {
+			most++
+		}
+		d.options.Flush.RecordBytes = d.recordBytes(d.source.Instance(), most, most*line) // exactly
+		d.Receive(slices.Repeat([]Event{logEvent(0, 100)}, most+1), time.Time{}, false)
+		if first := d.list.next; first.lines != most {
+			t.Errorf("%s: %d lines in a record that has room for %d", format, first.lines, most)
+		}
+		d.Ship(t.Context(), flush.AtShutdown)
+		d.Close(false)
+		if len(sizes) != 2 || sizes[0] > d.options.Flush.RecordBytes || d.options.Flush.RecordBytes-sizes[0] > 2*most {
+			t.Errorf("%s: records of %d bytes, filled up to %d", format, sizes, d.options.Flush.RecordBytes)
+		}
+	}
+}
+
+// A record that has exactly the limit once it is compressed stays whole, one byte more is truncated; so is one that is not compressed.
+func TestCompressedLimit(t *testing.T) {
+	for _, test := range []struct {
+		compression record.Compression
+		short       int
+		whole       bool
+	}{{record.Gzip, 0, true}, {record.Gzip, 1, false}, {record.Uncompressed, 0, false}} {
+		var sizes []int
+		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			sizes = append(sizes, records[0].Size())
+			return all(kinesis.Sent, nil)(ctx, records)
+		}}
+		o := options()
+		o.Compression = record.Gzip
+		d := New(o, stream)
+		defer d.Close(false)
+		e := logEvent(1, 8000)
+		e.Record = record.Span{Start: bytes.Index(e.Raw, []byte(`"00`)), End: len(e.Raw) - 1, Size: len(e.Raw) - 1 - bytes.Index(e.Raw, []byte(`"00`))}
+		d.options.MaxRecordBytes = d.compressedBytes(d.source.Instance(), &record.Event{Raw: e.Raw, Source: d.source}) - test.short
+		if test.compression == record.Uncompressed {
+			d.encoder = newEncoder(&Options{Format: record.NDJSON})
+			d.options.MaxRecordBytes = 5000
+		}
+		d.Receive([]Event{e}, time.Time{}, false)
+		d.Ship(t.Context(), flush.AtShutdown)
+		lines, _ := stream.took()
+		if len(lines) == 0 && !test.whole { // so small a record has no room for a beginning
+			continue
+		}
+		if len(lines) != 1 || (lines[0].Truncated == 0) != test.whole || sizes[0] > d.options.MaxRecordBytes {
+			t.Errorf("%s, %d short: %d lines, records of %d bytes of %d", test.compression, test.short, len(lines), sizes, d.options.MaxRecordBytes)
+		}
+	}
+}
+
+// An event that takes the whole buffer is held, one that takes more is dropped at once, and nothing for it.
+func TestEventAsLargeAsTheBuffer(t *testing.T) {
+	o := options()
+	o.MaxRecordBytes = 1 << 20
+	d := New(o, &fakeStream{})
+	defer d.Close(false)
+	pages := 6
+	o.Flush.BufferBytes = pages * d.pages.size
+	room := pages*(d.pages.size-headerBytes) - 1
+	overhead := record.Size(&record.Event{Raw: logEvent(0, 10).Raw, Source: d.source}) + 1 - 10
+	d.mu.Lock()
+	d.options.Flush.BufferBytes = o.Flush.BufferBytes
+	d.mu.Unlock()
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+	d.Receive([]Event{logEvent(2, room+1-overhead)}, time.Time{}, false)
+	if s := check(t, d); s.Held != 1 || s.Reasons[reasonOverflow] != 1 || d.list.next.first != 0 {
+		t.Errorf("too large: %+v", s)
+	}
+}
