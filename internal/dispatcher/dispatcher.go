@@ -94,7 +94,7 @@ type Dispatcher struct {
 	options Options
 	stream  Stream
 
-	// sending is held by whoever ships: one flight at a time, so that order is kept. It guards what is a flight's.
+	// sending is the right to ship: one flight at a time keeps the order. It guards parts and encoder.
 	sending chan struct{}
 	parts   [][]byte // the pieces of its batches
 	encoder *encoder

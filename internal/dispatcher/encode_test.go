@@ -58,17 +58,22 @@ func TestLogStream(t *testing.T) {
 	}
 }
 
+// weighing is a stream that takes everything and notes the size of each record.
+func weighing(sizes *[]int) *fakeStream {
+	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		for i := range records {
+			*sizes = append(*sizes, records[i].Size())
+		}
+		return all(kinesis.Sent, nil)(ctx, records)
+	}}
+}
+
 // An event above the record limit that fits once it is compressed stands alone and is whole; one of which only the beginning was kept
 // is truncated whatever it would come to.
 func TestCompressedAboveTheLimit(t *testing.T) {
 	for _, compression := range []record.Compression{record.Gzip, record.Zstd} {
 		var sizes []int
-		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-			for _, r := range records {
-				sizes = append(sizes, r.Size())
-			}
-			return all(kinesis.Sent, nil)(ctx, records)
-		}}
+		stream := weighing(&sizes)
 		o := options()
 		o.Compression = compression
 		d := New(o, stream)
@@ -95,12 +100,7 @@ func TestCompressedAboveTheLimit(t *testing.T) {
 func TestRecordsAreFilled(t *testing.T) {
 	for _, format := range []record.Format{record.NDJSON, record.KPL} {
 		var sizes []int
-		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-			for _, r := range records {
-				sizes = append(sizes, r.Size())
-			}
-			return all(kinesis.Sent, nil)(ctx, records)
-		}}
+		stream := weighing(&sizes)
 		o := options()
 		o.Format = format
 		d := New(o, stream)
@@ -130,10 +130,7 @@ func TestCompressedLimit(t *testing.T) {
 		whole       bool
 	}{{record.Gzip, 0, true}, {record.Gzip, 1, false}, {record.Uncompressed, 0, false}} {
 		var sizes []int
-		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-			sizes = append(sizes, records[0].Size())
-			return all(kinesis.Sent, nil)(ctx, records)
-		}}
+		stream := weighing(&sizes)
 		o := options()
 		o.Compression = record.Gzip
 		d := New(o, stream)
