@@ -6,11 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 )
 
 // CredentialsConfig says where the function's credentials come from: the keys, else the container endpoint.
@@ -50,31 +46,19 @@ const containerAddress = "http://169.254.170.2"
 // NewCredentials returns the provider for cfg. It does no I/O yet.
 func NewCredentials(cfg CredentialsConfig) (aws.CredentialsProvider, error) {
 	if cfg.AccessKeyID != "" {
-		return credentials.NewStaticCredentialsProvider(cfg.AccessKeyID, cfg.SecretAccessKey, cfg.SessionToken), nil
+		return static(aws.Credentials{AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken}), nil
 	}
 	if variable, expected := cfg.Check(); variable != "" {
 		return nil, errors.New(variable + ": " + expected)
 	}
-	provider := endpointcreds.New(cfg.containerURI(), func(o *endpointcreds.Options) {
-		o.HTTPClient = containerClient()
-		o.AuthorizationToken = cfg.ContainerToken
-		if cfg.ContainerTokenFile != "" {
-			o.AuthorizationTokenProvider = endpointcreds.TokenProviderFunc(func() (string, error) {
-				token, err := os.ReadFile(cfg.ContainerTokenFile)
-				if pathError, ok := errors.AsType[*fs.PathError](err); ok {
-					err = fmt.Errorf("read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: %w", pathError.Err)
-				}
-				return strings.TrimSpace(string(token)), err
-			})
-		}
-	})
-	return cached(provider), nil
+	return cached(&container{config: cfg, client: containerClient()}), nil
 }
 
-// containerClient speaks to a local address: never through the proxy that the function may have for the rest of the world.
-func containerClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: credentialsTimeout}
-}
+// static are credentials that never change: those of the environment are good for as long as it lives.
+type static aws.Credentials
+
+// Retrieve implements aws.CredentialsProvider.
+func (s static) Retrieve(context.Context) (aws.Credentials, error) { return aws.Credentials(s), nil }
 
 func cached(provider aws.CredentialsProvider) aws.CredentialsProvider {
 	return aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiryWindow })

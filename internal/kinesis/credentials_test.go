@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
@@ -128,6 +130,54 @@ func TestContainerCredentials(t *testing.T) {
 	const says = "read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: no such file or directory"
 	if _, err := p.Retrieve(t.Context()); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), token) {
 		t.Errorf("without the token's file: %v", err)
+	}
+}
+
+// The SDK makes the same of the endpoint's answers, good ones and bad ones; ours says more of the bad ones.
+func TestContainerAnswers(t *testing.T) {
+	for answer, says := range map[string]string{
+		`{"AccessKeyId":"AKID","SecretAccessKey":"secret","Token":"token","Expiration":"2030-01-02T03:04:05Z","AccountId":"123456789012"}`: "",
+		`{"AccessKeyId":"AKID","SecretAccessKey":"secret"}`:            "",
+		`{"AccessKeyId":"AKID","SecretAccessKey":"secret","Expiration`: "cut short",
+		``: "cut short",
+		`503 {"code":"Throttled","message":"slow down"}`: "503 Throttled: slow down",
+		`403 <html>`: "403 : <html>",
+	} {
+		v := newVendor(t, func(w http.ResponseWriter, _ int, _ time.Time) {
+			body := answer
+			if status, rest, found := strings.Cut(answer, " "); found {
+				code, err := strconv.Atoi(status)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.WriteHeader(code)
+				body = rest
+			}
+			_, _ = io.WriteString(w, body)
+		})
+		p, err := NewCredentials(CredentialsConfig{ContainerURI: v.URL, ContainerToken: "let me in"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, err := p.(*aws.CredentialsCache).Retrieve(t.Context())
+		theirs, theirErr := endpointcreds.New(v.URL, func(o *endpointcreds.Options) {
+			o.AuthorizationToken, o.Retryer = "let me in", aws.NopRetryer{}
+		}).Retrieve(t.Context())
+		if (err == nil) != (says == "") || (theirErr == nil) != (err == nil) || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: got %v, the SDK %v, want %q", answer, err, theirErr, says)
+		}
+		if theirs.CanExpire {
+			theirs.Expires = theirs.Expires.Add(-expiryWindow)
+		}
+		if ours.AccessKeyID != theirs.AccessKeyID || ours.SecretAccessKey != theirs.SecretAccessKey || ours.SessionToken != theirs.SessionToken ||
+			ours.CanExpire != theirs.CanExpire || !ours.Expires.Equal(theirs.Expires) {
+			t.Errorf("%s: got %+v, the SDK %+v", answer, ours, theirs)
+		}
+		for _, name := range []string{"Authorization", "Accept"} {
+			if got, want := v.asked[0].Header.Get(name), v.asked[1].Header.Get(name); got != want {
+				t.Errorf("%s: %s, the SDK has %s", name, got, want)
+			}
+		}
 	}
 }
 

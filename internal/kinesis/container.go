@@ -1,0 +1,89 @@
+package kinesis
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// container gets the function's credentials from the endpoint that containers, and functions under SnapStart, have. It does not
+// repeat a request that fails: Put does. The SDK's endpointcreds would cost 280 KB of binary (DESIGN.md).
+// https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+type container struct {
+	config CredentialsConfig
+	client *http.Client
+}
+
+// containerClient speaks to a local address: never through the proxy that the function may have for the rest of the world.
+func containerClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: credentialsTimeout}
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (c *container) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.config.containerURI(), http.NoBody)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	token, err := c.token()
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", token)
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", userAgent)
+	response, err := c.client.Do(request)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	defer response.Body.Close()
+	body, err := readReply(nil, response)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	if response.StatusCode != http.StatusOK {
+		code, message := parseError(response.Header, body)
+		return aws.Credentials{}, fmt.Errorf("the container's endpoint answered %d %s: %s", response.StatusCode, code, message)
+	}
+	return readContainer(body)
+}
+
+// token gives the Authorization header's value. It changes: the file is read anew each time.
+func (c *container) token() (string, error) {
+	if c.config.ContainerTokenFile == "" {
+		return c.config.ContainerToken, nil
+	}
+	token, err := os.ReadFile(c.config.ContainerTokenFile)
+	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
+		err = fmt.Errorf("read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: %w", pathError.Err)
+	}
+	return strings.TrimSpace(string(token)), err
+}
+
+// readContainer reads the endpoint's answer. Credentials without an Expiration are good for ever.
+func readContainer(body []byte) (aws.Credentials, error) {
+	var answer struct {
+		AccessKeyId, SecretAccessKey, Token string
+		Expiration                          *time.Time
+	}
+	if err := json.Unmarshal(body, &answer); err != nil || answer.AccessKeyId == "" || answer.SecretAccessKey == "" {
+		return aws.Credentials{}, errors.New("the container's endpoint gave no credentials: its answer was cut short or garbled")
+	}
+	keys := aws.Credentials{
+		AccessKeyID: answer.AccessKeyId, SecretAccessKey: answer.SecretAccessKey, SessionToken: answer.Token, Source: "container",
+	}
+	if answer.Expiration != nil {
+		keys.CanExpire, keys.Expires = true, *answer.Expiration
+	}
+	return keys, nil
+}
