@@ -3,7 +3,6 @@ package kinesis
 import (
 	"encoding/base64"
 	"fmt"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -57,13 +56,16 @@ func (r *Record) check(limit int) *Error {
 	return &Error{Kind: KindInvalid, Permanent: true, text: wrong}
 }
 
-// appendBody writes the request that carries those records that batch names, in that order.
-func appendBody(buf []byte, prefix string, e *encoder, records []Record, batch []int) []byte {
+// makeBody writes the request that carries those records that batch names, in that order. It overwrites buf where that is large enough.
+func makeBody(buf []byte, prefix string, e *encoder, records []Record, batch []int) []byte {
 	need := len(prefix) + len("]}")
 	for _, i := range batch { // more is needed for a key full of control characters
 		need += base64.StdEncoding.EncodedLen(records[i].Size()) + len(records[i].PartitionKey) + len(`{"Data":"","PartitionKey":""},`)
 	}
-	buf = append(slices.Grow(buf, need), prefix...)
+	if cap(buf) < need { // slices.Grow would copy what is in it
+		buf = make([]byte, 0, need+need/16)
+	}
+	buf = append(buf[:0], prefix...)
 	for n, i := range batch {
 		if n > 0 {
 			buf = append(buf, ',')
