@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -42,7 +43,7 @@ type Event struct {
 // Source says where events come from. It is encoded once and shared by all events of one instance.
 type Source struct {
 	instance string
-	json     []byte
+	member   []byte // of each event, and the event's closing brace
 }
 
 // SourceFields are the members of an event's "source". Empty ones are left out, but for Instance.
@@ -61,7 +62,7 @@ func NewSource(fields SourceFields) *Source {
 	if err != nil {
 		panic("record: a source of strings did not encode: " + err.Error()) // cannot be: strings and a map of strings
 	}
-	return &Source{instance: fields.Instance, json: encoded}
+	return newSource(fields.Instance, encoded)
 }
 
 // ParseSource reads what JSON has given. It fails on anything but an object with an instance.
@@ -73,11 +74,15 @@ func ParseSource(encoded []byte) (*Source, error) {
 	if fields.Instance == "" {
 		return nil, errors.New("record: source: no instance")
 	}
-	return &Source{instance: fields.Instance, json: encoded}, nil
+	return newSource(fields.Instance, encoded), nil
+}
+
+func newSource(instance string, encoded []byte) *Source {
+	return &Source{instance: instance, member: slices.Concat([]byte(sourceMember), encoded, []byte("}"))}
 }
 
 // JSON is the source as the stream has it. It must not be changed.
-func (s *Source) JSON() []byte { return s.json }
+func (s *Source) JSON() []byte { return s.member[len(sourceMember) : len(s.member)-1] }
 
 // Instance is the source's instance: the life of one extension process, within which seq counts.
 func (s *Source) Instance() string { return s.instance }
@@ -99,22 +104,20 @@ func AppendMembers(dst []byte, e *Event) []byte {
 	if isEmptyObject(e.Raw[:len(e.Raw)-1]) {
 		comma = 1 // nothing stands before the first of our members
 	}
-	if e.RequestID != "" {
+	if e.RequestID == "" {
+		dst = append(dst, seqMember[comma:]...)
+	} else {
 		dst = append(dst, requestIDMember[comma:]...)
 		dst = append(dst, e.RequestID...)
-		dst = append(dst, '"')
-		comma = 0
+		dst = append(dst, `"`+seqMember...)
 	}
-	dst = append(dst, seqMember[comma:]...)
 	dst = strconv.AppendUint(dst, e.Seq, 10)
-	dst = append(dst, sourceMember...)
-	dst = append(dst, e.Source.json...)
-	return append(dst, '}')
+	return append(dst, e.Source.member...)
 }
 
 // Size is the number of bytes that AppendEvent appends.
 func Size(e *Event) int {
-	size := len(e.Raw) + len(seqMember) + decimalDigits(e.Seq) + len(sourceMember) + len(e.Source.json)
+	size := len(e.Raw) - 1 + len(seqMember) + decimalDigits(e.Seq) + len(e.Source.member)
 	if e.RequestID != "" {
 		size += len(requestIDMember) + len(e.RequestID) + 1
 	}

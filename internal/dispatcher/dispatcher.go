@@ -255,12 +255,10 @@ func (d *Dispatcher) Receive(events []Event, emitted time.Time, cut bool) {
 // acceptLocked numbers an event and lays it out.
 func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	event := record.Event{Raw: e.Raw, RequestID: e.RequestID, Seq: d.seq, Source: d.source}
-	lost := loss{Count: 1, FirstSeq: d.seq, LastSeq: d.seq, Instance: d.source.Instance()}
 	d.seq++
 	d.account.Received++
 	if e.Raw == nil {
-		lost.Reason = reasonMalformed
-		d.lostLocked(lost)
+		d.turnAwayLocked(reasonMalformed, event.Seq)
 		return
 	}
 	key := d.keyLocked(e)
@@ -273,20 +271,23 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	if excess > 0 {
 		event.Raw = record.Truncate(e.Raw, e.Record, len(e.Raw)-excess)
 		if event.Raw == nil || d.options.Oversize == Drop {
-			lost.Reason = reasonTooLarge
-			d.lostLocked(lost)
+			d.turnAwayLocked(reasonTooLarge, event.Seq)
 			return
 		}
 		need = record.Size(&event) + 1
 	}
 	if need/(d.pages.size-headerBytes) >= d.options.Flush.BufferBytes/d.pages.size { // whatever is dropped for it
-		lost.Reason = reasonOverflow
-		d.lostLocked(lost)
+		d.turnAwayLocked(reasonOverflow, event.Seq)
 		return
 	}
 	b := d.openLocked(key, need)
 	d.layOutLocked(b, &event, need)
 	d.countLocked(b, event.Seq, e.Class, at.UnixMilli(), e.Class == own && isLoss(e.Raw))
+}
+
+// turnAwayLocked ends an event that was never held.
+func (d *Dispatcher) turnAwayLocked(reason string, seq uint64) {
+	d.lostLocked(loss{Reason: reason, Count: 1, FirstSeq: seq, LastSeq: seq, Instance: d.source.Instance()})
 }
 
 // compresses tells whether records are compressed.

@@ -298,23 +298,30 @@ func (s scanner) str(i int) (end int, ok bool) {
 	}
 }
 
-// plain reads the characters of a string up to one that is not itself, or to the end: eight at once, as nearly all that the
+// plain reads the characters of a string up to one that is not itself, or to the end: many at once, as nearly all that the
 // extension receives is the inside of strings.
 func (s scanner) plain(i int) (end int) {
-	const ones, high = 0x0101010101010101, 0x8080808080808080
 	rest := s[i:]
+	word := binary.LittleEndian.Uint64
+	for len(rest) >= 32 && odd(word(rest))|odd(word(rest[8:]))|odd(word(rest[16:]))|odd(word(rest[24:])) == 0 {
+		rest = rest[32:]
+	}
 	for ; len(rest) >= 8; rest = rest[8:] {
-		word := binary.LittleEndian.Uint64(rest)
-		// The high bit of the first byte is set that is a backslash or, with one bit turned, below '!': a control character or a
-		// quote. It may be set in some behind that.
-		if odd := ((word ^ ones*2 - ones*'!') | (word ^ ones*'\\' - ones)) &^ word & high; odd != 0 {
-			return len(s) - len(rest) + bits.TrailingZeros64(odd)/8
+		if found := odd(word(rest)); found != 0 {
+			return len(s) - len(rest) + bits.TrailingZeros64(found)/8
 		}
 	}
 	for len(rest) > 0 && rest[0] >= ' ' && rest[0] != '"' && rest[0] != '\\' {
 		rest = rest[1:]
 	}
 	return len(s) - len(rest)
+}
+
+// odd sets the high bit of the first byte that is a backslash or, with one bit turned, below '!': a control character or a quote.
+// It may set some behind that.
+func odd(word uint64) uint64 {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	return ((word ^ ones*2 - ones*'!') | (word ^ ones*'\\' - ones)) &^ word & high
 }
 
 // escape reads what stands behind a backslash and returns the index of its last byte.
