@@ -3,7 +3,6 @@ package main_test
 import (
 	"compress/gzip"
 	"encoding/binary"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"maps"
@@ -80,12 +79,7 @@ func refusesConnect(status int) func(*trial, *sandbox.Extension) {
 				onward.connect(conn)
 			}
 		})
-		bundle := filepath.Join(r.TempDir(), "ca.pem")
-		certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
-		if err := os.WriteFile(bundle, certificate, 0o600); err != nil {
-			r.Fatal(err)
-		}
-		maps.Copy(x.Env, map[string]string{endpointURL: "https://example.com", "HTTPS_PROXY": proxy.URL, "AWS_CA_BUNDLE": bundle})
+		maps.Copy(x.Env, map[string]string{endpointURL: "https://example.com", "HTTPS_PROXY": proxy.URL, "AWS_CA_BUNDLE": bundleOf(r, secure)})
 	}
 }
 
