@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"kinesis-telemetry-extension/internal/kinesislocal"
 	"kinesis-telemetry-extension/internal/sandbox"
 	"kinesis-telemetry-extension/record"
 )
@@ -21,10 +22,7 @@ func TestConformanceReaders(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {
 		t.Skip("CONFORMANCE=required is not set: this installs readers of several languages")
 	}
-	function := filepath.Join(t.TempDir(), "bootstrap")
-	if err := build(function, "kinesis-telemetry-extension/cmd/kinesis-telemetry-extension/testdata/awkward"); err != nil {
-		t.Fatal(err)
-	}
+	function := buildAwkward(t)
 	dir := os.Getenv("READERS_DIR") // to keep what is read
 	if dir == "" {
 		dir = t.TempDir()
@@ -51,11 +49,24 @@ func (w written) settings() map[string]string {
 	}
 }
 
-// write runs three environments and writes what they left on the stream as files: the data of each record, the partition keys, and
-// the events that must come out.
+// write writes what the extension has written as files: the data of each record, the partition keys, and the events that must come out.
 func (w written) write(t *testing.T, function, dir string) {
+	records, lines := w.produce(t, function)
 	var keys, events bytes.Buffer
-	number := 0
+	for i, stored := range records {
+		writeFile(t, filepath.Join(dir, "records", fmt.Sprintf("%04d.bin", i+1)), stored.Data)
+		fmt.Fprintln(&keys, stored.PartitionKey)
+	}
+	for _, line := range lines {
+		fmt.Fprintf(&events, "%s\n", line.Raw)
+	}
+	writeFile(t, filepath.Join(dir, "keys.txt"), keys.Bytes())
+	writeFile(t, filepath.Join(dir, "events.ndjson"), events.Bytes())
+}
+
+// produce runs three environments, and returns the records that they left on the stream and the events in them.
+func (w written) produce(t *testing.T, function string) (all []kinesislocal.Record, events []record.Line) {
+	t.Helper()
 	for _, life := range []struct {
 		logs     sandbox.LogFormat
 		requests []string
@@ -76,15 +87,11 @@ func (w written) write(t *testing.T, function, dir string) {
 		records := r.kinesis.Records(r.stream)
 		var lines []record.Line
 		for _, stored := range records {
-			number++
-			writeFile(t, filepath.Join(dir, "records", fmt.Sprintf("%04d.bin", number)), stored.Data)
-			fmt.Fprintln(&keys, stored.PartitionKey)
 			for line, err := range record.Unpack(stored.Data) {
 				if err != nil {
 					t.Fatal(err)
 				}
 				lines = append(lines, line)
-				fmt.Fprintf(&events, "%s\n", line.Raw)
 			}
 		}
 		if want := report.Emitted + report.Own["kinesis-telemetry.stats"]; len(lines) != want {
@@ -93,10 +100,10 @@ func (w written) write(t *testing.T, function, dir string) {
 		if w.format == record.CloudWatch {
 			checkLogEvents(t, lines, r.emitted)
 		}
+		all, events = append(all, records...), append(events, lines...)
 	}
-	writeFile(t, filepath.Join(dir, "keys.txt"), keys.Bytes())
-	writeFile(t, filepath.Join(dir, "events.ndjson"), events.Bytes())
-	t.Logf("%d events in %d records", bytes.Count(events.Bytes(), []byte("\n")), number)
+	t.Logf("%d events in %d records", len(events), len(all))
+	return all, events
 }
 
 func writeFile(t *testing.T, path string, data []byte) {

@@ -12,40 +12,13 @@ set -euo pipefail
 dir=$(realpath "$1")
 cd "$(dirname "$0")"
 
-NODE=22.23.3 # npm; the first version with zstd is 22.15
-ZSTD=zstd    # the distribution's package, where there is no such command
+ZSTD=zstd # the distribution's package, where there is no such command
 MAVEN_DEPENDENCY_PLUGIN=3.8.1
-# All others: golang/go.mod, python/requirements.txt, node/package-lock.json, java/pom.xml
+# All others: ../install.sh, golang/go.mod, python/requirements.txt, node/package-lock.json, java/pom.xml
 
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/kinesis-telemetry-extension-ci"
-mkdir -p "$cache"
+. ../install.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-skipped=()
-
-step() { printf '\n=== %s\n' "$*"; }
-run() { printf '+ %s\n' "$*"; timeout 300 "$@"; }
-
-# cannot WHAT WHY
-cannot() {
-	if [ "${CI:-}" = true ]; then
-		echo "FAILED: $1 cannot be had: $2. With CI=true nothing is skipped." >&2
-		exit 1
-	fi
-	echo "SKIPPED: $1: $2"
-	skipped+=("$1")
-}
-
-# install DIRECTORY COMMAND… runs a command that fills the directory, whose name it is given last, unless that is done.
-install() {
-	local to=$1
-	shift
-	[ -e "$to/.complete" ] && return
-	rm -rf "$to"
-	echo "+ $* $to"
-	"$@" "$to" && touch "$to/.complete"
-}
-digest() { cat "$@" | sha256sum | cut -c 1-12; }
 
 # compare READER CASE HOW EXPECTED: what is read, from the standard input, is equal to the file EXPECTED.
 compare() {
@@ -106,22 +79,17 @@ else
 fi
 
 step "Python: Powertools for AWS Lambda, Vector's parser, aws-kinesis-agg, gzip, zstd, DuckDB"
-pip_install() { run python3 -m venv "$1" && run "$1/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r python/requirements.txt; }
-python="$cache/readers-python-$(digest python/requirements.txt)"
-if install "$python" pip_install; then
-	run "$python/bin/python" -B python/read.py "$dir"
+if install_python python/requirements.txt; then
+	run "$python" -B python/read.py "$dir"
 else
 	cannot "the readers in Python" "pip could not install python/requirements.txt"
 fi
 
 step "Node.js $NODE: Powertools for AWS Lambda (TypeScript), aws-kinesis-agg, zlib, fzstd"
-npm_install() { run npm "$1" --ignore-scripts --no-audit --no-fund --loglevel=error "${@:2:$#-2}" --prefix "${*: -1}"; }
 npm_locked() { mkdir -p "$1" && cp node/package.json node/package-lock.json "$1" && npm_install ci "$1"; }
-case $(uname -m) in aarch64 | arm64) architecture=arm64 ;; *) architecture=x64 ;; esac
-node="$cache/readers-node-$NODE-$architecture"
 packages="$cache/readers-npm-$(digest node/package.json node/package-lock.json)"
-if command -v npm >/dev/null && install "$node" npm_install install --no-save "node-linux-$architecture@$NODE" && install "$packages" npm_locked; then
-	run env NODE_PATH="$packages/node_modules" "$node/node_modules/node-linux-$architecture/bin/node" node/read.cjs "$dir"
+if install_node && install "$packages" npm_locked; then
+	run env NODE_PATH="$packages/node_modules" "$node" node/read.cjs "$dir"
 else
 	cannot "the readers in Node.js" "npm could not install Node.js $NODE and node/package.json"
 fi

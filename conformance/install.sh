@@ -1,0 +1,52 @@
+# shellcheck shell=bash
+# For the checks that need programs of other languages: they are installed, pinned, into a cache. To be sourced.
+
+NODE=22.23.3 # npm; the first version with zstd is 22.15
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/kinesis-telemetry-extension-ci"
+mkdir -p "$cache"
+skipped=()
+case $(uname -m) in aarch64 | arm64) architecture=arm64 ;; *) architecture=x64 ;; esac
+
+step() { printf '\n=== %s\n' "$*"; }
+run() { printf '+ %s\n' "$*"; timeout 300 "$@"; }
+
+# cannot WHAT WHY
+cannot() {
+	if [ "${CI:-}" = true ]; then
+		echo "FAILED: $1 cannot be had: $2. With CI=true nothing is skipped." >&2
+		exit 1
+	fi
+	echo "SKIPPED: $1: $2"
+	skipped+=("$1")
+}
+
+# install DIRECTORY COMMAND… runs a command that fills the directory, whose name it is given last, unless that is done.
+install() {
+	local to=$1
+	shift
+	[ -e "$to/.complete" ] && return
+	rm -rf "$to"
+	echo "+ $* $to"
+	"$@" "$to" && touch "$to/.complete"
+}
+digest() { cat "$@" | sha256sum | cut -c 1-12; }
+
+# npm_install COMMAND ARGUMENT… DIRECTORY
+npm_install() { run npm "$1" --ignore-scripts --no-audit --no-fund --loglevel=error "${@:2:$#-2}" --prefix "${*: -1}"; }
+
+# install_node sets node to the Node.js that was installed.
+install_node() {
+	local to="$cache/readers-node-$NODE-$architecture"
+	node="$to/node_modules/node-linux-$architecture/bin/node"
+	command -v npm >/dev/null && install "$to" npm_install install --no-save "node-linux-$architecture@$NODE"
+}
+
+# install_python REQUIREMENTS sets python to the Python that has the packages of the file, and no others.
+install_python() {
+	local to
+	to="$cache/readers-python-$(digest "$1")"
+	python="$to/bin/python"
+	install "$to" pip_install "$1"
+}
+pip_install() { run python3 -m venv "$2" && run "$2/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r "$1"; }
