@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the ways to deploy but for the CDK, as far as no AWS account is needed. It installs what it needs, says what it
-# runs, and stops at the first failure. What cannot be had is skipped; where CI is set, that is a failure too, but for
-# Terraform's registry.
+# Checks the ways to deploy but for the CDK, and the CloudFormation of docs/consume.md, as far as no AWS account is needed. It
+# installs what it needs, says what it runs, and stops at the first failure. What cannot be had is skipped; where CI is set, that
+# is a failure too, but for Terraform's registry.
 # Needs: Go, Python 3, and the network for the first run.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -13,6 +13,8 @@ HCL=v2.25.0             # Go module proxy
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/kinesis-telemetry-extension-ci"
 mkdir -p "$cache"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 step() { printf '\n=== %s\n' "$*"; }
 run() { printf '+ %s\n' "$*"; "$@"; }
@@ -31,11 +33,13 @@ venv() {
 	[ -x "$dir/bin/$command" ] || { run python3 -m venv "$dir" && run "$dir/bin/pip" install --quiet "$@"; }
 }
 
-step "CloudFormation and SAM: lint; policy, layers, names"
+step "CloudFormation and SAM: lint; policy, layers, names; what docs/consume.md has of it"
 lint="cfn-lint-$CFN_LINT-$SAM_TRANSLATOR"
 if venv "$lint" cfn-lint "cfn-lint==$CFN_LINT" "aws-sam-translator==$SAM_TRANSLATOR"; then
 	run "$cache/$lint/bin/cfn-lint" --include-checks I -- cloudformation/template.yaml sam/template.yaml
 	run "$cache/$lint/bin/python" -B cloudformation/check.py
+	run "$cache/$lint/bin/python" -B ../docs/consume.py "$work/consume.yaml"
+	run "$cache/$lint/bin/cfn-lint" --include-checks I -- "$work/consume.yaml"
 else
 	lack "cfn-lint $CFN_LINT from PyPI"
 fi
@@ -48,9 +52,8 @@ if [ -x "$hclfmt" ] || run env GOFLAGS= GOBIN="${hclfmt%/*}" go install "github.
 else
 	lack "hclfmt $HCL from the Go module proxy"
 fi
-copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT
-cp -R terraform/. "$copy"
+copy="$work/terraform"
+cp -R terraform "$copy"
 # Neither Terraform nor its providers come from a package registry; so this is no failure in CI either.
 if command -v terraform >/dev/null && run terraform -chdir="$copy/examples/function" init -backend=false -input=false -no-color; then
 	run terraform fmt -recursive -check -diff terraform
