@@ -35,7 +35,7 @@ func TestConsumerInGo(t *testing.T) {
 	}
 }
 
-// Each consumer of examples/consumers reads every format that it says it reads. conformance/consumers/runtimes.sh installs what they run on.
+// Each consumer of examples/consumers reads every format that it claims. conformance/consumers/runtimes.sh installs what they run on.
 func TestConformanceConsumers(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {
 		t.Skip("CONFORMANCE=required is not set: this installs Node.js and packages of Python")

@@ -11,7 +11,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// The records of real events become text that is the JSON they were, and nothing else changes. What is no event comes back as it was, as failed.
+// The records of real events become text that is the JSON they were, and nothing else changes. What is no event comes back as failed.
 func TestRecordsBecomeText(t *testing.T) {
 	data, err := os.ReadFile("../../../record/testdata/vectors/kpl.bin")
 	if err != nil {
