@@ -93,3 +93,20 @@ func TestLinesOfABatch(t *testing.T) {
 		d.Close(false)
 	}
 }
+
+// A type that is written with escapes is the type all the same.
+func TestTypesOfLines(t *testing.T) {
+	for line, want := range map[string]Class{
+		`{"time":"t","type":"platform.report","record":{}}`:        Platform,
+		`{"time":"t","type":"\u0070latform.report","record":{}}`:   Platform,
+		`{"time":"t","type":"platform\u002ereport","record":{}}`:   Platform,
+		`{"type":"platform.report","time":"t","record":{}}`:        Platform,
+		`{"time":"t","type":"kinesis-telemetry.stats"}`:            own,
+		`{"time":"t","type":"function","record":"platform.start"}`: Log,
+		`{"time":"t`: Log,
+	} {
+		if got := classOf([]byte(line)); got != want {
+			t.Errorf("%s: class %v, want %v", line, got, want)
+		}
+	}
+}

@@ -96,28 +96,30 @@ func TestCompressedAboveTheLimit(t *testing.T) {
 	}
 }
 
-// A record of each format is filled up to RECORD_BYTES, its framing and key included, and not beyond.
+// A record of each format is filled up to RECORD_BYTES, its framing and key included, and not by a byte beyond.
 func TestRecordsAreFilled(t *testing.T) {
 	for _, format := range []record.Format{record.NDJSON, record.KPL} {
-		var sizes []int
-		stream := weighing(&sizes)
-		o := options()
-		o.Format = format
-		d := New(o, stream)
-		line := record.Size(&record.Event{Raw: logEvent(0, 100).Raw, Source: d.source}) + 1
-		most := 1
-		for d.recordBytes(d.source.Instance(), most+1, (most+1)*line) <= o.Flush.RecordBytes {
-			most++
-		}
-		d.options.Flush.RecordBytes = d.recordBytes(d.source.Instance(), most, most*line) // exactly
-		d.Receive(slices.Repeat([]Event{logEvent(0, 100)}, most+1), time.Time{}, false)
-		if first := d.list.next; first.lines != most {
-			t.Errorf("%s: %d lines in a record that has room for %d", format, first.lines, most)
-		}
-		d.Ship(t.Context(), flush.AtShutdown)
-		d.Close(false)
-		if len(sizes) != 2 || sizes[0] > d.options.Flush.RecordBytes || d.options.Flush.RecordBytes-sizes[0] > 2*most {
-			t.Errorf("%s: records of %d bytes, filled up to %d", format, sizes, d.options.Flush.RecordBytes)
+		for short := range 2 {
+			var sizes []int
+			stream := weighing(&sizes)
+			o := options()
+			o.Format = format
+			d := New(o, stream)
+			line := record.Size(&record.Event{Raw: logEvent(0, 100).Raw, Source: d.source}) + 1
+			most := 1
+			for d.recordBytes(d.source.Instance(), most+1, (most+1)*line) <= o.Flush.RecordBytes {
+				most++
+			}
+			d.options.Flush.RecordBytes = d.recordBytes(d.source.Instance(), most, most*line) - short
+			d.Receive(slices.Repeat([]Event{logEvent(0, 100)}, most+1), time.Time{}, false)
+			if first := d.list.next; first.lines != most-short {
+				t.Errorf("%s: %d lines in a record that has room for %d", format, first.lines, most-short)
+			}
+			d.Ship(t.Context(), flush.AtShutdown)
+			d.Close(false)
+			if len(sizes) != 2 || sizes[0] > d.options.Flush.RecordBytes || d.options.Flush.RecordBytes-sizes[0] > 2*most+short*line {
+				t.Errorf("%s: records of %d bytes, filled up to %d", format, sizes, d.options.Flush.RecordBytes)
+			}
 		}
 	}
 }

@@ -513,6 +513,22 @@ func TestLongTags(t *testing.T) {
 	}
 }
 
+// A batch is found again as long as what its lines have in common leaves room for them in its first page. Where a log stream has a name
+// that does not, the batch is only not found.
+func TestLongLogStream(t *testing.T) {
+	for excess := range 2 {
+		dir := t.TempDir()
+		d := life(t, options(), dir, &fakeStream{})
+		empty := appendDescriptor(nil, d.source.Instance(), "", d.source)
+		d.SetLogStream(strings.Repeat("x", d.pages.size-512-headerBytes-len(empty)+excess))
+		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+		d.kill()
+		if lines := drained(t, dir); len(lines) != 1-excess {
+			t.Errorf("%d lines of a batch with %d bytes too many", len(lines), excess)
+		}
+	}
+}
+
 // What is found to be lost while the journal is made anew leaves no page behind.
 func TestPagesOfAJournalThatIsMadeAnew(t *testing.T) {
 	dir := t.TempDir()

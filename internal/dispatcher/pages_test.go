@@ -38,6 +38,13 @@ func TestPages(t *testing.T) {
 	if got := p.take(); got != 100 || p.count != 1 || len(p.spare) != maxSpare-1 {
 		t.Errorf("took %d of %d behind those that are reserved, %d slabs are left", got, p.count, len(p.spare))
 	}
+	for want := maxSpare - 2; want >= 0; want-- { // the last one, too
+		p.grow(len(p.used) + 1)
+		p.memory((len(p.used) - 1) * slabPages)
+		if len(p.spare) != want {
+			t.Errorf("%d slabs are left, want %d", len(p.spare), want)
+		}
+	}
 	p.release(100)
 	if got := p.take(); got != firstPage {
 		t.Errorf("took %d, want the first", got)
