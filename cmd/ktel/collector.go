@@ -6,12 +6,12 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// collector takes the records of a stream as they arrive, audits them and shows their events. Its goroutine lives from
+// collector takes the records of a stream as they arrive, audits them and shows their events in that order. Its goroutine lives from
 // newCollector to finish.
 type collector struct {
-	audit   audit.Audit
-	display *display        // nil: show nothing
-	failed  func(err error) // called once, when the display cannot be written to any more
+	audit  audit.Audit
+	show   showLine        // nil: show nothing
+	failed func(err error) // called once, when nothing can be shown any more
 
 	mu       sync.Mutex
 	queue    []kinesisRecord
@@ -20,13 +20,16 @@ type collector struct {
 	done     chan struct{}
 }
 
+// showLine shows the event of a line, or what is wrong with it.
+type showLine func(*audit.Line) error
+
 type kinesisRecord struct {
 	partitionKey string
 	data         []byte
 }
 
-func newCollector(d *display, failed func(error)) *collector {
-	c := &collector{display: d, failed: failed, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func newCollector(show showLine, failed func(error)) *collector {
+	c := &collector{show: show, failed: failed, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go c.loop()
 	return c
 }
@@ -74,13 +77,13 @@ func (c *collector) loop() {
 
 func (c *collector) take(r kinesisRecord) {
 	c.audit.Record(r.partitionKey, r.data)
-	if c.display == nil {
+	if c.show == nil {
 		return
 	}
 	lines := audit.Lines(r.data)
 	for i := range lines {
-		if err := c.display.show(&lines[i]); err != nil {
-			c.display = nil
+		if err := c.show(&lines[i]); err != nil {
+			c.show = nil
 			c.failed(err)
 			return
 		}

@@ -16,6 +16,7 @@ type sessionFlags struct {
 	count    int
 	freeze   time.Duration
 	delivery string
+	output   string
 	json     bool
 	quiet    bool
 	verbose  bool
@@ -24,10 +25,13 @@ type sessionFlags struct {
 func (f *sessionFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
+	f.output = outputText
 	flags.IntVarP(&f.count, "invocations", "n", f.count, "number `N` of invocations")
 	flags.DurationVar(&f.freeze, "freeze", f.freeze, "`TIME` for which the environment is frozen between\ntwo invocations")
 	flags.Var(choice{&f.delivery, []string{"sync", "deferred", "adaptive"}}, "delivery",
 		"delivery mode of the extension: sync, deferred or adaptive")
+	flags.VarP(choice{&f.output, []string{outputText, outputNDJSON}}, "output", "o",
+		"text, or ndjson: on standard output the events alone, as\nthey arrived, one a line; the summary to standard error")
 	flags.BoolVar(&f.json, "json", false, "print the summary as JSON, the events to standard error")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "do not show the events")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show also what the processes print, as they do")
@@ -39,6 +43,12 @@ func (f *sessionFlags) check() error {
 	}
 	if f.freeze < 0 {
 		return usageError(fmt.Sprintf("--freeze is %v; it cannot be negative", f.freeze))
+	}
+	if f.output == outputNDJSON && f.json {
+		return usageError("--output ndjson and --json cannot both be given", "standard output has the events, or the summary")
+	}
+	if f.output == outputNDJSON && f.quiet {
+		return usageError("--output ndjson and --quiet cannot both be given", "--quiet leaves out the events, which are the output")
 	}
 	return nil
 }
@@ -55,14 +65,17 @@ func (a *app) prepare(s *session, f *sessionFlags) {
 	s.output = &processOutput{
 		out: a.stderr, ink: a.inkFor(a.stderr), function: s.function.Name, audited: s.audited, verbose: f.verbose,
 	}
-	if f.quiet {
-		return
+	switch {
+	case f.output == outputNDJSON:
+		s.show = eventsTo(a.stdout)
+	case !f.quiet:
+		out := a.stdout
+		if f.json {
+			out = a.stderr
+		}
+		d := &display{out: out, ink: a.inkFor(out), columns: func() int { columns, _ := terminalWidth(out); return columns }}
+		s.show = d.show
 	}
-	out := a.stdout
-	if f.json {
-		out = a.stderr
-	}
-	s.display = &display{out: out, ink: a.inkFor(out), columns: func() int { columns, _ := terminalWidth(out); return columns }}
 }
 
 // conduct runs the session and prints its summary. functionCounts: that the function failed counts.
@@ -71,10 +84,13 @@ func (a *app) conduct(ctx context.Context, s *session, f *sessionFlags, function
 	if err != nil {
 		return err
 	}
-	if s.display != nil && !f.json {
-		_, _ = fmt.Fprintln(a.stdout)
+	out := a.stdout
+	if f.output == outputNDJSON {
+		out = a.stderr
+	} else if s.show != nil && !f.json {
+		_, _ = fmt.Fprintln(out)
 	}
-	if err := a.print(&summary, f.json); err != nil {
+	if err := a.print(out, &summary, f.json); err != nil {
 		return cannot(fmt.Errorf("print the summary: %w", err))
 	}
 	return verdict(&summary, functionCounts)
@@ -99,11 +115,11 @@ func verdict(summary *Summary, functionCounts bool) error {
 	return f
 }
 
-func (a *app) print(summary *Summary, asJSON bool) error {
+func (a *app) print(out io.Writer, summary *Summary, asJSON bool) error {
 	if !asJSON {
-		return summary.writeText(a.stdout, a.inkFor(a.stdout))
+		return summary.writeText(out, a.inkFor(out))
 	}
-	return writeJSON(a.stdout, summary)
+	return writeJSON(out, summary)
 }
 
 // workspace makes a directory for what a session builds and what its processes write. remove it when all have ended.

@@ -6,7 +6,27 @@ import (
 	"io"
 	"strings"
 	"sync"
+
+	"kinesis-telemetry-extension/internal/audit"
 )
+
+// What --output names.
+const (
+	outputText   = "text"
+	outputNDJSON = "ndjson"
+)
+
+// eventsTo writes each event as it stood in its record, one a line, for other programs. What is no event is left out: the
+// summary tells it.
+func eventsTo(out io.Writer) showLine {
+	return func(line *audit.Line) error {
+		var err error
+		if line.Err == nil {
+			_, err = fmt.Fprintf(out, "%s\n", line.Raw)
+		}
+		return err
+	}
+}
 
 // processOutput passes on what the processes of an environment print. Without verbose it leaves out the function's
 // lines, which arrive on the stream, and what the audited extension says when all is well, which the summary tells.

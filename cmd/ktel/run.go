@@ -69,6 +69,9 @@ func (a *app) runCommand() *cobra.Command {
     ktel run --events events.json --extension ./other --log-format json \
       -- node index.js
 
+  Which lines are errors, from the events as they arrived:
+    ktel run -o ndjson -- ./bootstrap | jq 'select(.record.level == "ERROR")'
+
   The same against a Kinesis server on this machine:
     ktel run --endpoint-url http://127.0.0.1:4568 --create-stream -- ./bootstrap`,
 		DisableFlagsInUseLine: true,

@@ -29,7 +29,7 @@ type session struct {
 	noFreeze   bool
 	delivery   string // of the audited extension; empty: its own default
 
-	display  *display         // nil: show no events
+	show     showLine         // nil: show no events
 	respond  func(invocation) // called for each outcome, one at a time
 	progress func(format string, args ...any)
 	output   *processOutput // what the processes print
@@ -43,7 +43,7 @@ type session struct {
 func (s *session) run(parent context.Context) (Summary, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	c := newCollector(s.display, func(err error) { cancel(cannot(fmt.Errorf("show the events: %w", err))) })
+	c := newCollector(s.show, func(err error) { cancel(cannot(fmt.Errorf("show the events: %w", err))) })
 	st, err := s.open(ctx, c.record)
 	if err != nil {
 		c.finish()

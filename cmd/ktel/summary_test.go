@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -144,7 +145,7 @@ func TestSummaryJSON(t *testing.T) {
 	s.Audited = true
 	var out strings.Builder
 	a := &app{stdout: &out}
-	if err := a.print(&s, true); err != nil {
+	if err := a.print(a.stdout, &s, true); err != nil {
 		t.Fatal(err)
 	}
 	var read struct {
@@ -166,7 +167,7 @@ func TestSummaryJSON(t *testing.T) {
 func TestCollectorEndsWithItsReader(t *testing.T) {
 	broken := errors.New("broken")
 	var got error
-	c := newCollector(&display{out: failingWriter{broken}, columns: func() int { return 0 }, ink: newInk(false)}, func(err error) { got = err })
+	c := newCollector((&display{out: failingWriter{broken}, columns: func() int { return 0 }, ink: newInk(false)}).show, func(err error) { got = err })
 	for range 3 {
 		c.record("key", []byte(`{"type":"x"}`))
 	}
@@ -179,3 +180,20 @@ func TestCollectorEndsWithItsReader(t *testing.T) {
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// What is no event must not be among the events that other programs read; those of its record are.
+func TestEventsAlone(t *testing.T) {
+	var out bytes.Buffer
+	c := newCollector(eventsTo(&out), func(err error) { t.Error(err) })
+	c.record("key", []byte(`{"time":"t","type":"function","record":"é"}`+"\nno event\n"+`{"type":"x", "a" : 1}`+"\n"))
+	c.record("key", []byte("\x1f\x8b no gzip"))
+	c.record("key", []byte(`{"type":"y"}`))
+	c.finish()
+	const want = `{"time":"t","type":"function","record":"é"}` + "\n" + `{"type":"x", "a" : 1}` + "\n" + `{"type":"y"}` + "\n"
+	if out.String() != want {
+		t.Errorf("got\n%s, want\n%s", out.String(), want)
+	}
+	if report := c.audit.Report(); len(report.Malformed) != 2 {
+		t.Errorf("malformed %+v", report.Malformed)
+	}
+}
