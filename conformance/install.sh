@@ -1,7 +1,9 @@
 # shellcheck shell=bash
-# For the checks that need programs of other languages: they are installed, pinned, into a cache. To be sourced.
+# For the checks that need programs of other languages: they are installed, pinned, into a cache. To be sourced, with a folder $work that
+# the caller removes where it installs with Maven.
 
 NODE=22.23.3 # npm; the first version with zstd is 22.15
+MAVEN_DEPENDENCY_PLUGIN=3.8.1
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/kinesis-telemetry-extension-ci"
 mkdir -p "$cache"
@@ -50,3 +52,14 @@ install_python() {
 	install "$to" pip_install "$1"
 }
 pip_install() { run python3 -m venv "$2" && run "$2/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r "$1"; }
+
+# install_java POM sets jars to a folder with the dependencies of the file.
+install_java() {
+	jars="$cache/readers-java-$(digest "$1")"
+	command -v java >/dev/null && command -v mvn >/dev/null && install "$jars" maven_copy "$1"
+}
+maven_copy() {
+	MAVEN_OPTS="-Xmx512m ${MAVEN_OPTS:-}" run mvn --quiet --batch-mode -Dstyle.color=never --no-transfer-progress --strict-checksums -f "$1" \
+		-Dmaven.repo.local="$work/maven" -DoutputDirectory="$2" \
+		"org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies"
+}

@@ -13,7 +13,6 @@ dir=$(realpath "$1")
 cd "$(dirname "$0")"
 
 ZSTD=zstd # the distribution's package, where there is no such command
-MAVEN_DEPENDENCY_PLUGIN=3.8.1
 # All others: ../install.sh, golang/go.mod, python/requirements.txt, node/package-lock.json, java/pom.xml
 
 . ../install.sh
@@ -95,13 +94,7 @@ else
 fi
 
 step "Java: the de-aggregation of the Kinesis Client Library, GZIPInputStream, zstd-jni, aircompressor"
-maven_copy() {
-	MAVEN_OPTS="-Xmx512m ${MAVEN_OPTS:-}" run mvn --quiet --batch-mode -Dstyle.color=never --no-transfer-progress --strict-checksums -f java/pom.xml \
-		-Dmaven.repo.local="$work/maven" -DoutputDirectory="$1" \
-		"org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY_PLUGIN:copy-dependencies"
-}
-jars="$cache/readers-java-$(digest java/pom.xml)"
-if command -v java >/dev/null && command -v mvn >/dev/null && install "$jars" maven_copy; then
+if install_java java/pom.xml; then
 	run java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dslf4j.internal.verbosity=ERROR -cp "$jars/*" java/Read.java "$dir"
 else
 	cannot "the readers in Java" "there is no java or mvn, or Maven could not download java/pom.xml"

@@ -1,0 +1,60 @@
+"""run.py SQL CASE: runs Athena's queries of the folder SQL on the objects of the folder CASE, and writes their rows to CASE/athena.json, by name.
+
+Athena itself is an account's alone: sqlglot turns its SQL into DuckDB's, and DuckDB runs it. So names, joins and sums are checked, not Athena's functions.
+"""
+
+import json
+import os
+import re
+import sys
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "duckdb"))
+from run import value  # noqa: E402
+
+# As the OpenX SerDe has the columns of table.sql: a string's text, an object's JSON.
+TABLE = """
+CREATE VIEW telemetry AS
+SELECT time, type, record->>'$' AS record, "requestId" AS requestid, seq, source, '2026/11/24' AS dt, last_modified AS "$file_modified_time"
+FROM read_json('telemetry/**/*.json*', filename = true, format = 'unstructured', columns = {
+  time: 'VARCHAR', type: 'VARCHAR', record: 'JSON', "requestId": 'VARCHAR', seq: 'BIGINT',
+  source: 'STRUCT("function" VARCHAR, version VARCHAR, account VARCHAR, region VARCHAR, instance VARCHAR, tags MAP(VARCHAR, VARCHAR))'
+}) JOIN (SELECT filename, last_modified FROM read_blob('telemetry/**/*.json*')) USING (filename)
+"""
+
+
+def to_duckdb(node):
+    if isinstance(node, (exp.JSONExtractScalar, exp.JSONExtract)):
+        return exp.func("try", node)  # NULL of what is not JSON, as Athena has it
+    if isinstance(node, exp.ApproxQuantile):
+        return exp.Quantile(this=node.this, quantile=node.args["quantile"])
+    return node
+
+
+def main(sql, case):
+    os.chdir(case)
+    db = duckdb.connect(config={"threads": 2, "memory_limit": "1GB"})
+    db.execute(TABLE)
+    rows = {}
+    for name in ("reports.sql", "audit.sql"):
+        with open(os.path.join(sql, name), encoding="utf-8") as file:
+            text = file.read()
+        names = re.findall(r"^-- (\w+): ", text, re.M)
+        statements = sqlglot.parse(text, read="athena", error_level=sqlglot.ErrorLevel.RAISE)
+        statements = [s for s in statements if s is not None and not isinstance(s, exp.Semicolon)]
+        assert len(statements) == len(names), (len(statements), names)
+        for heading, statement in zip(names, statements):
+            text = statement.transform(to_duckdb).sql("duckdb")
+            try:
+                rows[heading] = [[value(v) for v in row] for row in db.execute(text).fetchall()]
+            except duckdb.Error as error:
+                sys.exit("FAILED: %s: %s: %s\n%s" % (name, heading, error, text))
+    with open("athena.json", "w", encoding="utf-8") as file:
+        json.dump(rows, file)
+
+
+if __name__ == "__main__":
+    main(*map(os.path.realpath, sys.argv[1:3]))

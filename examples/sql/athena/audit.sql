@@ -1,0 +1,68 @@
+-- The audit of a fleet, from the table of table.sql. Each statement stands alone. Within one source.instance events are numbered by seq:
+-- a number that is missing is a lost event, one that comes twice a duplicate (FORMAT.md, Completeness).
+--
+-- A window (dt) begins and ends in the middle of lives: what is before the first number seen, and after the last, is unknown, not lost.
+-- Take a window that is longer than the delay report says, and look again at what lies at its end.
+
+-- missing: ranges of numbers that never arrived. reason: the extension declared a range that this lies in. How many of an instance are
+-- lost without a word: see instances.
+WITH arrived AS (SELECT DISTINCT source.instance AS instance, seq FROM telemetry WHERE dt >= '2026/11/24'),
+     steps AS (SELECT instance, seq, lag(seq) OVER (PARTITION BY instance ORDER BY seq) AS before FROM arrived),
+     gaps AS (SELECT instance, before + 1 AS first_seq, seq - 1 AS last_seq FROM steps WHERE seq - before > 1),
+     declared AS (
+       SELECT json_extract_scalar(record, '$.instance') AS instance, json_extract_scalar(record, '$.reason') AS reason,
+              CAST(json_extract_scalar(record, '$.firstSeq') AS bigint) AS first_seq, CAST(json_extract_scalar(record, '$.lastSeq') AS bigint) AS last_seq
+       FROM telemetry
+       WHERE "type" = 'kinesis-telemetry.dropped' AND dt >= '2026/11/24'
+     )
+SELECT g.instance, g.first_seq, g.last_seq, g.last_seq - g.first_seq + 1 AS events, coalesce(max(d.reason), 'undeclared') AS reason
+FROM gaps g LEFT JOIN declared d ON d.instance = g.instance AND d.first_seq <= g.last_seq AND d.last_seq >= g.first_seq
+GROUP BY g.instance, g.first_seq, g.last_seq
+ORDER BY 1, 2;
+
+-- duplicates: numbers that arrived more than once. The copies are the same bytes: keep either.
+SELECT source.instance AS instance, seq, count(*) AS copies
+FROM telemetry
+WHERE dt >= '2026/11/24'
+GROUP BY source.instance, seq
+HAVING count(*) > 1
+ORDER BY 1, 2;
+
+-- dropped: what the extension declared, by instance and reason.
+WITH declared AS (
+  SELECT DISTINCT source.instance AS writer, seq, json_extract_scalar(record, '$.instance') AS instance, json_extract_scalar(record, '$.reason') AS reason,
+         CAST(json_extract_scalar(record, '$.count') AS bigint) AS events,
+         CAST(json_extract_scalar(record, '$.firstSeq') AS bigint) AS first_seq, CAST(json_extract_scalar(record, '$.lastSeq') AS bigint) AS last_seq
+  FROM telemetry
+  WHERE "type" = 'kinesis-telemetry.dropped' AND dt >= '2026/11/24'
+)
+SELECT instance, reason, sum(events) AS events, min(first_seq) AS first_seq, max(last_seq) AS last_seq
+FROM declared
+GROUP BY instance, reason
+ORDER BY 1, 2;
+
+-- instances: the fleet, a row an instance. lost is what is missing and not declared. ended: its last number is one of the extension's own
+-- events, as it is at the end of a life in order. Where that is false, more may be missing behind it.
+WITH numbers AS (
+  SELECT source.instance AS instance, min(seq) AS first_seq, max(seq) AS last_seq, count(*) AS events, count(DISTINCT seq) AS arrived,
+         max(CASE WHEN "type" IN ('kinesis-telemetry.stats', 'kinesis-telemetry.dropped') THEN seq END) AS last_own
+  FROM telemetry
+  WHERE dt >= '2026/11/24'
+  GROUP BY source.instance
+), declared AS (
+  SELECT instance, sum(events) AS events
+  FROM (
+    SELECT DISTINCT source.instance AS writer, seq, json_extract_scalar(record, '$.instance') AS instance,
+           CAST(json_extract_scalar(record, '$.count') AS bigint) AS events
+    FROM telemetry
+    WHERE "type" = 'kinesis-telemetry.dropped' AND dt >= '2026/11/24'
+  ) d
+  GROUP BY instance
+)
+SELECT n.instance, n.first_seq, n.last_seq, n.events, n.events - n.arrived AS duplicates,
+       n.last_seq - n.first_seq + 1 - n.arrived AS missing,
+       coalesce(d.events, 0) AS declared,
+       n.last_seq - n.first_seq + 1 - n.arrived - coalesce(d.events, 0) AS lost,
+       coalesce(n.last_own = n.last_seq, false) AS ended
+FROM numbers n LEFT JOIN declared d ON d.instance = n.instance
+ORDER BY 1;
