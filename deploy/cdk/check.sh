@@ -76,7 +76,7 @@ run make -C "$root" layer demo-function
 rm -rf "$out"
 run env CDK_OUTDIR="$out" CDK_CONTEXT_JSON='{"aws:cdk:enable-asset-metadata": true}' go run .
 run env CDK_OUTDIR="$work/set" CDK_CONTEXT_JSON='{"stackName": "Set", "streamName": "set", "retentionHours": 8760,
-	"retainStream": true, "keyArn": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"}' go run .
+	"retainStream": true, "denyCloudWatchLogs": true, "keyArn": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"}' go run .
 run env CDK_OUTDIR="$work/existing" CDK_CONTEXT_JSON='{"stackName": "Existing", "demo": false,
 	"streamArn": "arn:aws:kinesis:eu-west-1:123456789012:stream/existing", "roleArn": "arn:aws:iam::123456789012:role/writer",
 	"roleExternalId": "between/us", "roleSessionName": "orders"}' go run .

@@ -1,19 +1,20 @@
 // Cdk is the CDK app of the stack TelemetryKinesisExtension. Its settings come from the context: `cdk deploy -c KEY=VALUE`,
 // or "context" in cdk.json.
 //
-//	stackName        TelemetryKinesisExtension
-//	parameterPrefix  begins the names of the SSM parameters; /telemetry/kinesis, and the stack's name where it is another
-//	layerDir         ../../build; holds the zips that `make layer` writes
-//	demo             true; false leaves the demo function out
-//	demoDir          ../../build/demo; holds the bootstrap that `make demo-function` writes
-//	streamArn        an existing stream to use, instead of a new one
-//	streamName       the new stream's name; derived from the stack's by default
-//	retentionHours   24; up to 8760
-//	retainStream     false; true keeps the new stream when the stack is deleted
-//	keyArn           a KMS key of yours for the stream, instead of alias/aws/kinesis
-//	roleArn          a role that the extension assumes to write to the stream
-//	roleExternalId   external id that the role's trust policy asks for
-//	roleSessionName  name of its sessions; kinesis-telemetry-extension
+//	stackName           TelemetryKinesisExtension
+//	parameterPrefix     begins the names of the SSM parameters; /telemetry/kinesis, and the stack's name where it is another
+//	layerDir            ../../build; holds the zips that `make layer` writes
+//	demo                true; false leaves the demo function out
+//	demoDir             ../../build/demo; holds the bootstrap that `make demo-function` writes
+//	streamArn           an existing stream to use, instead of a new one
+//	streamName          the new stream's name; derived from the stack's by default
+//	retentionHours      24; up to 8760
+//	retainStream        false; true keeps the new stream when the stack is deleted
+//	keyArn              a KMS key of yours for the stream, instead of alias/aws/kinesis
+//	roleArn             a role that the extension assumes to write to the stream
+//	roleExternalId      external id that the role's trust policy asks for
+//	roleSessionName     name of its sessions; kinesis-telemetry-extension
+//	denyCloudWatchLogs  false; true denies the functions with the policy to write to CloudWatch Logs
 package main
 
 import (
@@ -81,6 +82,7 @@ func settings(context func(key string) any) (name string, props telemetry.StackP
 	props.KeyARN = text("keyArn", "")
 	props.Role = telemetry.Role{ARN: text("roleArn", ""), ExternalID: text("roleExternalId", ""), SessionName: text("roleSessionName", "")}
 	props.RetainStream = yes("retainStream", false)
+	props.DenyCloudWatchLogs = yes("denyCloudWatchLogs", false)
 	if yes("demo", true) {
 		props.DemoDir = text("demoDir", "../../build/demo")
 	}

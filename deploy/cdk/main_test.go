@@ -22,10 +22,10 @@ func TestSettings(t *testing.T) {
 			map[string]any{
 				"stackName": "Mine", "parameterPrefix": "/orders", "layerDir": "zips", "demoDir": "hello", "streamName": "orders",
 				"retentionHours": "48", "retainStream": "true", "keyArn": "key", "streamArn": "stream",
-				"roleArn": "role", "roleExternalId": "id", "roleSessionName": "session",
+				"roleArn": "role", "roleExternalId": "id", "roleSessionName": "session", "denyCloudWatchLogs": "true",
 			}, "Mine", telemetry.StackProps{ParameterPrefix: "/orders", DemoDir: "hello", Props: telemetry.Props{
 				LayerDir: "zips", StreamName: "orders", Retention: 48 * time.Hour, RetainStream: true, KeyARN: "key", StreamARN: "stream",
-				Role: telemetry.Role{ARN: "role", ExternalID: "id", SessionName: "session"},
+				Role: telemetry.Role{ARN: "role", ExternalID: "id", SessionName: "session"}, DenyCloudWatchLogs: true,
 			}},
 		},
 		"as JSON gives them": {
@@ -45,7 +45,7 @@ func TestSettings(t *testing.T) {
 
 func TestSettingsRefuses(t *testing.T) {
 	for key, value := range map[string]string{
-		"demo": "perhaps", "retainStream": "1 day", "retentionHours": "2 days",
+		"demo": "perhaps", "denyCloudWatchLogs": "never", "retainStream": "1 day", "retentionHours": "2 days",
 	} {
 		_, _, err := settings(func(asked string) any {
 			if asked == key {

@@ -10,6 +10,7 @@ from samtranslator.translator.transform import transform
 STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/mine"
 ROLE = "arn:aws:iam::210987654321:role/telemetry/writer"
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+DENY = {"Effect": "Deny", "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], "Resource": "*"}
 GIVEN = {"LayerBucket": "zips", "LayerKeyArm64": "arm64.zip", "LayerKeyX8664": "amd64.zip"}
 PREFIX = "/telemetry/kinesis"
 NAMES = ["extension/arn", "extension/x86_64/arn", "runtime/policy/arn", "stream/name"]
@@ -73,9 +74,10 @@ def of_type(resources, kind):
 
 def check_cloudformation(template):
     for stream in ("", STREAM):
-        for key, role in (("", ""), (KEY, ""), ("", ROLE), (KEY, ROLE)):
-            resources, outputs = deployed(template, GIVEN | {"ExistingStreamArn": stream, "StreamKeyArn": key, "RoleArn": role})
-            case = f"existing stream {stream or 'none'}, key {key or 'of AWS'}, role {role or 'none'}"
+        for key, role, deny in (("", "", ""), (KEY, "", "false"), ("", ROLE, ""), (KEY, ROLE, ""), ("", "", "true"), (KEY, "", "true"), ("", ROLE, "true")):
+            given = GIVEN | {"ExistingStreamArn": stream, "StreamKeyArn": key, "RoleArn": role} | ({"DenyCloudWatchLogs": deny} if deny else {})
+            resources, outputs = deployed(template, given)
+            case = f"existing stream {stream or 'none'}, key {key or 'of AWS'}, role {role or 'none'}, CloudWatch Logs denied {deny or 'by default'}"
             arn, name = stream or {"GetAtt": "Stream.Arn"}, stream or {"Ref": "Stream"}
 
             kinds = sorted(r["Type"] for r in resources.values())
@@ -88,6 +90,8 @@ def check_cloudformation(template):
                 grants.append({"Effect": "Allow", "Action": "kms:GenerateDataKey", "Resource": key})
             if role:
                 grants = [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role}]
+            if deny == "true":
+                grants.append(DENY)
             policy = of_type(resources, "AWS::IAM::ManagedPolicy")["RuntimePolicy"]
             equal(f"{case}: policy", policy["PolicyDocument"], {"Version": "2012-10-17", "Statement": grants})
 
@@ -128,7 +132,9 @@ def check_sam(template):
     defaults = {name: p["Default"] for name, p in template["Parameters"].items()}
     equal("SAM: SSM parameters", defaults, {
         "ExtensionArn": f"{PREFIX}/extension/arn", "RuntimePolicyArn": f"{PREFIX}/runtime/policy/arn",
-        "StreamName": f"{PREFIX}/stream/name", "RoleArn": "", "RoleExternalId": "", "RoleSessionName": ""})
+        "StreamName": f"{PREFIX}/stream/name", "RoleArn": "", "RoleExternalId": "", "RoleSessionName": "",
+        "DenyCloudWatchLogs": "false"})
+    conditions = dict(template["Conditions"])
     resources = transform(template, {}, NoManagedPolicies)["Resources"]
     function, = of_type(resources, "AWS::Lambda::Function").values()
     equal("SAM: architecture", function["Architectures"], ["arm64"])
@@ -139,7 +145,10 @@ def check_sam(template):
     role, = of_type(resources, "AWS::IAM::Role").values()
     policies = role["ManagedPolicyArns"]
     assert {"Ref": "RuntimePolicyArn"} in policies and len(policies) == 2, policies  # and the basic execution role
-    assert "Policies" not in role, role
+    equal("SAM: when CloudWatch Logs is denied", conditions, {"DeniesCloudWatchLogs": {"Fn::Equals": [{"Ref": "DenyCloudWatchLogs"}, "true"]}})
+    inline, = role["Policies"]
+    (condition, yes, no), = inline.values()
+    equal("SAM: CloudWatch Logs", (condition, yes["PolicyDocument"]["Statement"], no), ("DeniesCloudWatchLogs", [DENY], {"Ref": "AWS::NoValue"}))
 
 
 if __name__ == "__main__":

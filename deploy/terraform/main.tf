@@ -65,6 +65,8 @@ resource "aws_iam_policy" "runtime" {
       var.role == null ? [] : [{ Effect = "Allow", Action = "sts:AssumeRole", Resource = var.role.arn }],
       var.role != null ? [] : [{ Effect = "Allow", Action = "kinesis:PutRecords", Resource = local.stream_arn }],
       var.role != null || var.stream_key_arn == null ? [] : [{ Effect = "Allow", Action = "kms:GenerateDataKey", Resource = var.stream_key_arn }],
+      # A function's log group may have any name.
+      var.deny_cloudwatch_logs ? [{ Effect = "Deny", Action = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], Resource = "*" }] : [],
     )
   })
 }

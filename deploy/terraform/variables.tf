@@ -83,6 +83,12 @@ variable "role" {
   }
 }
 
+variable "deny_cloudwatch_logs" {
+  description = "Deny the functions that have the policy to write to CloudWatch Logs, so that nothing is paid there. deploy/README.md says what is lost with it."
+  type        = bool
+  default     = false
+}
+
 variable "parameter_prefix" {
   description = "What the names of the SSM parameters begin with. A second deployment in an account and region needs another."
   type        = string

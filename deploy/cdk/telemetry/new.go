@@ -37,6 +37,9 @@ type Props struct {
 	RetainStream bool
 	// Role is a role that the extension assumes to write to the stream; the zero value lets it write as the function's own.
 	Role Role
+	// DenyCloudWatchLogs denies the functions that have the policy to write to CloudWatch Logs, so that nothing is paid there.
+	// deploy/README.md says what is lost with it.
+	DenyCloudWatchLogs bool
 }
 
 // Role is a role that the extension assumes to write to the stream, such as one of the account that the stream is in.
@@ -183,6 +186,13 @@ func newPolicy(scope constructs.Construct, stream *string, props Props) awsiam.M
 		statements = []awsiam.PolicyStatement{allow("sts:AssumeRole", &props.Role.ARN)}
 	} else if props.KeyARN != "" {
 		statements = append(statements, allow("kms:GenerateDataKey", &props.KeyARN))
+	}
+	if props.DenyCloudWatchLogs {
+		statements = append(statements, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Effect:    awsiam.Effect_DENY,
+			Actions:   jsii.Strings("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
+			Resources: jsii.Strings("*"), // a function's log group may have any name
+		}))
 	}
 	return awsiam.NewManagedPolicy(scope, jsii.String("Policy"), &awsiam.ManagedPolicyProps{
 		Description: jsii.String("Lets a function's telemetry extension ship to its Kinesis data stream"),

@@ -152,6 +152,19 @@ func TestRole(t *testing.T) {
 		'KINESIS_TELEMETRY_ROLE_SESSION_NAME': 'orders@prod'}}`)
 }
 
+// CloudWatch Logs is denied where that is asked for, and not else: the other tests have no such statement.
+func TestDenyCloudWatchLogs(t *testing.T) {
+	const deny = `{'Effect': 'Deny', 'Action': ['logs:CreateLogGroup', 'logs:CreateLogStream', 'logs:PutLogEvents'], 'Resource': '*'}`
+	template := stack(t, "Mine", telemetry.StackProps{Props: telemetry.Props{StreamARN: existingStream, DenyCloudWatchLogs: true}})
+	want(t, "the policy", statements(t, template),
+		`[{'Effect': 'Allow', 'Action': 'kinesis:PutRecords', 'Resource': '`+existingStream+`'}, `+deny+`]`)
+	template = stack(t, "Mine", telemetry.StackProps{Props: telemetry.Props{
+		StreamARN: existingStream, Role: telemetry.Role{ARN: existingRole}, DenyCloudWatchLogs: true,
+	}})
+	want(t, "the policy with a role", statements(t, template),
+		`[{'Effect': 'Allow', 'Action': 'sts:AssumeRole', 'Resource': '`+existingRole+`'}, `+deny+`]`)
+}
+
 func TestStreamKnownAtDeployment(t *testing.T) {
 	dir := layers(t)
 	template := synth(t, func(app awscdk.App) {
