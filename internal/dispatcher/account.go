@@ -3,6 +3,8 @@ package dispatcher
 import (
 	"encoding/json"
 	"time"
+
+	"kinesis-telemetry-extension/record"
 )
 
 // Reasons for which events are dropped, as the stream and the summary name them.
@@ -109,18 +111,23 @@ func (d *Dispatcher) regainLocked(line []byte) {
 	}
 }
 
-// declareLocked lays out an event for each loss that the stream does not know of yet.
+// declareLocked lays out an event for each loss that the stream does not know of yet. What does not fit into a record is tried again when
+// the stream has taken something else.
 func (d *Dispatcher) declareLocked() {
 	for key, l := range d.account.undeclared {
+		if !d.emitLocked(typeDropped, l) {
+			d.taking = false
+			continue
+		}
 		delete(d.account.undeclared, key)
-		d.emitLocked(typeDropped, l)
 		d.declaring.note(*l)
 		d.journal.booked = false
 	}
 }
 
-// emitLocked lays out an event of the extension's own.
-func (d *Dispatcher) emitLocked(kind string, content any) {
+// emitLocked lays out an event of the extension's own, and tells whether there was room for it in a record. Where there is none it is not
+// made: its loss would have to be declared, too.
+func (d *Dispatcher) emitLocked(kind string, content any) (made bool) {
 	raw, err := json.Marshal(struct {
 		Time   string `json:"time"`
 		Type   string `json:"type"`
@@ -129,7 +136,12 @@ func (d *Dispatcher) emitLocked(kind string, content any) {
 	if err != nil {
 		panic("dispatcher: an event of numbers and strings did not encode: " + err.Error())
 	}
-	d.acceptLocked(&Event{Raw: raw, Class: own}, time.Now())
+	e := &Event{Raw: raw, Class: own}
+	if d.excessLocked(d.keyLocked(e), &record.Event{Raw: raw, Seq: d.seq, Source: d.source}, e.Record) > 0 {
+		return false
+	}
+	d.acceptLocked(e, time.Now())
+	return true
 }
 
 // statsEvery is how often the figures are put into the stream. Environments live for hours, and are not always shut down
@@ -146,6 +158,6 @@ func (d *Dispatcher) SayStats() {
 
 func (d *Dispatcher) sayStatsLocked() {
 	d.declareLocked() // before it: at the end of a life it is the last event
-	d.emitLocked(typeStats, d.statsLocked())
+	_ = d.emitLocked(typeStats, d.statsLocked())
 	d.statsAt = time.Now().Add(statsEvery).Round(0) // by the wall clock, which goes on in a freeze
 }

@@ -252,7 +252,7 @@ func (d *Dispatcher) Receive(events []Event, emitted time.Time, cut bool) {
 	}
 }
 
-// acceptLocked numbers an event and lays it out.
+// acceptLocked numbers an event and lays it out, or counts it as lost.
 func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	event := record.Event{Raw: e.Raw, RequestID: e.RequestID, Seq: d.seq, Source: d.source}
 	d.seq++
@@ -263,12 +263,7 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	}
 	key := d.keyLocked(e)
 	need := record.Size(&event) + 1
-	excess := d.recordBytes(key, 1, need) - d.options.MaxRecordBytes
-	whole := e.Record.End-e.Record.Start == e.Record.Size
-	if excess > 0 && whole && d.compresses() && d.compressedBytes(key, &event) <= d.options.MaxRecordBytes {
-		excess = 0
-	}
-	if excess > 0 {
+	if excess := d.excessLocked(key, &event, e.Record); excess > 0 {
 		event.Raw = record.Truncate(e.Raw, e.Record, len(e.Raw)-excess)
 		if event.Raw == nil || d.options.Oversize == Drop {
 			d.turnAwayLocked(reasonTooLarge, event.Seq)
@@ -283,6 +278,17 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	b := d.openLocked(key, need)
 	d.layOutLocked(b, &event, need)
 	d.countLocked(b, event.Seq, e.Class, at.UnixMilli(), e.Class == own && isLoss(e.Raw))
+}
+
+// excessLocked is how many bytes an event has too many for a record, at most 0 where it fits. of is where its record lies: where that
+// was cut short already, it does not help that the rest is small when compressed.
+func (d *Dispatcher) excessLocked(key string, event *record.Event, of record.Span) int {
+	excess := d.recordBytes(key, 1, record.Size(event)+1) - d.options.MaxRecordBytes
+	whole := of.End-of.Start == of.Size
+	if excess > 0 && whole && d.compresses() && d.compressedBytes(key, event) <= d.options.MaxRecordBytes {
+		return 0
+	}
+	return excess
 }
 
 // turnAwayLocked ends an event that was never held.

@@ -650,6 +650,37 @@ func TestDeclaredOnceItIsTaken(t *testing.T) {
 	}
 }
 
+// Where not even a declaration fits into a record, what it would say is kept, nothing is counted for it, and shipping ends.
+func TestDeclarationThatDoesNotFit(t *testing.T) {
+	o := options()
+	o.Source.Tags = map[string]string{"tag": strings.Repeat("x", 1000)}
+	o.MaxRecordBytes = 1024
+	stream := &fakeStream{}
+	d := New(o, stream)
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		d.Ship(ctx, flush.AtShutdown)
+		d.SayStats()
+		if s := check(t, d); s.Received != 1 || s.Dropped != 1 || ctx.Err() != nil {
+			t.Errorf("%+v, %v", s, ctx.Err())
+		}
+	}
+	d.mu.Lock()
+	d.options.MaxRecordBytes = 10_000
+	d.mu.Unlock()
+	d.Receive([]Event{logEvent(2, 10)}, time.Time{}, false)
+	d.Ship(t.Context(), flush.AtShutdown) // the stream takes the event, and then the declaration may go
+	lines, _ := stream.took()
+	var l loss
+	mustUnmarshal(t, lines[len(lines)-1].Record, &l)
+	if want := (loss{Reason: reasonTooLarge, Count: 1, Instance: d.source.Instance()}); len(lines) != 2 || l != want {
+		t.Errorf("%d lines, the last says %+v", len(lines), l)
+	}
+}
+
 // FORMAT.md: records and bytes that were taken, keys included; requests, repetitions and flushes as the client tells them.
 func TestFigures(t *testing.T) {
 	bytes := 0
