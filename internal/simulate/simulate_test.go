@@ -1,8 +1,10 @@
 package simulate
 
 import (
+	"encoding/xml"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +68,36 @@ func TestAdaptiveMinimisesItsObjective(t *testing.T) {
 	means := objectives(All(small())...)
 	if best := slices.Index(means, slices.Min(means)); Modes[best] != flush.Adaptive {
 		t.Errorf("objectives of %v are %.1f", Modes, means)
+	}
+}
+
+// Both lines of the picture have what their texts say, and a browser can read it.
+func TestPicture(t *testing.T) {
+	picture := Picture(All(small()[:3]))
+	var document struct {
+		Bars []struct {
+			Class string `xml:"class,attr"`
+			Y     int    `xml:"y,attr"`
+		} `xml:"rect"`
+		Texts []string `xml:"text"`
+	}
+	if err := xml.Unmarshal([]byte(picture), &document); err != nil {
+		t.Fatal(err)
+	}
+	const legend = 308
+	drawn := make(map[string]int)
+	for _, bar := range document.Bars {
+		if bar.Y < legend {
+			drawn[bar.Class]++
+		}
+	}
+	for class, want := range map[string]int{"handler": 8 + 1, "put": 1 + 1, "held": 1, "frozen": 2} {
+		if drawn[class] != want {
+			t.Errorf("%d bars are %q, want %d", drawn[class], class, want)
+		}
+	}
+	if strings.Contains(picture, "%!") || !slices.ContainsFunc(document.Texts, func(s string) bool { return strings.Contains(s, "here 203") }) {
+		t.Errorf("the texts are %q", document.Texts)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Command docs writes the simulation's document into a directory.
+// Command docs writes the simulation's document, and the README's picture, into a directory.
 package main
 
 import (
@@ -14,13 +14,19 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: docs DIRECTORY")
 		os.Exit(2)
 	}
-	directory := os.Args[1]
-	err := os.MkdirAll(directory, 0o755)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(directory, "simulation.md"), []byte(simulate.Markdown(simulate.All(simulate.Scenarios()))), 0o644)
-	}
-	if err != nil {
+	if err := write(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func write(directory string) error {
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return err
+	}
+	all := simulate.All(simulate.Scenarios())
+	if err := os.WriteFile(filepath.Join(directory, "simulation.md"), []byte(simulate.Markdown(all)), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(directory, "overview.svg"), []byte(simulate.Picture(all)), 0o644)
 }
