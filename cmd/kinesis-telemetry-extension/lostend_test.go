@@ -127,7 +127,7 @@ func TestNoTelemetryAtAll(t *testing.T) {
 				if _, _, err := r.env.Inject(extensionName, []byte(event)); err != nil {
 					t.Error(err)
 				}
-				most := busy(2500 * time.Millisecond) // README: 2 s for a platform.start
+				most := busy(2500 * time.Millisecond) // docs/settings.md: 2 s for a platform.start
 				for n := range 6 {
 					if held := r.invoke(mixed).Held; held > most {
 						t.Errorf("invocation %d was held back %s, more than %s", n, held, most)
