@@ -17,12 +17,14 @@ const (
 )
 
 // pictureHead is the way of an event. The picture has a ground of its own: a page's may be dark where the browser says light.
-const pictureHead = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 350" font-family="system-ui, sans-serif" font-size="13" role="img">
+const pictureHead = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 350" role="img"
+  font-family="system-ui, sans-serif" font-size="13">
 <title>From a function to the readers of its telemetry, and when an invocation is held back</title>
 <!-- Written by go run ./internal/simulate/docs docs; do not edit. -->
 <style>
   .ground { fill: #ffffff } text, .tip { fill: #1f2328 } .small { font-size: 11.5px } .bold { font-weight: 600 }
-  .box { fill: #f6f8fa; stroke: #818b98 } .outer { fill: none; stroke: #818b98; stroke-dasharray: 4 3 } .arrow { stroke: #1f2328; fill: none }
+  .box { fill: #f6f8fa; stroke: #818b98 } .outer { fill: none; stroke: #818b98; stroke-dasharray: 4 3 }
+  .arrow { stroke: #1f2328; fill: none }
   .frozen { fill: #e4e8ec } .handler { fill: #0969da } .put { fill: #1a7f37 } .held { fill: #d1242f }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #0d1117 } text, .tip { fill: #f0f6fc }

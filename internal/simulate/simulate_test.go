@@ -96,7 +96,8 @@ func TestPicture(t *testing.T) {
 			t.Errorf("%d bars are %q, want %d", drawn[class], class, want)
 		}
 	}
-	if strings.Contains(picture, "%!") || !slices.ContainsFunc(document.Texts, func(s string) bool { return strings.Contains(s, "here 203") }) {
+	counts := func(text string) bool { return strings.Contains(text, "here 203") }
+	if strings.Contains(picture, "%!") || !slices.ContainsFunc(document.Texts, counts) {
 		t.Errorf("the texts are %q", document.Texts)
 	}
 }
