@@ -130,12 +130,15 @@ func (c *collector) onEvent(name string, e Event) {
 	c.emitted[name] = append(c.emitted[name], e)
 }
 
-// delivered are the events of all POSTs that were answered with 200, in order.
-func (c *collector) delivered(name string) []wireEvent {
+// delivered are the events of all POSTs that were answered with 200, in order, for an extension with one subscription.
+func (c *collector) delivered(name string) []wireEvent { return c.deliveredTo(name, 0) }
+
+// deliveredTo are those that one of the extension's listeners got.
+func (c *collector) deliveredTo(name string, listener int) []wireEvent {
 	c.t.Helper()
 	var all []wireEvent
 	for _, m := range c.of("post") {
-		if m.Name != name || (m.Status != 200 && m.Status != 0) {
+		if m.Name != name || m.To != listener || (m.Status != 200 && m.Status != 0) {
 			continue
 		}
 		var events []json.RawMessage

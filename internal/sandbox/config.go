@@ -60,7 +60,8 @@ type Config struct {
 	// one call at a time for each extension (calls for different extensions may overlap). An event counts when its first
 	// delivery is tried, or when it was dropped because the extension was too slow; between the SHUTDOWN event and the
 	// exit of the extension it counts when the extension accepted it, because nobody can tell whether a process on its way
-	// out was still listening. What is still buffered when the process is gone does not count.
+	// out was still listening. What is still buffered when the process is gone does not count. Of an extension with several
+	// subscriptions each counts by itself: an event that two of them want is told twice.
 	// OnEvent must not call the Environment's methods.
 	OnEvent func(extension string, e Event)
 

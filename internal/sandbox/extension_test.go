@@ -25,7 +25,8 @@ type plan struct {
 	Collector string // address
 	Name      string // to register with, default the right one
 	Events    []string
-	Subscribe string // body, PORT is replaced by the listener's; "" for none
+	Subscribe string   // body, PORT is replaced by the listener's; "" for none
+	Again     []string // bodies of further subscriptions, each with a listener of its own; FIRST is the port of the first
 	TCP       bool
 	Answers   []int  // statuses of the first POSTs; 0 holds the answer until the test releases it
 	InitError string // error type to report in place of next
@@ -39,6 +40,7 @@ type message struct {
 	Kind   string // env, register, subscribe, post, event, status
 	Name   string
 	PID    int
+	To     int // which of the extension's listeners got the POST
 	Status int
 	Header http.Header
 	Body   []byte
@@ -53,10 +55,11 @@ type extension struct {
 	api  string
 	id   string
 
-	server http.Server
-	posts  int
-	report chan struct{}
-	once   sync.Once
+	servers []*http.Server
+	first   string // port of the first listener
+	posts   int
+	report  chan struct{}
+	once    sync.Once
 }
 
 func runExtension(planJSON string) error {
@@ -91,14 +94,17 @@ func runExtension(planJSON string) error {
 		return errors.New("init error")
 	}
 	if x.plan.Subscribe != "" {
-		if err := x.subscribe(); err != nil {
-			return err
+		for i, body := range append([]string{x.plan.Subscribe}, x.plan.Again...) {
+			if err := x.subscribe(i, body); err != nil {
+				return err
+			}
 		}
 	}
 	return x.loop()
 }
 
-func (x *extension) subscribe() error {
+// subscribe sends a subscription; its listener is number i.
+func (x *extension) subscribe(i int, body string) error {
 	listener, err := net.Listen("tcp", ":0")
 	if err != nil {
 		return err
@@ -117,22 +123,26 @@ func (x *extension) subscribe() error {
 						if err != nil {
 							return
 						}
-						x.tell(message{Kind: "post", Body: append(append([]byte{'['}, line...), ']')})
+						x.tell(message{Kind: "post", To: i, Body: append(append([]byte{'['}, line...), ']')})
 					}
 				}()
 			}
 		}()
 	} else {
-		x.server.Handler = http.HandlerFunc(x.servePost)
-		go func() { _ = x.server.Serve(listener) }()
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { x.servePost(i, w, r) })}
+		x.servers = append(x.servers, server)
+		go func() { _ = server.Serve(listener) }()
 	}
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	body := strings.ReplaceAll(x.plan.Subscribe, "PORT", port)
+	if i == 0 {
+		x.first = port
+	}
+	body = strings.NewReplacer("PORT", port, "FIRST", x.first).Replace(body)
 	x.call("subscribe", "PUT", "/2022-07-01/telemetry", []byte(body))
 	return nil
 }
 
-func (x *extension) servePost(w http.ResponseWriter, r *http.Request) {
+func (x *extension) servePost(to int, w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	x.mu.Lock()
 	status, hold := 200, false
@@ -142,7 +152,7 @@ func (x *extension) servePost(w http.ResponseWriter, r *http.Request) {
 	}
 	x.posts++
 	x.mu.Unlock()
-	x.tell(message{Kind: "post", Status: status, Body: body})
+	x.tell(message{Kind: "post", To: to, Status: status, Body: body})
 	if hold {
 		_, _ = x.in.ReadString('\n')
 		status = 200
@@ -172,7 +182,10 @@ func (x *extension) loop() error {
 			case "report":
 				<-x.report
 			}
-			return x.server.Shutdown(context.Background()) // answers what has arrived
+			for _, server := range x.servers {
+				_ = server.Shutdown(context.Background()) // answers what has arrived
+			}
+			return nil
 		}
 		if x.plan.Print != "" {
 			fmt.Println(x.plan.Print)

@@ -125,7 +125,7 @@ func checkCredentials(t *testing.T, e *Environment, env map[string]string) {
 
 func TestManagedInstances(t *testing.T) {
 	c := newCollector(t)
-	cfg := testConfig(t, c, "", plan{Events: []string{eventShutdown}, Subscribe: subscribeAll})
+	cfg := testConfig(t, c, "", plan{Events: []string{eventShutdown}, Subscribe: subscribeAll, Again: []string{subscribeAll}})
 	cfg.InitType = ManagedInstances
 	cfg.Function.Command[1] = argPoller
 	cfg.Function.Concurrency = 3
@@ -147,6 +147,9 @@ func TestManagedInstances(t *testing.T) {
 		t.Errorf("after a crash: %v", err)
 	}
 	shutdown(t, e)
+	if answers := c.of("subscribe"); answers[0].Status != 200 || answers[1].Status != 500 {
+		t.Errorf("two subscriptions: %d, %d %s", answers[0].Status, answers[1].Status, answers[1].Body)
+	}
 	got := c.checkDelivered("x0")
 	reports := ofType(got, "platform.report")
 	if len(ofType(got, "platform.runtimeDone")) != 0 || len(reports) != 4 || len(ofType(got, "platform.start")) != 4 {
@@ -432,7 +435,8 @@ func TestAPIs(t *testing.T) {
 	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "ext"))
 	check(400, "ValidationError")(call("PUT", telemetry, strings.Replace(good, "4243", "9001", 1)))
 	check(200, `"OK"`)(call("PUT", telemetry, good))
-	check(500, "AlreadySubscribed")(call("PUT", telemetry, good))
+	check(200, `"AlreadySubcribed"`)(call("PUT", telemetry, strings.Replace(good, "sandbox.localdomain", "sandbox", 1)))
+	check(200, `"OK"`)(call("PUT", telemetry, strings.Replace(good, "4243", "4244", 1)))
 	check(403, "Extension.MissingHeader")(call("POST", "/2020-01-01/extension/init/error", `{}`))
 	check(200, `"accountId":"123456789012"`)(call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "internal", headerExtensionFeature, "other, accountId"))
 	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "internal"))

@@ -242,20 +242,20 @@ func (e *Environment) Processes() []ProcessStats {
 // ErrNotSubscribed is the error of Inject for an extension that has no subscription in this life of the environment.
 var ErrNotSubscribed = errors.New("sandbox: the extension is not subscribed to telemetry")
 
-// Inject posts body, whatever it is, to the telemetry destination of the named extension, beside the events. It returns
-// the status of the answer and how long it took. A frozen environment is thawed first.
+// Inject posts body, whatever it is, to the telemetry destination of the named extension (that of its first subscription),
+// beside the events. It returns the status of the answer and how long it took. A frozen environment is thawed first.
 func (e *Environment) Inject(extension string, body []byte) (status int, took time.Duration, err error) {
 	l := e.currentLife()
 	if l == nil {
 		return 0, 0, ErrNotSubscribed
 	}
-	s := l.hub.find(extension)
-	if s == nil {
+	subs := l.hub.of(extension)
+	if len(subs) == 0 {
 		return 0, 0, ErrNotSubscribed
 	}
 	e.Thaw()
 	begin := time.Now()
-	status, err = s.inject(body)
+	status, err = subs[0].inject(body)
 	if err != nil {
 		err = fmt.Errorf("sandbox: posting to extension %s: %w", extension, err)
 	}

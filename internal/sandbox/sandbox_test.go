@@ -3,7 +3,9 @@
 package sandbox
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -47,5 +49,37 @@ func TestLifecycle(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("events\n%q, want\n%q", got, want)
+	}
+}
+
+// As OpenTelemetry's collector: one process subscribes to platform events on one port and to everything on another, and needs
+// both. A third request, for the first port, is no third subscription.
+func TestSubscribeTwice(t *testing.T) {
+	c := newCollector(t)
+	platform := strings.Replace(subscribeAll, `"platform","function","extension"`, `"platform"`, 1)
+	duplicate := strings.Replace(subscribeAll, "PORT", "FIRST", 1)
+	e := start(t, testConfig(t, c, "", plan{Subscribe: platform, Again: []string{subscribeAll, duplicate}}))
+	invoke(t, e, order{Lines: 2, Text: "line"})
+	shutdown(t, e)
+	c.readers.Wait()
+	var answers []string
+	for _, m := range c.of("subscribe") {
+		answers = append(answers, fmt.Sprint(m.Status, string(m.Body)))
+	}
+	if want := []string{`200"OK"`, `200"OK"`, `200"AlreadySubcribed"`}; !slices.Equal(answers, want) {
+		t.Errorf("%q, want %q", answers, want)
+	}
+	first, second := c.deliveredTo("x0", 0), c.deliveredTo("x0", 1)
+	for _, events := range [][]wireEvent{first, second} {
+		if len(ofType(events, "platform.runtimeDone")) != 1 || len(ofType(events, "platform.initStart")) != 1 ||
+			len(ofType(events, "platform.telemetrySubscription")) != 2 {
+			t.Errorf("%q", typesOf(events))
+		}
+	}
+	if len(ofType(first, "function")) != 0 || len(ofType(second, "function")) != 2 || len(c.deliveredTo("x0", 2)) != 0 {
+		t.Errorf("first %q, second %q", typesOf(first), typesOf(second))
+	}
+	if told := len(c.emitted["x0"]); told != len(first)+len(second) {
+		t.Errorf("OnEvent told of %d events, %d and %d arrived", told, len(first), len(second))
 	}
 }

@@ -86,7 +86,7 @@ func (l *life) sendShutdown(deadline time.Time, reason string) {
 		if a.proc == nil {
 			continue
 		}
-		if s := l.hub.find(a.name); s != nil {
+		for _, s := range l.hub.of(a.name) {
 			s.leave()
 		}
 		l.mu.Lock()

@@ -20,7 +20,7 @@ const (
 	retryMost  = time.Second
 )
 
-// subscriber is one extension's subscription: a bounded queue that the hub fills and a sender goroutine that empties it.
+// subscriber is one subscription of an extension: a bounded queue that the hub fills and a sender goroutine that empties it.
 type subscriber struct {
 	hub  *hub
 	name string
@@ -41,7 +41,7 @@ type subscriber struct {
 	armed          bool // the sender waits for a timer
 	sending        *batch
 
-	countMu sync.Mutex // one call of OnEvent at a time; never held together with hub.mu
+	telling *sync.Mutex // one call of OnEvent at a time for an extension; never held together with hub.mu
 }
 
 // queued is an event in a queue. cont marks the rest of an event that was cut, which is sent at once.
@@ -60,7 +60,7 @@ type batch struct {
 }
 
 func newSubscriber(h *hub, name string, sub *subscription, gone context.Context) *subscriber {
-	return &subscriber{hub: h, name: name, sub: sub, gone: gone, wake: make(chan struct{}, 1), dest: h.dial(sub, &h.cfg.Telemetry)}
+	return &subscriber{hub: h, name: name, sub: sub, gone: gone, wake: make(chan struct{}, 1), telling: &sync.Mutex{}}
 }
 
 // objects says whether JSON lines are objects for this subscriber: since schema 2022-12-13.
@@ -252,8 +252,8 @@ func (s *subscriber) count(events []event, onEvent func(string, Event)) {
 	if onEvent == nil || len(events) == 0 {
 		return
 	}
-	s.countMu.Lock()
-	defer s.countMu.Unlock()
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	for _, ev := range events {
 		onEvent(s.name, ev.public())
 	}

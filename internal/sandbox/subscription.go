@@ -43,6 +43,14 @@ type subscription struct {
 
 func (s *subscription) wants(c category) bool { return slices.Contains(s.types, c) }
 
+// address is the destination as text. Both names of the host are one.
+func (s *subscription) address() string {
+	if s.tcp {
+		return "tcp://sandbox.localdomain:" + strconv.Itoa(s.port)
+	}
+	return "http://sandbox.localdomain:" + strconv.Itoa(s.port) + s.path
+}
+
 type subscriptionBody struct {
 	SchemaVersion *string    `json:"schemaVersion"`
 	Types         []category `json:"types"`

@@ -5,6 +5,7 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -177,14 +178,32 @@ func (h *hub) add(c category, text, object event, at time.Time) {
 }
 
 // subscribe adds a subscriber, gives it what was emitted so far and starts its sender. gone is done when its process has
-// ended. It reports false if the name is subscribed already or subscriptions are closed.
-func (h *hub) subscribe(name string, sub *subscription, gone context.Context) bool {
+// ended.
+//
+// A further subscription of the same extension adds to the first. AWS's pages do not say so. Known is that OpenTelemetry's
+// collector subscribes to two ports in one process, needs what it gets on both, and works on Lambda; and that "duplicate
+// subscribe requests do not result in duplicate subscriptions" (guide, page runtimes-logs-api). That a duplicate is a
+// request for the same destination, and that the first one then stays as it is, is a guess. Managed Instances refuse a
+// second subscription (Lambda's emulator).
+func (h *hub) subscribe(name string, sub *subscription, gone context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.replay == nil || slices.ContainsFunc(h.subs, func(s *subscriber) bool { return s.name == name }) {
-		return false
+	if h.closed || h.replay == nil {
+		return errSubscriptionsClosed
 	}
 	s := newSubscriber(h, name, sub, gone)
+	for _, other := range h.subs {
+		switch {
+		case other.name != name:
+			continue
+		case h.cfg.InitType == ManagedInstances:
+			return errSecondSubscription
+		case other.sub.address() == sub.address():
+			return errSubscribedAlready
+		}
+		s.telling = other.telling
+	}
+	s.dest = h.dial(sub, &h.cfg.Telemetry)
 	clock := h.clock(time.Now())
 	for _, r := range h.replay {
 		if sub.wants(r.category) {
@@ -193,8 +212,15 @@ func (h *hub) subscribe(name string, sub *subscription, gone context.Context) bo
 	}
 	h.subs = append(slices.Clip(h.subs), s)
 	h.wg.Go(s.run)
-	return true
+	return nil
 }
+
+// What subscribe can answer but success.
+var (
+	errSubscriptionsClosed = errors.New("subscriptions are closed: the init phase is over")
+	errSubscribedAlready   = errors.New("the extension has subscribed with this destination already")
+	errSecondSubscription  = errors.New("the extension is subscribed already; on Managed Instances it can subscribe once")
+)
 
 // endReplay closes subscriptions: the init phase is over.
 func (h *hub) endReplay() {
@@ -209,16 +235,11 @@ func (h *hub) isOpen() bool {
 	return h.replay != nil && !h.closed
 }
 
-// find returns the named subscriber or nil.
-func (h *hub) find(name string) *subscriber {
+// of returns the subscribers of an extension, in the order of their subscriptions.
+func (h *hub) of(name string) []*subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, s := range h.subs {
-		if s.name == name {
-			return s
-		}
-	}
-	return nil
+	return slices.DeleteFunc(slices.Clone(h.subs), func(s *subscriber) bool { return s.name != name })
 }
 
 // freeze stops the timers and keeps senders from starting a POST.

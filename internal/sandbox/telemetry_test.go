@@ -75,8 +75,8 @@ func inBubble(t *testing.T, cfg Config, sub *subscription, f func(t *testing.T, 
 		h := newHub(&cfg)
 		h.dial = func(*subscription, *TelemetryFaults) destination { return d }
 		ctx, gone := context.WithCancel(t.Context())
-		if !h.subscribe("x", sub, ctx) {
-			t.Fatal("not subscribed")
+		if err := h.subscribe("x", sub, ctx); err != nil {
+			t.Fatal(err)
 		}
 		f(t, h, d, func() int {
 			mu.Lock()
@@ -230,7 +230,7 @@ func TestLostEvents(t *testing.T) {
 				h.lines(categoryFunction, line("two"))
 				late := &fakeDestination{}
 				h.dial = func(*subscription, *TelemetryFaults) destination { return late }
-				if !h.subscribe("late", subAll(), t.Context()) {
+				if h.subscribe("late", subAll(), t.Context()) != nil {
 					t.Fatal("not subscribed")
 				}
 				h.begin(1)
@@ -279,7 +279,7 @@ func TestEndOfSubscriber(t *testing.T) {
 		if emitted() != 1 {
 			t.Fatal("told too early")
 		}
-		h.find("x").leave()
+		h.of("x")[0].leave()
 		if emitted() != 2 {
 			t.Errorf("what the subscriber did not take in time before SHUTDOWN counts: %d", emitted())
 		}
@@ -326,11 +326,11 @@ func TestLineFormats(t *testing.T) {
 			late.types = []category{categoryFunction}
 			other := &fakeDestination{}
 			h.dial = func(*subscription, *TelemetryFaults) destination { return other }
-			if !h.subscribe("late", &late, t.Context()) {
+			if h.subscribe("late", &late, t.Context()) != nil {
 				t.Fatal("not subscribed")
 			}
 			h.endReplay()
-			if h.subscribe("too late", &late, t.Context()) {
+			if h.subscribe("too late", &late, t.Context()) == nil {
 				t.Error("subscribed after the end of init")
 			}
 			h.flush(t.Context())
@@ -429,7 +429,9 @@ func BenchmarkEmitLines(b *testing.B) {
 	h.dial = func(*subscription, *TelemetryFaults) destination { return discard{} }
 	sub := subAll()
 	sub.items, sub.bytes, sub.timeout = 10_000, 1<<20, 25*time.Millisecond
-	h.subscribe("x", sub, b.Context())
+	if err := h.subscribe("x", sub, b.Context()); err != nil {
+		b.Fatal(err)
+	}
 	h.endReplay()
 	lines := slices.Repeat(line(strings.Repeat("a line of three hundred bytes ", 10)), 200)
 	b.SetBytes(int64(200 * len(lines[0])))

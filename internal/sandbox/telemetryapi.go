@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 )
@@ -27,7 +28,7 @@ func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !l.hub.isOpen() {
-		writeRefusal(w, forbid("Telemetry.SubscriptionClosed", "Telemetry API subscription is closed already"))
+		writeRefusal(w, subscriptionClosed)
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
@@ -40,14 +41,22 @@ func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "ValidationError", err.Error())
 		return
 	}
-	if !l.hub.subscribe(a.name, sub, l.processContext(a)) { //nolint:contextcheck // a subscription outlives its request
-		// As the emulator: a second subscription of an extension is an error of the service.
-		writeError(w, http.StatusInternalServerError, "Telemetry.AlreadySubscribed", "extension "+a.name+" is subscribed already")
+	switch err := l.hub.subscribe(a.name, sub, l.processContext(a)); { //nolint:contextcheck // a subscription outlives its request
+	case errors.Is(err, errSubscribedAlready):
+		writeJSON(w, http.StatusOK, "AlreadySubcribed") // the spelling is that of a fixture in the emulator's tests
+		return
+	case errors.Is(err, errSecondSubscription): // the emulator has the status
+		writeError(w, http.StatusInternalServerError, "Telemetry.AlreadySubscribed", "extension "+a.name+": "+err.Error())
+		return
+	case err != nil: // closed since isOpen
+		writeRefusal(w, subscriptionClosed)
 		return
 	}
 	l.hub.platform("platform.telemetrySubscription", subscriptionRecord{Name: a.name, State: "Subscribed", Types: sub.types})
 	writeJSON(w, http.StatusOK, "OK")
 }
+
+var subscriptionClosed = forbid("Telemetry.SubscriptionClosed", "Telemetry API subscription is closed already")
 
 // processContext ends with the process that the agent lives in.
 func (l *life) processContext(a *agent) context.Context {
