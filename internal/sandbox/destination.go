@@ -29,7 +29,7 @@ func newDestination(sub *subscription, faults *TelemetryFaults) destination {
 	if sub.tcp {
 		return &tcpDestination{addr: addr}
 	}
-	d := &httpDestination{url: "http://" + sub.host + sub.path}
+	d := &httpDestination{method: sub.method, url: "http://" + sub.host + sub.path}
 	// sandbox.localdomain and sandbox resolve to the loopback address here and nowhere else. No proxy: the
 	// listener is local.
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -44,7 +44,7 @@ func newDestination(sub *subscription, faults *TelemetryFaults) destination {
 
 // httpDestination posts JSON arrays.
 type httpDestination struct {
-	url               string
+	method, url       string
 	batches, injected *http.Transport
 }
 
@@ -82,7 +82,7 @@ func (d *httpDestination) inject(ctx context.Context, body []byte) (int, error) 
 
 // post has no time limit of its own: the process may be frozen for hours while the POST is in flight.
 func (d *httpDestination) post(ctx context.Context, transport *http.Transport, body []byte) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, d.method, d.url, bytes.NewReader(body))
 	if err != nil {
 		return 0, err
 	}

@@ -27,6 +27,7 @@ type plan struct {
 	Events    []string
 	Subscribe string   // body, PORT is replaced by the listener's; "" for none
 	Again     []string // bodies of further subscriptions, each with a listener of its own; FIRST is the port of the first
+	Logs      bool     // subscribe to the Logs API
 	TCP       bool
 	Answers   []int  // statuses of the first POSTs; 0 holds the answer until the test releases it
 	InitError string // error type to report in place of next
@@ -41,6 +42,7 @@ type message struct {
 	Name   string
 	PID    int
 	To     int // which of the extension's listeners got the POST
+	Method string
 	Status int
 	Header http.Header
 	Body   []byte
@@ -138,7 +140,11 @@ func (x *extension) subscribe(i int, body string) error {
 		x.first = port
 	}
 	body = strings.NewReplacer("PORT", port, "FIRST", x.first).Replace(body)
-	x.call("subscribe", "PUT", "/2022-07-01/telemetry", []byte(body))
+	path := "/2022-07-01/telemetry"
+	if x.plan.Logs {
+		path = "/2020-08-15/logs"
+	}
+	x.call("subscribe", "PUT", path, []byte(body))
 	return nil
 }
 
@@ -152,7 +158,7 @@ func (x *extension) servePost(to int, w http.ResponseWriter, r *http.Request) {
 	}
 	x.posts++
 	x.mu.Unlock()
-	x.tell(message{Kind: "post", To: to, Status: status, Body: body})
+	x.tell(message{Kind: "post", Method: r.Method, To: to, Status: status, Body: body})
 	if hold {
 		_, _ = x.in.ReadString('\n')
 		status = 200

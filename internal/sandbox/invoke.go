@@ -237,7 +237,7 @@ func (p *phase) settle(err error) {
 		msg = initErr.Message
 	case errors.Is(err, errDeadline):
 		r.Status, r.ErrorType = statusTimeout, errTimedOut
-		msg = fmt.Sprintf("Task timed out after %.2f seconds", p.env.cfg.Function.Timeout.Seconds())
+		msg = p.timedOut()
 		r.Error = msg + p.lateLocked()
 	default:
 		r.Status, r.ErrorType, r.Error = statusFailure, errSandboxFailure, msg
@@ -246,6 +246,10 @@ func (p *phase) settle(err error) {
 		r.Payload = errorJSON(r.ErrorType, fmt.Sprintf("RequestId: %s Error: %s", p.id, msg))
 		r.FunctionError = "Unhandled"
 	}
+}
+
+func (p *phase) timedOut() string {
+	return fmt.Sprintf("Task timed out after %.2f seconds", p.env.cfg.Function.Timeout.Seconds())
 }
 
 // lateLocked says who kept the phase from ending.
@@ -316,6 +320,8 @@ func (p *phase) end(ctx context.Context, err error) {
 			rec.Spans = []spanRecord{span("extensionOverhead", p.ranUntil, last)}
 		}
 	}
+	p.emitFault(err)
+	l.hub.logsOnly(p.number, "platform.end", logsEndRecord{RequestID: p.id})
 	l.later(e.cfg.ReportDelay, p.number, "platform.report", rec)
 	switch {
 	case err == nil:

@@ -418,7 +418,8 @@ func TestAPIs(t *testing.T) {
 			}
 		}
 	}
-	const register, next, telemetry = "/2020-01-01/extension/register", "/2020-01-01/extension/event/next", "/2022-07-01/telemetry"
+	const register, next = "/2020-01-01/extension/register", "/2020-01-01/extension/event/next"
+	const telemetry, logs = "/2022-07-01/telemetry", "/2020-08-15/logs"
 	good := strings.Replace(subscribeAll, "PORT", "4243", 1)
 	check(403, "Extension.InvalidExtensionName")(call("POST", register, `{}`))
 	check(403, "InvalidRequestFormat")(call("POST", register, `{`, headerExtensionName, "ext"))
@@ -437,6 +438,8 @@ func TestAPIs(t *testing.T) {
 	check(200, `"OK"`)(call("PUT", telemetry, good))
 	check(200, `"AlreadySubcribed"`)(call("PUT", telemetry, strings.Replace(good, "sandbox.localdomain", "sandbox", 1)))
 	check(200, `"OK"`)(call("PUT", telemetry, strings.Replace(good, "4243", "4244", 1)))
+	check(400, "Logs.ValidationError")(call("PUT", logs, good))
+	check(403, "Logs.AlreadySubscribed")(call("PUT", logs, strings.Replace(good, "2025-01-29", "2021-03-18", 1)))
 	check(403, "Extension.MissingHeader")(call("POST", "/2020-01-01/extension/init/error", `{}`))
 	check(200, `"accountId":"123456789012"`)(call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "internal", headerExtensionFeature, "other, accountId"))
 	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "internal"))
@@ -446,13 +449,14 @@ func TestAPIs(t *testing.T) {
 	check(403, "Extension.TooManyExtensions")(call("POST", register, `{}`, headerExtensionName, "one more"))
 	l.hub.endReplay()
 	check(403, "Telemetry.SubscriptionClosed")(call("PUT", telemetry, good))
-	check(202, "Logs.NotSupported")(call("PUT", "/2020-08-15/logs", good))
+	check(403, "Logs.SubscriptionClosed")(call("PUT", logs, good))
 	check(400, "InvalidRequestID")(call("POST", "/2018-06-01/runtime/invocation/none/response", ""))
 	check(404, "")(call("GET", "/2018-06-01/other", ""))
 	l.mu.Lock()
 	l.agentsClosed, l.agents = true, l.agents[:2]
 	l.env.cfg.InitType = ManagedInstances
 	l.mu.Unlock()
+	check(404, "")(call("PUT", logs, good))
 	check(403, "Extension.RegistrationClosed")(call("POST", register, `{}`, headerExtensionName, "late"))
 	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "idle"))
 	if err := e.Shutdown(context.Background()); err != nil {

@@ -33,10 +33,8 @@ func (e *Environment) routes() http.Handler {
 	handle("GET "+extensionsAPI+"/event/next", (*life).serveEvent)
 	handle("POST "+extensionsAPI+"/init/error", (*life).serveExtensionInitError)
 	handle("POST "+extensionsAPI+"/exit/error", (*life).serveExtensionExitError)
-	handle("PUT /2022-07-01/telemetry", (*life).serveSubscribe)
-	handle("PUT /2020-08-15/logs", func(_ *life, w http.ResponseWriter, _ *http.Request) {
-		writeError(w, http.StatusAccepted, "Logs.NotSupported", "Logs API is not supported")
-	})
+	handle("PUT /2022-07-01/telemetry", (*life).serveTelemetry)
+	handle("PUT /2020-08-15/logs", (*life).serveLogs)
 	mux.HandleFunc("GET "+credentialsPath, e.serveCredentials)
 	return mux
 }

@@ -63,14 +63,26 @@ func newSubscriber(h *hub, name string, sub *subscription, gone context.Context)
 	return &subscriber{hub: h, name: name, sub: sub, gone: gone, wake: make(chan struct{}, 1), telling: &sync.Mutex{}}
 }
 
-// objects says whether JSON lines are objects for this subscriber: since schema 2022-12-13.
-func (s *subscriber) objects() bool { return s.sub.schema != schema20220701 }
+// objects says whether JSON lines are objects for this subscriber: since schema 2022-12-13 of the Telemetry API.
+func (s *subscriber) objects() bool { return !s.sub.logs && s.sub.schema != schema20220701 }
 
-func (s *subscriber) choose(text, object event) event {
-	if s.objects() {
-		return object
+// offer appends the form of an event that the subscription wants, if it wants one. The caller holds hub.mu.
+func (s *subscriber) offer(c category, f forms, clock time.Duration) {
+	ev := f.text
+	switch {
+	case !s.sub.wants(c):
+		return
+	case s.sub.logs:
+		ev = f.logs
+		if s.sub.schema == schema20200815 && ev.typ == "platform.runtimeDone" {
+			return
+		}
+	case s.objects():
+		ev = f.object
 	}
-	return text
+	if ev.raw != nil {
+		s.enqueue(ev, clock)
+	}
 }
 
 // enqueue appends ev, or drops it when the queue is full. The caller holds hub.mu.
@@ -173,8 +185,12 @@ func (s *subscriber) compose() *batch {
 // tellDropped queues platform.logsDropped, whatever the queue's bound.
 func (s *subscriber) tellDropped() {
 	at := time.Now().UTC()
+	reason := droppedReason
+	if s.sub.logs {
+		reason = logsDroppedReason
+	}
 	ev := s.hub.arena.platform(at, typeLogsDropped,
-		logsDroppedRecord{Reason: droppedReason, DroppedRecords: s.droppedRecords, DroppedBytes: s.droppedBytes})
+		logsDroppedRecord{Reason: reason, DroppedRecords: s.droppedRecords, DroppedBytes: s.droppedBytes})
 	s.droppedRecords, s.droppedBytes = 0, 0
 	s.queue = append(s.queue, queued{event: ev, at: s.hub.clock(at)})
 	s.bytes += len(ev.raw)

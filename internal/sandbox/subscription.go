@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // Limits and defaults of a subscription, https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html. The
-// pages disagree on the default of maxItems (1,000 or 10,000); the emulator's code has 10,000.
+// pages disagree on the default of maxItems (1,000 or 10,000); the emulator's code has 10,000, and so has the Logs API's page,
+// which has the same limits.
 const (
 	minItems, maxItems, defaultItems       = 1000, 10_000, 10_000
 	minBytes, maxBytes, defaultBytes       = 256 << 10, 1 << 20, 256 << 10
@@ -28,14 +31,16 @@ const (
 	schema20250129 = "2025-01-29"
 )
 
-// subscription is a valid request to subscribe to the Telemetry API.
+// subscription is a valid request to subscribe to the Telemetry API or the Logs API.
 type subscription struct {
+	logs    bool // to the Logs API
 	schema  string
 	types   []category
 	tcp     bool
 	port    int
 	path    string // HTTP: path and query of the URI
 	host    string // HTTP: as in the URI, with the port
+	method  string // HTTP: POST, or PUT where the Logs API was asked for it
 	items   int
 	bytes   int
 	timeout time.Duration
@@ -57,6 +62,7 @@ type subscriptionBody struct {
 	Destination   *struct {
 		Protocol string   `json:"protocol"`
 		URI      string   `json:"URI"`
+		Method   string   `json:"method"`
 		Port     *float64 `json:"port"`
 	} `json:"destination"`
 	Buffering *struct {
@@ -66,22 +72,35 @@ type subscriptionBody struct {
 	} `json:"buffering"`
 }
 
-// parseSubscription reads the body of PUT /2022-07-01/telemetry. Unknown members are allowed, as the emulator's JSON schema
-// does. onlyNewest is the rule of Managed Instances.
-func parseSubscription(data []byte, onlyNewest bool) (*subscription, error) {
+// apiVersion says what a subscription may ask for.
+type apiVersion struct {
+	logs    bool
+	schemas []string
+	unset   string // the schema of a request that names none, "" if it must
+}
+
+var (
+	telemetryAPI        = apiVersion{schemas: []string{schema20220701, schema20221213, schema20250129}}
+	managedTelemetryAPI = apiVersion{schemas: []string{schema20250129}}
+	logsAPI             = apiVersion{logs: true, schemas: []string{schema20200815, schema20210318}, unset: schema20200815}
+)
+
+// parseSubscription reads the body of PUT /2022-07-01/telemetry or /2020-08-15/logs. Unknown members are allowed, as the
+// emulator's JSON schema does.
+func parseSubscription(data []byte, api apiVersion) (*subscription, error) {
 	var body subscriptionBody
 	if err := json.Unmarshal(data, &body); err != nil {
 		return nil, fmt.Errorf("body is not valid: %w", err)
 	}
-	s := &subscription{}
-	switch {
-	case body.SchemaVersion == nil:
-		return nil, errors.New("schemaVersion is required")
-	case *body.SchemaVersion == schema20250129,
-		!onlyNewest && (*body.SchemaVersion == schema20220701 || *body.SchemaVersion == schema20221213):
+	s := &subscription{logs: api.logs, schema: api.unset}
+	if body.SchemaVersion != nil {
 		s.schema = *body.SchemaVersion
-	default:
-		return nil, fmt.Errorf("schemaVersion %q is not supported", *body.SchemaVersion)
+	}
+	switch {
+	case s.schema == "":
+		return nil, errors.New("schemaVersion is required")
+	case !slices.Contains(api.schemas, s.schema):
+		return nil, fmt.Errorf("schemaVersion %q is not supported, only %s", s.schema, strings.Join(api.schemas, ", "))
 	}
 	if len(body.Types) == 0 {
 		return nil, errors.New("types is required and must name at least one type")
@@ -132,7 +151,13 @@ func (s *subscription) setDestination(body *subscriptionBody) error {
 		if s.port, err = strconv.Atoi(u.Port()); err != nil || s.port < 1 || s.port > 65535 {
 			return fmt.Errorf("URI port %q is not valid", u.Port())
 		}
-		s.host, s.path = u.Host, u.RequestURI()
+		s.host, s.path, s.method = u.Host, u.RequestURI(), http.MethodPost
+		if s.logs && d.Method != "" {
+			s.method = d.Method
+		}
+		if s.method != http.MethodPost && s.method != http.MethodPut {
+			return fmt.Errorf("destination.method %q is not one of POST, PUT", d.Method)
+		}
 	default:
 		return fmt.Errorf("destination.protocol %q is not one of HTTP, TCP", d.Protocol)
 	}

@@ -15,11 +15,11 @@ import (
 
 func TestParseSubscription(t *testing.T) {
 	const good = `{"schemaVersion":"2022-12-13","types":["platform","function","platform"],"destination":{"protocol":"HTTP","URI":"http://sandbox:1234/a?b"},"new":1}`
-	s, err := parseSubscription([]byte(good), false)
+	s, err := parseSubscription([]byte(good), telemetryAPI)
 	if err != nil || s.items != 10_000 || s.bytes != 262_144 || s.timeout != time.Second || s.port != 1234 || s.path != "/a?b" || s.tcp || len(s.types) != 2 {
 		t.Fatalf("%+v %v", s, err)
 	}
-	if _, err := parseSubscription([]byte(good), true); err == nil {
+	if _, err := parseSubscription([]byte(good), managedTelemetryAPI); err == nil {
 		t.Error("Managed Instances accept only the newest schema")
 	}
 	with := func(part, other string) string { return strings.Replace(good, part, other, 1) }
@@ -29,7 +29,7 @@ func TestParseSubscription(t *testing.T) {
 		with("2022-12-13", "2022-07-01"), with("sandbox:1234/a?b", "sandbox.localdomain:80"),
 		with(`"protocol":"HTTP","URI":"http://sandbox:1234/a?b"`, `"protocol":"TCP","port":1234`),
 	} {
-		if _, err := parseSubscription([]byte(body), false); err != nil {
+		if _, err := parseSubscription([]byte(body), telemetryAPI); err != nil {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
@@ -57,7 +57,28 @@ func TestParseSubscription(t *testing.T) {
 		buffering(`{"timeoutMs":30001}`):              "timeoutMs",
 		buffering(`{"timeoutMs":"1"}`):                "not valid",
 	} {
-		if _, err := parseSubscription([]byte(body), false); err == nil || !strings.Contains(err.Error(), text) {
+		if _, err := parseSubscription([]byte(body), telemetryAPI); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v does not say %q", body, err, text)
+		}
+	}
+}
+
+// The Logs API has its own schemas, of which one is the default, and a method.
+func TestParseLogsSubscription(t *testing.T) {
+	const good = `{"types":["platform"],"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:1234","method":"PUT"}}`
+	s, err := parseSubscription([]byte(good), logsAPI)
+	if err != nil || !s.logs || s.schema != schema20200815 || s.method != http.MethodPut || s.items != 10_000 {
+		t.Fatalf("%+v %v", s, err)
+	}
+	with := func(part, other string) string { return strings.Replace(good, part, other, 1) }
+	if s, err := parseSubscription([]byte(with(`{"types"`, `{"schemaVersion":"2021-03-18","types"`)), logsAPI); err != nil || s.schema != schema20210318 {
+		t.Errorf("%+v %v", s, err)
+	}
+	for body, text := range map[string]string{
+		with(`"PUT"`, `"PATCH"`):                                  "PATCH",
+		with(`{"types"`, `{"schemaVersion":"2022-12-13","types"`): "2021-03-18",
+	} {
+		if _, err := parseSubscription([]byte(body), logsAPI); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v does not say %q", body, err, text)
 		}
 	}
@@ -65,10 +86,12 @@ func TestParseSubscription(t *testing.T) {
 
 // What is accepted is within AWS's limits and has somewhere to go.
 func FuzzParseSubscription(f *testing.F) {
-	f.Add([]byte(subscribeAll), true)
-	f.Add([]byte(`{"schemaVersion":"2022-07-01","types":["function"],"destination":{"protocol":"TCP","port":1}}`), false)
-	f.Fuzz(func(t *testing.T, body []byte, managed bool) {
-		s, err := parseSubscription(body, managed)
+	f.Add([]byte(subscribeAll), uint8(1))
+	f.Add([]byte(`{"schemaVersion":"2022-07-01","types":["function"],"destination":{"protocol":"TCP","port":1}}`), uint8(0))
+	f.Add([]byte(`{"types":["function"],"destination":{"protocol":"HTTP","URI":"http://sandbox:1","method":"PUT"}}`), uint8(2))
+	f.Fuzz(func(t *testing.T, body []byte, which uint8) {
+		api := []apiVersion{telemetryAPI, managedTelemetryAPI, logsAPI}[which%3]
+		s, err := parseSubscription(body, api)
 		if err != nil {
 			return
 		}
@@ -79,7 +102,7 @@ func FuzzParseSubscription(f *testing.F) {
 			t.Errorf("limits: %+v", s)
 		case s.port < 1 || s.port > 65535 || s.port == reservedPort:
 			t.Errorf("port: %+v", s)
-		case len(s.types) == 0 || len(s.types) > 3 || (managed && s.schema != schema20250129):
+		case len(s.types) == 0 || len(s.types) > 3 || !slices.Contains(api.schemas, s.schema):
 			t.Errorf("%+v", s)
 		}
 		newDestination(s, &TelemetryFaults{DialHost: "127.0.0.1"}).close()
@@ -93,7 +116,7 @@ func TestNewConnections(t *testing.T) {
 		peers := make(chan string, posts)
 		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { peers <- r.RemoteAddr }))
 		address := server.Listener.Addr().(*net.TCPAddr)
-		d := newDestination(&subscription{host: "sandbox", port: address.Port}, &TelemetryFaults{DialHost: address.IP.String(), NewConnections: separate})
+		d := newDestination(&subscription{host: "sandbox", method: http.MethodPost, port: address.Port}, &TelemetryFaults{DialHost: address.IP.String(), NewConnections: separate})
 		connections := map[string]bool{}
 		for range posts {
 			if err := d.send(t.Context(), []byte("[]")); err != nil {

@@ -34,11 +34,17 @@ type hub struct {
 	lost   time.Duration // total time spent frozen
 }
 
-// replayed is an event kept for late subscribers; object is the other encoding of a JSON line, if it has one.
+// forms are one event as each kind of subscriber gets it. The zero event stands for none: the kind does not have it.
+type forms struct {
+	text   event // Telemetry API; lines as strings
+	object event // Telemetry API since schema 2022-12-13; lines in JSON as objects
+	logs   event // Logs API
+}
+
+// replayed is an event kept for late subscribers.
 type replayed struct {
 	category category
-	text     event
-	object   event
+	forms    forms
 }
 
 func newHub(cfg *Config) *hub {
@@ -69,10 +75,33 @@ func (h *hub) platform(typ string, record any) { h.platformOf(latest, typ, recor
 func (h *hub) platformOf(invocation int, typ string, record any) {
 	h.emit(func(at time.Time) {
 		ev := h.arena.platform(at, typ, record)
+		if h.loses(typ, invocation, len(ev.record()), at) {
+			return
+		}
+		f := forms{text: ev, object: ev}
+		if rec := logsRecord(record); rec != nil && h.hasLogs(true) {
+			f.logs = h.arena.platform(at, typ, rec)
+		}
+		h.add(categoryPlatform, f, at)
+	})
+}
+
+// logsOnly emits a platform event of an invocation that the Logs API alone has. Without a subscriber to it there is no event.
+func (h *hub) logsOnly(invocation int, typ string, record any) {
+	h.emit(func(at time.Time) {
+		if !h.hasLogs(false) {
+			return
+		}
+		ev := h.arena.platform(at, typ, record)
 		if !h.loses(typ, invocation, len(ev.record()), at) {
-			h.add(categoryPlatform, ev, ev, at)
+			h.add(categoryPlatform, forms{logs: ev}, at)
 		}
 	})
+}
+
+// hasLogs says whether a subscriber to the Logs API is there or, if late is set, may still come.
+func (h *hub) hasLogs(late bool) bool {
+	return (late && h.replay != nil) || slices.ContainsFunc(h.subs, func(s *subscriber) bool { return s.sub.logs })
 }
 
 // loses says whether the fault takes an event, and adds what tells of it.
@@ -86,7 +115,7 @@ func (h *hub) loses(typ string, invocation, size int, at time.Time) bool {
 	}
 	if faults.TellLost {
 		ev := h.arena.platform(at, typeLogsDropped, logsDroppedRecord{Reason: droppedReason, DroppedRecords: 1, DroppedBytes: size})
-		h.add(categoryPlatform, ev, ev, at)
+		h.add(categoryPlatform, forms{ev, ev, ev}, at)
 	}
 	return true
 }
@@ -161,19 +190,17 @@ func (h *hub) addLine(c category, line []byte, at time.Time) {
 	} else {
 		objectEvent = textEvent
 	}
-	h.add(c, textEvent, objectEvent, at)
+	h.add(c, forms{text: textEvent, object: objectEvent, logs: textEvent}, at)
 }
 
-func (h *hub) add(c category, text, object event, at time.Time) {
+func (h *hub) add(c category, f forms, at time.Time) {
 	clock := h.clock(at)
 	if h.replay != nil && h.size < h.cfg.Telemetry.QueueBytes {
-		h.replay = append(h.replay, replayed{c, text, object})
-		h.size += len(text.raw) + len(object.raw)
+		h.replay = append(h.replay, replayed{c, f})
+		h.size += len(f.text.raw) + len(f.object.raw)
 	}
 	for _, s := range h.subs {
-		if s.sub.wants(c) {
-			s.enqueue(s.choose(text, object), clock)
-		}
+		s.offer(c, f, clock)
 	}
 }
 
@@ -198,6 +225,8 @@ func (h *hub) subscribe(name string, sub *subscription, gone context.Context) er
 			continue
 		case h.cfg.InitType == ManagedInstances:
 			return errSecondSubscription
+		case other.sub.logs != sub.logs:
+			return errOtherAPI
 		case other.sub.address() == sub.address():
 			return errSubscribedAlready
 		}
@@ -206,9 +235,7 @@ func (h *hub) subscribe(name string, sub *subscription, gone context.Context) er
 	s.dest = h.dial(sub, &h.cfg.Telemetry)
 	clock := h.clock(time.Now())
 	for _, r := range h.replay {
-		if sub.wants(r.category) {
-			s.enqueue(s.choose(r.text, r.object), clock)
-		}
+		s.offer(r.category, r.forms, clock)
 	}
 	h.subs = append(slices.Clip(h.subs), s)
 	h.wg.Go(s.run)
@@ -219,6 +246,7 @@ func (h *hub) subscribe(name string, sub *subscription, gone context.Context) er
 var (
 	errSubscriptionsClosed = errors.New("subscriptions are closed: the init phase is over")
 	errSubscribedAlready   = errors.New("the extension has subscribed with this destination already")
+	errOtherAPI            = errors.New("the extension is subscribed to the other of Telemetry API and Logs API")
 	errSecondSubscription  = errors.New("the extension is subscribed already; on Managed Instances it can subscribe once")
 )
 

@@ -9,8 +9,27 @@ import (
 	"net/http"
 )
 
-// serveSubscribe is PUT /2022-07-01/telemetry, https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html.
-func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request) {
+// serveTelemetry is PUT /2022-07-01/telemetry, https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html.
+func (l *life) serveTelemetry(w http.ResponseWriter, r *http.Request) {
+	api := telemetryAPI
+	if l.env.cfg.InitType == ManagedInstances {
+		api = managedTelemetryAPI
+	}
+	l.serveSubscribe(w, r, "Telemetry", "ValidationError", api)
+}
+
+// serveLogs is PUT /2020-08-15/logs, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html. Managed Instances
+// do not have it; their emulator knows no such path.
+func (l *life) serveLogs(w http.ResponseWriter, r *http.Request) {
+	if l.env.cfg.InitType == ManagedInstances {
+		http.NotFound(w, r)
+		return
+	}
+	l.serveSubscribe(w, r, "Logs", "Logs.ValidationError", logsAPI)
+}
+
+// serveSubscribe takes a subscription to the API of that name; invalid is its type of error for a body that it refuses.
+func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request, name, invalid string, api apiVersion) {
 	a, err := l.caller(r)
 	if err != nil {
 		writeRefusal(w, err)
@@ -20,43 +39,50 @@ func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request) {
 	status := l.faultLocked(a, &l.env.cfg.API.Subscribe)
 	l.mu.Unlock()
 	if status != 0 {
-		typ, msg := "Telemetry.InternalError", "injected fault"
+		typ, msg := name+".InternalError", "injected fault"
 		if status == http.StatusAccepted { // the answer of Lambda's emulator
-			typ, msg = "Telemetry.NotSupported", "Telemetry API is not supported"
+			typ, msg = name+".NotSupported", name+" API is not supported"
 		}
 		writeError(w, status, typ, msg)
 		return
 	}
+	closed := forbid(name+".SubscriptionClosed", "%s API subscription is closed already", name)
 	if !l.hub.isOpen() {
-		writeRefusal(w, subscriptionClosed)
+		writeRefusal(w, closed)
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
 	if err != nil {
-		writeError(w, http.StatusBadRequest, "ValidationError", "Failed to read request body: "+err.Error())
+		writeError(w, http.StatusBadRequest, invalid, "Failed to read request body: "+err.Error())
 		return
 	}
-	sub, err := parseSubscription(body, l.env.cfg.InitType == ManagedInstances)
+	sub, err := parseSubscription(body, api)
 	if err != nil {
-		writeError(w, http.StatusBadRequest, "ValidationError", err.Error())
+		writeError(w, http.StatusBadRequest, invalid, err.Error())
 		return
 	}
 	switch err := l.hub.subscribe(a.name, sub, l.processContext(a)); { //nolint:contextcheck // a subscription outlives its request
 	case errors.Is(err, errSubscribedAlready):
 		writeJSON(w, http.StatusOK, "AlreadySubcribed") // the spelling is that of a fixture in the emulator's tests
 		return
+	case errors.Is(err, errOtherAPI): // the guide says "an error"; which one is a guess
+		writeRefusal(w, forbid(name+".AlreadySubscribed", "extension %s: %v", a.name, err))
+		return
 	case errors.Is(err, errSecondSubscription): // the emulator has the status
-		writeError(w, http.StatusInternalServerError, "Telemetry.AlreadySubscribed", "extension "+a.name+": "+err.Error())
+		writeError(w, http.StatusInternalServerError, name+".AlreadySubscribed", "extension "+a.name+": "+err.Error())
 		return
 	case err != nil: // closed since isOpen
-		writeRefusal(w, subscriptionClosed)
+		writeRefusal(w, closed)
 		return
 	}
-	l.hub.platform("platform.telemetrySubscription", subscriptionRecord{Name: a.name, State: "Subscribed", Types: sub.types})
+	record := subscriptionRecord{Name: a.name, State: "Subscribed", Types: sub.types}
+	if api.logs {
+		l.hub.logsOnly(latest, "platform.logsSubscription", record)
+	} else {
+		l.hub.platform("platform.telemetrySubscription", record)
+	}
 	writeJSON(w, http.StatusOK, "OK")
 }
-
-var subscriptionClosed = forbid("Telemetry.SubscriptionClosed", "Telemetry API subscription is closed already")
 
 // processContext ends with the process that the agent lives in.
 func (l *life) processContext(a *agent) context.Context {
