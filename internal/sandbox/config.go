@@ -99,6 +99,9 @@ type Function struct {
 	Concurrency int       // Managed Instances: AWS_LAMBDA_MAX_CONCURRENCY, default 10
 }
 
+// memoryBytes is the size as telemetry tells it. The guide's samples have megabytes, captures and the emulator bytes.
+func (f *Function) memoryBytes() int { return f.MemoryMB << 20 }
+
 // Extension describes an external extension.
 type Extension struct {
 	Path string            // program

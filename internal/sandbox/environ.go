@@ -54,7 +54,7 @@ func (e *Environment) sharedEnv() map[string]string {
 		}
 	}
 	maps.Copy(env, f.Env)
-	env["AWS_LAMBDA_RUNTIME_API"] = e.addr
+	env["AWS_LAMBDA_RUNTIME_API"], env["AWS_LAMBDA_METADATA_API"], env["AWS_LAMBDA_METADATA_TOKEN"] = e.addr, e.addr, e.token
 	return env
 }
 

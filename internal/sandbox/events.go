@@ -178,7 +178,7 @@ type (
 		FunctionVersion    string   `json:"functionVersion"`
 		FunctionArn        string   `json:"functionArn"`
 		InstanceID         string   `json:"instanceId"`
-		InstanceMaxMemory  int      `json:"instanceMaxMemory"` // MB, as in the guide's sample
+		InstanceMaxMemory  int      `json:"instanceMaxMemory"` // bytes
 	}
 	durationMetrics struct {
 		DurationMs float64 `json:"durationMs"`
@@ -203,7 +203,7 @@ type (
 	startRecord struct {
 		RequestID   string         `json:"requestId"`
 		Version     string         `json:"version"`
-		FunctionArn string         `json:"functionArn,omitempty"`
+		FunctionArn string         `json:"functionArn"`
 		TenantID    string         `json:"tenantId,omitempty"`
 		Tracing     *tracingRecord `json:"tracing,omitempty"`
 	}

@@ -25,7 +25,7 @@ func (l *life) init(ctx context.Context) (time.Duration, error) {
 	begin := time.Now()
 	l.hub.platform("platform.initStart", initStartRecord{
 		InitializationType: cfg.InitType, Phase: l.phase, FunctionName: cfg.Function.Name, FunctionVersion: cfg.Function.Version,
-		FunctionArn: l.env.functionARN(), InstanceID: l.env.instanceID, InstanceMaxMemory: cfg.Function.MemoryMB,
+		FunctionArn: l.env.functionARN(), InstanceID: l.env.instanceID, InstanceMaxMemory: cfg.Function.memoryBytes(),
 	})
 	done := initDoneRecord{InitializationType: cfg.InitType, Phase: l.phase, Status: statusSuccess}
 	runtimeDone, err := l.runInit(ctx, done)

@@ -359,9 +359,8 @@ func (l *life) memoryMB() int64 {
 }
 
 func (p *phase) emitStart() {
-	rec := startRecord{RequestID: p.id, Version: p.env.cfg.Function.Version, TenantID: p.tenant, Tracing: tracing(p.trace)}
-	if p.env.cfg.InitType == ManagedInstances {
-		rec.FunctionArn = p.arn
+	rec := startRecord{
+		RequestID: p.id, Version: p.env.cfg.Function.Version, FunctionArn: p.arn, TenantID: p.tenant, Tracing: tracing(p.trace),
 	}
 	p.life.hub.platformOf(p.number, "platform.start", rec)
 }
@@ -370,7 +369,7 @@ func (p *phase) emitStart() {
 func (l *life) emitRestore(took time.Duration) {
 	f := &l.env.cfg.Function
 	l.hub.platform("platform.restoreStart", restoreStartRecord{
-		FunctionName: f.Name, FunctionVersion: f.Version, InstanceID: l.env.instanceID, InstanceMaxMemory: fmt.Sprint(f.MemoryMB),
+		FunctionName: f.Name, FunctionVersion: f.Version, InstanceID: l.env.instanceID, InstanceMaxMemory: fmt.Sprint(f.memoryBytes()),
 	})
 	l.hub.platform("platform.restoreRuntimeDone", restoreDoneRecord{Status: statusSuccess})
 	l.hub.platform("platform.restoreReport", restoreDoneRecord{Status: statusSuccess, Metrics: &durationMetrics{milliseconds(took)}})

@@ -37,7 +37,7 @@ func TestVariables(t *testing.T) {
 	container := []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"}
 	both := []string{
 		"PATH", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-		"AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_INITIALIZATION_TYPE", "TZ", "STREAM",
+		"AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_METADATA_API", "AWS_LAMBDA_METADATA_TOKEN", "TZ", "STREAM",
 	}
 	functionOnly := []string{"_HANDLER", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_EXECUTION_ENV", "_CUSTOM"}
 	logStream := []string{"AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME"}
@@ -84,8 +84,16 @@ func TestVariables(t *testing.T) {
 			if tc.typ == SnapStart {
 				checkCredentials(t, e, ext)
 			}
+			checkMetadata(t, ext)
 			shutdown(t, e)
-			restored := len(ofType(c.checkDelivered("x0"), "platform.restoreReport"))
+			events := c.checkDelivered("x0")
+			if start := ofType(events, "platform.start")[0]; start.field(t, "functionArn") != "arn:aws:lambda:us-east-1:123456789012:function:fn" {
+				t.Errorf("%s", start.Raw)
+			}
+			if init := ofType(events, "platform.initStart")[0]; init.field(t, "instanceMaxMemory") != 256.0*1024*1024 {
+				t.Errorf("%s", init.Raw)
+			}
+			restored := len(ofType(events, "platform.restoreReport"))
 			if (tc.typ == SnapStart) != (restored == 1) {
 				t.Errorf("%d restore reports", restored)
 			}
@@ -95,32 +103,53 @@ func TestVariables(t *testing.T) {
 
 func checkCredentials(t *testing.T, e *Environment, env map[string]string) {
 	t.Helper()
-	get := func(token string) (int, map[string]string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, env["AWS_CONTAINER_CREDENTIALS_FULL_URI"], nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", token)
-		transport := &http.Transport{DisableKeepAlives: true}
-		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = resp.Body.Close() }()
-		var body map[string]string
-		if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, body
-	}
-	status, body := get(env["AWS_CONTAINER_AUTHORIZATION_TOKEN"])
+	uri := env["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+	status, body := get(t, http.MethodGet, uri, env["AWS_CONTAINER_AUTHORIZATION_TOKEN"])
 	expires, err := time.Parse(time.RFC3339, body["Expiration"])
 	if status != 200 || body["AccessKeyId"] != e.cfg.Credentials.AccessKeyID || body["SecretAccessKey"] == "" || body["Token"] == "" || err != nil || time.Until(expires) < time.Minute {
 		t.Errorf("credentials: %d %v", status, body)
 	}
-	if status, _ := get("wrong"); status == 200 {
+	if status, _ := get(t, http.MethodGet, uri, "wrong"); status == 200 {
 		t.Error("credentials for a wrong token")
 	}
+}
+
+// Powertools read the metadata as these requests do.
+func checkMetadata(t *testing.T, env map[string]string) {
+	t.Helper()
+	uri, token := "http://"+env["AWS_LAMBDA_METADATA_API"]+"/2026-01-15/metadata/execution-environment", "Bearer "+env["AWS_LAMBDA_METADATA_TOKEN"]
+	if status, body := get(t, http.MethodGet, uri, token); status != 200 || len(body) != 1 || body["AvailabilityZoneID"] != "use1-az1" {
+		t.Errorf("metadata: %d %v", status, body)
+	}
+	if status, _ := get(t, http.MethodGet, uri, "Bearer wrong"); status != http.StatusUnauthorized {
+		t.Errorf("metadata for a wrong token: %d", status)
+	}
+	if status, _ := get(t, http.MethodPut, uri, token); status != http.StatusMethodNotAllowed {
+		t.Errorf("PUT of metadata: %d", status)
+	}
+}
+
+// get returns the status and the members of an answer, if it is JSON.
+func get(t *testing.T, method, uri, token string) (int, map[string]string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, uri, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", token)
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var members map[string]string
+	_ = json.Unmarshal(body, &members)
+	return resp.StatusCode, members
 }
 
 func TestManagedInstances(t *testing.T) {

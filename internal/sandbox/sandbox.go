@@ -28,7 +28,7 @@ type Environment struct {
 	serving    chan struct{} // closed when server has ended
 	spawner    *spawner
 	output     *output
-	token      string // of the credentials endpoint
+	token      string // of the endpoints for credentials and metadata
 	instanceID string // also the name of the log stream, as in the emulator
 	taskRoot   string
 

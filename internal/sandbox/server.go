@@ -36,15 +36,19 @@ func (e *Environment) routes() http.Handler {
 	handle("PUT /2022-07-01/telemetry", (*life).serveTelemetry)
 	handle("PUT /2020-08-15/logs", (*life).serveLogs)
 	mux.HandleFunc("GET "+credentialsPath, e.serveCredentials)
+	mux.HandleFunc("GET "+metadataPath, e.serveMetadata)
 	return mux
 }
 
-const credentialsPath = "/2021-04-23/credentials"
+const (
+	credentialsPath = "/2021-04-23/credentials"
+	metadataPath    = "/2026-01-15/metadata/execution-environment"
+)
 
 // serveCredentials is the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI, which SnapStart functions have instead of keys in
 // the environment (https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html).
 func (e *Environment) serveCredentials(w http.ResponseWriter, r *http.Request) {
-	if e.cfg.InitType != SnapStart || subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(e.token)) != 1 {
+	if e.cfg.InitType != SnapStart || !e.authorized(r, "") {
 		writeError(w, http.StatusNotFound, "CredentialsNotFound", "no credentials for this token")
 		return
 	}
@@ -53,6 +57,22 @@ func (e *Environment) serveCredentials(w http.ResponseWriter, r *http.Request) {
 		"AccessKeyId": c.AccessKeyID, "SecretAccessKey": c.SecretAccessKey, "Token": c.SessionToken,
 		"Expiration": time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
 	})
+}
+
+// serveMetadata is the endpoint of AWS_LAMBDA_METADATA_API,
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-metadata-endpoint.html. The zone is the emulator's, in any region.
+func (e *Environment) serveMetadata(w http.ResponseWriter, r *http.Request) {
+	if !e.authorized(r, "Bearer ") {
+		writeError(w, http.StatusUnauthorized, "Unauthorized", "Authorization must be Bearer ${AWS_LAMBDA_METADATA_TOKEN}")
+		return
+	}
+	w.Header().Set("Cache-Control", "private, max-age=43200, immutable")
+	writeJSON(w, http.StatusOK, map[string]string{"AvailabilityZoneID": "use1-az1"})
+}
+
+// authorized says whether the request has the environment's token behind the scheme.
+func (e *Environment) authorized(r *http.Request, scheme string) bool {
+	return subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(scheme+e.token)) == 1
 }
 
 type errorBody struct {
