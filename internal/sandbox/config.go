@@ -52,7 +52,8 @@ type Config struct {
 	// freezes and resets.
 	TmpDir string
 
-	// Output, if set, gets a copy of what the processes print, each line with the name of who printed it. It is called
+	// Output, if set, gets a copy of what the processes print, each line with the name of who printed it, and at the end of
+	// the processes a line of the sandbox about each subscriber that never took a POST. It is called
 	// by one goroutine at a time. A writer that blocks holds up the environment itself; Extension.BlockOutput holds up an extension.
 	Output io.Writer
 

@@ -32,6 +32,9 @@ type plan struct {
 	Answers   []int  // statuses of the first POSTs; 0 holds the answer until the test releases it
 	InitError string // error type to report in place of next
 	Exit      int    // exit status after register, if not 0
+	Refused   int    // exit status when register is refused; 0: wait for ever
+	Words     int    // lines to print after register
+	Deaf      bool   // nobody listens where it subscribes
 	Shutdown  string // what to do at SHUTDOWN: "" exit, hang, fail, or wait for platform.report
 	Print     string // at each INVOKE
 }
@@ -85,8 +88,15 @@ func runExtension(planJSON string) error {
 		resp := x.call("register", "POST", "/2020-01-01/extension/register", events, "Lambda-Extension-Name", x.plan.Name, "Lambda-Extension-Accept-Feature", "accountId")
 		x.id = resp.Header.Get("Lambda-Extension-Identifier")
 		if resp.Status == http.StatusForbidden {
+			if x.plan.Refused != 0 {
+				fmt.Println("no luck")
+				os.Exit(x.plan.Refused)
+			}
 			select {} // a naive extension: waits for ever
 		}
+	}
+	for i := range x.plan.Words {
+		fmt.Println("word", i)
 	}
 	if x.plan.Exit != 0 {
 		os.Exit(x.plan.Exit)
@@ -134,6 +144,9 @@ func (x *extension) subscribe(i int, body string) error {
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { x.servePost(i, w, r) })}
 		x.servers = append(x.servers, server)
 		go func() { _ = server.Serve(listener) }()
+	}
+	if x.plan.Deaf {
+		_ = listener.Close()
 	}
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	if i == 0 {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -109,7 +110,9 @@ func (l *life) faultLocked(a *agent, f *StatusFault) int {
 }
 
 // register registers an extension. A name that no external extension's file has is an internal extension: part of the runtime's
-// process, as aws-lambda-go's GoLangEnableSIGTERM, and without SHUTDOWN.
+// process, as aws-lambda-go's GoLangEnableSIGTERM, and without SHUTDOWN. While an external one has yet to register, so that the
+// runtime does not run, it can only be a wrong name. Lambda's emulator takes it for an internal extension all the same: it
+// refuses SHUTDOWN, or lets the init phase end by time. Here the answer says what is wrong.
 func (l *life) register(name string, data []byte) (*agent, error) {
 	if name == "" {
 		return nil, forbid("Extension.InvalidExtensionName", "Empty extension name")
@@ -125,6 +128,13 @@ func (l *life) register(name string, data []byte) (*agent, error) {
 	defer l.mu.Unlock()
 	i := slices.IndexFunc(l.agents, func(a *agent) bool { return a.name == name })
 	external := i >= 0 && l.agents[i].external
+	if missing := l.unregisteredLocked(); !external && len(missing) > 0 {
+		if quoted := strconv.Quote(name); !slices.Contains(l.misnamed, quoted) {
+			l.misnamed = append(l.misnamed, quoted)
+		}
+		return nil, forbid("Extension.InvalidExtensionName", "Lambda-Extension-Name %q is not the file name of an extension that has yet to register: %s",
+			name, strings.Join(missing, ", "))
+	}
 	for _, event := range body.Events {
 		if !l.mayRegister(event, external) {
 			return nil, forbid("Extension.InvalidEventType", "%s: this extension cannot register for this event", event)
@@ -152,6 +162,17 @@ func (l *life) register(name string, data []byte) (*agent, error) {
 	}
 	l.changedLocked()
 	return a, nil
+}
+
+// unregisteredLocked names the external extensions that have yet to register.
+func (l *life) unregisteredLocked() []string {
+	var names []string
+	for _, a := range l.agents {
+		if a.external && (a.state == "" || a.state == stateStarted) {
+			names = append(names, a.name)
+		}
+	}
+	return names
 }
 
 // mayRegister: internal extensions cannot have SHUTDOWN; Managed Instances have no INVOKE, and no events at all for internal

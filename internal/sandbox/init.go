@@ -141,32 +141,26 @@ func (l *life) explainInit(err error) error {
 	for _, a := range l.agents {
 		switch {
 		case a.external && !a.registered():
-			waits = append(waits, fmt.Sprintf("extension %s never registered%s (%s)", a.name, l.strangersLocked(), a.proc.lastWords()))
+			waits = append(waits, fmt.Sprintf("extension %s never registered%s; %s", a.name, l.misnamedLocked(), a.proc.words()))
 		case !a.ready:
 			waits = append(waits, fmt.Sprintf("extension %s never asked for the next event", a.name))
 		}
 	}
 	switch {
 	case l.runtime != nil && l.runtimeReady.IsZero():
-		waits = append(waits, fmt.Sprintf("the function never asked for the next invocation (%s)", l.runtime.lastWords()))
+		waits = append(waits, fmt.Sprintf("the function never asked for the next invocation (%s)", l.runtime.words()))
 	case l.runtime == nil:
 		waits = append(waits, "so the function was not started")
 	}
 	return &InitError{Type: errTimedOut, Message: "time is over: " + strings.Join(waits, "; ")}
 }
 
-// strangersLocked names the registrants that no file name matches: a wrong Lambda-Extension-Name makes an extension internal.
-func (l *life) strangersLocked() string {
-	var names []string
-	for _, a := range l.agents {
-		if !a.external {
-			names = append(names, fmt.Sprintf("%q", a.name))
-		}
-	}
-	if len(names) == 0 || l.runtime != nil {
+// misnamedLocked tells of the names with which registration was refused.
+func (l *life) misnamedLocked() string {
+	if len(l.misnamed) == 0 {
 		return ""
 	}
-	return ", though " + strings.Join(names, ", ") + " did: Lambda-Extension-Name must be the file name"
+	return " (registration as " + strings.Join(l.misnamed, ", ") + " was refused: Lambda-Extension-Name must be the file name)"
 }
 
 // initStatus is the status and error type of telemetry for a failed init.

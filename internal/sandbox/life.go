@@ -28,8 +28,9 @@ type life struct {
 	runtime      *process
 	runtimeReady time.Time // first next
 	agents       []*agent
-	agentsClosed bool // no further registration: the runtime is ready
-	ending       bool // shutdown or reset runs: processes are expected to end
+	agentsClosed bool     // no further registration: the runtime is ready
+	misnamed     []string // quoted names that are no external extension's
+	ending       bool     // shutdown or reset runs: processes are expected to end
 	failure      *failure
 	current      *invocation            // the one that the runtime works on; unused on Managed Instances
 	invocations  map[string]*invocation // those without response yet
@@ -218,9 +219,13 @@ func (l *life) onExit(p *process) {
 	if !ending {
 		switch {
 		case a == nil:
-			l.failLocked(errRuntimeExit, fmt.Sprintf("Runtime exited with error: %s; %s", p.ending(), p.lastWords()))
+			l.failLocked(errRuntimeExit, fmt.Sprintf("Runtime exited with error: %s; %s", p.ending(), p.words()))
 		case !failed:
-			l.failLocked(errExtensionCrash, fmt.Sprintf("extension %s ended (%s) outside shutdown; %s", p.name, p.ending(), p.lastWords()))
+			misnamed := ""
+			if !a.registered() {
+				misnamed = l.misnamedLocked()
+			}
+			l.failLocked(errExtensionCrash, fmt.Sprintf("extension %s ended (%s) outside shutdown%s; %s", p.name, p.ending(), misnamed, p.words()))
 		}
 	}
 	l.changedLocked()

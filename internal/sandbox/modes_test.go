@@ -454,7 +454,8 @@ func TestAPIs(t *testing.T) {
 	check(403, "InvalidRequestFormat")(call("POST", register, `{`, headerExtensionName, "ext"))
 	check(403, "InvalidRequestFormat")(call("POST", register, `{"configurationKeys":["a"]}`, headerExtensionName, "ext"))
 	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["SOMETHING"]}`, headerExtensionName, "ext"))
-	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "internal"))
+	check(403, `"Lambda-Extension-Name \"internal\" is not the file name of an extension that has yet to register: ext, idle"`)(
+		call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "internal"))
 	check(403, "Extension.MissingExtensionIdentifier")(call("GET", next, ""))
 	check(403, "Extension.MissingExtensionIdentifier")(call("PUT", telemetry, good))
 	id = "not-a-uuid"
@@ -463,6 +464,10 @@ func TestAPIs(t *testing.T) {
 	check(403, "Extension.UnknownExtensionIdentifier")(call("GET", next, ""))
 	check(200, `{"functionName":"function","functionVersion":"$LATEST","handler":"bootstrap"}`)(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "ext"))
 	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "ext"))
+	l.mu.Lock()
+	l.agents[1].state = stateRegistered // internal extensions come when all external ones have registered
+	l.mu.Unlock()
+	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "internal"))
 	check(400, "ValidationError")(call("PUT", telemetry, strings.Replace(good, "4243", "9001", 1)))
 	check(200, `"OK"`)(call("PUT", telemetry, good))
 	check(200, `"AlreadySubcribed"`)(call("PUT", telemetry, strings.Replace(good, "sandbox.localdomain", "sandbox", 1)))
@@ -483,11 +488,13 @@ func TestAPIs(t *testing.T) {
 	check(404, "")(call("GET", "/2018-06-01/other", ""))
 	l.mu.Lock()
 	l.agentsClosed, l.agents = true, l.agents[:2]
+	l.agents[1].state = stateStarted
 	l.env.cfg.InitType = ManagedInstances
 	l.mu.Unlock()
 	check(404, "")(call("PUT", logs, good))
-	check(403, "Extension.RegistrationClosed")(call("POST", register, `{}`, headerExtensionName, "late"))
 	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "idle"))
+	check(200, "")(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "idle"))
+	check(403, "Extension.RegistrationClosed")(call("POST", register, `{}`, headerExtensionName, "late"))
 	if err := e.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}

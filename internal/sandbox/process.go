@@ -30,12 +30,15 @@ type process struct {
 
 	mu   sync.Mutex
 	stat ProcessStats
-	tail []string // the last lines that it printed
+	head []string // the first lines that it printed
+	tail []string // the last ones behind them
+	left int      // how many are between
 }
 
 const (
+	headLines = 4
 	tailLines = 8
-	tailWidth = 400
+	lineWidth = 400
 )
 
 // spec says what to start.
@@ -93,7 +96,7 @@ func startProcess(spawn func(func() error) error, s spec, lines func([][]byte), 
 			continue
 		}
 		p.readers = append(p.readers, newLineReader(read, func(l [][]byte) {
-			p.keepTail(l)
+			p.keep(l)
 			lines(l)
 		}))
 	}
@@ -257,29 +260,45 @@ func (p *process) drain() {
 	}
 }
 
-func (p *process) keepTail(lines [][]byte) {
+// keep keeps the first and the last lines.
+func (p *process) keep(lines [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(lines) > tailLines {
-		lines = lines[len(lines)-tailLines:]
-	}
-	for _, l := range lines {
-		l = l[:min(len(l), tailWidth)]
-		p.tail = append(p.tail, strings.ToValidUTF8(strings.TrimRight(string(l), "\r\n"), "\uFFFD"))
-	}
-	if n := len(p.tail) - tailLines; n > 0 {
-		p.tail = slices.Delete(p.tail, 0, n)
-	}
+	n := min(len(lines), headLines-len(p.head))
+	p.head = appendLines(p.head, lines[:n])
+	lines = lines[n:]
+	skip := max(len(lines)-tailLines, 0)
+	p.tail = appendLines(p.tail, lines[skip:])
+	over := max(len(p.tail)-tailLines, 0)
+	p.tail = slices.Delete(p.tail, 0, over)
+	p.left += skip + over
 }
 
-// lastWords is what the process printed last, for an error text.
-func (p *process) lastWords() string {
+func appendLines(kept []string, lines [][]byte) []string {
+	for _, l := range lines {
+		l = l[:min(len(l), lineWidth)]
+		kept = append(kept, strings.ToValidUTF8(strings.TrimRight(string(l), "\r\n"), "\uFFFD"))
+	}
+	return kept
+}
+
+// words are the first and the last lines that the process printed, for an error text.
+func (p *process) words() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.tail) == 0 {
-		return "it printed nothing"
+	said := slices.Clone(p.head)
+	if p.left > 0 {
+		said = append(said, fmt.Sprintf("… %d more lines", p.left))
 	}
-	return "its last lines:\n\t" + strings.Join(p.tail, "\n\t")
+	said = append(said, p.tail...)
+	switch {
+	case len(said) == 0:
+		return "it printed nothing"
+	case p.left > 0:
+		return "its first and last lines:\n\t" + strings.Join(said, "\n\t")
+	default:
+		return "it printed:\n\t" + strings.Join(said, "\n\t")
+	}
 }
 
 // ending describes how the process ended, as Lambda words it.

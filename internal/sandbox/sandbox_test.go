@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -82,4 +83,46 @@ func TestSubscribeTwice(t *testing.T) {
 	if told := len(c.emitted["x0"]); told != len(first)+len(second) {
 		t.Errorf("OnEvent told of %d events, %d and %d arrived", told, len(first), len(second))
 	}
+}
+
+// A subscriber that never took a POST is named at the end, with the reason; one that took one is not.
+func TestDeafSubscriber(t *testing.T) {
+	c := newCollector(t)
+	cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Deaf: true}, plan{Subscribe: subscribeAll}, plan{Subscribe: subscribeAll, Answers: slices.Repeat([]int{503}, 1000)})
+	var output syncBuffer
+	cfg.Output, cfg.NoFreeze = &output, true
+	e := start(t, cfg)
+	c.await("refusal by x2", func(m message) bool { return m.Kind == "post" && m.Status == 503 })
+	invoke(t, e, order{})
+	shutdown(t, e)
+	text := output.String()
+	for _, want := range []string{
+		"[sandbox] extension x0 subscribed with http://sandbox.localdomain:", "/telemetry and never took a POST; tries: ", "connection refused (nothing listens there:",
+		"[sandbox] extension x2 subscribed", "the subscriber answered with status 503",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q does not say %q", text, want)
+		}
+	}
+	if strings.Contains(text, "extension x1") {
+		t.Errorf("%q blames x1", text)
+	}
+}
+
+// syncBuffer is a buffer for one writer and one reader at a time.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(data []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(data)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }

@@ -65,6 +65,11 @@ func (l *life) shutdown(ctx context.Context, reason string) error {
 		errs = append(errs, l.judge(a))
 	}
 	l.release()
+	for _, s := range l.hub.subs { // no one adds to them any more
+		if text := s.deaf(); text != "" {
+			l.env.output.write("sandbox", [][]byte{[]byte(text)})
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -123,9 +128,9 @@ func (l *life) judge(a *agent) error {
 	case !told:
 		return nil
 	case s.Killed:
-		return fmt.Errorf("sandbox: extension %s was killed: it did not end within %v of shutdown; %s", a.name, l.env.cfg.ShutdownTimeout, a.proc.lastWords())
+		return fmt.Errorf("sandbox: extension %s was killed: it did not end within %v of shutdown; %s", a.name, l.env.cfg.ShutdownTimeout, a.proc.words())
 	case s.ExitCode != 0:
-		return fmt.Errorf("sandbox: extension %s ended with %s; %s", a.name, a.proc.ending(), a.proc.lastWords())
+		return fmt.Errorf("sandbox: extension %s ended with %s; %s", a.name, a.proc.ending(), a.proc.words())
 	default:
 		return nil
 	}

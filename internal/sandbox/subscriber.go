@@ -4,7 +4,10 @@ package sandbox
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +43,9 @@ type subscriber struct {
 	leaving        bool // SHUTDOWN was handed out
 	armed          bool // the sender waits for a timer
 	sending        *batch
+	accepted       bool  // at least one batch was
+	failed         error // why the last try failed, while none was accepted
+	tries          int   // that failed, while none was accepted
 
 	telling *sync.Mutex // one call of OnEvent at a time for an extension; never held together with hub.mu
 }
@@ -237,7 +243,9 @@ func (s *subscriber) deliver(ctx context.Context, b *batch) {
 		case <-ctx.Done():
 			return
 		}
-		if err := s.dest.send(ctx, b.body); err == nil {
+		err := s.dest.send(ctx, b.body)
+		s.noteTry(err)
+		if err == nil {
 			s.countBatch(b, true)
 			return
 		}
@@ -248,6 +256,33 @@ func (s *subscriber) deliver(ctx context.Context, b *batch) {
 		}
 		s.countBatch(b, false)
 	}
+}
+
+func (s *subscriber) noteTry(err error) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	switch {
+	case err == nil:
+		s.accepted = true
+	case !s.accepted:
+		s.failed = err
+		s.tries++
+	}
+}
+
+// deaf says that the subscriber never took a batch, and why not; "" if it did, or if there was none.
+func (s *subscriber) deaf() string {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if s.accepted || s.failed == nil {
+		return ""
+	}
+	text := fmt.Sprintf("extension %s subscribed with %s and never took a POST; tries: %d, the last error: %v", s.name, s.sub.address(), s.tries, s.failed)
+	if errors.Is(s.failed, syscall.ECONNREFUSED) {
+		text += fmt.Sprintf(" (nothing listens there: the listener must be up before the subscription, on %s or on all addresses)",
+			s.hub.cfg.Telemetry.DialHost)
+	}
+	return text
 }
 
 // countBatch reports the events of b to OnEvent, once. What was not accepted does not count any more when SHUTDOWN was handed out.
