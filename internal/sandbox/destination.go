@@ -30,8 +30,7 @@ func newDestination(sub *subscription, faults *TelemetryFaults) destination {
 		return &tcpDestination{addr: addr}
 	}
 	d := &httpDestination{method: sub.method, url: "http://" + sub.host + sub.path}
-	// sandbox.localdomain and sandbox resolve to the loopback address here and nowhere else. No proxy: the
-	// listener is local.
+	// The names of the host stand for this address, whether the machine resolves them or not. No proxy: the listener is local.
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}

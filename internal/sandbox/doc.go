@@ -1,10 +1,10 @@
 // Package sandbox is an AWS Lambda execution environment on this machine, for tests, demos and development.
 //
-// What it does not emulate: the function's own file system and /tmp (processes see this machine's), network isolation
-// and name resolution (sandbox.localdomain resolves only inside the sandbox's own sender), CPU share by memory size, memory
-// limits and out-of-memory kills, the clocks of a frozen virtual machine (a freeze is SIGSTOP: the monotonic clock runs on,
-// sockets stay open), snapshots (SnapStart is init, freeze and restore events in one process), X-Ray segments, IAM, CloudWatch
-// Logs, payload transformations of event sources, layers and images.
+// What it does not emulate: the function's own file system and /tmp (processes see this machine's, but for a hosts file with
+// sandbox.localdomain, where Linux lets them have one), network isolation, CPU share by memory size, memory limits and
+// out-of-memory kills, the clocks of a frozen virtual machine (a freeze is SIGSTOP: the monotonic clock runs on, sockets stay
+// open), snapshots (SnapStart is init, freeze and restore events in one process), X-Ray segments, IAM, CloudWatch Logs, payload
+// transformations of event sources, layers and images.
 //
 // What it does: it starts a function and its external extensions as processes with the environment variables that each may
 // see, and serves them the Runtime API (2018-06-01), the Extensions API (2020-01-01), the Telemetry API (2022-07-01), the

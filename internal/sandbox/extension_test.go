@@ -34,6 +34,7 @@ type plan struct {
 	Exit      int    // exit status after register, if not 0
 	Refused   int    // exit status when register is refused; 0: wait for ever
 	Words     int    // lines to print after register
+	Listen    string // host to listen on; "" for all addresses
 	Deaf      bool   // nobody listens where it subscribes
 	Shutdown  string // what to do at SHUTDOWN: "" exit, hang, fail, or wait for platform.report
 	Print     string // at each INVOKE
@@ -117,7 +118,7 @@ func runExtension(planJSON string) error {
 
 // subscribe sends a subscription; its listener is number i.
 func (x *extension) subscribe(i int, body string) error {
-	listener, err := net.Listen("tcp", ":0")
+	listener, err := net.Listen("tcp", net.JoinHostPort(x.plan.Listen, "0"))
 	if err != nil {
 		return err
 	}

@@ -193,7 +193,7 @@ func (l *life) start(s spec, c category, set func(*process)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.gen = l.gen
-	p, err := startProcess(e.spawner.do, s, func(lines [][]byte) {
+	p, err := startProcess(e.spawner, s, func(lines [][]byte) {
 		e.output.write(s.name, lines)
 		l.hub.lines(c, lines)
 	}, l.onExit)

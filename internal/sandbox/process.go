@@ -28,6 +28,8 @@ type process struct {
 	readers []*lineReader   // none where its output is blocked
 	unread  []*os.File      // the ends of its pipes that nobody reads
 
+	noNames error // why sandbox.localdomain does not resolve for it
+
 	mu   sync.Mutex
 	stat ProcessStats
 	head []string // the first lines that it printed
@@ -65,14 +67,17 @@ func (e *launchError) Error() string { return fmt.Sprintf("%s: %v%s", e.path, e.
 func (e *launchError) Unwrap() error { return e.err }
 
 // startProcess starts what s says. lines gets what it prints; onExit is called once when it is gone, before exited is done.
-// spawn runs the fork; see spawner.
-func startProcess(spawn func(func() error) error, s spec, lines func([][]byte), onExit func(*process)) (*process, error) {
-	p := &process{name: s.name, kind: s.kind, gen: s.gen}
+func startProcess(spawner *spawner, s spec, lines func([][]byte), onExit func(*process)) (*process, error) {
+	p := &process{name: s.name, kind: s.kind, gen: s.gen, noNames: spawner.names.err}
 	path, err := lookCommand(s.path, s.dir)
 	if err != nil {
 		return nil, err
 	}
+	if err := spawner.names.check(path); err != nil {
+		return nil, explainLaunch(path, err)
+	}
 	p.cmd = &exec.Cmd{Path: path, Args: append([]string{s.path}, s.args...), Dir: s.dir, Env: s.env, SysProcAttr: processAttributes()}
+	spawner.names.wrap(p.cmd)
 	var writers []*os.File
 	closeAll := func() {
 		for _, f := range slices.Concat(writers, p.unread) {
@@ -102,7 +107,7 @@ func startProcess(spawn func(func() error) error, s spec, lines func([][]byte), 
 	}
 	p.cmd.Stdout, p.cmd.Stderr = writers[0], writers[1]
 	p.started = time.Now()
-	if err := spawn(p.cmd.Start); err != nil {
+	if err := spawner.do(p.cmd.Start); err != nil {
 		closeAll()
 		return nil, explainLaunch(path, err)
 	}
@@ -295,10 +300,19 @@ func (p *process) words() string {
 	case len(said) == 0:
 		return "it printed nothing"
 	case p.left > 0:
-		return "its first and last lines:\n\t" + strings.Join(said, "\n\t")
+		return "its first and last lines:\n\t" + strings.Join(said, "\n\t") + p.namesHint(said)
 	default:
-		return "it printed:\n\t" + strings.Join(said, "\n\t")
+		return "it printed:\n\t" + strings.Join(said, "\n\t") + p.namesHint(said)
 	}
+}
+
+// namesHint says what to do about the names if the process could not have them and speaks of one.
+func (p *process) namesHint(said []string) string {
+	if p.noNames == nil || !slices.ContainsFunc(said, func(line string) bool { return strings.Contains(line, "sandbox") }) {
+		return ""
+	}
+	return fmt.Sprintf("\nThe names sandbox and sandbox.localdomain, which Lambda has, do not resolve here (%v). If the extension needs them, "+
+		"add \"127.0.0.1 sandbox.localdomain sandbox\" to /etc/hosts.", p.noNames)
 }
 
 // ending describes how the process ended, as Lambda words it.

@@ -5,22 +5,28 @@ package sandbox
 import "runtime"
 
 // spawner forks on one operating system thread. On Linux a process with Pdeathsig is killed when the thread that started it
-// ends (golang.org/issue/27505), and Go threads can end; this one lives as long as the environment.
+// ends (golang.org/issue/27505), and Go threads can end; this one lives as long as the environment. It may also have a mount
+// namespace of its own, which its children inherit; see names.
 type spawner struct {
-	work chan func()
-	done chan struct{}
+	work  chan func()
+	done  chan struct{}
+	names names
 }
 
-func newSpawner() *spawner {
+// newSpawner starts the thread. Its children find sandbox.localdomain at address, where that can be arranged.
+func newSpawner(address string) *spawner {
 	s := &spawner{work: make(chan func()), done: make(chan struct{})}
+	ready := make(chan struct{})
 	go func() {
 		defer close(s.done)
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+		runtime.LockOSThread() // and no unlock: a thread in another namespace must end with its goroutine
+		s.names = giveNames(address)
+		close(ready)
 		for f := range s.work {
 			f()
 		}
 	}()
+	<-ready
 	return s
 }
 
@@ -35,4 +41,5 @@ func (s *spawner) do(f func() error) error {
 func (s *spawner) close() {
 	close(s.work)
 	<-s.done
+	s.names.close()
 }

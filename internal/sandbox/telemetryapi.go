@@ -15,7 +15,7 @@ func (l *life) serveTelemetry(w http.ResponseWriter, r *http.Request) {
 	if l.env.cfg.InitType == ManagedInstances {
 		api = managedTelemetryAPI
 	}
-	l.serveSubscribe(w, r, "Telemetry", "ValidationError", api)
+	l.serveSubscribe(w, r, "Telemetry", "ValidationError", api) //nolint:contextcheck // a subscription outlives its request
 }
 
 // serveLogs is PUT /2020-08-15/logs, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html. Managed Instances
@@ -25,7 +25,7 @@ func (l *life) serveLogs(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	l.serveSubscribe(w, r, "Logs", "Logs.ValidationError", logsAPI)
+	l.serveSubscribe(w, r, "Logs", "Logs.ValidationError", logsAPI) //nolint:contextcheck // as above
 }
 
 // serveSubscribe takes a subscription to the API of that name; invalid is its type of error for a body that it refuses.
@@ -61,7 +61,7 @@ func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request, name, inva
 		writeError(w, http.StatusBadRequest, invalid, err.Error())
 		return
 	}
-	switch err := l.hub.subscribe(a.name, sub, l.processContext(a)); { //nolint:contextcheck // a subscription outlives its request
+	switch err := l.hub.subscribe(a.name, sub, l.processContext(a)); {
 	case errors.Is(err, errSubscribedAlready):
 		writeJSON(w, http.StatusOK, "AlreadySubcribed") // the spelling is that of a fixture in the emulator's tests
 		return

@@ -1,0 +1,143 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// On Lambda the names sandbox and sandbox.localdomain resolve to the environment itself, and some extensions listen on them
+// (OpenTelemetry's collector, AWS's samples). Here the processes see a hosts file that has them, in a mount namespace.
+const hostsFile = "/etc/hosts"
+
+// names says how the processes of an environment get the names.
+type names struct {
+	hosts string // the file to put in the place of hostsFile in a user and mount namespace of each process; "": they need none
+	err   error  // why there are no names; nil if there are
+}
+
+// giveNames makes the names resolve to address in the processes that the calling thread starts. With the rights of root the
+// thread itself gets the mount namespace, which costs its children nothing; else each child gets one, if the kernel lets users
+// have namespaces.
+func giveNames(address string) names {
+	content, err := os.ReadFile(hostsFile)
+	if err != nil {
+		return names{err: err}
+	}
+	if hasNames(content) {
+		return names{}
+	}
+	file, err := writeHosts(fmt.Appendf(content, "\n%s sandbox.localdomain sandbox\n", address))
+	if err != nil {
+		return names{err: err}
+	}
+	err = mountHosts(file)
+	if errors.Is(err, syscall.EPERM) {
+		n := names{hosts: file}
+		if err = n.try(); err == nil {
+			return n
+		}
+	}
+	_ = os.Remove(file) // a mounted file stays readable
+	return names{err: err}
+}
+
+// hasNames says whether a hosts file has the names already.
+func hasNames(hosts []byte) bool {
+	for line := range bytes.Lines(hosts) {
+		entry, _, _ := bytes.Cut(line, []byte("#"))
+		if fields := strings.Fields(string(entry)); len(fields) > 1 && slices.Contains(fields[1:], "sandbox.localdomain") {
+			return true
+		}
+	}
+	return false
+}
+
+// writeHosts makes a file that every user can read.
+func writeHosts(content []byte) (string, error) {
+	f, err := os.CreateTemp("", "sandbox-hosts-")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		_ = os.Remove(f.Name())
+		return "", err
+	}
+	return f.Name(), nil
+}
+
+// mountHosts gives the calling thread a mount namespace with file as hosts file. What is mounted outside later is seen inside.
+func mountHosts(file string) error {
+	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("a mount namespace: %w", err)
+	}
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("mount namespace: %w", err)
+	}
+	if err := syscall.Mount(file, hostsFile, "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mounting a hosts file: %w", err)
+	}
+	return nil
+}
+
+// wrap makes cmd start in a user namespace, where it may mount, and then in another, where it has its own user id again.
+// sh, mount and unshare (util-linux 2.36) do this; sh may add variables such as PWD.
+func (n names) wrap(cmd *exec.Cmd) {
+	if n.hosts == "" {
+		return
+	}
+	uid, gid := os.Getuid(), os.Getgid()
+	script := fmt.Sprintf(`mount --bind "$0" %s && exec unshare --user --map-user=%d --map-group=%d -- "$@"`, hostsFile, uid, gid)
+	cmd.Args = append([]string{"sh", "-c", script, n.hosts, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
+	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
+}
+
+// try says whether wrap works here.
+func (n names) try() error {
+	cmd := exec.Command("true")
+	n.wrap(cmd)
+	if printed, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("a user and mount namespace: %w %s", err, bytes.TrimSpace(printed))
+	}
+	return nil
+}
+
+// check finds what would keep the kernel from executing path: behind wrap a shell would try, and tell it as its own failure.
+func (n names) check(path string) error {
+	if n.hosts == "" {
+		return nil
+	}
+	const mayExecute = 1 // X_OK of access(2)
+	if err := syscall.Access(path, mayExecute); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil // executable and not readable: let the kernel decide
+	}
+	defer func() { _ = f.Close() }()
+	magic := make([]byte, 4)
+	if _, err := io.ReadFull(f, magic); err != nil || (!bytes.HasPrefix(magic, []byte("#!")) && string(magic) != "\x7fELF") {
+		return syscall.ENOEXEC
+	}
+	return nil
+}
+
+func (n names) close() {
+	if n.hosts != "" {
+		_ = os.Remove(n.hosts) // in the folder for temporary files
+	}
+}

@@ -1,0 +1,147 @@
+package sandbox
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// OpenTelemetry's collector listens on sandbox.localdomain. It can, as root and as a user without any right, where the kernel lets
+// users have namespaces; the caller's own hosts file stays as it is, and nothing is left in the folder for temporary files.
+func TestNames(t *testing.T) {
+	before, err := os.ReadFile(hostsFile)
+	if err != nil {
+		t.Skip(err)
+	}
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	c := newCollector(t)
+	e := start(t, testConfig(t, c, "", plan{Listen: "sandbox.localdomain", Subscribe: subscribeAll}, plan{Listen: "sandbox", Subscribe: subscribeAll}))
+	needNames(t, e)
+	if user := e.spawner.names.hosts != ""; user != (os.Getuid() != 0) && !hasNames(before) {
+		t.Errorf("user namespace: %t", user)
+	}
+	invoke(t, e, order{Lines: 1})
+	shutdown(t, e)
+	for _, name := range []string{"x0", "x1"} {
+		if lines := ofType(c.checkDelivered(name), "function"); len(lines) != 1 {
+			t.Errorf("%s got %d lines", name, len(lines))
+		}
+	}
+	for _, p := range e.Processes() {
+		if p.MaxRSS == 0 || p.ExitCode > 0 {
+			t.Errorf("%+v", p)
+		}
+	}
+	after, err := os.ReadFile(hostsFile)
+	left, _ := filepath.Glob(filepath.Join(tmp, "sandbox-hosts-*"))
+	if err != nil || string(after) != string(before) || len(left) > 0 {
+		t.Errorf("%v, hosts file %q, left %q", err, after, left)
+	}
+}
+
+// needNames skips a test where nothing gives the names.
+func needNames(t *testing.T, e *Environment) {
+	t.Helper()
+	if err := e.spawner.names.err; err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("no names: %v", err)
+		}
+		t.Skipf("no names: %v", err)
+	}
+}
+
+// The same as a user without any right.
+func TestNamesAsNobody(t *testing.T) {
+	const nobody = 65534
+	if os.Getuid() != 0 {
+		t.Skip("TestNames is it")
+	}
+	dir, err := os.MkdirTemp("", "nobody-") // t.TempDir is in a folder that only its owner can read
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = self.Close() }()
+	program := filepath.Join(dir, "test")
+	f, err := os.OpenFile(program, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(f, self)
+	if err := errors.Join(err, f.Close(), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^TestNames$")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	printed, err := cmd.CombinedOutput()
+	switch {
+	case err != nil:
+		t.Fatalf("%v\n%s", err, printed)
+	case strings.Contains(string(printed), "--- SKIP"):
+		t.Skipf("%s", printed)
+	}
+}
+
+// Without the names, an error about a process that speaks of one says what to do.
+func TestNamesHint(t *testing.T) {
+	why := errors.New("no namespaces")
+	const line = "lookup sandbox.localdomain: no such host"
+	for _, tc := range []struct {
+		err  error
+		line string
+		want bool
+	}{{why, line, true}, {nil, line, false}, {why, "no stream", false}} {
+		text := (&process{noNames: tc.err, head: []string{tc.line}}).words()
+		if strings.Contains(text, "no namespaces") != tc.want || strings.Contains(text, "/etc/hosts") != tc.want {
+			t.Errorf("%+v: %s", tc, text)
+		}
+	}
+}
+
+func TestHasNames(t *testing.T) {
+	for hosts, want := range map[string]bool{
+		"127.0.0.1 localhost\n":                               false,
+		"127.0.0.1 localhost # sandbox.localdomain\n":         false,
+		"sandbox.localdomain\n":                               false,
+		"127.0.0.1 a\n127.0.0.1\tsandbox sandbox.localdomain": true,
+	} {
+		if got := hasNames([]byte(hosts)); got != want {
+			t.Errorf("%q: %t", hosts, got)
+		}
+	}
+}
+
+// What is behind a shell is explained as if it were not.
+func TestNamesCheck(t *testing.T) {
+	dir := t.TempDir()
+	n := names{hosts: "any"}
+	for name, tc := range map[string]struct {
+		content string
+		mode    os.FileMode
+		want    error
+	}{
+		"script":         {"#!/bin/sh\n", 0o755, nil},
+		"no interpreter": {"echo\n", 0o755, syscall.ENOEXEC},
+		"short":          {"#", 0o755, syscall.ENOEXEC},
+		"not executable": {"#!/bin/sh\n", 0o644, syscall.EACCES},
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(tc.content), tc.mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.check(path); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
