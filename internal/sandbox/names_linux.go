@@ -18,8 +18,9 @@ const hostsFile = "/etc/hosts"
 
 // names says how the processes of an environment get the names.
 type names struct {
-	hosts string // the file to put in the place of hostsFile in a user and mount namespace of each process; "": they need none
-	err   error  // why there are no names; nil if there are
+	hosts  string // the file to put in the place of hostsFile in a user and mount namespace of each process; "": they need none
+	script string // for sh, that does it
+	err    error  // why there are no names; nil if there are
 }
 
 // giveNames makes the names resolve to address in the processes that the calling thread starts. With the rights of root the
@@ -39,10 +40,11 @@ func giveNames(address string) names {
 	}
 	err = mountHosts(file)
 	if errors.Is(err, syscall.EPERM) {
-		n := names{hosts: file}
-		if err = n.try(); err == nil {
+		n, failed := userNames(file)
+		if failed == nil {
 			return n
 		}
+		err = failed
 	}
 	_ = os.Remove(file) // a mounted file stays readable
 	return names{err: err}
@@ -87,32 +89,41 @@ func mountHosts(file string) error {
 	return nil
 }
 
-// wrap makes cmd start in a user namespace, where it may mount, and then in another, where it has its own user id again.
-// sh, mount and unshare (util-linux 2.36) do this; sh may add variables such as PWD.
+// userNames makes wrap ready and tries whether it works here. It needs sh, mount and unshare (util-linux 2.36), whatever PATH
+// the processes have.
+func userNames(file string) (names, error) {
+	mount, err := exec.LookPath("mount")
+	if err != nil {
+		return names{}, err
+	}
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		return names{}, err
+	}
+	n := names{hosts: file, script: fmt.Sprintf(`%s --bind "$0" %s && exec %s --user --map-user=%d --map-group=%d -- "$@"`,
+		mount, hostsFile, unshare, os.Getuid(), os.Getgid())}
+	cmd := exec.Command("true")
+	n.wrap(cmd)
+	if printed, err := cmd.CombinedOutput(); err != nil {
+		return names{}, fmt.Errorf("a user and mount namespace: %w: %s", err, strings.Join(strings.Fields(string(printed)), " "))
+	}
+	return n, nil
+}
+
+// wrap makes cmd start in a user namespace, where it may mount, and then in another, where it has its own user id again. sh may
+// add variables such as PWD to its environment.
 func (n names) wrap(cmd *exec.Cmd) {
 	if n.hosts == "" {
 		return
 	}
-	uid, gid := os.Getuid(), os.Getgid()
-	script := fmt.Sprintf(`mount --bind "$0" %s && exec unshare --user --map-user=%d --map-group=%d -- "$@"`, hostsFile, uid, gid)
-	cmd.Args = append([]string{"sh", "-c", script, n.hosts, cmd.Path}, cmd.Args[1:]...)
+	cmd.Args = append([]string{"sh", "-c", n.script, n.hosts, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
-	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
-	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
-}
-
-// try says whether wrap works here.
-func (n names) try() error {
-	cmd := exec.Command("true")
-	n.wrap(cmd)
-	if printed, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("a user and mount namespace: %w %s", err, bytes.TrimSpace(printed))
-	}
-	return nil
+	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 }
 
 // check finds what would keep the kernel from executing path: behind wrap a shell would try, and tell it as its own failure.
