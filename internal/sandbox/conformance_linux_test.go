@@ -1,0 +1,119 @@
+package sandbox
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The extension of Serverless Console, which no one here wrote, unchanged: it listens on the name sandbox, subscribes to the Logs
+// API with schema 2021-03-18, and makes metrics of platform.report. Its files are to be in /opt, and it writes to /tmp: it gets
+// both of its own. .ci/run installs it and demands it with CONFORMANCE=required.
+func TestConformanceServerlessExtension(t *testing.T) {
+	folder := os.Getenv("OTEL_EXTENSION")
+	if folder == "" {
+		const text = "OTEL_EXTENSION does not name the unpacked extension.zip of the npm package @serverless/aws-lambda-otel-extension-dist"
+		if os.Getenv("CONFORMANCE") == "required" {
+			t.Fatal(text)
+		}
+		t.Skip(text)
+	}
+	const name = "otel-extension"
+	path := filepath.Join(t.TempDir(), name)
+	script := `#!/bin/sh
+export OPT='` + folder + `'
+exec unshare --user --map-root-user --mount sh -c 'mount --bind "$OPT" /opt && mount -t tmpfs none /tmp && exec /opt/extensions/` + name + `'
+`
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := newCollector(t)
+	cfg := testConfig(t, c, "")
+	var output syncBuffer
+	var mu sync.Mutex
+	accepted := map[string]int{}
+	cfg.Output, cfg.NoFreeze = &output, true
+	cfg.OnAccepted = func(_ string, e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		accepted[e.Type]++
+	}
+	cfg.Extensions = []Extension{{Path: path, Env: map[string]string{"SLS_OTEL_REPORT_TYPE": "json"}}}
+	needNames(t)
+	e := start(t, cfg)
+	ids := []string{"first", "second"}
+	for _, id := range ids {
+		var wg sync.WaitGroup
+		wg.Go(func() { invoke(t, e, order{}, WithRequestID(id)) }) // the extension holds it until the layer's report is there
+		reportAsLayer(t, id)
+		wg.Wait()
+	}
+	for _, id := range ids {
+		await(t, "metrics of "+id, func() bool { return hasDuration(output.String(), id) })
+	}
+	// The extension waits for a report after SHUTDOWN, which never comes here: it is killed, as on Lambda.
+	if err := e.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "was killed") {
+		t.Errorf("shutdown: %v", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("accepted: %v", accepted)
+	for typ, n := range map[string]int{
+		"platform.logsSubscription": 1, "platform.extension": 1, "platform.start": 2, "platform.runtimeDone": 2, "platform.end": 2, "platform.report": 2,
+	} {
+		if accepted[typ] != n {
+			t.Errorf("%d of %s, want %d", accepted[typ], typ, n)
+		}
+	}
+}
+
+// reportAsLayer sends what the layer that belongs to the extension tells it of an invocation.
+func reportAsLayer(t *testing.T, id string) {
+	t.Helper()
+	var packed bytes.Buffer
+	w := zlib.NewWriter(&packed)
+	now := time.Now().Format(time.RFC3339)
+	_, _ = fmt.Fprintf(w, `{"function":{"startTime":%q,"endTime":%q},"traces":{"resourceSpans":[{"instrumentationLibrarySpans":[]}]}}`, now, now)
+	_ = w.Close()
+	body, err := json.Marshal([]map[string]string{{
+		"type": "function", "record": now + "\t" + id + "\tINFO\t⚡." + base64.StdEncoding.EncodeToString(packed.Bytes()),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post("http://127.0.0.1:2772/", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// hasDuration says whether the metrics that the extension printed have the duration of an invocation, which only
+// platform.report has.
+func hasDuration(printed, id string) bool {
+	for line := range strings.Lines(printed) {
+		if strings.Contains(line, `"name":"faas.duration"`) && strings.Contains(line, `"stringValue":"`+id+`"`) {
+			return true
+		}
+	}
+	return false
+}
+
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("no %s within 20 s", what)
+		}
+	}
+}
