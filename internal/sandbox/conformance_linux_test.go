@@ -31,7 +31,8 @@ func TestConformanceServerlessExtension(t *testing.T) {
 	path := filepath.Join(t.TempDir(), name)
 	script := `#!/bin/sh
 export OPT='` + folder + `'
-exec unshare --user --map-root-user --mount sh -c 'mount --bind "$OPT" /opt && mount -t tmpfs none /tmp && exec /opt/extensions/` + name + `'
+exec unshare --user --map-root-user --mount \
+	sh -c 'mount --bind "$OPT" /opt && mount -t tmpfs none /tmp && exec /opt/extensions/` + name + `'
 `
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
@@ -68,7 +69,8 @@ exec unshare --user --map-root-user --mount sh -c 'mount --bind "$OPT" /opt && m
 	defer mu.Unlock()
 	t.Logf("accepted: %v", accepted)
 	for typ, n := range map[string]int{
-		"platform.logsSubscription": 1, "platform.extension": 1, "platform.start": 2, "platform.runtimeDone": 2, "platform.end": 2, "platform.report": 2,
+		"platform.logsSubscription": 1, "platform.extension": 1,
+		"platform.start": 2, "platform.runtimeDone": 2, "platform.end": 2, "platform.report": 2,
 	} {
 		if accepted[typ] != n {
 			t.Errorf("%d of %s, want %d", accepted[typ], typ, n)
@@ -82,7 +84,8 @@ func reportAsLayer(t *testing.T, id string) {
 	var packed bytes.Buffer
 	w := zlib.NewWriter(&packed)
 	now := time.Now().Format(time.RFC3339)
-	_, _ = fmt.Fprintf(w, `{"function":{"startTime":%q,"endTime":%q},"traces":{"resourceSpans":[{"instrumentationLibrarySpans":[]}]}}`, now, now)
+	_, _ = fmt.Fprintf(w, `{"function":{"startTime":%q,"endTime":%q},"traces":{"resourceSpans":[{"instrumentationLibrarySpans":[]}]}}`,
+		now, now)
 	_ = w.Close()
 	body, err := json.Marshal([]map[string]string{{
 		"type": "function", "record": now + "\t" + id + "\tINFO\t⚡." + base64.StdEncoding.EncodeToString(packed.Bytes()),

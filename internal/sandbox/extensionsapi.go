@@ -132,8 +132,8 @@ func (l *life) register(name string, data []byte) (*agent, error) {
 		if quoted := strconv.Quote(name); !slices.Contains(l.misnamed, quoted) {
 			l.misnamed = append(l.misnamed, quoted)
 		}
-		return nil, forbid("Extension.InvalidExtensionName", "Lambda-Extension-Name %q is not the file name of an extension that has yet to register: %s",
-			name, strings.Join(missing, ", "))
+		return nil, forbid("Extension.InvalidExtensionName",
+			"Lambda-Extension-Name %q is not the file name of an extension that has yet to register: %s", name, strings.Join(missing, ", "))
 	}
 	for _, event := range body.Events {
 		if !l.mayRegister(event, external) {

@@ -2,8 +2,6 @@
 
 package sandbox
 
-import "errors"
-
 // The Logs API is the Telemetry API's predecessor: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html. It has
 // the same subscription, another path, and platform events of its own. AWS still serves it, except on Managed Instances.
 
@@ -63,7 +61,7 @@ func (p *phase) emitFault(err error) {
 	switch {
 	case err == nil:
 		return
-	case errors.Is(err, errDeadline):
+	case resetReason(err) == "timeout":
 		text = "Error: " + p.timedOut()
 	}
 	p.life.hub.logsOnly(p.number, "platform.fault", "RequestId: "+p.id+" "+text)

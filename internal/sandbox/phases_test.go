@@ -132,7 +132,9 @@ func TestFailedInit(t *testing.T) {
 		{name: "extension reports an error", plan: plan{InitError: "Extension.ConfigInvalid"}, typ: "Extension.ConfigInvalid", texts: []string{"no stream"}},
 		{name: "odd error type", plan: plan{InitError: "bad config!"}, typ: "Extension.InitError"},
 		{name: "wrong name", plan: plan{Name: "other", Events: []string{}}, typ: "Sandbox.Timedout", change: func(c *Config) { c.InitTimeout = time.Second }, texts: []string{"x0 never registered", `"other"`, "file name"}},
-		{name: "wrong name and exit", plan: plan{Name: "other", Refused: 2}, typ: "Extension.Crash", texts: []string{"exit status 2", `"other"`, "file name", "it printed:\n\tno luck"}},
+		{name: "wrong name and exit", plan: plan{Name: "other", Refused: 2}, typ: "Extension.Crash", texts: []string{
+			"exit status 2", `"other"`, "file name", "it printed:\n\tno luck",
+		}},
 		{name: "many words", plan: plan{Exit: 3, Words: 20}, typ: "Extension.Crash", texts: []string{
 			"first and last lines:\n\tword 0\n\tword 1\n\tword 2\n\tword 3\n\t… 8 more lines\n\tword 12\n", "\n\tword 19",
 		}},

@@ -311,8 +311,8 @@ func (p *process) namesHint(said []string) string {
 	if p.noNames == nil || !slices.ContainsFunc(said, func(line string) bool { return strings.Contains(line, "sandbox") }) {
 		return ""
 	}
-	return fmt.Sprintf("\nThe names sandbox and sandbox.localdomain, which Lambda has, do not resolve here (%v). If the extension needs them, "+
-		"add \"127.0.0.1 sandbox.localdomain sandbox\" to /etc/hosts.", p.noNames)
+	return fmt.Sprintf("\nThe names sandbox and sandbox.localdomain, which Lambda has, do not resolve here (%v). "+
+		"If the extension needs them, add \"127.0.0.1 sandbox.localdomain sandbox\" to /etc/hosts.", p.noNames)
 }
 
 // ending describes how the process ended, as Lambda words it.

@@ -88,7 +88,8 @@ func TestSubscribeTwice(t *testing.T) {
 // A subscriber that never took a POST is named at the end, with the reason; one that took one is not.
 func TestDeafSubscriber(t *testing.T) {
 	c := newCollector(t)
-	cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Deaf: true}, plan{Subscribe: subscribeAll}, plan{Subscribe: subscribeAll, Answers: slices.Repeat([]int{503}, 1000)})
+	cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Deaf: true}, plan{Subscribe: subscribeAll},
+		plan{Subscribe: subscribeAll, Answers: slices.Repeat([]int{503}, 1000)})
 	var output syncBuffer
 	cfg.Output, cfg.NoFreeze = &output, true
 	e := start(t, cfg)
@@ -97,8 +98,8 @@ func TestDeafSubscriber(t *testing.T) {
 	shutdown(t, e)
 	text := output.String()
 	for _, want := range []string{
-		"[sandbox] extension x0 subscribed with http://sandbox.localdomain:", "/telemetry and never took a POST; tries: ", "connection refused (nothing listens there:",
-		"[sandbox] extension x2 subscribed", "the subscriber answered with status 503",
+		"[sandbox] extension x0 subscribed with http://sandbox.localdomain:", "/telemetry and never took a POST; tries: ",
+		"connection refused (nothing listens there:", "[sandbox] extension x2 subscribed", "the subscriber answered with status 503",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q does not say %q", text, want)

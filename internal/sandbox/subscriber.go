@@ -264,7 +264,7 @@ func (s *subscriber) noteTry(err error) {
 	switch {
 	case err == nil:
 		s.accepted = true
-	case !s.accepted:
+	case !s.accepted && (!s.leaving || s.failed == nil): // on its way out the extension closes its listener
 		s.failed = err
 		s.tries++
 	}
@@ -277,7 +277,8 @@ func (s *subscriber) deaf() string {
 	if s.accepted || s.failed == nil {
 		return ""
 	}
-	text := fmt.Sprintf("extension %s subscribed with %s and never took a POST; tries: %d, the last error: %v", s.name, s.sub.address(), s.tries, s.failed)
+	text := fmt.Sprintf("extension %s subscribed with %s and never took a POST; tries: %d, the last error: %v",
+		s.name, s.sub.address(), s.tries, s.failed)
 	if errors.Is(s.failed, syscall.ECONNREFUSED) {
 		text += fmt.Sprintf(" (nothing listens there: the listener must be up before the subscription, on %s or on all addresses)",
 			s.hub.cfg.Telemetry.DialHost)

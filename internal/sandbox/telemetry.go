@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// hub takes the events of one life of the environment to its subscribers: emit encodes an event once and appends it to the
-// queue of every subscriber that wants it, all under one lock, so that all see one order; one sender a subscriber does the rest.
-// Until the init phase ends it keeps the events, for subscribers that come later in the phase.
+// hub takes the events of one life of the environment to its subscribers: emit encodes an event once in each of its forms and
+// appends it to the queue of every subscriber that wants it, all under one lock, so that all see one order; one sender a
+// subscriber does the rest. Until the init phase ends it keeps the events, for subscribers that come later in the phase.
 type hub struct {
 	cfg    *Config
 	dial   func(*subscription, *TelemetryFaults) destination
