@@ -48,9 +48,11 @@ const (
 	hashedAtOnce = 32 << 10
 
 	// A request carries what a slow path brings through in time: a request that is cut off has to be sent again, all of it.
-	// Its size begins with firstRequest, doubles while requests of that size are fast, and is halved when one ends by time.
+	// Its size begins with firstRequest, doubles while requests of that size are fast, and is halved when one ends by time. Where a round
+	// trip is near nothing a larger one would save nothing either, and takes memory, in bytes that no cache of the CPU holds.
 	firstRequest = 1 << 20
 	fast         = 250 * time.Millisecond
+	near         = 10 * time.Millisecond
 
 	// maxSkew is how far our clock may be from AWS's before a refused signature is blamed on it. AWS takes 5 minutes.
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
@@ -171,7 +173,7 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		// The records may have been stored. To send them again is the lesser evil: a consumer can tell a duplicate.
 		return failed(c.target.unreachable(err))
 	}
-	if carried := len(c.body) * 3 / 4; c.trips[1] < fast && 2*carried > c.size { // less says nothing about the size
+	if took := c.trips[1]; took < fast && took > near && 2*(len(c.body)*3/4) > c.size { // less says nothing about the size
 		c.size = min(2*c.size, c.config.MaxRequestBytes)
 	}
 	return answer{entries: c.entries}

@@ -160,7 +160,8 @@ func TestSlowShutdown(t *testing.T) {
 	})
 }
 
-// Requests begin at 1 MiB and grow while the way is fast, up to the bound; they shrink when one ends by time.
+// Requests begin at 1 MiB and grow while the way is fast, up to the bound, but not where it takes no time; they shrink when one ends by
+// time.
 func TestRequestSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &route{roundTrip: 20 * time.Millisecond}
@@ -177,6 +178,9 @@ func TestRequestSize(t *testing.T) {
 		for range 5 {
 			sizes(3, 1) // says nothing about larger ones
 		}
+		r.roundTrip = near
+		sizes(24, 1, 1, 1)
+		r.roundTrip = 20 * time.Millisecond
 		sizes(136, 1, 2, 4, 5, 5)
 		r.roundTrip = 300 * time.Millisecond
 		sizes(80, 5, 5)
