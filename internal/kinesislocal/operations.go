@@ -39,6 +39,10 @@ func (s *Server) operation(name string) func(*call) (any, error) {
 		return s.listStreams
 	case "ListShards":
 		return s.listShards
+	case "SplitShard":
+		return s.splitShard
+	case "MergeShards":
+		return s.mergeShards
 	case "GetShardIterator":
 		return s.getShardIterator
 	case "GetRecords":
@@ -134,7 +138,7 @@ func (s *Server) create(name, mode string, shards, maxKiB int, now time.Time) er
 	}
 	total := shards
 	for _, st := range s.streams {
-		total += len(st.shards)
+		total += len(st.taking)
 	}
 	switch {
 	case shards < 1:
@@ -153,8 +157,7 @@ func (s *Server) create(name, mode string, shards, maxKiB int, now time.Time) er
 	arn := "arn:" + partition(s.options.Region) + ":kinesis:" + s.options.Region + ":" + s.options.AccountID + ":stream/" + name
 	st := newStream(name, arn, mode, shards, maxKiB, now)
 	for _, sh := range st.shards {
-		sh.bytes = newBucket(s.options.ShardBytesPerSecond, shardBytesPerSecond, now)
-		sh.count = newBucket(s.options.ShardRecordsPerSecond, shardRecordsPerSecond, now)
+		s.limit(sh, now)
 	}
 	s.streams[name] = st
 	return nil
@@ -210,7 +213,7 @@ func (s *Server) describeStreamSummary(c *call) (any, error) {
 		StreamName: st.name, StreamARN: st.arn, StreamStatus: "ACTIVE", StreamModeDetails: streamMode{st.mode},
 		RetentionPeriodHours: retentionHours, StreamCreationTimestamp: epoch(st.created),
 		EnhancedMonitoring: []metrics{{ShardLevelMetrics: []string{}}}, EncryptionType: encryptionType,
-		OpenShardCount: len(st.shards), MaxRecordSizeInKiB: st.maxRecord >> 10,
+		OpenShardCount: len(st.taking), MaxRecordSizeInKiB: st.maxRecord >> 10,
 	}
 	if st.mode == modeOnDemand {
 		d.RecordDistributionStrategy = "USER_PARTITION_KEY"

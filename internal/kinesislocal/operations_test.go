@@ -400,7 +400,7 @@ func TestRefusals(t *testing.T) {
 		"stream mode":        {"CreateStream", `{"StreamName":"n","StreamModeDetails":{"StreamMode":"x"}}`, "ValidationException", "streamMode"},
 		"not emulated":       {"CreateStream", `{"StreamName":"n","RecordDistributionStrategy":"AUTO"}`, "InvalidArgumentException", "not emulated"},
 		"unknown operation":  {"PutRecrods", `{}`, "UnknownOperationException", ""},
-		"not here":           {"SplitShard", `{}`, "UnknownOperationException", ""},
+		"not here":           {"UpdateShardCount", `{}`, "UnknownOperationException", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := send(t, signed(t, s.URL(), test.operation, test.body))

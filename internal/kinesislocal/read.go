@@ -28,6 +28,7 @@ type cursor struct {
 	Created time.Time `json:",omitzero"` // of the stream, which may have been deleted and made again
 	Shard   int       // index; for cursorShards the first to list
 	Next    int       // for cursorRecords the index of the next record in the shard
+	Filter  filter    `json:",omitzero"` // of cursorShards
 	Issued  time.Time
 }
 
@@ -56,26 +57,48 @@ func decodeCursor(s, kind, name string, now time.Time) (cursor, error) {
 
 type hashRange struct{ StartingHashKey, EndingHashKey string }
 
-type sequenceRange struct{ StartingSequenceNumber string }
+type sequenceRange struct {
+	StartingSequenceNumber string
+	EndingSequenceNumber   string `json:",omitempty"`
+}
 
 type shardDescription struct {
-	ShardId             string
-	HashKeyRange        hashRange
-	SequenceNumberRange sequenceRange
+	ShardId               string
+	ParentShardId         string `json:",omitempty"`
+	AdjacentParentShardId string `json:",omitempty"`
+	HashKeyRange          hashRange
+	SequenceNumberRange   sequenceRange
+}
+
+func (st *stream) describe(sh *shard) shardDescription {
+	d := shardDescription{
+		ShardId: sh.id, HashKeyRange: hashRange{sh.start.String(), sh.end.String()},
+		SequenceNumberRange: sequenceRange{StartingSequenceNumber: st.sequenceNumber(sh, 0)},
+	}
+	if len(sh.parents) > 0 {
+		d.ParentShardId = sh.parents[0]
+	}
+	if len(sh.parents) > 1 {
+		d.AdjacentParentShardId = sh.parents[1]
+	}
+	if !sh.open() {
+		d.SequenceNumberRange.EndingSequenceNumber = st.sequenceNumber(sh, len(sh.records)+1)
+	}
+	return d
 }
 
 func (s *Server) listShards(c *call) (any, error) {
 	t, limit := c.in.target(), min(c.in.integer("MaxResults", maxShardsPage), maxShardsPage)
-	after, token, filter := c.in.text("ExclusiveStartShardId"), c.in.text("NextToken"), c.in.structure("ShardFilter")
-	// Every shard is open from the start, so of the filters only AFTER_SHARD_ID leaves any out.
-	if kind, id := filter.text("Type"), filter.text("ShardId"); kind != nil && *kind == "AFTER_SHARD_ID" {
-		after = id
+	after, token := c.in.text("ExclusiveStartShardId"), c.in.text("NextToken")
+	filter, behind, err := c.filter()
+	if behind != nil {
+		after = behind
 	}
 	switch {
 	case c.in.err != nil:
 		return nil, c.in.err
-	case filter.err != nil:
-		return nil, filter.err
+	case err != nil:
+		return nil, err
 	case limit < 1:
 		return nil, constraint("maxResults", "have value greater than or equal to 1")
 	case token != nil && t.name != nil:
@@ -87,7 +110,7 @@ func (s *Server) listShards(c *call) (any, error) {
 		if cur, err = decodeCursor(*token, cursorShards, "NextToken", c.now); err != nil {
 			return nil, err
 		}
-		t = target{name: &cur.Stream}
+		t, filter = target{name: &cur.Stream}, cur.Filter
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,16 +124,14 @@ func (s *Server) listShards(c *call) (any, error) {
 	}
 	reply.Shards = []shardDescription{}
 	for _, sh := range st.shards[min(cur.Shard, len(st.shards)):] {
-		if after != nil && sh.id <= *after {
+		if after != nil && sh.id <= *after || !filter.keeps(sh) {
 			continue
 		}
 		if len(reply.Shards) == limit {
-			reply.NextToken = cursor{Kind: cursorShards, Stream: st.name, Shard: sh.index, Issued: c.now}.encode()
+			reply.NextToken = cursor{Kind: cursorShards, Stream: st.name, Shard: sh.index, Filter: filter, Issued: c.now}.encode()
 			break
 		}
-		reply.Shards = append(reply.Shards, shardDescription{
-			sh.id, hashRange{sh.start.String(), sh.end.String()}, sequenceRange{st.sequenceNumber(sh, 0)},
-		})
+		reply.Shards = append(reply.Shards, st.describe(sh))
 	}
 	return reply, nil
 }
@@ -152,7 +173,7 @@ func (s *Server) getShardIterator(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	cur := cursor{cursorRecords, st.name, st.created, i, next, c.now}
+	cur := cursor{Kind: cursorRecords, Stream: st.name, Created: st.created, Shard: i, Next: next, Issued: c.now}
 	return struct{ ShardIterator string }{cur.encode()}, nil
 }
 
@@ -210,6 +231,12 @@ type record struct {
 	EncryptionType              string
 }
 
+type childShard struct {
+	ShardId      string
+	ParentShards []string
+	HashKeyRange hashRange
+}
+
 func (s *Server) getRecords(c *call) (any, error) {
 	token, limit, arn, dry := c.in.text("ShardIterator"), c.in.integer("Limit", maxGetRecords), c.in.text("StreamARN"), c.in.dryRun()
 	switch {
@@ -238,11 +265,13 @@ func (s *Server) getRecords(c *call) (any, error) {
 	if dry {
 		return nil, dryRun()
 	}
-	rest, size := st.shards[cur.Shard].records[cur.Next:], 0
+	sh := st.shards[cur.Shard]
+	rest, size := sh.records[cur.Next:], 0
 	var reply struct {
 		Records            []record
-		NextShardIterator  string
+		NextShardIterator  *string
 		MillisBehindLatest int64
+		ChildShards        []childShard `json:",omitempty"`
 	}
 	reply.Records = []record{}
 	for _, n := range rest {
@@ -256,6 +285,13 @@ func (s *Server) getRecords(c *call) (any, error) {
 	}
 	cur.Next += len(reply.Records)
 	cur.Issued = c.now
-	reply.NextShardIterator = cur.encode()
+	if !sh.open() && cur.Next == len(sh.records) { // no more will come
+		for _, child := range sh.children {
+			reply.ChildShards = append(reply.ChildShards, childShard{child.id, child.parents, hashRange{child.start.String(), child.end.String()}})
+		}
+		return reply, nil
+	}
+	next := cur.encode()
+	reply.NextShardIterator = &next
 	return reply, nil
 }

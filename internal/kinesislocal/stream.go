@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/big"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,10 +37,10 @@ type stream struct {
 	name      string
 	arn       string
 	created   time.Time
-	mode      string // PROVISIONED or ON_DEMAND
-	maxRecord int    // bytes of data and key
-	width     *big.Int
-	shards    []*shard
+	mode      string   // PROVISIONED or ON_DEMAND
+	maxRecord int      // bytes of data and key
+	shards    []*shard // by index, closed ones too
+	taking    []*shard // open, in the order of their hash keys
 	records   []Record // in the order of storing
 }
 
@@ -47,26 +48,35 @@ type shard struct {
 	index      int
 	id         string
 	start, end *big.Int // hash keys, both inclusive
-	records    []int    // indexes into the stream's records
+	created    time.Time
+	closed     time.Time // zero: it is open
+	parents    []string  // one of a split, two of a merge
+	children   []*shard
+	records    []int // indexes into the stream's records
 	bytes      bucket
 	count      bucket
 }
+
+func newShard(index int, start, end *big.Int, now time.Time) *shard {
+	return &shard{index: index, id: fmt.Sprintf("shardId-%012d", index), start: start, end: end, created: now.Truncate(time.Millisecond)}
+}
+
+func (sh *shard) open() bool { return sh.closed.IsZero() }
 
 func hashSpace() *big.Int { return new(big.Int).Lsh(big.NewInt(1), 128) }
 
 func newStream(name, arn, mode string, shards, maxKiB int, now time.Time) *stream {
 	st := &stream{name: name, arn: arn, created: now.Truncate(time.Millisecond), mode: mode, maxRecord: maxKiB << 10}
-	st.width = new(big.Int).Div(hashSpace(), big.NewInt(int64(shards)))
+	width := new(big.Int).Div(hashSpace(), big.NewInt(int64(shards)))
 	for i := range shards {
-		sh := &shard{index: i, id: fmt.Sprintf("shardId-%012d", i)}
-		sh.start = new(big.Int).Mul(st.width, big.NewInt(int64(i)))
-		sh.end = new(big.Int).Add(sh.start, st.width)
+		start := new(big.Int).Mul(width, big.NewInt(int64(i)))
+		end := new(big.Int).Add(start, width)
 		if i == shards-1 {
-			sh.end = hashSpace() // the last shard takes what the division left over
+			end = hashSpace() // the last shard takes what the division left over
 		}
-		sh.end.Sub(sh.end, big.NewInt(1))
-		st.shards = append(st.shards, sh)
+		st.shards = append(st.shards, newShard(i, start, end.Sub(end, big.NewInt(1)), now))
 	}
+	st.taking = slices.Clone(st.shards)
 	return st
 }
 
@@ -77,8 +87,8 @@ func (st *stream) shardOf(e *entry) *shard {
 		sum := md5.Sum([]byte(e.key)) // as above
 		hash = new(big.Int).SetBytes(sum[:])
 	}
-	i := new(big.Int).Div(hash, st.width).Int64()
-	return st.shards[min(int(i), len(st.shards)-1)]
+	i, _ := slices.BinarySearchFunc(st.taking, hash, func(sh *shard, key *big.Int) int { return sh.end.Cmp(key) })
+	return st.taking[i]
 }
 
 // sequenceNumber has 56 digits, as AWS's have, and rises within a shard with gaps; the 0th is that of the shard itself.
