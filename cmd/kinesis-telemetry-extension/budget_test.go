@@ -152,7 +152,7 @@ func TestDependencyDirection(t *testing.T) {
 	}
 	for _, r := range []rule{
 		{"cmd/kinesis-telemetry-extension", []string{
-			module + "internal/sandbox", module + "internal/kinesislocal", module + "internal/audit", module + "cmd/ktel",
+			module + "internal/sandbox", module + "internal/kinesislocal", module + "internal/audit", module + "internal/session", module + "cmd/ktel",
 			"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/spf13/", "github.com/fatih/",
 			"github.com/aws/aws-lambda-go", "os/exec", "html/template", "text/template", "testing",
 		}},
@@ -164,6 +164,7 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/dispatcher", []string{module + "internal/listener", module + "internal/extension", module + "internal/lambdaapi"}},
 		{"internal/config", []string{module + "internal/extension", module + "internal/listener"}},
 		{"internal/sandbox", []string{module + "internal/extension", module + "internal/lambdaapi", module + "internal/kinesislocal"}},
+		{"internal/session", []string{module + "internal/", module + "cmd", "github.com/spf13/", "github.com/fatih/"}},
 		{"internal/kinesislocal", []string{module + "internal/kinesis/", module + "internal/extension", module + "internal/sandbox"}},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "-json=ImportPath", module+r.of).Output()

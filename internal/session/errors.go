@@ -1,0 +1,123 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
+)
+
+// ErrMissing is wrapped where there is no stream of the name.
+var ErrMissing = errors.New("there is no stream")
+
+// Error is one that says what to do about it.
+type Error struct {
+	Err   error
+	Hints []string
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func advise(err error, hints ...string) error { return &Error{err, hints} }
+
+// permissions are what reading needs.
+const permissions = "the credentials need kinesis:DescribeStreamSummary, kinesis:ListShards, kinesis:GetShardIterator and kinesis:GetRecords"
+
+// failed explains an error of the SDK. verb says what was attempted.
+func (s *Stream) failed(verb string, err error) error {
+	what := verb + " stream " + s.target.Stream
+	api, answered := errors.AsType[smithy.APIError](err)
+	lookup, unknownHost := errors.AsType[*net.DNSError](err)
+	switch {
+	case isMissing(err):
+		return advise(fmt.Errorf("%w %s %s", ErrMissing, s.target.Stream, s.where()), s.missingHints()...)
+	case answered && isDenied(api.ErrorCode()):
+		return advise(fmt.Errorf("%s: %s is denied: %s", what, action(err), api.ErrorMessage()), permissions)
+	case answered && strings.HasPrefix(api.ErrorCode(), "KMS"):
+		return advise(fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
+			"the stream is encrypted: the credentials need kms:Decrypt on its key")
+	case answered && areNotTaken(api.ErrorCode()):
+		return advise(fmt.Errorf("%s: the credentials are not accepted: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
+			"get new ones ('aws sso login', say), or set AWS_PROFILE")
+	case answered:
+		return advise(fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage()))
+	case unknownHost:
+		return advise(fmt.Errorf("%s: the host %s cannot be found", what, lookup.Name), "is the "+s.address()+" right, and the network there?")
+	case strings.Contains(err.Error(), "refused"): // Windows has an error number of its own
+		return advise(fmt.Errorf("%s: nothing listens at %s", what, s.endpointOrRegion()))
+	case errors.Is(err, context.DeadlineExceeded):
+		return advise(fmt.Errorf("%s: no answer from %s", what, s.endpointOrRegion()), "is the "+s.address()+" right, and the network there?")
+	}
+	if dial, ok := errors.AsType[*net.OpError](err); ok {
+		err = dial
+	}
+	return advise(fmt.Errorf("%s: %w", what, err))
+}
+
+func (s *Stream) missingHints() []string {
+	if s.Endpoint != "" {
+		return nil
+	}
+	return []string{"--region names another region, an ARN another account's stream; 'aws kinesis list-streams' lists what is there"}
+}
+
+// where says in which place the stream is looked for.
+func (s *Stream) where() string {
+	if s.Endpoint != "" {
+		return "at " + s.Endpoint
+	}
+	return "in " + s.Region
+}
+
+func (s *Stream) endpointOrRegion() string {
+	if s.Endpoint != "" {
+		return s.Endpoint
+	}
+	return "Kinesis in " + s.Region
+}
+
+// address is what the user gave to say where the stream is.
+func (s *Stream) address() string {
+	if s.Endpoint != "" {
+		return "endpoint"
+	}
+	return "region"
+}
+
+// action is the permission that a call needs.
+func action(err error) string {
+	if operation, ok := errors.AsType[*smithy.OperationError](err); ok {
+		return "kinesis:" + operation.OperationName
+	}
+	return "the call"
+}
+
+func isMissing(err error) bool {
+	_, missing := errors.AsType[*types.ResourceNotFoundException](err)
+	return missing
+}
+
+func isDenied(code string) bool {
+	switch code {
+	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
+		return true
+	}
+	return false
+}
+
+// areNotTaken tells whether AWS does not accept the credentials at all.
+func areNotTaken(code string) bool {
+	switch code {
+	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSignatureException",
+		"SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException", "MissingAuthenticationToken",
+		"MissingAuthenticationTokenException", "InvalidAccessKeyId", "RequestExpired":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,382 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+)
+
+const (
+	// A shard answers 5 GetRecords a second to all who read it: Firehose takes one or two, each function that it triggers one.
+	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
+	pollInterval = time.Second
+	idleInterval = 4 * time.Second
+	maxBackoff   = 5 * time.Second
+	// missingTime is how long a stream that was there may be missing: an emulator restarts without its streams.
+	missingTime = 30 * time.Second
+	// patience is how long a reading that has an end goes on without an answer.
+	patience = time.Minute
+)
+
+// Record is one record of a stream.
+type Record struct {
+	Shard          string
+	SequenceNumber string
+	PartitionKey   string
+	Arrived        time.Time // at Kinesis, to the millisecond
+	Data           []byte    // the receiver's to keep
+}
+
+// ReadOptions say what is read.
+type ReadOptions struct {
+	// Since is the earliest arrival of a record that is read. Where it is zero, a reading that follows begins with what arrives from now
+	// on, any other and one with All with what the stream holds.
+	Since time.Time
+	All   bool
+	// Until is the arrival from which on records are not read, and the reading ends; zero: none.
+	Until time.Time
+	// Follow waits for what is still to arrive. Without it the reading ends where the stream does now.
+	Follow bool
+
+	// Interval is the time between two GetRecords of a shard, 0 for a second; IdleInterval that of a shard into which nothing was
+	// written for a while, 0 for four seconds.
+	Interval, IdleInterval time.Duration
+
+	// What is called is called by Read, one call at a time.
+	Ready   func()      // once, when what is put from then on is read
+	Polled  func(Poll)  // after each GetRecords, when its records were taken
+	Trouble func(error) // what is tried again; nil when it is over
+}
+
+// Poll is the outcome of one GetRecords.
+type Poll struct {
+	Shard   string
+	Records int
+	Behind  time.Duration // how far the shard's newest record is ahead of what was read
+	// Idle: since the last record of any shard, each open one was read to its end.
+	Idle bool
+}
+
+// Read hands every record on, once, in the order of its shard; the children of a shard come after all of their parents. It returns nil
+// where the reading has an end, the error of take, or ctx's, or why the stream cannot be read.
+func (s *Stream) Read(ctx context.Context, o ReadOptions, take func(Record) error) error {
+	o.Interval = orElse(o.Interval, pollInterval)
+	o.IdleInterval = max(o.Interval, orElse(o.IdleInterval, idleInterval))
+	o.All = o.All || !o.Follow && o.Since.IsZero()
+	r := &reader{stream: s, o: o, take: take, began: time.Now()}
+	if err := r.list(ctx, r.beginning()); err != nil {
+		return r.failed(ctx, err)
+	}
+	for {
+		err := r.pass(ctx)
+		lost, ok := errors.AsType[*lostError](err)
+		if ok && ctx.Err() == nil {
+			r.lostShard = lost.shard
+			if err = r.reconnect(ctx, lost.err); err == nil {
+				continue
+			}
+		}
+		return r.failed(ctx, err)
+	}
+}
+
+func orElse(d, fallback time.Duration) time.Duration {
+	if d == 0 {
+		return fallback
+	}
+	return d
+}
+
+// reader is one reading. Its fields belong to the goroutine that called Read.
+type reader struct {
+	stream *Stream
+	o      ReadOptions
+	take   func(Record) error
+	began  time.Time
+
+	shards   map[string]*shard
+	running  int             // shards that are being read
+	done     int             // shards that have ended
+	unplaced int             // of those being read, those that have no iterator yet
+	ready    bool            // Ready was called
+	dry      map[string]bool // shards that were read to their end since the last record
+	troubled bool            // Trouble has the last word
+
+	lostShard string // the one that asked for the last reconnection
+	failing   int    // reconnections, and tries of one, since it was read again
+}
+
+// shard is where the reading is in a shard.
+type shard struct {
+	id      string
+	parents []string
+	place   place
+	reading bool
+	ended   bool
+}
+
+// beginning is where the reading starts in each shard.
+func (r *reader) beginning() place {
+	switch {
+	case !r.o.Since.IsZero():
+		return place{kind: types.ShardIteratorTypeAtTimestamp, at: r.o.Since}
+	case r.o.All:
+		return place{kind: types.ShardIteratorTypeTrimHorizon}
+	}
+	return place{kind: types.ShardIteratorTypeLatest}
+}
+
+// list finds the shards to begin with.
+func (r *reader) list(ctx context.Context, from place) error {
+	filter := &types.ShardFilter{Type: types.ShardFilterTypeAtLatest}
+	switch {
+	case from.kind == types.ShardIteratorTypeTrimHorizon || !from.at.After(r.stream.created) && !from.at.IsZero():
+		filter = nil
+	case from.kind == types.ShardIteratorTypeAtTimestamp:
+		filter = &types.ShardFilter{Type: types.ShardFilterTypeFromTimestamp, Timestamp: &from.at}
+	}
+	found, err := r.stream.listShards(ctx, filter, nil)
+	if _, refused := errors.AsType[*types.InvalidArgumentException](err); refused && filter != nil { // the places say the same
+		found, err = r.stream.listShards(ctx, nil, nil)
+	}
+	if err != nil {
+		return err
+	}
+	r.shards, r.done = make(map[string]*shard), 0
+	for _, sh := range found {
+		// Emulators list all shards, whatever the filter: nothing new comes of a closed one.
+		if closed := sh.SequenceNumberRange != nil && sh.SequenceNumberRange.EndingSequenceNumber != nil; closed && from.kind == types.ShardIteratorTypeLatest {
+			continue
+		}
+		r.add(aws.ToString(sh.ShardId), parentsOf(sh), from)
+	}
+	return nil
+}
+
+func (r *reader) add(id string, parents []string, from place) {
+	if r.shards[id] == nil {
+		r.shards[id] = &shard{id: id, parents: parents, place: from}
+	}
+}
+
+// descend adds a shard that came after one that is read. Its other parent may itself be one that is still to come of another shard: it
+// is then added, too, and read first.
+func (r *reader) descend(sh types.Shard, all []types.Shard) {
+	r.add(aws.ToString(sh.ShardId), parentsOf(sh), place{kind: types.ShardIteratorTypeTrimHorizon})
+	for _, parent := range parentsOf(sh) {
+		at := slices.IndexFunc(all, func(other types.Shard) bool { return aws.ToString(other.ShardId) == parent })
+		if r.shards[parent] == nil && at >= 0 && r.descends(all[at], all) {
+			r.descend(all[at], all)
+		}
+	}
+}
+
+// descends tells whether one of the shard's ancestors is read.
+func (r *reader) descends(sh types.Shard, all []types.Shard) bool {
+	return slices.ContainsFunc(parentsOf(sh), func(parent string) bool {
+		at := slices.IndexFunc(all, func(other types.Shard) bool { return aws.ToString(other.ShardId) == parent })
+		return r.shards[parent] != nil || at >= 0 && r.descends(all[at], all)
+	})
+}
+
+// pass reads the shards until all have ended, or the connection to the stream is lost.
+func (r *reader) pass(parent context.Context) error {
+	ctx, cancel := context.WithCancel(parent)
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	defer cancel()
+	reports := make(chan report)
+	r.running, r.unplaced, r.dry = 0, 0, make(map[string]bool)
+	launch := func() {
+		for _, sh := range r.shards {
+			if sh.reading || sh.ended || !r.parentsEnded(sh) {
+				continue
+			}
+			sh.reading = true
+			r.running++
+			r.unplaced++
+			f := &follower{stream: r.stream, o: r.o, began: r.began, shard: sh.id, place: sh.place}
+			followers.Go(func() { f.follow(ctx, reports) })
+		}
+	}
+	for _, sh := range r.shards {
+		sh.reading = false
+	}
+	for launch(); r.running > 0; launch() {
+		select {
+		case rep := <-reports:
+			if err := r.accept(&rep); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if r.o.Follow && r.o.Until.IsZero() {
+		return errors.New("its shards have ended, and none came after them")
+	}
+	return nil
+}
+
+// parentsEnded tells whether the shard's turn has come. A parent that is not read was there before what is read.
+func (r *reader) parentsEnded(sh *shard) bool {
+	for _, id := range sh.parents {
+		if parent := r.shards[id]; parent != nil && !parent.ended {
+			return false
+		}
+	}
+	return true
+}
+
+// accept takes what a follower brought.
+func (r *reader) accept(rep *report) error {
+	sh := r.shards[rep.shard]
+	if rep.err != nil {
+		if rep.final {
+			return rep.err
+		}
+		r.trouble(rep.err)
+		return nil
+	}
+	if rep.polled && rep.shard == r.lostShard {
+		r.failing = 0
+	}
+	if r.troubled && rep.polled {
+		r.trouble(nil)
+	}
+	for _, record := range rep.records {
+		if err := r.take(record); err != nil {
+			return &takeError{err}
+		}
+	}
+	sh.place = rep.place
+	if rep.placed {
+		r.unplaced--
+	}
+	for _, child := range rep.children {
+		r.descend(child, rep.lineage)
+	}
+	if rep.ended {
+		sh.ended = true
+		r.running--
+		r.done++
+		delete(r.dry, rep.shard)
+	}
+	if r.unplaced == 0 && !r.ready {
+		r.ready = true
+		if r.o.Ready != nil {
+			r.o.Ready()
+		}
+	}
+	if rep.polled {
+		r.polled(rep)
+	}
+	return nil
+}
+
+func (r *reader) polled(rep *report) {
+	switch {
+	case len(rep.records) > 0:
+		clear(r.dry)
+	case rep.behind == 0 && !rep.ended:
+		r.dry[rep.shard] = true
+	}
+	if r.o.Polled != nil {
+		idle := len(r.dry) == r.running && r.running+r.done == len(r.shards)
+		r.o.Polled(Poll{Shard: rep.shard, Records: len(rep.records), Behind: rep.behind, Idle: idle})
+	}
+}
+
+func (r *reader) trouble(err error) {
+	r.troubled = err != nil
+	if r.o.Trouble != nil {
+		if err != nil {
+			err = r.stream.failed("read", err)
+		}
+		r.o.Trouble(err)
+	}
+}
+
+// reconnect waits until the stream can be asked again. Where it is another one of the same name, as after the restart of an emulator that
+// keeps nothing, all in it is new.
+func (r *reader) reconnect(ctx context.Context, cause error) error {
+	r.trouble(cause)
+	var missing time.Time // since when the stream is
+	start := time.Now()
+	for {
+		if r.failing++; r.failing > 1 {
+			if err := pause(ctx, backoff(r.failing-1)); err != nil {
+				return err
+			}
+		}
+		asking, cancel := context.WithTimeout(ctx, requestTimeout)
+		summary, err := r.stream.describe(asking, once)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && isReadable(summary.StreamStatus):
+			if created := aws.ToTime(summary.StreamCreationTimestamp); !created.Equal(r.stream.created) {
+				err = r.restart(ctx, created)
+			} else if !isConnection(cause) && r.failing > 3 { // the stream is there, and does not know its own shards or iterators
+				return cause
+			}
+			if err == nil {
+				return nil
+			}
+		case isMissing(err):
+			if missing.IsZero() {
+				missing = time.Now()
+			}
+			if time.Since(missing) > missingTime {
+				return err
+			}
+		}
+		if !r.o.Follow && time.Since(start) > patience {
+			return cause
+		}
+		if err != nil && classify(err) == fatal {
+			return err
+		}
+		if err != nil {
+			r.trouble(err)
+		}
+	}
+}
+
+// restart begins with a stream that was not there before.
+func (r *reader) restart(ctx context.Context, created time.Time) error {
+	from := r.beginning()
+	if from.kind == types.ShardIteratorTypeLatest {
+		from = place{kind: types.ShardIteratorTypeTrimHorizon}
+	}
+	if err := r.list(ctx, from); err != nil {
+		return err
+	}
+	r.stream.created = created
+	return nil
+}
+
+// takeError is what the receiver of the records did not like.
+type takeError struct{ err error }
+
+func (e *takeError) Error() string { return e.err.Error() }
+
+// failed explains why the reading ended.
+func (r *reader) failed(ctx context.Context, err error) error {
+	taking, took := errors.AsType[*takeError](err)
+	switch {
+	case took:
+		return taking.err
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return r.stream.failed("read", err)
+}

@@ -1,0 +1,543 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+
+	"kinesis-telemetry-extension/internal/kinesislocal"
+)
+
+// endpoint is a Kinesis without a network, which can be off, or another one later. It counts the GetRecords of each second.
+type endpoint struct {
+	mu     sync.Mutex
+	server *kinesislocal.Server // nil: nothing listens
+	reads  []time.Time          // when GetRecords was called
+	floor  bool                 // it knows no AT_TIMESTAMP, and begins at the horizon
+}
+
+// readsSince are the times of GetRecords.
+func (e *endpoint) readsSince(t time.Time) []time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(e.reads), t.After)
+}
+
+func (e *endpoint) set(s *kinesislocal.Server) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.server = s
+}
+
+func (e *endpoint) Do(r *http.Request) (*http.Response, error) {
+	e.mu.Lock()
+	server := e.server
+	e.mu.Unlock()
+	if server == nil {
+		return nil, &os.SyscallError{Syscall: "connect", Err: syscall.ECONNREFUSED}
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".GetRecords") {
+		e.mu.Lock()
+		e.reads = append(e.reads, time.Now())
+		e.mu.Unlock()
+	}
+	if e.floor {
+		body = bytes.ReplaceAll(body, []byte(`"AT_TIMESTAMP"`), []byte(`"TRIM_HORIZON"`))
+	}
+	in := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(), bytes.NewReader(body))
+	in.Header = r.Header
+	in.Host = r.URL.Host
+	out := httptest.NewRecorder()
+	server.ServeHTTP(out, in)
+	return out.Result(), nil
+}
+
+// fixture is a stream on fake time.
+type fixture struct {
+	*endpoint
+	t      *testing.T
+	stream *Stream
+	client *kinesis.Client
+	put    int // records so far
+}
+
+func (f *fixture) serve(shards int) {
+	f.t.Helper()
+	server := kinesislocal.New(kinesislocal.Options{})
+	f.t.Cleanup(func() { server.Close() })
+	if err := server.CreateStream("orders", shards); err != nil {
+		f.t.Fatal(err)
+	}
+	f.set(server)
+}
+
+func withoutAWS(t *testing.T) {
+	t.Helper()
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_") {
+			t.Setenv(name, "")
+			os.Unsetenv(name)
+		}
+	}
+	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+}
+
+func onFakeTime(t *testing.T, shards int, test func(*testing.T, *fixture)) {
+	t.Helper()
+	withoutAWS(t)
+	synctest.Test(t, func(t *testing.T) {
+		f := &fixture{t: t, endpoint: &endpoint{}}
+		f.serve(shards)
+		f.stream = f.open()
+		f.client = f.stream.client
+		test(t, f)
+	})
+}
+
+func (f *fixture) open() *Stream {
+	f.t.Helper()
+	s, err := Open(f.t.Context(), Target{Stream: "orders", Endpoint: "http://127.0.0.1:1", HTTP: f.endpoint})
+	if err == nil {
+		err = s.Ready(f.t.Context())
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return s
+}
+
+// write puts records, to hash keys all over the stream. Their data is a number, which rises.
+func (f *fixture) write(n int) {
+	f.t.Helper()
+	for range n {
+		hash := new(big.Int).Div(new(big.Int).Mul(new(big.Int).Lsh(big.NewInt(1), 128), big.NewInt(int64(f.put%16))), big.NewInt(16))
+		f.put++
+		if _, err := f.client.PutRecord(f.t.Context(), &kinesis.PutRecordInput{
+			StreamName: aws.String("orders"), PartitionKey: aws.String("k"), ExplicitHashKey: aws.String(hash.String()), Data: fmt.Append(nil, f.put),
+		}); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// reading is one in the background.
+type reading struct {
+	f       *fixture
+	records []Record
+	polls   []Poll
+	trouble []error
+	cancel  context.CancelFunc
+	err     error
+	done    chan struct{}
+}
+
+func (f *fixture) read(o ReadOptions) *reading {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	r := &reading{f: f, cancel: cancel, done: make(chan struct{})}
+	ready := make(chan struct{})
+	o.Ready = func() { close(ready) }
+	o.Polled = func(p Poll) { r.polls = append(r.polls, p) }
+	o.Trouble = func(err error) { r.trouble = append(r.trouble, err) }
+	go func() {
+		defer close(r.done)
+		r.err = f.stream.Read(ctx, o, func(record Record) error { r.records = append(r.records, record); return nil })
+	}()
+	select {
+	case <-ready:
+	case <-r.done:
+	}
+	return r
+}
+
+func (r *reading) stop() {
+	r.cancel()
+	<-r.done
+}
+
+// wait lets the reading go on for a time.
+func wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// each checks that the reading brought the records from first to last, each once, in the order of each shard, children after parents.
+func (r *reading) each(first, last int) {
+	r.f.t.Helper()
+	var all []int
+	latest := map[string]string{}
+	for _, record := range r.records {
+		var n int
+		fmt.Sscan(string(record.Data), &n)
+		all = append(all, n)
+		if record.SequenceNumber <= latest[record.Shard] {
+			r.f.t.Errorf("%s: %s after %s", record.Shard, record.SequenceNumber, latest[record.Shard])
+		}
+		latest[record.Shard] = record.SequenceNumber
+	}
+	slices.Sort(all)
+	var want []int
+	for n := first; n <= last; n++ {
+		want = append(want, n)
+	}
+	if !slices.Equal(all, want) {
+		r.f.t.Errorf("got %v, want %d to %d", all, first, last)
+	}
+}
+
+func TestReadFollows(t *testing.T) {
+	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
+		f.write(5)
+		r := f.read(ReadOptions{Follow: true})
+		f.write(20)
+		wait(3 * time.Second)
+		f.write(20)
+		wait(2 * time.Second)
+		if last := r.polls[len(r.polls)-1]; !last.Idle || last.Behind != 0 {
+			t.Errorf("the last poll: %+v", last)
+		}
+		r.stop()
+		r.each(6, 45)
+		if !errors.Is(r.err, context.Canceled) || len(r.trouble) > 0 {
+			t.Error(r.err, r.trouble)
+		}
+	})
+}
+
+// A GetRecords a second for each shard while something comes, less when idle.
+func TestReadPace(t *testing.T) {
+	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+		began := time.Now()
+		r := f.read(ReadOptions{Follow: true})
+		for range 20 {
+			f.write(1)
+			wait(time.Second)
+		}
+		busy := len(f.readsSince(began))
+		wait(2 * time.Minute)
+		r.stop()
+		reads := f.readsSince(began)
+		if idle := len(reads) - busy; busy > 21 || busy < 19 || idle > 70 || idle < 30 {
+			t.Errorf("%d reads in 20 s, then %d in two minutes", busy, idle)
+		}
+		for i := 1; i < len(reads); i++ {
+			if gap := reads[i].Sub(reads[i-1]); gap < time.Second || gap > 4*time.Second {
+				t.Errorf("%v between two reads", gap)
+			}
+		}
+	})
+}
+
+func (f *fixture) split(shard, start string) {
+	f.t.Helper()
+	if _, err := f.client.SplitShard(f.t.Context(), &kinesis.SplitShardInput{
+		StreamName: aws.String("orders"), ShardToSplit: &shard, NewStartingHashKey: &start,
+	}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fixture) merge(a, b string) {
+	f.t.Helper()
+	if _, err := f.client.MergeShards(f.t.Context(), &kinesis.MergeShardsInput{
+		StreamName: aws.String("orders"), ShardToMerge: &a, AdjacentShardToMerge: &b,
+	}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// reshard splits the first of two shards and merges the upper half with the second shard, with records before, between and after.
+func (f *fixture) reshard() {
+	f.write(16)
+	f.split("shardId-000000000000", "85070591730234615865843651857942052864")
+	f.write(16)
+	f.merge("shardId-000000000001", "shardId-000000000003")
+	f.write(16)
+}
+
+func TestReadReshard(t *testing.T) {
+	for name, o := range map[string]ReadOptions{
+		"follow":            {Follow: true},
+		"follow, all":       {Follow: true, All: true},
+		"what there is now": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, 2, func(t *testing.T, f *fixture) {
+				if !o.Follow {
+					f.reshard()
+				}
+				r := f.read(o)
+				if o.Follow {
+					f.reshard()
+				}
+				wait(10 * time.Second)
+				r.stop()
+				r.each(1, 48)
+				seen := map[string]bool{}
+				for _, record := range r.records {
+					seen[record.Shard[len(record.Shard)-1:]] = true
+					for _, child := range map[string][]string{"0": {"2", "3"}, "1": {"4"}, "3": {"4"}}[record.Shard[len(record.Shard)-1:]] {
+						if seen[child] {
+							t.Errorf("a record of %s after one of its child %s", record.Shard, child)
+						}
+					}
+				}
+				if len(seen) != 5 || len(r.trouble) > 0 || (r.err == nil) != !o.Follow {
+					t.Error(seen, r.trouble, r.err)
+				}
+			})
+		})
+	}
+}
+
+// Since and until are exact to the millisecond, also through a resharding.
+func TestReadSinceUntil(t *testing.T) {
+	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
+		began := time.Now()
+		at := func(second int) time.Time { return began.Add(time.Duration(second) * time.Second) }
+		for second := range 10 { // 16 records a second
+			f.write(16)
+			if second == 4 {
+				f.split("shardId-000000000000", "85070591730234615865843651857942052864")
+			}
+			wait(time.Second)
+		}
+		for _, test := range []struct {
+			o           ReadOptions
+			first, last int
+		}{
+			{ReadOptions{Since: at(2)}, 33, 160},
+			{ReadOptions{Since: at(2).Add(time.Millisecond)}, 49, 160},
+			{ReadOptions{Since: at(2).Add(-time.Millisecond), Until: at(4)}, 33, 64},
+			{ReadOptions{Since: at(6), Until: at(8), Follow: true}, 97, 128},
+			{ReadOptions{Since: at(2)}, 33, 160},
+			{ReadOptions{Until: at(1)}, 1, 16},
+			{ReadOptions{Since: at(-60), Until: at(5).Add(time.Millisecond)}, 1, 96},
+		} {
+			f.floor = !f.floor
+			r := f.read(test.o)
+			<-r.done
+			if r.err != nil {
+				t.Errorf("%+v: %v", test.o, r.err)
+			}
+			r.each(test.first, test.last)
+		}
+		// An end that is still to come.
+		r := f.read(ReadOptions{Follow: true, Until: at(15)})
+		for range 8 {
+			f.write(1)
+			wait(time.Second)
+		}
+		<-r.done
+		r.each(161, 165)
+	})
+}
+
+func fault(rule kinesislocal.Rule) *kinesislocal.Faults {
+	return &kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}}
+}
+
+// An iterator that has expired: also where no record was read yet.
+func TestReadExpiredIterator(t *testing.T) {
+	for _, before := range []int{0, 16} {
+		onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+			r := f.read(ReadOptions{Follow: true})
+			wait(time.Second)
+			f.write(before)
+			wait(5 * time.Second)
+			f.server.SetFaults(fault(kinesislocal.Rule{Operation: "GetRecords", ErrorType: "ExpiredIteratorException", Count: 1}))
+			f.write(16)
+			wait(10 * time.Second)
+			r.stop()
+			r.each(1, before+16)
+			if n := f.server.Stats().Operations["GetShardIterator"].Requests; n != 2 || len(r.trouble) > 0 {
+				t.Errorf("%d iterators, %v", n, r.trouble)
+			}
+		})
+	}
+}
+
+func TestReadThrottled(t *testing.T) {
+	for _, code := range []string{"ProvisionedThroughputExceededException", "KMSThrottlingException", "InternalFailureException"} {
+		onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+			r := f.read(ReadOptions{Follow: true})
+			f.server.SetFaults(fault(kinesislocal.Rule{Operation: "GetRecords", ErrorType: code, Count: 10}))
+			began := time.Now()
+			f.write(3)
+			wait(time.Minute)
+			r.stop()
+			r.each(1, 3)
+			if len(r.trouble) != 11 || r.trouble[10] != nil {
+				t.Errorf("%s: told of %v", code, r.trouble)
+			}
+			longest := time.Duration(0)
+			reads := f.readsSince(began)
+			for i, at := range reads[1:] {
+				longest = max(longest, at.Sub(reads[i]))
+			}
+			if longest != 5*time.Second {
+				t.Errorf("%s: backed off for %v at most", code, longest)
+			}
+		})
+	}
+}
+
+// An endpoint that restarts: with its streams, or with a new one of the name, in which all is new.
+func TestReadRestart(t *testing.T) {
+	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
+		r := f.read(ReadOptions{Follow: true})
+		f.write(16)
+		wait(2 * time.Second)
+		server := f.server
+		f.set(nil)
+		wait(20 * time.Second)
+		f.set(server)
+		f.write(16)
+		wait(20 * time.Second)
+		r.each(1, 32)
+		if len(r.trouble) == 0 || !strings.Contains(r.trouble[0].Error(), "nothing listens at http://127.0.0.1:1") || r.trouble[len(r.trouble)-1] != nil {
+			t.Errorf("told of %v", r.trouble)
+		}
+
+		r.records = nil // numbers start anew with the stream
+		f.set(nil)
+		wait(7 * time.Second)
+		f.set(kinesislocal.New(kinesislocal.Options{})) // without a stream yet
+		wait(20 * time.Second)
+		f.serve(3)
+		f.write(16)
+		wait(20 * time.Second)
+		f.write(16)
+		wait(20 * time.Second)
+		r.stop()
+		r.each(33, 64)
+		if !errors.Is(r.err, context.Canceled) {
+			t.Error(r.err)
+		}
+	})
+}
+
+func TestReadEndsWithTheStream(t *testing.T) {
+	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+		r := f.read(ReadOptions{Follow: true})
+		if _, err := f.client.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: aws.String("orders")}); err != nil {
+			t.Fatal(err)
+		}
+		<-r.done
+		if !errors.Is(r.err, ErrMissing) || r.err.Error() != "there is no stream orders at http://127.0.0.1:1" {
+			t.Error(r.err)
+		}
+	})
+}
+
+// A reading that has an end does not wait for an endpoint for ever.
+func TestReadGivesUp(t *testing.T) {
+	for _, unreachable := range []bool{true, false} {
+		onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+			f.server.SetFaults(fault(kinesislocal.Rule{Operation: "GetRecords", ErrorType: "ProvisionedThroughputExceededException"}))
+			began := time.Now()
+			r := f.read(ReadOptions{})
+			if unreachable {
+				f.set(nil)
+			}
+			<-r.done
+			if took := time.Since(began); r.err == nil || took < time.Minute || took > 70*time.Second {
+				t.Errorf("unreachable %v: %v after %v", unreachable, r.err, took)
+			}
+		})
+	}
+}
+
+func TestReadStopsWhereTheReceiverDoes(t *testing.T) {
+	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
+		f.write(10)
+		enough := errors.New("enough")
+		n := 0
+		err := f.stream.Read(t.Context(), ReadOptions{Follow: true, All: true}, func(Record) error {
+			if n++; n == 3 {
+				return enough
+			}
+			return nil
+		})
+		if err != enough || n != 3 { //nolint:errorlint // as it was
+			t.Error(err, n)
+		}
+	})
+}
+
+func TestErrors(t *testing.T) {
+	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+		denied := kinesislocal.Rule{Operation: "*", ErrorType: "AccessDeniedException", Message: "User: me is not authorized"}
+		for _, test := range []struct {
+			operation, code string
+			want, hint      string
+		}{
+			{"DescribeStreamSummary", "AccessDeniedException", "describe stream orders: kinesis:DescribeStreamSummary is denied: no", "kinesis:DescribeStreamSummary, "},
+			{"ListShards", "AccessDeniedException", "read stream orders: kinesis:ListShards is denied: no", "kinesis:ListShards, "},
+			{"GetShardIterator", "AccessDeniedException", "read stream orders: kinesis:GetShardIterator is denied: no", "kinesis:GetShardIterator"},
+			{"GetRecords", "AccessDeniedException", "read stream orders: kinesis:GetRecords is denied: no", "kinesis:GetRecords"},
+			{"GetRecords", "KMSAccessDeniedException", "read stream orders: KMSAccessDeniedException: no", "kms:Decrypt"},
+			{"GetRecords", "ExpiredTokenException", "read stream orders: the credentials are not accepted: ExpiredTokenException: no", "AWS_PROFILE"},
+			{"DescribeStreamSummary", "ResourceNotFoundException", "there is no stream orders at http://127.0.0.1:1", ""},
+		} {
+			rule := denied
+			rule.Operation, rule.ErrorType, rule.Message = test.operation, test.code, "no"
+			f.server.SetFaults(fault(rule))
+			err := f.stream.Ready(t.Context())
+			if err == nil {
+				err = f.stream.Read(t.Context(), ReadOptions{Follow: true}, func(Record) error { return nil })
+			}
+			advised, ok := errors.AsType[*Error](err)
+			if !ok || advised.Error() != test.want || !strings.Contains(strings.Join(advised.Hints, "\n"), test.hint) {
+				t.Errorf("%s %s: %v", test.operation, test.code, err)
+			}
+		}
+		f.set(nil)
+		if err := f.stream.Ready(t.Context()); err == nil || err.Error() != "describe stream orders: nothing listens at http://127.0.0.1:1" {
+			t.Error(err)
+		}
+	})
+}
+
+func TestOpen(t *testing.T) {
+	withoutAWS(t)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	for _, test := range []struct {
+		target Target
+		want   string // the error
+		region string
+	}{
+		{Target{Stream: "or ders"}, `"or ders" is not the name of a stream: it has 1 to 128 of A-Z a-z 0-9 _ . -`, ""},
+		{Target{Stream: "arn:aws:s3:::x"}, `"arn:aws:s3:::x" is not the ARN of a stream, such as arn:aws:kinesis:eu-west-1:123456789012:stream/my-stream`, ""},
+		{Target{Stream: "arn:aws:kinesis:eu-west-1:123456789012:stream/x", Region: "us-east-1"}, "the ARN's region is eu-west-1, not us-east-1", ""},
+		{Target{Stream: "x"}, "no region is set", ""},
+		{Target{Stream: "x", Region: "eu-west-1"}, "find AWS credentials for Kinesis in eu-west-1", ""},
+		{Target{Stream: "x", Endpoint: "http://localhost:4567"}, "", "us-east-1"},
+		{Target{Stream: "arn:aws:kinesis:eu-west-1:123456789012:stream/x", Endpoint: "http://127.0.0.1:4567"}, "", "eu-west-1"},
+	} {
+		s, err := Open(t.Context(), test.target)
+		if test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)) || test.want == "" && (err != nil || s.Region != test.region) {
+			t.Errorf("%+v: %+v, %v", test.target, s, err)
+		}
+	}
+}

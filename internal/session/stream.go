@@ -1,0 +1,239 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go/logging"
+)
+
+const (
+	credentialTimeout = 5 * time.Second
+	answerTimeout     = 20 * time.Second // of a first call, the SDK's own retries included
+	activeTimeout     = 2 * time.Minute  // a new stream takes well under a minute
+	activeInterval    = 250 * time.Millisecond
+	defaultRegion     = "us-east-1" // of endpoints that are not AWS's: they take any
+)
+
+// Target names a stream and where it is.
+type Target struct {
+	Stream   string             // its name or its ARN
+	Region   string             // empty: the ARN's, or as the AWS configuration has it
+	Endpoint string             // empty: AWS's, or as the AWS configuration has it
+	HTTP     kinesis.HTTPClient // nil: the SDK's own
+}
+
+// Stream is a Kinesis data stream that can be read.
+type Stream struct {
+	Region      string
+	Endpoint    string          // empty: AWS's
+	Credentials aws.Credentials // as they were when the stream was opened
+
+	target  Target
+	client  *kinesis.Client
+	created time.Time // of the stream; an emulator may have made another one of the name
+}
+
+var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+
+// Check says what is wrong with the names in a target.
+func (t Target) Check() error {
+	if !strings.HasPrefix(t.Stream, "arn:") {
+		if !streamName.MatchString(t.Stream) {
+			return fmt.Errorf("%q is not the name of a stream: it has 1 to 128 of A-Z a-z 0-9 _ . -", t.Stream)
+		}
+		return nil
+	}
+	a, err := arn.Parse(t.Stream)
+	name, ok := strings.CutPrefix(a.Resource, "stream/")
+	if err != nil || !ok || a.Service != "kinesis" || a.Region == "" || !streamName.MatchString(name) {
+		return fmt.Errorf("%q is not the ARN of a stream, such as arn:aws:kinesis:eu-west-1:123456789012:stream/my-stream", t.Stream)
+	}
+	if t.Region != "" && t.Region != a.Region {
+		return fmt.Errorf("the ARN's region is %s, not %s", a.Region, t.Region)
+	}
+	return nil
+}
+
+// Open finds the AWS configuration and credentials for a stream. It does not ask for the stream yet: Ready does.
+func Open(ctx context.Context, t Target) (*Stream, error) {
+	if err := t.Check(); err != nil {
+		return nil, err
+	}
+	if a, err := arn.Parse(t.Stream); err == nil {
+		t.Region = a.Region
+	}
+	s := &Stream{target: t}
+	cfg, err := s.configure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if isLoopback(s.Endpoint) { // no instance role is meant, and asking for one costs seconds elsewhere than on EC2
+		if cfg, err = s.configure(ctx, config.WithEC2IMDSClientEnableState(imds.ClientDisabled)); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.retrieve(ctx, cfg.Credentials); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// configure makes the client.
+func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOptions) error) (aws.Config, error) {
+	options = append(options, config.WithLogger(logging.Nop{})) // its errors are reported, its warnings are no news
+	if s.target.Region != "" {
+		options = append(options, config.WithRegion(s.target.Region))
+	}
+	if s.target.HTTP != nil {
+		options = append(options, config.WithHTTPClient(s.target.HTTP))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return cfg, advise(fmt.Errorf("load the AWS configuration: %w", err), "AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE name what is read")
+	}
+	s.client = kinesis.NewFromConfig(cfg, func(o *kinesis.Options) {
+		if s.target.Endpoint != "" {
+			o.BaseEndpoint = &s.target.Endpoint
+		}
+		if o.Region == "" {
+			o.Region = defaultRegion
+		}
+		o.HTTPClient = bodyReader{o.HTTPClient}
+	})
+	used := s.client.Options()
+	s.Region, s.Endpoint = used.Region, aws.ToString(used.BaseEndpoint)
+	if cfg.Region == "" && s.Endpoint == "" {
+		return cfg, advise(errors.New("no region is set"), "set AWS_REGION, or give --region")
+	}
+	return cfg, nil
+}
+
+// bodyReader keeps a bug of smithy-go v1.28.9 out: it closes a request's body as soon as there is a reply, and WriteTo of a closed body
+// is an error rather than nothing. net/http, which still looks whether there is more, then closes the connection under the reply.
+type bodyReader struct{ next kinesis.HTTPClient }
+
+func (b bodyReader) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return b.next.Do(r)
+}
+
+// retrieve gets the credentials. An endpoint on this machine takes any.
+func (s *Stream) retrieve(ctx context.Context, provider aws.CredentialsProvider) error {
+	ctx, cancel := context.WithTimeout(ctx, credentialTimeout)
+	defer cancel()
+	err := errors.New("none are configured")
+	if provider != nil {
+		if s.Credentials, err = provider.Retrieve(ctx); err == nil {
+			return nil
+		}
+	}
+	if isLoopback(s.Endpoint) {
+		s.Credentials = aws.Credentials{AccessKeyID: "ktel", SecretAccessKey: "ktel"}
+		s.client = kinesis.New(s.client.Options(), func(o *kinesis.Options) {
+			o.Credentials = credentials.StaticCredentialsProvider{Value: s.Credentials}
+		})
+		return nil
+	}
+	return advise(fmt.Errorf("find AWS credentials for %s: %w", s.endpointOrRegion(), err),
+		"set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+}
+
+func isLoopback(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// name and arn: a stream is addressed by one of them.
+func (s *Stream) name() *string {
+	if strings.HasPrefix(s.target.Stream, "arn:") {
+		return nil
+	}
+	return &s.target.Stream
+}
+
+func (s *Stream) arn() *string {
+	if s.name() == nil {
+		return &s.target.Stream
+	}
+	return nil
+}
+
+// Create makes the stream, unless there is one of the name.
+func (s *Stream) Create(ctx context.Context, shards int32) error {
+	_, err := s.client.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: s.name(), ShardCount: &shards})
+	if _, exists := errors.AsType[*types.ResourceInUseException](err); err != nil && !exists {
+		return s.failed("create", err)
+	}
+	return nil
+}
+
+// Ready waits until the stream is active.
+func (s *Stream) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, activeTimeout)
+	defer cancel()
+	for {
+		asking, answered := context.WithTimeout(ctx, answerTimeout)
+		summary, err := s.describe(asking)
+		answered()
+		if err != nil && context.Cause(ctx) == context.Canceled { //nolint:errorlint // the cause itself, not what wraps it
+			return ctx.Err()
+		}
+		if err != nil {
+			return s.failed("describe", err)
+		}
+		if isReadable(summary.StreamStatus) {
+			s.created = aws.ToTime(summary.StreamCreationTimestamp)
+			return nil
+		}
+		if pause(ctx, activeInterval) != nil {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return advise(fmt.Errorf("stream %s is %s, and did not become active within %v", s.target.Stream, summary.StreamStatus, activeTimeout))
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *Stream) describe(ctx context.Context, options ...func(*kinesis.Options)) (*types.StreamDescriptionSummary, error) {
+	answer, err := s.client.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: s.name(), StreamARN: s.arn()}, options...)
+	if err != nil {
+		return nil, err
+	}
+	return answer.StreamDescriptionSummary, nil
+}
+
+func isReadable(status types.StreamStatus) bool {
+	return status == types.StreamStatusActive || status == types.StreamStatusUpdating
+}
+
+// pause waits, or returns the context's error when it ends first.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
