@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// sessionFlags are those of every verb that runs a session.
-type sessionFlags struct {
+// trialFlags are those of every verb that runs a trial.
+type trialFlags struct {
 	count    int
 	freeze   time.Duration
 	delivery string
@@ -22,7 +22,7 @@ type sessionFlags struct {
 	verbose  bool
 }
 
-func (f *sessionFlags) add(cmd *cobra.Command) {
+func (f *trialFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	f.output = outputText
@@ -37,7 +37,7 @@ func (f *sessionFlags) add(cmd *cobra.Command) {
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show also what the processes print, as they do")
 }
 
-func (f *sessionFlags) check() error {
+func (f *trialFlags) check() error {
 	if f.count < 1 {
 		return usageError(fmt.Sprintf("--invocations is %d; it must be at least 1", f.count))
 	}
@@ -58,8 +58,8 @@ func (a *app) progress(format string, args ...any) {
 	_, _ = fmt.Fprintln(a.stderr, a.inkFor(a.stderr).dim(printable(fmt.Sprintf("ktel: "+format, args...))))
 }
 
-// prepare sets what every session needs.
-func (a *app) prepare(s *session, f *sessionFlags) {
+// prepare sets what every trial needs.
+func (a *app) prepare(s *trial, f *trialFlags) {
 	s.count, s.gap, s.delivery = f.count, f.freeze, f.delivery
 	s.progress = a.progress
 	s.output = &processOutput{
@@ -78,8 +78,8 @@ func (a *app) prepare(s *session, f *sessionFlags) {
 	}
 }
 
-// conduct runs the session and prints its summary. functionCounts: that the function failed counts.
-func (a *app) conduct(ctx context.Context, s *session, f *sessionFlags, functionCounts bool) error {
+// conduct runs the trial and prints its summary. functionCounts: that the function failed counts.
+func (a *app) conduct(ctx context.Context, s *trial, f *trialFlags, functionCounts bool) error {
 	summary, err := s.run(ctx)
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func (a *app) print(out io.Writer, summary *Summary, asJSON bool) error {
 	return writeJSON(out, summary)
 }
 
-// workspace makes a directory for what a session builds and what its processes write. remove it when all have ended.
+// workspace makes a directory for what a trial builds and what its processes write. remove it when all have ended.
 func (a *app) workspace() (dir string, remove func(), err error) {
 	dir, err = os.MkdirTemp("", "ktel-")
 	if err != nil {

@@ -22,7 +22,7 @@ It needs Go, a checkout of this module, and no AWS account. The sample function
 prints lines of text and of JSON, and sometimes fails.`
 
 func (a *app) demoCommand() *cobra.Command {
-	f := &sessionFlags{count: 20, freeze: 100 * time.Millisecond}
+	f := &trialFlags{count: 20, freeze: 100 * time.Millisecond}
 	var seed uint64
 	cmd := &cobra.Command{
 		Use:   "demo [flags]",
@@ -50,7 +50,7 @@ func (a *app) demoCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) demo(ctx context.Context, f *sessionFlags, seed uint64) error {
+func (a *app) demo(ctx context.Context, f *trialFlags, seed uint64) error {
 	dir, remove, err := a.workspace()
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ func (a *app) demo(ctx context.Context, f *sessionFlags, seed uint64) error {
 	if err := a.build(ctx, dir, extensionPackage, samplePackage); err != nil {
 		return err
 	}
-	s := &session{
+	s := &trial{
 		function: sandbox.Function{
 			Command: []string{filepath.Join(dir, sampleName)}, Name: sampleName, LogFormat: sandbox.JSON, Timeout: 10 * time.Second,
 		},

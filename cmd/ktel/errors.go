@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
+
+	"kinesis-telemetry-extension/internal/session"
 )
 
 // Exit statuses; the help text of ktel lists them.
@@ -76,10 +78,13 @@ func (a *app) explain(err error) {
 	for _, line := range lines[1:] {
 		_, _ = fmt.Fprintf(a.stderr, "  %s\n", printable(strings.TrimSpace(line)))
 	}
-	if !ok {
-		return
+	var hints []string
+	if ok {
+		hints = f.hints
+	} else if advised, is := errors.AsType[*session.Error](err); is {
+		hints = advised.Hints
 	}
-	for _, hint := range f.hints {
+	for _, hint := range hints {
 		_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", ink.dim("hint:"), printable(hint))
 	}
 }

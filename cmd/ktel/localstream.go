@@ -22,7 +22,7 @@ type destination struct {
 	credentials              sandbox.Credentials
 }
 
-// stream is a Kinesis stream that is read back while a session writes to it. Each record is handed on as it is seen.
+// stream is a Kinesis stream that is read back while a trial writes to it. Each record is handed on as it is seen.
 type stream interface {
 	destination() destination
 	// drain returns when no further record is to be expected; complete tells whether all that was emitted has arrived.
@@ -41,7 +41,7 @@ type localStream struct {
 
 // openLocalStream makes a stream with the limits of AWS's shards, or without any.
 func openLocalStream(limited bool, record func(partitionKey string, data []byte)) (*localStream, error) {
-	// Keys that are made up for this one session: the endpoint then checks that requests are signed with them.
+	// Keys that are made up for this one trial: the endpoint then checks that requests are signed with them.
 	credentials := sandbox.Credentials{AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text(), SessionToken: rand.Text()}
 	options := kinesislocal.Options{
 		Region:        localRegion,

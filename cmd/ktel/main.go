@@ -20,7 +20,7 @@ import (
 func main() {
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // until the process ends
 	// A reader that goes away (ktel … | head) must not kill this process while it has others to end: with a handler in
-	// place the write fails with EPIPE instead, and the session ends in order.
+	// place the write fails with EPIPE instead, and ktel ends in order.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

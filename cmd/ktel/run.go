@@ -33,7 +33,7 @@ The extension's settings are variables of the function, which --env sets:
 
 // runFlags are what 'ktel run' is told.
 type runFlags struct {
-	sessionFlags
+	trialFlags
 	event            string
 	events           string
 	env              []string
@@ -55,7 +55,7 @@ type runFlags struct {
 
 func (a *app) runCommand() *cobra.Command {
 	f := &runFlags{
-		sessionFlags: sessionFlags{count: 1}, memory: 128, timeout: 30 * time.Second, concurrency: 1,
+		trialFlags: trialFlags{count: 1}, memory: 128, timeout: 30 * time.Second, concurrency: 1,
 		logFormat: "text", initType: string(sandbox.OnDemand), stream: localStreamName,
 	}
 	cmd := &cobra.Command{
@@ -86,7 +86,7 @@ func (a *app) runCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().SetInterspersed(false) // what follows COMMAND is its own
-	f.sessionFlags.add(cmd)
+	f.trialFlags.add(cmd)
 	f.add(cmd)
 	return cmd
 }
@@ -116,7 +116,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 
 // check finds what is wrong in the flags by themselves; changed tells which ones were given.
 func (f *runFlags) check(changed func(string) bool) error {
-	if err := f.sessionFlags.check(); err != nil {
+	if err := f.trialFlags.check(); err != nil {
 		return err
 	}
 	managed := f.initType == string(sandbox.ManagedInstances)
@@ -189,7 +189,7 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 		return err
 	}
 	defer remove()
-	s := &session{
+	s := &trial{
 		function: sandbox.Function{
 			Command: command, Env: env, Name: functionName(command[0]), Handler: filepath.Base(command[0]), MemoryMB: f.memory, Timeout: f.timeout,
 			LogFormat: map[string]sandbox.LogFormat{"text": sandbox.Text, "json": sandbox.JSON}[f.logFormat], Concurrency: f.concurrency,
@@ -200,12 +200,12 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 	if err := a.extensions(ctx, s, f, dir); err != nil {
 		return err
 	}
-	a.prepare(s, &f.sessionFlags)
-	return a.conduct(ctx, s, &f.sessionFlags, true)
+	a.prepare(s, &f.trialFlags)
+	return a.conduct(ctx, s, &f.trialFlags, true)
 }
 
 // extensions adds the telemetry extension, which is built if need be, and the others.
-func (a *app) extensions(ctx context.Context, s *session, f *runFlags, dir string) error {
+func (a *app) extensions(ctx context.Context, s *trial, f *runFlags, dir string) error {
 	if !f.noLayerExtension {
 		path := f.layerExtension
 		if path == "" {

@@ -13,11 +13,11 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// endTime bounds the end of an interrupted session: the sandbox's own shutdown takes 2 seconds at most.
+// endTime bounds the end of an interrupted trial: the sandbox's own shutdown takes 2 seconds at most.
 const endTime = 5 * time.Second
 
-// session runs one function through one life of an execution environment, and audits what its stream holds after it.
-type session struct {
+// trial runs one function through one life of an execution environment, and audits what its stream holds after it.
+type trial struct {
 	function   sandbox.Function
 	extensions []sandbox.Extension
 	audited    string // the extension that is to deliver the events; empty: none
@@ -40,7 +40,7 @@ type session struct {
 
 // run returns what came of it. An error is about ktel's own work, or ctx's; what goes wrong in the function or on the
 // way of its events is in the Summary. When it returns, all processes are gone.
-func (s *session) run(parent context.Context) (Summary, error) {
+func (s *trial) run(parent context.Context) (Summary, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	c := newCollector(s.show, func(err error) { cancel(cannot(fmt.Errorf("show the events: %w", err))) })
@@ -76,7 +76,7 @@ func (s *session) run(parent context.Context) (Summary, error) {
 }
 
 // live is the life of the environment, from init to shutdown.
-func (s *session) live(ctx context.Context, to destination, c *collector) ([]invocation, []sandbox.ProcessStats, *sandbox.InitError, error) {
+func (s *trial) live(ctx context.Context, to destination, c *collector) ([]invocation, []sandbox.ProcessStats, *sandbox.InitError, error) {
 	cfg, err := s.config(to, c)
 	if err != nil {
 		return nil, nil, nil, err
@@ -98,7 +98,7 @@ func (s *session) live(ctx context.Context, to destination, c *collector) ([]inv
 	return invocations, env.Processes(), nil, err
 }
 
-func (s *session) config(to destination, c *collector) (sandbox.Config, error) {
+func (s *trial) config(to destination, c *collector) (sandbox.Config, error) {
 	tmp := filepath.Join(s.tempDir, "tmp")
 	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return sandbox.Config{}, cannot(err)
@@ -127,7 +127,7 @@ func (s *session) config(to destination, c *collector) (sandbox.Config, error) {
 }
 
 // invoke runs the invocations, so many at a time, until one cannot be run.
-func (s *session) invoke(ctx context.Context, env *sandbox.Environment) ([]invocation, error) {
+func (s *trial) invoke(ctx context.Context, env *sandbox.Environment) ([]invocation, error) {
 	var (
 		mu       sync.Mutex // guards all below
 		next     int
@@ -164,4 +164,14 @@ func (s *session) invoke(ctx context.Context, env *sandbox.Environment) ([]invoc
 	}
 	wg.Wait()
 	return outcomes, failed
+}
+
+// pause waits, or returns the context's error when it ends first.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
