@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -5,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,11 +52,6 @@ func (f *trialFlags) check() error {
 		return usageError("--output ndjson and --quiet cannot both be given", "--quiet leaves out the events, which are the output")
 	}
 	return nil
-}
-
-// progress tells on standard error what takes a while.
-func (a *app) progress(format string, args ...any) {
-	_, _ = fmt.Fprintln(a.stderr, a.inkFor(a.stderr).dim(printable(fmt.Sprintf("ktel: "+format, args...))))
 }
 
 // prepare sets what every trial needs.
@@ -120,19 +116,6 @@ func (a *app) print(out io.Writer, summary *Summary, asJSON bool) error {
 		return summary.writeText(out, a.inkFor(out))
 	}
 	return writeJSON(out, summary)
-}
-
-// workspace makes a directory for what a trial builds and what its processes write. remove it when all have ended.
-func (a *app) workspace() (dir string, remove func(), err error) {
-	dir, err = os.MkdirTemp("", "ktel-")
-	if err != nil {
-		return "", nil, cannot(err)
-	}
-	return dir, func() {
-		if err := os.RemoveAll(dir); err != nil {
-			_, _ = fmt.Fprintf(a.stderr, "ktel: warning: %s\n", printable(err.Error()))
-		}
-	}, nil
 }
 
 // respondTo shows each outcome of a function in short.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 
 	"kinesis-telemetry-extension/internal/session"
 )
@@ -53,7 +52,7 @@ func statusOf(err error) int {
 	if errors.Is(err, context.Canceled) {
 		return statusInterrupted
 	}
-	if errors.Is(err, syscall.EPIPE) {
+	if isClosedPipe(err) {
 		return statusPipe
 	}
 	if f, ok := errors.AsType[*failure](err); ok {
@@ -70,7 +69,7 @@ func (a *app) explain(err error) {
 		return
 	}
 	f, ok := errors.AsType[*failure](err)
-	if (ok && f.err == nil) || errors.Is(err, syscall.EPIPE) {
+	if (ok && f.err == nil) || isClosedPipe(err) {
 		return
 	}
 	lines := strings.Split(err.Error(), "\n") // the first says it all; what processes printed may follow

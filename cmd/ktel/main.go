@@ -179,3 +179,21 @@ func list(words []string) string {
 	}
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
+
+// progress tells on standard error what takes a while.
+func (a *app) progress(format string, args ...any) {
+	_, _ = fmt.Fprintln(a.stderr, a.inkFor(a.stderr).dim(printable(fmt.Sprintf("ktel: "+format, args...))))
+}
+
+// workspace makes a directory for what a trial builds and what its processes write. remove it when all have ended.
+func (a *app) workspace() (dir string, remove func(), err error) {
+	dir, err = os.MkdirTemp("", "ktel-")
+	if err != nil {
+		return "", nil, cannot(err)
+	}
+	return dir, func() {
+		if err := os.RemoveAll(dir); err != nil {
+			_, _ = fmt.Fprintf(a.stderr, "ktel: warning: %s\n", printable(err.Error()))
+		}
+	}, nil
+}

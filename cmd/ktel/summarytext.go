@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -137,24 +139,4 @@ func (s *Summary) verdict(ink ink) string {
 	default:
 		return ink.bad("Every event arrived, but not all of them once and unaltered.")
 	}
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return grouped(int64(n)) + " " + what + "s"
-}
-
-// grouped writes 1234567 as 1,234,567.
-func grouped(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	sign := ""
-	if n < 0 {
-		sign, digits = "-", digits[1:]
-	}
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + "," + digits[i:]
-	}
-	return sign + digits
 }

@@ -10,8 +10,9 @@ import (
 	"unicode"
 	"unicode/utf16"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/fatih/color"
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // Values of --color.
@@ -58,17 +59,14 @@ func newInk(colored bool) ink {
 // terminalWidth is the number of columns of the terminal that w is; false if it is none.
 func terminalWidth(w io.Writer) (int, bool) {
 	file, ok := w.(*os.File)
-	if !ok {
+	if !ok || !term.IsTerminal(int(file.Fd())) { //nolint:gosec // a descriptor
 		return 0, false
 	}
-	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0, false
-	}
-	if size.Col == 0 { // a terminal that does not know its size
+	columns, _, err := term.GetSize(int(file.Fd())) //nolint:gosec // as above
+	if err != nil || columns == 0 {                 // a terminal that does not know its size
 		return 80, true
 	}
-	return int(size.Col), true
+	return columns, true
 }
 
 // printable makes text safe for a terminal and for one line: what would move the cursor is spelt out.
@@ -113,37 +111,58 @@ func writeJSON(w io.Writer, value any) error {
 	return err
 }
 
-// fit shortens text to so many columns and marks the cut; 0 columns are no limit. It counts characters of the East
-// Asian scripts, and all that might be, as two.
+// fit shortens text to so many columns, between two words where it can, and marks the cut; 0 columns are no limit.
 func fit(s string, columns int) string {
-	if columns <= 0 || len(s) <= columns {
+	if columns <= 0 || len(s) <= columns || ansi.StringWidth(s) <= columns {
 		return s
 	}
-	used, keep := 0, 0 // keep: how many bytes leave room for the mark
-	for i, r := range s {
-		used += cells(r)
-		if used > columns {
-			return s[:keep] + "…"
-		}
-		if used < columns {
-			keep = i + len(string(r))
-		}
+	cut := ansi.Truncate(s, columns, "…")
+	kept := strings.TrimSuffix(cut, "…")
+	if strings.HasPrefix(s[len(kept):], " ") {
+		return cut
 	}
-	return s
+	if space := strings.LastIndexByte(kept, ' '); space >= len(kept)/2 { // a longer word is cut
+		return strings.TrimRight(kept[:space], " ") + " …"
+	}
+	return cut
 }
 
-func cells(r rune) int {
-	if r >= 0x1100 && r != '…' {
-		return 2
+// fold breaks text into lines of so many columns, between words where it can, all but the first indented; 0 columns are no limit.
+func fold(s string, columns, indent int) string {
+	if columns <= 0 {
+		return s
 	}
-	return 1
+	columns = max(columns, indent+leastMessage)
+	first := ansi.Wrap(s, columns, " ")
+	line, _, more := strings.Cut(first, "\n")
+	if !more || indent == 0 {
+		return first
+	}
+	rest := strings.TrimLeft(strings.TrimPrefix(s, line), " ")
+	return line + "\n" + strings.Repeat(" ", indent) + strings.ReplaceAll(ansi.Wrap(rest, columns-indent, " "), "\n", "\n"+strings.Repeat(" ", indent))
 }
 
 // pad fills text up to so many columns.
 func pad(s string, columns int) string {
-	used := 0
-	for _, r := range s {
-		used += cells(r)
+	return s + strings.Repeat(" ", max(0, columns-ansi.StringWidth(s)))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
 	}
-	return s + strings.Repeat(" ", max(0, columns-used))
+	return grouped(int64(n)) + " " + what + "s"
+}
+
+// grouped writes 1234567 as 1,234,567.
+func grouped(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	sign := ""
+	if n < 0 {
+		sign, digits = "-", digits[1:]
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return sign + digits
 }

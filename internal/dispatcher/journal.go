@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"math/bits"
 	"os"
-	"syscall"
 	"time"
 
 	"kinesis-telemetry-extension/record"
@@ -69,14 +68,6 @@ func (j *journal) write(data []byte, at int64) error {
 
 // diskFile is a journalFile.
 type diskFile struct{ *os.File }
-
-func (f diskFile) Free() (bytes int64, err error) {
-	var s syscall.Statfs_t
-	if err := syscall.Fstatfs(int(f.Fd()), &s); err != nil {
-		return 0, os.NewSyscallError("statfs", err)
-	}
-	return int64(s.Bavail) * int64(s.Bsize), nil //nolint:unconvert // their types differ between systems
-}
 
 // mark is a state of a batch that the journal does not have yet.
 type mark struct {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"kinesis-telemetry-extension/record"
@@ -119,7 +118,7 @@ func (d *Dispatcher) openJournal() (file *os.File, err error) {
 	first := fmt.Sprintf("%s%d %s\n", journalMagic, d.pages.size, d.options.SpillOwner)
 	for i := range maxJournals {
 		path := filepath.Join(d.options.SpillDir, fmt.Sprintf(journalName, i))
-		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+		file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|openFlags, 0o600)
 		if err != nil {
 			continue
 		}
@@ -142,7 +141,7 @@ func claim(file *os.File, first []byte) error {
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return cmp.Or(err, errForeign)
 	}
-	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+	if lock(file) != nil {
 		return errInUse
 	}
 	found := make([]byte, len(first))
