@@ -28,7 +28,7 @@ func (f *trialFlags) add(cmd *cobra.Command) {
 	flags.SortFlags = false
 	f.output = outputText
 	flags.IntVarP(&f.count, "invocations", "n", f.count, "number `N` of invocations")
-	flags.DurationVar(&f.freeze, "freeze", f.freeze, "`TIME` for which the environment is frozen between\ntwo invocations")
+	flags.DurationVar(&f.freeze, "freeze", f.freeze, "`TIME` for which the environment is frozen between two invocations")
 	flags.Var(choice{&f.delivery, []string{"sync", "deferred", "adaptive"}}, "delivery",
 		"delivery mode of the extension: sync, deferred or adaptive")
 	flags.VarP(choice{&f.output, []string{outputText, outputNDJSON}}, "output", "o",
@@ -125,7 +125,7 @@ func respondTo(w io.Writer, ink ink, total int) func(invocation) {
 		columns, terminal := terminalWidth(w)
 		r := i.result
 		status := ink.good(pad(r.Status, 7))
-		if r.Status != "success" || r.FunctionError != "" {
+		if r.Status != succeeded || r.FunctionError != "" {
 			status = ink.bad(pad(r.Status, 7))
 		}
 		head := fmt.Sprintf("%*d/%d %s ", digits, i.number, total, shortID(r.RequestID))

@@ -5,15 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/charmbracelet/x/ansi"
 
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// Columns of a shown event, without the message, which takes the rest of the line.
+// Columns of a shown event, without the message, which takes the rest of the line. A narrow terminal has no seq.
 const (
 	timeColumns    = 12
 	typeColumns    = 20
@@ -21,6 +21,9 @@ const (
 	seqColumns     = 5
 	messageAt      = timeColumns + typeColumns + requestColumns + seqColumns + 4
 	leastMessage   = 20
+	narrow         = 72 // below this
+	secondColumns  = 8  // of a time without its fraction
+	familyColumns  = 11 // of a type without its family: most of them
 )
 
 // display shows events for a person to read, each on a line of its own.
@@ -34,78 +37,92 @@ type display struct {
 // show writes the event of a line, or what is wrong with it.
 func (d *display) show(line *audit.Line) error {
 	var b strings.Builder
+	columns := d.columns()
 	if !d.headed {
 		d.headed = true
-		b.WriteString(d.ink.dim(pad("time (UTC)", timeColumns)+" "+pad("type", typeColumns)+" "+
-			pad("request", requestColumns)+" "+fmt.Sprintf("%*s", seqColumns, "seq")+" message") + "\n")
+		head := pad("time (UTC)", timeColumns) + " " + pad("type", typeColumns) + " " + pad("request", requestColumns) + " " +
+			fmt.Sprintf("%*s", seqColumns, "seq") + " message"
+		if columns > 0 && columns < narrow {
+			head = pad("UTC", secondColumns) + " " + pad("type", familyColumns) + " " + pad("request", requestColumns) + " message"
+		}
+		b.WriteString(d.ink.dim(head) + "\n")
 	}
-	d.render(&b, line)
+	d.render(&b, line, columns)
 	b.WriteByte('\n')
 	_, err := io.WriteString(d.out, b.String())
 	return err
 }
 
-func (d *display) render(b *strings.Builder, line *audit.Line) {
-	seq := ""
-	if line.Numbered {
-		seq = strconv.FormatUint(line.Seq, 10)
-	}
-	room := 0
-	if columns := d.columns(); columns > 0 {
-		room = max(leastMessage, columns-messageAt-max(0, len(seq)-seqColumns))
+func (d *display) render(b *strings.Builder, line *audit.Line, columns int) {
+	room := func(used int) int {
+		if columns <= 0 {
+			return 0
+		}
+		return max(1, columns-used)
 	}
 	if line.Err != nil {
-		b.WriteString(d.ink.bad(pad("not an event", messageAt-1)) + " " +
-			fit(printable(line.Err.Error()+": "+string(line.Raw)), room))
+		at := messageAt
+		if columns > 0 && columns < narrow {
+			at = len("not an event ")
+		}
+		b.WriteString(d.ink.bad(pad("not an event", at-1)) + " " + fit(printable(line.Err.Error()+": "+string(line.Raw)), room(at)))
 		return
 	}
 	kind := line.TypeName()
-	b.WriteString(d.ink.dim(pad(clock(line.TimeText()), timeColumns)))
-	b.WriteByte(' ')
-	b.WriteString(d.paintType(kind)(pad(shortType(kind), typeColumns)))
-	b.WriteByte(' ')
-	b.WriteString(d.ink.dim(pad(fit(printable(shortID(line.RequestID)), requestColumns), requestColumns)))
-	fmt.Fprintf(b, " %*s ", seqColumns, seq)
-	m := messageOf(kind, line.Record)
-	text := fit(printable(m.text), room)
+	request := pad(fit(printable(shortID(line.RequestID)), requestColumns), requestColumns)
+	moment, typed, seq := pad(clock(line.TimeText()), timeColumns), pad(shortType(kind), typeColumns), strings.Repeat(" ", seqColumns)+" "
+	if line.Numbered {
+		seq = fmt.Sprintf("%*d ", seqColumns, line.Seq)
+	}
+	if columns > 0 && columns < narrow {
+		moment, typed, seq = pad(fit(moment, secondColumns), secondColumns), pad(nameOf(kind), familyColumns), ""
+		if clocked := clock(line.TimeText()); len(clocked) == timeColumns {
+			moment = clocked[:secondColumns]
+		}
+	}
+	b.WriteString(d.ink.dim(moment) + " " + typeInk(d.ink, kind)(typed) + " " + d.ink.dim(request) + " " + seq)
+	d.renderMessage(b, messageOf(kind, line.Record), room(ansi.StringWidth(moment+typed+request+seq)+3))
+}
+
+// renderMessage writes a message on one line.
+func (d *display) renderMessage(b *strings.Builder, m message, room int) {
 	if m.level != "" {
 		level := pad(fit(printable(m.level), 5), 5)
-		rest := 0
+		b.WriteString(levelInk(d.ink, m.level)(level) + " ")
 		if room > 0 {
-			rest = max(1, room-len(level)-1)
+			room = max(1, room-len(level)-1)
 		}
-		b.WriteString(d.paintLevel(m.level)(level) + " ")
-		text = fit(printable(m.text), rest)
 	}
+	text := fit(printable(m.text), room)
 	if m.alarming {
 		text = d.ink.bad(text)
 	}
 	b.WriteString(text)
 }
 
-func (d *display) paintType(kind string) func(...any) string {
+func typeInk(ink ink, kind string) func(...any) string {
 	switch {
 	case kind == "function":
-		return d.ink.function
-	case kind == "extension":
-		return d.ink.extension
+		return ink.function
+	case kind == kindExtension:
+		return ink.extension
 	case strings.HasPrefix(kind, "platform."):
-		return d.ink.platform
+		return ink.platform
 	default:
-		return d.ink.own
+		return ink.own
 	}
 }
 
-func (d *display) paintLevel(level string) func(...any) string {
+func levelInk(ink ink, level string) func(...any) string {
 	switch strings.ToUpper(level) {
 	case "ERROR", "FATAL", "CRITICAL", "PANIC":
-		return d.ink.bad
+		return ink.bad
 	case "WARN", "WARNING":
-		return d.ink.warn
+		return ink.warn
 	case "DEBUG", "TRACE":
-		return d.ink.dim
+		return ink.dim
 	default:
-		return d.ink.good
+		return ink.good
 	}
 }
 
@@ -117,15 +134,20 @@ func clock(timestamp string) string {
 	return fit(printable(timestamp), timeColumns)
 }
 
-// shortType fits a type into its column: what is too long goes without its family.
+// shortType is a type for its column: one that is too long goes without its family. What is longer still is none of Lambda's.
 func shortType(kind string) string {
-	kind = printable(kind)
-	if utf8.RuneCountInString(kind) > typeColumns {
-		if _, name, ok := strings.Cut(kind, "."); ok {
-			kind = "…" + name
-		}
+	if shown := printable(kind); ansi.StringWidth(shown) <= typeColumns {
+		return shown
 	}
-	return fit(kind, typeColumns)
+	return nameOf(kind)
+}
+
+// nameOf is a type without its family.
+func nameOf(kind string) string {
+	if _, name, ok := strings.Cut(kind, "."); ok {
+		kind = name
+	}
+	return fit(printable(kind), typeColumns+4)
 }
 
 // shortID is the beginning of a request id: enough to tell those of one run apart.

@@ -3,7 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
-	"unicode/utf8"
+
+	"github.com/charmbracelet/x/ansi"
 
 	"kinesis-telemetry-extension/internal/audit"
 )
@@ -28,7 +29,7 @@ func TestDisplay(t *testing.T) {
 		},
 		{
 			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.telemetrySubscription","record":{"name":"x","state":"Subscribed","types":["platform","function"]}}`,
-			`18:00:00.123 …telemetrySubscript…                Subscribed x platform,function`,
+			`18:00:00.123 telemetrySubscription                Subscribed x platform,function`,
 		},
 		{
 			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.logsDropped","record":{"reason":"too slow","droppedRecords":12,"droppedBytes":3456}}`,
@@ -53,13 +54,16 @@ func TestDisplay(t *testing.T) {
 			t.Errorf("%s\n got %q, %v\nwant %q", test.line, out.String(), err, test.want+"\n")
 		}
 		out.Reset()
-		narrow := &display{out: &out, ink: newInk(false), columns: func() int { return 80 }}
-		if err := narrow.show(&lines[0]); err != nil {
-			t.Error(err)
-		}
-		head, line, _ := strings.Cut(strings.TrimSuffix(out.String(), "\n"), "\n")
-		if !strings.HasPrefix(head, "time (UTC)   type ") || utf8.RuneCountInString(line) > 80 {
-			t.Errorf("80 columns:\n%s\n%s", head, line)
+		for columns, begins := range map[int]string{200: "time (UTC)   type ", 80: "time (UTC)   type ", 60: "UTC      type        request  message"} {
+			out.Reset()
+			d := &display{out: &out, ink: newInk(false), columns: func() int { return columns }}
+			if err := d.show(&lines[0]); err != nil {
+				t.Error(err)
+			}
+			head, line, _ := strings.Cut(strings.TrimSuffix(out.String(), "\n"), "\n")
+			if !strings.HasPrefix(head, begins) || ansi.StringWidth(line) > columns || strings.Contains(line, "…telemetry") {
+				t.Errorf("%d columns:\n%s\n%s", columns, head, line)
+			}
 		}
 	}
 }
@@ -87,10 +91,7 @@ func FuzzDisplay(f *testing.F) {
 				t.Fatal(err)
 			}
 			shown := strings.TrimSuffix(out.String(), "\n")
-			used := 0
-			for _, r := range shown {
-				used += cells(r)
-			}
+			used := ansi.StringWidth(shown)
 			if used > 80 || strings.ContainsAny(shown, "\n\r\x1b") {
 				t.Errorf("%d columns: %q", used, shown)
 			}
@@ -111,6 +112,12 @@ func TestFit(t *testing.T) {
 		{"日本語", 6, "日本語"},
 		{"日本語", 5, "日本…"},
 		{"日本語", 4, "日…"},
+		{"did not work", 12, "did not work"},
+		{"did not work", 11, "did not …"},
+		{"did not work", 8, "did not…"},
+		{"did not work", 7, "did …"},
+		{"did notwork", 5, "did …"},
+		{"a veryverylongword", 12, "a veryveryl…"},
 		{"anything", 0, "anything"},
 	}
 	for _, test := range tests {

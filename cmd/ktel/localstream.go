@@ -13,9 +13,8 @@ import (
 
 // Names of the stream on this machine.
 const (
-	localStreamName = "telemetry-kinesis-stream"
-	localShards     = 2
-	localRegion     = "us-east-1"
+	localShards = 2
+	localRegion = "us-east-1"
 )
 
 // destination is how the extension finds the stream.
@@ -58,11 +57,11 @@ func openLocalStream(limited bool, record func(partitionKey string, data []byte)
 	if err != nil {
 		return nil, fmt.Errorf("start the Kinesis endpoint on this machine: %w", err)
 	}
-	if err := server.CreateStream(localStreamName, localShards); err != nil {
+	if err := server.CreateStream(defaultStream, localShards); err != nil {
 		_ = server.Close()
 		return nil, fmt.Errorf("create the stream on this machine: %w", err)
 	}
-	return &localStream{server, destination{localStreamName, server.URL(), localRegion, credentials}}, nil
+	return &localStream{server, destination{defaultStream, server.URL(), localRegion, credentials}}, nil
 }
 
 func (s *localStream) destination() destination { return s.dest }

@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -75,8 +77,8 @@ func (a *app) command() *cobra.Command {
 		Example: `  ktel demo
   ktel run -n 20 --event '{"id": 7}' -- ./bootstrap`,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetUsageTemplate(usageTemplate)
+	columns := a.helpColumns()
+	root.SetUsageTemplate(strings.ReplaceAll(usageTemplate, "COLUMNS", strconv.Itoa(columns)))
 	root.SetVersionTemplate("ktel {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return flagError(err, fmt.Sprintf("'%s --help' lists the flags", cmd.CommandPath()))
@@ -84,8 +86,60 @@ func (a *app) command() *cobra.Command {
 	root.Flags().Bool("version", false, "print the version") // cobra's own would take -v
 	root.PersistentFlags().Var(choice{&a.color, []string{colorAuto, colorAlways, colorNever}}, "color",
 		"auto (on a terminal, without NO_COLOR), always or never")
-	root.AddCommand(a.demoCommand(), a.runCommand(), a.doctorCommand(), a.publishCommand())
+	root.AddCommand(a.demoCommand(), a.runCommand(), a.tailCommand(), a.doctorCommand(), a.publishCommand())
+	root.InitDefaultCompletionCmd()
+	dress(root, columns)
 	return root
+}
+
+// helpColumns is how wide help is, which has 80 columns at most.
+func (a *app) helpColumns() int {
+	if columns, terminal := terminalWidth(a.stdout); terminal {
+		return min(columns, 80)
+	}
+	return 80
+}
+
+// dress breaks the texts of a command and of those below it, and lets a shell complete what their flags take.
+func dress(cmd *cobra.Command, columns int) {
+	cmd.Long = reflow(cmd.Long, columns)
+	complete := func(flag *pflag.Flag) {
+		words, ok := flag.Value.(choice)
+		if _, known := cmd.GetFlagCompletionFunc(flag.Name); ok && !known {
+			_ = cmd.RegisterFlagCompletionFunc(flag.Name, cobra.FixedCompletions(words.allowed, cobra.ShellCompDirectiveNoFileComp))
+		}
+	}
+	cmd.Flags().VisitAll(complete)
+	cmd.PersistentFlags().VisitAll(complete)
+	for _, sub := range cmd.Commands() {
+		dress(sub, columns)
+	}
+}
+
+// reflow breaks the paragraphs of a text anew. Lines that are indented stay as they are.
+func reflow(text string, columns int) string {
+	var b strings.Builder
+	paragraph := ""
+	end := func() {
+		if paragraph != "" {
+			b.WriteString(ansi.Wrap(paragraph, columns, " ") + "\n")
+		}
+		paragraph = ""
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if line == "" || strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") || strings.HasPrefix(line, "--") {
+			end()
+			b.WriteString(line + "\n")
+			continue
+		}
+		paragraph = strings.TrimSpace(paragraph + " " + line)
+		if strings.HasSuffix(line, ":") {
+			end()
+		}
+	}
+	end()
+	return strings.TrimRight(b.String(), "\n")
 }
 
 // noSuchCommand refuses what follows ktel and is no verb; with it, the verb that was probably meant.
@@ -107,10 +161,10 @@ Commands:{{range .Commands}}{{if .IsAvailableCommand}}
   {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
 
 Flags:
-{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+{{.LocalFlags.FlagUsagesWrapped COLUMNS | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
 
 Flags of every command:
-{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasExample}}
+{{.InheritedFlags.FlagUsagesWrapped COLUMNS | trimTrailingWhitespaces}}{{end}}{{if .HasExample}}
 
 Examples:
 {{.Example}}{{end}}{{if .HasAvailableSubCommands}}

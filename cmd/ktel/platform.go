@@ -8,6 +8,12 @@ import (
 	"strings"
 )
 
+// Words of events.
+const (
+	kindExtension = "extension" // also an event of the family platform
+	succeeded     = "success"
+)
+
 // platformRecord has the members of platform events that are worth a place in one line. Which type has which:
 // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
 type platformRecord struct {
@@ -26,10 +32,12 @@ type platformRecord struct {
 	DroppedRecords     *int64   `json:"droppedRecords"`
 	DroppedBytes       *int64   `json:"droppedBytes"`
 	Metrics            struct {
-		DurationMs       *float64 `json:"durationMs"`
-		BilledDurationMs *float64 `json:"billedDurationMs"`
-		InitDurationMs   *float64 `json:"initDurationMs"`
-		MaxMemoryUsedMB  *float64 `json:"maxMemoryUsedMB"`
+		DurationMs        *float64 `json:"durationMs"`
+		BilledDurationMs  *float64 `json:"billedDurationMs"`
+		InitDurationMs    *float64 `json:"initDurationMs"`
+		MaxMemoryUsedMB   *float64 `json:"maxMemoryUsedMB"`
+		MemorySizeMB      *float64 `json:"memorySizeMB"`
+		RestoreDurationMs *float64 `json:"restoreDurationMs"`
 	} `json:"metrics"`
 }
 
@@ -39,7 +47,7 @@ func platformMessage(kind string, raw json.RawMessage) (message, bool) {
 	if json.Unmarshal(raw, &r) != nil {
 		return message{}, false
 	}
-	failed := r.Status != "" && r.Status != "success"
+	failed := r.Status != "" && r.Status != succeeded
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	switch kind {
@@ -47,7 +55,7 @@ func platformMessage(kind string, raw json.RawMessage) (message, bool) {
 		add("%s %s %s", r.InitializationType, r.FunctionName, r.FunctionVersion)
 	case "start":
 		add("version %s", r.Version)
-	case "extension", "telemetrySubscription":
+	case kindExtension, "telemetrySubscription":
 		add("%s %s %s", r.State, r.Name, strings.Join(append(r.Events, r.Types...), ","))
 	case "logsDropped":
 		failed = true

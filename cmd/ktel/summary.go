@@ -122,7 +122,7 @@ func summarize(invocations []invocation, processes []sandbox.ProcessStats, repor
 	}
 	for _, each := range invocations {
 		s.Invocations.Total++
-		if each.result.Status == "success" && each.result.FunctionError == "" {
+		if each.result.Status == succeeded && each.result.FunctionError == "" {
 			s.Invocations.Succeeded++
 		} else {
 			s.Invocations.Failed++

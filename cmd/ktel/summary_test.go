@@ -88,7 +88,7 @@ func TestSummaryTextOfLoss(t *testing.T) {
                registered 0.0 ms   ready 0.0 ms after exec   peak memory 0.0 MB
                killed: it did not end in time
 
-  lost        18:00:00.123 …initRuntimeDone          {"status":"success","ph…
+  lost        18:00:00.123 initRuntimeDone           {"status":"success","ph…
   lost        18:00:01.123 function                  "a"
   duplicated  18:00:01.123 function               17 "\x1b[2J"
   malformed                                          the line is not JSON: {

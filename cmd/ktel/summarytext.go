@@ -93,7 +93,7 @@ func (s *Summary) writeExtensions(row func(string, ...string)) {
 			fmt.Sprintf("registered %.1f ms", e.RegisteredMs), fmt.Sprintf("ready %.1f ms after exec", e.ReadyMs),
 			fmt.Sprintf("peak memory %.1f MB", float64(e.PeakMemory)/1e6),
 		}
-		label := "extension"
+		label := kindExtension
 		if len(s.Extensions) > 1 {
 			row(label, printable(e.Name))
 			label = ""

@@ -25,6 +25,8 @@ const (
 // ink colours text, or leaves it as it is.
 type ink struct {
 	dim, good, bad, warn, platform, function, extension, own, strong func(...any) string
+
+	functions []func(...any) string // one of these for each function
 }
 
 // inkFor decides whether w gets colours: https://no-color.org
@@ -53,6 +55,10 @@ func newInk(colored bool) ink {
 		dim: paint(color.Faint), good: paint(color.FgGreen, color.Bold), bad: paint(color.FgRed, color.Bold),
 		warn: paint(color.FgYellow), platform: paint(color.FgBlue), function: paint(color.FgGreen),
 		extension: paint(color.FgMagenta), own: paint(color.FgCyan), strong: paint(color.Bold),
+		functions: []func(...any) string{
+			paint(color.FgGreen), paint(color.FgYellow), paint(color.FgBlue), paint(color.FgMagenta), paint(color.FgCyan),
+			paint(color.FgHiGreen), paint(color.FgHiYellow), paint(color.FgHiBlue), paint(color.FgHiMagenta), paint(color.FgHiCyan),
+		},
 	}
 }
 
@@ -127,19 +133,23 @@ func fit(s string, columns int) string {
 	return cut
 }
 
-// fold breaks text into lines of so many columns, between words where it can, all but the first indented; 0 columns are no limit.
-func fold(s string, columns, indent int) string {
-	if columns <= 0 {
+// fold breaks text that begins in a column into lines of so many columns, between words where it can, all but the first indented; 0
+// columns are no limit.
+func fold(s string, columns, at, indent int) string {
+	if columns <= 0 || at+ansi.StringWidth(s) <= columns {
 		return s
 	}
-	columns = max(columns, indent+leastMessage)
-	first := ansi.Wrap(s, columns, " ")
-	line, _, more := strings.Cut(first, "\n")
-	if !more || indent == 0 {
-		return first
+	margin, rest, line := "\n"+strings.Repeat(" ", indent), s, ""
+	word, _, _ := strings.Cut(s, " ")
+	// Where not even the first word has room behind what stands there, all goes into the next lines.
+	if room := columns - at; room >= ansi.StringWidth(word) || room >= columns-indent {
+		line, _, _ = strings.Cut(ansi.Wrap(s, room, " "), "\n")
+		rest = strings.TrimLeft(strings.TrimPrefix(s, line), " ")
 	}
-	rest := strings.TrimLeft(strings.TrimPrefix(s, line), " ")
-	return line + "\n" + strings.Repeat(" ", indent) + strings.ReplaceAll(ansi.Wrap(rest, columns-indent, " "), "\n", "\n"+strings.Repeat(" ", indent))
+	if rest == "" {
+		return line
+	}
+	return line + margin + strings.ReplaceAll(ansi.Wrap(rest, max(1, columns-indent), " "), "\n", margin)
 }
 
 // pad fills text up to so many columns.

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"kinesis-telemetry-extension/record"
+)
+
+const (
+	// graceTime is how long after its REPORT an invocation waits for events that another shard brings.
+	graceTime = 2 * time.Second
+	// unendedTime is how long an invocation waits for its REPORT: Lambda's longest, and what delivery takes.
+	unendedTime = 16 * time.Minute
+	// heldBytes bounds what waits in all: the oldest are shown then as they are.
+	heldBytes = 64 << 20
+)
+
+// invoked is an invocation whose events come in.
+type invoked struct {
+	key      string
+	events   []invokedEvent
+	bytes    int
+	report   *record.Line
+	since    time.Time // of its first event here
+	reported time.Time
+}
+
+type invokedEvent struct {
+	line record.Line
+	m    message
+}
+
+// invocations groups events. Of a nil one nothing is grouped.
+type invocations struct {
+	open  map[string]*invoked
+	order []*invoked
+	bytes int
+	shown map[string]time.Time // those whose REPORT was shown: what comes later is not grouped any more
+}
+
+func newInvocations() *invocations {
+	return &invocations{open: make(map[string]*invoked), shown: make(map[string]time.Time)}
+}
+
+// add takes an event that belongs to an invocation.
+func (g *invocations) add(line *record.Line, m *message, now time.Time) bool {
+	if g == nil || line.RequestID == "" {
+		return false
+	}
+	key := line.Source.Function + " " + line.RequestID
+	if _, late := g.shown[key]; late {
+		return false
+	}
+	i := g.open[key]
+	if i == nil {
+		i = &invoked{key: key, since: now}
+		g.open[key] = i
+		g.order = append(g.order, i)
+	}
+	if line.Type == "platform.report" {
+		i.report, i.reported = line, now
+	}
+	i.events = append(i.events, invokedEvent{*line, *m})
+	i.bytes += len(line.Raw)
+	g.bytes += len(line.Raw)
+	return true
+}
+
+// take removes the invocations that are to be shown.
+func (g *invocations) take(now time.Time, due func(*invoked) bool) []*invoked {
+	if g == nil {
+		return nil
+	}
+	var taken []*invoked
+	g.order = slices.DeleteFunc(g.order, func(i *invoked) bool {
+		if !due(i) {
+			return false
+		}
+		taken = append(taken, i)
+		delete(g.open, i.key)
+		g.bytes -= i.bytes
+		g.shown[i.key] = now
+		return true
+	})
+	for key, at := range g.shown {
+		if now.Sub(at) > unendedTime {
+			delete(g.shown, key)
+		}
+	}
+	return taken
+}
+
+// ended are those that have their REPORT, or will not get it.
+func (g *invocations) ended(now time.Time) []*invoked {
+	return g.take(now, func(i *invoked) bool {
+		return i.report != nil && now.Sub(i.reported) >= graceTime || now.Sub(i.since) > unendedTime
+	})
+}
+
+func (g *invocations) all() []*invoked {
+	return g.take(time.Now(), func(*invoked) bool { return true })
+}
+
+// tooMany are the oldest, where more waits than may.
+func (g *invocations) tooMany() []*invoked {
+	return g.take(time.Now(), func(*invoked) bool { return g.bytes > heldBytes })
+}
+
+// renderInvocation writes an invocation: its REPORT, and under it its events.
+func (t *tailer) renderInvocation(b *strings.Builder, i *invoked) {
+	slices.SortStableFunc(i.events, func(x, y invokedEvent) int {
+		if x.line.Source.Instance == y.line.Source.Instance {
+			return cmp.Compare(x.line.Seq, y.line.Seq)
+		}
+		return cmp.Compare(x.line.Time, y.line.Time)
+	})
+	first := &i.events[0].line
+	t.renderDay(b, first.Time)
+	name, request := printable(first.Source.Function), printable(first.RequestID)
+	m := i.summary()
+	text := t.fold(m.text, len(name)+len(request)+2, 2)
+	if m.alarming {
+		text = t.ink.bad(text)
+	}
+	b.WriteString(t.ink.functionInk(first.Source.Function)(name) + " " + t.ink.strong(request) + " " + text + "\n")
+	for n := range i.events {
+		if e := &i.events[n]; e.line.Type != "platform.report" && e.line.Type != "platform.start" {
+			t.render(b, &e.line, &e.m, "  ")
+		}
+	}
+}
+
+// summary is the REPORT in one line: duration, billed, memory, cold start, error.
+func (i *invoked) summary() message {
+	if i.report == nil {
+		return message{text: "no REPORT yet"}
+	}
+	var r platformRecord
+	if json.Unmarshal(i.report.Record, &r) != nil { // CloudWatch's line, as it is
+		return messageOf(i.report.Type, i.report.Record)
+	}
+	var parts []string
+	metric := func(label string, value *float64, unit string) {
+		if value != nil {
+			parts = append(parts, label+decimal(*value)+" "+unit)
+		}
+	}
+	metric("", r.Metrics.DurationMs, "ms")
+	metric("billed ", r.Metrics.BilledDurationMs, "ms")
+	if used, size := r.Metrics.MaxMemoryUsedMB, r.Metrics.MemorySizeMB; used != nil && size != nil {
+		parts = append(parts, "memory "+decimal(*used)+" of "+decimal(*size)+" MB")
+	} else {
+		metric("memory ", used, "MB")
+	}
+	metric("cold start ", r.Metrics.InitDurationMs, "ms")
+	metric("restore ", r.Metrics.RestoreDurationMs, "ms")
+	failed := r.Status != "" && r.Status != succeeded
+	if failed {
+		parts = append(parts, strings.TrimSpace(r.Status+" "+r.ErrorType))
+	}
+	return message{text: printable(strings.Join(parts, ", ")), alarming: failed}
+}
