@@ -3,14 +3,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -78,7 +79,11 @@ func (a *app) command() *cobra.Command {
   ktel run -n 20 --event '{"id": 7}' -- ./bootstrap`,
 	}
 	columns := a.helpColumns()
-	root.SetUsageTemplate(strings.ReplaceAll(usageTemplate, "COLUMNS", strconv.Itoa(columns)))
+	root.SetUsageTemplate(usageTemplate)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		help := cmp.Or(cmd.Long, cmd.Short) + "\n\n" + foldFlags(cmd.UsageString(), columns)
+		_, _ = io.WriteString(cmd.OutOrStdout(), help) // whoever does not read it knows
+	})
 	root.SetVersionTemplate("ktel {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return flagError(err, fmt.Sprintf("'%s --help' lists the flags", cmd.CommandPath()))
@@ -114,6 +119,21 @@ func dress(cmd *cobra.Command, columns int) {
 	for _, sub := range cmd.Commands() {
 		dress(sub, columns)
 	}
+}
+
+// flagLine is a flag of a usage text, and what it is for.
+var flagLine = regexp.MustCompile(`(?m)^( +(?:-\w, )?--\S+(?: \S+)? {2,})(\S.*)$`)
+
+// foldFlags breaks what flags are for into lines under each other.
+func foldFlags(usage string, columns int) string {
+	return flagLine.ReplaceAllStringFunc(usage, func(line string) string {
+		part := flagLine.FindStringSubmatch(line)
+		indent := len(part[1])
+		if columns-indent < leastMessage {
+			indent = 10
+		}
+		return part[1] + fold(part[2], columns, len(part[1]), indent)
+	})
 }
 
 // reflow breaks the paragraphs of a text anew. Lines that are indented stay as they are.
@@ -161,10 +181,10 @@ Commands:{{range .Commands}}{{if .IsAvailableCommand}}
   {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
 
 Flags:
-{{.LocalFlags.FlagUsagesWrapped COLUMNS | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
 
 Flags of every command:
-{{.InheritedFlags.FlagUsagesWrapped COLUMNS | trimTrailingWhitespaces}}{{end}}{{if .HasExample}}
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasExample}}
 
 Examples:
 {{.Example}}{{end}}{{if .HasAvailableSubCommands}}

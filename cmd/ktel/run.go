@@ -111,7 +111,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Var(choice{&f.logFormat, []string{"text", "json"}}, "log-format", "text or json")
 	flags.Var(choice{&f.initType, []string{
 		string(sandbox.OnDemand), string(sandbox.ProvisionedConcurrency), string(sandbox.SnapStart), string(sandbox.ManagedInstances),
-	}}, "init-type", "on-demand, provisioned-concurrency, snap-start or\nlambda-managed-instances")
+	}}, "init-type", "on-demand, provisioned-concurrency, snap-start or lambda-managed-instances")
 	flags.IntVar(&f.concurrency, "concurrency", f.concurrency, "number `N` of invocations at a time, with --init-type lambda-managed-instances")
 	flags.BoolVar(&f.noFreeze, "no-freeze", false, "let the processes run on between invocations")
 }

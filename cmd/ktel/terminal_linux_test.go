@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+	"golang.org/x/sys/unix"
+)
+
+// onTerminal starts ktel on a terminal of so many columns, and returns what the terminal gets.
+func onTerminal(t *testing.T, columns uint16, env []string, args ...string) (process *exec.Cmd, screen func() string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminal: %v", err)
+	}
+	fd := int(master.Fd())
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := exec.LookPath("ktel") // testscript's: this program under another name
+	if err != nil {
+		t.Fatal(err)
+	}
+	process = exec.Command(program, args...)
+	process.Stdout, process.Stderr, process.Env = slave, slave, append(os.Environ(), env...)
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	var (
+		mu  sync.Mutex
+		got bytes.Buffer
+	)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buffer := make([]byte, 4096)
+		for {
+			n, err := master.Read(buffer)
+			mu.Lock()
+			got.Write(buffer[:n])
+			mu.Unlock()
+			if err != nil { // EIO: the last one that had it open has ended
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		process.Process.Kill()
+		process.Wait()
+		<-done
+		master.Close()
+	})
+	return process, func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return got.String()
+	}
+}
+
+// On a terminal of 60 columns, and one of 200: no line is longer, the last line is drawn and goes away, colours follow NO_COLOR.
+func TestTailOnTerminal(t *testing.T) {
+	_, url := tailed(t)
+	feed(t, url, event(8, "checkout", "function", requestA, `{"level":"INFO","message":"`+strings.Repeat("a line of words that are not cut ", 5)+`"}`))
+	for _, columns := range []uint16{60, 200} {
+		for _, env := range [][]string{{"TERM=xterm"}, {"TERM=xterm", "NO_COLOR=1"}} {
+			process, screen := onTerminal(t, columns, env, "tail", "orders", "--since", "1h", "--endpoint-url", url)
+			until(t, "the last line", func() bool { return strings.Contains(screen(), " events/s ") && strings.Contains(screen(), "words") })
+			time.Sleep(2 * statusInterval)
+			process.Process.Signal(os.Interrupt)
+			until(t, "the end", func() bool { return strings.Contains(screen(), "ktel: interrupted") })
+			err := process.Wait()
+			if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != statusInterrupted { //nolint:errorlint // Wait's own
+				t.Errorf("it ended with %v", err)
+			}
+			all := screen()
+			drawn, shown, _ := all, "", 0
+			for line := range strings.SplitSeq(strings.ReplaceAll(all, "\r\n", "\n"), "\n") {
+				for part := range strings.SplitSeq(line, "\r"+ansi.EraseLineRight) {
+					if width := ansi.StringWidth(part); width > int(columns) || strings.Contains(part, "events/s") && width >= int(columns) {
+						t.Errorf("%d columns: %d in %q", columns, width, part)
+					}
+				}
+				shown += line[strings.LastIndex(line, "\r")+1:] + "\n"
+			}
+			if strings.Contains(shown, "events/s") || !strings.Contains(drawn, "events/s") {
+				t.Errorf("the last line is still there: %q", shown)
+			}
+			if colored := strings.Contains(all, "\x1b[3"); colored != (len(env) == 1) {
+				t.Errorf("%q: colours: %v", env, colored)
+			}
+			if plain := strings.Join(strings.Fields(ansi.Strip(shown)), " "); !strings.Contains(plain, strings.TrimSpace(strings.Repeat("a line of words that are not cut ", 5))) {
+				t.Errorf("%d columns: %s", columns, plain)
+			}
+		}
+	}
+}
+
+// Help is broken for the terminal, once: every line of a paragraph but its last one is full.
+func TestHelpOnTerminal(t *testing.T) {
+	for _, verb := range []string{"tail", "run", "demo", "doctor", "publish"} {
+		process, screen := onTerminal(t, 60, []string{"TERM=xterm"}, verb, "--help")
+		process.Wait()
+		until(t, "the end of the help", func() bool { return strings.Contains(screen(), "Examples:") })
+		help, _, _ := strings.Cut(strings.ReplaceAll(screen(), "\r\n", "\n"), "\nExamples:")
+		paragraph, _, _ := strings.Cut(help, "\n\n")
+		lines := strings.Split(paragraph, "\n")
+		for i, line := range lines[:len(lines)-1] {
+			next, _, _ := strings.Cut(lines[i+1], " ")
+			if len(line)+1+len(next) <= 60 {
+				t.Errorf("%s: %q has room for %q", verb, line, next)
+			}
+		}
+		for line := range strings.Lines(help) {
+			if ansi.StringWidth(strings.TrimSuffix(line, "\n")) > 60 && !strings.HasPrefix(line, "  ktel") {
+				t.Errorf("%s: %q", verb, line)
+			}
+		}
+	}
+}
