@@ -113,7 +113,8 @@ func verdict(summary *Summary, functionCounts bool) error {
 
 func (a *app) print(out io.Writer, summary *Summary, asJSON bool) error {
 	if !asJSON {
-		return summary.writeText(out, a.inkFor(out))
+		columns, _ := terminalWidth(out)
+		return summary.writeText(out, a.inkFor(out), columns)
 	}
 	return writeJSON(out, summary)
 }

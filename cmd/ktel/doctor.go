@@ -80,7 +80,8 @@ func (a *app) doctor(ctx context.Context, f *doctorFlags) error {
 	if f.json {
 		err = writeReportJSON(a.stdout, report)
 	} else {
-		err = writeReport(a.stdout, a.inkFor(a.stdout), report)
+		columns, _ := terminalWidth(a.stdout)
+		err = writeReport(a.stdout, a.inkFor(a.stdout), report, columns)
 	}
 	switch {
 	case err != nil:
@@ -109,15 +110,17 @@ const (
 )
 
 // writeReport writes the findings for a person. What is to be typed stands whole on one line.
-func writeReport(w io.Writer, ink ink, r *doctor.Report) error {
+func writeReport(w io.Writer, ink ink, r *doctor.Report, columns int) error {
 	paint := map[doctor.Status]func(...any) string{
 		doctor.OK: ink.good, doctor.Warning: ink.warn, doctor.Problem: ink.bad, doctor.NotChecked: ink.dim,
 	}
+	const indent = 2 + checkColumns + statusColumns
 	var b strings.Builder
 	for _, f := range r.Findings {
-		b.WriteString("  " + ink.dim(pad(f.Check, checkColumns)) + paint[f.Status](pad(string(f.Status), statusColumns)) + printable(f.Seen) + "\n")
+		b.WriteString("  " + ink.dim(pad(f.Check, checkColumns)) + paint[f.Status](pad(string(f.Status), statusColumns)) +
+			fold(printable(f.Seen), columns, indent, indent) + "\n")
 		if f.Do != "" {
-			b.WriteString(strings.Repeat(" ", 2+checkColumns+statusColumns) + "→ " + printable(f.Do) + "\n")
+			b.WriteString(strings.Repeat(" ", indent) + "→ " + printable(f.Do) + "\n")
 		}
 	}
 	b.WriteString("\n  " + verdictOf(ink, r) + "\n")

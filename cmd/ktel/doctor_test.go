@@ -287,7 +287,7 @@ func TestDoctorText(t *testing.T) {
 		{Check: "network", Status: doctor.NotChecked, Seen: "in a VPC", Do: "look"},
 		{Check: "write", Status: doctor.Warning, Seen: "stored", Do: "skip it"},
 	}}
-	if err := writeReport(&b, newInk(false), report); err != nil {
+	if err := writeReport(&b, newInk(false), report, 0); err != nil {
 		t.Fatal(err)
 	}
 	const want = `
@@ -305,7 +305,7 @@ func TestDoctorText(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	b.Reset()
-	if err := writeReport(&b, newInk(true), &doctor.Report{Findings: report.Findings[:1]}); err != nil || !strings.Contains(b.String(), "\x1b[") {
+	if err := writeReport(&b, newInk(true), &doctor.Report{Findings: report.Findings[:1]}, 60); err != nil || !strings.Contains(b.String(), "\x1b[") {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 	if !strings.Contains(b.String(), "Nothing to mend.") {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
+
+	"github.com/charmbracelet/x/ansi"
 
 	"kinesis-telemetry-extension/internal/audit"
 	"kinesis-telemetry-extension/internal/sandbox"
@@ -104,15 +106,24 @@ func TestSummaryTextOfLoss(t *testing.T) {
 func check(t *testing.T, s *Summary, want string) {
 	t.Helper()
 	var b strings.Builder
-	if err := s.writeText(&b, newInk(false)); err != nil {
+	if err := s.writeText(&b, newInk(false), 0); err != nil {
 		t.Fatal(err)
 	}
 	if got := "\n" + b.String(); got != want {
 		t.Errorf("got%s\nwant%s", got, want)
 	}
-	for line := range strings.Lines(b.String()) {
-		if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > 80 {
-			t.Errorf("wider than 80 columns: %s", line)
+	for columns, limit := range map[int]int{0: 80, 60: 60, 200: 80} {
+		b.Reset()
+		if err := s.writeText(&b, newInk(true), columns); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			if ansi.StringWidth(strings.TrimSuffix(line, "\n")) > limit {
+				t.Errorf("%d columns: wider than %d: %s", columns, limit, line)
+			}
+		}
+		if words := strings.Fields(ansi.Strip(b.String())); columns == 60 && len(s.Problems) == 0 && !slices.Equal(words, strings.Fields(want)) {
+			t.Errorf("60 columns: %s", b.String())
 		}
 	}
 }

@@ -8,15 +8,30 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 const labelColumns = 13
 
-// writeText writes the summary for a person, within 80 columns.
-func (s *Summary) writeText(w io.Writer, ink ink) error {
+// writeText writes the summary for a person, within 80 columns; within fewer, cells that have no room go into the next line.
+func (s *Summary) writeText(w io.Writer, ink ink, columns int) error {
 	var b strings.Builder
 	row := func(label string, cells ...string) {
-		b.WriteString("  " + ink.dim(pad(label, labelColumns)) + strings.Join(cells, "   ") + "\n")
+		const between = "   "
+		line := "  " + ink.dim(pad(label, labelColumns))
+		for i, cell := range cells {
+			separator := ""
+			if i > 0 {
+				separator = between
+			}
+			if columns > 0 && i > 0 && ansi.StringWidth(line+separator+cell) > columns {
+				b.WriteString(line + "\n")
+				line, separator = strings.Repeat(" ", 2+labelColumns), ""
+			}
+			line += separator + fold(cell, columns, 2+labelColumns, 2+labelColumns)
+		}
+		b.WriteString(line + "\n")
 	}
 	count := func(n int, what string, problem bool) string {
 		text := grouped(int64(n)) + " " + what
@@ -61,7 +76,7 @@ func (s *Summary) writeText(w io.Writer, ink ink) error {
 	s.writeExtensions(row)
 	if len(s.Problems) > 0 {
 		b.WriteByte('\n')
-		s.writeProblems(&b, ink)
+		s.writeProblems(&b, ink, columns)
 	}
 	b.WriteString("\n  " + s.verdict(ink) + "\n")
 	_, err := io.WriteString(w, b.String())
@@ -108,7 +123,7 @@ func (s *Summary) writeExtensions(row func(string, ...string)) {
 	}
 }
 
-func (s *Summary) writeProblems(b *strings.Builder, ink ink) {
+func (s *Summary) writeProblems(b *strings.Builder, ink ink, columns int) {
 	for _, p := range s.Problems {
 		seq := ""
 		if p.Seq != nil {
@@ -118,8 +133,9 @@ func (s *Summary) writeProblems(b *strings.Builder, ink ink) {
 		if p.Reason != "" {
 			text = p.Reason + ": " + text
 		}
-		fmt.Fprintf(b, "  %s %s %s %4s %s\n", ink.bad(pad(p.Kind, 11)), pad(clock(p.Time), timeColumns),
+		line := fmt.Sprintf("  %s %s %s %4s %s", ink.bad(pad(p.Kind, 11)), pad(clock(p.Time), timeColumns),
 			pad(shortType(p.Type), typeColumns), seq, fit(printable(text), 24))
+		b.WriteString(ansi.Truncate(line, columnsOr(columns, 80), "…") + "\n")
 	}
 }
 

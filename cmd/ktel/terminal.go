@@ -152,6 +152,14 @@ func fold(s string, columns, at, indent int) string {
 	return line + margin + strings.ReplaceAll(ansi.Wrap(rest, max(1, columns-indent), " "), "\n", margin)
 }
 
+// columnsOr are the columns of a terminal, or so many where there is none.
+func columnsOr(columns, otherwise int) int {
+	if columns > 0 {
+		return columns
+	}
+	return otherwise
+}
+
 // pad fills text up to so many columns.
 func pad(s string, columns int) string {
 	return s + strings.Repeat(" ", max(0, columns-ansi.StringWidth(s)))
