@@ -167,7 +167,12 @@ func startMoto(t *testing.T) string {
 	}
 	address := freePort(t)
 	_, port, _ := net.SplitHostPort(address)
-	server := exec.Command(program, "-H", "127.0.0.1", "-p", port)
+	return startServer(t, address, exec.Command(program, "-H", "127.0.0.1", "-p", port))
+}
+
+// startServer starts a server and waits until it answers at the address.
+func startServer(t *testing.T, address string, server *exec.Cmd) string {
+	t.Helper()
 	var said bytes.Buffer
 	server.Stdout, server.Stderr = &said, &said
 	if err := server.Start(); err != nil {
@@ -187,7 +192,7 @@ func startMoto(t *testing.T) string {
 			return "http://" + address
 		}
 		if time.Now().After(end) {
-			t.Fatalf("moto does not answer: %v", err)
+			t.Fatalf("%s does not answer: %v", server.Path, err)
 		}
 	}
 }
