@@ -416,6 +416,7 @@ func TestTailStatus(t *testing.T) {
 	}
 	s.polled(session.Poll{Shard: "a", Behind: 90 * time.Second})
 	s.polled(session.Poll{Shard: "b"})
+	s.polled(session.Poll{Shard: "c", Ended: true, Behind: time.Hour})
 	if got, want := s.text(began.Add(10*time.Second)), "2.4 events/s   1.5 KB/s   delay 500ms   lag 1m30s   2 shards"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -42,7 +42,7 @@ type tailer struct {
 	groups    *invocations // nil: no grouping
 	day       string       // of the last event shown
 	functions int          // columns of their names
-	said      string       // the last thing about trouble
+	troubled  bool         // which was said
 }
 
 // run reads the stream until its end.
@@ -281,21 +281,17 @@ func (t *tailer) fold(text string, at, indent int) string {
 
 // trouble says once what keeps the stream from being read, and when that is over.
 func (t *tailer) trouble(err error) {
-	text := "reading again"
-	if err != nil {
-		text = err.Error() + "; trying again"
-	}
-	if t.status != nil {
+	switch {
+	case t.status != nil && err != nil:
+		t.status.trouble = err.Error() + "; trying again"
+	case t.status != nil:
 		t.status.trouble = ""
-		if err != nil {
-			t.status.trouble = text
-		}
-		return
+	case err == nil:
+		t.progress("reading again")
+	case !t.troubled:
+		t.progress("%v; trying again", err)
 	}
-	if text != t.said {
-		t.said = text
-		t.progress("%s", text)
-	}
+	t.troubled = err != nil
 }
 
 func (t *tailer) polled(p session.Poll) {

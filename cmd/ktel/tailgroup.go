@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"slices"
@@ -17,6 +18,8 @@ const (
 	unendedTime = 16 * time.Minute
 	// heldBytes bounds what waits in all: the oldest are shown then as they are.
 	heldBytes = 64 << 20
+	// eventBytes is what an event takes besides its text.
+	eventBytes = 500
 )
 
 // invoked is an invocation whose events come in.
@@ -61,12 +64,16 @@ func (g *invocations) add(line *record.Line, m *message, now time.Time) bool {
 		g.open[key] = i
 		g.order = append(g.order, i)
 	}
+	kept, size := *line, len(m.text)+eventBytes
+	kept.Raw, kept.Record = nil, nil // they would keep the whole record
 	if line.Type == "platform.report" {
-		i.report, i.reported = line, now
+		kept.Record = bytes.Clone(line.Record)
+		i.report, i.reported = &kept, now
+		size += len(kept.Record)
 	}
-	i.events = append(i.events, invokedEvent{*line, *m})
-	i.bytes += len(line.Raw)
-	g.bytes += len(line.Raw)
+	i.events = append(i.events, invokedEvent{kept, *m})
+	i.bytes += size
+	g.bytes += size
 	return true
 }
 

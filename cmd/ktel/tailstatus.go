@@ -44,7 +44,12 @@ func (s *tailStatus) event(line *record.Line, arrived time.Time) {
 	}
 }
 
-func (s *tailStatus) polled(p session.Poll) { s.behind[p.Shard] = p.Behind }
+func (s *tailStatus) polled(p session.Poll) {
+	s.behind[p.Shard] = p.Behind
+	if p.Ended {
+		delete(s.behind, p.Shard)
+	}
+}
 
 func (s *tailStatus) text(now time.Time) string {
 	if s.trouble != "" {

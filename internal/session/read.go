@@ -57,6 +57,7 @@ type ReadOptions struct {
 type Poll struct {
 	Shard   string
 	Records int
+	Ended   bool          // nothing more comes of the shard
 	Behind  time.Duration // how far the shard's newest record is ahead of what was read
 	// Idle: since the last record of any shard, each open one was read to its end.
 	Idle bool
@@ -68,7 +69,7 @@ func (s *Stream) Read(ctx context.Context, o ReadOptions, take func(Record) erro
 	o.Interval = orElse(o.Interval, pollInterval)
 	o.IdleInterval = max(o.Interval, orElse(o.IdleInterval, idleInterval))
 	o.All = o.All || !o.Follow && o.Since.IsZero()
-	r := &reader{stream: s, o: o, take: take, began: time.Now()}
+	r := &reader{stream: s, o: o, take: take, began: time.Now(), troubled: make(map[string]bool)}
 	if err := r.list(ctx, r.beginning()); err != nil {
 		return r.failed(ctx, err)
 	}
@@ -105,7 +106,7 @@ type reader struct {
 	unplaced int             // of those being read, those that have no iterator yet
 	ready    bool            // Ready was called
 	dry      map[string]bool // shards that were read to their end since the last record
-	troubled bool            // Trouble has the last word
+	troubled map[string]bool // shards in trouble; "" for the connection
 
 	lostShard string // the one that asked for the last reconnection
 	failing   int    // reconnections, and tries of one, since it was read again
@@ -240,14 +241,14 @@ func (r *reader) accept(rep *report) error {
 		if rep.final {
 			return rep.err
 		}
-		r.trouble(rep.err)
+		r.trouble(rep.shard, rep.err)
 		return nil
 	}
 	if rep.polled && rep.shard == r.lostShard {
 		r.failing = 0
 	}
-	if r.troubled && rep.polled {
-		r.trouble(nil)
+	if rep.polled {
+		r.calm(rep.shard)
 	}
 	for _, record := range rep.records {
 		if err := r.take(record); err != nil {
@@ -288,24 +289,34 @@ func (r *reader) polled(rep *report) {
 	}
 	if r.o.Polled != nil {
 		idle := len(r.dry) == r.running && r.running+r.done == len(r.shards)
-		r.o.Polled(Poll{Shard: rep.shard, Records: len(rep.records), Behind: rep.behind, Idle: idle})
+		r.o.Polled(Poll{Shard: rep.shard, Records: len(rep.records), Ended: rep.ended, Behind: rep.behind, Idle: idle})
 	}
 }
 
-func (r *reader) trouble(err error) {
-	r.troubled = err != nil
+func (r *reader) trouble(shard string, err error) {
+	r.troubled[shard] = true
 	if r.o.Trouble != nil {
-		if err != nil {
-			err = r.stream.failed("read", err)
-		}
-		r.o.Trouble(err)
+		r.o.Trouble(r.stream.failed("read", err))
+	}
+}
+
+// calm ends the trouble of a shard that was read, and of the connection.
+func (r *reader) calm(shard string) {
+	if len(r.troubled) == 0 {
+		return
+	}
+	delete(r.troubled, shard)
+	delete(r.troubled, "")
+	if len(r.troubled) == 0 && r.o.Trouble != nil {
+		r.o.Trouble(nil)
 	}
 }
 
 // reconnect waits until the stream can be asked again. Where it is another one of the same name, as after the restart of an emulator that
 // keeps nothing, all in it is new.
 func (r *reader) reconnect(ctx context.Context, cause error) error {
-	r.trouble(cause)
+	clear(r.troubled) // every shard begins again
+	r.trouble("", cause)
 	var missing time.Time // since when the stream is
 	start := time.Now()
 	for {
@@ -344,7 +355,7 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 			return err
 		}
 		if err != nil {
-			r.trouble(err)
+			r.trouble("", err)
 		}
 	}
 }

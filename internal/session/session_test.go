@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,14 @@ type endpoint struct {
 	mu     sync.Mutex
 	server *kinesislocal.Server // nil: nothing listens
 	reads  []time.Time          // when GetRecords was called
+	broken int                  // index of a shard that cannot be read; -1: none
 	floor  bool                 // it knows no AT_TIMESTAMP, and begins at the horizon
+}
+
+func (e *endpoint) refuse(shard int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.broken = shard
 }
 
 // readsSince are the times of GetRecords.
@@ -59,7 +67,16 @@ func (e *endpoint) Do(r *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".GetRecords") {
 		e.mu.Lock()
 		e.reads = append(e.reads, time.Now())
+		broken := e.broken
 		e.mu.Unlock()
+		var in struct{ ShardIterator []byte }
+		var cursor struct{ Shard int } // as kinesislocal has it
+		if json.Unmarshal(body, &in) != nil || json.Unmarshal(in.ShardIterator, &cursor) != nil {
+			return nil, fmt.Errorf("no iterator in %s", body)
+		}
+		if cursor.Shard == broken {
+			return &http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody}, nil
+		}
 	}
 	if e.floor {
 		body = bytes.ReplaceAll(body, []byte(`"AT_TIMESTAMP"`), []byte(`"TRIM_HORIZON"`))
@@ -107,7 +124,7 @@ func onFakeTime(t *testing.T, shards int, test func(*testing.T, *fixture)) {
 	t.Helper()
 	withoutAWS(t)
 	synctest.Test(t, func(t *testing.T) {
-		f := &fixture{t: t, endpoint: &endpoint{}}
+		f := &fixture{t: t, endpoint: &endpoint{broken: -1}}
 		f.serve(shards)
 		f.stream = f.open()
 		f.client = f.stream.client
@@ -273,6 +290,36 @@ func (f *fixture) reshard() {
 	f.write(16)
 	f.merge("shardId-000000000001", "shardId-000000000003")
 	f.write(16)
+}
+
+// What a call brought together with the end of a shard is not lost where its children cannot be listed at once.
+func TestReadReshardWithoutList(t *testing.T) {
+	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
+		r := f.read(ReadOptions{Follow: true})
+		f.server.SetFaults(fault(kinesislocal.Rule{Operation: "ListShards", ErrorType: "LimitExceededException", Count: 3}))
+		f.reshard()
+		wait(time.Minute)
+		r.stop()
+		r.each(1, 48)
+		if f.server.Stats().Operations["ListShards"].Outcomes["LimitExceededException"] != 3 || r.trouble[len(r.trouble)-1] != nil {
+			t.Errorf("told of %v", r.trouble)
+		}
+	})
+}
+
+// While one shard is in trouble, others that are read do not end it.
+func TestReadTroubleOfOneShard(t *testing.T) {
+	onFakeTime(t, 4, func(t *testing.T, f *fixture) {
+		r := f.read(ReadOptions{Follow: true})
+		f.refuse(2)
+		wait(time.Minute)
+		f.refuse(-1)
+		wait(time.Minute)
+		r.stop()
+		if n := slices.Index(r.trouble, nil); n != len(r.trouble)-1 || n < 10 {
+			t.Errorf("told of %v", r.trouble)
+		}
+	})
 }
 
 func TestReadReshard(t *testing.T) {

@@ -19,7 +19,7 @@ const (
 	requestTimeout = 30 * time.Second // a reply has 10 MB at most
 	firstBackoff   = 250 * time.Millisecond
 	// childTime is how long a closed shard's children may take to be listed, where GetRecords does not name them.
-	childTime = 30 * time.Second
+	childTime = 20 * time.Second // less than requestTimeout
 	// idlePolls is how many empty reads widen the interval by one.
 	idlePolls = 10
 )
@@ -182,6 +182,7 @@ func (f *follower) poll(ctx context.Context) (report, error) {
 	if err != nil {
 		return report{}, err
 	}
+	before := f.place
 	rep := report{polled: true, behind: time.Duration(aws.ToInt64(answer.MillisBehindLatest)) * time.Millisecond}
 	position := asked.Add(-rep.behind) // all that arrived before has been read
 	for i := range answer.Records {
@@ -205,7 +206,9 @@ func (f *follower) poll(ctx context.Context) (report, error) {
 		rep.ended = true
 	case f.iterator == nil:
 		rep.ended = true
-		rep.children, rep.lineage, err = f.children(ctx, answer.ChildShards)
+		if rep.children, rep.lineage, err = f.children(ctx, answer.ChildShards); err != nil {
+			f.place = before // the records are asked for again
+		}
 	case !f.o.Follow:
 		rep.ended = len(answer.Records) == 0 && rep.behind == 0 || position.After(f.began)
 	}

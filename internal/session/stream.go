@@ -197,7 +197,7 @@ func (s *Stream) Ready(ctx context.Context) error {
 		asking, answered := context.WithTimeout(ctx, answerTimeout)
 		summary, err := s.describe(asking)
 		answered()
-		if err != nil && context.Cause(ctx) == context.Canceled { //nolint:errorlint // the cause itself, not what wraps it
+		if errors.Is(ctx.Err(), context.Canceled) {
 			return ctx.Err()
 		}
 		if err != nil {
