@@ -96,7 +96,8 @@ func (a *app) runCommand() *cobra.Command {
 func (f *runFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.event, "event", "{}", "the event of each invocation, as `JSON`")
-	flags.StringVar(&f.events, "events", "", "`FILE` with a JSON array of events or one a line, - for standard input; taken in turns, each once unless -n says otherwise")
+	flags.StringVar(&f.events, "events", "",
+		"`FILE` with a JSON array of events or one a line, - for standard input; taken in turns, each once unless -n says otherwise")
 	flags.StringArrayVar(&f.env, "env", nil, "variable `KEY=VALUE` of the function, which extensions see too; repeatable")
 	flags.StringArrayVar(&f.extensions, "extension", nil, "`PATH` of another extension to run beside; repeatable")
 	flags.StringVar(&f.layerExtension, "layer-extension", "", "`PATH` of the telemetry extension (default: built from the checkout)")
@@ -105,14 +106,16 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.region, "region", "", "AWS `REGION` of that Kinesis (default: as AWS's tools find it)")
 	flags.StringVar(&f.stream, "stream", f.stream, "`NAME` or ARN of the stream there")
 	flags.BoolVar(&f.createStream, "create-stream", false, "create that stream if it is not there")
-	flags.BoolVar(&f.noThrottle, "no-throttle", false, "lift the shards' limits of the stream that ktel brings (1 MiB and 1,000 records a second)")
+	flags.BoolVar(&f.noThrottle, "no-throttle", false,
+		"lift the shards' limits of the stream that ktel brings (1 MiB and 1,000 records a second)")
 	flags.IntVar(&f.memory, "memory", f.memory, "memory size of the function in `MB`, told but not enforced")
 	flags.DurationVar(&f.timeout, "timeout", f.timeout, "`TIME` that an invocation of the function may take")
 	flags.Var(choice{&f.logFormat, []string{"text", "json"}}, "log-format", "text or json")
 	flags.Var(choice{&f.initType, []string{
 		string(sandbox.OnDemand), string(sandbox.ProvisionedConcurrency), string(sandbox.SnapStart), string(sandbox.ManagedInstances),
 	}}, "init-type", "on-demand, provisioned-concurrency, snap-start or lambda-managed-instances")
-	flags.IntVar(&f.concurrency, "concurrency", f.concurrency, "number `N` of invocations at a time, with --init-type lambda-managed-instances")
+	flags.IntVar(&f.concurrency, "concurrency", f.concurrency,
+		"number `N` of invocations at a time, with --init-type lambda-managed-instances")
 	flags.BoolVar(&f.noFreeze, "no-freeze", false, "let the processes run on between invocations")
 }
 

@@ -88,7 +88,8 @@ func (a *app) tailCommand() *cobra.Command {
 	flags.StringVar(&f.until, "until", "", "end with what arrived before `TIME`")
 	flags.BoolVar(&f.noFollow, "no-follow", false, "end where the stream ends now; without --since all that it holds is shown")
 	f.add(cmd)
-	flags.BoolVar(&f.byInvocation, "by-invocation", false, "show the events of an invocation together, when it has ended, under one line of its REPORT")
+	flags.BoolVar(&f.byInvocation, "by-invocation", false,
+		"show the events of an invocation together, when it has ended, under one line of its REPORT")
 	flags.VarP(choice{&f.output, []string{outputText, outputNDJSON, outputJSON, outputRaw}}, "output", "o",
 		"text, ndjson (an event a line), json (indented) or raw (the records' data)")
 	flags.StringVar(&f.target.Endpoint, "endpoint-url", "", "Kinesis at `URL`, as of an emulator")
@@ -117,7 +118,8 @@ func (f *tailFlags) options(now time.Time) (o session.ReadOptions, err error) {
 	o.All = o.Since.IsZero() && !o.Follow
 	switch {
 	case o.Since.After(now):
-		return o, usageError(fmt.Sprintf("--since %q lies in the future", f.since), "times are in UTC unless they say otherwise; now it is "+now.UTC().Format("15:04"))
+		return o, usageError(fmt.Sprintf("--since %q lies in the future", f.since),
+			"times are in UTC unless they say otherwise; now it is "+now.UTC().Format("15:04"))
 	case !o.Until.IsZero() && !o.Until.After(o.Since):
 		return o, usageError(fmt.Sprintf("--until %q is not after --since %q", f.until, f.since))
 	case f.byInvocation && f.output != outputText:
@@ -131,7 +133,8 @@ func (f *tailFlags) options(now time.Time) (o session.ReadOptions, err error) {
 
 // timeLayouts are how a time can be written.
 var timeLayouts = []string{
-	time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly,
+	time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05", "2006-01-02T15:04",
+	"2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly,
 }
 
 // parseTime reads a time, or a duration before now.

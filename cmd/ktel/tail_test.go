@@ -70,7 +70,8 @@ func feed(t *testing.T, url string, data ...[]byte) {
 		Region: testRegion, BaseEndpoint: &url, Credentials: credentials.NewStaticCredentialsProvider("AKIATESTTESTTESTTEST", "secret", ""),
 	})
 	for _, d := range data {
-		if _, err := client.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("orders"), PartitionKey: aws.String("k"), Data: d}); err != nil {
+		in := &kinesis.PutRecordInput{StreamName: aws.String("orders"), PartitionKey: aws.String("k"), Data: d}
+		if _, err := client.PutRecord(t.Context(), in); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,8 +89,10 @@ func event(seq int, function, kind, request, payload string) []byte {
 const (
 	requestA = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 	requestB = "9f8c5671-1111-2222-3333-444455556666"
-	report   = `{"requestId":"r","status":"success","metrics":{"durationMs":21.48,"billedDurationMs":22,"memorySizeMB":128,"maxMemoryUsedMB":18,"initDurationMs":97.3}}`
-	timedOut = `{"requestId":"r","status":"timeout","errorType":"Sandbox.Timedout","metrics":{"durationMs":3000,"billedDurationMs":3000,"memorySizeMB":128,"maxMemoryUsedMB":20}}`
+	report   = `{"requestId":"r","status":"success","metrics":` +
+		`{"durationMs":21.48,"billedDurationMs":22,"memorySizeMB":128,"maxMemoryUsedMB":18,"initDurationMs":97.3}}`
+	timedOut = `{"requestId":"r","status":"timeout","errorType":"Sandbox.Timedout","metrics":` +
+		`{"durationMs":3000,"billedDurationMs":3000,"memorySizeMB":128,"maxMemoryUsedMB":20}}`
 )
 
 // tailed is a stream with the events of two functions, and a record of somebody else's.
@@ -139,13 +142,15 @@ func TestTail(t *testing.T) {
 	)
 	status, stdout, _ := call(t, "tail", "orders", "--no-follow", "--endpoint-url", url)
 	lines := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
-	if last := lines[len(lines)-1]; status != 0 || !strings.HasPrefix(last, "foreign shardId-00000000000") || !strings.HasSuffix(last, " 16 bytes: a JSON array") {
+	last := lines[len(lines)-1]
+	if status != 0 || !strings.HasPrefix(last, "foreign shardId-00000000000") || !strings.HasSuffix(last, " 16 bytes: a JSON array") {
 		t.Errorf("%d, %q", status, last)
 	}
 	if want := []string{day, start, info, warn, text, timeout, success, dropped}; !slices.Equal(lines[:len(lines)-1], want) {
 		t.Errorf("got  %s\nwant %s", strings.Join(lines, "\n     "), strings.Join(want, "\n     "))
 	}
-	tailNow(t, url, []string{"--function", "payment"}, day, strings.Replace(text, "payment ", "payment", 1), strings.Replace(timeout, "payment ", "payment", 1))
+	tailNow(t, url, []string{"--function", "payment"}, day,
+		strings.Replace(text, "payment ", "payment", 1), strings.Replace(timeout, "payment ", "payment", 1))
 	tailNow(t, url, []string{"--function", "check*", "--request", "8476"}, day, start, info, warn, success)
 	tailNow(t, url, []string{"--level", "warn"}, day, warn, text, timeout)
 	tailNow(t, url, []string{"--level", "WARN", "--function", "checkout"}, day, warn)
@@ -399,7 +404,8 @@ func TestTailRestart(t *testing.T) {
 		said[1] != "ktel: reading again" {
 		t.Errorf("%q", said)
 	}
-	if want := string(event(1, "checkout", "function", requestA, `"x"`)) + string(event(2, "checkout", "function", requestA, `"x"`)); r.out() != want {
+	want := slices.Concat(event(1, "checkout", "function", requestA, `"x"`), event(2, "checkout", "function", requestA, `"x"`))
+	if r.out() != string(want) {
 		t.Errorf("%s", r.out())
 	}
 }

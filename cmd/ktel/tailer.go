@@ -215,7 +215,8 @@ func (t *tailer) render(b *strings.Builder, line *record.Line, m *message, margi
 	}
 	head, shown := margin+moment+" ", margin+t.ink.dim(moment)+" "
 	if margin == "" {
-		name, request := t.functionName(line.Source.Function, columns), pad(fit(printable(shortID(line.RequestID)), requestColumns), requestColumns)
+		name := t.functionName(line.Source.Function, columns)
+		request := pad(fit(printable(shortID(line.RequestID)), requestColumns), requestColumns)
 		head += name + " " + request + " "
 		shown += t.ink.functionInk(line.Source.Function)(name) + " " + t.ink.dim(request) + " "
 	}
@@ -274,7 +275,8 @@ func (t *tailer) width() int {
 func (t *tailer) fold(text string, at, indent int) string {
 	lines := strings.Split(fold(text, t.width(), at, indent), "\n")
 	if len(lines) > maxFolded {
-		lines = append(lines[:maxFolded], fmt.Sprintf("%s… %s in all: -o ndjson shows them", strings.Repeat(" ", indent), plural(len(text), "byte")))
+		rest := fmt.Sprintf("… %s in all: -o ndjson shows them", plural(len(text), "byte"))
+		lines = append(lines[:maxFolded], strings.Repeat(" ", indent)+rest)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -26,7 +26,9 @@ func (f *filterFlags) any() bool {
 }
 
 // levels are the levels of logs, from the least on, with their other names.
-var levels = [][]string{{"trace"}, {"debug"}, {"info", "information", "notice"}, {"warn", "warning"}, {"error", "err"}, {"fatal", "critical", "panic"}}
+var levels = [][]string{
+	{"trace"}, {"debug"}, {"info", "information", "notice"}, {"warn", "warning"}, {"error", "err"}, {"fatal", "critical", "panic"},
+}
 
 // rank is a level's place; -1 of none.
 func rank(level string) int {
@@ -55,7 +57,8 @@ func (f *filterFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.functions, "function", nil, "show function `NAME` alone; it may have *, and be given several times")
 	flags.StringVar(&f.request, "request", "", "show the request whose `ID` begins so")
 	flags.Var(choice{&f.level, levelNames()}, "level", "show what has a level, from this one on: "+list(levelNames()))
-	flags.StringSliceVar(&f.types, "type", nil, "show events of a `TYPE`: function, extension, platform, report, platform.report, foreign, ...; several with commas")
+	flags.StringSliceVar(&f.types, "type", nil,
+		"show events of a `TYPE`: function, extension, platform, report, platform.report, foreign, ...; several with commas")
 	flags.StringVar(&f.grep, "grep", "", "show events whose message, or JSON, matches a regular `EXPRESSION`")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 }
@@ -85,7 +88,8 @@ func (f *filterFlags) filter() (*filter, error) {
 	}
 	var err error
 	if checked.pattern, err = regexp.Compile(f.grep); err != nil {
-		return nil, usageError(fmt.Sprintf("--grep %q is no regular expression: %s", f.grep, strings.TrimPrefix(err.Error(), "error parsing regexp: ")),
+		reason := strings.TrimPrefix(err.Error(), "error parsing regexp: ")
+		return nil, usageError(fmt.Sprintf("--grep %q is no regular expression: %s", f.grep, reason),
 			`a character that has a meaning is matched with a \ before it; the syntax is RE2's`)
 	}
 	return checked, nil

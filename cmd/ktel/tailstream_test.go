@@ -70,7 +70,8 @@ func tailConforms(t *testing.T, url string) {
 	for name, test := range map[string]func(*testing.T, string){"reshard": tailThroughReshard, "since": tailSince} {
 		t.Run(name, func(t *testing.T) {
 			client := clientOf(url)
-			if _, err := client.CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("orders"), ShardCount: aws.Int32(2)}); err != nil {
+			in := &kinesis.CreateStreamInput{StreamName: aws.String("orders"), ShardCount: aws.Int32(2)}
+			if _, err := client.CreateStream(t.Context(), in); err != nil {
 				t.Fatal(err)
 			}
 			active(t, client)
@@ -105,7 +106,8 @@ func active(t *testing.T, client *kinesis.Client) {
 func tailThroughReshard(t *testing.T, url string) {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", dir, "../../examples/hello", "../kinesis-telemetry-extension").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", dir, "../../examples/hello", "../kinesis-telemetry-extension")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	client := clientOf(url)
@@ -221,12 +223,14 @@ func tailSince(t *testing.T, url string) {
 	}
 	var arrived []time.Time
 	for _, shard := range open(t, client) {
-		records := readFrom(t, client, kinesis.GetShardIteratorInput{ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
+		in := kinesis.GetShardIteratorInput{ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
+		records := readFrom(t, client, in)
 		for _, r := range records {
 			arrived = append(arrived, r.ApproximateArrivalTimestamp.Truncate(time.Millisecond))
 		}
 		if len(records) == count { // is the endpoint's own AT_TIMESTAMP exact?
-			at := readFrom(t, client, kinesis.GetShardIteratorInput{ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: &arrived[5]})
+			in.ShardIteratorType, in.Timestamp = types.ShardIteratorTypeAtTimestamp, &arrived[5]
+			at := readFrom(t, client, in)
 			t.Logf("AT_TIMESTAMP of the sixth of %d records gives %d", count, len(at))
 		}
 	}
@@ -239,8 +243,8 @@ func tailSince(t *testing.T, url string) {
 	}
 	for _, i := range []int{0, 1, 5, count - 1} {
 		for _, j := range []int{i + 1, count} {
-			args := []string{"tail", "orders", "--endpoint-url", url, "--no-follow", "-o", "ndjson", "--since", arrived[i].UTC().Format(time.RFC3339Nano)}
-			end := count
+			args, end := []string{"tail", "orders", "--endpoint-url", url, "--no-follow", "-o", "ndjson"}, count
+			args = append(args, "--since", arrived[i].UTC().Format(time.RFC3339Nano))
 			if j < count && arrived[j].After(arrived[i]) {
 				args, end = append(args, "--until", arrived[j].UTC().Format(time.RFC3339Nano)), from(arrived[j])
 			}

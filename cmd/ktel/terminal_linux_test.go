@@ -81,7 +81,8 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) (pro
 // On a terminal of 60 columns, and one of 200: no line is longer, the last line is drawn and goes away, colours follow NO_COLOR.
 func TestTailOnTerminal(t *testing.T) {
 	_, url := tailed(t)
-	feed(t, url, event(8, "checkout", "function", requestA, `{"level":"INFO","message":"`+strings.Repeat("a line of words that are not cut ", 5)+`"}`))
+	words := strings.TrimSpace(strings.Repeat("a line of words that are not cut ", 5))
+	feed(t, url, event(8, "checkout", "function", requestA, `{"level":"INFO","message":"`+words+`"}`))
 	for _, columns := range []uint16{60, 200} {
 		for _, env := range [][]string{{"TERM=xterm"}, {"TERM=xterm", "NO_COLOR=1"}} {
 			process, screen := onTerminal(t, columns, env, "tail", "orders", "--since", "1h", "--endpoint-url", url)
@@ -109,7 +110,7 @@ func TestTailOnTerminal(t *testing.T) {
 			if colored := strings.Contains(all, "\x1b[3"); colored != (len(env) == 1) {
 				t.Errorf("%q: colours: %v", env, colored)
 			}
-			if plain := strings.Join(strings.Fields(ansi.Strip(shown)), " "); !strings.Contains(plain, strings.TrimSpace(strings.Repeat("a line of words that are not cut ", 5))) {
+			if plain := strings.Join(strings.Fields(ansi.Strip(shown)), " "); !strings.Contains(plain, words) {
 				t.Errorf("%d columns: %s", columns, plain)
 			}
 		}

@@ -28,8 +28,9 @@ func (s *Server) splitShard(c *call) (any, error) {
 	}
 	middle, _ := new(big.Int).SetString(*key, 10)
 	if middle.Cmp(sh.start) <= 0 || middle.Cmp(sh.end) >= 0 {
-		return nil, invalidArgument("NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s is not both greater than "+
-			"one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.", *key, sh.id, st.name, s.options.AccountID, sh.start, sh.end)
+		return nil, invalidArgument("NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s is not "+
+			"both greater than one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
+			*key, sh.id, st.name, s.options.AccountID, sh.start, sh.end)
 	}
 	s.close(st, c.now, sh)
 	s.addShard(st, sh.start, new(big.Int).Sub(middle, big.NewInt(1)), c.now, sh)

@@ -27,7 +27,8 @@ func (e *Error) Unwrap() error { return e.Err }
 func advise(err error, hints ...string) error { return &Error{err, hints} }
 
 // permissions are what reading needs.
-const permissions = "the credentials need kinesis:DescribeStreamSummary, kinesis:ListShards, kinesis:GetShardIterator and kinesis:GetRecords"
+const permissions = "the credentials need kinesis:DescribeStreamSummary, kinesis:ListShards, " +
+	"kinesis:GetShardIterator and kinesis:GetRecords"
 
 // failed explains an error of the SDK. verb says what was attempted.
 func (s *Stream) failed(verb string, err error) error {

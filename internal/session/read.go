@@ -151,7 +151,8 @@ func (r *reader) list(ctx context.Context, from place) error {
 	r.shards, r.done = make(map[string]*shard), 0
 	for _, sh := range found {
 		// Emulators list all shards, whatever the filter: nothing new comes of a closed one.
-		if closed := sh.SequenceNumberRange != nil && sh.SequenceNumberRange.EndingSequenceNumber != nil; closed && from.kind == types.ShardIteratorTypeLatest {
+		closed := sh.SequenceNumberRange != nil && sh.SequenceNumberRange.EndingSequenceNumber != nil
+		if closed && from.kind == types.ShardIteratorTypeLatest {
 			continue
 		}
 		r.add(aws.ToString(sh.ShardId), parentsOf(sh), from)
@@ -194,6 +195,9 @@ func (r *reader) pass(parent context.Context) error {
 	reports := make(chan report)
 	r.running, r.unplaced, r.dry = 0, 0, make(map[string]bool)
 	launch := func() {
+		if r.running+r.done == len(r.shards) { // nothing has changed
+			return
+		}
 		for _, sh := range r.shards {
 			if sh.reading || sh.ended || !r.parentsEnded(sh) {
 				continue

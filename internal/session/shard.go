@@ -255,7 +255,9 @@ func parentsOf(sh types.Shard) []string {
 }
 
 // listShards gives the shards that pass the filter and come after the one named.
-func (s *Stream) listShards(ctx context.Context, filter *types.ShardFilter, after *string, options ...func(*kinesis.Options)) ([]types.Shard, error) {
+func (s *Stream) listShards(
+	ctx context.Context, filter *types.ShardFilter, after *string, options ...func(*kinesis.Options),
+) ([]types.Shard, error) {
 	var found []types.Shard
 	input := &kinesis.ListShardsInput{StreamName: s.name(), StreamARN: s.arn(), ShardFilter: filter, ExclusiveStartShardId: after}
 	for {

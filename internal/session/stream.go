@@ -217,7 +217,8 @@ func (s *Stream) Ready(ctx context.Context) error {
 }
 
 func (s *Stream) describe(ctx context.Context, options ...func(*kinesis.Options)) (*types.StreamDescriptionSummary, error) {
-	answer, err := s.client.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: s.name(), StreamARN: s.arn()}, options...)
+	input := &kinesis.DescribeStreamSummaryInput{StreamName: s.name(), StreamARN: s.arn()}
+	answer, err := s.client.DescribeStreamSummary(ctx, input, options...)
 	if err != nil {
 		return nil, err
 	}
