@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -22,7 +21,7 @@ type Audit struct {
 	mu         sync.Mutex
 	contents   map[digest]*content
 	order      []*content // in order of first sight, so that a report reads in order of time
-	instances  map[string]map[uint64]digest
+	instances  map[string]*numbers
 	highest    map[streamOf]uint64
 	compressor *record.Compressor
 	told       map[string]int // by time: events of which the stream has the message alone
@@ -30,6 +29,13 @@ type Audit struct {
 }
 
 type digest [sha256.Size]byte
+
+// numbers are those of one instance. Which have arrived the ranges know; what each of them said only its digest, and that is what
+// tells a copy from another event under the same number.
+type numbers struct {
+	arrived Ranges
+	said    map[uint64]digest
+}
 
 // content is one (time, type, record) and how often it was emitted and seen.
 type content struct {
@@ -128,24 +134,24 @@ func (a *Audit) line(partitionKey string, line *Line) {
 // isCopy notes the line's number and tells whether the same line was there before.
 func (a *Audit) isCopy(partitionKey string, line *Line, c *content, sum digest) bool {
 	if a.instances == nil {
-		a.instances = make(map[string]map[uint64]digest)
+		a.instances = make(map[string]*numbers)
 		a.highest = make(map[streamOf]uint64)
 	}
-	numbers := a.instances[line.Instance]
-	if numbers == nil {
-		numbers = make(map[uint64]digest)
-		a.instances[line.Instance] = numbers
+	of := a.instances[line.Instance]
+	if of == nil {
+		of = &numbers{said: make(map[uint64]digest)}
+		a.instances[line.Instance] = of
 	}
-	if first, known := numbers[line.Seq]; known {
+	if !of.arrived.Add(line.Seq) {
 		event := c.event.of(seen{instance: line.Instance, seq: line.Seq, numbered: true})
-		if first == sum {
+		if of.said[line.Seq] == sum {
 			a.report.Duplicated = append(a.report.Duplicated, event)
 			return true
 		}
 		a.report.Conflicting = append(a.report.Conflicting, event)
 		return false
 	}
-	numbers[line.Seq] = sum
+	of.said[line.Seq] = sum
 	within := streamOf{line.Instance, partitionKey}
 	if highest, known := a.highest[within]; known && line.Seq < highest {
 		a.report.OutOfOrder++
@@ -248,24 +254,13 @@ func (a *Audit) Report() Report {
 }
 
 // gapsOf finds the numbers that never arrived below the highest one of each instance.
-func gapsOf(instances map[string]map[uint64]digest) []Gap {
+func gapsOf(instances map[string]*numbers) []Gap {
 	var gaps []Gap
-	for instance, numbers := range instances {
-		arrived := make([]uint64, 0, len(numbers))
-		for seq := range numbers {
-			arrived = append(arrived, seq)
-		}
-		slices.Sort(arrived)
-		next := uint64(0)
-		for _, seq := range arrived {
-			if seq > next {
-				gaps = append(gaps, Gap{Instance: instance, First: next, Last: seq - 1})
-			}
-			next = seq + 1
+	for _, instance := range slices.Sorted(maps.Keys(instances)) {
+		arrived := instances[instance].arrived
+		for _, gap := range arrived.Gaps(0, arrived[len(arrived)-1].Last) {
+			gaps = append(gaps, Gap{Instance: instance, First: gap.First, Last: gap.Last})
 		}
 	}
-	slices.SortFunc(gaps, func(x, y Gap) int {
-		return cmp.Or(cmp.Compare(x.Instance, y.Instance), cmp.Compare(x.First, y.First))
-	})
 	return gaps
 }

@@ -1,0 +1,84 @@
+package audit
+
+import "slices"
+
+// Range is the numbers from First to Last, both included.
+type Range struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+}
+
+// Count is how many numbers that are. (All 2⁶⁴ of them are one too many to count.)
+func (r Range) Count() uint64 { return r.Last - r.First + 1 }
+
+// Ranges is a set of numbers, as the ranges that it consists of: ascending, with a number between any two of them that is not in the set. An
+// instance whose events all arrived is one range, however many they are and in whatever order they came.
+type Ranges []Range
+
+// Add puts n into the set and tells whether it was not there before.
+func (r *Ranges) Add(n uint64) bool {
+	s := *r
+	if last := len(s) - 1; last >= 0 && n > s[last].Last && n-1 == s[last].Last { // in order, as nearly all come
+		s[last].Last = n
+		return true
+	}
+	at, found := slices.BinarySearchFunc(s, n, func(x Range, n uint64) int {
+		switch {
+		case x.Last < n:
+			return -1
+		case x.First > n:
+			return 1
+		}
+		return 0
+	})
+	if found {
+		return false
+	}
+	before := at > 0 && s[at-1].Last == n-1
+	behind := at < len(s) && s[at].First == n+1
+	switch {
+	case before && behind:
+		s[at-1].Last = s[at].Last
+		s = slices.Delete(s, at, at+1)
+	case before:
+		s[at-1].Last = n
+	case behind:
+		s[at].First = n
+	default:
+		s = slices.Insert(s, at, Range{n, n})
+	}
+	*r = s
+	return true
+}
+
+// Count is how many numbers are in the set.
+func (r Ranges) Count() (n uint64) {
+	for _, each := range r {
+		n += each.Count()
+	}
+	return n
+}
+
+// Gaps are the numbers from first to last that are not in the set.
+func (r Ranges) Gaps(first, last uint64) Ranges {
+	var gaps Ranges
+	for _, each := range r {
+		if each.Last < first {
+			continue
+		}
+		if each.First > last {
+			break
+		}
+		if each.First > first {
+			gaps = append(gaps, Range{first, each.First - 1})
+		}
+		if each.Last >= last {
+			return gaps
+		}
+		first = each.Last + 1
+	}
+	if first <= last {
+		gaps = append(gaps, Range{first, last})
+	}
+	return gaps
+}
