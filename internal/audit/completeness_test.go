@@ -1,0 +1,225 @@
+package audit_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kinesis-telemetry-extension/internal/audit"
+	"kinesis-telemetry-extension/record"
+)
+
+// arrival is an event as a test writes it: "i:3-7" are the numbers 3 to 7 of instance i, "i:8 stats" is an own event.
+func arrivals(t *testing.T, texts ...string) (lines []record.Line) {
+	t.Helper()
+	for _, text := range texts {
+		var name, kind string
+		var first, last uint64
+		text, kind, _ = strings.Cut(text, " ")
+		name, text, _ = strings.Cut(text, ":")
+		if _, err := fmt.Sscanf(text, "%d-%d", &first, &last); err != nil {
+			if _, err := fmt.Sscan(text, &first); err != nil {
+				t.Fatal(text)
+			}
+			last = first
+		}
+		for seq := first; seq <= last; seq++ {
+			line := record.Line{Time: "2026-11-23T18:00:00.000Z", Type: "function", Seq: seq, Source: record.SourceFields{Function: "f", Instance: name}}
+			if kind != "" {
+				own, said, _ := strings.Cut(kind, " ")
+				line.Type, line.Record = "kinesis-telemetry."+own, json.RawMessage(said)
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func dropped(reason string, count, first, last int, instance string) string {
+	return fmt.Sprintf(`dropped {"reason":%q,"count":%d,"firstSeq":%d,"lastSeq":%d,"instance":%q}`, reason, count, first, last, instance)
+}
+
+// shortly says what an account says.
+func shortly(a *audit.Account) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "complete %t; %d events, %d missing, %d dropped, %d duplicated; %d instances, %d from start, %d to end",
+		a.Complete, a.Events, a.Missing, a.Dropped, a.Duplicated, a.Instances, a.FromStart, a.ToEnd)
+	for _, f := range a.Findings {
+		fmt.Fprintf(&b, "; %s missing %v, dropped %d, duplicated %d of %v", f.Instance, f.Missing, f.DroppedCount, f.DuplicatedCount, f.Duplicated)
+	}
+	return b.String()
+}
+
+func TestCompleteness(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		arrived   []string
+		fromStart bool
+		want      string
+	}{
+		{
+			"nothing", nil, false,
+			"complete true; 0 events, 0 missing, 0 dropped, 0 duplicated; 0 instances, 0 from start, 0 to end",
+		},
+		{
+			"all there, in whatever order", []string{"i:7 stats", "i:3-5", "i:0-2", "i:6", "k:4-9"}, false,
+			"complete true; 14 events, 0 missing, 0 dropped, 0 duplicated; 2 instances, 1 from start, 1 to end",
+		},
+		{
+			"gaps", []string{"i:0-2", "i:5-6", "i:10 stats"}, false,
+			"complete false; 6 events, 5 missing, 0 dropped, 0 duplicated; 1 instances, 1 from start, 1 to end; " +
+				"i missing [{3 4} {7 9}], dropped 0, duplicated 0 of []",
+		},
+		{
+			"the window begins in the middle of a life", []string{"i:5-6", "i:8"}, false,
+			"complete false; 3 events, 1 missing, 0 dropped, 0 duplicated; 1 instances, 0 from start, 0 to end; " +
+				"i missing [{7 7}], dropped 0, duplicated 0 of []",
+		},
+		{
+			"the same, where it has to be whole", []string{"i:5-6", "i:8"}, true,
+			"complete false; 3 events, 6 missing, 0 dropped, 0 duplicated; 1 instances, 0 from start, 0 to end; " +
+				"i missing [{0 4} {7 7}], dropped 0, duplicated 0 of []",
+		},
+		{
+			"copies", []string{"i:0-4", "i:2-3", "i:3", "k:0-1"}, false,
+			"complete true; 10 events, 0 missing, 0 dropped, 3 duplicated; 2 instances, 2 from start, 0 to end; " +
+				"i missing [], dropped 0, duplicated 3 of [{2 3}]",
+		},
+		{
+			"declared", []string{"i:0-2", "i:8", "i:9 " + dropped("buffer_full", 5, 3, 7, "i")}, false,
+			"complete true; 5 events, 0 missing, 5 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
+				"i missing [], dropped 5, duplicated 0 of []",
+		},
+		{
+			"more missing than declared", []string{"i:0-2", "i:8", "i:9 " + dropped("rejected", 3, 3, 7, "i")}, false,
+			"complete false; 5 events, 2 missing, 3 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
+				"i missing [{6 7}], dropped 3, duplicated 0 of []",
+		},
+		{
+			"declared twice in copies of one event counts once",
+			[]string{"i:0-2", "i:8", "i:9 " + dropped("rejected", 2, 3, 7, "i"), "i:9 " + dropped("rejected", 2, 3, 7, "i")}, false,
+			"complete false; 6 events, 3 missing, 2 dropped, 1 duplicated; 1 instances, 1 from start, 0 to end; " +
+				"i missing [{5 7}], dropped 2, duplicated 1 of [{9 9}]",
+		},
+		{
+			"declared before the window and in it", []string{"i:10-12", "i:14", "i:15 " + dropped("buffer_full", 4, 5, 13, "i")}, false,
+			"complete true; 5 events, 0 missing, 4 dropped, 0 duplicated; 1 instances, 0 from start, 0 to end; " +
+				"i missing [], dropped 4, duplicated 0 of []",
+		},
+		{
+			"another life declares the end of this one", []string{"old:0-4", "new:0 " + dropped("malformed", 2, 5, 7, "old")}, false,
+			"complete false; 6 events, 1 missing, 2 dropped, 0 duplicated; 2 instances, 2 from start, 0 to end; " +
+				"old missing [{7 7}], dropped 2, duplicated 0 of []",
+		},
+		{
+			"of an instance nothing but a drop is known", []string{"new:0 " + dropped("malformed", 2, 5, 7, "old")}, false,
+			"complete true; 1 events, 0 missing, 2 dropped, 0 duplicated; 2 instances, 1 from start, 0 to end; " +
+				"old missing [], dropped 2, duplicated 0 of []",
+		},
+		{
+			"a drop that declares nothing", []string{"i:0", "i:2 " + dropped("rejected", 1, 2, 1, "i"), "i:3 dropped []"}, false,
+			"complete false; 3 events, 1 missing, 0 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
+				"i missing [{1 1}], dropped 0, duplicated 0 of []",
+		},
+		{
+			"cloudwatch names 80 bits of an instance",
+			[]string{"0123456789abcdef0123:0-1", "0123456789abcdef0123:3 " + dropped("rejected", 1, 2, 2, "0123456789abcdef0123456789abcdef")}, false,
+			"complete true; 3 events, 0 missing, 1 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
+				"0123456789abcdef0123456789abcdef missing [], dropped 1, duplicated 0 of []",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := audit.Completeness{FromStart: test.fromStart}
+			for _, line := range arrivals(t, test.arrived...) {
+				c.Add(&line, time.Time{})
+			}
+			if got := shortly(c.Account()); got != test.want {
+				t.Errorf("\n got %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+// What CloudWatch Logs itself has written has no number.
+func TestCompletenessUnnumbered(t *testing.T) {
+	var c audit.Completeness
+	c.Add(&record.Line{Time: "2026-11-23T18:00:00.000Z"}, time.Time{})
+	if a := c.Account(); a.Unnumbered != 1 || a.Events != 0 || a.Instances != 0 || !a.Complete {
+		t.Errorf("%+v", a)
+	}
+}
+
+// Drops explain as many of the missing numbers as they possibly can: a search of all ways finds no better one.
+func TestDeclaredIsTheMost(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 3000 {
+		const last = 11
+		texts := []string{"i:0", fmt.Sprintf("i:%d", last)}
+		var missing []int
+		for seq := 1; seq < last; seq++ {
+			if random.IntN(2) == 0 {
+				missing = append(missing, seq)
+			} else {
+				texts = append(texts, fmt.Sprintf("i:%d", seq))
+			}
+		}
+		var drops []audit.Drop
+		for n := range random.IntN(4) {
+			first := 1 + random.IntN(last-1)
+			end := first + random.IntN(last-first)
+			count := 1 + random.IntN(4)
+			drops = append(drops, audit.Drop{Count: uint64(count), First: uint64(first), Last: uint64(end)})
+			texts = append(texts, fmt.Sprintf("k:%d %s", n, dropped("rejected", count, first, end, "i")))
+		}
+		var c audit.Completeness
+		for _, line := range arrivals(t, texts...) {
+			c.Add(&line, time.Time{})
+		}
+		a := c.Account()
+		most := mostDeclared(missing, slices.Clone(drops))
+		if a.Dropped != uint64(most) || a.Missing != uint64(len(missing)-most) {
+			t.Fatalf("missing %v, drops %v: %d declared, want %d; %s", missing, drops, a.Dropped, most, shortly(a))
+		}
+	}
+}
+
+func mostDeclared(missing []int, drops []audit.Drop) int {
+	if len(missing) == 0 {
+		return 0
+	}
+	most := mostDeclared(missing[1:], drops)
+	for i := range drops {
+		if d := &drops[i]; d.Count > 0 && d.First <= uint64(missing[0]) && uint64(missing[0]) <= d.Last {
+			d.Count--
+			most = max(most, 1+mostDeclared(missing[1:], drops))
+			d.Count++
+		}
+	}
+	return most
+}
+
+func TestDelay(t *testing.T) {
+	var c audit.Completeness
+	at := time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
+	for i, line := range arrivals(t, "i:0-99") {
+		c.Add(&line, at.Add(time.Duration(i+1)*100*time.Millisecond))
+		if i == 0 {
+			c.Add(&line, at.Add(time.Hour)) // a copy delays nothing
+		}
+	}
+	d := c.Account().Delay
+	within := func(got, want float64) bool { return got >= want && got <= want*1.011 }
+	if d == nil || d.Events != 100 || !within(d.P50Ms, 5000) || !within(d.P90Ms, 9000) || !within(d.P99Ms, 9900) || d.MaxMs != 10000 {
+		t.Errorf("%+v", d)
+	}
+	// Clocks differ: this one was there before it was sent.
+	var early audit.Completeness
+	early.Add(&arrivals(t, "i:0")[0], at.Add(-time.Second))
+	if d := early.Account().Delay; d.MaxMs != 0 || d.P50Ms != 0 {
+		t.Errorf("%+v", d)
+	}
+}
