@@ -159,6 +159,14 @@ func (u *unpacker) kpl(data []byte) {
 	}
 }
 
+// ParseEvent reads one event: a line of the format NDJSON without its line end, the data of a record of the format JSON. Raw is the line
+// itself.
+func ParseEvent(line []byte) (Line, error) {
+	event, err := parseLine(line)
+	event.Format = JSON
+	return event, err
+}
+
 // parseLine reads one event.
 func parseLine(raw []byte) (Line, error) {
 	line := Line{Raw: raw}

@@ -141,8 +141,8 @@ type Account struct {
 	Missing    uint64 `json:"missing"`
 	Dropped    uint64 `json:"dropped"`
 	Duplicated uint64 `json:"duplicated"`
-	// Instances counts all, FromStart those whose number 0 was seen, ToEnd those whose last event is a kinesis-telemetry.stats, as it is where an
-	// instance was shut down in order.
+	// Instances counts all, FromStart those whose number 0 was seen, ToEnd those whose last event is a kinesis-telemetry.stats, as it is
+	// where an instance was shut down in order.
 	Instances int `json:"instances"`
 	FromStart int `json:"fromStart"`
 	ToEnd     int `json:"toEnd"`

@@ -28,7 +28,8 @@ func arrivals(t *testing.T, texts ...string) (lines []record.Line) {
 			last = first
 		}
 		for seq := first; seq <= last; seq++ {
-			line := record.Line{Time: "2026-11-23T18:00:00.000Z", Type: "function", Seq: seq, Source: record.SourceFields{Function: "f", Instance: name}}
+			line := record.Line{Time: "2026-11-23T18:00:00.000Z", Type: "function", Seq: seq}
+			line.Source = record.SourceFields{Function: "f", Instance: name}
 			if kind != "" {
 				own, said, _ := strings.Cut(kind, " ")
 				line.Type, line.Record = "kinesis-telemetry."+own, json.RawMessage(said)
@@ -49,7 +50,8 @@ func shortly(a *audit.Account) string {
 	fmt.Fprintf(&b, "complete %t; %d events, %d missing, %d dropped, %d duplicated; %d instances, %d from start, %d to end",
 		a.Complete, a.Events, a.Missing, a.Dropped, a.Duplicated, a.Instances, a.FromStart, a.ToEnd)
 	for _, f := range a.Findings {
-		fmt.Fprintf(&b, "; %s missing %v, dropped %d, duplicated %d of %v", f.Instance, f.Missing, f.DroppedCount, f.DuplicatedCount, f.Duplicated)
+		fmt.Fprintf(&b, "; %s missing %v, dropped %d", f.Instance, f.Missing, f.DroppedCount)
+		fmt.Fprintf(&b, ", duplicated %d of %v", f.DuplicatedCount, f.Duplicated)
 	}
 	return b.String()
 }
@@ -66,68 +68,94 @@ func TestCompleteness(t *testing.T) {
 			"complete true; 0 events, 0 missing, 0 dropped, 0 duplicated; 0 instances, 0 from start, 0 to end",
 		},
 		{
-			"all there, in whatever order", []string{"i:7 stats", "i:3-5", "i:0-2", "i:6", "k:4-9"}, false,
+			"all there, in whatever order",
+			[]string{"i:7 stats", "i:3-5", "i:0-2", "i:6", "k:4-9"},
+			false,
 			"complete true; 14 events, 0 missing, 0 dropped, 0 duplicated; 2 instances, 1 from start, 1 to end",
 		},
 		{
-			"gaps", []string{"i:0-2", "i:5-6", "i:10 stats"}, false,
+			"gaps",
+			[]string{"i:0-2", "i:5-6", "i:10 stats"},
+			false,
 			"complete false; 6 events, 5 missing, 0 dropped, 0 duplicated; 1 instances, 1 from start, 1 to end; " +
 				"i missing [{3 4} {7 9}], dropped 0, duplicated 0 of []",
 		},
 		{
-			"the window begins in the middle of a life", []string{"i:5-6", "i:8"}, false,
+			"the window begins in the middle of a life",
+			[]string{"i:5-6", "i:8"},
+			false,
 			"complete false; 3 events, 1 missing, 0 dropped, 0 duplicated; 1 instances, 0 from start, 0 to end; " +
 				"i missing [{7 7}], dropped 0, duplicated 0 of []",
 		},
 		{
-			"the same, where it has to be whole", []string{"i:5-6", "i:8"}, true,
+			"the same, where it has to be whole",
+			[]string{"i:5-6", "i:8"},
+			true,
 			"complete false; 3 events, 6 missing, 0 dropped, 0 duplicated; 1 instances, 0 from start, 0 to end; " +
 				"i missing [{0 4} {7 7}], dropped 0, duplicated 0 of []",
 		},
 		{
-			"copies", []string{"i:0-4", "i:2-3", "i:3", "k:0-1"}, false,
+			"copies",
+			[]string{"i:0-4", "i:2-3", "i:3", "k:0-1"},
+			false,
 			"complete true; 10 events, 0 missing, 0 dropped, 3 duplicated; 2 instances, 2 from start, 0 to end; " +
 				"i missing [], dropped 0, duplicated 3 of [{2 3}]",
 		},
 		{
-			"declared", []string{"i:0-2", "i:8", "i:9 " + dropped("buffer_full", 5, 3, 7, "i")}, false,
+			"declared",
+			[]string{"i:0-2", "i:8", "i:9 " + dropped("buffer_full", 5, 3, 7, "i")},
+			false,
 			"complete true; 5 events, 0 missing, 5 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
 				"i missing [], dropped 5, duplicated 0 of []",
 		},
 		{
-			"more missing than declared", []string{"i:0-2", "i:8", "i:9 " + dropped("rejected", 3, 3, 7, "i")}, false,
+			"more missing than declared",
+			[]string{"i:0-2", "i:8", "i:9 " + dropped("rejected", 3, 3, 7, "i")},
+			false,
 			"complete false; 5 events, 2 missing, 3 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
 				"i missing [{6 7}], dropped 3, duplicated 0 of []",
 		},
 		{
 			"declared twice in copies of one event counts once",
-			[]string{"i:0-2", "i:8", "i:9 " + dropped("rejected", 2, 3, 7, "i"), "i:9 " + dropped("rejected", 2, 3, 7, "i")}, false,
+			[]string{"i:0-2", "i:8", "i:9 " + dropped("rejected", 2, 3, 7, "i"), "i:9 " + dropped("rejected", 2, 3, 7, "i")},
+			false,
 			"complete false; 6 events, 3 missing, 2 dropped, 1 duplicated; 1 instances, 1 from start, 0 to end; " +
 				"i missing [{5 7}], dropped 2, duplicated 1 of [{9 9}]",
 		},
 		{
-			"declared before the window and in it", []string{"i:10-12", "i:14", "i:15 " + dropped("buffer_full", 4, 5, 13, "i")}, false,
+			"declared before the window and in it",
+			[]string{"i:10-12", "i:14", "i:15 " + dropped("buffer_full", 4, 5, 13, "i")},
+			false,
 			"complete true; 5 events, 0 missing, 4 dropped, 0 duplicated; 1 instances, 0 from start, 0 to end; " +
 				"i missing [], dropped 4, duplicated 0 of []",
 		},
 		{
-			"another life declares the end of this one", []string{"old:0-4", "new:0 " + dropped("malformed", 2, 5, 7, "old")}, false,
+			"another life declares the end of this one",
+			[]string{"old:0-4", "new:0 " + dropped("malformed", 2, 5, 7, "old")},
+			false,
 			"complete false; 6 events, 1 missing, 2 dropped, 0 duplicated; 2 instances, 2 from start, 0 to end; " +
 				"old missing [{7 7}], dropped 2, duplicated 0 of []",
 		},
 		{
-			"of an instance nothing but a drop is known", []string{"new:0 " + dropped("malformed", 2, 5, 7, "old")}, false,
+			"of an instance nothing but a drop is known",
+			[]string{"new:0 " + dropped("malformed", 2, 5, 7, "old")},
+			false,
 			"complete true; 1 events, 0 missing, 2 dropped, 0 duplicated; 2 instances, 1 from start, 0 to end; " +
 				"old missing [], dropped 2, duplicated 0 of []",
 		},
 		{
-			"a drop that declares nothing", []string{"i:0", "i:2 " + dropped("rejected", 1, 2, 1, "i"), "i:3 dropped []"}, false,
+			"a drop that declares nothing",
+			[]string{"i:0", "i:2 " + dropped("rejected", 1, 2, 1, "i"), "i:3 dropped []"},
+			false,
 			"complete false; 3 events, 1 missing, 0 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
 				"i missing [{1 1}], dropped 0, duplicated 0 of []",
 		},
 		{
 			"cloudwatch names 80 bits of an instance",
-			[]string{"0123456789abcdef0123:0-1", "0123456789abcdef0123:3 " + dropped("rejected", 1, 2, 2, "0123456789abcdef0123456789abcdef")}, false,
+			[]string{
+				"0123456789abcdef0123:0-1", "0123456789abcdef0123:3 " + dropped("rejected", 1, 2, 2, "0123456789abcdef0123456789abcdef"),
+			},
+			false,
 			"complete true; 3 events, 0 missing, 1 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
 				"0123456789abcdef0123456789abcdef missing [], dropped 1, duplicated 0 of []",
 		},

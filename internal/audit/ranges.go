@@ -11,8 +11,8 @@ type Range struct {
 // Count is how many numbers that are. (All 2⁶⁴ of them are one too many to count.)
 func (r Range) Count() uint64 { return r.Last - r.First + 1 }
 
-// Ranges is a set of numbers, as the ranges that it consists of: ascending, with a number between any two of them that is not in the set. An
-// instance whose events all arrived is one range, however many they are and in whatever order they came.
+// Ranges is a set of numbers, as the ranges that it consists of: ascending, with a number between any two of them that is not in the
+// set. An instance whose events all arrived is one range, however many they are and in whatever order they came.
 type Ranges []Range
 
 // Add puts n into the set and tells whether it was not there before.

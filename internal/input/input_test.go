@@ -1,0 +1,449 @@
+package input_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"kinesis-telemetry-extension/internal/input"
+	"kinesis-telemetry-extension/record"
+)
+
+// vectors are records of every format and compression.
+func vectors(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("../../record/testdata/vectors/*.bin")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	records := map[string][]byte{}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		records[filepath.Base(file)] = data
+	}
+	return records
+}
+
+// rawOf are the events of records as they stood, as package record reads them.
+func rawOf(t testing.TB, records ...[]byte) (events []string) {
+	t.Helper()
+	for _, data := range records {
+		for line, err := range record.Unpack(data) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			events = append(events, string(line.Raw))
+		}
+	}
+	if len(events) == 0 {
+		t.Fatal("no events")
+	}
+	return events
+}
+
+// read returns the events of an input as they stood, and what it says of the rest.
+func read(from io.Reader) (events, unreadable []string, err error) {
+	for event, problem := range input.Read(from) {
+		if u, ok := errors.AsType[*input.UnreadableError](problem); ok {
+			unreadable = append(unreadable, u.Error())
+		} else if problem != nil {
+			err = problem
+		} else {
+			events = append(events, string(event.Raw))
+		}
+	}
+	return events, unreadable, err
+}
+
+// check demands these events and no others, however the input comes.
+func check(t *testing.T, data []byte, want []string, wantUnreadable ...string) {
+	t.Helper()
+	for name, from := range map[string]io.Reader{
+		"": bytes.NewReader(data), ", byte by byte": iotest.OneByteReader(bytes.NewReader(data)),
+	} {
+		events, unreadable, err := read(from)
+		if err != nil || !slices.Equal(events, want) || !slices.Equal(unreadable, wantUnreadable) {
+			t.Errorf("%d events of %d%s, error %v, unreadable\n%s\nwant\n%s", len(events), len(want), name, err,
+				strings.Join(unreadable, "\n"), strings.Join(wantUnreadable, "\n"))
+		}
+	}
+}
+
+func gzipped(data ...[]byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	for _, part := range data {
+		w.Write(part)
+	}
+	w.Close()
+	return b.Bytes()
+}
+
+func zstded(data ...[]byte) []byte {
+	w, _ := zstd.NewWriter(nil)
+	return w.EncodeAll(slices.Concat(data...), nil)
+}
+
+func base64Of(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
+
+// getRecords is what the AWS CLI prints.
+func getRecords(records ...[]byte) []byte {
+	var b strings.Builder
+	b.WriteString("{\n    \"Records\": [")
+	for i, data := range records {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "\n        {\n            \"SequenceNumber\": \"4960%d\",\n            \"ApproximateArrivalTimestamp\": "+
+			"\"2026-11-23T18:00:02.500000+00:00\",\n            \"Data\": %q,\n            \"PartitionKey\": \"k\"\n        }", i, base64Of(data))
+	}
+	b.WriteString("\n    ],\n    \"NextShardIterator\": \"AAAA\",\n    \"MillisBehindLatest\": 0\n}\n")
+	return []byte(b.String())
+}
+
+// lambdaEvent is what an event source mapping hands to a function.
+func lambdaEvent(records ...[]byte) []byte {
+	var list []any
+	for i, data := range records {
+		list = append(list, map[string]any{
+			"eventSource": "aws:kinesis",
+			"kinesis": map[string]any{
+				"kinesisSchemaVersion": "1.0", "partitionKey": "k", "sequenceNumber": fmt.Sprint("4960", i), "data": base64Of(data),
+				"approximateArrivalTimestamp": 1795456802.5,
+			},
+		})
+	}
+	event, _ := json.Marshal(map[string]any{"Records": list})
+	return event
+}
+
+func TestEveryFormatEveryWay(t *testing.T) {
+	var all [][]byte
+	for name, data := range vectors(t) {
+		want := rawOf(t, data)
+		all = append(all, data)
+		for way, content := range map[string][]byte{
+			"raw":                    data,
+			"base64":                 []byte(base64Of(data)),
+			"base64 with a line end": []byte(base64Of(data) + "\n"),
+			"base64 in quotes":       []byte(`"` + base64Of(data) + `"` + "\r\n"),
+			"get-records":            getRecords(data),
+			"Lambda event":           lambdaEvent(data),
+			"an array of data":       []byte(`["` + base64Of(data) + `"]`),
+			"gzip":                   gzipped(data),
+			"zstd of get-records":    zstded(getRecords(data)),
+		} {
+			t.Run(name+"/"+way, func(t *testing.T) { check(t, content, want) })
+		}
+	}
+	want := rawOf(t, all...)
+	var lines, text bytes.Buffer
+	for i, data := range all {
+		fmt.Fprintln(&lines, base64Of(data))
+		if i > 0 {
+			text.WriteByte('\t') // as --output text has it
+		}
+		text.WriteString(base64Of(data))
+	}
+	check(t, lines.Bytes(), want)
+	check(t, text.Bytes(), want)
+	check(t, getRecords(all...), want)
+	check(t, lambdaEvent(all...), want)
+	check(t, slices.Concat(getRecords(all...), lambdaEvent(all...), lines.Bytes()), slices.Concat(want, want, want))
+}
+
+// Records in a row, as Firehose writes them: nothing is between them.
+func TestRecordsInARow(t *testing.T) {
+	v := vectors(t)
+	names := []string{
+		"ndjson.gzip.bin", "json.bin", "json.bin", "cloudwatch-text.bin", "ndjson.zstd.bin", "json.zstd.bin", "json-in-a-row.bin",
+		"ndjson.bin", "json.gzip.bin",
+		"cloudwatch-json.bin", "ndjson.bin",
+	}
+	var row [][]byte
+	for _, name := range names {
+		row = append(row, v[name])
+	}
+	want := rawOf(t, row...)
+	check(t, slices.Concat(row...), want)
+	check(t, gzipped(row...), want) // Firehose compresses again
+	plain, _, err := record.Decompress(v["cloudwatch-text.bin"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, slices.Concat(plain, plain, plain), slices.Concat(rawOf(t, plain), rawOf(t, plain), rawOf(t, plain))) // Firehose decompresses
+	for event, err := range input.Read(bytes.NewReader(v["ndjson.zstd.bin"])) {
+		if err != nil || event.Format != record.NDJSON || event.Compression != record.Zstd {
+			t.Fatalf("%s %s, %v", event.Format, event.Compression, err)
+		}
+	}
+}
+
+const (
+	foreign = "not written by the extension: "
+	tooLong = foreign + "it is longer than 64 MiB"
+	bomb    = "what it contains is more than 1,000 times its size"
+)
+
+const event = `{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"a \"{[ b","seq":1,"source":{"function":"f","instance":"i"}}`
+
+func TestUnreadable(t *testing.T) {
+	v := vectors(t)
+	ndjson, gz, zst := v["ndjson.bin"], v["ndjson.gzip.bin"], v["ndjson.zstd.bin"]
+	lines, ofGzip, ofZstd := rawOf(t, ndjson), rawOf(t, gz), rawOf(t, zst)
+	broken := bytes.Clone(gz)
+	broken[len(broken)-6] ^= 0xff // the checksum
+	brokenZstd := bytes.Clone(zst)
+	brokenZstd[len(brokenZstd)-1] ^= 0xff
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, []byte(event), "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name       string
+		data       string
+		events     []string
+		unreadable []string
+	}{
+		{"nothing", "", nil, nil},
+		{"blank lines", "\n\r\n \n\t\n", nil, nil},
+		{"a byte order mark", "\xef\xbb\xbf" + event, []string{event}, nil},
+		{"a cut line", event + "\n" + event[:40] + "\n" + event, []string{event, event}, []string{"line 2: it is cut short"}},
+		{"a cut end", event + "\n" + event[:90], []string{event}, []string{"line 2: it is cut short"}},
+		{
+			"text", "INFO starting\n" + event + "\nhello\n",
+			[]string{event},
+			[]string{"line 1: " + foreign + `text, "INFO starting"`, "line 3: " + foreign + `text, "hello"`},
+		},
+		{
+			"JSON of others", `{"hello":"world"}` + event + "\n",
+			[]string{event},
+			[]string{"line 1: not an event: " + foreign + "JSON without source.instance"},
+		},
+		{"no JSON", "{]\n" + event, []string{event}, []string{
+			"line 1: not an event: invalid character ']' looking for beginning of object key string",
+		}},
+		{"an event as people read it", indented.String() + "\n" + indented.String(), []string{indented.String(), indented.String()}, nil},
+		{"binary", event + "\n\x00\x01\x02" + event, []string{event}, []string{
+			"line 2: " + foreign + "binary data; the rest is left out",
+		}},
+		{"a zip", "PK\x03\x04zip", nil, []string{"line 1: " + foreign + "a zip archive; the rest is left out"}},
+		{"base64 of others", base64Of([]byte(`{"a":1}`)) + "\n", nil, []string{
+			"line 1: line 1 of the record is not an event: " + foreign + "JSON without source.instance",
+		}},
+		{"base64 over several lines", wrap(base64Of(gz), 76) + "\n" + wrap(base64Of(zst), 64), slices.Concat(ofGzip, ofZstd), nil},
+		{
+			"a cut member", string(gz) + string(gz[:len(gz)-40]), nil,
+			[]string{"gzip member 2: gzip: it is cut short"},
+		},
+		{
+			"a member's checksum", string(broken) + string(gz), slices.Concat(ofGzip, ofGzip),
+			[]string{"gzip member 1: gzip: its checksum is wrong: events that were read of it may not be as they were"},
+		},
+		{"no gzip", "\x1f\x8bxxxxxxxxxxxxxxxxx" + string(gz), ofGzip, []string{"gzip member 1: gzip: its header is broken"}},
+		{
+			"a frame's checksum", string(brokenZstd) + string(zst), nil,
+			[]string{"zstd frame 1: zstd: its checksum is wrong: events that were read of it may not be as they were"},
+		},
+		{
+			"compressed thrice", string(gzipped(gzipped(gz))) + "\n" + event,
+			[]string{event},
+			[]string{"gzip member 1, gzip member 1, line 1: " + foreign + "data that are compressed more than twice"},
+		},
+		{"a cut line in a member", string(gzipped([]byte(event+"\n"+event[:50]+"\n"+event+"\n"))) + event, []string{event, event, event}, []string{
+			"gzip member 1, line 2: it is cut short",
+		}},
+		{"another's KPL record", "\xf3\x89\x9a\xc2 and more than sixteen bytes", nil, []string{
+			"aggregated record: " + foreign +
+				"it begins like a record of the format kpl, but its MD5 is wrong: it was cut, or is something else",
+		}},
+		{
+			"records of others in get-records", string(getRecords([]byte("hello"), ndjson, nil)), lines,
+			[]string{"record 1, sequence number 49600: line 1 of the record is not an event: " + foreign + `text, "hello"`},
+		},
+		{
+			"no data", `{"Records":[{"a":1},7,{"Data":"!"},{"Data":"` + base64Of(ndjson) + `"}]}`, lines,
+			[]string{
+				"record 1: there is no data of a Kinesis record in it", "record 2: json: cannot unmarshal number into Go value of type input.element",
+				"record 3: its data: illegal base64 data at input byte 0",
+			},
+		},
+		{"no records", `{"NextShardIterator":"x","ChildShards":[{"a":[1]}],"MillisBehindLatest":7}` + event, []string{event}, nil},
+		{
+			"a cut document", string(getRecords(ndjson)[:200]) + "\n" + event,
+			[]string{event},
+			[]string{"line 1: a JSON document that cannot be read at line 6: it is cut short"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.events == nil { // what came before the damage
+				test.events, _, _ = read(strings.NewReader(test.data))
+			}
+			check(t, []byte(test.data), test.events, test.unreadable...)
+		})
+	}
+}
+
+func wrap(text string, columns int) string {
+	var b strings.Builder
+	for ; len(text) > columns; text = text[columns:] {
+		b.WriteString(text[:columns] + "\n")
+	}
+	return b.String() + text
+}
+
+// Where the stream got a record, the CLI and Lambda say.
+func TestArrival(t *testing.T) {
+	want := time.Date(2026, 11, 23, 18, 0, 2, 500_000_000, time.UTC)
+	data := vectors(t)["ndjson.bin"]
+	for name, content := range map[string][]byte{
+		"get-records": getRecords(data), "Lambda": lambdaEvent(data),
+		"CLI 1": bytes.ReplaceAll(getRecords(data), []byte(`"2026-11-23T18:00:02.500000+00:00"`), []byte("1795456802.5")),
+	} {
+		n := 0
+		for event, err := range input.Read(bytes.NewReader(content)) {
+			if n++; err != nil || !event.Arrived.Equal(want) {
+				t.Errorf("%s: arrived %s, %v", name, event.Arrived, err)
+			}
+		}
+		if n == 0 {
+			t.Error("no events")
+		}
+	}
+}
+
+// What is no telemetry ends after a thousand errors, and not after a thousand that are spread.
+func TestTooManyErrors(t *testing.T) {
+	_, unreadable, _ := read(strings.NewReader(strings.Repeat("x\n", 5000)))
+	if last := unreadable[len(unreadable)-1]; len(unreadable) != 1000 ||
+		last != "line 1000: the last of 1000 errors in a row; the rest is left out: "+foreign+`text, "x"` {
+		t.Errorf("%d errors, last %s", len(unreadable), last)
+	}
+	_, unreadable, _ = read(strings.NewReader(strings.Repeat(strings.Repeat("x\n", 500)+event+"\n", 5)))
+	if len(unreadable) != 2500 {
+		t.Errorf("%d errors", len(unreadable))
+	}
+}
+
+// An error of the reader itself is that, and no fault of what was read.
+func TestReaderFails(t *testing.T) {
+	gz := vectors(t)["ndjson.gzip.bin"]
+	for name, data := range map[string][]byte{
+		"lines": []byte(event + "\n" + event[:30]), "gzip": gz[:len(gz)/2], "get-records": getRecords(gz)[:300],
+	} {
+		failed := errors.New("no more")
+		_, unreadable, err := read(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(failed)))
+		if !errors.Is(err, failed) || len(unreadable) > 0 {
+			t.Errorf("%s: %v, unreadable %v", name, err, unreadable)
+		}
+	}
+}
+
+// zeros yields so many bytes of one kind.
+type zeros struct {
+	of   byte
+	left int
+}
+
+func (z *zeros) Read(p []byte) (int, error) {
+	if z.left == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(p), z.left)
+	for i := range n {
+		p[i] = z.of
+	}
+	z.left -= n
+	return n, nil
+}
+
+// Bombs end, and cost no more than a piece.
+func TestBombs(t *testing.T) {
+	var gz, zst bytes.Buffer
+	w := gzip.NewWriter(&gz)
+	io.Copy(w, &zeros{'x', 80 << 20})
+	w.Close()
+	z, _ := zstd.NewWriter(&zst)
+	io.Copy(z, &zeros{'\n', 80 << 20})
+	z.Close()
+	for name, test := range map[string]struct {
+		data io.Reader
+		want string
+	}{
+		"a line":         {&zeros{'x', 80 << 20}, "line 1: " + tooLong},
+		"a line in gzip": {bytes.NewReader(gz.Bytes()), "gzip member 1: gzip: " + bomb},
+		"a value":        {&zeros{'{', 80 << 20}, "line 1: " + tooLong},
+		"a document": {
+			io.MultiReader(strings.NewReader(`{"Records":[{"Data":"`), &zeros{'A', 80 << 20}),
+			"line 1: a JSON document that cannot be read at line 1: " + tooLong,
+		},
+		"lines in zstd":   {bytes.NewReader(zst.Bytes()), "zstd frame 1: zstd: " + bomb},
+		"a record of kpl": {io.MultiReader(strings.NewReader("\xf3\x89\x9a\xc2"), &zeros{1, 80 << 20}), "aggregated record: " + tooLong},
+		"gzip in a record": {
+			bytes.NewReader(getRecords(gz.Bytes())), "record 1, sequence number 49600: gzip: " +
+				"its data are larger than a reader takes: 64 MiB, and 1,000 times what they are compressed",
+		},
+		"a bomb in a frame": {bytes.NewReader(zstded(gz.Bytes())), "zstd frame 1, gzip member 1: gzip: " + bomb},
+	} {
+		t.Run(name, func(t *testing.T) {
+			events, unreadable, err := read(test.data)
+			if err != nil || len(events) > 0 || len(unreadable) != 1 || unreadable[0] != test.want {
+				t.Errorf("%d events, %v, %s", len(events), err, strings.Join(unreadable[:min(len(unreadable), 3)], "\n"))
+			}
+		})
+	}
+}
+
+// FuzzRead reads anything: it does not panic, what it calls an event is one, and the size of the pieces that come changes nothing.
+func FuzzRead(f *testing.F) {
+	for _, data := range vectors(f) {
+		f.Add(data)
+		f.Add([]byte(base64Of(data)))
+		f.Add(getRecords(data))
+		f.Add(slices.Concat(data, gzipped(data), []byte(event), zstded(lambdaEvent(data))))
+	}
+	f.Add([]byte(event + "\n{\n" + event + "\n"))
+	f.Add([]byte(`{"Records":[{"kinesis":{"data":"` + base64Of([]byte(event)) + `"}},"x",[`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<16 {
+			return
+		}
+		var events, unreadable []string
+		for event, err := range input.Read(bytes.NewReader(data)) {
+			if err != nil {
+				if _, ok := errors.AsType[*input.UnreadableError](err); !ok {
+					t.Fatalf("an error of the reader, which has none: %v", err)
+				}
+				unreadable = append(unreadable, err.Error())
+				continue
+			}
+			if !json.Valid(event.Raw) {
+				t.Errorf("no event: %q", event.Raw)
+			}
+			if event.Format != record.CloudWatch && event.Source.Instance == "" {
+				t.Errorf("an event of no instance: %q", event.Raw)
+			}
+			events = append(events, string(event.Raw))
+		}
+		again, unreadableAgain, err := read(iotest.OneByteReader(bytes.NewReader(data)))
+		if err != nil || !slices.Equal(events, again) || !slices.Equal(unreadable, unreadableAgain) {
+			t.Errorf("byte by byte: %d events, %d before; unreadable %q, %q before", len(again), len(events), unreadableAgain, unreadable)
+		}
+	})
+}

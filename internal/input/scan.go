@@ -1,0 +1,192 @@
+package input
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+)
+
+// value reads one JSON value into s.piece: up to where it ends, and not beyond the line unless it is spread over several. It finds the end
+// and checks no more.
+func (s *section) value(spread bool) ([]byte, error) {
+	s.piece = s.piece[:0]
+	var v scanner
+	for {
+		chunk, err := s.chunk()
+		if err != nil {
+			return nil, errCut
+		}
+		end, done := v.scan(chunk, spread)
+		s.piece = append(s.piece, chunk[:end]...)
+		s.line += bytes.Count(chunk[:end], newline)
+		_, _ = s.from.Discard(end)
+		switch {
+		case done:
+			return s.piece, nil
+		case end < len(chunk): // the line ends
+			return nil, errCut
+		case len(s.piece) > maxPiece:
+			return nil, errTooLong
+		}
+	}
+}
+
+var newline = []byte{'\n'}
+
+// scanner finds the end of a JSON value that comes in chunks.
+type scanner struct {
+	depth             int
+	inString, escaped bool
+	scalar            bool
+}
+
+// scan returns how much of chunk belongs to the value, and whether it ends there. Where it does not and there is more of chunk, a line end
+// is in the way.
+func (v *scanner) scan(chunk []byte, spread bool) (end int, done bool) {
+	for i, c := range chunk {
+		switch {
+		case c == '\n' && (v.inString || !spread):
+			return i, v.scalar
+		case v.escaped:
+			v.escaped = false
+		case v.inString:
+			v.escaped = c == '\\'
+			if v.inString = c != '"'; !v.inString && v.depth == 0 {
+				return i + 1, true
+			}
+		case v.scalar:
+			if c == ',' || c == '}' || c == ']' || c == ' ' || c == '\t' || c == '\r' || c == '\n' {
+				return i, true
+			}
+		case c == '"':
+			v.inString = true
+		case c == '{', c == '[':
+			v.depth++
+		case c == '}', c == ']':
+			if v.depth--; v.depth <= 0 {
+				return i + 1, true
+			}
+		case v.depth == 0:
+			v.scalar = true
+		}
+	}
+	return len(chunk), false
+}
+
+// chunk returns what is in the buffer, and fills it if that is nothing.
+func (s *section) chunk() ([]byte, error) {
+	if s.from.Buffered() == 0 {
+		if _, err := s.from.Peek(1); err != nil {
+			return nil, err
+		}
+	}
+	return s.from.Peek(s.from.Buffered())
+}
+
+// textLine reads up to the end of the line.
+func (s *section) textLine() ([]byte, error) {
+	s.piece = s.piece[:0]
+	for {
+		chunk, err := s.chunk()
+		if err != nil { // the end of the input ends a line, too
+			return s.piece, nil //nolint:nilerr // whose error it is tells it
+		}
+		end := bytes.IndexByte(chunk, '\n')
+		if end < 0 {
+			s.piece = append(s.piece, chunk...)
+			_, _ = s.from.Discard(len(chunk))
+			if len(s.piece) > maxPiece {
+				return nil, errTooLong
+			}
+			continue
+		}
+		s.piece = append(s.piece, chunk[:end]...)
+		_, _ = s.from.Discard(end)
+		return s.piece, nil
+	}
+}
+
+// skipLine goes to the end of the line.
+func (s *section) skipLine() {
+	for {
+		chunk, err := s.chunk()
+		if err != nil {
+			return
+		}
+		end := bytes.IndexByte(chunk, '\n')
+		if end >= 0 {
+			_, _ = s.from.Discard(end)
+			return
+		}
+		_, _ = s.from.Discard(len(chunk))
+	}
+}
+
+// base64 decodes a line if that is all it has: records, one or several with space between. A line that is as long as base64 makes its lines
+// goes on in the next one: no record is so short. It returns nil for other text.
+func (s *section) base64(line []byte) (records [][]byte) {
+	if !isRecord(line) {
+		return nil
+	}
+	if wrapped := len(line); wrapped == 76 || wrapped == 64 {
+		whole := bytes.Clone(line)
+		for more := wrapped; more == wrapped && len(whole) < maxPiece && s.continues(); {
+			_, _ = s.from.Discard(1) // the line end
+			s.line++
+			next, _ := s.textLine()
+			more = len(next)
+			whole = append(whole, next...)
+		}
+		line = whole
+	}
+	for field := range bytes.FieldsSeq(line) {
+		data, err := decodeBase64(field)
+		if err != nil {
+			return nil
+		}
+		records = append(records, data)
+	}
+	return records
+}
+
+// isRecord tells whether text begins like base64 of a record.
+func isRecord(text []byte) bool {
+	text = bytes.TrimLeft(text, `"`)
+	head, err := decodeBase64(text[:min(len(text), 4)])
+	for _, begins := range []string{gzipMagic, zstdMagic[:3], kplMagic[:3], "{"} {
+		if err == nil && bytes.HasPrefix(head, []byte(begins)) {
+			return true
+		}
+	}
+	return false
+}
+
+// continues tells whether the next line is base64, as far as one sees.
+func (s *section) continues() bool {
+	head, _ := s.from.Peek(1 + 76)
+	if len(head) < 2 {
+		return false
+	}
+	for _, c := range head[1:] {
+		switch {
+		case c == '\n':
+			return head[1] != '\n'
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '+', c == '/', c == '=', c == '\r':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+var errNoBase64 = errors.New("it is not base64")
+
+func decodeBase64(text []byte) ([]byte, error) {
+	text = bytes.TrimRight(bytes.Trim(text, `"`), "=")
+	data := make([]byte, base64.RawStdEncoding.DecodedLen(len(text)))
+	n, err := base64.RawStdEncoding.Decode(data, text)
+	if err != nil || n == 0 {
+		return nil, errNoBase64
+	}
+	return data[:n], nil
+}
