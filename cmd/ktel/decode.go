@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"kinesis-telemetry-extension/internal/input"
+)
+
+const decodeLong = `decode prints the events of records as ndjson: one a line, as they stood in the
+record. It takes files, or standard input, and tells by their bytes what is in
+them:
+
+    data of a record    in any format and compression, also many in a row
+    base64 of it        one record a line, or with tabs between
+    JSON                as 'aws kinesis get-records' prints it, or as a Lambda
+                        function gets it from a Kinesis stream
+    S3 objects          as Firehose writes them: members, frames, lines
+
+What it cannot read is a line on standard error, and the rest goes on. Files of
+any size are streamed. A record may be 64 MiB, and above 32 MiB 1,000 times what
+it is compressed.
+
+`
+
+const decodeStatuses = `Exit status:
+    0  everything was read
+    1  something could not be read
+    2  the command line, or a file that it names, is wrong
+    4  decode could not do its work
+  130  interrupted`
+
+func (a *app) decodeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "decode [FILE...]",
+		Short: "Print the events of records as ndjson",
+		Long:  decodeLong + decodeStatuses,
+		Example: `  aws kinesis get-records --shard-iterator ITERATOR | ktel decode
+  ktel decode telemetry-1-2026-11-23-18-00-00.json.gz | jq -r .record
+  pbpaste | ktel decode`,
+		DisableFlagsInUseLine: true,
+		Args:                  cobra.ArbitraryArgs,
+		RunE:                  func(cmd *cobra.Command, args []string) error { return a.decode(cmd.Context(), args) },
+	}
+}
+
+func (a *app) decode(ctx context.Context, files []string) error {
+	in, err := a.openable(files, "decode")
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(a.stdout, 64<<10)
+	in.idle = out.Flush // whoever waits for the next event has all before it
+	unreadable := 0
+	for event, err := range in.events(ctx) {
+		if piece, ok := errors.AsType[*input.UnreadableError](err); ok {
+			unreadable++
+			_ = out.Flush() // in the order of the input; its error comes again
+			a.cannotRead(piece)
+			continue
+		}
+		if err == nil {
+			err = writeEvent(out, event.Raw)
+		}
+		if err != nil {
+			return cannot(err)
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return cannot(fmt.Errorf("write the events: %w", err))
+	}
+	if unreadable > 0 {
+		return &failure{status: statusIncomplete}
+	}
+	return nil
+}
+
+// cannotRead says which piece of an input cannot be read, and why.
+func (a *app) cannotRead(piece *input.UnreadableError) {
+	_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", a.inkFor(a.stderr).bad("error:"), printable(piece.Error()))
+}
+
+// writeEvent writes an event on one line. Between its tokens JSON of others may have line ends.
+func writeEvent(out *bufio.Writer, raw []byte) error {
+	if bytes.ContainsAny(raw, "\r\n") {
+		var line bytes.Buffer
+		if err := json.Compact(&line, raw); err != nil {
+			return fmt.Errorf("write an event: %w", err)
+		}
+		raw = line.Bytes()
+	}
+	_, err := out.Write(raw)
+	if err == nil {
+		err = out.WriteByte('\n')
+	}
+	if err != nil {
+		return fmt.Errorf("write the events: %w", err)
+	}
+	return nil
+}

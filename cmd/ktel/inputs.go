@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"sync/atomic"
+
+	"kinesis-telemetry-extension/internal/input"
+)
+
+// standardInput is how a command line names it.
+const standardInput = "-"
+
+// inputs are the files of a command line, or standard input.
+type inputs struct {
+	files []string
+	stdin io.Reader
+	size  int64 // of all files; -1 where that cannot be known
+	// idle is called before more is read, which may take as long as it likes; nil: nothing is.
+	idle func() error
+	read atomic.Int64 // bytes
+}
+
+// openable finds out whether the files can be read before any of them is: a name that is wrong is a mistake of the command line.
+func (a *app) openable(files []string, verb string) (*inputs, error) {
+	in := &inputs{files: files, stdin: a.stdin}
+	if len(files) == 0 {
+		in.files = []string{standardInput}
+		if stdin, ok := a.stdin.(*os.File); ok {
+			if _, terminal := terminalWidth(stdin); terminal {
+				return nil, usageError("there is nothing to read: standard input is a terminal",
+					fmt.Sprintf("name a file, as in 'ktel %s FILE', or pipe something into it", verb))
+			}
+		}
+	}
+	for _, name := range in.files {
+		size, err := in.sizeOf(name)
+		if err != nil {
+			return nil, usageError(err.Error())
+		}
+		if size < 0 || in.size < 0 {
+			in.size = -1
+			continue
+		}
+		in.size += size
+	}
+	return in, nil
+}
+
+func (in *inputs) sizeOf(name string) (int64, error) {
+	var info fs.FileInfo
+	var err error
+	if name == standardInput {
+		stdin, ok := in.stdin.(*os.File)
+		if !ok {
+			return -1, nil
+		}
+		info, err = stdin.Stat()
+	} else {
+		var file *os.File
+		if file, err = os.Open(name); err != nil {
+			return 0, err
+		}
+		defer func() { _ = file.Close() }()
+		info, err = file.Stat()
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case info.IsDir():
+		return 0, fmt.Errorf("%s is a directory: name the files in it", name)
+	case !info.Mode().IsRegular():
+		return -1, nil
+	}
+	return info.Size(), nil
+}
+
+// events yields the events of all files. What of them cannot be read is an *input.UnreadableError, whose place begins with the file's name;
+// another error is the last.
+func (in *inputs) events(ctx context.Context) iter.Seq2[input.Event, error] {
+	return func(yield func(input.Event, error) bool) {
+		for _, name := range in.files {
+			if !in.file(ctx, name, yield) {
+				return
+			}
+		}
+	}
+}
+
+// file yields the events of one file and tells whether to go on.
+func (in *inputs) file(ctx context.Context, name string, yield func(input.Event, error) bool) bool {
+	var from io.Reader
+	if name == standardInput {
+		name, from = "standard input", interruptible(ctx, in.stdin)
+	} else {
+		file, err := os.Open(name)
+		if err != nil {
+			return yield(input.Event{}, &input.UnreadableError{Where: name, Err: err})
+		}
+		defer func() { _ = file.Close() }()
+		from = file
+	}
+	for event, err := range input.Read(&watched{ctx, from, in}) {
+		if unreadable, ok := err.(*input.UnreadableError); ok { //nolint:errorlint // it is not wrapped
+			unreadable.Where = name + ": " + unreadable.Where
+		} else if err != nil {
+			yield(event, fmt.Errorf("read %s: %w", name, err))
+			return false
+		}
+		if !yield(event, err) {
+			return false
+		}
+	}
+	return true
+}
+
+// watched counts what is read, and ends with its context.
+type watched struct {
+	ctx  context.Context //nolint:containedctx // of the loop that reads
+	from io.Reader
+	in   *inputs
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if w.in.idle != nil {
+		if err := w.in.idle(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := w.from.Read(p)
+	w.in.read.Add(int64(n))
+	return n, err
+}
+
+// interruptible is a reader that ends with ctx, even while from waits for something to read, which nothing can end. That read is left
+// to the end of the process.
+func interruptible(ctx context.Context, from io.Reader) io.Reader {
+	reader, writer := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.CopyBuffer(struct{ io.Writer }{writer}, struct{ io.Reader }{from}, make([]byte, 256<<10))
+		_ = writer.CloseWithError(err)
+	}()
+	return reader
+}
