@@ -13,9 +13,12 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-const auditLong = `audit says what is missing of the telemetry in files or standard input, whatever
-'ktel decode' reads. It goes by the events' numbers: seq counts 0, 1, 2 … within
-source.instance, and in the format cloudwatch the id of a log event has both.
+const auditLong = `audit says what is missing of the telemetry in a stream, in files or on standard
+input: whatever 'ktel decode' reads. An argument that is no file names a stream,
+which is read to where it ends now.
+
+It goes by the events' numbers: seq counts 0, 1, 2 … within source.instance, and
+in the format cloudwatch the id of a log event has both.
 
   missing     a number below the highest of its instance, which never came
   dropped     missing, and declared by a kinesis-telemetry.dropped event: the
@@ -24,8 +27,8 @@ source.instance, and in the format cloudwatch the id of a log event has both.
   duplicated  arrived again, as Kinesis may deliver. Keep either
 
 An instance begins with its number 0, if that is there. Else the input begins
-in the middle of its life, and its first number is no gap (--from-start: it is
-one). What an instance lost behind its last event shows where that is a
+in the middle of its life, as with --since, and what is below its first number
+is no gap (--from-start: it is one). What an instance lost behind its last event shows where that is a
 kinesis-telemetry.stats, which comes last when an environment is shut down in
 order. Of others, which still run or were killed, it cannot be told.
 
@@ -43,6 +46,7 @@ const auditStatuses = `Exit status:
   130  interrupted`
 
 type auditFlags struct {
+	streamFlags
 	json      bool
 	fromStart bool
 }
@@ -50,18 +54,23 @@ type auditFlags struct {
 func (a *app) auditCommand() *cobra.Command {
 	f := &auditFlags{}
 	cmd := &cobra.Command{
-		Use:   "audit [flags] [FILE...]",
+		Use:   "audit [flags] [STREAM | FILE...]",
 		Short: "Say what is missing of the telemetry in a stream or in files",
 		Long:  auditLong + auditStatuses,
-		Example: `  aws s3 cp s3://BUCKET/telemetry/2026/11/23/object.json.gz - | ktel audit
+		Example: `  ktel audit --since 1h my-stream
+  aws s3 cp s3://BUCKET/telemetry/2026/11/23/object.json.gz - | ktel audit
   ktel audit --json telemetry/*.gz`,
 		DisableFlagsInUseLine: true,
 		Args:                  cobra.ArbitraryArgs,
 		RunE:                  func(cmd *cobra.Command, args []string) error { return a.audit(cmd.Context(), f, args) },
 	}
 	flags := cmd.Flags()
+	flags.Var(moment{&f.since}, "since", "of a stream, read what arrived from then on: 5m ago, or a time (default: all)")
+	flags.Var(moment{&f.until}, "until", "of a stream, read what arrived before: 5m ago, or a time (default: now)")
+	flags.StringVar(&f.region, "region", "", "AWS `REGION` of the stream (default: as AWS's tools find it)")
+	flags.StringVar(&f.endpointURL, "endpoint-url", "", "`URL` of another Kinesis than AWS's")
+	flags.BoolVar(&f.fromStart, "from-start", false, "the input has all instances from their beginning: what is below the first number of one is missing")
 	flags.BoolVar(&f.json, "json", false, "print the findings as JSON")
-	flags.BoolVar(&f.fromStart, "from-start", false, "the input has every instance from its number 0: what lacks before its first one is missing")
 	return cmd
 }
 
@@ -80,15 +89,27 @@ type AuditReport struct {
 }
 
 func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
-	in, err := a.openable(args, "audit")
+	if err := f.check(); err != nil {
+		return err
+	}
+	name, isStream, err := streamOf(args, &f.streamFlags)
 	if err != nil {
 		return err
 	}
-	report, err := a.count(in.events(ctx), f, in.reading)
-	if err != nil {
-		return cannot(err)
+	var from source
+	if isStream {
+		from, err = a.openBacklog(ctx, name, &f.streamFlags)
+	} else {
+		from, err = a.openable(args, "audit")
 	}
-	report.Bytes = in.read.Load()
+	if err != nil {
+		return err
+	}
+	report, err := a.count(from.events(ctx), f.fromStart, from.reading)
+	if err != nil {
+		return err
+	}
+	report.Bytes = from.reading().bytes
 	if f.json {
 		err = writeJSON(a.stdout, report)
 	} else {
@@ -103,16 +124,16 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 	return nil
 }
 
-// reading is how far the files are read.
-func (in *inputs) reading() reading {
-	n := in.read.Load()
-	return reading{n, in.size, bytesText(n) + " read"}
+// source is what is audited. A piece that is no event is an *input.UnreadableError; another error is the last.
+type source interface {
+	events(ctx context.Context) iter.Seq2[input.Event, error]
+	reading() reading
 }
 
 // count judges events. It says what cannot be read, and how far it is.
-func (a *app) count(events iter.Seq2[input.Event, error], f *auditFlags, now func() reading) (*AuditReport, error) {
+func (a *app) count(events iter.Seq2[input.Event, error], fromStart bool, now func() reading) (*AuditReport, error) {
 	report := &AuditReport{}
-	numbers := audit.Completeness{FromStart: f.fromStart}
+	numbers := audit.Completeness{FromStart: fromStart}
 	defer a.showProgress(a.stderr, now)()
 	for event, err := range events {
 		piece, ok := errors.AsType[*input.UnreadableError](err)

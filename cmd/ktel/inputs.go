@@ -118,6 +118,12 @@ func (in *inputs) file(ctx context.Context, name string, yield func(input.Event,
 	return true
 }
 
+// reading is how far the files are read.
+func (in *inputs) reading() reading {
+	n := in.read.Load()
+	return reading{done: n, whole: in.size, bytes: n}
+}
+
 // watched counts what is read, and ends with its context.
 type watched struct {
 	ctx  context.Context //nolint:containedctx // of the loop that reads

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"math"
 	"time"
 )
 
@@ -13,10 +12,9 @@ const (
 	progressElsewhere  = 10 * time.Second
 )
 
-// reading is how far a reading is: of whole, in whatever measure; 0 where the whole is not known.
+// reading is how far a reading is: done of whole, in whatever measure; whole is 0 or less where it is not known.
 type reading struct {
-	done, whole int64
-	text        string // such as "1.2 GB, 3,400 events"
+	done, whole, bytes int64
 }
 
 // showProgress says on w how far a reading is, from time to time, until the function that it returns is called: on a terminal in one line
@@ -56,13 +54,15 @@ func (a *app) showProgress(w io.Writer, now func() reading) (end func()) {
 	}
 }
 
-// after says how far the reading is after so long, and how long it will go on at the same rate.
+// after says how far the reading is after so long, how fast, and how long it will go on at that rate.
 func (r reading) after(elapsed time.Duration) string {
+	rate := int64(float64(r.bytes) / elapsed.Seconds())
+	text := fmt.Sprintf("%s read, %s a second", bytesText(r.bytes), bytesText(rate))
 	if r.whole <= 0 || r.done <= 0 || r.done > r.whole {
-		return r.text
+		return text
 	}
 	left := time.Duration(float64(elapsed) * float64(r.whole-r.done) / float64(r.done))
-	return fmt.Sprintf("%.0f%%, %s, %s left", math.Floor(100*float64(r.done)/float64(r.whole)), r.text, left.Round(time.Second))
+	return fmt.Sprintf("%s, %d%%, %s left", text, int64(100*float64(r.done)/float64(r.whole)), left.Round(time.Second))
 }
 
 // bytesText is a number of bytes for people.

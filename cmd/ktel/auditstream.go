@@ -1,0 +1,143 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"kinesis-telemetry-extension/internal/input"
+	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/session"
+	"kinesis-telemetry-extension/record"
+)
+
+// streamFlags say where a stream is and which part of it is meant.
+type streamFlags struct {
+	region, endpointURL string
+	since, until        time.Time
+}
+
+func (f *streamFlags) any() bool { return *f != streamFlags{} }
+
+func (f *streamFlags) check() error {
+	if f.endpointURL != "" {
+		if _, err := kinesis.ParseEndpointURL(f.endpointURL); err != nil { // it is not shown: it may hold a password
+			return usageError(fmt.Sprintf("--endpoint-url: %v, without a user, a password, a query or a fragment", err))
+		}
+	}
+	if !f.until.IsZero() && !f.since.Before(f.until) {
+		return usageError("--until is not after --since")
+	}
+	return nil
+}
+
+// streamOf tells whether arguments mean a stream, and which: one that is no file and no path, or none at all with flags that only a
+// stream has.
+func streamOf(args []string, f *streamFlags) (name string, ok bool, err error) {
+	if len(args) == 0 && f.any() {
+		return cmp.Or(os.Getenv("KINESIS_TELEMETRY_STREAM"), "telemetry-kinesis-stream"), true, nil
+	}
+	if len(args) == 1 && args[0] != standardInput {
+		_, missing := os.Stat(args[0])
+		isPath := strings.ContainsAny(args[0], `/\`) && !strings.HasPrefix(args[0], "arn:")
+		if errors.Is(missing, fs.ErrNotExist) && !isPath {
+			return args[0], true, nil
+		}
+	}
+	if f.any() {
+		return "", false, usageError("--since, --until, --region and --endpoint-url go with a stream, not with files")
+	}
+	return "", false, nil
+}
+
+// backlog is a stream that is read to where it ends now.
+type backlog struct {
+	app    *app
+	stream *session.Stream
+	since  time.Time
+	until  time.Time
+
+	mu     sync.Mutex
+	behind map[string]time.Duration // of each shard
+	most   time.Duration            // that any was at first
+	bytes  int64
+}
+
+func (a *app) openBacklog(ctx context.Context, name string, f *streamFlags) (*backlog, error) {
+	target := session.Target{Stream: name, Region: f.region, Endpoint: f.endpointURL}
+	if err := target.Check(); err != nil {
+		return nil, usageError(err.Error())
+	}
+	stream, err := session.Open(ctx, target)
+	if err == nil {
+		err = stream.Ready(ctx)
+	}
+	if advised, ok := errors.AsType[*session.Error](err); ok && !strings.HasPrefix(name, "arn:") {
+		return nil, cannot(err, append(advised.Hints, "it is taken for the name of a stream: there is no file "+name)...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &backlog{app: a, stream: stream, since: f.since, until: f.until, behind: make(map[string]time.Duration)}, nil
+}
+
+// events yields what the stream holds, as inputs.events does.
+func (b *backlog) events(ctx context.Context) iter.Seq2[input.Event, error] {
+	return func(yield func(input.Event, error) bool) {
+		enough := errors.New("the caller has enough")
+		err := b.stream.Read(ctx, session.ReadOptions{Since: b.since, Until: b.until, Polled: b.polled, Trouble: b.trouble},
+			func(r session.Record) error {
+				b.count(len(r.Data))
+				for line, err := range record.Unpack(r.Data) {
+					if err != nil {
+						err = &input.UnreadableError{Where: r.Shard + ", sequence number " + r.SequenceNumber, Err: err}
+					}
+					if !yield(input.Event{Line: line, Arrived: r.Arrived}, err) {
+						return enough
+					}
+				}
+				return nil
+			})
+		if err != nil && !errors.Is(err, enough) {
+			yield(input.Event{}, err)
+		}
+	}
+}
+
+func (b *backlog) count(bytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.bytes += int64(bytes)
+}
+
+func (b *backlog) polled(p session.Poll) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.behind[p.Shard] = p.Behind
+	b.most = max(b.most, p.Behind)
+}
+
+// trouble says what keeps the stream from being read. The reading goes on by itself.
+func (b *backlog) trouble(err error) {
+	if err != nil {
+		_, _ = fmt.Fprintf(b.app.stderr, "ktel: %s, trying again\n", printable(err.Error()))
+	}
+}
+
+// reading is how far the shard is that is furthest behind.
+func (b *backlog) reading() reading {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var most time.Duration
+	for _, behind := range b.behind {
+		most = max(most, behind)
+	}
+	return reading{done: int64(b.most - most), whole: int64(b.most), bytes: b.bytes}
+}
