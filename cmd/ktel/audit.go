@@ -26,11 +26,12 @@ in the format cloudwatch the id of a log event has both.
               numbers; it explains so many of those that are missing in it
   duplicated  arrived again, as Kinesis may deliver. Keep either
 
-An instance begins with its number 0, if that is there. Else the input begins
-in the middle of its life, as with --since, and what is below its first number
-is no gap (--from-start: it is one). What an instance lost behind its last event shows where that is a
-kinesis-telemetry.stats, which comes last when an environment is shut down in
-order. Of others, which still run or were killed, it cannot be told.
+An instance begins with its number 0, if that is there. Else the input begins in
+the middle of its life, as with --since, and what is below its first number is
+no gap (--from-start: it is one). What an instance lost behind its last event
+shows where that is a kinesis-telemetry.stats, which comes last when an
+environment is shut down in order. Of others, which still run or were killed, it
+cannot be told.
 
 Memory goes with the instances and their gaps, not with the events: 100,000
 instances take less than 128 MB. For more than one machine reads in good time,

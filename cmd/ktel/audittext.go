@@ -40,7 +40,7 @@ func (r *AuditReport) writeText(w io.Writer, ink ink) error {
 	}
 	row("instances", count(uint64(r.Instances), "in all"), count(uint64(r.FromStart), "from their beginning"), //nolint:gosec // as above
 		count(uint64(r.ToEnd), "to their end")) //nolint:gosec // as above
-	missing := count(r.Missing, "that nothing declares")
+	missing := count(r.Missing, "undeclared")
 	if r.Missing > 0 {
 		missing = ink.bad(missing)
 	}
@@ -69,7 +69,7 @@ func (r *AuditReport) writeFindings(b *strings.Builder, ink ink) {
 		line(ink.dim, "duplicated", f.DuplicatedCount, rangesText(f.Duplicated))
 	}
 	if more := len(r.Findings) - shownFindings; more > 0 {
-		fmt.Fprintf(b, "\n  %s more: --json has them all\n", plural(more, "instance"))
+		fmt.Fprintf(b, "\n  %s: --json has them all\n", plural(more, "more instance"))
 	}
 }
 

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+
+	"kinesis-telemetry-extension/internal/kinesislocal"
+)
+
+// What arrived before --since, or from --until on, does not count; an instance that begins in the middle lacks nothing.
+func TestAuditWindow(t *testing.T) {
+	server, err := kinesislocal.Start(kinesislocal.Options{Region: testRegion})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	if err := server.CreateStream("s", 2); err != nil {
+		t.Fatal(err)
+	}
+	shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "s"})
+	client := kinesis.New(kinesis.Options{
+		Region: testRegion, BaseEndpoint: aws.String(server.URL()), Credentials: credentials.NewStaticCredentialsProvider("a", "s", ""),
+	})
+	// part writes a record with these numbers and returns a time when it had arrived and nothing else.
+	part := func(first, last int) time.Time {
+		t.Helper()
+		var lines strings.Builder
+		for seq := first; seq <= last; seq++ {
+			fmt.Fprintf(&lines, `{"time":%q,"type":"function","record":"x","seq":%d,"source":{"function":"f","instance":"%032d"}}`+"\n",
+				time.Now().Add(-3*time.Second).UTC().Format(time.RFC3339Nano), seq, 7)
+		}
+		_, err := client.PutRecord(t.Context(), &kinesis.PutRecordInput{
+			StreamName: aws.String("s"), PartitionKey: aws.String(fmt.Sprint(first)), Data: []byte(lines.String()),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+		defer time.Sleep(50 * time.Millisecond)
+		return time.Now()
+	}
+	afterFirst := part(0, 4)
+	afterSecond := part(5, 9)
+	part(12, 19)
+
+	for _, test := range []struct {
+		name   string
+		args   []string
+		status int
+		events int
+		misses int
+	}{
+		{name: "all", args: []string{"s"}, status: statusIncomplete, events: 18, misses: 2},
+		{name: "all of the default stream", args: []string{"--since", "1h"}, status: statusIncomplete, events: 18, misses: 2},
+		{name: "since", args: []string{"s", "--since", afterFirst.Format(time.RFC3339Nano)}, status: statusIncomplete, events: 13, misses: 2},
+		{name: "until", args: []string{"s", "--until", afterSecond.Format(time.RFC3339Nano)}, events: 10},
+		{
+			name: "both", events: 5,
+			args: []string{"s", "--since", afterFirst.Format(time.RFC3339Nano), "--until", afterSecond.Format(time.RFC3339Nano)},
+		},
+		{name: "since the last", args: []string{"s", "--since", afterSecond.Format(time.RFC3339Nano)}, events: 8},
+		{
+			name: "since the last, whole", args: []string{"s", "--from-start", "--since", afterSecond.Format(time.RFC3339Nano)},
+			status: statusIncomplete, events: 8, misses: 12,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			status, stdout, stderr := call(t, append([]string{"audit", "--json", "--endpoint-url", server.URL()}, test.args...)...)
+			if status != test.status || stderr != "" {
+				t.Fatalf("status %d, %s", status, stderr)
+			}
+			var got AuditReport
+			if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+				t.Fatal(err)
+			}
+			if int(got.Events) != test.events || int(got.Missing) != test.misses || got.Instances != 1 || got.Bytes == 0 {
+				t.Errorf("%s", stdout)
+			}
+			if d := got.Delay; d == nil || d.P50Ms < 2900 || d.MaxMs > 60_000 {
+				t.Errorf("delay %+v", d)
+			}
+		})
+	}
+}
+
+// Where there is no terminal a long reading says every ten seconds how far it is, and a short one nothing.
+func TestProgressElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		began := time.Now()
+		now := func() reading {
+			n := int64(time.Since(began).Seconds())
+			return reading{done: n, whole: 40, bytes: n * 1e6}
+		}
+		a := &app{}
+		end := a.showProgress(&out, now)
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		if out.Len() > 0 {
+			t.Errorf("after nine seconds: %s", out.String())
+		}
+		time.Sleep(12 * time.Second)
+		end()
+		const want = "ktel: 10.0 MB read, 1.0 MB a second, 25%, 30s left\nktel: 20.0 MB read, 1.0 MB a second, 50%, 20s left\n"
+		if out.String() != want {
+			t.Errorf("%s, want %s", out.String(), want)
+		}
+	})
+}
+
+// A reading says how fast it is and how long it takes, where that is known.
+func TestReadingAfter(t *testing.T) {
+	for _, test := range []struct {
+		reading reading
+		want    string
+	}{
+		{reading{}, "0 bytes read, 0 bytes a second"},
+		{reading{done: 5e9, whole: -1, bytes: 5e9}, "5.0 GB read, 500.0 MB a second"},
+		{reading{done: 5e9, whole: 20e9, bytes: 5e9}, "5.0 GB read, 500.0 MB a second, 25%, 30s left"},
+		{reading{done: int64(time.Hour), whole: int64(3 * time.Hour), bytes: 70}, "70 bytes read, 7 bytes a second, 33%, 20s left"},
+		{reading{done: -1, whole: 5, bytes: 1}, "1 byte read, 0 bytes a second"},
+	} {
+		if got := test.reading.after(10 * time.Second); got != test.want {
+			t.Errorf("%+v: %s, want %s", test.reading, got, test.want)
+		}
+	}
+}
