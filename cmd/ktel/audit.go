@@ -98,15 +98,18 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 		return err
 	}
 	var from source
+	shown := newProgress(a.stderr)
 	if isStream {
-		from, err = a.openBacklog(ctx, name, &f.streamFlags)
+		from, err = openBacklog(ctx, name, &f.streamFlags, shown)
 	} else {
 		from, err = a.openable(args, "audit")
 	}
 	if err != nil {
 		return err
 	}
-	report, err := a.count(from.events(ctx), f.fromStart, from.reading)
+	shown.start(from.reading)
+	report, err := count(from.events(ctx), f.fromStart, func(piece *input.UnreadableError) { a.cannotRead(shown, piece) })
+	shown.end()
 	if err != nil {
 		return err
 	}
@@ -131,11 +134,10 @@ type source interface {
 	reading() reading
 }
 
-// count judges events. It says what cannot be read, and how far it is.
-func (a *app) count(events iter.Seq2[input.Event, error], fromStart bool, now func() reading) (*AuditReport, error) {
+// count judges events. It reports pieces that cannot be read, but no more than a person reads.
+func count(events iter.Seq2[input.Event, error], fromStart bool, unreadable func(*input.UnreadableError)) (*AuditReport, error) {
 	report := &AuditReport{}
 	numbers := audit.Completeness{FromStart: fromStart}
-	defer a.showProgress(a.stderr, now)()
 	for event, err := range events {
 		piece, ok := errors.AsType[*input.UnreadableError](err)
 		switch {
@@ -143,7 +145,7 @@ func (a *app) count(events iter.Seq2[input.Event, error], fromStart bool, now fu
 			report.Foreign++
 		case ok:
 			if report.Unreadable++; report.Unreadable <= shownUnreadable {
-				a.cannotRead(piece)
+				unreadable(piece)
 			}
 		case err != nil:
 			return nil, err

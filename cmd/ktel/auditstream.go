@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -59,7 +60,7 @@ func streamOf(args []string, f *streamFlags) (name string, ok bool, err error) {
 
 // backlog is a stream that is read to where it ends now.
 type backlog struct {
-	app    *app
+	notes  io.Writer
 	stream *session.Stream
 	since  time.Time
 	until  time.Time
@@ -70,7 +71,7 @@ type backlog struct {
 	bytes  int64
 }
 
-func (a *app) openBacklog(ctx context.Context, name string, f *streamFlags) (*backlog, error) {
+func openBacklog(ctx context.Context, name string, f *streamFlags, notes io.Writer) (*backlog, error) {
 	target := session.Target{Stream: name, Region: f.region, Endpoint: f.endpointURL}
 	if err := target.Check(); err != nil {
 		return nil, usageError(err.Error())
@@ -85,7 +86,7 @@ func (a *app) openBacklog(ctx context.Context, name string, f *streamFlags) (*ba
 	if err != nil {
 		return nil, err
 	}
-	return &backlog{app: a, stream: stream, since: f.since, until: f.until, behind: make(map[string]time.Duration)}, nil
+	return &backlog{notes: notes, stream: stream, since: f.since, until: f.until, behind: make(map[string]time.Duration)}, nil
 }
 
 // events yields what the stream holds, as inputs.events does.
@@ -127,7 +128,7 @@ func (b *backlog) polled(p session.Poll) {
 // trouble says what keeps the stream from being read. The reading goes on by itself.
 func (b *backlog) trouble(err error) {
 	if err != nil {
-		_, _ = fmt.Fprintf(b.app.stderr, "ktel: %s, trying again\n", printable(err.Error()))
+		_, _ = fmt.Fprintf(b.notes, "ktel: %s, trying again\n", printable(err.Error()))
 	}
 }
 

@@ -100,15 +100,15 @@ func TestProgressElsewhere(t *testing.T) {
 			n := int64(time.Since(began).Seconds())
 			return reading{done: n, whole: 40, bytes: n * 1e6}
 		}
-		a := &app{}
-		end := a.showProgress(&out, now)
+		p := newProgress(&out)
+		p.start(now)
 		time.Sleep(9 * time.Second)
 		synctest.Wait()
 		if out.Len() > 0 {
 			t.Errorf("after nine seconds: %s", out.String())
 		}
 		time.Sleep(12 * time.Second)
-		end()
+		p.end()
 		const want = "ktel: 10.0 MB read, 1.0 MB a second, 25%, 30s left\nktel: 20.0 MB read, 1.0 MB a second, 50%, 20s left\n"
 		if out.String() != want {
 			t.Errorf("%s, want %s", out.String(), want)

@@ -36,7 +36,7 @@ func (r *AuditReport) writeText(w io.Writer, ink ink) error {
 	}
 	row("events", cells...)
 	if r.Foreign > 0 {
-		row("", count(uint64(r.Foreign), "pieces that others have written, not counted")) //nolint:gosec // it is a count
+		row("", plural(r.Foreign, "piece")+" of others, not counted")
 	}
 	row("instances", count(uint64(r.Instances), "in all"), count(uint64(r.FromStart), "from their beginning"), //nolint:gosec // as above
 		count(uint64(r.ToEnd), "to their end")) //nolint:gosec // as above

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -62,7 +63,7 @@ func (a *app) decode(ctx context.Context, files []string) error {
 		if piece, ok := errors.AsType[*input.UnreadableError](err); ok {
 			unreadable++
 			_ = out.Flush() // in the order of the input; its error comes again
-			a.cannotRead(piece)
+			a.cannotRead(a.stderr, piece)
 			continue
 		}
 		if err == nil {
@@ -81,9 +82,9 @@ func (a *app) decode(ctx context.Context, files []string) error {
 	return nil
 }
 
-// cannotRead says which piece of an input cannot be read, and why.
-func (a *app) cannotRead(piece *input.UnreadableError) {
-	_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", a.inkFor(a.stderr).bad("error:"), printable(piece.Error()))
+// cannotRead says which piece of an input cannot be read, and why, to what leads to standard error.
+func (a *app) cannotRead(to io.Writer, piece *input.UnreadableError) {
+	_, _ = fmt.Fprintf(to, "ktel: %s %s\n", a.inkFor(a.stderr).bad("error:"), printable(piece.Error()))
 }
 
 // writeEvent writes an event on one line. Between its tokens JSON of others may have line ends.

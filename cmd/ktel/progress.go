@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -17,41 +18,72 @@ type reading struct {
 	done, whole, bytes int64
 }
 
-// showProgress says on w how far a reading is, from time to time, until the function that it returns is called: on a terminal in one line
-// that goes away, elsewhere in a line every ten seconds.
-func (a *app) showProgress(w io.Writer, now func() reading) (end func()) {
-	columns, terminal := terminalWidth(w)
+// progress says from time to time how far a reading is: on a terminal in one line that goes away, elsewhere in a line every ten seconds.
+// What is written to it in between goes above that line.
+type progress struct {
+	to       io.Writer
+	columns  int
+	terminal bool
+
+	mu            sync.Mutex // guards to
+	stop, stopped chan struct{}
+}
+
+func newProgress(to io.Writer) *progress {
+	p := &progress{to: to}
+	p.columns, p.terminal = terminalWidth(to)
+	return p
+}
+
+const eraseLine = "\r\x1b[K"
+
+// Write takes whole lines.
+func (p *progress) Write(lines []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.terminal {
+		_, _ = io.WriteString(p.to, eraseLine)
+	}
+	return p.to.Write(lines)
+}
+
+// start shows what now returns, until end.
+func (p *progress) start(now func() reading) {
+	p.stop, p.stopped = make(chan struct{}), make(chan struct{})
 	every := progressElsewhere
-	if terminal {
+	if p.terminal {
 		every = progressOnTerminal
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
 	began := time.Now()
 	go func() {
-		defer close(stopped)
+		defer close(p.stopped)
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
 			select {
-			case <-stop:
-				if terminal {
-					_, _ = io.WriteString(w, "\r\x1b[K")
-				}
+			case <-p.stop:
 				return
 			case <-ticker.C:
-				text := now().after(time.Since(began))
-				if terminal {
-					_, _ = fmt.Fprintf(w, "\r\x1b[K%s", fit(text, columns-1))
-				} else {
-					_, _ = fmt.Fprintf(w, "ktel: %s\n", text)
-				}
+				p.show(now().after(time.Since(began)))
 			}
 		}
 	}()
-	return func() {
-		close(stop)
-		<-stopped
+}
+
+func (p *progress) show(text string) {
+	if !p.terminal {
+		text = "ktel: " + text + "\n"
+	} else {
+		text = fit(text, p.columns-1)
 	}
+	_, _ = p.Write([]byte(text))
+}
+
+// end takes the line away.
+func (p *progress) end() {
+	close(p.stop)
+	<-p.stopped
+	_, _ = p.Write(nil)
 }
 
 // after says how far the reading is after so long, how fast, and how long it will go on at that rate.
