@@ -210,8 +210,7 @@ var (
 
 // object reads what begins with a brace: an event, an envelope of CloudWatch Logs, or a JSON document with records.
 func (s *section) object() {
-	head, _ := s.from.Peek(512)
-	name, spread := firstMember(head)
+	name, spread := s.firstMember()
 	if isDocument(name) {
 		s.document()
 		return
@@ -236,19 +235,31 @@ func (s *section) object() {
 	s.emit(Event{Line: line}, nil)
 }
 
-// firstMember is the name of the first member of the object that head begins with. spread: the object is written over several lines, as
-// people read it.
-func firstMember(head []byte) (name string, spread bool) {
+// firstMember is the name of the first member of the object that begins here. spread: the object is written over several lines, as people
+// read it. It looks no further than it must: whoever pipes events in one by one has written no more yet.
+func (s *section) firstMember() (name string, spread bool) {
+	const step, most = 16, 512
+	for n := step; ; n += step {
+		head, err := s.from.Peek(n)
+		name, spread, ok := firstMember(head)
+		if ok || err != nil || n >= most {
+			return name, spread
+		}
+	}
+}
+
+// firstMember is ok where head has the whole name, or there is none.
+func firstMember(head []byte) (name string, spread, ok bool) {
 	rest := bytes.TrimLeft(head[1:], " \t\r\n")
 	spread = bytes.IndexByte(head[:len(head)-len(rest)], '\n') >= 0
 	if len(rest) == 0 || rest[0] != '"' {
-		return "", spread
+		return "", spread, len(rest) > 0
 	}
 	content, _, ok := bytes.Cut(rest[1:], []byte{'"'})
 	if !ok {
-		return "", spread
+		return "", spread, false
 	}
-	return string(content), spread
+	return string(content), spread, true
 }
 
 // text reads a line that is neither JSON nor compressed: base64 of records, one or several, or nothing of ours.
