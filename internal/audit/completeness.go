@@ -18,7 +18,8 @@ import (
 // window has, unless FromStart is set.
 //
 // Where it ends: with the highest number that was seen, or that a kinesis-telemetry.dropped event names. What an instance lost behind that
-// shows only where its last event is a kinesis-telemetry.stats, which has the highest number of an instance that was shut down in order.
+// shows only where its last event is a kinesis-telemetry.stats, which has the highest number of an instance that was shut down in order,
+// but for kinesis-telemetry.dropped of its last flush.
 type Completeness struct {
 	// FromStart says that the window has every instance from its beginning: what is missing before the lowest number is missing.
 	FromStart bool
@@ -42,7 +43,8 @@ type instance struct {
 type trouble struct {
 	copies uint64
 	twice  Ranges
-	drops  []Drop
+	drops  []Drop // declared of this instance
+	tells  Ranges // numbers of its own events that declare drops
 }
 
 // Drop is what a kinesis-telemetry.dropped event declares.
@@ -90,6 +92,7 @@ func (c *Completeness) ownEvent(own string, of *instance, line *record.Line) {
 	case "stats":
 		of.stats = max(of.stats, line.Seq+1)
 	case "dropped":
+		of.troubled().tells.Add(line.Seq)
 		var declared struct {
 			Drop
 			Instance string `json:"instance"`
@@ -141,8 +144,8 @@ type Account struct {
 	Missing    uint64 `json:"missing"`
 	Dropped    uint64 `json:"dropped"`
 	Duplicated uint64 `json:"duplicated"`
-	// Instances counts all, FromStart those whose number 0 was seen, ToEnd those whose last event is a kinesis-telemetry.stats, as it is
-	// where an instance was shut down in order.
+	// Instances counts all, FromStart those whose number 0 was seen, ToEnd those that end with a kinesis-telemetry.stats, as one that was shut
+	// down in order does.
 	Instances int `json:"instances"`
 	FromStart int `json:"fromStart"`
 	ToEnd     int `json:"toEnd"`
@@ -214,7 +217,7 @@ func (i *instance) judge(fromStart bool) Finding {
 	below := Range{0, 1<<64 - 2} // what the window need not have
 	if len(i.seen) > 0 {
 		first, last := i.seen[0].First, i.seen[len(i.seen)-1].Last
-		f.First, f.Last, f.ToEnd = &first, &last, i.stats == last+1
+		f.First, f.Last, f.ToEnd = &first, &last, i.endsWithStats(last)
 		begin, end := first, last
 		if fromStart {
 			begin = 0
@@ -232,6 +235,14 @@ func (i *instance) judge(fromStart bool) Finding {
 	_, before := undeclared(Ranges{below}, left)
 	f.DroppedCount += before
 	return f
+}
+
+// endsWithStats tells whether there is nothing behind the last kinesis-telemetry.stats but declarations of drops.
+func (i *instance) endsWithStats(last uint64) bool {
+	if i.stats == 0 || i.trouble == nil {
+		return i.stats == last+1
+	}
+	return i.trouble.tells.Gaps(i.stats, last) == nil
 }
 
 // undeclared takes from what is missing what drops declare. Each covers Count numbers between its First and its Last, and is reduced

@@ -144,6 +144,20 @@ func TestCompleteness(t *testing.T) {
 				"old missing [], dropped 2, duplicated 0 of []",
 		},
 		{
+			"drops of the last flush",
+			[]string{"i:0", "i:4 " + dropped("rejected", 1, 1, 1, "i"), "i:3 " + dropped("too_large", 1, 1, 1, "i"), "i:2 stats"},
+			false,
+			"complete true; 4 events, 0 missing, 1 dropped, 0 duplicated; 1 instances, 1 from start, 1 to end; " +
+				"i missing [], dropped 1, duplicated 0 of []",
+		},
+		{
+			"an event behind them",
+			[]string{"i:0", "i:2 stats", "i:3 " + dropped("rejected", 1, 1, 1, "i"), "i:4"},
+			false,
+			"complete true; 4 events, 0 missing, 1 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
+				"i missing [], dropped 1, duplicated 0 of []",
+		},
+		{
 			"a drop that declares nothing",
 			[]string{"i:0", "i:2 " + dropped("rejected", 1, 2, 1, "i"), "i:3 dropped []"},
 			false,

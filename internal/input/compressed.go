@@ -1,12 +1,12 @@
 package input
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 
+	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
@@ -29,7 +29,7 @@ var (
 type decompressor struct {
 	gzips [maxDepth]*gzip.Reader
 	zstds [maxDepth]*zstd.Decoder
-	inner [maxDepth]*bufio.Reader
+	inner [maxDepth]tape
 }
 
 func (d *decompressor) close() {
@@ -40,30 +40,10 @@ func (d *decompressor) close() {
 	}
 }
 
-// counter counts what is read of a member.
-type counter struct {
-	from *bufio.Reader
-	n    int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.from.Read(p)
-	c.n += int64(n)
-	return n, err
-}
-
-func (c *counter) ReadByte() (byte, error) {
-	b, err := c.from.ReadByte()
-	if err == nil {
-		c.n++
-	}
-	return b, err
-}
-
 // layer is what a member contains, as it is decompressed. Its own errors are an end to those that read it.
 type layer struct {
 	from io.Reader
-	size *int64 // of what was read of the member
+	size func() int64 // of what was read of the member
 	n    int64
 	err  error
 }
@@ -80,7 +60,7 @@ func (l *layer) Read(p []byte) (int, error) {
 	case err != nil:
 		l.err = plainly(err)
 		return n, io.EOF
-	case l.n > anyRatio && l.n > maxRatio**l.size:
+	case l.n > anyRatio && l.n > maxRatio*l.size():
 		l.err = errBomb
 		return n, io.EOF
 	}
@@ -94,6 +74,8 @@ func plainly(err error) error {
 		return errCut
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
 		return errors.New("its checksum is wrong: events that were read of it may not be as they were")
+	case errors.As(err, new(flate.CorruptInputError)):
+		return errors.New("it is broken")
 	case errors.Is(err, gzip.ErrHeader):
 		return errors.New("its header is broken")
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
@@ -109,42 +91,55 @@ func (s *section) gzipMember() {
 		return
 	}
 	where := fmt.Sprintf("%sgzip member %d", s.within, s.parts)
-	in := &counter{from: s.from}
+	begins := s.from.at()
 	z := s.gzips[s.depth]
 	if z == nil {
 		z = new(gzip.Reader)
 		s.gzips[s.depth] = z
 	}
-	err := z.Reset(in)
+	nested := false
+	err := z.Reset(s.from.Reader) // flate knows it, and is faster with it
 	if err == nil {
 		z.Multistream(false)
-		err = s.contained(where, z, &in.n, record.Gzip)
+		nested, err = s.contained(where, z, func() int64 { return s.from.at() - begins }, record.Gzip)
 	}
-	if err != nil && !s.stopped {
-		s.failAt(where, fmt.Errorf("gzip: %w", plainly(err)))
-		s.nextGzip()
+	if err == nil || s.stopped {
+		return
 	}
+	s.failAt(where, fmt.Errorf("gzip: %w", plainly(err)))
+	if !nested { // else what is found could be in it, and was read
+		s.from.rewind(begins + 1)
+	}
+	s.nextGzip()
 }
 
-// nextGzip goes to where another member begins, as the extension writes it: without a name and a time.
+// nextGzip goes to where another member begins, as far as ten bytes tell.
 func (s *section) nextGzip() {
-	const header = gzipMagic + "\x08\x00\x00\x00\x00\x00"
 	for {
 		chunk, err := s.chunk()
 		if err != nil {
 			return
 		}
-		at := bytes.IndexByte(chunk, header[0])
+		at := bytes.IndexByte(chunk, gzipMagic[0])
 		if at < 0 {
 			_, _ = s.from.Discard(len(chunk))
 			continue
 		}
 		_, _ = s.from.Discard(at)
-		if head, _ := s.from.Peek(len(header)); string(head) == header {
+		if head, _ := s.from.Peek(10); isGzipHeader(head) {
 			return
 		}
 		_, _ = s.from.Discard(1)
 	}
+}
+
+// isGzipHeader: https://www.rfc-editor.org/rfc/rfc1952#page-5
+func isGzipHeader(head []byte) bool {
+	if len(head) < 10 || string(head[:3]) != gzipMagic+"\x08" {
+		return false
+	}
+	flags, level, system := head[3], head[8], head[9]
+	return flags < 1<<5 && level <= 4 && level%2 == 0 && (system <= 13 || system == 0xff)
 }
 
 func (s *section) zstdFrame() {
@@ -166,13 +161,16 @@ func (s *section) zstdFrame() {
 		s.zstds[s.depth] = z
 	}
 	if err = z.Reset(in); err == nil {
-		err = s.contained(where, z, &in.n, record.Zstd)
+		_, err = s.contained(where, z, func() int64 { return in.n }, record.Zstd)
 	}
 	if err != nil {
 		s.failAt(where, fmt.Errorf("zstd: %w", plainly(err)))
 	}
 	if !s.stopped {
 		_, _ = io.Copy(io.Discard, in) // its blocks say where it ends, whatever is in them
+	}
+	if in.n == 0 { // there is no header behind the magic number, so that it is none
+		_, _ = s.from.Discard(len(zstdMagic))
 	}
 }
 
@@ -181,27 +179,22 @@ func (s *section) tooDeep() {
 	_, _ = io.Copy(io.Discard, s.from)
 }
 
-// contained reads what a member contains.
-func (s *section) contained(where string, from io.Reader, size *int64, with record.Compression) error {
+// contained reads what a member contains. nested: that is compressed, too.
+func (s *section) contained(where string, from io.Reader, size func() int64, with record.Compression) (nested bool, err error) {
 	l := &layer{from: from, size: size}
-	buffer := s.inner[s.depth]
-	if buffer == nil {
-		buffer = bufio.NewReaderSize(nil, bufferSize)
-		s.inner[s.depth] = buffer
-	}
-	buffer.Reset(l)
-	inner := section{reader: s.reader, from: buffer, with: with, within: where + ", ", depth: s.depth + 1, piece: s.piece, layer: l}
+	inner := section{reader: s.reader, from: &s.inner[s.depth], with: with, within: where + ", ", depth: s.depth + 1, piece: s.piece, layer: l}
+	inner.from.reset(l)
 	inner.read()
 	s.piece = inner.piece
 	if !s.stopped {
 		_, _ = io.Copy(io.Discard, l) // to where the next member begins
 	}
-	return l.err
+	return inner.parts > 0, l.err
 }
 
 // frame reads one frame of zstd: it says how long its blocks are.
 type frame struct {
-	from *bufio.Reader
+	from *tape
 	n    int64
 	left int  // of the block, or whatever is next
 	last bool // the last block is being read
@@ -218,7 +211,7 @@ func (f *frame) Read(p []byte) (int, error) {
 	n, err := f.from.Read(p[:min(len(p), f.left)])
 	f.left -= n
 	f.n += int64(n)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
@@ -257,6 +250,9 @@ func (f *frame) header() error {
 	var h zstd.Header
 	if err := h.Decode(head); err != nil {
 		f.end = true
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
 		return err
 	}
 	f.left = h.HeaderSize

@@ -4,7 +4,6 @@
 package input
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 const (
 	maxPiece      = 64 << 20 // of a line, a JSON value, a record: far more than Kinesis takes
 	maxUnreadable = 1000     // errors in a row: what has more is not telemetry
-	bufferSize    = 64 << 10
 )
 
 // Event is one event.
@@ -45,7 +43,8 @@ func Read(from io.Reader) iter.Seq2[Event, error] {
 		source := &source{from: from}
 		r := &reader{yield: yield, source: source}
 		defer r.close()
-		top := section{reader: r, from: bufio.NewReaderSize(source, bufferSize), with: record.Uncompressed}
+		top := section{reader: r, from: new(tape), with: record.Uncompressed}
+		top.from.reset(source)
 		top.read()
 		if source.err != nil && !r.stopped {
 			yield(Event{}, source.err)
@@ -119,7 +118,7 @@ func (r *reader) unpack(where string, data []byte, arrived time.Time, with recor
 // section is the input, or what a compressed member of it contains.
 type section struct {
 	*reader
-	from   *bufio.Reader
+	from   *tape
 	with   record.Compression
 	within string // "gzip member 3, "
 	depth  int    // of compression

@@ -209,8 +209,6 @@ func TestUnreadable(t *testing.T) {
 	lines, ofGzip, ofZstd := rawOf(t, ndjson), rawOf(t, gz), rawOf(t, zst)
 	broken := bytes.Clone(gz)
 	broken[len(broken)-6] ^= 0xff // the checksum
-	brokenZstd := bytes.Clone(zst)
-	brokenZstd[len(brokenZstd)-1] ^= 0xff
 	var indented bytes.Buffer
 	if err := json.Indent(&indented, []byte(event), "", "  "); err != nil {
 		t.Fatal(err)
@@ -253,12 +251,16 @@ func TestUnreadable(t *testing.T) {
 			[]string{"gzip member 2: gzip: it is cut short"},
 		},
 		{
+			"a cut member in the middle", string(gz) + string(gz[:len(gz)/2]) + string(gz), slices.Concat(ofGzip, ofGzip[:6], ofGzip),
+			[]string{"gzip member 2: gzip: it is broken"},
+		},
+		{
 			"a member's checksum", string(broken) + string(gz), slices.Concat(ofGzip, ofGzip),
 			[]string{"gzip member 1: gzip: its checksum is wrong: events that were read of it may not be as they were"},
 		},
 		{"no gzip", "\x1f\x8bxxxxxxxxxxxxxxxxx" + string(gz), ofGzip, []string{"gzip member 1: gzip: its header is broken"}},
 		{
-			"a frame's checksum", string(brokenZstd) + string(zst), nil,
+			"a frame's checksum", string(withoutSum(bytes.Clone(zst))) + string(zst), nil,
 			[]string{"zstd frame 1: zstd: its checksum is wrong: events that were read of it may not be as they were"},
 		},
 		{
@@ -266,9 +268,17 @@ func TestUnreadable(t *testing.T) {
 			[]string{event},
 			[]string{"gzip member 1, gzip member 1, line 1: " + foreign + "data that are compressed more than twice"},
 		},
-		{"a cut line in a member", string(gzipped([]byte(event+"\n"+event[:50]+"\n"+event+"\n"))) + event, []string{event, event, event}, []string{
-			"gzip member 1, line 2: it is cut short",
-		}},
+		{
+			"a cut line in a member", string(gzipped([]byte(event+"\n"+event[:50]+"\n"+event+"\n"))) + event,
+			[]string{event, event, event},
+			[]string{"gzip member 1, line 2: it is cut short"},
+		},
+		{"half a frame's header", event + "\n\x28\xb5\x2f\xfd", []string{event}, []string{"zstd frame 1: zstd: it is cut short"}},
+		{
+			"the same in a broken member", string(withoutSum(gzipped([]byte(event+"\n\x28\xb5\x2f\xfd")))) + string(gz),
+			append([]string{event}, ofGzip...),
+			[]string{"gzip member 1: gzip: its checksum is wrong: events that were read of it may not be as they were"},
+		},
 		{"another's KPL record", "\xf3\x89\x9a\xc2 and more than sixteen bytes", nil, []string{
 			"aggregated record: " + foreign +
 				"it begins like a record of the format kpl, but its MD5 is wrong: it was cut, or is something else",
@@ -298,6 +308,12 @@ func TestUnreadable(t *testing.T) {
 			check(t, []byte(test.data), test.events, test.unreadable...)
 		})
 	}
+}
+
+// withoutSum breaks the checksum at the end.
+func withoutSum(data []byte) []byte {
+	data[len(data)-1] ^= 0xff
+	return data
 }
 
 func wrap(text string, columns int) string {
