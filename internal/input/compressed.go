@@ -2,6 +2,7 @@ package input
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -163,14 +164,15 @@ func (s *section) zstdFrame() {
 	if err = z.Reset(in); err == nil {
 		_, err = s.contained(where, z, func() int64 { return in.n }, record.Zstd)
 	}
+	if in.n == 0 { // there is no header behind the magic number, so that it is none
+		err = cmp.Or(err, errCut)
+		_, _ = s.from.Discard(len(zstdMagic))
+	}
 	if err != nil {
 		s.failAt(where, fmt.Errorf("zstd: %w", plainly(err)))
 	}
 	if !s.stopped {
 		_, _ = io.Copy(io.Discard, in) // its blocks say where it ends, whatever is in them
-	}
-	if in.n == 0 { // there is no header behind the magic number, so that it is none
-		_, _ = s.from.Discard(len(zstdMagic))
 	}
 }
 
