@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -66,11 +67,13 @@ func (a *app) auditCommand() *cobra.Command {
 		RunE:                  func(cmd *cobra.Command, args []string) error { return a.audit(cmd.Context(), f, args) },
 	}
 	flags := cmd.Flags()
-	flags.Var(moment{&f.since}, "since", "of a stream, read what arrived from then on: 5m ago, or a time (default: all)")
-	flags.Var(moment{&f.until}, "until", "of a stream, read what arrived before: 5m ago, or a time (default: now)")
-	flags.StringVar(&f.region, "region", "", "AWS `REGION` of the stream (default: as AWS's tools find it)")
-	flags.StringVar(&f.endpointURL, "endpoint-url", "", "`URL` of another Kinesis than AWS's")
-	flags.BoolVar(&f.fromStart, "from-start", false, "the input has all instances from their beginning: what is below the first number of one is missing")
+	flags.SortFlags = false
+	flags.StringVar(&f.since, "since", "", "begin with what arrived in the stream at `TIME`, as 'ktel tail' takes it (default all)")
+	flags.StringVar(&f.until, "until", "", "end with what arrived in the stream before `TIME` (default now)")
+	flags.StringVar(&f.endpoint, "endpoint-url", "", "Kinesis at `URL`, as of an emulator")
+	flags.StringVar(&f.region, "region", "", "AWS region `NAME`")
+	flags.BoolVar(&f.fromStart, "from-start", false,
+		"the input has all instances from their beginning: what is below the first number of one is missing")
 	flags.BoolVar(&f.json, "json", false, "print the findings as JSON")
 	return cmd
 }
@@ -90,9 +93,6 @@ type AuditReport struct {
 }
 
 func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
-	if err := f.check(); err != nil {
-		return err
-	}
 	name, isStream, err := streamOf(args, &f.streamFlags)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 	var from source
 	shown := newProgress(a.stderr)
 	if isStream {
-		from, err = openBacklog(ctx, name, &f.streamFlags, shown)
+		from, err = openBacklog(ctx, name, &f.streamFlags, time.Now(), shown)
 	} else {
 		from, err = a.openable(args, "audit")
 	}
@@ -117,7 +117,8 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 	if f.json {
 		err = writeJSON(a.stdout, report)
 	} else {
-		err = report.writeText(a.stdout, a.inkFor(a.stdout))
+		columns, _ := terminalWidth(a.stdout)
+		err = report.writeText(a.stdout, a.inkFor(a.stdout), columns)
 	}
 	switch {
 	case err != nil:

@@ -52,7 +52,8 @@ func TestBudgetAuditMemory(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	peak := command.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
-	t.Logf("%d instances of %d events, %d bytes in %.1f s: %d bytes of memory at the peak", instances, events, made.bytes, time.Since(began).Seconds(), peak)
+	t.Logf("%d instances of %d events, %d bytes in %.1f s: %d bytes of memory at the peak",
+		instances, events, made.bytes, time.Since(began).Seconds(), peak)
 	if peak > 128_000_000 {
 		t.Errorf("%d bytes of memory", peak)
 	}

@@ -20,30 +20,34 @@ import (
 )
 
 // streamFlags say where a stream is and which part of it is meant.
-type streamFlags struct {
-	region, endpointURL string
-	since, until        time.Time
-}
+type streamFlags struct{ region, endpoint, since, until string }
 
 func (f *streamFlags) any() bool { return *f != streamFlags{} }
 
-func (f *streamFlags) check() error {
-	if f.endpointURL != "" {
-		if _, err := kinesis.ParseEndpointURL(f.endpointURL); err != nil { // it is not shown: it may hold a password
-			return usageError(fmt.Sprintf("--endpoint-url: %v, without a user, a password, a query or a fragment", err))
+// window checks the flags and says what is to be read.
+func (f *streamFlags) window(now time.Time) (o session.ReadOptions, err error) {
+	if f.endpoint != "" {
+		if _, err := kinesis.ParseEndpointURL(f.endpoint); err != nil { // it is not shown: it may hold a password
+			return o, usageError(fmt.Sprintf("--endpoint-url: %v, without a user, a password, a query or a fragment", err))
 		}
 	}
-	if !f.until.IsZero() && !f.since.Before(f.until) {
-		return usageError("--until is not after --since")
+	if o.Since, err = parseTime("since", f.since, now); err != nil {
+		return o, err
 	}
-	return nil
+	if o.Until, err = parseTime("until", f.until, now); err != nil {
+		return o, err
+	}
+	if !o.Until.IsZero() && !o.Until.After(o.Since) {
+		return o, usageError(fmt.Sprintf("--until %q is not after --since %q", f.until, f.since))
+	}
+	return o, nil
 }
 
 // streamOf tells whether arguments mean a stream, and which: one that is no file and no path, or none at all with flags that only a
 // stream has.
 func streamOf(args []string, f *streamFlags) (name string, ok bool, err error) {
 	if len(args) == 0 && f.any() {
-		return cmp.Or(os.Getenv("KINESIS_TELEMETRY_STREAM"), "telemetry-kinesis-stream"), true, nil
+		return cmp.Or(os.Getenv("KINESIS_TELEMETRY_STREAM"), defaultStream), true, nil
 	}
 	if len(args) == 1 && args[0] != standardInput {
 		_, missing := os.Stat(args[0])
@@ -60,10 +64,9 @@ func streamOf(args []string, f *streamFlags) (name string, ok bool, err error) {
 
 // backlog is a stream that is read to where it ends now.
 type backlog struct {
-	notes  io.Writer
-	stream *session.Stream
-	since  time.Time
-	until  time.Time
+	notes   io.Writer
+	stream  *session.Stream
+	options session.ReadOptions
 
 	mu     sync.Mutex
 	behind map[string]time.Duration // of each shard
@@ -71,8 +74,12 @@ type backlog struct {
 	bytes  int64
 }
 
-func openBacklog(ctx context.Context, name string, f *streamFlags, notes io.Writer) (*backlog, error) {
-	target := session.Target{Stream: name, Region: f.region, Endpoint: f.endpointURL}
+func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time, notes io.Writer) (*backlog, error) {
+	options, err := f.window(now)
+	if err != nil {
+		return nil, err
+	}
+	target := session.Target{Stream: name, Region: f.region, Endpoint: f.endpoint}
 	if err := target.Check(); err != nil {
 		return nil, usageError(err.Error())
 	}
@@ -86,26 +93,27 @@ func openBacklog(ctx context.Context, name string, f *streamFlags, notes io.Writ
 	if err != nil {
 		return nil, err
 	}
-	return &backlog{notes: notes, stream: stream, since: f.since, until: f.until, behind: make(map[string]time.Duration)}, nil
+	b := &backlog{notes: notes, stream: stream, options: options, behind: make(map[string]time.Duration)}
+	b.options.Polled, b.options.Trouble = b.polled, b.trouble
+	return b, nil
 }
 
 // events yields what the stream holds, as inputs.events does.
 func (b *backlog) events(ctx context.Context) iter.Seq2[input.Event, error] {
 	return func(yield func(input.Event, error) bool) {
 		enough := errors.New("the caller has enough")
-		err := b.stream.Read(ctx, session.ReadOptions{Since: b.since, Until: b.until, Polled: b.polled, Trouble: b.trouble},
-			func(r session.Record) error {
-				b.count(len(r.Data))
-				for line, err := range record.Unpack(r.Data) {
-					if err != nil {
-						err = &input.UnreadableError{Where: r.Shard + ", sequence number " + r.SequenceNumber, Err: err}
-					}
-					if !yield(input.Event{Line: line, Arrived: r.Arrived}, err) {
-						return enough
-					}
+		err := b.stream.Read(ctx, b.options, func(r session.Record) error {
+			b.count(len(r.Data))
+			for line, err := range record.Unpack(r.Data) {
+				if err != nil {
+					err = &input.UnreadableError{Where: r.Shard + ", sequence number " + r.SequenceNumber, Err: err}
 				}
-				return nil
-			})
+				if !yield(input.Event{Line: line, Arrived: r.Arrived}, err) {
+					return enough
+				}
+			}
+			return nil
+		})
 		if err != nil && !errors.Is(err, enough) {
 			yield(input.Event{}, err)
 		}

@@ -11,7 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/charmbracelet/x/ansi"
 
+	"kinesis-telemetry-extension/internal/audit"
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
@@ -88,6 +90,43 @@ func TestAuditWindow(t *testing.T) {
 				t.Errorf("delay %+v", d)
 			}
 		})
+	}
+}
+
+// A report fits the terminal, narrow or wide, and says as much as there is room for.
+func TestAuditTextFits(t *testing.T) {
+	var some audit.Ranges
+	for n := range uint64(200) {
+		some = append(some, audit.Range{First: 1_000_000 + 10*n, Last: 1_000_003 + 10*n})
+	}
+	report := AuditReport{Account: &audit.Account{
+		Events: 123_456_789, Missing: 800, Dropped: 12_345_678, Duplicated: 12_345, Instances: 100_000, FromStart: 99_999, ToEnd: 98_765,
+		Own: map[string]uint64{"kinesis-telemetry.stats": 98_765}, Unnumbered: 1234,
+		Delay: &audit.Delay{P50Ms: 1234, P90Ms: 12_345, P99Ms: 123_456, MaxMs: 12_345_678},
+		Findings: []audit.Finding{{
+			Instance: strings.Repeat("0f", 16), Function: strings.Repeat("checkout-", 7) + "7",
+			Missing: some, MissingCount: 800, DroppedCount: 12_345_678,
+			Declared: []audit.Drop{{Reason: "buffer_full", Count: 12_345_678}, {Reason: "rejected", Count: 1}, {Reason: "too_large", Count: 1}},
+		}},
+	}, Foreign: 1, Bytes: 123_456_789_012}
+	shown := map[int]int{}
+	for _, columns := range []int{60, 80, 200} {
+		var out strings.Builder
+		if err := report.writeText(&out, newInk(true), columns); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(out.String()) {
+			if width := ansi.StringWidth(strings.TrimSuffix(line, "\n")); width > columns {
+				t.Errorf("%d columns of %d: %q", width, columns, line)
+			}
+		}
+		shown[columns] = strings.Count(out.String(), "-100")
+		if !strings.Contains(out.String(), " more") || strings.Contains(out.String(), "…") {
+			t.Errorf("%s", out.String())
+		}
+	}
+	if shown[60] > shown[80] || shown[80] >= shown[200] {
+		t.Errorf("ranges shown by columns: %v", shown)
 	}
 }
 

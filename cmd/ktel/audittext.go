@@ -12,14 +12,10 @@ import (
 // shownFindings bounds how many instances are told one by one; --json has all.
 const shownFindings = 10
 
-const findingColumns = 80
-
-// writeText writes the report for a person, within 80 columns.
-func (r *AuditReport) writeText(w io.Writer, ink ink) error {
-	var b strings.Builder
-	row := func(label string, cells ...string) {
-		b.WriteString("  " + ink.dim(pad(label, labelColumns)) + strings.Join(cells, "   ") + "\n")
-	}
+// writeText writes the report for a person, within 80 columns where there is no terminal.
+func (r *AuditReport) writeText(w io.Writer, ink ink, columns int) error {
+	b := &rows{ink: ink, columns: columnsOr(columns, 80)}
+	row := b.row
 	count := func(n uint64, what string) string { return groupedUint(n) + " " + what }
 	cells := []string{count(r.Events, "in all"), bytesText(r.Bytes)}
 	var own uint64
@@ -49,33 +45,37 @@ func (r *AuditReport) writeText(w io.Writer, ink ink) error {
 	if d := r.Delay; d != nil {
 		row("delay", "p50 "+delayText(d.P50Ms), "p90 "+delayText(d.P90Ms), "p99 "+delayText(d.P99Ms), "max "+delayText(d.MaxMs))
 	}
-	r.writeFindings(&b, ink)
-	b.WriteString("\n  " + r.verdict(ink) + "\n")
+	r.writeFindings(b)
+	b.WriteString("\n  " + fold(r.verdict(ink), b.columns, 2, 2) + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func (r *AuditReport) writeFindings(b *strings.Builder, ink ink) {
+func (r *AuditReport) writeFindings(b *rows) {
+	const indent = 4
 	for _, f := range r.Findings[:min(len(r.Findings), shownFindings)] {
-		fmt.Fprintf(b, "\n  %s %s\n", ink.strong(printable(f.Instance)), ink.dim(fit(printable(f.Function), findingColumns-len(f.Instance)-3)))
+		name := b.ink.strong(printable(f.Instance)) + " " + b.ink.dim(printable(f.Function))
+		b.WriteString("\n  " + fold(name, b.columns, 2, 2) + "\n")
+		digits := len(groupedUint(max(f.MissingCount, f.DroppedCount, f.DuplicatedCount)))
+		at := indent + labelColumns - 2 + digits + 3
 		line := func(paint func(...any) string, label string, n uint64, what string) {
 			if n > 0 {
-				number := pad(groupedUint(n), 8)
-				b.WriteString("    " + paint(pad(label, labelColumns-2)) + number + " " + fit(what, findingColumns-labelColumns-3-len(number)) + "\n")
+				head := strings.Repeat(" ", indent) + paint(pad(label, labelColumns-2))
+				b.WriteString(head + pad(groupedUint(n), digits) + "   " + fold(what, b.columns, at, at) + "\n")
 			}
 		}
-		line(ink.bad, "missing", f.MissingCount, rangesText(f.Missing))
-		line(ink.dim, "dropped", f.DroppedCount, dropsText(f.Declared))
-		line(ink.dim, "duplicated", f.DuplicatedCount, rangesText(f.Duplicated))
+		line(b.ink.bad, "missing", f.MissingCount, rangesText(f.Missing, b.columns-at))
+		line(b.ink.dim, "dropped", f.DroppedCount, dropsText(f.Declared))
+		line(b.ink.dim, "duplicated", f.DuplicatedCount, rangesText(f.Duplicated, b.columns-at))
 	}
 	if more := len(r.Findings) - shownFindings; more > 0 {
-		fmt.Fprintf(b, "\n  %s: --json has them all\n", plural(more, "more instance"))
+		b.WriteString("\n  " + plural(more, "more instance") + ": --json has them all\n")
 	}
 }
 
-// rangesText is numbers for a person: as many ranges as fit on a line.
-func rangesText(ranges audit.Ranges) string {
-	const columns = 40
+// rangesText is numbers for a person: as many ranges as fit.
+func rangesText(ranges audit.Ranges, columns int) string {
+	const more = len(" and 999 more ranges")
 	var b strings.Builder
 	for i, r := range ranges {
 		text := fmt.Sprint(r.First)
@@ -83,7 +83,7 @@ func rangesText(ranges audit.Ranges) string {
 			text = fmt.Sprintf("%d-%d", r.First, r.Last)
 		}
 		if i > 0 {
-			if b.Len()+len(text) > columns {
+			if b.Len()+len(", ")+len(text)+more > columns {
 				return fmt.Sprintf("%s and %s", b.String(), plural(len(ranges)-i, "more range"))
 			}
 			b.WriteString(", ")

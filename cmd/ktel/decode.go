@@ -84,7 +84,9 @@ func (a *app) decode(ctx context.Context, files []string) error {
 
 // cannotRead says which piece of an input cannot be read, and why, to what leads to standard error.
 func (a *app) cannotRead(to io.Writer, piece *input.UnreadableError) {
-	_, _ = fmt.Fprintf(to, "ktel: %s %s\n", a.inkFor(a.stderr).bad("error:"), printable(piece.Error()))
+	columns, _ := terminalWidth(a.stderr)
+	text := fold(printable(piece.Error()), columns, len("ktel: error: "), 2)
+	_, _ = fmt.Fprintf(to, "ktel: %s %s\n", a.inkFor(a.stderr).bad("error:"), text)
 }
 
 // writeEvent writes an event on one line. Between its tokens JSON of others may have line ends.

@@ -91,7 +91,8 @@ func (a *app) command() *cobra.Command {
 	root.Flags().Bool("version", false, "print the version") // cobra's own would take -v
 	root.PersistentFlags().Var(choice{&a.color, []string{colorAuto, colorAlways, colorNever}}, "color",
 		"auto (on a terminal, without NO_COLOR), always or never")
-	root.AddCommand(a.demoCommand(), a.runCommand(), a.tailCommand(), a.decodeCommand(), a.auditCommand(), a.doctorCommand(), a.publishCommand())
+	root.AddCommand(a.demoCommand(), a.runCommand(), a.tailCommand(), a.decodeCommand(), a.auditCommand(), a.doctorCommand(),
+		a.publishCommand())
 	root.InitDefaultCompletionCmd()
 	dress(root, columns)
 	return root

@@ -12,27 +12,10 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-const labelColumns = 13
-
 // writeText writes the summary for a person, within 80 columns; within fewer, cells that have no room go into the next line.
 func (s *Summary) writeText(w io.Writer, ink ink, columns int) error {
-	var b strings.Builder
-	row := func(label string, cells ...string) {
-		const between = "   "
-		line := "  " + ink.dim(pad(label, labelColumns))
-		for i, cell := range cells {
-			separator := ""
-			if i > 0 {
-				separator = between
-			}
-			if columns > 0 && i > 0 && ansi.StringWidth(line+separator+cell) > columns {
-				b.WriteString(line + "\n")
-				line, separator = strings.Repeat(" ", 2+labelColumns), ""
-			}
-			line += separator + fold(cell, columns, 2+labelColumns, 2+labelColumns)
-		}
-		b.WriteString(line + "\n")
-	}
+	t := rows{ink: ink, columns: columns}
+	b, row := &t.Builder, t.row
 	count := func(n int, what string, problem bool) string {
 		text := grouped(int64(n)) + " " + what
 		if problem && n > 0 {
@@ -76,7 +59,7 @@ func (s *Summary) writeText(w io.Writer, ink ink, columns int) error {
 	s.writeExtensions(row)
 	if len(s.Problems) > 0 {
 		b.WriteByte('\n')
-		s.writeProblems(&b, ink, columns)
+		s.writeProblems(b, ink, columns)
 	}
 	b.WriteString("\n  " + s.verdict(ink) + "\n")
 	_, err := io.WriteString(w, b.String())

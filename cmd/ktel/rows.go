@@ -1,0 +1,34 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+const labelColumns = 13
+
+// rows is text of labels with cells behind them, within so many columns: cells that have no room go into the next line. 0 columns are no
+// limit.
+type rows struct {
+	strings.Builder
+	ink     ink
+	columns int
+}
+
+func (r *rows) row(label string, cells ...string) {
+	const between = "   "
+	line := "  " + r.ink.dim(pad(label, labelColumns))
+	for i, cell := range cells {
+		separator := ""
+		if i > 0 {
+			separator = between
+		}
+		if r.columns > 0 && i > 0 && ansi.StringWidth(line+separator+cell) > r.columns {
+			r.WriteString(line + "\n")
+			line, separator = strings.Repeat(" ", 2+labelColumns), ""
+		}
+		line += separator + fold(cell, r.columns, 2+labelColumns, 2+labelColumns)
+	}
+	r.WriteString(line + "\n")
+}
