@@ -34,8 +34,8 @@ func (r *AuditReport) writeText(w io.Writer, ink ink, columns int) error {
 	if r.Foreign > 0 {
 		row("", plural(r.Foreign, "piece")+" of others, not counted")
 	}
-	row("instances", count(uint64(r.Instances), "in all"), count(uint64(r.FromStart), "from their beginning"), //nolint:gosec // as above
-		count(uint64(r.ToEnd), "to their end")) //nolint:gosec // as above
+	row("instances", grouped(int64(r.Instances))+" in all", grouped(int64(r.FromStart))+" from their beginning",
+		grouped(int64(r.ToEnd))+" to their end")
 	missing := count(r.Missing, "undeclared")
 	if r.Missing > 0 {
 		missing = ink.bad(missing)
