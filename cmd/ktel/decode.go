@@ -51,6 +51,9 @@ func (a *app) decodeCommand() *cobra.Command {
 	}
 }
 
+// maxErrors is how many errors in a row are told of a file: one that has more is something else.
+const maxErrors = 1000
+
 func (a *app) decode(ctx context.Context, files []string) error {
 	in, err := a.openable(files, "decode")
 	if err != nil {
@@ -58,6 +61,7 @@ func (a *app) decode(ctx context.Context, files []string) error {
 	}
 	out := bufio.NewWriterSize(a.stdout, 64<<10)
 	in.idle = out.Flush // whoever waits for the next event has all before it
+	in.patience = maxErrors
 	unreadable := 0
 	for event, err := range in.events(ctx) {
 		if piece, ok := errors.AsType[*input.UnreadableError](err); ok {

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -34,4 +36,25 @@ func TestDecodeLive(t *testing.T) {
 		t.Errorf("status %d, %s", status, stderr.String())
 	}
 	in.Close()
+}
+
+// A file that is something else is left after a thousand errors, and the next one is read.
+func TestDecodeGivesUp(t *testing.T) {
+	const event = `{"time":"t","seq":0,"source":{"instance":"i"}}` + "\n"
+	dir := t.TempDir()
+	names := []string{filepath.Join(dir, "other"), filepath.Join(dir, "mixed")}
+	other, mixed := strings.Repeat("x\n", 5000), strings.Repeat(strings.Repeat("x\n", 999)+event, 3)
+	for i, content := range []string{other, mixed} {
+		if err := os.WriteFile(names[i], []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, stdout, stderr := call(t, append([]string{"decode"}, names...)...)
+	if status != statusIncomplete || stdout != strings.Repeat(event, 3) || strings.Count(stderr, "\n") != 1000+3*999 ||
+		strings.Count(stderr, "other: line 1000: the last of 1,000 errors in a row, the rest is left out: not written by") != 1 {
+		t.Errorf("status %d, %d bytes, %d errors", status, len(stdout), strings.Count(stderr, "\n"))
+	}
+	if status, _, stderr := call(t, "audit", names[0], names[1]); status != statusComplete || stderr != "" {
+		t.Errorf("audit: status %d, %s", status, stderr)
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,7 +23,9 @@ type inputs struct {
 	size  int64 // of all files; -1 where that cannot be known
 	// idle is called before more is read, which may take as long as it likes; nil: nothing is.
 	idle func() error
-	read atomic.Int64 // bytes
+	// patience is how many pieces in a row may be unreadable until the rest of a file is left out; 0: all.
+	patience int
+	read     atomic.Int64 // bytes
 }
 
 // openable finds out whether the files can be read before any of them is: a name that is wrong is a mistake of the command line.
@@ -104,15 +107,26 @@ func (in *inputs) file(ctx context.Context, name string, yield func(input.Event,
 		defer func() { _ = file.Close() }()
 		from = file
 	}
+	row := 0 // of pieces that cannot be read
 	for event, err := range input.Read(&watched{ctx, from, in}) {
-		if unreadable, ok := err.(*input.UnreadableError); ok { //nolint:errorlint // it is not wrapped
-			unreadable.Where = name + ": " + unreadable.Where
-		} else if err != nil {
+		piece, unreadable := errors.AsType[*input.UnreadableError](err)
+		switch {
+		case unreadable:
+			piece.Where = name + ": " + piece.Where
+			if row++; row == in.patience {
+				piece.Err = fmt.Errorf("the last of %s in a row, the rest is left out: %w", plural(row, "error"), piece.Err)
+			}
+		case err != nil:
 			yield(event, fmt.Errorf("read %s: %w", name, err))
 			return false
+		default:
+			row = 0
 		}
 		if !yield(event, err) {
 			return false
+		}
+		if row > 0 && row == in.patience {
+			return true
 		}
 	}
 	return true

@@ -22,7 +22,7 @@ const (
 )
 
 var (
-	errTooDeep = fmt.Errorf("%w: data that are compressed more than twice", record.ErrForeign)
+	errTooDeep = errors.New("it is compressed more than twice")
 	errBomb    = errors.New("what it contains is more than 1,000 times its size")
 )
 

@@ -14,10 +14,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-const (
-	maxPiece      = 64 << 20 // of a line, a JSON value, a record: far more than Kinesis takes
-	maxUnreadable = 1000     // errors in a row: what has more is not telemetry
-)
+const maxPiece = 64 << 20 // of a line, a JSON value, a record: far more than Kinesis takes
 
 // Event is one event.
 type Event struct {
@@ -36,8 +33,9 @@ func (u *UnreadableError) Error() string { return u.Where + ": " + u.Err.Error()
 
 func (u *UnreadableError) Unwrap() error { return u.Err }
 
-// Read yields the events of an input, in order. What it cannot read is an *UnreadableError, and what is behind it follows, until a
-// thousand in a row cannot be read. Another error is one of the reader, and the last. An event's memory is the consumer's until the next.
+// Read yields the events of an input, in order. What it cannot read is an *UnreadableError, and what is behind it follows; it wraps
+// record.ErrForeign where others have written it, and nothing else is left out. Another error is one of the reader, and the last. An event's
+// memory is the consumer's until the next.
 func Read(from io.Reader) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		source := &source{from: from}
@@ -72,32 +70,17 @@ func (s *source) Read(p []byte) (int, error) {
 
 // reader is what all sections of an input share.
 type reader struct {
-	yield      func(Event, error) bool
-	stopped    bool
-	unreadable int // in a row
-	source     *source
-	records    int // of JSON documents
+	yield   func(Event, error) bool
+	stopped bool
+	source  *source
+	records int // of JSON documents
 	decompressor
 }
 
 func (r *reader) emit(event Event, err error) {
-	if r.stopped {
-		return
+	if !r.stopped {
+		r.stopped = !r.yield(event, err)
 	}
-	if err == nil {
-		r.unreadable = 0
-	} else if r.unreadable++; r.unreadable == maxUnreadable {
-		err = withReason(err, "the last of %d errors in a row; the rest is left out: %w", maxUnreadable)
-		r.stopped = true
-	}
-	r.stopped = !r.yield(event, err) || r.stopped
-}
-
-func withReason(err error, format string, n int) error {
-	if u, ok := errors.AsType[*UnreadableError](err); ok {
-		return &UnreadableError{u.Where, fmt.Errorf(format, n, u.Err)}
-	}
-	return err
 }
 
 // unpack yields the events of a record, or of several in a row.
@@ -193,17 +176,27 @@ func (s *section) skipSpace() ([]byte, error) {
 func (s *section) kpl() {
 	data, err := io.ReadAll(io.LimitReader(s.from, maxPiece+1))
 	switch where := s.within + "aggregated record"; {
-	case err != nil: // told by whoever reads the member
+	case err != nil: // reported by whoever reads the member
 	case len(data) > maxPiece:
 		s.failAt(where, errTooLong)
-		s.stopped = true
+		_, _ = io.Copy(io.Discard, s.from)
+	case !s.reads(data):
+		s.failAt(where, errors.New("it cannot be taken apart: it was cut, there is another one behind it, or it is something else"))
 	default:
 		s.unpack(where, data, time.Time{}, s.with)
 	}
 }
 
+// reads tells whether the record's frame is whole.
+func (s *section) reads(data []byte) bool {
+	for line, err := range record.Unpack(data) {
+		return err == nil || len(line.Raw) < len(data)
+	}
+	return true
+}
+
 var (
-	errTooLong = fmt.Errorf("%w: it is longer than 64 MiB", record.ErrForeign)
+	errTooLong = errors.New("it is longer than 64 MiB: no event or record is")
 	errCut     = errors.New("it is cut short")
 )
 
@@ -278,12 +271,12 @@ func (s *section) text() {
 			}
 		}
 	case isBinary(line):
-		what := record.ErrForeign
+		var what error
 		for _, err := range record.Unpack(line) { // it knows more of them by name
 			what = err
 			break
 		}
-		s.failAt(where, fmt.Errorf("%w; the rest is left out", what))
+		s.failAt(where, fmt.Errorf("%v; the rest is left out", what)) //nolint:errorlint // what is left out may be ours
 		_, _ = io.Copy(io.Discard, s.from)
 	default:
 		s.failAt(where, fmt.Errorf("%w: text, %.40q", record.ErrForeign, line))
