@@ -12,12 +12,6 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// What --output names.
-const (
-	outputText   = "text"
-	outputNDJSON = "ndjson"
-)
-
 // eventsTo writes each event as it stood in its record, one a line, for other programs. What is no event is left out: the
 // summary tells it.
 func eventsTo(out io.Writer) showLine {
