@@ -82,7 +82,7 @@ func (a *app) command() *cobra.Command {
 	root.SetUsageTemplate(usageTemplate)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		help := cmp.Or(cmd.Long, cmd.Short) + "\n\n" + foldFlags(cmd.UsageString(), columns)
-		_, _ = io.WriteString(cmd.OutOrStdout(), help) // whoever does not read it knows
+		_, _ = io.WriteString(cmd.OutOrStdout(), help) // there is nobody left to report a failure to
 	})
 	root.SetVersionTemplate("ktel {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -175,7 +175,7 @@ func parseAge(text string) (time.Duration, bool) {
 	return d + time.Duration(days)*24*time.Hour, err == nil && d >= 0
 }
 
-// endTailTime is how long an interrupted tail waits for whoever does not read what it writes.
+// endTailTime is how long an interrupted tail waits for a reader that takes nothing of what it writes.
 const endTailTime = 2 * time.Second
 
 func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {

@@ -302,7 +302,7 @@ func TestReadReshardWithoutList(t *testing.T) {
 		r.stop()
 		r.each(1, 48)
 		if f.server.Stats().Operations["ListShards"].Outcomes["LimitExceededException"] != 3 || r.trouble[len(r.trouble)-1] != nil {
-			t.Errorf("told of %v", r.trouble)
+			t.Errorf("reported %v", r.trouble)
 		}
 	})
 }
@@ -317,7 +317,7 @@ func TestReadTroubleOfOneShard(t *testing.T) {
 		wait(time.Minute)
 		r.stop()
 		if n := slices.Index(r.trouble, nil); n != len(r.trouble)-1 || n < 10 {
-			t.Errorf("told of %v", r.trouble)
+			t.Errorf("reported %v", r.trouble)
 		}
 	})
 }
@@ -435,7 +435,7 @@ func TestReadThrottled(t *testing.T) {
 			r.stop()
 			r.each(1, 3)
 			if len(r.trouble) != 11 || r.trouble[10] != nil {
-				t.Errorf("%s: told of %v", code, r.trouble)
+				t.Errorf("%s: reported %v", code, r.trouble)
 			}
 			longest := time.Duration(0)
 			reads := f.readsSince(began)
@@ -463,7 +463,7 @@ func TestReadRestart(t *testing.T) {
 		wait(20 * time.Second)
 		r.each(1, 32)
 		if len(r.trouble) == 0 || !strings.Contains(r.trouble[0].Error(), "nothing listens at http://127.0.0.1:1") || r.trouble[len(r.trouble)-1] != nil {
-			t.Errorf("told of %v", r.trouble)
+			t.Errorf("reported %v", r.trouble)
 		}
 
 		r.records = nil // numbers start anew with the stream
