@@ -32,7 +32,7 @@ func (f *trialFlags) add(cmd *cobra.Command) {
 	flags.Var(choice{&f.delivery, []string{"sync", "deferred", "adaptive"}}, "delivery",
 		"delivery mode of the extension: sync, deferred or adaptive")
 	flags.VarP(choice{&f.output, []string{outputText, outputNDJSON}}, "output", "o",
-		"text, or ndjson: on standard output the events alone, as\nthey arrived, one a line; the summary to standard error")
+		"text, or ndjson: on standard output the events alone, as they arrived, one a line; the summary to standard error")
 	flags.BoolVar(&f.json, "json", false, "print the summary as JSON, the events to standard error")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "do not show the events")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show also what the processes print, as they do")
