@@ -668,6 +668,9 @@ func TestDeclarationThatDoesNotFit(t *testing.T) {
 			t.Errorf("%+v, %v", s, ctx.Err())
 		}
 	}
+	if _, calls := stream.took(); calls > 0 {
+		t.Errorf("%d requests with nothing in them", calls)
+	}
 	d.mu.Lock()
 	d.options.MaxRecordBytes = 10_000
 	d.mu.Unlock()

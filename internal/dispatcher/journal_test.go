@@ -696,3 +696,16 @@ func TestLedger(t *testing.T) {
 		t.Errorf("%v, %v", info.Size(), err)
 	}
 }
+
+// A descriptor that is cut short is none; empty texts are.
+func TestDescriptors(t *testing.T) {
+	for text, good := range map[string]bool{
+		"": false, "\x00": false, "\x01\x00": false, "\x05\x00ab": false, "\x00\x00": false, "\x00\x00\x01\x00": false,
+		"\x00\x00\x00\x00": true, "\x01\x00k\x00\x00{}": true, "\x00\x00\x02\x00ab": true, "\x00\x00\x02\x00a": false,
+	} {
+		key, logStream, source, err := parseDescriptor([]byte(text))
+		if (err == nil) != good {
+			t.Errorf("%q: %q, %q, %q, %v", text, key, logStream, source, err)
+		}
+	}
+}

@@ -109,6 +109,29 @@ func TestPageSize(t *testing.T) {
 	}
 }
 
+// Pages are at most 16 KiB, where the source leaves room in that, and as many as a full batch with its descriptor takes: its bytes in equal
+// parts, each with a header and two bytes to spare, up to a multiple of the header.
+func TestSizesOfPages(t *testing.T) {
+	for _, c := range []struct{ lines, source, want int }{
+		{1024, 100, 1792}, {100_000, 170, 14_592}, {100_000, 4300, 15_104}, {100_000, 24_000, 62_208}, {500_000, 170, 16_384},
+	} {
+		if got := newPages(c.lines, c.source).size; got != c.want {
+			t.Errorf("%d bytes of lines, %d of the source: pages of %d, want %d", c.lines, c.source, got, c.want)
+		}
+	}
+	for _, c := range []struct{ before, words int }{{1, 1}, {slabPages, 1}, {slabPages + 1, 2}} {
+		p := newPages(1024, 100)
+		p.reserve(c.before)
+		if len(p.used) != c.words {
+			t.Errorf("%d pages are reserved: %d words", c.before, len(p.used))
+		}
+		p.use(3 * slabPages)
+		if len(p.used) != 4 || len(p.dirty) != 4 || len(p.slabs) != 4 {
+			t.Errorf("%d words, %d, %d slabs for page %d", len(p.used), len(p.dirty), len(p.slabs), 3*slabPages)
+		}
+	}
+}
+
 // A journal that nobody has touched stays as it is.
 func TestJournalIsLeftAlone(t *testing.T) {
 	d := life(t, options(), t.TempDir(), &fakeStream{})

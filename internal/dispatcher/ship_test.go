@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -534,4 +537,107 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	l.text = append(l.text, r.Level.String()+" "+r.Message)
 	l.then()
 	return nil
+}
+
+// What waits are the bytes that are not on their way, or the pages once these fill three quarters of the buffer.
+func TestBuffered(t *testing.T) {
+	d := New(options(), discard{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	pages, size := d.pages.count, d.bytes
+	defer func() { d.pages.count, d.bytes, d.flightBytes = pages, size, 0 }()
+	d.options.Flush.BufferBytes = 16 * d.pages.size
+	for _, c := range []struct{ pages, bytes, flying, want int }{
+		{3, 1000, 0, 1000},
+		{3, 1000, 300, 700},
+		{12, 1000, 300, 700}, // exactly three quarters
+		{13, 1000, 300, 13*d.pages.size - 300},
+		{13, 20 * d.pages.size, 300, 20*d.pages.size - 300},
+	} {
+		d.pages.count, d.bytes, d.flightBytes = c.pages, c.bytes, c.flying
+		if got := d.bufferedLocked().Bytes; got != c.want {
+			t.Errorf("%+v: %d bytes wait", c, got)
+		}
+	}
+}
+
+// A flight takes the batches that its bound has room for, keys and each line's own record included, to the byte.
+func TestFlightIsFilled(t *testing.T) {
+	for _, format := range []record.Format{record.NDJSON, record.JSON} {
+		size := func(limit int) (records, bytes int) {
+			var sizes []int
+			o := options()
+			o.Format, o.PartitionKey = format, ByTenant
+			d := New(o, weighing(&sizes))
+			defer d.Close(false)
+			for n := range 6 {
+				e := logEvent(n, 10)
+				e.TenantID = strings.Repeat("k", 100) + strconv.Itoa(n%2)
+				d.Receive([]Event{e}, time.Time{}, false)
+			}
+			d.options.RequestBytes = limit
+			d.fly(t.Context(), flush.AtShutdown)
+			for _, n := range sizes {
+				bytes += n
+			}
+			return len(sizes), bytes
+		}
+		all, bytes := size(1 << 20)
+		if records, _ := size(bytes); records != all {
+			t.Errorf("%s: %d records of %d where there is room for all", format, records, all)
+		}
+		if records, _ := size(bytes - 1); records != all/2 {
+			t.Errorf("%s: %d records of %d where a byte is missing", format, records, all)
+		}
+	}
+}
+
+// At SHUTDOWN alone, and where not all can surely go, the lines that are not logs go first; not where the pages that this takes are too many.
+func TestLastWordsFirst(t *testing.T) {
+	first := func(why flush.Occasion, excess int) string {
+		o := options()
+		d := New(o, discard{})
+		defer d.Close(false)
+		d.Receive([]Event{logEvent(1, 10), platformEvent(), logEvent(2, 10)}, time.Time{}, false)
+		d.mu.Lock()
+		pages := d.pages.count
+		limit := d.options.Flush.BufferBytes / d.pages.size
+		if limit < 16 || limit%8 == 0 {
+			t.Fatalf("a limit of %d pages tells nothing", limit)
+		}
+		d.pages.count = limit + limit/8 + excess
+		if why == flush.AtShutdown {
+			d.lastWordsFirstLocked()
+		}
+		d.pages.count -= limit + limit/8 + excess - pages
+		var all []string
+		for b := range d.list.all() {
+			for line := range d.eachLine(b) {
+				all = append(all, fmt.Sprint(classOf(line)))
+			}
+		}
+		d.mu.Unlock()
+		return strings.Join(all, " ")
+	}
+	words, logs := fmt.Sprint(Platform), fmt.Sprint(Log)
+	ordered, inFront := strings.Join([]string{logs, words, logs}, " "), strings.Join([]string{words, logs, logs}, " ")
+	if got := first(flush.AtShutdown, 0); got != inFront {
+		t.Errorf("with as many pages as may be: %s, want %s", got, inFront)
+	}
+	if got := first(flush.AtShutdown, 1); got != ordered {
+		t.Errorf("with more: %s, want %s", got, ordered)
+	}
+	// A batch of logs alone stays as it is.
+	d := New(options(), discard{})
+	defer d.Close(false)
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.list.next
+	d.lastWordsFirstLocked()
+	if d.list.next != before || before.logsOnly {
+		t.Error("a batch of logs alone was divided")
+	}
 }
