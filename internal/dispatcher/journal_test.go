@@ -366,6 +366,9 @@ func TestCutWhenKilled(t *testing.T) {
 	}
 	d = life(t, options(), dir, &fakeStream{})
 	d.Receive(nil, time.Time{}, true)
+	if !d.cut {
+		t.Error("a POST of a beginning alone is not noted")
+	}
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false) // it came
 	d.kill()
 	if lines := drained(t, dir); len(lines) != 1 {
@@ -694,6 +697,43 @@ func TestLedger(t *testing.T) {
 	info, err := d.journal.file.Stat()
 	if err != nil || info.Size() > pagesAt {
 		t.Errorf("%v, %v", info.Size(), err)
+	}
+	for i := range int64(2) { // by turns, so that a write that is cut short leaves the other
+		size := make([]byte, 4)
+		if _, err := d.journal.file.ReadAt(size, ledgerAt+i*ledgerBytes); err != nil || order.Uint32(size) == 0 {
+			t.Errorf("ledger %d was never written: %v", i, err)
+		}
+	}
+}
+
+// A batch of several pages is taken over as it lies there, not line by line into another one.
+func TestWholeBatchesAreTakenOver(t *testing.T) {
+	for events := range 60 { // the last page is begun, or full
+		dir := t.TempDir()
+		o := options()
+		o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes, o.RequestBytes = 40_000, 50_000, 1<<20, 100_000
+		d := life(t, o, dir, &fakeStream{})
+		for n := range events + 40 {
+			d.Receive([]Event{logEvent(n, 500)}, time.Time{}, false)
+		}
+		d.kill()
+		d = life(t, o, dir, &fakeStream{})
+		d.mu.Lock()
+		var before, after []uint64
+		pages := 0
+		for b := range d.list.all() {
+			before = append(before, b.number)
+			pages = max(pages, len(b.pages))
+			d.readLocked(b)
+		}
+		for b := range d.list.all() {
+			after = append(after, b.number)
+		}
+		d.mu.Unlock()
+		if len(before) == 0 || pages < 2 || !slices.Equal(before, after) {
+			t.Errorf("batches %d of up to %d pages became %d", before, pages, after)
+		}
+		d.Close(false)
 	}
 }
 
