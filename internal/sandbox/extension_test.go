@@ -29,6 +29,7 @@ type plan struct {
 	Again     []string // bodies of further subscriptions, each with a listener of its own; FIRST is the port of the first
 	Logs      bool     // subscribe to the Logs API
 	TCP       bool
+	Mark      string // file to make once it has subscribed
 	Answers   []int  // statuses of the first POSTs; 0 holds the answer until the test releases it
 	InitError string // error type to report in place of next
 	Exit      int    // exit status after register, if not 0
@@ -111,6 +112,11 @@ func runExtension(planJSON string) error {
 			if err := x.subscribe(i, body); err != nil {
 				return err
 			}
+		}
+	}
+	if x.plan.Mark != "" {
+		if err := os.WriteFile(x.plan.Mark, nil, 0o600); err != nil {
+			return err
 		}
 	}
 	return x.loop()

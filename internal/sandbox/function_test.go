@@ -70,9 +70,15 @@ func runFunction(mode string) {
 	if mode == "sigterm" {
 		lambda.StartWithOptions(handle, lambda.WithEnableSIGTERM(func() { fmt.Println("function got SIGTERM") }))
 	}
-	if mode == "once" { // fails in the first life of the environment
+	if mode == "once" { // fails in the first life of the environment, when the extension has subscribed
 		if _, err := os.Stat(os.Getenv("MARKER")); err != nil {
 			_ = os.WriteFile(os.Getenv("MARKER"), nil, 0o600)
+			for range 500 {
+				if _, err := os.Stat(os.Getenv("SUBSCRIBED")); err == nil {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
 			os.Exit(7)
 		}
 	}

@@ -172,9 +172,10 @@ func TestFailedInit(t *testing.T) {
 // Lambda tries a failed init again in the first invocation.
 func TestRetryInit(t *testing.T) {
 	c := newCollector(t)
-	cfg := testConfig(t, c, "once", plan{Subscribe: subscribeAll})
+	subscribed := filepath.Join(t.TempDir(), "subscribed")
+	cfg := testConfig(t, c, "once", plan{Subscribe: subscribeAll, Mark: subscribed})
 	cfg.RetryInit = true
-	cfg.Function.Env["MARKER"] = filepath.Join(t.TempDir(), "marker")
+	cfg.Function.Env["MARKER"], cfg.Function.Env["SUBSCRIBED"] = filepath.Join(t.TempDir(), "marker"), subscribed
 	e := start(t, cfg)
 	if r := invoke(t, e, order{}); r.Status != "success" || r.Init != 0 {
 		t.Errorf("%+v", r)
