@@ -53,7 +53,7 @@ func TestConformanceConsumers(t *testing.T) {
 		language, path, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch language {
 		case "node":
-			commands[language] = []string{path, "../../conformance/consumers/runtime.mjs", "../../examples/consumers/node/index.mjs"}
+			commands[language] = []string{path, "../ktel/clients/client.mjs", "../../examples/consumers/node/index.mjs", "handler"}
 		case "python":
 			commands[language] = []string{path, "-Bu", "../../conformance/consumers/runtime.py", "../../examples/consumers/python/index.py"}
 		}

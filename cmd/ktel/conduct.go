@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,6 +100,12 @@ func verdict(summary *Summary, functionCounts bool) error {
 	case summary.InitError != "":
 		f.status, f.err = statusFunction, errors.New("the environment did not start: "+summary.InitError)
 		f.hints = []string{"--verbose shows all that the function prints"}
+		if strings.HasPrefix(summary.InitError, "Runtime.ExitError: ") && strings.Contains(summary.InitError, "exit status 0") {
+			f.hints = []string{
+				"the program ended well before it asked for an event: it needs a runtime client, which speaks Lambda's Runtime API",
+				"a handler is run without one, by its name, --handler index.handler, or by its file: 'ktel run -- index.mjs'",
+			}
+		}
 	case functionCounts && i.Failed > 0:
 		f.status, f.err = statusFunction, fmt.Errorf("%d of %s failed", i.Failed, plural(i.Total, "invocation"))
 	}

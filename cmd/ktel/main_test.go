@@ -78,12 +78,13 @@ func TestScript(t *testing.T) {
 		Dir:   "testdata/script",
 		Setup: goEnvironment,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await":     await,
-			"columns":   columns,
-			"mistake":   mistake,
-			"processes": processes,
-			"readenv":   readenv,
-			"status":    status,
+			"await":      await,
+			"columns":    columns,
+			"mistake":    mistake,
+			"processes":  processes,
+			"readenv":    readenv,
+			"requestids": requestids,
+			"status":     status,
 		},
 	})
 }
@@ -100,6 +101,8 @@ func goEnvironment(env *testscript.Env) error {
 		env.Setenv(name, values[i])
 	}
 	env.Setenv("MODULE", filepath.Dir(values[len(names)-1]))
-	env.Setenv("BESIDE", filepath.Join(filepath.SplitList(env.Getenv("PATH"))[0], "beside"))
+	bin := filepath.SplitList(env.Getenv("PATH"))[0]
+	env.Setenv("BIN", bin)
+	env.Setenv("BESIDE", filepath.Join(bin, "beside"))
 	return nil
 }

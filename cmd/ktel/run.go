@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,11 +18,16 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-const runLong = `run starts COMMAND, a program that speaks Lambda's Runtime API (a bootstrap, a
-Go binary, 'node index.js' with a runtime client), in a Lambda execution
-environment on this machine, together with the telemetry extension and any other
-ones. It invokes it with the events given, shows its telemetry as it arrives on
-the stream, then whether all of it arrived.
+const runLong = `run starts a function in a Lambda execution environment on this machine, together
+with the telemetry extension and any other ones. It invokes it with the events
+given, shows its telemetry as it arrives on the stream, then whether all of it
+arrived.
+
+The function is a program that speaks Lambda's Runtime API (a bootstrap, a Go
+binary), or a handler in Node.js or Python, which the installed node or python3
+runs: by its name in the current folder (--handler index.handler) or by its file
+(-- index.mjs). A file's handler is named handler, in Python lambda_handler or
+handler. Responses of handlers are not streamed.
 
 The stream is one on this machine unless --endpoint-url names another Kinesis;
 ktel then uses the AWS credentials that it finds, for itself and the function.
@@ -36,6 +40,7 @@ The extension's settings are variables of the function, which --env sets:
 // runFlags are what 'ktel run' is told.
 type runFlags struct {
 	trialFlags
+	handler          string
 	event            string
 	events           string
 	env              []string
@@ -67,9 +72,13 @@ func (a *app) runCommand() *cobra.Command {
 		Example: `  Five invocations of a Go function, frozen for a second after each:
     ktel run -n 5 --freeze 1s -- ./bootstrap
 
+  Handlers in Node.js and Python:
+    ktel run --handler index.handler --event '{"id": 7}'
+    ktel run -- app.py
+
   Events from a file, another extension beside, JSON logs:
     ktel run --events events.json --extension ./other --log-format json \
-      -- node index.js
+      -- index.mjs
 
   Which lines are errors, from the events as they arrived:
     ktel run -o ndjson -- ./bootstrap | jq 'select(.record.level == "ERROR")'
@@ -78,8 +87,12 @@ func (a *app) runCommand() *cobra.Command {
     ktel run --endpoint-url http://127.0.0.1:4568 --create-stream -- ./bootstrap`,
 		DisableFlagsInUseLine: true,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usageError("there is no COMMAND to run", "ktel run [flags] -- COMMAND [ARG...]")
+			switch {
+			case len(args) == 0 && f.handler == "":
+				return usageError("there is no COMMAND to run", "ktel run [flags] -- COMMAND [ARG...]",
+					"ktel run [flags] --handler index.handler")
+			case len(args) > 0 && f.handler != "":
+				return usageError(fmt.Sprintf("--handler and a COMMAND, such as %q, cannot both be given", args[0]))
 			}
 			return nil
 		},
@@ -95,6 +108,8 @@ func (a *app) runCommand() *cobra.Command {
 
 func (f *runFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	flags.StringVar(&f.handler, "handler", "",
+		"`NAME` of a handler in the current folder, such as index.handler, in Node.js or Python; in place of COMMAND")
 	flags.StringVar(&f.event, "event", "{}", "the event of each invocation, as `JSON`")
 	flags.StringVar(&f.events, "events", "",
 		"`FILE` with a JSON array of events or one a line, - for standard input; taken in turns, each once unless -n says otherwise")
@@ -179,12 +194,9 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 			f.count = len(payloads)
 		}
 	}
-	if _, err := exec.LookPath(command[0]); err != nil {
-		hints := []string{}
-		if checkProgram(command[0]) == nil {
-			hints = append(hints, "a program of the current directory is named ./"+command[0])
-		}
-		return usageError(fmt.Sprintf("cannot run the function: %v", err), hints...)
+	function, client, err := findFunction(f.handler, command)
+	if err != nil {
+		return err
 	}
 	if err := f.checkExtensions(); err != nil {
 		return err
@@ -194,11 +206,15 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 		return err
 	}
 	defer remove()
+	if client != nil {
+		if function.Command, err = client.install(dir); err != nil {
+			return err
+		}
+	}
+	function.Env, function.MemoryMB, function.Timeout, function.Concurrency = env, f.memory, f.timeout, f.concurrency
+	function.LogFormat = map[string]sandbox.LogFormat{"text": sandbox.Text, "json": sandbox.JSON}[f.logFormat]
 	s := &trial{
-		function: sandbox.Function{
-			Command: command, Env: env, Name: functionName(command[0]), Handler: filepath.Base(command[0]), MemoryMB: f.memory, Timeout: f.timeout,
-			LogFormat: map[string]sandbox.LogFormat{"text": sandbox.Text, "json": sandbox.JSON}[f.logFormat], Concurrency: f.concurrency,
-		},
+		function: function,
 		initType: sandbox.InitType(f.initType), payloads: payloads, workers: f.concurrency, noFreeze: f.noFreeze, tempDir: dir,
 		respond: respondTo(a.stderr, a.inkFor(a.stderr), f.count), open: f.open,
 	}
@@ -283,15 +299,4 @@ func checkProgram(path string) error {
 		return usageError(fmt.Sprintf("the extension %s is not executable", path), fmt.Sprintf("chmod +x %s", path))
 	}
 	return nil
-}
-
-// functionName makes a name that Lambda would take of the program's.
-func functionName(program string) string {
-	name := strings.Map(func(r rune) rune {
-		if r == '-' || r == '_' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
-			return r
-		}
-		return '-'
-	}, filepath.Base(program))
-	return name[:min(len(name), 64)]
 }

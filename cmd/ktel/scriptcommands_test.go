@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -66,6 +67,39 @@ func readenv(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: readenv NAME FILE")
 	}
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// requestids N LINES passes when stdout has so many lines of each of N invocations, and each of them names its invocation, beside and in
+// what was logged.
+func requestids(ts *testscript.TestScript, neg bool, args []string) {
+	var invocations, lines int
+	if _, err := fmt.Sscan(strings.Join(args, " "), &invocations, &lines); err != nil || neg {
+		ts.Fatalf("usage: requestids N LINES")
+	}
+	got := map[string]int{}
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		var event struct {
+			Type      string
+			RequestID string
+			Record    json.RawMessage
+		}
+		ts.Check(json.Unmarshal([]byte(line), &event))
+		if event.Type != "function" {
+			continue
+		}
+		got[event.RequestID]++
+		if event.RequestID == "" || !strings.Contains(string(event.Record), event.RequestID) {
+			ts.Fatalf("it does not name its invocation: %s", line)
+		}
+	}
+	for id, n := range got {
+		if n != lines {
+			ts.Fatalf("%d lines of invocation %s, want %d", n, id, lines)
+		}
+	}
+	if len(got) != invocations {
+		ts.Fatalf("lines of %d invocations, want %d", len(got), invocations)
+	}
 }
 
 // columns N FILE fails when a line of the file, such as stdout, is wider than N columns.

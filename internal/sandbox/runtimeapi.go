@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -186,8 +187,31 @@ func (l *life) serveRuntimeInitError(w http.ResponseWriter, r *http.Request) {
 	if !functionErrorType.MatchString(typ) {
 		typ = "Runtime.Unknown"
 	}
-	l.fail(typ, "the runtime reported an error in init: "+string(body))
+	l.fail(typ, "the runtime reported an error in init: "+explainReport(body, typ))
 	writeStatusOK(w)
+}
+
+// explainReport words an error that a runtime reports: Node.js has its stack in trace, Python in stackTrace, others have none.
+func explainReport(body []byte, typ string) string {
+	var report struct {
+		ErrorType    string
+		ErrorMessage string
+		Trace        []string
+		StackTrace   []string
+	}
+	if json.Unmarshal(body, &report) != nil || report.ErrorMessage == "" {
+		return string(body)
+	}
+	text := report.ErrorMessage
+	if report.ErrorType != typ {
+		text = report.ErrorType + ": " + text
+	}
+	for _, line := range append(report.Trace, report.StackTrace...) {
+		if !strings.HasSuffix(line, report.ErrorMessage) { // the stack of Node.js begins with it
+			text += "\n" + strings.TrimSuffix(line, "\n")
+		}
+	}
+	return text
 }
 
 // errorJSON is the payload that the caller of a failed function gets.
