@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -42,24 +43,42 @@ func (a *app) build(ctx context.Context, dir string, packages ...string) error {
 	return nil
 }
 
-// moduleRoot finds the checkout around the current directory.
+// moduleRoot finds the checkout around the current directory, or the one that this program was built from.
 func moduleRoot(ctx context.Context) (string, error) {
+	const hint = "let 'ktel run' take a built extension with --layer-extension PATH, or $KTEL_EXTENSION"
 	if _, err := exec.LookPath("go"); err != nil {
-		return "", cannot(errors.New("the go command is not there to build the extension with"),
-			"install Go from https://go.dev/dl/, or let 'ktel run' take a built extension with --layer-extension PATH")
+		return "", cannot(errors.New("the go command is not there to build the extension with"), "install Go from https://go.dev/dl/, or "+hint)
 	}
-	// Outside of a module it fails or names none, in another module it names that one.
-	output, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Path}}\t{{.Dir}}").Output()
-	if ctx.Err() != nil {
-		return "", ctx.Err()
-	}
-	if err == nil {
+	_, source, _, _ := runtime.Caller(0)
+	for _, dir := range []string{".", sourceFolder(source)} {
+		if dir == "" {
+			continue
+		}
+		// Outside of a module it fails or names none, in another module it names that one.
+		cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Path}}\t{{.Dir}}")
+		cmd.Dir = dir
+		output, err := cmd.Output()
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		if err != nil {
+			continue
+		}
 		for line := range strings.Lines(string(output)) { // several in a workspace
 			if path, dir, _ := strings.Cut(strings.TrimSpace(line), "\t"); path == modulePath && dir != "" {
 				return dir, nil
 			}
 		}
 	}
-	return "", cannot(errors.New("the extension is built from its source, and that is not here"),
-		checkoutHint, "or let 'ktel run' take a built extension with --layer-extension PATH")
+	return "", cannot(errors.New("the extension is built from its source, and that is not here, nor where ktel was built"),
+		checkoutHint, "or "+hint)
+}
+
+// sourceFolder is the folder of a source file as the compiler recorded it, "" if it is not there or was trimmed.
+func sourceFolder(file string) string {
+	dir := filepath.Dir(file)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() || !filepath.IsAbs(dir) {
+		return ""
+	}
+	return dir
 }

@@ -5,9 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -114,8 +112,10 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.events, "events", "",
 		"`FILE` with a JSON array of events or one a line, - for standard input; taken in turns, each once unless -n says otherwise")
 	flags.StringArrayVar(&f.env, "env", nil, "variable `KEY=VALUE` of the function, which extensions see too; repeatable")
-	flags.StringArrayVar(&f.extensions, "extension", nil, "`PATH` of another extension to run beside; repeatable")
-	flags.StringVar(&f.layerExtension, "layer-extension", "", "`PATH` of the telemetry extension (default: built from the checkout)")
+	flags.StringArrayVar(&f.extensions, "extension", nil,
+		"`PATH` of another extension to run beside, or of a layer, a folder or a zip, with all in its extensions/; repeatable")
+	flags.StringVar(&f.layerExtension, "layer-extension", "",
+		"`PATH` of the telemetry extension or of its layer (default: $KTEL_EXTENSION, or built from the checkout that ktel is from)")
 	flags.BoolVar(&f.noLayerExtension, "no-layer-extension", false, "leave the telemetry extension out; nothing is audited then")
 	flags.StringVar(&f.endpointURL, "endpoint-url", "", "`URL` of another Kinesis than the one that ktel brings")
 	flags.StringVar(&f.region, "region", "", "AWS `REGION` of that Kinesis (default: as AWS's tools find it)")
@@ -198,14 +198,15 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 	if err != nil {
 		return err
 	}
-	if err := f.checkExtensions(); err != nil {
-		return err
-	}
 	dir, remove, err := a.workspace()
 	if err != nil {
 		return err
 	}
 	defer remove()
+	telemetry, others, err := f.findExtensions(dir)
+	if err != nil {
+		return err
+	}
 	if client != nil {
 		if function.Command, err = client.install(dir); err != nil {
 			return err
@@ -218,30 +219,15 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 		initType: sandbox.InitType(f.initType), payloads: payloads, workers: f.concurrency, noFreeze: f.noFreeze, tempDir: dir,
 		respond: respondTo(a.stderr, a.inkFor(a.stderr), f.count), open: f.open,
 	}
-	if err := a.extensions(ctx, s, f, dir); err != nil {
-		return err
+	if telemetry == "" && !f.noLayerExtension {
+		if err := a.build(ctx, dir, extensionPackage); err != nil {
+			return err
+		}
+		telemetry = filepath.Join(dir, extensionName)
 	}
+	s.extend(telemetry, others)
 	a.prepare(s, &f.trialFlags)
 	return a.conduct(ctx, s, &f.trialFlags, true)
-}
-
-// extensions adds the telemetry extension, which is built if need be, and the others.
-func (a *app) extensions(ctx context.Context, s *trial, f *runFlags, dir string) error {
-	if !f.noLayerExtension {
-		path := f.layerExtension
-		if path == "" {
-			if err := a.build(ctx, dir, extensionPackage); err != nil {
-				return err
-			}
-			path = filepath.Join(dir, extensionName)
-		}
-		s.audited = filepath.Base(path)
-		s.extensions = append(s.extensions, sandbox.Extension{Path: path})
-	}
-	for _, path := range f.extensions {
-		s.extensions = append(s.extensions, sandbox.Extension{Path: path})
-	}
-	return nil
 }
 
 func (f *runFlags) open(ctx context.Context, record func(string, []byte)) (stream, error) {
@@ -262,41 +248,4 @@ func parseEnv(pairs []string) (map[string]string, error) {
 		env[key] = value
 	}
 	return env, nil
-}
-
-// checkExtensions makes the paths of extensions absolute: they are files, never looked for in PATH.
-func (f *runFlags) checkExtensions() error {
-	paths := []*string{&f.layerExtension}
-	for i := range f.extensions {
-		paths = append(paths, &f.extensions[i])
-	}
-	for _, path := range paths {
-		if *path == "" {
-			continue
-		}
-		if err := checkProgram(*path); err != nil {
-			return err
-		}
-		absolute, err := filepath.Abs(*path)
-		if err != nil {
-			return cannot(err)
-		}
-		*path = absolute
-	}
-	return nil
-}
-
-func checkProgram(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return usageError(fmt.Sprintf("there is no extension %s", path))
-	case err != nil:
-		return usageError(fmt.Sprintf("cannot run the extension: %v", err))
-	case !info.Mode().IsRegular():
-		return usageError(fmt.Sprintf("the extension %s is not a file", path))
-	case info.Mode().Perm()&0o111 == 0:
-		return usageError(fmt.Sprintf("the extension %s is not executable", path), fmt.Sprintf("chmod +x %s", path))
-	}
-	return nil
 }
