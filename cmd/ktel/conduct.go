@@ -98,7 +98,7 @@ func verdict(summary *Summary, functionCounts bool) error {
 	f := &failure{}
 	switch i := summary.Invocations; {
 	case summary.InitError != "":
-		f.status, f.err = statusFunction, errors.New("the environment did not start: "+summary.InitError)
+		f.status, f.err = statusIncomplete, errors.New("the environment did not start: "+summary.InitError)
 		f.hints = []string{"--verbose shows all that the function prints"}
 		if strings.HasPrefix(summary.InitError, "Runtime.ExitError: ") && strings.Contains(summary.InitError, "exit status 0") {
 			f.hints = []string{
@@ -106,6 +106,8 @@ func verdict(summary *Summary, functionCounts bool) error {
 				"a handler is run without one, by its name, --handler index.handler, or by its file: 'ktel run -- index.mjs'",
 			}
 		}
+	case summary.Idle != "":
+		f.err = errors.New("the telemetry extension never subscribed, so nothing was delivered; its last line:\n" + summary.Idle)
 	case functionCounts && i.Failed > 0:
 		f.status, f.err = statusFunction, fmt.Errorf("%d of %s failed", i.Failed, plural(i.Total, "invocation"))
 	}

@@ -33,8 +33,12 @@ type processOutput struct {
 	audited  string
 	verbose  bool
 
-	mu sync.Mutex
+	mu   sync.Mutex
+	said string // the last line of the audited extension that is not about all being well
 }
+
+// subscriptionClosed is the error of a subscription after the end of init.
+const subscriptionClosed = "Telemetry.SubscriptionClosed"
 
 // Write takes whole lines, each beginning with the [name] of who printed it.
 func (p *processOutput) Write(data []byte) (int, error) {
@@ -42,7 +46,14 @@ func (p *processOutput) Write(data []byte) (int, error) {
 	defer p.mu.Unlock()
 	for line := range bytes.Lines(data) {
 		name, text, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), " ")
-		told := name == "["+p.function+"]" || (name == "["+p.audited+"]" && strings.HasPrefix(text, "level=INFO "))
+		audited := name == "["+p.audited+"]"
+		news := !strings.HasPrefix(text, "level=INFO ")
+		if audited && news {
+			p.said = text
+			// The extension subscribes in init. Where that is over the environment did not start, which is told.
+			news = !strings.Contains(text, subscriptionClosed)
+		}
+		told := name == "["+p.function+"]" || (audited && !news)
 		if told && !p.verbose {
 			continue
 		}
@@ -50,4 +61,11 @@ func (p *processOutput) Write(data []byte) (int, error) {
 		_, _ = fmt.Fprintf(p.out, "%s %s\n", p.ink.dim(printable(name)), printable(text))
 	}
 	return len(data), nil
+}
+
+// lastWords is that line.
+func (p *processOutput) lastWords() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.said
 }

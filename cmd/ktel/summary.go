@@ -15,11 +15,15 @@ const shownProblems = 10
 
 // Summary is the outcome of a session. Its JSON is what --json prints.
 type Summary struct {
-	// Complete: every event that was emitted arrived, once and unaltered. Audited is false where nobody was to deliver any.
+	// Complete: the environment came up, and every event arrived, once and unaltered. Audited is false where nobody was to deliver any,
+	// Disabled is true where the extension was told to deliver none.
 	Complete bool `json:"complete"`
 	Audited  bool `json:"audited"`
+	Disabled bool `json:"disabled,omitempty"`
 	// InitError says why the environment did not come up; empty when it did.
 	InitError string `json:"initError,omitempty"`
+	// Idle says that the extension was emitted no event, because it never subscribed to any, and its own last line.
+	Idle string `json:"idle,omitempty"`
 
 	Invocations InvocationSummary  `json:"invocations"`
 	Events      EventSummary       `json:"events"`

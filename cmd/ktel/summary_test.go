@@ -141,8 +141,9 @@ func TestVerdict(t *testing.T) {
 		{"nothing to audit", Summary{}, true, statusComplete},
 		{"failures that count", Summary{Audited: true, Complete: true, Invocations: InvocationSummary{Failed: 1}}, true, statusFunction},
 		{"failures that do not", Summary{Audited: true, Complete: true, Invocations: InvocationSummary{Failed: 1}}, false, statusComplete},
-		{"no start", Summary{Audited: true, Complete: true, InitError: "x"}, false, statusFunction},
-		{"no start, and a loss", Summary{Audited: true, InitError: "x"}, false, statusIncomplete},
+		{"no start", Summary{Audited: true, InitError: "x"}, false, statusIncomplete},
+		{"no start, and nothing to audit", Summary{InitError: "x"}, false, statusIncomplete},
+		{"no subscription", Summary{Audited: true, Idle: "x", Invocations: InvocationSummary{Failed: 1}}, true, statusIncomplete},
 		{"a loss", Summary{Audited: true, Invocations: InvocationSummary{Failed: 1}}, true, statusIncomplete},
 	}
 	for _, test := range tests {
@@ -193,6 +194,19 @@ func TestCollectorEndsWithItsReader(t *testing.T) {
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// What the function prints arrives on the stream, and what the extension says of a function that was gone at once is no news.
+func TestProcessOutput(t *testing.T) {
+	const closed = `level=ERROR msg="subscribe was answered 403: Telemetry.SubscriptionClosed"`
+	lines := "[app] x\n[beside] y\n[ours] level=INFO msg=all\n[ours] level=ERROR msg=broken\n[ours] " + closed + "\n[beside] " + closed + "\n"
+	for verbose, want := range map[bool]string{false: "[beside] y\n[ours] level=ERROR msg=broken\n[beside] " + closed + "\n", true: lines} {
+		var out bytes.Buffer
+		p := &processOutput{out: &out, ink: newInk(false), function: "app", audited: "ours", verbose: verbose}
+		if _, err := p.Write([]byte(lines)); err != nil || out.String() != want || p.lastWords() != closed {
+			t.Errorf("verbose %v: %v, last %q, got\n%s", verbose, err, p.lastWords(), out.String())
+		}
+	}
+}
 
 // What is no event must not be among the events that other programs read; those of its record are.
 func TestEventsAlone(t *testing.T) {

@@ -129,8 +129,10 @@ func (s *Summary) verdict(ink ink) string {
 		return ink.bad("The environment did not start.")
 	case !s.Audited:
 		return "Nothing was audited: the telemetry extension was left out."
-	case e.Emitted == 0:
-		return ink.warn("No event was emitted to the extension.")
+	case s.Disabled:
+		return ink.warn("Nothing was audited: the extension's settings turn it off.")
+	case s.Idle != "":
+		return ink.bad("No event was emitted to the extension, which never subscribed.")
 	case s.Complete:
 		return ink.good("Every event arrived, once and unaltered.")
 	case e.Lost > 0:

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
@@ -68,13 +70,27 @@ func (s *trial) run(parent context.Context) (Summary, error) {
 	}
 	report := c.audit.Report()
 	summary := summarize(invocations, processes, &report)
-	summary.Audited = s.audited != ""
+	summary.Audited, summary.Disabled = s.audited != "", s.disabled()
 	summary.Stream.Throttled = st.throttled()
 	summary.Stream.Name, summary.Stream.Endpoint = st.destination().stream, st.destination().endpoint
 	if initErr != nil {
 		summary.InitError = initErr.Type + ": " + initErr.Message
 	}
+	if summary.Audited && !summary.Disabled && initErr == nil && report.Emitted == 0 {
+		summary.Idle = cmp.Or(s.output.lastWords(), "it printed nothing")
+	}
+	summary.Complete = summary.Complete && summary.InitError == "" && summary.Idle == ""
 	return summary, nil
+}
+
+// disabled tells whether the extension's settings turn it off.
+func (s *trial) disabled() bool {
+	var environ []string
+	for name, value := range s.function.Env {
+		environ = append(environ, name+"="+value)
+	}
+	settings, _ := config.Load(environ) // mistakes are the extension's to tell
+	return !settings.Enabled
 }
 
 // live is the life of the environment, from init to shutdown.

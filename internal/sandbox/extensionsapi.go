@@ -297,7 +297,7 @@ func (l *life) serveExtensionError(w http.ResponseWriter, r *http.Request, state
 	}
 	a.state, a.errType, a.idle = state, typ, false
 	rec := a.record()
-	l.failLocked(typ, fmt.Sprintf("extension %s reported %s: %s", a.name, state, body))
+	l.failLocked(typ, fmt.Sprintf("extension %s reported %s: %s", a.name, state, explainReport(body, typ)))
 	l.mu.Unlock()
 	l.hub.platform("platform.extension", rec)
 	writeStatusOK(w)
