@@ -65,6 +65,9 @@ func findFunction(handler string, command []string) (sandbox.Function, *runtimeC
 		if checkProgram(command[0]) == nil {
 			hints = append(hints, "a program of the current directory is named ./"+command[0])
 		}
+		if ext := filepath.Ext(command[0]); ext == ".ts" || ext == ".mts" {
+			hints = append(hints, "TypeScript is compiled first, as for Lambda: 'ktel run -- dist/index.mjs'")
+		}
 		return sandbox.Function{}, nil, usageError(fmt.Sprintf("cannot run the function: %v", err), hints...)
 	}
 	return sandbox.Function{Command: command, Name: functionName(command[0]), Handler: filepath.Base(command[0])}, nil, nil
