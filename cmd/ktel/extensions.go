@@ -182,13 +182,19 @@ func unpack(root *os.Root, entry *zip.File, most int64) (int64, error) {
 	return n, errors.Join(err, file.Close())
 }
 
-// extend sets the extensions of a trial: the one that is to deliver the events, if any, and others.
+// extend sets the extensions of a trial: the one that is to deliver the events, if any, and others. The folder around a layer's
+// extensions/ is the layer.
 func (s *trial) extend(telemetry string, others []string) {
+	all := others
 	if telemetry != "" {
 		s.audited = filepath.Base(telemetry)
-		s.extensions = append(s.extensions, sandbox.Extension{Path: telemetry})
+		all = append([]string{telemetry}, others...)
 	}
-	for _, path := range others {
+	for _, path := range all {
 		s.extensions = append(s.extensions, sandbox.Extension{Path: path})
+		folder, layer := filepath.Base(filepath.Dir(path)), filepath.Dir(filepath.Dir(path))
+		if folder == extensionsFolder && !slices.Contains(s.layers, layer) {
+			s.layers = append(s.layers, layer)
+		}
 	}
 }

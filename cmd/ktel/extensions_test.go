@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -81,6 +82,18 @@ func TestUnzipRefuses(t *testing.T) {
 		if found, _ := filepath.Glob(filepath.Join(dir, "evil")); len(found) > 0 {
 			t.Errorf("%s was written outside of the layer", c.entries[0].name)
 		}
+	}
+}
+
+// What is around extensions/ is a layer, once; a program elsewhere has none.
+func TestExtendLayers(t *testing.T) {
+	s := &trial{}
+	s.extend("/a/extensions/ours", []string{"/b/extensions/one", "/b/extensions/two", "/c/bin/three"})
+	if len(s.extensions) != 4 || s.extensions[0].Path != "/a/extensions/ours" || s.audited != "ours" {
+		t.Errorf("%+v, audited %q", s.extensions, s.audited)
+	}
+	if !slices.Equal(s.layers, []string{"/a", "/b"}) {
+		t.Errorf("layers %q", s.layers)
 	}
 }
 

@@ -56,8 +56,9 @@ and says whether every event arrived.`
 
 const rootStatuses = `Exit status:
     0  every event arrived, once and unaltered
-    1  events were lost, duplicated or altered; or there was no delivery: the
-       environment did not start, or the extension did not subscribe
+    1  events were lost, duplicated or altered, or:
+       the environment did not start,
+       or the extension never subscribed to events
     2  the command line, or a file that it names, is wrong
     3  invocations failed; what was emitted arrived
     4  ktel could not do its work

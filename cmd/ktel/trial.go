@@ -24,7 +24,8 @@ const endTime = 5 * time.Second
 type trial struct {
 	function   sandbox.Function
 	extensions []sandbox.Extension
-	audited    string // the extension that is to deliver the events; empty: none
+	layers     []string // folders, at /opt where that can be had
+	audited    string   // the extension that is to deliver the events; empty: none
 	initType   sandbox.InitType
 	payloads   [][]byte      // the events, taken in turns
 	count      int           // invocations
@@ -134,7 +135,7 @@ func (s *trial) config(to destination, c *collector) (sandbox.Config, error) {
 	}
 	maps.Copy(function.Env, s.function.Env)
 	return sandbox.Config{
-		Function: function, Extensions: s.extensions, InitType: s.initType,
+		Function: function, Extensions: s.extensions, Layers: s.layers, InitType: s.initType,
 		Region: to.region, Credentials: to.credentials, TmpDir: tmp, Output: s.output, NoFreeze: s.noFreeze,
 		OnEvent: func(extension string, e sandbox.Event) {
 			if extension == s.audited {

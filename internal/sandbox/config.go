@@ -41,6 +41,7 @@ type Credentials struct {
 type Config struct {
 	Function   Function
 	Extensions []Extension // external extensions, at most 10; started before the runtime, in parallel
+	Layers     []string    // folders whose content is at /opt, a later one over an earlier one; where that can be had (Linux)
 	InitType   InitType    // default OnDemand
 
 	Region    string // default us-east-1

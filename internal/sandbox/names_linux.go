@@ -19,28 +19,56 @@ const hostsFile = "/etc/hosts"
 // names says how the processes of an environment get the names.
 type names struct {
 	hosts  string // the file to put in the place of hostsFile in a user and mount namespace of each process; "": they need none
+	lower  string // lowerDirs of the layers
 	script string // for sh, that does it
 	err    error  // why there are no names; nil if there are
+
+	layersErr error // why the layers are not at /opt; nil if they are
 }
 
-// giveNames makes the names resolve to address in the processes that the calling thread starts. With the rights of root the
-// thread itself gets the mount namespace, which costs its children nothing; else each child gets one, if the kernel lets users
-// have namespaces.
-func giveNames(address string) names {
+// giveNames does what mountNames does, at least without the layers.
+func giveNames(address string, layers []string) names {
+	n := mountNames(address, layers)
+	if n.err == nil || len(layers) == 0 {
+		return n
+	}
+	failed := n.err
+	n = mountNames(address, nil)
+	n.layersErr = failed
+	return n
+}
+
+// layersTarget is where Lambda has the layers. What this machine has there stays to be seen, below them: a runtime, say.
+const layersTarget = "/opt"
+
+// lowerDirs are the folders of an overlay, the uppermost first: a later layer replaces the files of an earlier one.
+func lowerDirs(layers []string) string {
+	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`)
+	folders := layersTarget
+	for _, layer := range layers {
+		folders = escape.Replace(layer) + ":" + folders
+	}
+	return "lowerdir=" + folders
+}
+
+// mountNames makes the names resolve to address, and the layers seen at /opt, in the processes that the calling thread starts.
+// With the rights of root the thread itself gets the mount namespace, which costs its children nothing; else each child gets
+// one, if the kernel lets users have namespaces.
+func mountNames(address string, layers []string) names {
 	content, err := os.ReadFile(hostsFile)
 	if err != nil {
 		return names{err: err}
 	}
-	if hasNames(content) {
+	if hasNames(content) && len(layers) == 0 {
 		return names{}
 	}
 	file, err := writeHosts(fmt.Appendf(content, "\n%s sandbox.localdomain sandbox\n", address))
 	if err != nil {
 		return names{err: err}
 	}
-	err = mountHosts(file)
+	err = mountHosts(file, layers)
 	if errors.Is(err, syscall.EPERM) {
-		n, failed := userNames(file)
+		n, failed := userNames(file, layers)
 		if failed == nil {
 			return n
 		}
@@ -75,8 +103,9 @@ func writeHosts(content []byte) (string, error) {
 	return f.Name(), nil
 }
 
-// mountHosts gives the calling thread a mount namespace with file as hosts file. What is mounted outside later is seen inside.
-func mountHosts(file string) error {
+// mountHosts gives the calling thread a mount namespace with file as hosts file and the layers at /opt. What is mounted
+// outside later is seen inside.
+func mountHosts(file string, layers []string) error {
 	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("a mount namespace: %w", err)
 	}
@@ -86,12 +115,18 @@ func mountHosts(file string) error {
 	if err := syscall.Mount(file, hostsFile, "", syscall.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mounting a hosts file: %w", err)
 	}
+	if len(layers) == 0 {
+		return nil
+	}
+	if err := syscall.Mount("overlay", layersTarget, "overlay", syscall.MS_RDONLY, lowerDirs(layers)); err != nil {
+		return fmt.Errorf("mounting layers at %s: %w", layersTarget, err)
+	}
 	return nil
 }
 
 // userNames makes wrap ready and tries whether it works here. It needs sh, mount and unshare (util-linux 2.36), whatever PATH
 // the processes have.
-func userNames(file string) (names, error) {
+func userNames(file string, layers []string) (names, error) {
 	mount, err := exec.LookPath("mount")
 	if err != nil {
 		return names{}, err
@@ -100,8 +135,12 @@ func userNames(file string) (names, error) {
 	if err != nil {
 		return names{}, err
 	}
-	n := names{hosts: file, script: fmt.Sprintf(`%s --bind "$0" %s && exec %s --user --map-user=%d --map-group=%d -- "$@"`,
-		mount, hostsFile, unshare, os.Getuid(), os.Getgid())}
+	overlay := ""
+	if len(layers) > 0 {
+		overlay = fmt.Sprintf(`%s -t overlay -o "ro,$1" overlay %s && `, mount, layersTarget)
+	}
+	n := names{hosts: file, lower: lowerDirs(layers), script: fmt.Sprintf(`%s --bind "$0" %s && %sshift && exec %s --user --map-user=%d --map-group=%d -- "$@"`,
+		mount, hostsFile, overlay, unshare, os.Getuid(), os.Getgid())}
 	cmd := exec.Command("true")
 	n.wrap(cmd)
 	if printed, err := cmd.CombinedOutput(); err != nil {
@@ -116,7 +155,7 @@ func (n names) wrap(cmd *exec.Cmd) {
 	if n.hosts == "" {
 		return
 	}
-	cmd.Args = append([]string{"sh", "-c", n.script, n.hosts, cmd.Path}, cmd.Args[1:]...)
+	cmd.Args = append([]string{"sh", "-c", n.script, n.hosts, n.lower, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

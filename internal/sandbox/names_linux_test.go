@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,14 +53,77 @@ func TestNames(t *testing.T) {
 // needNames skips a test where nothing gives the names.
 func needNames(t *testing.T) {
 	t.Helper()
-	s := newSpawner("127.0.0.1")
+	s := newSpawner("127.0.0.1", nil)
 	s.close()
-	switch err := s.names.err; {
+	need(t, "names", s.names.err)
+}
+
+func need(t *testing.T, what string, err error) {
+	t.Helper()
+	switch {
 	case err == nil:
 	case os.Getenv("CI") == "true":
-		t.Fatalf("no names: %v", err)
+		t.Fatalf("no %s: %v", what, err)
 	default:
-		t.Skipf("no names: %v", err)
+		t.Skipf("no %s: %v", what, err)
+	}
+}
+
+// Layers are seen at /opt, a later one over an earlier one, and what this machine has there stays.
+func TestLayers(t *testing.T) {
+	first, second := t.TempDir(), filepath.Join(t.TempDir(), "a 'b':c")
+	if err := os.Mkdir(second, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string]string{first + "/one": "first", first + "/both": "first", second + "/both": "second"} {
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newSpawner("127.0.0.1", []string{first, second})
+	defer s.close()
+	need(t, "layers", s.names.layersErr)
+	said := func(args ...string) string {
+		var text strings.Builder
+		p, err := startProcess(s, spec{name: "x", path: args[0], args: args[1:], env: os.Environ()}, func(lines [][]byte) {
+			for _, line := range lines {
+				text.Write(line)
+			}
+		}, func(*process) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.exited.Done()
+		return text.String()
+	}
+	if got := said("cat", layersTarget+"/one", layersTarget+"/both"); got != "first\nsecond\n" {
+		t.Errorf("%q", got)
+	}
+	ours, err := os.ReadDir(layersTarget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := strings.Fields(said("ls", "-A", layersTarget))
+	for _, entry := range ours {
+		if !slices.Contains(seen, entry.Name()) || entry.Name() == "both" {
+			t.Errorf("%s has %s, in the namespace %q", layersTarget, entry.Name(), seen)
+		}
+	}
+}
+
+// A folder that cannot be mounted costs the layers alone, and a process that speaks of them says so.
+func TestLayersHint(t *testing.T) {
+	needNames(t)
+	s := newSpawner("127.0.0.1", []string{filepath.Join(t.TempDir(), "gone")})
+	s.close()
+	if s.names.err != nil || s.names.layersErr == nil {
+		t.Fatalf("names: %v, layers: %v", s.names.err, s.names.layersErr)
+	}
+	for line, want := range map[string]bool{"/opt/x/index.js: No such file or directory": true, "no stream": false} {
+		text := (&process{noLayers: s.names.layersErr, head: []string{line}}).words()
+		if strings.Contains(text, "The layers are not at /opt") != want {
+			t.Errorf("%s: %s", line, text)
+		}
 	}
 }
 
@@ -67,7 +131,7 @@ func needNames(t *testing.T) {
 func TestNamesAsNobody(t *testing.T) {
 	const nobody = 65534
 	if os.Getuid() != 0 {
-		t.Skip("TestNames is it")
+		t.Skip("TestNames and TestLayers are it")
 	}
 	dir, err := os.MkdirTemp("", "nobody-") // t.TempDir is in a folder that only its owner can read
 	if err != nil {
@@ -88,7 +152,7 @@ func TestNamesAsNobody(t *testing.T) {
 	if err := errors.Join(err, f.Close(), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^TestNames$")
+	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^Test(Names|Layers)$")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	printed, err := cmd.CombinedOutput()

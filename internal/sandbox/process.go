@@ -28,7 +28,8 @@ type process struct {
 	readers []*lineReader   // none where its output is blocked
 	unread  []*os.File      // the ends of its pipes that nobody reads
 
-	noNames error // why sandbox.localdomain does not resolve for it
+	noNames  error // why sandbox.localdomain does not resolve for it
+	noLayers error // why it does not find the layers at /opt
 
 	mu   sync.Mutex
 	stat ProcessStats
@@ -68,7 +69,7 @@ func (e *launchError) Unwrap() error { return e.err }
 
 // startProcess starts what s says. lines gets what it prints; onExit is called once when it is gone, before exited is done.
 func startProcess(spawner *spawner, s spec, lines func([][]byte), onExit func(*process)) (*process, error) {
-	p := &process{name: s.name, kind: s.kind, gen: s.gen, noNames: spawner.names.err}
+	p := &process{name: s.name, kind: s.kind, gen: s.gen, noNames: spawner.names.err, noLayers: spawner.names.layersErr}
 	path, err := lookCommand(s.path, s.dir)
 	if err != nil {
 		return nil, err
@@ -306,13 +307,21 @@ func (p *process) words() string {
 	}
 }
 
-// namesHint says what to do about the names if the process could not have them and speaks of one.
+// namesHint says what to do about the names, or the layers, if the process could not have them and speaks of one.
 func (p *process) namesHint(said []string) string {
-	if p.noNames == nil || !slices.ContainsFunc(said, func(line string) bool { return strings.Contains(line, "sandbox") }) {
-		return ""
+	speaksOf := func(what string) bool {
+		return slices.ContainsFunc(said, func(line string) bool { return strings.Contains(line, what) })
 	}
-	return fmt.Sprintf("\nThe names sandbox and sandbox.localdomain, which Lambda has, do not resolve here (%v). "+
-		"If the extension needs them, add \"127.0.0.1 sandbox.localdomain sandbox\" to /etc/hosts.", p.noNames)
+	hint := ""
+	if p.noNames != nil && speaksOf("sandbox") {
+		hint = fmt.Sprintf("\nThe names sandbox and sandbox.localdomain, which Lambda has, do not resolve here (%v). "+
+			"If the extension needs them, add \"127.0.0.1 sandbox.localdomain sandbox\" to /etc/hosts.", p.noNames)
+	}
+	if p.noLayers != nil && speaksOf("/opt/") {
+		hint += fmt.Sprintf("\nThe layers are not at /opt, where Lambda has them (%v). An extension that needs its files there needs a copy.",
+			p.noLayers)
+	}
+	return hint
 }
 
 // ending describes how the process ended, as Lambda words it.

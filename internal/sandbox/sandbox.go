@@ -93,7 +93,8 @@ func listen(cfg Config) (*Environment, error) {
 		return nil, fmt.Errorf("sandbox: listener of the APIs: %w", err)
 	}
 	e := &Environment{
-		cfg: cfg, addr: listener.Addr().String(), serving: make(chan struct{}), spawner: newSpawner(cfg.Telemetry.DialHost), token: rand.Text(),
+		cfg: cfg, addr: listener.Addr().String(), serving: make(chan struct{}),
+		spawner: newSpawner(cfg.Telemetry.DialHost, cfg.Layers), token: rand.Text(),
 		output: &output{w: cfg.Output}, taskRoot: cfg.Function.Dir, turn: make(chan struct{}, 1),
 		instanceID: time.Now().UTC().Format("2006/01/02") + "/[" + cfg.Function.Version + "]" + strings.ReplaceAll(newUUID(), "-", ""),
 	}

@@ -13,14 +13,14 @@ type spawner struct {
 	names names
 }
 
-// newSpawner starts the thread. Its children find sandbox.localdomain at address, where that can be arranged.
-func newSpawner(address string) *spawner {
+// newSpawner starts the thread. Its children find sandbox.localdomain at address, and the layers at /opt, where that can be arranged.
+func newSpawner(address string, layers []string) *spawner {
 	s := &spawner{work: make(chan func()), done: make(chan struct{})}
 	ready := make(chan struct{})
 	go func() {
 		defer close(s.done)
 		runtime.LockOSThread() // and no unlock: a thread in another namespace must end with its goroutine
-		s.names = giveNames(address)
+		s.names = giveNames(address, layers)
 		close(ready)
 		for f := range s.work {
 			f()
