@@ -63,7 +63,8 @@ func (in *inputs) sizeOf(name string) (int64, error) {
 			return -1, nil
 		}
 		info, err = stdin.Stat()
-	} else {
+	} else if info, err = os.Stat(name); err != nil || info.Mode().IsRegular() {
+		// Of a pipe the first open takes what was written, so only a file is tried.
 		var file *os.File
 		if file, err = os.Open(name); err != nil {
 			return 0, err
@@ -96,16 +97,17 @@ func (in *inputs) events(ctx context.Context) iter.Seq2[input.Event, error] {
 
 // file yields the events of one file and tells whether to go on.
 func (in *inputs) file(ctx context.Context, name string, yield func(input.Event, error) bool) bool {
-	var from io.Reader
+	from, err := in.open(ctx, name)
+	switch {
+	case ctx.Err() != nil:
+		yield(input.Event{}, fmt.Errorf("open %s: %w", name, ctx.Err()))
+		return false
+	case err != nil:
+		return yield(input.Event{}, &input.UnreadableError{Where: name, Err: err})
+	}
+	defer func() { _ = from.Close() }()
 	if name == standardInput {
-		name, from = "standard input", interruptible(ctx, in.stdin)
-	} else {
-		file, err := os.Open(name)
-		if err != nil {
-			return yield(input.Event{}, &input.UnreadableError{Where: name, Err: err})
-		}
-		defer func() { _ = file.Close() }()
-		from = file
+		name = "standard input"
 	}
 	row := 0 // of pieces that cannot be read
 	for event, err := range input.Read(&watched{ctx, from, in}) {
@@ -130,6 +132,34 @@ func (in *inputs) file(ctx context.Context, name string, yield func(input.Event,
 		}
 	}
 	return true
+}
+
+// open opens a file. Of one that may make its reader wait, such as a pipe, both the open and the reads end with ctx.
+func (in *inputs) open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if name == standardInput {
+		return interruptible(ctx, io.NopCloser(in.stdin)), nil
+	}
+	if info, err := os.Stat(name); err != nil || info.Mode().IsRegular() {
+		return os.Open(name)
+	}
+	type opened struct {
+		file *os.File
+		err  error
+	}
+	pending := make(chan opened, 1)
+	go func() {
+		file, err := os.Open(name) // of a pipe it waits for a writer
+		pending <- opened{file, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case o := <-pending:
+		if o.err != nil {
+			return nil, o.err
+		}
+		return interruptible(ctx, o.file), nil
+	}
 }
 
 // reading is how far the files are read.
@@ -161,12 +191,13 @@ func (w *watched) Read(p []byte) (int, error) {
 
 // interruptible is a reader that ends with ctx, even while from waits for something to read, which nothing can end. That read is left
 // to the end of the process.
-func interruptible(ctx context.Context, from io.Reader) io.Reader {
+func interruptible(ctx context.Context, from io.ReadCloser) io.ReadCloser {
 	reader, writer := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })
 	go func() {
 		_, err := io.CopyBuffer(struct{ io.Writer }{writer}, struct{ io.Reader }{from}, make([]byte, 256<<10))
 		_ = writer.CloseWithError(err)
+		_ = from.Close()
 	}()
 	return reader
 }

@@ -21,7 +21,8 @@ import (
 )
 
 func main() {
-	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // until the process ends
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second one ends the process at once
 	// A reader that goes away (ktel … | head) must not kill this process while it has others to end: with a handler in
 	// place the write fails with EPIPE instead, and ktel ends in order.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

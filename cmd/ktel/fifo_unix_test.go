@@ -1,0 +1,125 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const fifoEvent = `{"time":"t","seq":0,"source":{"instance":"i"}}` + "\n"
+
+func makeFIFO(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// decodeFIFO runs 'ktel decode' and fails if it does not end.
+func decodeFIFO(ctx context.Context, t *testing.T, stdout io.Writer, name string) (status int, stderr string) {
+	t.Helper()
+	var errs bytes.Buffer
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, []string{"decode", name}, strings.NewReader(""), stdout, &errs) }()
+	select {
+	case status := <-ended:
+		return status, errs.String()
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not end")
+		return 0, ""
+	}
+}
+
+// What is written into a named pipe once is read, whole.
+func TestFIFO(t *testing.T) {
+	name := makeFIFO(t)
+	go func() { _ = os.WriteFile(name, []byte(strings.Repeat(fifoEvent, 5)), 0o600) }()
+	var stdout bytes.Buffer
+	status, stderr := decodeFIFO(t.Context(), t, &stdout, name)
+	if status != statusComplete || stdout.String() != strings.Repeat(fifoEvent, 5) {
+		t.Errorf("status %d, %q, %s", status, stdout.String(), stderr)
+	}
+}
+
+// An interruption ends the wait for a writer, and the wait for what a writer writes.
+func TestFIFOInterrupted(t *testing.T) {
+	for name, writes := range map[string]bool{"without a writer": false, "with a silent writer": true} {
+		t.Run(name, func(t *testing.T) {
+			fifo := makeFIFO(t)
+			ctx, interrupt := context.WithCancel(t.Context())
+			if writes {
+				writer, err := os.OpenFile(fifo, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer writer.Close()
+			}
+			time.AfterFunc(100*time.Millisecond, interrupt)
+			status, stderr := decodeFIFO(ctx, t, io.Discard, fifo)
+			if status != statusInterrupted || stderr != "ktel: interrupted\n" {
+				t.Errorf("status %d, %s", status, stderr)
+			}
+			if !writes { // end the open that is left
+				writer, err := os.OpenFile(fifo, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				writer.Close()
+			}
+		})
+	}
+}
+
+// The second interruption ends the process even where the first one cannot: here it waits for a reader of its output.
+func TestInterruptedTwice(t *testing.T) {
+	program, err := exec.LookPath("ktel") // testscript's: this program under another name
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, stdout, err := os.Pipe() // nobody reads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	defer stdout.Close()
+	name := filepath.Join(t.TempDir(), "events")
+	if err := os.WriteFile(name, []byte(strings.Repeat(fifoEvent, 10_000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	process := exec.Command(program, "decode", name)
+	process.Stdout = stdout
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- process.Wait() }()
+	deadline := time.After(10 * time.Second)
+	for range 2 {
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended before the second one: %v", err)
+		case <-time.After(500 * time.Millisecond):
+			_ = process.Process.Signal(os.Interrupt)
+		}
+	}
+	select {
+	case <-ended:
+		if status := process.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
+			t.Errorf("%v", process.ProcessState)
+		}
+	case <-deadline:
+		_ = process.Process.Kill()
+		t.Error("it does not end")
+	}
+}
