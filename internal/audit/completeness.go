@@ -21,7 +21,8 @@ import (
 // shows only where its last event is a kinesis-telemetry.stats, which has the highest number of an instance that was shut down in order,
 // but for kinesis-telemetry.dropped of its last flush.
 type Completeness struct {
-	// FromStart says that the window has every instance from its beginning: what is missing before the lowest number is missing.
+	// FromStart says that the window has every instance from its beginning: what is missing before the lowest number is missing. So is what
+	// an instance lost of which no event arrived, up to the highest number that a kinesis-telemetry.dropped names.
 	FromStart bool
 
 	instances  map[string]*instance // by key
@@ -214,26 +215,26 @@ func (i *instance) judge(fromStart bool) Finding {
 		f.Declared, f.Duplicated, f.DuplicatedCount = i.trouble.drops, i.trouble.twice, i.trouble.copies
 	}
 	left := slices.Clone(f.Declared)
-	below := Range{0, 1<<64 - 2} // what the window need not have
+	begin, end := uint64(1<<64-1), uint64(0) // of the window: nothing, where no event was seen
 	if len(i.seen) > 0 {
 		first, last := i.seen[0].First, i.seen[len(i.seen)-1].Last
 		f.First, f.Last, f.ToEnd = &first, &last, i.endsWithStats(last)
-		begin, end := first, last
-		if fromStart {
-			begin = 0
-		}
+		begin, end = first, last
+	}
+	if fromStart {
+		begin = 0
+	}
+	if f.First != nil || fromStart {
 		for _, d := range left {
 			end = max(end, d.Last)
 		}
 		f.Missing, f.DroppedCount = undeclared(i.seen.Gaps(begin, end), left)
 		f.MissingCount = f.Missing.Count()
-		if begin == 0 {
-			return f
-		}
-		below = Range{0, begin - 1}
 	}
-	_, before := undeclared(Ranges{below}, left)
-	f.DroppedCount += before
+	if begin > 0 { // drops of what the window need not have
+		_, before := undeclared(Ranges{{0, begin - 1}}, left)
+		f.DroppedCount += before
+	}
 	return f
 }
 

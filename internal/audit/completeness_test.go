@@ -144,6 +144,13 @@ func TestCompleteness(t *testing.T) {
 				"old missing [], dropped 2, duplicated 0 of []",
 		},
 		{
+			"the same, where it has to be whole",
+			[]string{"new:0 " + dropped("malformed", 2, 5, 7, "old"), "new:1 " + dropped("rejected", 3, 0, 10, "old")},
+			true,
+			"complete false; 2 events, 6 missing, 5 dropped, 0 duplicated; 2 instances, 1 from start, 0 to end; " +
+				"old missing [{3 4} {7 10}], dropped 5, duplicated 0 of []",
+		},
+		{
 			"drops of the last flush",
 			[]string{"i:0", "i:4 " + dropped("rejected", 1, 1, 1, "i"), "i:3 " + dropped("too_large", 1, 1, 1, "i"), "i:2 stats"},
 			false,
