@@ -110,7 +110,7 @@ func (in *inputs) file(ctx context.Context, name string, yield func(input.Event,
 		name = "standard input"
 	}
 	row := 0 // of pieces that cannot be read
-	for event, err := range input.Read(&watched{ctx, from, in}) {
+	for event, err := range input.Read(ctx, &watched{from, in}) {
 		piece, unreadable := errors.AsType[*input.UnreadableError](err)
 		switch {
 		case unreadable:
@@ -168,17 +168,13 @@ func (in *inputs) reading() reading {
 	return reading{done: n, whole: in.size, bytes: n}
 }
 
-// watched counts what is read, and ends with its context.
+// watched counts what is read.
 type watched struct {
-	ctx  context.Context //nolint:containedctx // of the loop that reads
 	from io.Reader
 	in   *inputs
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	if err := w.ctx.Err(); err != nil {
-		return 0, err
-	}
 	if w.in.idle != nil {
 		if err := w.in.idle(); err != nil {
 			return 0, err

@@ -15,7 +15,7 @@ func BenchmarkRead(b *testing.B) {
 	b.SetBytes(int64(len(line)))
 	b.ReportAllocs()
 	for left := b.N; left > 0; left -= 1000 {
-		for _, err := range input.Read(bytes.NewReader(data)) {
+		for _, err := range input.Read(b.Context(), bytes.NewReader(data)) {
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -43,30 +43,42 @@ func (d *decompressor) close() {
 
 // layer is what a member contains, as it is decompressed. Its own errors are an end to those that read it.
 type layer struct {
-	from io.Reader
-	size func() int64 // of what was read of the member
-	n    int64
-	err  error
+	source *source
+	outer  *layer // nil: the member is in the input itself
+	from   io.Reader
+	size   func() int64 // of what was read of the member
+	n      int64
+	within int64 // what the members in it contain together
+	err    error
 }
 
 func (l *layer) Read(p []byte) (int, error) {
-	if l.err != nil {
+	if l.err != nil || l.source.ended() { // a member may contain 1,000 times what the source is asked for
 		return 0, io.EOF
 	}
 	n, err := l.from.Read(p)
 	l.n += int64(n)
+	if l.outer != nil {
+		l.outer.within += int64(n)
+	}
 	switch {
 	case err == io.EOF:
 		return n, err
 	case err != nil:
 		l.err = plainly(err)
 		return n, io.EOF
-	case l.n > anyRatio && l.n > maxRatio*l.size():
+	case l.outer != nil && isBomb(l.outer.within, l.outer.size()):
+		l.outer.err = errBomb // the ratios of both layers multiply
+		l.err = errBomb
+		return n, io.EOF
+	case isBomb(l.n, l.size()):
 		l.err = errBomb
 		return n, io.EOF
 	}
 	return n, nil
 }
+
+func isBomb(contains, size int64) bool { return contains > anyRatio && contains > maxRatio*size }
 
 // plainly says in one way what the readers say in several.
 func plainly(err error) error {
@@ -183,7 +195,7 @@ func (s *section) tooDeep() {
 
 // contained reads what a member contains. nested: that is compressed, too.
 func (s *section) contained(where string, from io.Reader, size func() int64, with record.Compression) (nested bool, err error) {
-	l := &layer{from: from, size: size}
+	l := &layer{source: s.source, outer: s.layer, from: from, size: size}
 	inner := section{reader: s.reader, from: &s.inner[s.depth], with: with, within: where + ", ", depth: s.depth + 1, piece: s.piece, layer: l}
 	inner.from.reset(l)
 	inner.read()

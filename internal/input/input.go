@@ -5,6 +5,7 @@ package input
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,11 +35,11 @@ func (u *UnreadableError) Error() string { return u.Where + ": " + u.Err.Error()
 func (u *UnreadableError) Unwrap() error { return u.Err }
 
 // Read yields the events of an input, in order. What it cannot read is an *UnreadableError, and what is behind it follows; it wraps
-// record.ErrForeign where others have written it, and nothing else is left out. Another error is one of the reader, and the last. An event's
-// memory is the consumer's until the next.
-func Read(from io.Reader) iter.Seq2[Event, error] {
+// record.ErrForeign where others have written it, and nothing else is left out. Another error is one of the reader or of ctx, and the last. An
+// event's memory is the consumer's until the next.
+func Read(ctx context.Context, from io.Reader) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		source := &source{from: from}
+		source := &source{ctx: ctx, from: from}
 		r := &reader{yield: yield, source: source}
 		defer r.close()
 		top := section{reader: r, from: new(tape), with: record.Uncompressed}
@@ -52,12 +53,21 @@ func Read(from io.Reader) iter.Seq2[Event, error] {
 
 // source keeps the error of the input itself apart from those of its content.
 type source struct {
+	ctx  context.Context //nolint:containedctx // of the loop that reads
 	from io.Reader
 	err  error
 }
 
+// ended tells whether nothing more is read: after an error, and when the context ends.
+func (s *source) ended() bool {
+	if s.err == nil {
+		s.err = s.ctx.Err()
+	}
+	return s.err != nil
+}
+
 func (s *source) Read(p []byte) (int, error) {
-	if s.err != nil {
+	if s.ended() {
 		return 0, io.EOF
 	}
 	n, err := s.from.Read(p)

@@ -3,6 +3,7 @@ package input_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -59,7 +60,7 @@ func rawOf(t testing.TB, records ...[]byte) (events []string) {
 
 // read returns the events of an input as they stood, and what it says of the rest.
 func read(from io.Reader) (events, unreadable []string, err error) {
-	for event, problem := range input.Read(from) {
+	for event, problem := range input.Read(context.Background(), from) {
 		if u, ok := errors.AsType[*input.UnreadableError](problem); ok {
 			unreadable = append(unreadable, u.Error())
 		} else if problem != nil {
@@ -188,7 +189,7 @@ func TestRecordsInARow(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, slices.Concat(plain, plain, plain), slices.Concat(rawOf(t, plain), rawOf(t, plain), rawOf(t, plain))) // Firehose decompresses
-	for event, err := range input.Read(bytes.NewReader(v["ndjson.zstd.bin"])) {
+	for event, err := range input.Read(t.Context(), bytes.NewReader(v["ndjson.zstd.bin"])) {
 		if err != nil || event.Format != record.NDJSON || event.Compression != record.Zstd {
 			t.Fatalf("%s %s, %v", event.Format, event.Compression, err)
 		}
@@ -332,7 +333,7 @@ func TestArrival(t *testing.T) {
 		"CLI 1": bytes.ReplaceAll(getRecords(data), []byte(`"2026-11-23T18:00:02.500000+00:00"`), []byte("1795456802.5")),
 	} {
 		n := 0
-		for event, err := range input.Read(bytes.NewReader(content)) {
+		for event, err := range input.Read(t.Context(), bytes.NewReader(content)) {
 			if n++; err != nil || !event.Arrived.Equal(want) {
 				t.Errorf("%s: arrived %s, %v", name, event.Arrived, err)
 			}
@@ -349,7 +350,7 @@ func TestForeign(t *testing.T) {
 		"hello": true, `{"a":1}`: true, string(getRecords([]byte("hello"))): true, event[:50]: false, "\x00\x01": false,
 		"\xf3\x89\x9a\xc2 and more than sixteen bytes": false, "\x1f\x8bxxxxxxxxxxxxxx": false, "{]": false,
 	} {
-		for _, err := range input.Read(strings.NewReader(text)) {
+		for _, err := range input.Read(t.Context(), strings.NewReader(text)) {
 			if errors.Is(err, record.ErrForeign) != want {
 				t.Errorf("%q: %v", text, err)
 			}
@@ -415,7 +416,7 @@ func TestBombs(t *testing.T) {
 			bytes.NewReader(getRecords(gz.Bytes())), "record 1, sequence number 49600: gzip: " +
 				"its data are larger than a reader takes: 64 MiB, and 1,000 times what they are compressed",
 		},
-		"a bomb in a frame": {bytes.NewReader(zstded(gz.Bytes())), "zstd frame 1, gzip member 1: gzip: " + bomb},
+		"a bomb in a frame": {bytes.NewReader(zstded(gz.Bytes())), "zstd frame 1: zstd: " + bomb},
 	} {
 		t.Run(name, func(t *testing.T) {
 			events, unreadable, err := read(test.data)
@@ -423,6 +424,46 @@ func TestBombs(t *testing.T) {
 				t.Errorf("%d events, %v, %s", len(events), err, strings.Join(unreadable[:min(len(unreadable), 3)], "\n"))
 			}
 		})
+	}
+}
+
+// gzippedOf is a gzip member of so many bytes of one kind.
+func gzippedOf(size int) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	io.Copy(w, &zeros{'\n', size})
+	w.Close()
+	return b.Bytes()
+}
+
+// What is compressed twice is measured against the bytes of the input: each layer alone, and each inner member, is small enough.
+func TestNestedBomb(t *testing.T) {
+	inner := gzippedOf(30 << 20)
+	data := slices.Concat(zstded(bytes.Repeat(inner, 100)), []byte(event)) // 3 GB
+	check(t, data, []string{event}, "zstd frame 1: zstd: "+bomb)
+}
+
+// Two layers that contain no more than 1,000 times the input are read, however small the outer one makes the inner one.
+func TestNestedDense(t *testing.T) {
+	data := zstded(append(gzippedOf(31<<20), event...))
+	check(t, data, []string{event})
+}
+
+// An interruption ends what comes of a few bytes, too.
+func TestInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	lines := gzipped(bytes.Repeat([]byte(event+"\n"), 100_000)) // read whole before the first event
+	events := 0
+	var last error
+	for _, err := range input.Read(ctx, bytes.NewReader(lines)) {
+		if events++; err != nil {
+			last = err
+		}
+		interrupt()
+	}
+	if !errors.Is(last, context.Canceled) || events > 2000 {
+		t.Errorf("%d events, %v", events, last)
 	}
 }
 
@@ -441,7 +482,7 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		var events, unreadable []string
-		for event, err := range input.Read(bytes.NewReader(data)) {
+		for event, err := range input.Read(t.Context(), bytes.NewReader(data)) {
 			if err != nil {
 				if _, ok := errors.AsType[*input.UnreadableError](err); !ok {
 					t.Fatalf("an error of the reader, which has none: %v", err)
