@@ -111,14 +111,15 @@ func (r *reader) unpack(where string, data []byte, arrived time.Time, with recor
 // section is the input, or what a compressed member of it contains.
 type section struct {
 	*reader
-	from   *tape
-	with   record.Compression
-	within string // "gzip member 3, "
-	depth  int    // of compression
-	line   int    // that is read, from 0
-	parts  int    // members and frames so far
-	piece  []byte
-	layer  *layer // what a member contains; nil: the input itself
+	from       *tape
+	with       record.Compression
+	within     string // "gzip member 3, "
+	depth      int    // of compression
+	line       int    // that is read, from 0
+	parts      int    // members and frames so far
+	piece      []byte
+	aggregates int    // aggregated records so far
+	layer      *layer // what a member contains; nil: the input itself
 }
 
 // place says where in the input a piece is.
@@ -135,7 +136,6 @@ func (s *section) failAt(where string, err error) {
 const (
 	gzipMagic = "\x1f\x8b"
 	zstdMagic = "\x28\xb5\x2f\xfd"
-	kplMagic  = "\xf3\x89\x9a\xc2"
 	// A skippable frame of zstd begins with a byte 0x50 to 0x5f and these.
 	skippableMagic = "\x2a\x4d\x18"
 )
@@ -152,7 +152,7 @@ func (s *section) read() {
 		case bytes.HasPrefix(head, []byte(zstdMagic)), len(head) == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == skippableMagic:
 			s.zstdFrame()
 		case string(head) == kplMagic:
-			s.kpl()
+			s.aggregated()
 		case head[0] == '[':
 			s.document()
 		case head[0] == '{':
@@ -180,29 +180,6 @@ func (s *section) skipSpace() ([]byte, error) {
 		}
 		_, _ = s.from.Discard(1)
 	}
-}
-
-// kpl reads an aggregated record: it does not say where it ends.
-func (s *section) kpl() {
-	data, err := io.ReadAll(io.LimitReader(s.from, maxPiece+1))
-	switch where := s.within + "aggregated record"; {
-	case err != nil: // reported by whoever reads the member
-	case len(data) > maxPiece:
-		s.failAt(where, errTooLong)
-		_, _ = io.Copy(io.Discard, s.from)
-	case !s.reads(data):
-		s.failAt(where, errors.New("it cannot be taken apart: it was cut, there is another one behind it, or it is something else"))
-	default:
-		s.unpack(where, data, time.Time{}, s.with)
-	}
-}
-
-// reads tells whether the record's frame is whole.
-func (s *section) reads(data []byte) bool {
-	for line, err := range record.Unpack(data) {
-		return err == nil || len(line.Raw) < len(data)
-	}
-	return true
 }
 
 var (

@@ -196,7 +196,25 @@ func TestRecordsInARow(t *testing.T) {
 	}
 }
 
+// Aggregated records in a row, as 'ktel tail -o raw' writes them, are told apart by their checksums.
+func TestAggregatedInARow(t *testing.T) {
+	v := vectors(t)
+	kpl, lines := v["kpl.bin"], v["ndjson.bin"]
+	want := rawOf(t, kpl)
+	check(t, slices.Concat(kpl, kpl, kpl), slices.Concat(want, want, want))
+	check(t, slices.Concat(kpl, lines, kpl, v["json.gzip.bin"], kpl), slices.Concat(want, rawOf(t, lines), want, rawOf(t, v["json.gzip.bin"]), want))
+	check(t, gzipped(kpl, kpl), slices.Concat(want, want))
+	empty := append([]byte("\xf3\x89\x9a\xc2"), "\xd4\x1d\x8c\xd9\x8f\x00\xb2\x04\xe9\x80\x09\x98\xec\xf8\x42\x7e"...) // of no record
+	check(t, slices.Concat(kpl, empty, kpl), slices.Concat(want, want))
+	check(t, slices.Concat(kpl, kpl[:len(kpl)-1]), want, "aggregated record 2: "+notApart)
+	broken := bytes.Clone(kpl)
+	broken[len(broken)-40] ^= 0x20
+	check(t, slices.Concat(kpl, broken, kpl), want, "aggregated record 2: "+notApart)
+}
+
 const (
+	notApart = "it cannot be taken apart: it was cut, or is something else; the rest is left out"
+
 	foreign = "not written by the extension: "
 	tooLong = "it is longer than 64 MiB: no event or record is"
 	bomb    = "what it contains is more than 1,000 times its size"
@@ -280,9 +298,7 @@ func TestUnreadable(t *testing.T) {
 			append([]string{event}, ofGzip...),
 			[]string{"gzip member 1: gzip: its checksum is wrong: events that were read of it may not be as they were"},
 		},
-		{"another's KPL record", "\xf3\x89\x9a\xc2 and more than sixteen bytes", nil, []string{
-			"aggregated record: it cannot be taken apart: it was cut, there is another one behind it, or it is something else",
-		}},
+		{"another's KPL record", "\xf3\x89\x9a\xc2 and more than sixteen bytes", nil, []string{"aggregated record 1: " + notApart}},
 		{
 			"records of others in get-records", string(getRecords([]byte("hello"), ndjson, nil)), lines,
 			[]string{"record 1, sequence number 49600: line 1 of the record is not an event: " + foreign + `text, "hello"`},
@@ -411,7 +427,7 @@ func TestBombs(t *testing.T) {
 			"line 1: a JSON document that cannot be read at line 1: " + tooLong,
 		},
 		"lines in zstd":   {bytes.NewReader(zst.Bytes()), "zstd frame 1: zstd: " + bomb},
-		"a record of kpl": {io.MultiReader(strings.NewReader("\xf3\x89\x9a\xc2"), &zeros{1, 80 << 20}), "aggregated record: " + tooLong},
+		"a record of kpl": {io.MultiReader(strings.NewReader("\xf3\x89\x9a\xc2"), &zeros{1, 80 << 20}), "aggregated record 1: " + tooLong},
 		"gzip in a record": {
 			bytes.NewReader(getRecords(gz.Bytes())), "record 1, sequence number 49600: gzip: " +
 				"its data are larger than a reader takes: 64 MiB, and 1,000 times what they are compressed",
