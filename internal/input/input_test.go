@@ -266,6 +266,12 @@ func TestUnreadable(t *testing.T) {
 		}},
 		{"base64 over several lines", wrap(base64Of(gz), 76) + "\n" + wrap(base64Of(zst), 64), slices.Concat(ofGzip, ofZstd), nil},
 		{
+			"the same from Windows",
+			strings.ReplaceAll(wrap(base64Of(gz), 76)+"\n"+wrap(base64Of(zst), 64)+"\n", "\n", "\r\n") + event + "\r\n",
+			slices.Concat(ofGzip, ofZstd, []string{event}), nil,
+		},
+		{"text from Windows", "hello\r\n", nil, []string{"line 1: " + foreign + `text, "hello"`}},
+		{
 			"a cut member", string(gz) + string(gz[:len(gz)-40]), nil,
 			[]string{"gzip member 2: gzip: it is cut short"},
 		},

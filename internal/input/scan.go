@@ -31,7 +31,7 @@ func (s *section) value(spread bool) ([]byte, error) {
 	}
 }
 
-var newline = []byte{'\n'}
+var newline, carriageReturn = []byte{'\n'}, []byte{'\r'}
 
 // scanner finds the end of a JSON value that comes in chunks.
 type scanner struct {
@@ -83,13 +83,13 @@ func (s *section) chunk() ([]byte, error) {
 	return s.from.Peek(s.from.Buffered())
 }
 
-// textLine reads up to the end of the line.
+// textLine reads up to the end of the line, and leaves out the carriage return that Windows puts there.
 func (s *section) textLine() ([]byte, error) {
 	s.piece = s.piece[:0]
 	for {
 		chunk, err := s.chunk()
 		if err != nil { // the end of the input ends a line, too
-			return s.piece, nil //nolint:nilerr // whose error it is tells it
+			return bytes.TrimSuffix(s.piece, carriageReturn), nil //nolint:nilerr // whose error it is tells it
 		}
 		end := bytes.IndexByte(chunk, '\n')
 		if end < 0 {
@@ -102,7 +102,7 @@ func (s *section) textLine() ([]byte, error) {
 		}
 		s.piece = append(s.piece, chunk[:end]...)
 		_, _ = s.from.Discard(end)
-		return s.piece, nil
+		return bytes.TrimSuffix(s.piece, carriageReturn), nil
 	}
 }
 
