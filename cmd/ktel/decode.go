@@ -12,11 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"kinesis-telemetry-extension/internal/input"
+	"kinesis-telemetry-extension/record"
 )
 
 const decodeLong = `decode prints the events of records as ndjson: one a line, as they stood in the
-record. It takes files, or standard input, and tells by their bytes what is in
-them:
+record; of the format cloudwatch, what was read of them. It takes files, or
+standard input, and tells by their bytes what is in them:
 
     data of a record    in any format and compression, also many in a row
     base64 of it        one record a line, or with tabs between
@@ -71,7 +72,7 @@ func (a *app) decode(ctx context.Context, files []string) error {
 			continue
 		}
 		if err == nil {
-			err = writeEvent(out, event.Raw)
+			err = writeEvent(out, &event.Line)
 		}
 		if err != nil {
 			return cannot(err)
@@ -94,19 +95,17 @@ func (a *app) cannotRead(to io.Writer, piece *input.UnreadableError) {
 }
 
 // writeEvent writes an event on one line. Between its tokens JSON of others may have line ends.
-func writeEvent(out *bufio.Writer, raw []byte) error {
-	if bytes.ContainsAny(raw, "\r\n") {
+func writeEvent(out *bufio.Writer, event *record.Line) error {
+	text := encoded(event, false)
+	if content := text[:len(text)-1]; bytes.ContainsAny(content, "\r\n") {
 		var line bytes.Buffer
-		if err := json.Compact(&line, raw); err != nil {
+		if err := json.Compact(&line, content); err != nil {
 			return fmt.Errorf("write an event: %w", err)
 		}
-		raw = line.Bytes()
+		line.WriteByte('\n')
+		text = line.Bytes()
 	}
-	_, err := out.Write(raw)
-	if err == nil {
-		err = out.WriteByte('\n')
-	}
-	if err != nil {
+	if _, err := out.Write(text); err != nil {
 		return fmt.Errorf("write the events: %w", err)
 	}
 	return nil

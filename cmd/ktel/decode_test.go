@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -56,5 +57,39 @@ func TestDecodeGivesUp(t *testing.T) {
 	}
 	if status, _, stderr := call(t, "audit", names[0], names[1]); status != statusComplete || stderr != "" {
 		t.Errorf("audit: status %d, %s", status, stderr)
+	}
+}
+
+// What decode prints of any format, audit reads: as many events, all of them with their numbers.
+func TestDecodeIsRead(t *testing.T) {
+	names, err := filepath.Glob("../../record/testdata/vectors/*.bin")
+	if err != nil || len(names) < 10 {
+		t.Fatalf("%v, %v", names, err)
+	}
+	for _, name := range names {
+		var reports []AuditReport
+		for _, file := range []string{name, filepath.Join(t.TempDir(), "decoded")} {
+			if file != name {
+				status, stdout, stderr := call(t, "decode", name)
+				if status != statusComplete {
+					t.Fatalf("%s: status %d, %s", name, status, stderr)
+				}
+				if err := os.WriteFile(file, []byte(stdout), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var report AuditReport
+			_, stdout, _ := call(t, "audit", "--json", file)
+			if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+				t.Fatal(err)
+			}
+			reports = append(reports, report)
+		}
+		direct, decoded := reports[0], reports[1]
+		if direct.Events == 0 || decoded.Events != direct.Events || decoded.Instances != direct.Instances ||
+			decoded.Missing != direct.Missing || decoded.Foreign+decoded.Unreadable > 0 {
+			t.Errorf("%s: %d events of %d instances, %d missing, %d of others; of the record itself %d of %d, %d missing", filepath.Base(name),
+				decoded.Events, decoded.Instances, decoded.Missing, decoded.Foreign, direct.Events, direct.Instances, direct.Missing)
+		}
 	}
 }
