@@ -272,3 +272,27 @@ func TestDelay(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// The time that drops take goes with their number, not with its square.
+func TestManyDrops(t *testing.T) {
+	const n = 100_000
+	var c audit.Completeness
+	add := func(instance string, seq int, kind, said string) {
+		line := record.Line{Type: kind, Seq: uint64(seq), Record: json.RawMessage(said), Source: record.SourceFields{Instance: instance}}
+		c.Add(&line, time.Time{})
+	}
+	for i := range n { // every other number is missing, and some drop that ends somewhere later declares each
+		add("i", 2*i, "function", "")
+		said := fmt.Sprintf(`{"reason":"rejected","count":1,"firstSeq":%d,"lastSeq":%d,"instance":"i"}`, 2*i+1, 2*n)
+		add("k", i, "kinesis-telemetry.dropped", said)
+	}
+	add("i", 2*n, "function", "")
+	began := time.Now()
+	a := c.Account()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("%s", took)
+	}
+	if !a.Complete || a.Dropped != n {
+		t.Errorf("%t, %d dropped", a.Complete, a.Dropped)
+	}
+}
