@@ -241,7 +241,7 @@ func (i *instance) judge(fromStart bool) Finding {
 // endsWithStats tells whether there is nothing behind the last kinesis-telemetry.stats but declarations of drops.
 func (i *instance) endsWithStats(last uint64) bool {
 	if i.stats == 0 || i.trouble == nil {
-		return i.stats == last+1
+		return i.stats > 0 && i.stats == last+1
 	}
 	return i.trouble.tells.Gaps(i.stats, last) == nil
 }

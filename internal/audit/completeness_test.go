@@ -3,6 +3,7 @@ package audit_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ func arrivals(t *testing.T, texts ...string) (lines []record.Line) {
 			}
 			last = first
 		}
-		for seq := first; seq <= last; seq++ {
+		for seq := first; ; seq++ {
 			line := record.Line{Time: "2026-11-23T18:00:00.000Z", Type: "function", Seq: seq}
 			line.Source = record.SourceFields{Function: "f", Instance: name}
 			if kind != "" {
@@ -35,6 +36,9 @@ func arrivals(t *testing.T, texts ...string) (lines []record.Line) {
 				line.Type, line.Record = "kinesis-telemetry."+own, json.RawMessage(said)
 			}
 			lines = append(lines, line)
+			if seq == last {
+				break
+			}
 		}
 	}
 	return lines
@@ -163,6 +167,12 @@ func TestCompleteness(t *testing.T) {
 			false,
 			"complete true; 4 events, 0 missing, 1 dropped, 0 duplicated; 1 instances, 1 from start, 0 to end; " +
 				"i missing [], dropped 1, duplicated 0 of []",
+		},
+		{
+			"the highest number there is",
+			[]string{fmt.Sprintf("i:%d", uint64(math.MaxUint64))},
+			false,
+			"complete true; 1 events, 0 missing, 0 dropped, 0 duplicated; 1 instances, 0 from start, 0 to end",
 		},
 		{
 			"a drop that declares nothing",
