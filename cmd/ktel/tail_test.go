@@ -168,7 +168,7 @@ func TestTail(t *testing.T) {
 		"payment "+requestB+" 3000 ms, billed 3000 ms, memory 20 of 128 MB, timeout Sandbox.Timedout",
 		"  08:30:00.004 plain text with an ERROR in it")
 	tailNow(t, url, []string{"--by-invocation", "--type", "function", "--function", "payment"}, day,
-		"payment "+requestB+" no REPORT yet",
+		"payment "+requestB+" 3000 ms, billed 3000 ms, memory 20 of 128 MB, timeout Sandbox.Timedout",
 		"  08:30:00.004 plain text with an ERROR in it")
 	_, stdout, _ = call(t, "tail", "orders", "--no-follow", "--endpoint-url", url, "--type", "foreign", "-o", "ndjson")
 	var foreign struct{ Type, ShardID, SequenceNumber, Reason, Data string }

@@ -142,19 +142,20 @@ func (t *tailer) take(r *session.Record) {
 	}
 }
 
-// event shows one event, if it is chosen.
+// event shows one event, if it is chosen. An invocation has its REPORT whatever is chosen.
 func (t *tailer) event(line *record.Line) {
 	m := messageOf(line.Type, line.Record)
-	if !t.keep.shows(line, &m) {
+	chosen := t.keep.shows(line, &m)
+	if (chosen || t.keep.concerns(line)) && t.groups.add(line, &m, chosen, time.Now()) {
+		t.showEnded(t.groups.tooMany())
+		return
+	}
+	if !chosen {
 		return
 	}
 	switch t.flags.output {
 	case outputNDJSON, outputJSON:
 		t.write(encoded(line, t.flags.output == outputJSON))
-		return
-	}
-	if t.groups.add(line, &m, time.Now()) {
-		t.showEnded(t.groups.tooMany())
 		return
 	}
 	var b strings.Builder

@@ -95,15 +95,20 @@ func (f *filterFlags) filter() (*filter, error) {
 	return checked, nil
 }
 
-// shows tells whether an event is chosen.
-func (f *filter) shows(line *record.Line, m *message) bool {
+// concerns tells whether an event is of a function and a request that are chosen.
+func (f *filter) concerns(line *record.Line) bool {
 	if len(f.functions) > 0 && !slices.ContainsFunc(f.functions, func(pattern string) bool {
 		matches, _ := path.Match(pattern, line.Source.Function)
 		return matches
 	}) {
 		return false
 	}
-	if !strings.HasPrefix(line.RequestID, f.request) {
+	return strings.HasPrefix(line.RequestID, f.request)
+}
+
+// shows tells whether an event is chosen.
+func (f *filter) shows(line *record.Line, m *message) bool {
+	if !f.concerns(line) {
 		return false
 	}
 	if f.level >= 0 && severity(m) < f.level {

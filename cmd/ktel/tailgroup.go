@@ -22,11 +22,18 @@ const (
 	eventBytes = 500
 )
 
+// Types of what begins and ends an invocation.
+const (
+	typeStart  = "platform.start"
+	typeReport = "platform.report"
+)
+
 // invoked is an invocation whose events come in.
 type invoked struct {
 	key      string
 	events   []invokedEvent
 	bytes    int
+	chosen   bool // one of its events is to be shown
 	report   *record.Line
 	since    time.Time // of its first event here
 	reported time.Time
@@ -42,16 +49,16 @@ type invocations struct {
 	open  map[string]*invoked
 	order []*invoked
 	bytes int
-	shown map[string]time.Time // those whose REPORT was shown: what comes later is not grouped any more
+	shown map[string]time.Time // those that are over: what comes later is not grouped any more
 }
 
 func newInvocations() *invocations {
 	return &invocations{open: make(map[string]*invoked), shown: make(map[string]time.Time)}
 }
 
-// add takes an event that belongs to an invocation.
-func (g *invocations) add(line *record.Line, m *message, now time.Time) bool {
-	if g == nil || line.RequestID == "" {
+// add takes an event that belongs to an invocation. Where it is not chosen only what begins or ends the invocation counts.
+func (g *invocations) add(line *record.Line, m *message, chosen bool, now time.Time) bool {
+	if g == nil || line.RequestID == "" || !chosen && line.Type != typeStart && line.Type != typeReport {
 		return false
 	}
 	key := line.Source.Function + " " + line.RequestID
@@ -66,18 +73,21 @@ func (g *invocations) add(line *record.Line, m *message, now time.Time) bool {
 	}
 	kept, size := *line, len(m.text)+eventBytes
 	kept.Raw, kept.Record = nil, nil // they would keep the whole record
-	if line.Type == "platform.report" {
+	if line.Type == typeReport {
 		kept.Record = bytes.Clone(line.Record)
 		i.report, i.reported = &kept, now
 		size += len(kept.Record)
 	}
-	i.events = append(i.events, invokedEvent{kept, *m})
+	if chosen {
+		i.chosen = true
+		i.events = append(i.events, invokedEvent{kept, *m})
+	}
 	i.bytes += size
 	g.bytes += size
 	return true
 }
 
-// take removes the invocations that are to be shown.
+// take removes the invocations that are due, and returns those that are to be shown.
 func (g *invocations) take(now time.Time, due func(*invoked) bool) []*invoked {
 	if g == nil {
 		return nil
@@ -87,7 +97,9 @@ func (g *invocations) take(now time.Time, due func(*invoked) bool) []*invoked {
 		if !due(i) {
 			return false
 		}
-		taken = append(taken, i)
+		if i.chosen {
+			taken = append(taken, i)
+		}
 		delete(g.open, i.key)
 		g.bytes -= i.bytes
 		g.shown[i.key] = now
@@ -135,7 +147,7 @@ func (t *tailer) renderInvocation(b *strings.Builder, i *invoked) {
 	}
 	b.WriteString(t.ink.functionInk(first.Source.Function)(name) + " " + t.ink.strong(request) + " " + text + "\n")
 	for n := range i.events {
-		if e := &i.events[n]; e.line.Type != "platform.report" && e.line.Type != "platform.start" {
+		if e := &i.events[n]; e.line.Type != typeReport && e.line.Type != typeStart {
 			t.render(b, &e.line, &e.m, "  ")
 		}
 	}
