@@ -40,7 +40,7 @@ type ReadOptions struct {
 	All   bool
 	// Until is the arrival from which on records are not read, and the reading ends; zero: none.
 	Until time.Time
-	// Follow waits for what is still to arrive. Without it the reading ends where the stream does now.
+	// Follow waits for what is still to arrive. Without it Until is now at the latest, by the endpoint's clock.
 	Follow bool
 
 	// Interval is the time between two GetRecords of a shard, 0 for a second; IdleInterval that of a shard into which nothing was
@@ -69,7 +69,10 @@ func (s *Stream) Read(ctx context.Context, o ReadOptions, take func(Record) erro
 	o.Interval = orElse(o.Interval, pollInterval)
 	o.IdleInterval = max(o.Interval, orElse(o.IdleInterval, idleInterval))
 	o.All = o.All || !o.Follow && o.Since.IsZero()
-	r := &reader{stream: s, o: o, take: take, began: time.Now(), troubled: make(map[string]bool)}
+	if now := s.end(); !o.Follow && s.skew.known && (o.Until.IsZero() || now.Before(o.Until)) {
+		o.Until = now
+	}
+	r := &reader{stream: s, o: o, take: take, troubled: make(map[string]bool)}
 	if err := r.list(ctx, r.beginning()); err != nil {
 		return r.failed(ctx, err)
 	}
@@ -98,7 +101,6 @@ type reader struct {
 	stream *Stream
 	o      ReadOptions
 	take   func(Record) error
-	began  time.Time
 
 	shards   map[string]*shard
 	running  int             // shards that are being read
@@ -205,7 +207,7 @@ func (r *reader) pass(parent context.Context) error {
 			sh.reading = true
 			r.running++
 			r.unplaced++
-			f := &follower{stream: r.stream, o: r.o, began: r.began, shard: sh.id, place: sh.place}
+			f := &follower{stream: r.stream, o: r.o, shard: sh.id, place: sh.place}
 			followers.Go(func() { f.follow(ctx, reports) })
 		}
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
@@ -32,6 +34,18 @@ type endpoint struct {
 	reads  []time.Time          // when GetRecords was called
 	broken int                  // index of a shard that cannot be read; -1: none
 	floor  bool                 // it knows no AT_TIMESTAMP, and begins at the horizon
+	empty  int                  // so many GetRecords get an empty page
+	behind time.Duration        // of empty pages
+	ahead  time.Duration        // of its clock
+}
+
+func (e *endpoint) now() time.Time { return time.Now().Add(e.ahead) }
+
+// emptyPages lets the next GetRecords bring nothing, and say how far they are behind.
+func (e *endpoint) emptyPages(n int, behind time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.empty, e.behind = n, behind
 }
 
 func (e *endpoint) refuse(shard int) {
@@ -67,7 +81,8 @@ func (e *endpoint) Do(r *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".GetRecords") {
 		e.mu.Lock()
 		e.reads = append(e.reads, time.Now())
-		broken := e.broken
+		broken, empty := e.broken, e.empty > 0
+		e.empty = max(0, e.empty-1)
 		e.mu.Unlock()
 		var in struct{ ShardIterator []byte }
 		var cursor struct{ Shard int } // as kinesislocal has it
@@ -76,6 +91,13 @@ func (e *endpoint) Do(r *http.Request) (*http.Response, error) {
 		}
 		if cursor.Shard == broken {
 			return &http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody}, nil
+		}
+		if empty {
+			out := httptest.NewRecorder()
+			out.Header().Set("Date", e.now().UTC().Format(http.TimeFormat))
+			fmt.Fprintf(out, `{"Records":[],"MillisBehindLatest":%d,"NextShardIterator":%q}`,
+				e.behind.Milliseconds(), base64.StdEncoding.EncodeToString(in.ShardIterator))
+			return out.Result(), nil
 		}
 	}
 	if e.floor {
@@ -100,7 +122,7 @@ type fixture struct {
 
 func (f *fixture) serve(shards int) {
 	f.t.Helper()
-	server := kinesislocal.New(kinesislocal.Options{})
+	server := kinesislocal.New(kinesislocal.Options{Now: f.now})
 	f.t.Cleanup(func() { server.Close() })
 	if err := server.CreateStream("orders", shards); err != nil {
 		f.t.Fatal(err)
@@ -390,13 +412,80 @@ func TestReadSinceUntil(t *testing.T) {
 			r.each(test.first, test.last)
 		}
 		// An end that is still to come.
-		r := f.read(ReadOptions{Follow: true, Until: at(15)})
+		r := f.read(ReadOptions{Follow: true, Until: time.Now().Add(5 * time.Second)})
 		for range 8 {
 			f.write(1)
 			wait(time.Second)
 		}
 		<-r.done
 		r.each(161, 165)
+	})
+}
+
+// A bounded reading brings everything, whatever the local clock says: it is read in more than one GetRecords.
+func TestReadOtherClock(t *testing.T) {
+	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+				f.ahead = ahead
+				f.serve(1) // on that clock
+				f.stream = f.open()
+				records := make([]types.PutRecordsRequestEntry, 500)
+				for i := range records {
+					records[i] = types.PutRecordsRequestEntry{PartitionKey: aws.String("k"), Data: []byte("x")}
+				}
+				for range 50 {
+					if _, err := f.client.PutRecords(t.Context(), &kinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: records}); err != nil {
+						t.Fatal(err)
+					}
+					wait(500 * time.Millisecond) // a shard takes 1,000 a second
+				}
+				r := f.read(ReadOptions{})
+				if <-r.done; r.err != nil || len(r.records) != 25_000 {
+					t.Errorf("%d records, %v", len(r.records), r.err)
+				}
+			})
+		})
+	}
+}
+
+// A page may be empty though records are left: it ends no reading early, also where the local clock is ahead.
+func TestReadEmptyPage(t *testing.T) {
+	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+				f.ahead = ahead
+				f.serve(1) // on that clock
+				f.stream = f.open()
+				wait(time.Minute)
+				f.write(16)
+				wait(10 * time.Second)
+				until := time.Now().Add(ahead)
+				wait(10 * time.Second)
+				f.emptyPages(2, 20*time.Second)
+				r := f.read(ReadOptions{Until: until})
+				<-r.done
+				r.each(1, 16)
+			})
+		})
+	}
+}
+
+// All shards end at one moment: what arrives while a live stream is read does not count in any.
+func TestReadEndsAtOneMoment(t *testing.T) {
+	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
+		f.write(32)
+		r := &reading{f: f}
+		err := f.stream.Read(t.Context(), ReadOptions{}, func(record Record) error {
+			r.records = append(r.records, record)
+			wait(100 * time.Millisecond) // a slow receiver
+			f.write(1)
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		r.each(1, 32)
 	})
 }
 

@@ -22,6 +22,8 @@ const (
 	childTime = 20 * time.Second // less than requestTimeout
 	// idlePolls is how many empty reads widen the interval by one.
 	idlePolls = 10
+	// endInterval is the time between the last reads of a shard in a reading that does not follow.
+	endInterval = 250 * time.Millisecond
 )
 
 // place is where the reading of a shard goes on.
@@ -60,7 +62,6 @@ func (e *lostError) Unwrap() error { return e.err }
 type follower struct {
 	stream *Stream
 	o      ReadOptions
-	began  time.Time
 	shard  string
 	place  place
 
@@ -100,6 +101,8 @@ func (f *follower) wait(rep *report, took time.Duration) time.Duration {
 		return 0
 	case !f.o.Follow && len(rep.records) > 0 && rep.behind == 0: // one more read shows whether that was all
 		return 0
+	case !f.o.Follow && rep.behind == 0: // the end of the reading is a second or two away
+		return endInterval
 	}
 	interval := min(f.o.IdleInterval, f.o.Interval*time.Duration(1+f.empty/idlePolls))
 	return interval - took
@@ -184,7 +187,7 @@ func (f *follower) poll(ctx context.Context) (report, error) {
 	}
 	before := f.place
 	rep := report{polled: true, behind: time.Duration(aws.ToInt64(answer.MillisBehindLatest)) * time.Millisecond}
-	position := asked.Add(-rep.behind) // all that arrived before has been read
+	position := asked.Add(skewOf(answer.ResultMetadata, asked).least - rep.behind) // all that arrived before has been read
 	for i := range answer.Records {
 		r := &answer.Records[i]
 		arrived := aws.ToTime(r.ApproximateArrivalTimestamp)
@@ -209,8 +212,8 @@ func (f *follower) poll(ctx context.Context) (report, error) {
 		if rep.children, rep.lineage, err = f.children(ctx, answer.ChildShards); err != nil {
 			f.place = before // the records are asked for again
 		}
-	case !f.o.Follow:
-		rep.ended = len(answer.Records) == 0 && rep.behind == 0 || position.After(f.began)
+	case !f.o.Follow && f.o.Until.IsZero(): // the endpoint does not tell its time
+		rep.ended = len(answer.Records) == 0 && rep.behind == 0
 	}
 	return rep, err
 }

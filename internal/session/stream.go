@@ -47,6 +47,7 @@ type Stream struct {
 	target  Target
 	client  *kinesis.Client
 	created time.Time // of the stream; an emulator may have made another one of the name
+	skew    skew      // of the last description
 }
 
 var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
@@ -218,10 +219,12 @@ func (s *Stream) Ready(ctx context.Context) error {
 
 func (s *Stream) describe(ctx context.Context, options ...func(*kinesis.Options)) (*types.StreamDescriptionSummary, error) {
 	input := &kinesis.DescribeStreamSummaryInput{StreamName: s.name(), StreamARN: s.arn()}
+	asked := time.Now()
 	answer, err := s.client.DescribeStreamSummary(ctx, input, options...)
 	if err != nil {
 		return nil, err
 	}
+	s.skew = skewOf(answer.ResultMetadata, asked)
 	return answer.StreamDescriptionSummary, nil
 }
 
