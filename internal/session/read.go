@@ -21,6 +21,8 @@ const (
 	missingTime = 30 * time.Second
 	// patience is how long a reading that has an end goes on without an answer.
 	patience = time.Minute
+	// maxReplies is how many replies are held at once, those that are still to come included. One has 10 MB, and more while it is decoded.
+	maxReplies = 6
 )
 
 // Record is one record of a stream.
@@ -194,7 +196,7 @@ func (r *reader) pass(parent context.Context) error {
 	var followers sync.WaitGroup
 	defer followers.Wait()
 	defer cancel()
-	reports := make(chan report)
+	reports, slots := make(chan report), make(chan struct{}, maxReplies)
 	r.running, r.unplaced, r.dry = 0, 0, make(map[string]bool)
 	launch := func() {
 		if r.running+r.done == len(r.shards) { // nothing has changed
@@ -208,7 +210,7 @@ func (r *reader) pass(parent context.Context) error {
 			r.running++
 			r.unplaced++
 			f := &follower{stream: r.stream, o: r.o, shard: sh.id, place: sh.place}
-			followers.Go(func() { f.follow(ctx, reports) })
+			followers.Go(func() { f.follow(ctx, slots, reports) })
 		}
 	}
 	for _, sh := range r.shards {

@@ -489,6 +489,24 @@ func TestReadEndsAtOneMoment(t *testing.T) {
 	})
 }
 
+// A reply has 10 MB at most: while the receiver works on one, few more are held, however many shards there are.
+func TestReadHoldsFewReplies(t *testing.T) {
+	onFakeTime(t, 16, func(t *testing.T, f *fixture) {
+		f.write(32) // into each shard
+		began, taken, polled, most := time.Now(), 0, 0, 0
+		o := ReadOptions{Polled: func(Poll) { polled++ }}
+		err := f.stream.Read(t.Context(), o, func(Record) error {
+			taken++
+			wait(100 * time.Millisecond)
+			most = max(most, len(f.readsSince(began))-polled)
+			return nil
+		})
+		if err != nil || taken != 32 || most == 0 || most > maxReplies+1 { // and the one that is worked on
+			t.Errorf("%d records, %d replies, %v", taken, most, err)
+		}
+	})
+}
+
 func fault(rule kinesislocal.Rule) *kinesislocal.Faults {
 	return &kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}}
 }

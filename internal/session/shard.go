@@ -72,9 +72,15 @@ type follower struct {
 	empty    int // reads in a row that brought nothing
 }
 
-// follow reads until the shard ends, the reading does, or something is wrong that another try would not change.
-func (f *follower) follow(ctx context.Context, reports chan<- report) {
+// follow reads until the shard ends, the reading does, or something is wrong that another try would not change. It holds a slot from the
+// call until its report is taken.
+func (f *follower) follow(ctx context.Context, slots chan struct{}, reports chan<- report) {
 	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		start := time.Now()
 		rep := f.step(ctx)
 		rep.shard, rep.place = f.shard, f.place
@@ -83,6 +89,7 @@ func (f *follower) follow(ctx context.Context, reports chan<- report) {
 		}
 		select {
 		case reports <- rep:
+			<-slots
 		case <-ctx.Done():
 			return
 		}
