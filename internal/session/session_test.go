@@ -673,6 +673,24 @@ func TestErrors(t *testing.T) {
 	})
 }
 
+// An endpoint of the AWS configuration may hold a password: what is wrong with it is said without it.
+func TestOpenSecretEndpoint(t *testing.T) {
+	withoutAWS(t)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	for _, endpoint := range []string{
+		"http://user:SECRET@127.0.0.1:1", "http://127.0.0.1:1/?token=SECRET", "http://127.0.0.1:1/#SECRET", "http://user:SEC RET@127.0.0.1:1",
+		"SECRET", "ftp://SECRET",
+	} {
+		t.Setenv("AWS_ENDPOINT_URL_KINESIS", endpoint)
+		_, err := Open(t.Context(), Target{Stream: "orders", Region: "eu-west-1"})
+		advised, ok := errors.AsType[*Error](err)
+		if !ok || !strings.HasPrefix(err.Error(), "the endpoint of the AWS configuration is ") ||
+			strings.Contains(err.Error()+strings.Join(advised.Hints, ""), "SEC") {
+			t.Errorf("%s: %v", endpoint, err)
+		}
+	}
+}
+
 func TestOpen(t *testing.T) {
 	withoutAWS(t)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -119,6 +119,10 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 	})
 	used := s.client.Options()
 	s.Region, s.Endpoint = used.Region, aws.ToString(used.BaseEndpoint)
+	if s.Endpoint != "" && !isEndpoint(s.Endpoint) { // it is not shown: it may hold a password
+		return cfg, advise(errors.New("the endpoint of the AWS configuration is no http:// or https:// URL without "+
+			"a user, a password, a query or a fragment"), "AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL, or endpoint_url in the file of AWS_CONFIG_FILE, sets it")
+	}
 	if cfg.Region == "" && s.Endpoint == "" {
 		return cfg, advise(errors.New("no region is set"), "set AWS_REGION, or give --region")
 	}
@@ -155,6 +159,12 @@ func (s *Stream) retrieve(ctx context.Context, provider aws.CredentialsProvider)
 	}
 	return advise(fmt.Errorf("find AWS credentials for %s: %w", s.endpointOrRegion(), err),
 		"set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+}
+
+func isEndpoint(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+		u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 func isLoopback(endpoint string) bool {
