@@ -37,10 +37,18 @@ func (f *streamFlags) window(now time.Time) (o session.ReadOptions, err error) {
 	if o.Until, err = parseTime("until", f.until, now); err != nil {
 		return o, err
 	}
-	if !o.Until.IsZero() && !o.Until.After(o.Since) {
+	switch {
+	case o.Since.After(now):
+		return o, usageError(fmt.Sprintf("--since %q lies in the future", f.since),
+			"times are in UTC unless they say otherwise; now it is "+now.UTC().Format("15:04"))
+	case !o.Until.IsZero() && !o.Until.After(o.Since):
 		return o, usageError(fmt.Sprintf("--until %q is not after --since %q", f.until, f.since))
 	}
 	return o, nil
+}
+
+func (f *streamFlags) target(name string) session.Target {
+	return session.Target{Stream: name, Region: f.region, Endpoint: f.endpoint}
 }
 
 // streamOf tells whether arguments mean a stream, and which: one that is no file and no path, or none at all with flags that only a
@@ -79,7 +87,7 @@ func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time
 	if err != nil {
 		return nil, err
 	}
-	target := session.Target{Stream: name, Region: f.region, Endpoint: f.endpoint}
+	target := f.target(name)
 	if err := target.Check(); err != nil {
 		return nil, usageError(err.Error())
 	}

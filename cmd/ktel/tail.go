@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/session"
 )
 
@@ -48,8 +47,8 @@ const tailStatuses = `Exit status:
 
 // tailFlags are what 'ktel tail' is told.
 type tailFlags struct {
-	target       session.Target
-	since, until string
+	streamFlags
+	stream       string
 	noFollow     bool
 	byInvocation bool
 	output       string
@@ -75,9 +74,9 @@ func (a *app) tailCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.target.Stream = cmp.Or(os.Getenv("KINESIS_TELEMETRY_STREAM"), defaultStream)
+			f.stream = cmp.Or(os.Getenv("KINESIS_TELEMETRY_STREAM"), defaultStream)
 			if len(args) > 0 {
-				f.target.Stream = args[0]
+				f.stream = args[0]
 			}
 			return a.tail(cmd.Context(), f, time.Now())
 		},
@@ -92,39 +91,26 @@ func (a *app) tailCommand() *cobra.Command {
 		"show the events of an invocation together, when it has ended, under one line of its REPORT")
 	flags.VarP(choice{&f.output, []string{outputText, outputNDJSON, outputJSON, outputRaw}}, "output", "o",
 		"text, ndjson (an event a line), json (indented) or raw (the records' data)")
-	flags.StringVar(&f.target.Endpoint, "endpoint-url", "", "Kinesis at `URL`, as of an emulator")
-	flags.StringVar(&f.target.Region, "region", "", "AWS region `NAME`")
+	flags.StringVar(&f.endpoint, "endpoint-url", "", "Kinesis at `URL`, as of an emulator")
+	flags.StringVar(&f.region, "region", "", "AWS region `NAME`")
 	return cmd
 }
 
 // options checks the flags and says what is to be read.
 func (f *tailFlags) options(now time.Time) (o session.ReadOptions, err error) {
-	if err := f.target.Check(); err != nil {
+	if err := f.target(f.stream).Check(); err != nil {
 		return o, usageError(err.Error())
 	}
-	if f.target.Endpoint != "" {
-		if _, err := kinesis.ParseEndpointURL(f.target.Endpoint); err != nil { // it is not shown: it may hold a password
-			return o, usageError(fmt.Sprintf("--endpoint-url: %v, without a user, a password, a query or a fragment", err))
-		}
-	}
-	if o.Since, err = parseTime("since", f.since, now); err != nil {
-		return o, err
-	}
-	if o.Until, err = parseTime("until", f.until, now); err != nil {
+	if o, err = f.window(now); err != nil {
 		return o, err
 	}
 	past := !o.Until.IsZero() && !o.Until.After(now)
 	o.Follow = !f.noFollow && !past
 	o.All = o.Since.IsZero() && !o.Follow
 	switch {
-	case o.Since.After(now):
-		return o, usageError(fmt.Sprintf("--since %q lies in the future", f.since),
-			"times are in UTC unless they say otherwise; now it is "+now.UTC().Format("15:04"))
-	case !o.Until.IsZero() && !o.Until.After(o.Since):
-		return o, usageError(fmt.Sprintf("--until %q is not after --since %q", f.until, f.since))
 	case f.byInvocation && f.output != outputText:
 		return o, usageError("--by-invocation goes with -o text", "'jq' groups ndjson by .requestId")
-	case f.output == outputRaw && f.any():
+	case f.output == outputRaw && f.filterFlags.any():
 		return o, usageError("-o raw writes whole records: it goes without --function, --request, --level, --type and --grep",
 			"-o ndjson writes the events that they choose")
 	}
@@ -191,7 +177,7 @@ func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
 	if terminal && f.output == outputRaw {
 		return usageError("-o raw writes binary data, which a terminal cannot show", "ktel tail -o raw > FILE, or '| ktel decode'")
 	}
-	stream, err := session.Open(ctx, f.target)
+	stream, err := session.Open(ctx, f.target(f.stream))
 	if err == nil {
 		err = stream.Ready(ctx)
 	}
