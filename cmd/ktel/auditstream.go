@@ -83,8 +83,7 @@ type backlog struct {
 }
 
 func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time, notes io.Writer) (*backlog, error) {
-	options, err := f.window(now)
-	if err != nil {
+	if _, err := f.window(now); err != nil {
 		return nil, err
 	}
 	target := f.target(name)
@@ -98,6 +97,10 @@ func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time
 	if advised, ok := errors.AsType[*session.Error](err); ok && !strings.HasPrefix(name, "arn:") {
 		return nil, cannot(err, append(advised.Hints, "it is taken for the name of a stream: there is no file "+name)...)
 	}
+	if err != nil {
+		return nil, err
+	}
+	options, err := f.window(stream.Now()) // arrivals are of Kinesis's clock
 	if err != nil {
 		return nil, err
 	}

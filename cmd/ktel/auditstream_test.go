@@ -93,6 +93,23 @@ func TestAuditWindow(t *testing.T) {
 	}
 }
 
+// A duration is counted back from Kinesis's time, whatever the local clock says.
+func TestSinceOtherClock(t *testing.T) {
+	for _, ahead := range []time.Duration{-time.Minute, time.Minute} {
+		shell(t, nil)
+		url := startKinesis(t, kinesislocal.Options{Now: func() time.Time { return time.Now().Add(ahead) }}).URL()
+		feed(t, url, event(0, "checkout", "function", requestA, `"x"`), event(1, "checkout", "function", requestA, `"x"`))
+		status, stdout, stderr := call(t, "tail", "orders", "--endpoint-url", url, "--no-follow", "--since", "30s", "-o", "ndjson")
+		if status != 0 || strings.Count(stdout, "\n") != 2 {
+			t.Errorf("%v: tail: status %d, %s%s", ahead, status, stdout, stderr)
+		}
+		status, stdout, stderr = call(t, "audit", "orders", "--endpoint-url", url, "--since", "30s", "--json")
+		if status != 0 || !strings.Contains(stdout, `"events": 2,`) {
+			t.Errorf("%v: audit: status %d, %s%s", ahead, status, stdout, stderr)
+		}
+	}
+}
+
 // A report fits the terminal, narrow or wide, and says as much as there is room for.
 func TestAuditTextFits(t *testing.T) {
 	var some audit.Ranges

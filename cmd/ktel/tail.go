@@ -165,8 +165,7 @@ func parseAge(text string) (time.Duration, bool) {
 const endTailTime = 2 * time.Second
 
 func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
-	options, err := f.options(now)
-	if err != nil {
+	if _, err := f.options(now); err != nil {
 		return err
 	}
 	keep, err := f.filter()
@@ -181,6 +180,10 @@ func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
 	if err == nil {
 		err = stream.Ready(ctx)
 	}
+	if err != nil {
+		return err
+	}
+	options, err := f.options(stream.Now()) // arrivals are of Kinesis's clock
 	if err != nil {
 		return err
 	}

@@ -471,6 +471,26 @@ func TestReadEmptyPage(t *testing.T) {
 	}
 }
 
+// A time that the endpoint's clock has not reached is no error.
+func TestReadSinceAhead(t *testing.T) {
+	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+		f.ahead = -time.Minute
+		f.serve(1)
+		f.stream = f.open()
+		f.write(3)
+		r := f.read(ReadOptions{Since: time.Now().Add(-50 * time.Second), Follow: true})
+		f.write(3)
+		wait(11 * time.Second)
+		f.write(3)
+		wait(5 * time.Second)
+		r.stop()
+		r.each(7, 9)
+		if len(r.trouble) > 0 || !errors.Is(r.err, context.Canceled) {
+			t.Error(r.trouble, r.err)
+		}
+	})
+}
+
 // All shards end at one moment: what arrives while a live stream is read does not count in any.
 func TestReadEndsAtOneMoment(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {

@@ -171,6 +171,11 @@ func (f *follower) locate(ctx context.Context) error {
 	default:
 	}
 	answer, err := f.stream.client.GetShardIterator(ctx, input, once)
+	if _, refused := errors.AsType[*types.InvalidArgumentException](err); refused && f.place.at.After(f.stream.Now().Add(-time.Second)) {
+		// It lies in the future of the endpoint's clock, which tells whole seconds: no record has arrived since.
+		f.place = place{kind: types.ShardIteratorTypeLatest}
+		return f.locate(ctx)
+	}
 	if err != nil {
 		return err
 	}
