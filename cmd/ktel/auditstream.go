@@ -75,9 +75,11 @@ type backlog struct {
 	notes   io.Writer
 	stream  *session.Stream
 	options session.ReadOptions
+	now     func() time.Time // Kinesis's
+	until   time.Time        // the end of the reading
 
 	mu     sync.Mutex
-	behind map[string]time.Duration // of each shard
+	behind map[string]time.Duration // how far each shard that is still read is behind until
 	most   time.Duration            // that any was at first
 	bytes  int64
 }
@@ -104,7 +106,10 @@ func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time
 	if err != nil {
 		return nil, err
 	}
-	b := &backlog{notes: notes, stream: stream, options: options, behind: make(map[string]time.Duration)}
+	b := &backlog{notes: notes, stream: stream, options: options, now: stream.Now, behind: make(map[string]time.Duration)}
+	if b.until = stream.Now(); !options.Until.IsZero() && options.Until.Before(b.until) {
+		b.until = options.Until
+	}
 	b.options.Polled, b.options.Trouble = b.polled, b.trouble
 	return b, nil
 }
@@ -140,8 +145,12 @@ func (b *backlog) count(bytes int) {
 func (b *backlog) polled(p session.Poll) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.behind[p.Shard] = p.Behind
-	b.most = max(b.most, p.Behind)
+	if p.Ended {
+		delete(b.behind, p.Shard)
+		return
+	}
+	b.behind[p.Shard] = max(0, p.Behind-b.now().Sub(b.until))
+	b.most = max(b.most, b.behind[p.Shard])
 }
 
 // trouble says what keeps the stream from being read. The reading goes on by itself.

@@ -15,6 +15,7 @@ import (
 
 	"kinesis-telemetry-extension/internal/audit"
 	"kinesis-telemetry-extension/internal/kinesislocal"
+	"kinesis-telemetry-extension/internal/session"
 )
 
 // What arrived before --since, or from --until on, does not count; an instance that begins in the middle lacks nothing.
@@ -108,6 +109,29 @@ func TestSinceOtherClock(t *testing.T) {
 			t.Errorf("%v: audit: status %d, %s%s", ahead, status, stdout, stderr)
 		}
 	}
+}
+
+// The progress of an audit goes from the start of its window to the end, and a shard that is done does not hold it up.
+func TestBacklogReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &backlog{behind: make(map[string]time.Duration), now: time.Now, until: time.Now().Add(-2 * time.Hour)}
+		poll := func(shard string, behind time.Duration, ended bool) {
+			b.polled(session.Poll{Shard: shard, Behind: behind, Ended: ended})
+		}
+		want := func(done, whole time.Duration) {
+			t.Helper()
+			if got := b.reading(); got.done != int64(done) || got.whole != int64(whole) {
+				t.Errorf("%v of %v, want %v of %v", time.Duration(got.done), time.Duration(got.whole), done, whole)
+			}
+		}
+		poll("a", 6*time.Hour, false)
+		poll("b", 4*time.Hour, false)
+		want(0, 4*time.Hour)
+		poll("a", 5*time.Hour, true)
+		want(2*time.Hour, 4*time.Hour)
+		poll("b", time.Hour, false)
+		want(4*time.Hour, 4*time.Hour)
+	})
 }
 
 // A report fits the terminal, narrow or wide, and says as much as there is room for.
