@@ -78,6 +78,8 @@ type backlog struct {
 	now     func() time.Time // Kinesis's
 	until   time.Time        // the end of the reading
 
+	troubled bool // which was said
+
 	mu     sync.Mutex
 	behind map[string]time.Duration // how far each shard that is still read is behind until
 	most   time.Duration            // that any was at first
@@ -153,11 +155,15 @@ func (b *backlog) polled(p session.Poll) {
 	b.most = max(b.most, b.behind[p.Shard])
 }
 
-// trouble says what keeps the stream from being read. The reading goes on by itself.
+// trouble says once what keeps the stream from being read, and when that is over. The reading goes on by itself.
 func (b *backlog) trouble(err error) {
-	if err != nil {
-		_, _ = fmt.Fprintf(b.notes, "ktel: %s, trying again\n", printable(err.Error()))
+	switch {
+	case err == nil:
+		_, _ = fmt.Fprintln(b.notes, "ktel: reading again")
+	case !b.troubled:
+		_, _ = fmt.Fprintf(b.notes, "ktel: %s; trying again\n", printable(err.Error()))
 	}
+	b.troubled = err != nil
 }
 
 // reading is how far the shard is that is furthest behind.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -132,6 +133,21 @@ func TestBacklogReading(t *testing.T) {
 		poll("b", time.Hour, false)
 		want(4*time.Hour, 4*time.Hour)
 	})
+}
+
+// What keeps the stream from being read is said once, and when it is over.
+func TestBacklogTrouble(t *testing.T) {
+	var out strings.Builder
+	b := &backlog{notes: &out}
+	for range 2 {
+		for _, err := range []error{errors.New("throttled"), errors.New("throttled"), nil} {
+			b.trouble(err)
+		}
+	}
+	const once = "ktel: throttled; trying again\nktel: reading again\n"
+	if out.String() != once+once {
+		t.Errorf("%s", out.String())
+	}
 }
 
 // A report fits the terminal, narrow or wide, and says as much as there is room for.
