@@ -7,7 +7,7 @@
 // RecordDistributionStrategy AUTO, the read limits of a shard, the call limits of control operations, presigned URLs,
 // CBOR, TLS and HTTP/2.
 //
-// It does emulate, with AWS's limits and error bodies: CreateStream, DeleteStream, DescribeStreamSummary, ListStreams,
+// It does emulate, with AWS's limits and error bodies: CreateStream, DeleteStream, DescribeStream, DescribeStreamSummary, ListStreams,
 // ListShards with its filters, SplitShard, MergeShards, GetShardIterator, GetRecords, PutRecord and PutRecords in AWS JSON
 // 1.1, addressed by StreamName or StreamARN; partition keys hashed to shards; the write limits of each shard; DryRun;
 // signature version 4.

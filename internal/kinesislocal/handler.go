@@ -36,12 +36,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// net/http would end the connection half a second after the reply. A client that is still sending then gets a
 		// broken pipe in place of the reply, so the rest is taken in before it.
 		_, _ = io.Copy(io.Discard, r.Body)
-		s.count("", strconv.Itoa(http.StatusRequestEntityTooLarge), 0)
+		s.count(&call{}, strconv.Itoa(http.StatusRequestEntityTooLarge))
 		writeReply(w, now, reply{status: http.StatusRequestEntityTooLarge})
 		return
 	}
 	if err != nil {
-		s.count("", "Gone", len(body))
+		s.count(&call{size: len(body)}, "Gone")
 		panic(http.ErrAbortHandler)
 	}
 	c := &call{now: now, size: len(body)}
@@ -121,7 +121,7 @@ func (s *Server) conclude(c *call, result any, err error) reply {
 	if eaten := c.fault.eats(); eaten != "" {
 		outcome = eaten
 	}
-	s.count(c.operation, outcome, c.size)
+	s.count(c, outcome)
 	return rep
 }
 
@@ -137,14 +137,14 @@ func errorBody(e *apiError) []byte {
 func (s *Server) answer(ctx context.Context, w http.ResponseWriter, c *call, handle func(*call) (any, error)) {
 	f := &c.fault
 	if !s.pause(ctx, f.Delay) {
-		s.count(c.operation, "Gone", c.size)
+		s.count(c, "Gone")
 		panic(http.ErrAbortHandler)
 	}
 	c.now = s.options.Now()
 	var rep reply
 	switch err := f.refusal(); {
 	case f.Hang || f.Reset:
-		s.count(c.operation, f.eats(), c.size)
+		s.count(c, f.eats())
 	case err != nil:
 		rep = s.conclude(c, nil, err)
 	default:

@@ -7,12 +7,14 @@ import (
 )
 
 const (
-	maxStreamsPage  = 10000
-	streamsPage     = 100
-	retentionHours  = 24
-	modeProvisioned = "PROVISIONED"
-	modeOnDemand    = "ON_DEMAND"
-	encryptionType  = "NONE"
+	maxStreamsPage     = 10000
+	maxDescribedShards = 10000
+	streamsPage        = 100
+	describedShards    = 100 // a page of DescribeStream
+	retentionHours     = 24
+	modeProvisioned    = "PROVISIONED"
+	modeOnDemand       = "ON_DEMAND"
+	encryptionType     = "NONE"
 )
 
 // call is one request on its way through an operation.
@@ -22,6 +24,10 @@ type call struct {
 	in        fields
 	now       time.Time
 	fault     fault
+
+	// For OnCall.
+	stream          string
+	records, failed int
 }
 
 type none struct{} // reply without a body
@@ -33,6 +39,8 @@ func (s *Server) operation(name string) func(*call) (any, error) {
 		return s.createStream
 	case "DeleteStream":
 		return s.deleteStream
+	case "DescribeStream":
+		return s.describeStream
 	case "DescribeStreamSummary":
 		return s.describeStreamSummary
 	case "ListStreams":
@@ -61,7 +69,15 @@ type target struct{ name, arn *string }
 func (f *fields) target() target { return target{f.text("StreamName"), f.text("StreamARN")} }
 
 // find returns the stream that a request addresses. s.mu is held.
-func (s *Server) find(t target, operation string) (*stream, error) {
+func (s *Server) find(t target, c *call) (*stream, error) {
+	st, err := s.named(t, c.operation)
+	if err == nil {
+		c.stream = st.name
+	}
+	return st, err
+}
+
+func (s *Server) named(t target, operation string) (*stream, error) {
 	if t.name != nil {
 		if err := checkName("streamName", *t.name); err != nil {
 			return nil, err
@@ -170,12 +186,59 @@ func (s *Server) deleteStream(c *call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(t, c.operation)
+	st, err := s.find(t, c)
 	if err != nil {
 		return nil, err
 	}
 	delete(s.streams, st.name)
 	return none{}, nil
+}
+
+// describeStream is what the waiters of AWS's SDKs and CLI ask.
+func (s *Server) describeStream(c *call) (any, error) {
+	t, limit, after := c.in.target(), c.in.integer("Limit", describedShards), c.in.text("ExclusiveStartShardId")
+	switch {
+	case c.in.err != nil:
+		return nil, c.in.err
+	case limit < 1:
+		return nil, constraint("limit", "have value greater than or equal to 1")
+	case limit > maxDescribedShards:
+		return nil, constraint("limit", "have value less than or equal to %d", maxDescribedShards)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := s.find(t, c)
+	if err != nil {
+		return nil, err
+	}
+	d := description{
+		StreamName: st.name, StreamARN: st.arn, StreamStatus: "ACTIVE", StreamModeDetails: streamMode{st.mode}, Shards: []shardDescription{},
+		RetentionPeriodHours: retentionHours, StreamCreationTimestamp: epoch(st.created),
+		EnhancedMonitoring: []metrics{{ShardLevelMetrics: []string{}}}, EncryptionType: encryptionType,
+	}
+	for _, sh := range st.shards {
+		if after != nil && sh.id <= *after {
+			continue
+		}
+		if d.HasMoreShards = len(d.Shards) == limit; d.HasMoreShards {
+			break
+		}
+		d.Shards = append(d.Shards, st.describe(sh))
+	}
+	return struct{ StreamDescription description }{d}, nil
+}
+
+type description struct {
+	StreamName              string
+	StreamARN               string
+	StreamStatus            string
+	StreamModeDetails       streamMode
+	Shards                  []shardDescription
+	HasMoreShards           bool
+	RetentionPeriodHours    int
+	StreamCreationTimestamp float64
+	EnhancedMonitoring      []metrics
+	EncryptionType          string
 }
 
 type streamMode struct{ StreamMode string }
@@ -205,7 +268,7 @@ func (s *Server) describeStreamSummary(c *call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(t, c.operation)
+	st, err := s.find(t, c)
 	if err != nil {
 		return nil, err
 	}

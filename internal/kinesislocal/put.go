@@ -134,7 +134,7 @@ func (s *Server) put(c *call, t target, entries []entry, dry bool) ([]putResult,
 func (s *Server) store(c *call, t target, entries []entry, dry bool) (results []putResult, stored []Record, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(t, c.operation)
+	st, err := s.find(t, c)
 	if err == nil {
 		err = st.check(entries, s.options.MaxRequestBytes)
 	}
@@ -161,6 +161,11 @@ func (s *Server) store(c *call, t target, entries []entry, dry bool) (results []
 			result.ErrorMessage = defaultMessage(result.ErrorCode) + "."
 		}
 		s.countRecord(c.operation, result.ErrorCode, e.size())
+		if result.ErrorCode == "" {
+			c.records++
+		} else {
+			c.failed++
+		}
 		results = append(results, result)
 	}
 	return results, stored, nil

@@ -114,7 +114,7 @@ func (s *Server) listShards(c *call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(t, c.operation)
+	st, err := s.find(t, c)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (s *Server) getShardIterator(c *call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(t, c.operation)
+	st, err := s.find(t, c)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +255,7 @@ func (s *Server) getRecords(c *call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(target{&cur.Stream, arn}, c.operation)
+	st, err := s.find(target{&cur.Stream, arn}, c)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +283,8 @@ func (s *Server) getRecords(c *call) (any, error) {
 		}
 		reply.Records = append(reply.Records, record{r.SequenceNumber, epoch(r.Arrived), r.Data, r.PartitionKey, encryptionType})
 	}
-	cur.Next += len(reply.Records)
+	c.records = len(reply.Records)
+	cur.Next += c.records
 	cur.Issued = c.now
 	if !sh.open() && cur.Next == len(sh.records) { // no more will come
 		for _, child := range sh.children {

@@ -22,7 +22,7 @@ func (s *Server) splitShard(c *call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, sh, err := s.openShard(t, c.operation, *id)
+	st, sh, err := s.openShard(t, c, *id)
 	if err != nil {
 		return nil, err
 	}
@@ -50,11 +50,11 @@ func (s *Server) mergeShards(c *call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, a, err := s.openShard(t, c.operation, *first)
+	st, a, err := s.openShard(t, c, *first)
 	if err != nil {
 		return nil, err
 	}
-	_, b, err := s.openShard(t, c.operation, *second)
+	_, b, err := s.openShard(t, c, *second)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +72,8 @@ func (s *Server) mergeShards(c *call) (any, error) {
 }
 
 // openShard finds a shard that takes records. s.mu is held.
-func (s *Server) openShard(t target, operation, id string) (*stream, *shard, error) {
-	st, err := s.find(t, operation)
+func (s *Server) openShard(t target, c *call, id string) (*stream, *shard, error) {
+	st, err := s.find(t, c)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,6 +16,8 @@ import (
 type Options struct {
 	Region    string // us-east-1
 	AccountID string // 123456789012
+	// AnyRegion accepts requests that are signed for another region; ARNs still have Region.
+	AnyRegion bool
 
 	// Credentials are the access key ids that may call, each with its secret access key. If nil, every access key id
 	// is accepted and the signature must be well formed, in scope and in time, but is not recomputed.
@@ -34,8 +36,19 @@ type Options struct {
 	// OnRecord is called once for each stored record, one call at a time, in the order of storing, before the reply.
 	// It may call Records and Stats; it must not block, nor call the endpoint or Close.
 	OnRecord func(stream string, r Record)
-	Faults   *Faults          // may be replaced by SetFaults
-	Now      func() time.Time // clock of limits, signatures, iterators and arrival times; time.Now
+	// OnCall is called once for each request, when its outcome is known and before the reply; several calls may run at a time.
+	OnCall func(Call)
+	Faults *Faults          // may be replaced by SetFaults
+	Now    func() time.Time // clock of limits, signatures, iterators and arrival times; time.Now
+}
+
+// Call is what became of one request.
+type Call struct {
+	Operation string // as the request named it, "" where that is not known
+	Stream    string // "" where the request named none that exists
+	Outcome   string // as in OperationStats
+	Records   int    // stored by PutRecord and PutRecords, or returned by GetRecords
+	Failed    int    // records of PutRecord and PutRecords that were refused
 }
 
 // SessionToken is a token of temporary credentials. A zero Expires never comes.
@@ -217,11 +230,14 @@ func (s *Server) countRecord(operation, code string, size int) {
 	records[code] = RecordStats{r.Count + 1, r.Bytes + int64(size)}
 }
 
-func (s *Server) count(operation, outcome string, size int) {
+func (s *Server) count(c *call, outcome string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	o := s.operationStats(operation)
+	o := s.operationStats(c.operation)
 	o.Requests++
-	o.Bytes += int64(size)
+	o.Bytes += int64(c.size)
 	o.Outcomes[outcome]++
+	s.mu.Unlock()
+	if s.options.OnCall != nil {
+		s.options.OnCall(Call{c.operation, c.stream, outcome, c.records, c.failed})
+	}
 }

@@ -40,7 +40,11 @@ func (s *Server) authenticate(r *http.Request, body []byte, now time.Time) error
 	if err != nil {
 		return err
 	}
-	if err := sig.checkScope(s.options.Region); err != nil {
+	region := s.options.Region
+	if s.options.AnyRegion {
+		region = sig.region
+	}
+	if err := sig.checkScope(region); err != nil {
 		return err
 	}
 	if err := sig.checkClock(now); err != nil {
