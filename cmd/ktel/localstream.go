@@ -11,11 +11,7 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// Names of the stream on this machine.
-const (
-	localShards = 2
-	localRegion = "us-east-1"
-)
+const localShards = 2 // of a stream that ktel makes for a trial
 
 // destination is how the extension finds the stream.
 type destination struct {

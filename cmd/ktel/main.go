@@ -94,8 +94,8 @@ func (a *app) command() *cobra.Command {
 	root.Flags().Bool("version", false, "print the version") // cobra's own would take -v
 	root.PersistentFlags().Var(choice{&a.color, []string{colorAuto, colorAlways, colorNever}}, "color",
 		"auto (on a terminal, without NO_COLOR), always or never")
-	root.AddCommand(a.demoCommand(), a.runCommand(), a.tailCommand(), a.decodeCommand(), a.auditCommand(), a.doctorCommand(),
-		a.publishCommand())
+	root.AddCommand(a.demoCommand(), a.runCommand(), a.kinesisCommand(), a.tailCommand(), a.decodeCommand(), a.auditCommand(),
+		a.doctorCommand(), a.publishCommand())
 	root.InitDefaultCompletionCmd()
 	dress(root, columns)
 	return root
@@ -193,7 +193,7 @@ Flags of every command:
 Examples:
 {{.Example}}{{end}}{{if .HasAvailableSubCommands}}
 
-'{{.CommandPath}} help COMMAND' tells more about a command.{{end}}
+'{{.CommandPath}} COMMAND --help' tells more about a command.{{end}}
 `
 
 // version is the module's version as the build recorded it.

@@ -144,7 +144,11 @@ func (s *Server) createStream(c *call) (any, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return none{}, s.create(*name, mode, shards, maxKiB, c.now)
+	err := s.create(*name, mode, shards, maxKiB, c.now)
+	if err == nil {
+		c.stream = *name
+	}
+	return none{}, err
 }
 
 // create adds a stream. s.mu is held.

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"kinesis-telemetry-extension/internal/kinesislocal"
+	"kinesis-telemetry-extension/internal/session"
+)
+
+const (
+	localRegion   = "us-east-1"
+	kinesisListen = "127.0.0.1:4567" // where emulators of Kinesis are looked for
+	// maxShards is more than a laptop needs, and less than the account's limit for all streams.
+	maxShards = 1000
+)
+
+const kinesisLong = `kinesis serves Kinesis data streams on this machine, for whatever speaks to
+Kinesis: the AWS SDKs, the AWS CLI, ktel. Any credentials and any region are
+taken. The records live in memory until ctrl-C.
+
+It has the limits of AWS's shards, and its faults are as Kinesis makes them.
+FAULTS are words with commas between, and change while it runs by
+'ktel kinesis fault FAULTS':
+
+` + faultWords + `
+
+P is a share of the requests, 0 to 1 (default 1). @FILE has rules as JSON.
+
+What it does not have: retention, encryption, enhanced fan-out, policies,
+UpdateShardCount, CBOR, TLS.
+
+`
+
+const kinesisStatuses = `Exit status:
+    0  ended by ctrl-C
+    2  the command line, or a file that it names, is wrong
+    4  ktel could not do its work`
+
+type kinesisFlags struct {
+	listen     string
+	streams    []string
+	faults     string
+	region     string
+	log        bool
+	noThrottle bool
+}
+
+func (a *app) kinesisCommand() *cobra.Command {
+	f := &kinesisFlags{}
+	cmd := &cobra.Command{
+		Use:   "kinesis [flags]",
+		Short: "Serve Kinesis streams on this machine, with faults",
+		Long:  kinesisLong + kinesisStatuses,
+		Example: `  ktel kinesis --stream orders:4 --log
+  ktel kinesis --fault throttle=0.3,latency=50ms
+  ktel kinesis fault none`,
+		DisableFlagsInUseLine: true,
+		Args:                  noArguments("ktel kinesis --stream NAME:SHARDS"),
+		RunE:                  func(cmd *cobra.Command, _ []string) error { return a.kinesis(cmd.Context(), f) },
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringArrayVar(&f.streams, "stream", nil,
+		fmt.Sprintf("stream `NAME[:SHARDS]` to begin with, of one shard; repeatable (default %s:1)", defaultStream))
+	flags.StringVar(&f.faults, "fault", "", "`FAULTS` that strike requests, such as throttle=0.3,latency=50ms")
+	flags.BoolVar(&f.log, "log", false, "print a line a call")
+	flags.StringVar(&f.listen, "listen", kinesisListen, "loopback `ADDRESS`; its port 0 is a free one")
+	flags.StringVar(&f.region, "region", localRegion, "AWS `REGION` that the ARNs of streams have")
+	flags.BoolVar(&f.noThrottle, "no-throttle", false, "lift the shards' limits (1 MiB and 1,000 records a second)")
+	cmd.AddCommand(a.kinesisFaultCommand())
+	return cmd
+}
+
+// newStream is a stream that is to be made.
+type newStream struct {
+	name   string
+	shards int
+}
+
+func parseStreams(texts []string) ([]newStream, error) {
+	if len(texts) == 0 {
+		return []newStream{{defaultStream, 1}}, nil
+	}
+	const hint = "--stream NAME or --stream NAME:SHARDS"
+	streams, seen := make([]newStream, 0, len(texts)), map[string]bool{}
+	for _, text := range texts {
+		name, count, counted := strings.Cut(text, ":")
+		if name == "arn" || (session.Target{Stream: name}).Check() != nil {
+			return nil, usageError(fmt.Sprintf("--stream %q: a name has 1 to 128 of A-Z a-z 0-9 _ . -", text), hint)
+		}
+		s := newStream{name, 1}
+		if counted {
+			var err error
+			if s.shards, err = strconv.Atoi(count); err != nil || s.shards < 1 || s.shards > maxShards {
+				return nil, usageError(fmt.Sprintf("--stream %q: SHARDS is a whole number from 1 to %s", text, grouped(maxShards)), hint)
+			}
+		}
+		if seen[name] {
+			return nil, usageError(fmt.Sprintf("--stream %s is given twice", name))
+		}
+		seen[name] = true
+		streams = append(streams, s)
+	}
+	return streams, nil
+}
+
+// listenLoopback opens a port that nobody else in the network reaches.
+func listenLoopback(ctx context.Context, address string) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(address)
+	if _, notPort := strconv.ParseUint(port, 10, 16); err != nil || notPort != nil {
+		return nil, usageError(fmt.Sprintf("--listen %q is no address", address), "HOST:PORT, such as "+kinesisListen)
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return nil, usageError(fmt.Sprintf("--listen %s: it serves whoever asks, so it listens on loopback alone", address),
+			"127.0.0.1:PORT or [::1]:PORT")
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, cannot(fmt.Errorf("another program listens at %s", address), "--listen 127.0.0.1:0 takes a free port")
+	}
+	if err != nil {
+		return nil, cannot(err)
+	}
+	return listener, nil
+}
+
+// kinesis serves until ctx ends.
+func (a *app) kinesis(ctx context.Context, f *kinesisFlags) error {
+	streams, err := parseStreams(f.streams)
+	if err != nil {
+		return err
+	}
+	faults, err := readFaults(f.faults)
+	if err != nil {
+		return err
+	}
+	options := kinesislocal.Options{Region: f.region, AnyRegion: true, Faults: faults.rules}
+	if f.noThrottle {
+		options.ShardBytesPerSecond, options.ShardRecordsPerSecond = -1, -1
+	}
+	if f.log {
+		options.OnCall = a.callLog()
+	}
+	server := kinesislocal.New(options)
+	for _, s := range streams {
+		if err := server.CreateStream(s.name, s.shards); err != nil {
+			return usageError(fmt.Sprintf("--stream %s:%d: %v", s.name, s.shards, err))
+		}
+	}
+	listener, err := listenLoopback(ctx, f.listen)
+	if err != nil {
+		return err
+	}
+	web := &http.Server{
+		Handler: &faultSwitch{server: server, text: faults.text}, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = web.Serve(listener) }) // ends with Close
+	url := "http://" + listener.Addr().String()
+	_, err = io.WriteString(a.stdout, kinesisWelcome(url, f.region, streams, faults.text))
+	if err == nil {
+		<-ctx.Done()
+	}
+	err = errors.Join(err, server.Close(), web.Close()) // the first ends requests that hang
+	serving.Wait()
+	if err != nil {
+		return cannot(err)
+	}
+	return nil
+}
+
+// kinesisWelcome says how to use what is served.
+func kinesisWelcome(url, region string, streams []newStream, faults string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Kinesis at %s\n", url)
+	for _, s := range streams {
+		fmt.Fprintf(&b, "  stream %s of %s\n", s.name, plural(s.shards, "shard"))
+	}
+	if faults != "" {
+		fmt.Fprintf(&b, "  faults %s\n", printable(faults))
+	}
+	fmt.Fprintf(&b, `
+For the AWS SDKs and the AWS CLI, with any credentials:
+  export AWS_ENDPOINT_URL_KINESIS=%s
+  export AWS_REGION=%s AWS_DEFAULT_REGION=%[2]s
+  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local
+then
+  ktel tail %s
+  ktel kinesis fault throttle=0.3,latency=50ms
+
+Ctrl-C ends it, and with it the records.
+`, url, region, streams[0].name)
+	return b.String()
+}
+
+// callLog returns what prints a line for each call. A reader of the lines that goes away does not end the server.
+func (a *app) callLog() func(kinesislocal.Call) {
+	var mu sync.Mutex // calls come several at a time
+	ink := a.inkFor(a.stdout)
+	return func(c kinesislocal.Call) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, _ = fmt.Fprintf(a.stdout, "%s %s\n", ink.dim(time.Now().UTC().Format("15:04:05.000")), callLine(ink, c))
+	}
+}
+
+func callLine(ink ink, c kinesislocal.Call) string {
+	operation := c.Operation
+	if operation == "" {
+		operation = "(unknown)"
+	}
+	parts := []string{pad(operation, len("GetShardIterator"))}
+	if c.Stream != "" {
+		parts = append(parts, c.Stream)
+	}
+	if c.Outcome != "OK" {
+		parts = append(parts, ink.bad(c.Outcome))
+	}
+	if c.Records > 0 || c.Operation == "GetRecords" && c.Outcome == "OK" {
+		parts = append(parts, plural(c.Records, "record"))
+	}
+	if c.Failed > 0 {
+		parts = append(parts, ink.warn(grouped(int64(c.Failed))+" refused"))
+	}
+	return strings.Join(parts, " ")
+}
