@@ -167,28 +167,48 @@ func (a *app) kinesis(ctx context.Context, f *kinesisFlags) error {
 	if err != nil {
 		return err
 	}
-	web := &http.Server{
-		Handler: &faultSwitch{server: server, text: faults.text}, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = web.Serve(listener) }) // ends with Close
-	url := "http://" + listener.Addr().String()
-	_, err = io.WriteString(a.stdout, kinesisWelcome(url, f.region, streams, faults.text))
-	if err == nil {
-		<-ctx.Done()
-	}
-	err = errors.Join(err, server.Close(), web.Close()) // the first ends requests that hang
-	serving.Wait()
-	if err != nil {
+	k := serveOn(listener, server, faults.text)
+	if err := k.serveUntil(ctx, a.stdout, f.region, streams, faults.text); err != nil {
 		return cannot(err)
 	}
 	return nil
 }
 
-// kinesisWelcome says how to use what is served.
-func kinesisWelcome(url, region string, streams []newStream, faults string) string {
+// servedKinesis is a Kinesis that anybody on this machine may use.
+type servedKinesis struct {
+	url     string
+	server  *kinesislocal.Server
+	web     *http.Server
+	serving sync.WaitGroup
+}
+
+// serveOn serves until close, which closes the listener too.
+func serveOn(listener net.Listener, server *kinesislocal.Server, faults string) *servedKinesis {
+	k := &servedKinesis{url: "http://" + listener.Addr().String(), server: server, web: &http.Server{
+		Handler: &faultSwitch{server: server, text: faults}, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+	}}
+	k.serving.Go(func() { _ = k.web.Serve(listener) }) // ends with close
+	return k
+}
+
+func (k *servedKinesis) close() error {
+	err := errors.Join(k.server.Close(), k.web.Close()) // the first ends requests that hang
+	k.serving.Wait()
+	return err
+}
+
+// serveUntil says how to use what is served, and closes it when ctx ends.
+func (k *servedKinesis) serveUntil(ctx context.Context, w io.Writer, region string, streams []newStream, faults string) error {
+	_, err := io.WriteString(w, k.welcome(region, streams, faults))
+	if err == nil {
+		<-ctx.Done()
+	}
+	return errors.Join(err, k.close())
+}
+
+func (k *servedKinesis) welcome(region string, streams []newStream, faults string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Kinesis at %s\n", url)
+	fmt.Fprintf(&b, "Kinesis at %s\n", k.url)
 	for _, s := range streams {
 		fmt.Fprintf(&b, "  stream %s of %s\n", s.name, plural(s.shards, "shard"))
 	}
@@ -205,7 +225,7 @@ then
   ktel kinesis fault throttle=0.3,latency=50ms
 
 Ctrl-C ends it, and with it the records.
-`, url, region, streams[0].name)
+`, k.url, region, streams[0].name)
 	return b.String()
 }
 

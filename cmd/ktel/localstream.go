@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"sync/atomic"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
 	"kinesis-telemetry-extension/internal/sandbox"
@@ -34,6 +35,32 @@ type stream interface {
 type localStream struct {
 	server *kinesislocal.Server
 	dest   destination
+	closed atomic.Bool
+	kept   *servedKinesis // nil: it ends with the trial
+}
+
+// keepLocalStream makes a stream that stays when the trial has ended, until somebody closes kept. All on this machine may use it.
+func keepLocalStream(ctx context.Context, limited bool, record func(partitionKey string, data []byte)) (*localStream, error) {
+	s := &localStream{}
+	options := kinesislocal.Options{Region: localRegion, AnyRegion: true, OnRecord: func(_ string, r kinesislocal.Record) {
+		if !s.closed.Load() { // what comes later is none of the trial's
+			record(r.PartitionKey, r.Data)
+		}
+	}}
+	if !limited {
+		options.ShardBytesPerSecond, options.ShardRecordsPerSecond = -1, -1
+	}
+	s.server = kinesislocal.New(options)
+	if err := s.server.CreateStream(defaultStream, localShards); err != nil {
+		return nil, fmt.Errorf("create the stream on this machine: %w", err)
+	}
+	listener, err := listenLoopback(ctx, "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s.kept = serveOn(listener, s.server, "")
+	s.dest = destination{defaultStream, s.kept.url, localRegion, sandbox.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}}
+	return s, nil
 }
 
 // openLocalStream makes a stream with the limits of AWS's shards, or without any.
@@ -57,7 +84,7 @@ func openLocalStream(limited bool, record func(partitionKey string, data []byte)
 		_ = server.Close()
 		return nil, fmt.Errorf("create the stream on this machine: %w", err)
 	}
-	return &localStream{server, destination{defaultStream, server.URL(), localRegion, credentials}}, nil
+	return &localStream{server: server, dest: destination{defaultStream, server.URL(), localRegion, credentials}}, nil
 }
 
 func (s *localStream) destination() destination { return s.dest }
@@ -69,4 +96,10 @@ func (s *localStream) throttled() int64 {
 	return s.server.Stats().Operations["PutRecords"].Records["ProvisionedThroughputExceededException"].Count
 }
 
-func (s *localStream) close() error { return s.server.Close() }
+func (s *localStream) close() error {
+	s.closed.Store(true)
+	if s.kept != nil {
+		return nil
+	}
+	return s.server.Close()
+}

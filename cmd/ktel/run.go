@@ -56,6 +56,8 @@ type runFlags struct {
 	concurrency      int
 	noFreeze         bool
 	noThrottle       bool
+	keep             bool
+	kept             *localStream // with keep, when it was opened
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -123,6 +125,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.createStream, "create-stream", false, "create that stream if it is not there")
 	flags.BoolVar(&f.noThrottle, "no-throttle", false,
 		"lift the shards' limits of the stream that ktel brings (1 MiB and 1,000 records a second)")
+	flags.BoolVar(&f.keep, "keep", false, "leave the stream that ktel brings, and its endpoint, until ctrl-C, and say how to read it")
 	flags.IntVar(&f.memory, "memory", f.memory, "memory size of the function in `MB`, told but not enforced")
 	flags.DurationVar(&f.timeout, "timeout", f.timeout, "`TIME` that an invocation of the function may take")
 	flags.Var(choice{&f.logFormat, []string{"text", "json"}}, "log-format", "text or json")
@@ -159,6 +162,8 @@ func (f *runFlags) check(changed func(string) bool) error {
 			"without it the stream is one on this machine, which ktel brings")
 	case f.endpointURL != "" && f.noThrottle:
 		return usageError("--no-throttle and --endpoint-url cannot both be given", "the limits there are not ktel's to lift")
+	case f.endpointURL != "" && f.keep:
+		return usageError("--keep and --endpoint-url cannot both be given", "the stream there stays in any case")
 	case f.createStream && strings.HasPrefix(f.stream, "arn:"):
 		return usageError("--create-stream needs the name of a stream, not its ARN")
 	case !json.Valid([]byte(f.event)):
@@ -227,10 +232,25 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 	}
 	s.extend(telemetry, others)
 	a.prepare(s, &f.trialFlags)
-	return a.conduct(ctx, s, &f.trialFlags, true)
+	err = a.conduct(ctx, s, &f.trialFlags, true)
+	if f.kept == nil {
+		return err
+	}
+	switch statusOf(err) {
+	case statusComplete, statusIncomplete, statusFunction:
+	default: // there is nothing to read, or nobody who would
+		return errors.Join(err, f.kept.kept.close())
+	}
+	// The events may be what standard output has.
+	return errors.Join(err, f.kept.kept.serveUntil(ctx, a.stderr, localRegion, []newStream{{defaultStream, localShards}}, ""))
 }
 
 func (f *runFlags) open(ctx context.Context, record func(string, []byte)) (stream, error) {
+	if f.keep {
+		var err error
+		f.kept, err = keepLocalStream(ctx, !f.noThrottle, record)
+		return f.kept, err
+	}
 	if f.endpointURL == "" {
 		return openLocalStream(!f.noThrottle, record)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -18,14 +19,18 @@ import (
 // awaitTime is far more than what is awaited takes.
 const awaitTime = 2 * time.Minute
 
-// await PATTERN waits until a file exists.
+// await PATTERN [REGEXP] waits until a file exists, and one of its lines matches.
 func await(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: await PATTERN")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: await PATTERN [REGEXP]")
 	}
+	line := regexp.MustCompile("(?m)" + strings.Join(args[1:], ""))
 	for end := time.Now().Add(awaitTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if found, _ := filepath.Glob(ts.MkAbs(args[0])); len(found) > 0 {
-			return
+		found, _ := filepath.Glob(ts.MkAbs(args[0]))
+		for _, file := range found {
+			if content, err := os.ReadFile(file); err == nil && line.Match(content) {
+				return
+			}
 		}
 	}
 	ts.Fatalf("%s did not appear", args[0])
