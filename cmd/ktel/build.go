@@ -9,7 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 )
 
 const (
@@ -28,11 +32,12 @@ func (a *app) build(ctx context.Context, dir string, packages ...string) error {
 	if err != nil {
 		return err
 	}
-	a.progress("building %s", strings.Join(packages, " and "))
-	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w -buildid=", "-o", dir + string(filepath.Separator)}, packages...)
+	defer a.whileBuilding(packages)()
+	flags, env := ownSettings()
+	args := slices.Concat([]string{"build"}, flags, []string{"-ldflags", "-s -w", "-o", dir + string(filepath.Separator)}, packages)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), env...)
 	output, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -41,6 +46,51 @@ func (a *app) build(ctx context.Context, dir string, packages ...string) error {
 		return cannot(fmt.Errorf("build %s: %w\n%s", strings.Join(packages, " and "), err, bytes.TrimSpace(output)))
 	}
 	return nil
+}
+
+// ownSettings are the flags and variables that ktel itself was built with. With others the go command would compile the standard
+// library and all that ktel shares with the extension a second time.
+func ownSettings() (flags, env []string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return nil, nil
+	}
+	for _, setting := range info.Settings {
+		switch setting.Key {
+		case "-trimpath", "-tags":
+			flags = append(flags, setting.Key+"="+setting.Value)
+		case "CGO_ENABLED":
+			env = append(env, setting.Key+"="+setting.Value)
+		}
+	}
+	return flags, env
+}
+
+// buildPatience is how long a build is silent.
+const buildPatience = 10 * time.Second
+
+// whileBuilding says what is built, and from time to time that it still is, until the function that it returns is called.
+func (a *app) whileBuilding(packages []string) (end func()) {
+	what := strings.Join(packages, " and ")
+	a.progress("building %s; the first time this takes a minute", what)
+	began, stop := time.Now(), make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		ticker := time.NewTicker(buildPatience)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				a.progress("still building, for %v", time.Since(began).Round(time.Second))
+			case <-stop:
+				return
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		telling.Wait()
+	}
 }
 
 // moduleRoot finds the checkout around the current directory, or the one that this program was built from.

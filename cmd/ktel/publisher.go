@@ -12,9 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
+
+	"kinesis-telemetry-extension/internal/awsapi"
 )
 
 // What became of a layer or a parameter.
@@ -65,7 +65,7 @@ func (p *publisher) publish(ctx context.Context, region string, l layer) {
 		return
 	}
 	s = step{Region: region, Parameter: l.parameter, ARN: s.ARN}
-	if s.Was, s.Outcome, err = p.ensureParameter(ctx, ssm.NewFromConfig(cfg), l, s.ARN); err != nil {
+	if s.Was, s.Outcome, err = p.ensureParameter(ctx, cfg, l, s.ARN); err != nil {
 		s.Outcome, s.Error = hasFailed, shortReason(err)
 	}
 	p.done = append(p.done, s)
@@ -121,25 +121,24 @@ func newestVersion(ctx context.Context, client *lambda.Client, name string) (int
 
 // ensureParameter puts the ARN unless it is there. Without an ARN (of a dry run) only a new one can be meant. It returns
 // the ARN that is replaced.
-func (p *publisher) ensureParameter(ctx context.Context, client *ssm.Client, l layer, arn string) (was, outcome string, err error) {
-	there, err := client.GetParameter(ctx, &ssm.GetParameterInput{Name: &l.parameter})
-	if _, none := errors.AsType[*ssmtypes.ParameterNotFound](err); err != nil && !none {
+func (p *publisher) ensureParameter(ctx context.Context, cfg aws.Config, l layer, arn string) (was, outcome string, err error) {
+	there, err := awsapi.GetParameter(ctx, cfg, l.parameter)
+	if api, ok := errors.AsType[smithy.APIError](err); err != nil && (!ok || api.ErrorCode() != awsapi.ParameterNotFound) {
 		return "", "", fmt.Errorf("get the parameter: %w", err)
 	}
-	if err == nil && there.Parameter != nil {
-		if aws.ToString(there.Parameter.Value) == arn {
+	if err == nil && there != nil {
+		if there.Value == arn {
 			return "", isUnchanged, nil
 		}
-		if was, err = p.replaceable(ctx, client, there.Parameter, l); err != nil {
+		if was, err = p.replaceable(ctx, cfg, there, l); err != nil {
 			return "", "", err
 		}
 	}
 	if p.dryRun {
 		return was, wouldSet, nil
 	}
-	_, err = client.PutParameter(ctx, &ssm.PutParameterInput{
-		Name: &l.parameter, Value: &arn, Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(was != ""),
-		Description: aws.String(l.note()),
+	err = awsapi.PutParameter(ctx, cfg, awsapi.Parameter{
+		Name: l.parameter, Value: arn, Type: awsapi.ParameterString, Overwrite: was != "", Description: l.note(),
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("put the parameter: %w", err)
@@ -149,34 +148,23 @@ func (p *publisher) ensureParameter(ctx context.Context, client *ssm.Client, l l
 
 // replaceable gives the ARN that a parameter holds. It fails unless that is of a version of the layer, and noted by publish:
 // what anyone else has put there, such as a stack, is not to be overwritten.
-func (p *publisher) replaceable(ctx context.Context, client *ssm.Client, there *ssmtypes.Parameter, l layer) (string, error) {
-	value, region := aws.ToString(there.Value), client.Options().Region
+func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsapi.Parameter, l layer) (string, error) {
+	value, region := there.Value, cfg.Region
 	part := strings.Split(value, ":") // arn:aws:lambda:REGION:ACCOUNT:layer:NAME:VERSION
 	isVersion := len(part) == 8 && part[0] == "arn" && part[2] == "lambda" && part[3] == region && (part[4] == p.account || p.account == "") &&
 		part[5] == "layer" && part[6] == l.name
 	var seen string
-	if there.Type != ssmtypes.ParameterTypeString {
+	if there.Type != awsapi.ParameterString {
 		seen = fmt.Sprintf("it is a %s", there.Type)
 	} else if !isVersion {
 		seen = fmt.Sprintf("it holds %.200q, no version of the layer", value)
-	} else if d := description(ctx, client, l.parameter); d != "" && d != l.note() { // a stack may have named its layer the same
+	} else if d, _ := awsapi.ParameterDescription(ctx, cfg, l.parameter); d != "" && d != l.note() { // a stack may have named its layer the same
 		seen = fmt.Sprintf("it is described as %q", d)
 	} else {
 		return value, nil
 	}
 	return "", fmt.Errorf("%s: it may be a stack's; note the ARN elsewhere with --parameters PATH, or first: aws ssm delete-parameter --region %s --name %s",
 		seen, region, l.parameter)
-}
-
-// description is that of a parameter; empty where it may not be seen.
-func description(ctx context.Context, client *ssm.Client, name string) string {
-	answer, err := client.DescribeParameters(ctx, &ssm.DescribeParametersInput{ParameterFilters: []ssmtypes.ParameterStringFilter{
-		{Key: aws.String("Name"), Option: aws.String("Equals"), Values: []string{name}},
-	}})
-	if err != nil || len(answer.Parameters) == 0 {
-		return ""
-	}
-	return aws.ToString(answer.Parameters[0].Description)
 }
 
 // shortReason is what AWS said, or else the whole error.

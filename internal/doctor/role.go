@@ -7,12 +7,10 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/iam"
-	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
 
+	"kinesis-telemetry-extension/internal/awsapi"
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
@@ -80,11 +78,11 @@ func (e *examiner) seeKey(ctx context.Context, key string) {
 func (e *examiner) judgeByKey(ctx context.Context, role, key string) (verdict, error) {
 	cfg := e.aws.Copy()
 	cfg.Region = e.stream.Region
-	answer, err := kms.NewFromConfig(cfg).GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &key, PolicyName: aws.String("default")})
+	policy, err := awsapi.KeyPolicy(ctx, cfg, key)
 	if err != nil {
 		return missing, err
 	}
-	return judgeKeyPolicy(aws.ToString(answer.Policy), role, keyAction, key), nil
+	return judgeKeyPolicy(policy, role, keyAction, key), nil
 }
 
 // seeAllowed judges one permission of a role.
@@ -130,70 +128,27 @@ func (e *examiner) judge(ctx context.Context, role, action, resource string) (ve
 	if account := kinesis.RoleAccount(role); account != e.account {
 		return missing, "", fmt.Errorf("it is of account %s, these credentials are not", account)
 	}
-	client := iam.NewFromConfig(e.aws)
-	answer, err := client.SimulatePrincipalPolicy(ctx, &iam.SimulatePrincipalPolicyInput{
-		PolicySourceArn: &role, ActionNames: []string{action}, ResourceArns: []string{resource},
-	})
-	if err == nil && len(answer.EvaluationResults) > 0 {
+	results, err := awsapi.Simulate(ctx, e.aws, role, action, resource)
+	if err == nil && len(results) > 0 {
 		v := missing
-		switch result := answer.EvaluationResults[0]; {
-		case result.EvalDecision == iamtypes.PolicyEvaluationDecisionTypeAllowed:
+		switch result := results[0]; {
+		case result.EvalDecision == "allowed":
 			v = allowed
-		case result.EvalDecision == iamtypes.PolicyEvaluationDecisionTypeExplicitDeny:
+		case result.EvalDecision == "explicitDeny":
 			v = forbidden
 		case len(result.MissingContextValues) > 0:
 			v = conditional
 		}
 		return v, "IAM's simulation", nil
 	}
-	documents, err := policies(ctx, client, roleName(role))
+	documents, err := awsapi.RolePolicies(ctx, e.aws, roleName(role))
 	if err != nil {
 		return missing, "", err
 	}
-	return judgePolicies(documents, action, resource), "its policies, without boundaries and the organization's", nil
-}
-
-// policies gets the documents of all policies of a role.
-func policies(ctx context.Context, client *iam.Client, role string) ([]string, error) {
-	var documents []string
-	add := func(document *string) {
-		text := aws.ToString(document)
+	for i, text := range documents {
 		if plain, err := url.PathUnescape(text); err == nil { // IAM writes them so
-			text = plain
-		}
-		documents = append(documents, text)
-	}
-	inline := iam.NewListRolePoliciesPaginator(client, &iam.ListRolePoliciesInput{RoleName: &role})
-	for inline.HasMorePages() {
-		page, err := inline.NextPage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range page.PolicyNames {
-			policy, err := client.GetRolePolicy(ctx, &iam.GetRolePolicyInput{RoleName: &role, PolicyName: &name})
-			if err != nil {
-				return nil, err
-			}
-			add(policy.PolicyDocument)
+			documents[i] = plain
 		}
 	}
-	attached := iam.NewListAttachedRolePoliciesPaginator(client, &iam.ListAttachedRolePoliciesInput{RoleName: &role})
-	for attached.HasMorePages() {
-		page, err := attached.NextPage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range page.AttachedPolicies {
-			policy, err := client.GetPolicy(ctx, &iam.GetPolicyInput{PolicyArn: p.PolicyArn})
-			if err != nil {
-				return nil, err
-			}
-			version, err := client.GetPolicyVersion(ctx, &iam.GetPolicyVersionInput{PolicyArn: p.PolicyArn, VersionId: policy.Policy.DefaultVersionId})
-			if err != nil {
-				return nil, err
-			}
-			add(version.PolicyVersion.Document)
-		}
-	}
-	return documents, nil
+	return judgePolicies(documents, action, resource), "its policies, without boundaries and the organization's", nil
 }

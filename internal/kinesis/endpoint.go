@@ -125,6 +125,9 @@ func resolve(cfg *Config) (target, error) {
 	return t, nil
 }
 
+// Host gives the host of another service's API.
+func Host(service, region string, fips bool) string { return hostOf(service, region, "", fips, false) }
+
 // hostOf gives the host of a service's API. With an account it is the account's own host of the data plane, where the
 // partition has such.
 func hostOf(service, region, account string, fips, dualStack bool) string {
