@@ -12,7 +12,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -66,31 +65,11 @@ func ownSettings() (flags, env []string) {
 	return flags, env
 }
 
-// buildPatience is how long a build is silent.
-const buildPatience = 10 * time.Second
-
 // whileBuilding says what is built, and from time to time that it still is, until the function that it returns is called.
 func (a *app) whileBuilding(packages []string) (end func()) {
-	what := strings.Join(packages, " and ")
-	a.progress("building %s; the first time this takes a minute", what)
-	began, stop := time.Now(), make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() {
-		ticker := time.NewTicker(buildPatience)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ticker.C:
-				a.progress("still building, for %v", time.Since(began).Round(time.Second))
-			case <-stop:
-				return
-			}
-		}
-	})
-	return func() {
-		close(stop)
-		telling.Wait()
-	}
+	a.progress("building %s; the first time this takes a minute", strings.Join(packages, " and "))
+	began := time.Now()
+	return every(progressElsewhere, func() { a.progress("still building, for %v", time.Since(began).Round(time.Second)) })
 }
 
 // moduleRoot finds the checkout around the current directory, or the one that this program was built from.

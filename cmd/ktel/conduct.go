@@ -77,7 +77,12 @@ func (a *app) prepare(s *trial, f *trialFlags) {
 
 // conduct runs the trial and prints its summary. functionCounts: that the function failed counts.
 func (a *app) conduct(ctx context.Context, s *trial, f *trialFlags, functionCounts bool) error {
+	end := func() {}
+	if s.show == nil { // else the events show that it works
+		end = every(progressElsewhere, func() { a.progress("%d of %s so far", s.answered.Load(), plural(s.count, "invocation")) })
+	}
 	summary, err := s.run(ctx)
+	end()
 	if err != nil {
 		return err
 	}

@@ -177,6 +177,11 @@ func messageOf(kind string, record json.RawMessage) message {
 			return m
 		}
 	}
+	if kind == kindStats {
+		if m, ok := statsMessage(record); ok {
+			return m
+		}
+	}
 	return jsonMessage(record)
 }
 

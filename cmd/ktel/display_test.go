@@ -36,6 +36,14 @@ func TestDisplay(t *testing.T) {
 			`18:00:00.123 platform.logsDropped                12 records, 3456 bytes: too slow`,
 		},
 		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"kinesis-telemetry.stats","record":{"received":34,"sent":33,"dropped":0,"held":1,"records":1,"bytes":9,"retriedRecords":2,"requests":1,"flushes":1,"recovered":0,"heldBackMs":12.345},"seq":34,"source":{"instance":"i"}}`,
+			`18:00:00.123 stats                            34 34 received 33 sent 1 held 2 records retried held back 12.35 ms`,
+		},
+		{
+			`{"time":"2026-11-23T18:00:00.123Z","type":"kinesis-telemetry.stats","record":{"received":"many"}}`,
+			`18:00:00.123 stats                               received=many`,
+		},
+		{
 			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.tomorrow","record":{"a":1}}`,
 			`18:00:00.123 platform.tomorrow                   a=1`,
 		},

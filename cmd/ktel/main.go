@@ -95,7 +95,7 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().Var(choice{&a.color, []string{colorAuto, colorAlways, colorNever}}, "color",
 		"auto (on a terminal, without NO_COLOR), always or never")
 	root.AddCommand(a.demoCommand(), a.runCommand(), a.kinesisCommand(), a.tailCommand(), a.decodeCommand(), a.auditCommand(),
-		a.doctorCommand(), a.publishCommand())
+		a.doctorCommand(), a.publishCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()
 	dress(root, columns)
 	return root
@@ -195,6 +195,16 @@ Examples:
 
 '{{.CommandPath}} COMMAND --help' tells more about a command.{{end}}
 `
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArguments("ktel version"),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(a.stdout, "ktel %s\n", version())
+			return err
+		},
+	}
+}
 
 // version is the module's version as the build recorded it.
 func version() string {

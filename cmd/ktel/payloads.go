@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 // maxPayload is Lambda's limit for the event of a synchronous invocation:
@@ -17,16 +18,7 @@ const maxPayload = 6 << 20
 
 // readPayloads reads the events of a file; "-" is standard input. All that is wrong with them is wrong usage.
 func readPayloads(name string, stdin io.Reader) ([]json.RawMessage, error) {
-	var (
-		data []byte
-		err  error
-	)
-	if name == "-" {
-		name = "standard input"
-		data, err = io.ReadAll(stdin)
-	} else {
-		data, err = os.ReadFile(name)
-	}
+	data, name, err := readInput(name, stdin)
 	if err != nil {
 		return nil, usageError(fmt.Sprintf("--events: %v", err))
 	}
@@ -36,6 +28,51 @@ func readPayloads(name string, stdin io.Reader) ([]json.RawMessage, error) {
 			"a file of events is a JSON array, or one JSON value a line")
 	}
 	return payloads, nil
+}
+
+// readEvent takes an event as JSON, or behind an @ the name of a file with one; @- is standard input.
+func readEvent(text string, stdin io.Reader) ([]byte, error) {
+	name, isFile := strings.CutPrefix(text, "@")
+	if !isFile {
+		if !json.Valid([]byte(text)) {
+			return nil, usageError(fmt.Sprintf("--event is not JSON: %s", fit(printable(text), 40)),
+				`a JSON text has its own quotes: --event '"hello"'; a file has an @: --event @event.json`)
+		}
+		return []byte(text), nil
+	}
+	values, name, err := readValues(name, stdin)
+	if err != nil {
+		return nil, usageError(fmt.Sprintf("--event: %v", err))
+	}
+	if len(values) != 1 {
+		return nil, usageError(fmt.Sprintf("--event: %s has %d JSON values, not one", name, len(values)), "--events FILE takes several")
+	}
+	if len(values[0]) > maxPayload {
+		return nil, usageError(fmt.Sprintf("--event: %s has %d bytes; Lambda takes %d", name, len(values[0]), maxPayload))
+	}
+	return values[0], nil
+}
+
+// readValues reads the JSON values of a file; "-" is standard input. It returns the name for people, too.
+func readValues(name string, stdin io.Reader) ([]json.RawMessage, string, error) {
+	data, name, err := readInput(name, stdin)
+	if err != nil {
+		return nil, name, err
+	}
+	values, err := parseValues(data)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return values, name, err
+}
+
+func readInput(name string, stdin io.Reader) (data []byte, shown string, err error) {
+	if name == "-" {
+		data, err = io.ReadAll(stdin)
+		return data, "standard input", err
+	}
+	data, err = os.ReadFile(name)
+	return data, name, err
 }
 
 // parsePayloads splits data into events: the elements of one JSON array, or a sequence of JSON values. An error names

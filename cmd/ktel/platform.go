@@ -11,6 +11,7 @@ import (
 // Words of events.
 const (
 	kindExtension = "extension" // also an event of the family platform
+	kindStats     = "kinesis-telemetry.stats"
 	succeeded     = "success"
 )
 
@@ -81,6 +82,31 @@ func platformMessage(kind string, raw json.RawMessage) (message, bool) {
 		return message{}, false
 	}
 	return message{text: strings.Join(strings.Fields(strings.Join(parts, " ")), " "), alarming: failed}, true
+}
+
+// statsMessage says what an event of the extension's own figures tells, in short; false where it tells nothing that is known here.
+func statsMessage(raw json.RawMessage) (message, bool) {
+	var r struct {
+		Received, Sent                           *int64
+		Dropped, Held, Recovered, RetriedRecords int64
+		HeldBackMs                               float64
+	}
+	if json.Unmarshal(raw, &r) != nil || r.Received == nil || r.Sent == nil {
+		return message{}, false
+	}
+	text := fmt.Sprintf("%d received %d sent", *r.Received, *r.Sent)
+	for _, figure := range []struct {
+		count int64
+		what  string
+	}{{r.Dropped, "dropped"}, {r.Held, "held"}, {r.Recovered, "recovered"}, {r.RetriedRecords, "records retried"}} {
+		if figure.count != 0 {
+			text += fmt.Sprintf(" %d %s", figure.count, figure.what)
+		}
+	}
+	if r.HeldBackMs > 0 {
+		text += fmt.Sprintf(" held back %s ms", decimal(r.HeldBackMs))
+	}
+	return message{text: text, alarming: r.Dropped > 0}, true
 }
 
 // decimal is a number with at most two decimals.

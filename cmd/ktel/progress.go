@@ -7,11 +7,33 @@ import (
 	"time"
 )
 
-// How often a long reading says how far it is.
+// How often what takes long, such as a reading, says how far it is.
 const (
 	progressOnTerminal = 500 * time.Millisecond
 	progressElsewhere  = 10 * time.Second
 )
+
+// every calls tell at each interval, until the function that it returns is called. That one waits for a call under way.
+func every(interval time.Duration, tell func()) (end func()) {
+	stop := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				tell()
+			case <-stop:
+				return
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		telling.Wait()
+	}
+}
 
 // reading is how far a reading is: done of whole, in whatever measure; whole is 0 or less where it is not known.
 type reading struct {

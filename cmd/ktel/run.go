@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,7 @@ type runFlags struct {
 	event            string
 	events           string
 	env              []string
+	envFiles         []string
 	extensions       []string
 	layerExtension   string
 	noLayerExtension bool
@@ -110,10 +112,11 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.handler, "handler", "",
 		"`NAME` of a handler in the current folder, such as index.handler, in Node.js or Python; in place of COMMAND")
-	flags.StringVar(&f.event, "event", "{}", "the event of each invocation, as `JSON`")
+	flags.StringVar(&f.event, "event", "{}", "the event of each invocation, as `JSON` or as @FILE")
 	flags.StringVar(&f.events, "events", "",
 		"`FILE` with a JSON array of events or one a line, - for standard input; taken in turns, each once unless -n says otherwise")
 	flags.StringArrayVar(&f.env, "env", nil, "variable `KEY=VALUE` of the function, which extensions see too; repeatable")
+	flags.StringArrayVar(&f.envFiles, "env-file", nil, "`FILE` of such variables, one a line, which --env overrides; repeatable")
 	flags.StringArrayVar(&f.extensions, "extension", nil,
 		"`PATH` of another extension to run beside, or of a layer, a folder or a zip, with all in its extensions/; repeatable")
 	flags.StringVar(&f.layerExtension, "layer-extension", "",
@@ -166,8 +169,6 @@ func (f *runFlags) check(changed func(string) bool) error {
 		return usageError("--keep and --endpoint-url cannot both be given", "the stream there stays in any case")
 	case f.createStream && strings.HasPrefix(f.stream, "arn:"):
 		return usageError("--create-stream needs the name of a stream, not its ARN")
-	case !json.Valid([]byte(f.event)):
-		return usageError(fmt.Sprintf("--event is not JSON: %s", fit(printable(f.event), 40)), `a JSON text has its own quotes: --event '"hello"'`)
 	}
 	if f.endpointURL != "" {
 		if _, err := kinesis.ParseEndpointURL(f.endpointURL); err != nil { // it is not shown: it may hold a password
@@ -181,17 +182,22 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 	if err := f.check(changed); err != nil {
 		return err
 	}
-	env, err := parseEnv(f.env)
+	env, err := readEnv(f.envFiles, f.env)
 	if err != nil {
 		return err
 	}
-	payloads := [][]byte{[]byte(f.event)}
-	if f.events != "" {
+	var payloads [][]byte
+	if f.events == "" {
+		event, err := readEvent(f.event, a.stdin)
+		if err != nil {
+			return err
+		}
+		payloads = [][]byte{event}
+	} else {
 		values, err := readPayloads(f.events, a.stdin)
 		if err != nil {
 			return err
 		}
-		payloads = payloads[:0]
 		for _, value := range values {
 			payloads = append(payloads, value)
 		}
@@ -257,9 +263,28 @@ func (f *runFlags) open(ctx context.Context, record func(string, []byte)) (strea
 	return openRemoteStream(ctx, remoteOptions{f.endpointURL, f.region, f.stream, f.createStream}, record)
 }
 
-// parseEnv reads KEY=VALUE pairs.
-func parseEnv(pairs []string) (map[string]string, error) {
-	env := make(map[string]string, len(pairs))
+// readEnv reads the variables of files, then KEY=VALUE pairs.
+func readEnv(files, pairs []string) (map[string]string, error) {
+	env := map[string]string{}
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return nil, usageError(fmt.Sprintf("--env-file: %v", err))
+		}
+		number := 0
+		for line := range strings.Lines(string(content)) {
+			number++
+			line = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "export "))
+			if line == "" || line[0] == '#' {
+				continue
+			}
+			key, value, ok := strings.Cut(line, "=")
+			if key = strings.TrimSpace(key); !ok || key == "" || strings.ContainsAny(key, " \t\"'") { // the line may hold a secret
+				return nil, usageError(fmt.Sprintf("--env-file %s: line %d is not KEY=VALUE", name, number), "a comment begins with #")
+			}
+			env[key] = unquoted(strings.TrimSpace(value))
+		}
+	}
 	for _, pair := range pairs {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok || key == "" {
@@ -268,4 +293,12 @@ func parseEnv(pairs []string) (map[string]string, error) {
 		env[key] = value
 	}
 	return env, nil
+}
+
+// unquoted is a value without the quotes around it.
+func unquoted(value string) string {
+	if last := len(value) - 1; last > 0 && value[0] == value[last] && (value[0] == '"' || value[0] == '\'') {
+		return value[1:last]
+	}
+	return value
 }

@@ -24,11 +24,13 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: await PATTERN [REGEXP]")
 	}
-	line := regexp.MustCompile("(?m)" + strings.Join(args[1:], ""))
 	for end := time.Now().Add(awaitTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		found, _ := filepath.Glob(ts.MkAbs(args[0]))
 		for _, file := range found {
-			if content, err := os.ReadFile(file); err == nil && line.Match(content) {
+			if len(args) == 1 {
+				return
+			}
+			if content, err := os.ReadFile(file); err == nil && regexp.MustCompile("(?m)"+args[1]).Match(content) {
 				return
 			}
 		}

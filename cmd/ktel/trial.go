@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kinesis-telemetry-extension/internal/config"
@@ -39,6 +40,7 @@ type trial struct {
 	progress func(format string, args ...any)
 	output   *processOutput // what the processes print
 	tempDir  string         // removed by whoever made it
+	answered atomic.Int64   // invocations
 	// open opens the stream; record is called for each record until it is closed.
 	open func(ctx context.Context, record func(string, []byte)) (stream, error)
 }
@@ -172,6 +174,7 @@ func (s *trial) invoke(ctx context.Context, env *sandbox.Environment) ([]invocat
 				failed = cannot(fmt.Errorf("invoke the function: %w", err))
 			} else {
 				outcomes = append(outcomes, invocation{number + 1, result})
+				s.answered.Store(int64(len(outcomes)))
 				s.respond(outcomes[len(outcomes)-1])
 			}
 			mu.Unlock()
