@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -133,8 +134,11 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 		return err
 	}
 	if failed > 0 {
-		return cannot(fmt.Errorf("publishing failed in %d of %s", failed, plural(len(f.regions), "region")),
-			"run it again when that is mended: what is published already stays as it is")
+		hints := []string{"run it again when that is fixed: what is published already stays as it is"}
+		for _, region := range p.unreached {
+			hints = slices.Insert(hints, 0, fmt.Sprintf("let this machine reach Lambda and SSM in %s; is there a region %[1]s?", region))
+		}
+		return cannot(fmt.Errorf("publishing failed in %d of %s", failed, plural(len(f.regions), "region")), hints...)
 	}
 	return nil
 }

@@ -271,3 +271,19 @@ func TestPublishChecksTheZips(t *testing.T) {
 		}
 	}
 }
+
+// Without a way to AWS publish says what it could not reach, in short, and what helps.
+func TestPublishUnreached(t *testing.T) {
+	shell(t, map[string]string{"AWS_ENDPOINT_URL": "http://" + freePort(t), "AWS_MAX_ATTEMPTS": "1"})
+	dir := t.TempDir()
+	layerZips(t, dir, "1")
+	status, stdout, stderr := call(t, "publish", "--dir", dir)
+	for _, want := range []string{"failed        dial tcp 127.0.0.1:", "connection refused\n"} {
+		if status != 4 || strings.Count(stdout, want) != 2 {
+			t.Errorf("status %d, not twice %q in\n%s", status, want, stdout)
+		}
+	}
+	if strings.Contains(stdout, "operation error") || strings.Count(stderr, "hint: let this machine reach Lambda and SSM in eu-west-1; is there a region eu-west-1?\n") != 1 {
+		t.Errorf("%s\n%s", stdout, stderr)
+	}
+}

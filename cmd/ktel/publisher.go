@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"kinesis-telemetry-extension/internal/awsapi"
+	"kinesis-telemetry-extension/internal/doctor"
 )
 
 // What became of a layer or a parameter.
@@ -44,6 +47,16 @@ type publisher struct {
 	account string // empty where it is not known
 	dryRun  bool
 	done    []step
+	// unreached are the regions that did not answer.
+	unreached []string
+}
+
+// fail notes why a step was not done.
+func (p *publisher) fail(s *step, err error) {
+	s.Outcome, s.Error = hasFailed, doctor.Reason(err)
+	if _, network := errors.AsType[net.Error](err); network && !slices.Contains(p.unreached, s.Region) {
+		p.unreached = append(p.unreached, s.Region)
+	}
 }
 
 // regionTimeout bounds what is done about one layer in one region.
@@ -58,7 +71,7 @@ func (p *publisher) publish(ctx context.Context, region string, l layer) {
 	s := step{Region: region, Layer: l.name}
 	var err error
 	if s.ARN, s.Outcome, err = p.ensureLayer(ctx, lambda.NewFromConfig(cfg), l); err != nil {
-		s.Outcome, s.Error = hasFailed, shortReason(err)
+		p.fail(&s, err)
 	}
 	p.done = append(p.done, s)
 	if err != nil || l.parameter == "" {
@@ -66,7 +79,7 @@ func (p *publisher) publish(ctx context.Context, region string, l layer) {
 	}
 	s = step{Region: region, Parameter: l.parameter, ARN: s.ARN}
 	if s.Was, s.Outcome, err = p.ensureParameter(ctx, cfg, l, s.ARN); err != nil {
-		s.Outcome, s.Error = hasFailed, shortReason(err)
+		p.fail(&s, err)
 	}
 	p.done = append(p.done, s)
 }
@@ -165,14 +178,6 @@ func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsa
 	}
 	return "", fmt.Errorf("%s: it may be a stack's; note the ARN elsewhere with --parameters PATH, or first: aws ssm delete-parameter --region %s --name %s",
 		seen, region, l.parameter)
-}
-
-// shortReason is what AWS said, or else the whole error.
-func shortReason(err error) string {
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		return api.ErrorCode() + ": " + api.ErrorMessage()
-	}
-	return err.Error()
 }
 
 // writeSteps shows what was done, a line for each layer and each parameter.

@@ -107,7 +107,7 @@ const afar = " from this machine, which says nothing about the function's VPC"
 // unresolved judges a host name without an address.
 func (e *examiner) unresolved(err error) {
 	host := e.stream.url.Hostname()
-	seen := host + " does not resolve: " + reason(err)
+	seen := host + " does not resolve: " + Reason(err)
 	switch {
 	case e.function != nil && e.function.vpc != "":
 		e.add(checkEndpoint, NotChecked, host+" does not resolve"+afar, e.wayOut())
@@ -129,7 +129,7 @@ func (e *examiner) unconnected(address netip.Addr, err error) {
 			"does a proxy stand between? Name its CA in AWS_CA_BUNDLE")
 		return
 	}
-	seen := fmt.Sprintf("%s resolves to %s and does not connect: %s", host, address, reason(err))
+	seen := fmt.Sprintf("%s resolves to %s and does not connect: %s", host, address, Reason(err))
 	switch {
 	case e.function != nil && e.function.vpc != "":
 		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+afar, e.wayOut())

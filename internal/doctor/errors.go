@@ -17,8 +17,8 @@ func codeOf(err error) string {
 	return ""
 }
 
-// reason is the innermost part of an SDK's error that tells something, on one line.
-func reason(err error) string {
+// Reason is the innermost part of an SDK's error that tells something, on one line.
+func Reason(err error) string {
 	text := err.Error()
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		text = api.ErrorCode() + ": " + api.ErrorMessage()

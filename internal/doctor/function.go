@@ -31,19 +31,19 @@ func (e *examiner) seeFunction(ctx context.Context) bool {
 	answer, err := lambda.NewFromConfig(e.aws).GetFunctionConfiguration(ctx, input)
 	switch {
 	case codeOf(err) == "ResourceNotFoundException":
-		e.add(checkFunction, Problem, fmt.Sprintf("there is no function %s in %s: %s", e.named(), e.aws.Region, reason(err)),
+		e.add(checkFunction, Problem, fmt.Sprintf("there is no function %s in %s: %s", e.named(), e.aws.Region, Reason(err)),
 			fmt.Sprintf("aws lambda list-functions --region %s --query 'Functions[].FunctionName'; or give --region", e.aws.Region))
 		return false
 	case badCredentials(err):
-		e.add(checkFunction, Problem, "the credentials are not accepted: "+reason(err), "renew them, or correct the clock of this machine")
+		e.add(checkFunction, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
 		return false
 	case err != nil:
 		do := fmt.Sprintf("let this machine reach Lambda; is there a region %s?", e.aws.Region)
 		if denied(err) {
 			do = "these credentials need " + statement("lambda:GetFunctionConfiguration", "*")
 		}
-		e.add(checkFunction, NotChecked, "Lambda does not describe it: "+reason(err), do)
-		e.report.Blind = fmt.Errorf("function %s cannot be looked at: %s", e.named(), reason(err))
+		e.add(checkFunction, NotChecked, "Lambda does not describe it: "+Reason(err), do)
+		e.report.Blind = fmt.Errorf("function %s cannot be looked at: %s", e.named(), Reason(err))
 		return false
 	}
 	e.function = newFunction(answer)

@@ -55,7 +55,7 @@ func (e *examiner) seeCredentials(ctx context.Context) bool {
 		keys, err = e.aws.Credentials.Retrieve(bound)
 	}
 	if err != nil {
-		why := reason(err)
+		why := Reason(err)
 		if strings.Contains(why, "no EC2 IMDS role found") { // the last place that the SDK looks at; it tells of no other
 			why = "none are configured, and no role of an EC2 instance is found"
 		}
@@ -69,10 +69,10 @@ func (e *examiner) seeCredentials(ctx context.Context) bool {
 		e.ok(checkCredentials, "%s (%s)", aws.ToString(who.Arn), keys.Source)
 		return true
 	case badCredentials(err):
-		e.add(checkCredentials, Problem, fmt.Sprintf("AWS does not take the credentials (%s): %s", keys.Source, reason(err)), set)
+		e.add(checkCredentials, Problem, fmt.Sprintf("AWS does not take the credentials (%s): %s", keys.Source, Reason(err)), set)
 		return false
 	}
-	e.add(checkCredentials, NotChecked, fmt.Sprintf("found (%s), but STS does not say whose they are: %s", keys.Source, reason(err)),
+	e.add(checkCredentials, NotChecked, fmt.Sprintf("found (%s), but STS does not say whose they are: %s", keys.Source, Reason(err)),
 		"let this machine reach STS, or name its endpoint in AWS_ENDPOINT_URL_STS")
 	return true
 }

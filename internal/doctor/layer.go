@@ -51,7 +51,7 @@ func (e *examiner) seeLayer(ctx context.Context) {
 		arn := aws.ToString(l.Arn)
 		version, err := e.layerVersion(ctx, arn)
 		if err != nil {
-			hidden = fmt.Sprintf("; %s cannot be looked at: %s", arn, reason(err))
+			hidden = fmt.Sprintf("; %s cannot be looked at: %s", arn, Reason(err))
 		} else if strings.HasPrefix(aws.ToString(version.Description), LayerDescription) {
 			e.seeArchitecture(arn, version, nil)
 			return
@@ -91,7 +91,7 @@ func (e *examiner) seeArchitecture(arn string, version *lambda.GetLayerVersionOu
 	f := e.function
 	switch {
 	case err != nil:
-		e.add(checkLayer, NotChecked, arn+": its architecture cannot be seen: "+reason(err),
+		e.add(checkLayer, NotChecked, arn+": its architecture cannot be seen: "+Reason(err),
 			"it must be "+string(f.arch)+"; these credentials need "+statement("lambda:GetLayerVersion", arn))
 	case len(version.CompatibleArchitectures) == 0:
 		e.add(checkLayer, NotChecked, arn+" does not say its architecture", "it must be "+string(f.arch)+"; ktel publish says it")

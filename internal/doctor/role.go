@@ -45,7 +45,7 @@ func (e *examiner) seeKey(ctx context.Context, key string) {
 	seen := "KMS with the customer's key " + key
 	switch {
 	case err != nil:
-		e.add(checkEncryption, NotChecked, seen+"; the role's policies cannot be seen: "+reason(err), "the role needs "+statement(keyAction, key))
+		e.add(checkEncryption, NotChecked, seen+"; the role's policies cannot be seen: "+Reason(err), "the role needs "+statement(keyAction, key))
 		return
 	case v == missing && e.stream.foreign:
 		e.add(checkEncryption, Problem, seen+", of another account; no policy of the role allows its use ("+how+")", grant(role, keyAction, key))
@@ -53,7 +53,7 @@ func (e *examiner) seeKey(ctx context.Context, key string) {
 	case v == missing || v == conditional:
 		own, err := e.judgeByKey(ctx, role, key)
 		if err != nil {
-			e.add(checkEncryption, NotChecked, fmt.Sprintf("%s; no policy of the role surely allows its use (%s), and the key's own cannot be seen: %s", seen, how, reason(err)),
+			e.add(checkEncryption, NotChecked, fmt.Sprintf("%s; no policy of the role surely allows its use (%s), and the key's own cannot be seen: %s", seen, how, Reason(err)),
 				grant(role, keyAction, key))
 			return
 		}
@@ -90,7 +90,7 @@ func (e *examiner) seeAllowed(ctx context.Context, role, action, resource string
 	v, how, err := e.judge(ctx, role, action, resource)
 	switch {
 	case err != nil:
-		e.add(checkRole, NotChecked, fmt.Sprintf("the policies of %s cannot be seen: %s", role, reason(err)),
+		e.add(checkRole, NotChecked, fmt.Sprintf("the policies of %s cannot be seen: %s", role, Reason(err)),
 			fmt.Sprintf("aws iam simulate-principal-policy --policy-source-arn %s --action-names %s --resource-arns %s", role, action, resource))
 	case v == allowed:
 		e.ok(checkRole, "%s may %s (%s)", role, action, how)

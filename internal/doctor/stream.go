@@ -48,7 +48,7 @@ func (e *examiner) assume(ctx context.Context) bool {
 		}
 	}))
 	if _, err := e.assumed.Retrieve(ctx); err != nil {
-		e.add(checkRole, Problem, role+" cannot be assumed: "+reason(err),
+		e.add(checkRole, Problem, role+" cannot be assumed: "+Reason(err),
 			"let the role's trust policy name these credentials"+e.trusted()+", and give them "+statement("sts:AssumeRole", role))
 		return false
 	}
@@ -95,10 +95,10 @@ func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDesc
 	case denied(err):
 		e.add(checkStream, NotChecked, "these credentials may not describe the stream; the extension need not", statement("kinesis:DescribeStreamSummary", e.stream.arn()))
 	case badCredentials(err):
-		e.add(checkStream, Problem, "the credentials are not accepted: "+reason(err), "renew them, or correct the clock of this machine")
+		e.add(checkStream, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
 		e.blocked = "with these credentials"
 	case err != nil:
-		e.add(checkStream, NotChecked, "the stream cannot be described: "+reason(err), "run this again where the endpoint can be reached")
+		e.add(checkStream, NotChecked, "the stream cannot be described: "+Reason(err), "run this again where the endpoint can be reached")
 	}
 	return nil
 }

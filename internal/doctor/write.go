@@ -41,7 +41,7 @@ func (e *examiner) judgeForFunction(err error) {
 	case code == "DryRunOperationException":
 		e.ok(checkWrite, "the stream takes records from these credentials; whether from the function, its role tells")
 	case denied(err) || code == "KMSAccessDeniedException":
-		e.add(checkWrite, NotChecked, "these credentials may not write: "+reason(err), "nothing, where the role below may")
+		e.add(checkWrite, NotChecked, "these credentials may not write: "+Reason(err), "nothing, where the role below may")
 	default:
 		e.judgeWrite(err)
 	}
@@ -49,7 +49,7 @@ func (e *examiner) judgeForFunction(err error) {
 
 // judgeWrite maps how a dry run failed to what to do.
 func (e *examiner) judgeWrite(err error) {
-	problem := func(seen, do string) { e.add(checkWrite, Problem, seen+": "+reason(err), do) }
+	problem := func(seen, do string) { e.add(checkWrite, Problem, seen+": "+Reason(err), do) }
 	key := orElse(e.keyARN(e.key), "ARN-OF-THE-KEY")
 	onKey := func(command string) string {
 		return fmt.Sprintf("aws kms %s --region %s --key-id %s", command, e.stream.Region, key)
@@ -80,9 +80,9 @@ func (e *examiner) judgeWrite(err error) {
 	case code == "KMSOptInRequired":
 		problem("the account has no access to KMS", "subscribe the account to KMS, or "+another)
 	case code == "KMSThrottlingException":
-		e.add(checkWrite, Warning, "KMS is throttled: "+reason(err), "raise the account's quota of GenerateDataKey requests, or use AWS's managed key")
+		e.add(checkWrite, Warning, "KMS is throttled: "+Reason(err), "raise the account's quota of GenerateDataKey requests, or use AWS's managed key")
 	case code == "ProvisionedThroughputExceededException" || code == "LimitExceededException":
-		e.add(checkWrite, Warning, "the stream takes no more at present: "+reason(err), "add shards or use on-demand capacity")
+		e.add(checkWrite, Warning, "the stream takes no more at present: "+Reason(err), "add shards or use on-demand capacity")
 	case code != "":
 		problem("PutRecords failed", "is "+e.stream.url.Host+" an endpoint of Kinesis?")
 	default:
@@ -92,8 +92,8 @@ func (e *examiner) judgeWrite(err error) {
 
 // unanswered judges a dry run that got no answer of Kinesis.
 func (e *examiner) unanswered(err error) {
-	e.add(checkWrite, NotChecked, "PutRecords got no answer: "+reason(err), "run this again where the endpoint can be reached")
+	e.add(checkWrite, NotChecked, "PutRecords got no answer: "+Reason(err), "run this again where the endpoint can be reached")
 	if e.function == nil {
-		e.report.Blind = fmt.Errorf("whether the stream takes records could not be seen: %s", reason(err))
+		e.report.Blind = fmt.Errorf("whether the stream takes records could not be seen: %s", Reason(err))
 	}
 }
