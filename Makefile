@@ -13,11 +13,16 @@ all: test layer
 test:
 	go test ./...
 
-layer: $(OUT)/$(NAME)-amd64.zip $(OUT)/$(NAME)-arm64.zip
+layer: $(OUT)/$(NAME)-x86_64.zip $(OUT)/$(NAME)-arm64.zip
 
-$(OUT)/$(NAME)-%.zip: FORCE
-	GOOS=linux GOARCH=$* $(BUILD) -o $(OUT)/$*/extensions/$(NAME) ./cmd/$(NAME)
-	go run ./internal/layerzip $(OUT)/$*/extensions/$(NAME) $@
+# The zips are named after Lambda's architectures, the folders after Go's.
+$(OUT)/$(NAME)-x86_64.zip: $(OUT)/amd64/extensions/$(NAME)
+$(OUT)/$(NAME)-arm64.zip: $(OUT)/arm64/extensions/$(NAME)
+$(OUT)/$(NAME)-x86_64.zip $(OUT)/$(NAME)-arm64.zip:
+	go run ./internal/layerzip $< $@
+
+$(OUT)/%/extensions/$(NAME): FORCE
+	GOOS=linux GOARCH=$* $(BUILD) -o $@ ./cmd/$(NAME)
 
 # The code of the demo function in deploy/cdk.
 demo-function:

@@ -18,7 +18,7 @@ func TestLayers(t *testing.T) {
 	if zips == "" {
 		t.Skip("LAYERS is not set: .ci/run builds the layer and sets it")
 	}
-	for architecture, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+	for architecture, machine := range map[string]elf.Machine{"x86_64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
 		t.Run(architecture, func(t *testing.T) {
 			opt := t.TempDir()
 			unpack(t, filepath.Join(zips, extensionName+"-"+architecture+".zip"), opt)

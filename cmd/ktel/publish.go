@@ -164,13 +164,10 @@ func (f *publishFlags) layers() ([]layer, error) {
 		{architecture: types.ArchitectureArm64, parameter: "/arn"},
 		{architecture: types.ArchitectureX8664, parameter: "/x86_64/arn"},
 	}
-	machines := []struct {
-		goarch string
-		is     elf.Machine
-	}{{"arm64", elf.EM_AARCH64}, {"amd64", elf.EM_X86_64}}
+	machines := map[types.Architecture]elf.Machine{types.ArchitectureArm64: elf.EM_AARCH64, types.ArchitectureX8664: elf.EM_X86_64}
 	for i := range layers {
 		l := &layers[i]
-		path := filepath.Join(f.dir, extensionName+"-"+machines[i].goarch+".zip")
+		path := filepath.Join(f.dir, fmt.Sprintf("%s-%s.zip", extensionName, l.architecture))
 		content, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, usageError("there is no "+path, "'make layer' in the checkout builds it", "--dir names the folder that it is in")
@@ -178,7 +175,7 @@ func (f *publishFlags) layers() ([]layer, error) {
 		if err != nil {
 			return nil, usageError(fmt.Sprintf("cannot read the layer: %v", err))
 		}
-		if err := checkLayerZip(content, machines[i].is); err != nil {
+		if err := checkLayerZip(content, machines[l.architecture]); err != nil {
 			return nil, usageError(fmt.Sprintf("%s is not the layer for %s: %v", path, l.architecture, err), "'make layer' in the checkout builds it")
 		}
 		sum := sha256.Sum256(content)

@@ -32,7 +32,7 @@ func program(machine elf.Machine, version string) []byte {
 // layerZips writes what 'make layer' does, but for the program.
 func layerZips(t *testing.T, dir, version string) {
 	t.Helper()
-	for name, machine := range map[string]elf.Machine{"arm64": elf.EM_AARCH64, "amd64": elf.EM_X86_64} {
+	for name, machine := range map[string]elf.Machine{"arm64": elf.EM_AARCH64, "x86_64": elf.EM_X86_64} {
 		content := zipped(t, "extensions/kinesis-telemetry-extension", program(machine, version))
 		if err := os.WriteFile(filepath.Join(dir, "kinesis-telemetry-extension-"+name+".zip"), content, 0o600); err != nil {
 			t.Fatal(err)

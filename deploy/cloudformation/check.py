@@ -11,7 +11,7 @@ STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/mine"
 ROLE = "arn:aws:iam::210987654321:role/telemetry/writer"
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 DENY = {"Effect": "Deny", "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], "Resource": "*"}
-GIVEN = {"LayerBucket": "zips", "LayerKeyArm64": "arm64.zip", "LayerKeyX8664": "amd64.zip"}
+GIVEN = {"LayerBucket": "zips", "LayerKeyArm64": "arm64.zip", "LayerKeyX8664": "x86_64.zip"}
 PREFIX = "/telemetry/kinesis"
 NAMES = ["extension/arn", "extension/x86_64/arn", "runtime/policy/arn", "stream/name"]
 
@@ -99,7 +99,7 @@ def check_cloudformation(template):
                       for p in of_type(resources, "AWS::Lambda::LayerVersion").values()}
             equal(f"{case}: layers", layers, {
                 ("arm64",): {"S3Bucket": "zips", "S3Key": "arm64.zip"},
-                ("x86_64",): {"S3Bucket": "zips", "S3Key": "amd64.zip"}})
+                ("x86_64",): {"S3Bucket": "zips", "S3Key": "x86_64.zip"}})
             by_architecture = {p["CompatibleArchitectures"][0]: {"Ref": n}
                                for n, p in of_type(resources, "AWS::Lambda::LayerVersion").items()}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 CONTAINER = Path(__file__).resolve().parent
 ROOT = CONTAINER.parent.parent
 BINARY = "/opt/extensions/kinesis-telemetry-extension"
-MAKE = 'make "build/kinesis-telemetry-extension-${TARGETARCH}.zip"'
+MAKE = 'make "build/${TARGETARCH}/extensions/kinesis-telemetry-extension"'
 MACHINES = {"amd64": 62, "arm64": 183}  # ELF's EM_X86_64 and EM_AARCH64
 
 

@@ -65,8 +65,8 @@ func New(scope constructs.Construct, id string, props Props) *Telemetry {
 	scope = constructs.NewConstruct(scope, jsii.String(id))
 	name, arn := props.stream(scope)
 	layers := map[string]awslambda.ILayerVersion{
-		arm64: newLayer(scope, "LayerArm64", props.LayerDir, "arm64", awslambda.Architecture_ARM_64()),
-		amd64: newLayer(scope, "LayerX8664", props.LayerDir, "amd64", awslambda.Architecture_X86_64()),
+		arm64: newLayer(scope, "LayerArm64", props.LayerDir, awslambda.Architecture_ARM_64()),
+		amd64: newLayer(scope, "LayerX8664", props.LayerDir, awslambda.Architecture_X86_64()),
 	}
 	return &Telemetry{
 		Policy:       newPolicy(scope, arn, props),
@@ -151,11 +151,11 @@ func (p Props) stream(scope constructs.Construct) (name, arn *string) {
 
 // newLayer makes a version of the layer. A version that an update replaces is kept, so that functions that name it can
 // still be updated and rolled back; the last one goes with the stack.
-func newLayer(scope constructs.Construct, id, dir, zip string, architecture awslambda.Architecture) awslambda.ILayerVersion {
+func newLayer(scope constructs.Construct, id, dir string, architecture awslambda.Architecture) awslambda.ILayerVersion {
 	if dir == "" {
 		dir = filepath.Join("..", "..", "build")
 	}
-	path := filepath.Join(dir, "kinesis-telemetry-extension-"+zip+".zip")
+	path := filepath.Join(dir, "kinesis-telemetry-extension-"+*architecture.Name()+".zip")
 	if _, err := os.Stat(path); err != nil {
 		fail("the layer is missing: %v. Run `make layer` at the root of kinesis-telemetry-extension; "+
 			"where the zips are elsewhere, set layerDir (Props.LayerDir) to their directory", err)

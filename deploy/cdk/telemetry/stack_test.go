@@ -71,11 +71,11 @@ func TestLayersHoldTheZipOfTheirArchitecture(t *testing.T) {
 	app := awscdk.NewApp(&awscdk.AppProps{Outdir: &out})
 	telemetry.NewStack(app, "Mine", of(telemetry.Props{LayerDir: dir}))
 	template := app.Synth(nil).GetStackByName(jsii.String("Mine")).Template().(object)
-	for architecture, content := range map[string]string{"arm64": "arm64", "x86_64": "amd64"} {
+	for _, architecture := range []string{"arm64", "x86_64"} {
 		layer := all(template, "AWS::Lambda::LayerVersion")[layerOf(t, template, architecture)]
 		key := layer["Properties"].(object)["Content"].(object)["S3Key"].(string)
-		if got, err := os.ReadFile(filepath.Join(out, "asset."+key)); err != nil || string(got) != content {
-			t.Errorf("the layer for %s has the zip %q, %v; want that for %s", architecture, got, err, content)
+		if got, err := os.ReadFile(filepath.Join(out, "asset."+key)); err != nil || string(got) != architecture {
+			t.Errorf("the layer for %s has the zip %q, %v", architecture, got, err)
 		}
 	}
 }

@@ -64,7 +64,7 @@ func mistake(t *testing.T, f func()) (said string) {
 func layers(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, architecture := range []string{"amd64", "arm64"} {
+	for _, architecture := range []string{"x86_64", "arm64"} {
 		write(t, filepath.Join(dir, "kinesis-telemetry-extension-"+architecture+".zip"), architecture)
 	}
 	return dir

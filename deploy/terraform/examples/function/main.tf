@@ -25,7 +25,7 @@ module "telemetry" {
 
   layer_zips = {
     arm64  = "${var.build}/kinesis-telemetry-extension-arm64.zip"
-    x86_64 = "${var.build}/kinesis-telemetry-extension-amd64.zip"
+    x86_64 = "${var.build}/kinesis-telemetry-extension-x86_64.zip"
   }
 }
 
