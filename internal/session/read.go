@@ -356,7 +356,7 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 				return err
 			}
 		}
-		if !r.o.Follow && time.Since(start) > patience {
+		if r.stream.givesUp(&r.o, start) {
 			return cause
 		}
 		if err != nil && classify(err) == fatal {
@@ -366,6 +366,19 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 			r.trouble("", err)
 		}
 	}
+}
+
+// givesUp tells whether a reading that has an end was without an answer for too long, and one that follows until a time for as long after
+// that time.
+func (s *Stream) givesUp(o *ReadOptions, failing time.Time) bool {
+	waited := time.Since(failing)
+	switch {
+	case o.Follow && o.Until.IsZero():
+		return false
+	case o.Follow:
+		waited = min(waited, s.Now().Sub(o.Until))
+	}
+	return waited > patience
 }
 
 // restart begins with a stream that was not there before.

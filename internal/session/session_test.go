@@ -642,6 +642,28 @@ func TestReadGivesUp(t *testing.T) {
 	}
 }
 
+// One that follows until a time that is still to come gives up a minute after it.
+func TestReadGivesUpAfterUntil(t *testing.T) {
+	for _, unreachable := range []bool{true, false} {
+		onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+			f.server.SetFaults(fault(kinesislocal.Rule{Operation: "GetRecords", ErrorType: "ProvisionedThroughputExceededException"}))
+			began := time.Now()
+			r := f.read(ReadOptions{Follow: true, Until: began.Add(10 * time.Minute)})
+			if unreachable {
+				f.set(nil)
+			}
+			select {
+			case <-r.done:
+			case <-time.After(time.Hour):
+				r.stop()
+			}
+			if took := time.Since(began); r.err == nil || took < 11*time.Minute || took > 11*time.Minute+10*time.Second {
+				t.Errorf("unreachable %v: %v after %v", unreachable, r.err, took)
+			}
+		})
+	}
+}
+
 func TestReadStopsWhereTheReceiverDoes(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
 		f.write(10)

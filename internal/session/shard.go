@@ -155,7 +155,7 @@ func (f *follower) step(ctx context.Context) report {
 		return report{err: err, final: true}
 	case passing:
 	}
-	return report{err: err, final: !f.o.Follow && time.Since(f.failing) > patience}
+	return report{err: err, final: f.stream.givesUp(&f.o, f.failing)}
 }
 
 // locate gets an iterator for the place.
