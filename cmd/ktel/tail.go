@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -145,20 +147,21 @@ func parseTime(flag, text string, now time.Time) (time.Time, error) {
 		"a duration before now (90s, 5m, 2h, 1d), or a time in UTC (15:04, 2006-01-02, 2006-01-02T15:04:05Z)")
 }
 
-// parseAge reads a duration, which may have days.
+// parseAge reads a duration, which may begin with days.
 func parseAge(text string) (time.Duration, bool) {
-	days := 0
-	var rest string
-	if n, _ := fmt.Sscanf(text, "%dd%s", &days, &rest); n >= 1 && len(text) > 1 && (rest != "" || text[len(text)-1] == 'd') {
-		if days < 0 || days > 366 {
-			return 0, false
-		}
-		text = cmp.Or(rest, "0s")
-	} else {
-		days = 0
+	number, rest, dated := strings.Cut(text, "d")
+	if !dated {
+		number, rest = "0", text
 	}
-	d, err := time.ParseDuration(text)
-	return d + time.Duration(days)*24*time.Hour, err == nil && d >= 0
+	days, err := strconv.ParseUint(number, 10, 16)
+	if err != nil || days > 366 {
+		return 0, false
+	}
+	if dated && rest == "" {
+		rest = "0s"
+	}
+	d, err := time.ParseDuration(rest)
+	return d + time.Duration(days)*24*time.Hour, err == nil && d >= 0 //nolint:gosec // a year at most
 }
 
 // endTailTime is how long an interrupted tail waits for a reader that takes nothing of what it writes.
