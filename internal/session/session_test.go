@@ -453,7 +453,7 @@ func TestReadOtherClock(t *testing.T) {
 func TestReadEmptyPage(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {
-			onFakeTime(t, 1, func(t *testing.T, f *fixture) {
+			onFakeTime(t, 1, func(_ *testing.T, f *fixture) {
 				f.ahead = ahead
 				f.serve(1) // on that clock
 				f.stream = f.open()
