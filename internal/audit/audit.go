@@ -30,10 +30,10 @@ type Audit struct {
 
 type digest [sha256.Size]byte
 
-// numbers are those of one instance. Which have arrived the ranges know; what each of them said only its digest, and that is what
+// numbers are those of one instance. Which have arrived the set knows; what each of them said only its digest, and that is what
 // tells a copy from another event under the same number.
 type numbers struct {
-	arrived Ranges
+	arrived Numbers
 	said    map[uint64]digest
 }
 
@@ -257,8 +257,8 @@ func (a *Audit) Report() Report {
 func gapsOf(instances map[string]*numbers) []Gap {
 	var gaps []Gap
 	for _, instance := range slices.Sorted(maps.Keys(instances)) {
-		arrived := instances[instance].arrived
-		for _, gap := range arrived.Gaps(0, arrived[len(arrived)-1].Last) {
+		arrived := instances[instance].arrived.Ranges()
+		for _, gap := range arrived.Gaps(0, arrived.last().Last) {
 			gaps = append(gaps, Gap{Instance: instance, First: gap.First, Last: gap.Last})
 		}
 	}

@@ -36,16 +36,16 @@ type Completeness struct {
 type instance struct {
 	name     string
 	function string
-	seen     Ranges
+	seen     Numbers
 	stats    uint64 // highest number of a kinesis-telemetry.stats + 1
 	trouble  *trouble
 }
 
 type trouble struct {
 	copies uint64
-	twice  Ranges
-	drops  []Drop // declared of this instance
-	tells  Ranges // numbers of its own events that declare drops
+	twice  Numbers
+	drops  []Drop  // declared of this instance
+	tells  Numbers // numbers of its own events that declare drops
 }
 
 // Drop is what a kinesis-telemetry.dropped event declares.
@@ -212,12 +212,13 @@ func (c *Completeness) Account() *Account {
 func (i *instance) judge(fromStart bool) Finding {
 	f := Finding{Instance: i.name, Function: i.function}
 	if i.trouble != nil {
-		f.Declared, f.Duplicated, f.DuplicatedCount = i.trouble.drops, i.trouble.twice, i.trouble.copies
+		f.Declared, f.Duplicated, f.DuplicatedCount = i.trouble.drops, i.trouble.twice.Ranges(), i.trouble.copies
 	}
 	left := slices.Clone(f.Declared)
 	begin, end := uint64(1<<64-1), uint64(0) // of the window: nothing, where no event was seen
-	if len(i.seen) > 0 {
-		first, last := i.seen[0].First, i.seen[len(i.seen)-1].Last
+	seen := i.seen.Ranges()
+	if len(seen) > 0 {
+		first, last := seen[0].First, seen.last().Last
 		f.First, f.Last, f.ToEnd = &first, &last, i.endsWithStats(last)
 		begin, end = first, last
 	}
@@ -228,7 +229,7 @@ func (i *instance) judge(fromStart bool) Finding {
 		for _, d := range left {
 			end = max(end, d.Last)
 		}
-		f.Missing, f.DroppedCount = undeclared(i.seen.Gaps(begin, end), left)
+		f.Missing, f.DroppedCount = undeclared(seen.Gaps(begin, end), left)
 		f.MissingCount = f.Missing.Count()
 	}
 	if begin > 0 { // drops of what the window need not have
@@ -243,5 +244,5 @@ func (i *instance) endsWithStats(last uint64) bool {
 	if i.stats == 0 || i.trouble == nil {
 		return i.stats > 0 && i.stats == last+1
 	}
-	return i.trouble.tells.Gaps(i.stats, last) == nil
+	return i.trouble.tells.Ranges().Gaps(i.stats, last) == nil
 }

@@ -1,7 +1,5 @@
 package audit
 
-import "slices"
-
 // Range is the numbers from First to Last, both included.
 type Range struct {
 	First uint64 `json:"first"`
@@ -14,42 +12,6 @@ func (r Range) Count() uint64 { return r.Last - r.First + 1 }
 // Ranges is a set of numbers, as the ranges that it consists of: ascending, with a number between any two of them that is not in the
 // set. An instance whose events all arrived is one range, however many they are and in whatever order they came.
 type Ranges []Range
-
-// Add puts n into the set and tells whether it was not there before.
-func (r *Ranges) Add(n uint64) bool {
-	s := *r
-	if last := len(s) - 1; last >= 0 && n > s[last].Last && n-1 == s[last].Last { // in order, as nearly all come
-		s[last].Last = n
-		return true
-	}
-	at, found := slices.BinarySearchFunc(s, n, func(x Range, n uint64) int {
-		switch {
-		case x.Last < n:
-			return -1
-		case x.First > n:
-			return 1
-		}
-		return 0
-	})
-	if found {
-		return false
-	}
-	before := at > 0 && s[at-1].Last == n-1
-	behind := at < len(s) && s[at].First == n+1
-	switch {
-	case before && behind:
-		s[at-1].Last = s[at].Last
-		s = slices.Delete(s, at, at+1)
-	case before:
-		s[at-1].Last = n
-	case behind:
-		s[at].First = n
-	default:
-		s = slices.Insert(s, at, Range{n, n})
-	}
-	*r = s
-	return true
-}
 
 // Count is how many numbers are in the set.
 func (r Ranges) Count() (n uint64) {
