@@ -168,7 +168,8 @@ type Finding struct {
 	Last  *uint64 `json:"lastSeq,omitempty"`
 	ToEnd bool    `json:"toEnd"`
 	// Missing are the numbers that did not arrive and that nothing declares. Which of those between the firstSeq and the lastSeq of a
-	// kinesis-telemetry.dropped event it means, that event does not say: the first ones count as declared.
+	// kinesis-telemetry.dropped event it means, that event does not say: the first ones in the window count as declared, though all may lie
+	// before it.
 	Missing      Ranges `json:"missing,omitempty"`
 	MissingCount uint64 `json:"missingCount"`
 	// Declared are all drops that the stream declares; DroppedCount is how many of the numbers that did not arrive they explain.

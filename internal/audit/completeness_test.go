@@ -134,6 +134,13 @@ func TestCompleteness(t *testing.T) {
 				"i missing [], dropped 4, duplicated 0 of []",
 		},
 		{
+			"declared before the window or in it, which cannot be told",
+			[]string{"i:100-104", "i:108-110", "i:111 " + dropped("buffer_full", 3, 50, 110, "i")},
+			false,
+			"complete true; 9 events, 0 missing, 3 dropped, 0 duplicated; 1 instances, 0 from start, 0 to end; " +
+				"i missing [], dropped 3, duplicated 0 of []",
+		},
+		{
 			"another life declares the end of this one",
 			[]string{"old:0-4", "new:0 " + dropped("malformed", 2, 5, 7, "old")},
 			false,
