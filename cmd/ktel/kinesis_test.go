@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -159,7 +161,8 @@ func TestFaultWords(t *testing.T) {
 		"bogus=1": `there is no fault "bogus"`, "throttle=2": "it takes a share from 0 to 1", "throttle=x": "it takes a share",
 		"throttle=NaN": "it takes a share", "latency=5": "it takes a duration", "latency": "it takes a duration",
 		"error,error":        "error is given twice",
-		"error=0.6,lost=0.6": "more than 1 in all", `{"rules":[{"operation":"PutRecords"}]}`: "no action", `{"rule":[]}`: "unknown field",
+		"error=0.6,lost=0.6": "more than 1 in all", "error,reset=0.5": "more than 1 in all",
+		`{"rules":[{"operation":"PutRecords"}]}`: "no action", `{"rule":[]}`: "unknown field",
 	} {
 		if _, err := parseFaults(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)

@@ -153,9 +153,7 @@ func faultsOf(shares map[string]float64, latency time.Duration) (*kinesislocal.F
 		rule := o.rule
 		rule.Operation, rule.Probability = everyCall, min(1, share/left)
 		f.Rules = append(f.Rules, rule)
-		if left -= share; left <= 1e-9 {
-			break
-		}
+		left -= share
 	}
 	if share := shares[faultThrottle]; share > 0 {
 		const throttled = "ProvisionedThroughputExceededException"
