@@ -1,0 +1,40 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func goList(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", cmd, err)
+	}
+	return string(output)
+}
+
+// What 'go run ./cmd/ktel demo' has compiled is what its build takes: nothing is compiled twice.
+func TestBuildSharesItsCache(t *testing.T) {
+	args := []string{"-export", "-f", "{{.Export}}", "net/http", "crypto/tls"}
+	flags, env := ownSettings()
+	plain, own := goList(t, nil, args...), goList(t, env, append(flags, args...)...)
+	if plain != own || len(strings.Fields(plain)) != 2 {
+		t.Errorf("go run compiles %s, ktel's build takes %s", plain, own)
+	}
+}
+
+// The SDK's packages for these services take twenty seconds of CPU to compile.
+func TestHeavyPackagesAreNotLinked(t *testing.T) {
+	for dependency := range strings.FieldsSeq(goList(t, nil, "-deps", ".")) {
+		for _, heavy := range []string{"iam", "ssm", "kms"} {
+			if strings.HasPrefix(dependency+"/", "github.com/aws/aws-sdk-go-v2/service/"+heavy+"/") {
+				t.Errorf("ktel links %s: internal/awsapi has its calls", dependency)
+			}
+		}
+	}
+}
