@@ -25,10 +25,10 @@ func skewOf(reply smithy.Metadata, asked time.Time) skew {
 	return skew{least, most, true}
 }
 
-// Now is the time of the stream's endpoint, as Ready learned it. It is never late, and a second early at most.
+// Now is the time of the stream's endpoint, to the second at least, as Ready learned it.
 func (s *Stream) Now() time.Time { return time.Now().Add(s.skew.least) }
 
-// end is the earliest time that is behind all records that have arrived. It is to the millisecond, as arrivals are.
+// end is a time behind the records that have arrived, as far as the clocks tell. It is to the millisecond, as arrivals are.
 func (s *Stream) end() time.Time {
 	return time.Now().Add(s.skew.most).Truncate(time.Millisecond).Add(time.Millisecond)
 }

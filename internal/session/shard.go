@@ -199,7 +199,10 @@ func (f *follower) poll(ctx context.Context) (report, error) {
 	}
 	before := f.place
 	rep := report{polled: true, behind: time.Duration(aws.ToInt64(answer.MillisBehindLatest)) * time.Millisecond}
-	position := asked.Add(skewOf(answer.ResultMetadata, asked).least - rep.behind) // all that arrived before has been read
+	position := asked.Add(skewOf(answer.ResultMetadata, asked).least) // all that arrived before has been read
+	if rep.behind > 0 {
+		position = position.Add(-rep.behind - time.Second) // which the clocks may differ by
+	}
 	for i := range answer.Records {
 		r := &answer.Records[i]
 		arrived := aws.ToTime(r.ApproximateArrivalTimestamp)
