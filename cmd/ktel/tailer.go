@@ -145,9 +145,9 @@ func (t *tailer) take(r *session.Record) {
 // event shows one event, if it is chosen. An invocation has its REPORT whatever is chosen.
 func (t *tailer) event(line *record.Line) {
 	m := messageOf(line.Type, line.Record)
-	chosen := t.keep.shows(line, &m)
-	if (chosen || t.keep.concerns(line)) && t.groups.add(line, &m, chosen, time.Now()) {
-		t.showEnded(t.groups.tooMany())
+	chosen, now := t.keep.shows(line, &m), time.Now()
+	if (chosen || t.keep.concerns(line)) && t.groups.add(line, &m, chosen, now) {
+		t.showEnded(t.groups.tooMany(now))
 		return
 	}
 	if !chosen {

@@ -97,24 +97,33 @@ func (g *invocations) take(now time.Time, due func(*invoked) bool) []*invoked {
 		if !due(i) {
 			return false
 		}
-		if i.chosen {
-			taken = append(taken, i)
-		}
-		delete(g.open, i.key)
-		g.bytes -= i.bytes
-		g.shown[i.key] = now
+		taken = g.leave(taken, i, now)
 		return true
 	})
+	return taken
+}
+
+// leave ends an invocation, and appends it if it is to be shown.
+func (g *invocations) leave(taken []*invoked, i *invoked, now time.Time) []*invoked {
+	delete(g.open, i.key)
+	g.bytes -= i.bytes
+	g.shown[i.key] = now
+	if i.chosen {
+		taken = append(taken, i)
+	}
+	return taken
+}
+
+// ended are those that have their REPORT, or will not get it. It looks through all of them, and is for the clock.
+func (g *invocations) ended(now time.Time) []*invoked {
+	if g == nil {
+		return nil
+	}
 	for key, at := range g.shown {
 		if now.Sub(at) > unendedTime {
 			delete(g.shown, key)
 		}
 	}
-	return taken
-}
-
-// ended are those that have their REPORT, or will not get it.
-func (g *invocations) ended(now time.Time) []*invoked {
 	return g.take(now, func(i *invoked) bool {
 		return i.report != nil && now.Sub(i.reported) >= graceTime || now.Sub(i.since) > unendedTime
 	})
@@ -124,9 +133,14 @@ func (g *invocations) all() []*invoked {
 	return g.take(time.Now(), func(*invoked) bool { return true })
 }
 
-// tooMany are the oldest, where more waits than may.
-func (g *invocations) tooMany() []*invoked {
-	return g.take(time.Now(), func(*invoked) bool { return g.bytes > heldBytes })
+// tooMany are the oldest, where more waits than may. It is called for every event, and looks at none but those.
+func (g *invocations) tooMany(now time.Time) []*invoked {
+	var taken []*invoked
+	for g.bytes > heldBytes {
+		taken = g.leave(taken, g.order[0], now)
+		g.order[0], g.order = nil, g.order[1:]
+	}
+	return taken
 }
 
 // renderInvocation writes an invocation: its REPORT, and under it its events.

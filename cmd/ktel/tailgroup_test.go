@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"kinesis-telemetry-extension/internal/session"
+	"kinesis-telemetry-extension/record"
 )
 
 // grouping is 'ktel tail --by-invocation' without a stream.
@@ -69,6 +72,55 @@ func TestFilteredInvocations(t *testing.T) {
 		}
 		if len(tail.groups.open) > 0 || len(tail.groups.order) > 0 || tail.groups.bytes != 0 {
 			t.Errorf("%s: %d groups, %d bytes still wait", test.name, len(tail.groups.order), tail.groups.bytes)
+		}
+	}
+}
+
+// What waits is within bounds: nothing is looked through for an event. Beyond them the oldest leave, and no more than must.
+func TestHeldInvocations(t *testing.T) {
+	g, began := newInvocations(), time.Now()
+	m := message{text: strings.Repeat("x", 1<<20)}
+	held := func(n int) *record.Line {
+		return &record.Line{Type: "function", RequestID: fmt.Sprint(n), Source: record.SourceFields{Function: "checkout"}}
+	}
+	g.shown["long ago"] = began.Add(-2 * unendedTime)
+	for n := range 63 {
+		g.add(held(n), &m, true, began)
+		if due := g.tooMany(began); len(due) > 0 {
+			t.Fatalf("%d of %d MiB leave", len(due), n)
+		}
+	}
+	if len(g.shown) != 1 {
+		t.Error("what was shown is looked through for each event")
+	}
+	for n := range 3 {
+		g.add(held(100+n), &m, true, began)
+	}
+	var left []string
+	for _, i := range g.tooMany(began) {
+		left = append(left, i.events[0].line.RequestID)
+	}
+	if !slices.Equal(left, []string{"0", "1", "2"}) || len(g.order) != 63 || len(g.open) != 63 || g.bytes != 63*(1<<20+eventBytes) {
+		t.Errorf("%q leave, and %d and %d wait, %d bytes", left, len(g.order), len(g.open), g.bytes)
+	}
+	if g.add(held(0), &m, true, began) {
+		t.Error("what has left is grouped once more")
+	}
+	if g.ended(began); len(g.shown) != 3 {
+		t.Errorf("%d are remembered", len(g.shown))
+	}
+}
+
+// BenchmarkInvocations has two events for each of b.N invocations, which all wait: its time an event must not grow with their number.
+func BenchmarkInvocations(b *testing.B) {
+	g, now := newInvocations(), time.Now()
+	line := record.Line{Source: record.SourceFields{Function: "checkout"}}
+	var m message
+	for n := range b.N {
+		line.RequestID = fmt.Sprint(n)
+		for _, line.Type = range []string{typeStart, typeReport} {
+			g.add(&line, &m, true, now)
+			g.tooMany(now)
 		}
 	}
 }
