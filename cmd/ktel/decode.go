@@ -61,6 +61,7 @@ func (a *app) decode(ctx context.Context, files []string) error {
 		return err
 	}
 	out := bufio.NewWriterSize(a.stdout, 64<<10)
+	_, terminal := terminalWidth(a.stdout)
 	in.idle = out.Flush // whoever waits for the next event has all before it
 	in.patience = maxErrors
 	unreadable := 0
@@ -72,7 +73,7 @@ func (a *app) decode(ctx context.Context, files []string) error {
 			continue
 		}
 		if err == nil {
-			err = writeEvent(out, &event.Line)
+			err = writeEvent(out, &event.Line, terminal)
 		}
 		if err != nil {
 			return cannot(err)
@@ -94,8 +95,8 @@ func (a *app) cannotRead(to io.Writer, piece *input.UnreadableError) {
 	_, _ = fmt.Fprintf(to, "ktel: %s %s\n", a.inkFor(a.stderr).bad("error:"), text)
 }
 
-// writeEvent writes an event on one line. Between its tokens JSON of others may have line ends.
-func writeEvent(out *bufio.Writer, event *record.Line) error {
+// writeEvent writes an event on one line. Between its tokens JSON of others may have line ends. A terminal gets no control characters.
+func writeEvent(out *bufio.Writer, event *record.Line, terminal bool) error {
 	text := encoded(event, false)
 	if content := text[:len(text)-1]; bytes.ContainsAny(content, "\r\n") {
 		var line bytes.Buffer
@@ -104,6 +105,9 @@ func writeEvent(out *bufio.Writer, event *record.Line) error {
 		}
 		line.WriteByte('\n')
 		text = line.Bytes()
+	}
+	if terminal {
+		text = []byte(escaped(string(text)))
 	}
 	if _, err := out.Write(text); err != nil {
 		return fmt.Errorf("write the events: %w", err)

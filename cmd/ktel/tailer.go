@@ -122,16 +122,19 @@ func (t *tailer) take(r *session.Record) {
 		t.write(r.Data)
 		return
 	}
+	told := false // of what cannot be read, since the last event: a text of others has an error for each of its lines
 	for line, err := range record.Unpack(r.Data) {
 		if err != nil {
-			if t.keep.showsForeign(r.Data) {
+			if !told && t.keep.showsForeign(r.Data) {
 				t.foreign(r, err)
 			}
+			told = true
 			if errors.Is(err, record.ErrForeign) && len(line.Raw) == 0 || t.err != nil {
 				return
 			}
 			continue
 		}
+		told = false
 		if t.status != nil {
 			t.status.event(&line, r.Arrived)
 		}
@@ -155,12 +158,21 @@ func (t *tailer) event(line *record.Line) {
 	}
 	switch t.flags.output {
 	case outputNDJSON, outputJSON:
-		t.write(encoded(line, t.flags.output == outputJSON))
+		t.writeEncoded(line)
 		return
 	}
 	var b strings.Builder
 	t.render(&b, line, &m, "")
 	t.write([]byte(b.String()))
+}
+
+// writeEncoded writes an event as JSON. A terminal gets no control characters.
+func (t *tailer) writeEncoded(line *record.Line) {
+	text := encoded(line, t.flags.output == outputJSON)
+	if t.columns != nil {
+		text = []byte(escaped(string(text)))
+	}
+	t.write(text)
 }
 
 // encoded is an event as JSON: its bytes in the stream, but of the format cloudwatch what was read of them.
@@ -202,7 +214,7 @@ func (t *tailer) foreign(r *session.Record, err error) {
 		Reason         string    `json:"reason"`
 		Data           string    `json:"data"`
 	}{typeForeign, r.Shard, r.SequenceNumber, r.PartitionKey, r.Arrived.UTC(), len(r.Data), reason, base64.StdEncoding.EncodeToString(r.Data)})
-	t.write(encoded(&record.Line{Raw: value}, t.flags.output == outputJSON))
+	t.writeEncoded(&record.Line{Raw: value})
 }
 
 // render writes an event for a person: time, function, request, and what it says. margin stands before each of its lines, and in place of

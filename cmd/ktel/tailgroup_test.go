@@ -124,3 +124,15 @@ func BenchmarkInvocations(b *testing.B) {
 		}
 	}
 }
+
+// What cannot be read is told once until an event follows, however many lines it has.
+func TestForeignOnce(t *testing.T) {
+	tail, out := grouping(t, filterFlags{})
+	tail.groups = nil
+	text := strings.Repeat("a line of others\n", 50)
+	mixed := text + string(event(1, "checkout", "function", requestA, `"order received"`)) + text
+	takeEach(tail, []byte(text), []byte(mixed), []byte("{\n\"pretty\": [\n1\n]\n}\n"))
+	if got := strings.Count(out.String(), "\n"); got < 4 || strings.Count(out.String(), "bytes: ") != 4 || !strings.Contains(out.String(), "order received") {
+		t.Errorf("%d lines\n%s", got, out)
+	}
+}

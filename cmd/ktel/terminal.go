@@ -103,9 +103,15 @@ func writeJSON(w io.Writer, value any) error {
 	if err := encoder.Encode(value); err != nil {
 		return err
 	}
+	_, err := io.WriteString(w, escaped(b.String()))
+	return err
+}
+
+// escaped is JSON in which what a terminal may obey, and no encoder has to escape, is escaped: it says the same.
+func escaped(text string) string {
 	var safe strings.Builder
-	for _, r := range b.String() {
-		if r < 0x7f || unicode.IsPrint(r) { // of ASCII the encoder has escaped all but 7f
+	for _, r := range text {
+		if r < 0x7f || unicode.IsPrint(r) { // JSON has no other control characters of ASCII but white space
 			safe.WriteRune(r)
 			continue
 		}
@@ -113,8 +119,7 @@ func writeJSON(w io.Writer, value any) error {
 			fmt.Fprintf(&safe, `\u%04x`, unit)
 		}
 	}
-	_, err := io.WriteString(w, safe.String())
-	return err
+	return safe.String()
 }
 
 // fit shortens text to so many columns, between two words where it can, and marks the cut; 0 columns are no limit.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,5 +138,23 @@ func TestHelpOnTerminal(t *testing.T) {
 				t.Errorf("%s: %q", verb, line)
 			}
 		}
+	}
+}
+
+// A terminal gets no control characters of C1 or DEL out of JSON, which has them as they are; other readers do.
+func TestDecodeOnTerminal(t *testing.T) {
+	const words = "\u009b31m red \u007f \u202e é 漢"
+	path := filepath.Join(t.TempDir(), "events.ndjson")
+	if err := os.WriteFile(path, event(1, "checkout", "function", requestA, `"`+words+`"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	process, screen := onTerminal(t, 200, []string{"TERM=xterm"}, "decode", path)
+	process.Wait()
+	until(t, "the event", func() bool { return strings.Contains(screen(), "}}") })
+	if got := screen(); strings.ContainsAny(got, "\u009b\u007f\u202e") || !strings.Contains(got, `\u009b31m red \u007f \u202e é 漢`) {
+		t.Errorf("%q", got)
+	}
+	if _, piped, _ := call(t, "decode", path); !strings.Contains(piped, words) {
+		t.Errorf("%q", piped)
 	}
 }
