@@ -49,11 +49,17 @@ type invocations struct {
 	open  map[string]*invoked
 	order []*invoked
 	bytes int
-	shown map[string]time.Time // those that are over: what comes later is not grouped any more
+	shown map[string]over // what comes later is not grouped any more
+}
+
+// over is an invocation that was shown.
+type over struct {
+	at   time.Time // when that was
+	last string    // time of its REPORT; empty where it had none
 }
 
 func newInvocations() *invocations {
-	return &invocations{open: make(map[string]*invoked), shown: make(map[string]time.Time)}
+	return &invocations{open: make(map[string]*invoked), shown: make(map[string]over)}
 }
 
 // add takes an event that belongs to an invocation. Where it is not chosen only what begins or ends the invocation counts.
@@ -62,11 +68,14 @@ func (g *invocations) add(line *record.Line, m *message, chosen bool, now time.T
 		return false
 	}
 	key := line.Source.Function + " " + line.RequestID
-	if _, late := g.shown[key]; late {
-		return false
+	if line.Type == typeStart {
+		g.begin(key, line.Time)
 	}
 	i := g.open[key]
 	if i == nil {
+		if _, late := g.shown[key]; late {
+			return false
+		}
 		i = &invoked{key: key, since: now}
 		g.open[key] = i
 		g.order = append(g.order, i)
@@ -87,6 +96,17 @@ func (g *invocations) add(line *record.Line, m *message, chosen bool, now time.T
 	return true
 }
 
+// begin makes room for another invocation under the same request id: Lambda runs an asynchronous event again that failed. A copy of a
+// start that was seen is none.
+func (g *invocations) begin(key, at string) {
+	if last, ok := g.shown[key]; ok && last.last != "" && last.last < at {
+		delete(g.shown, key)
+	}
+	if i := g.open[key]; i != nil && i.report != nil && i.report.Time < at {
+		delete(g.open, key) // it is shown when its time comes
+	}
+}
+
 // take removes the invocations that are due, and returns those that are to be shown.
 func (g *invocations) take(now time.Time, due func(*invoked) bool) []*invoked {
 	if g == nil {
@@ -105,9 +125,15 @@ func (g *invocations) take(now time.Time, due func(*invoked) bool) []*invoked {
 
 // leave ends an invocation, and appends it if it is to be shown.
 func (g *invocations) leave(taken []*invoked, i *invoked, now time.Time) []*invoked {
-	delete(g.open, i.key)
 	g.bytes -= i.bytes
-	g.shown[i.key] = now
+	if current := g.open[i.key]; current == i || current == nil {
+		delete(g.open, i.key)
+		ended := over{at: now}
+		if i.report != nil {
+			ended.last = i.report.Time
+		}
+		g.shown[i.key] = ended
+	}
 	if i.chosen {
 		taken = append(taken, i)
 	}
@@ -119,8 +145,8 @@ func (g *invocations) ended(now time.Time) []*invoked {
 	if g == nil {
 		return nil
 	}
-	for key, at := range g.shown {
-		if now.Sub(at) > unendedTime {
+	for key, last := range g.shown {
+		if now.Sub(last.at) > unendedTime {
 			delete(g.shown, key)
 		}
 	}

@@ -83,7 +83,7 @@ func TestHeldInvocations(t *testing.T) {
 	held := func(n int) *record.Line {
 		return &record.Line{Type: "function", RequestID: fmt.Sprint(n), Source: record.SourceFields{Function: "checkout"}}
 	}
-	g.shown["long ago"] = began.Add(-2 * unendedTime)
+	g.shown["long ago"] = over{at: began.Add(-2 * unendedTime)}
 	for n := range 63 {
 		g.add(held(n), &m, true, began)
 		if due := g.tooMany(began); len(due) > 0 {
@@ -134,5 +134,39 @@ func TestForeignOnce(t *testing.T) {
 	takeEach(tail, []byte(text), []byte(mixed), []byte("{\n\"pretty\": [\n1\n]\n}\n"))
 	if got := strings.Count(out.String(), "\n"); got < 4 || strings.Count(out.String(), "bytes: ") != 4 || !strings.Contains(out.String(), "order received") {
 		t.Errorf("%d lines\n%s", got, out)
+	}
+}
+
+// An asynchronous event that failed is run again under its request id: each run is a group of its own, however soon the second comes.
+func TestRetriedInvocations(t *testing.T) {
+	run := func(n int, says string) [][]byte {
+		return [][]byte{
+			event(n, "checkout", "platform.start", requestA, `{}`),
+			event(n+1, "checkout", "function", requestA, `"`+says+`"`),
+			event(n+2, "checkout", "platform.report", requestA, report),
+		}
+	}
+	const summary = "checkout " + requestA + " 21.48 ms, billed 22 ms, memory 18 of 128 MB, cold start 97.3 ms\n"
+	for _, pause := range []bool{false, true} {
+		tail, out := grouping(t, filterFlags{})
+		first, second := run(1, "first"), run(5, "second")
+		takeEach(tail, first...)
+		if pause {
+			tail.showEnded(tail.groups.ended(time.Now().Add(graceTime)))
+			takeEach(tail, first[0]) // a copy
+		}
+		takeEach(tail, second...)
+		tail.showEnded(tail.groups.ended(time.Now().Add(graceTime)))
+		got := strings.TrimPrefix(out.String(), "2026-11-26 UTC\n")
+		want := summary + "  08:30:00.002 first\n" + summary + "  08:30:00.006 second\n"
+		lines := slices.DeleteFunc(strings.SplitAfter(got, "\n"), func(line string) bool {
+			return strings.Contains(line, " start version") || strings.Contains(line, " start\n")
+		})
+		if got = strings.Join(lines, ""); got != want {
+			t.Errorf("pause %t: got\n%swant\n%s", pause, got, want)
+		}
+		if len(tail.groups.open) > 0 || len(tail.groups.order) > 0 || tail.groups.bytes != 0 {
+			t.Errorf("%d groups still wait", len(tail.groups.order))
+		}
 	}
 }
