@@ -61,7 +61,7 @@ func TestBudgetCost(t *testing.T) {
 
 // cost is what an extension's process took, and what it did for that.
 type cost struct {
-	cpu             float64 // µs an event, the least of all lives: what else the machine does can only add to it
+	cpu             float64 // µs an event
 	memory          int64   // resident bytes, the least of all peaks: a garbage collection that comes late adds to one
 	calls           int     // reads and writes
 	events          int
@@ -70,9 +70,10 @@ type cost struct {
 
 func (c *cost) add(o cost) {
 	if c.events == 0 {
-		c.cpu, c.memory = o.cpu, o.memory
+		c.memory = o.memory
 	}
-	c.cpu, c.memory = min(c.cpu, o.cpu), min(c.memory, o.memory)
+	c.memory = min(c.memory, o.memory)
+	c.cpu = (c.cpu*float64(c.events) + o.cpu*float64(o.events)) / float64(c.events+o.events)
 	c.calls += o.calls
 	c.events += o.events
 	c.emitted += o.emitted
