@@ -15,8 +15,10 @@ import (
 
 const (
 	// quietTime is how long nothing new must arrive until what is missing counts as lost.
-	quietTime    = 5 * time.Second
-	pollInterval = time.Second
+	quietTime = 5 * time.Second
+	// failingPeriods of quietTime end the reading where reads fail: a stream that throttles recovers.
+	failingPeriods = 6
+	pollInterval   = time.Second
 )
 
 // remoteStream is a stream behind a Kinesis endpoint, read from where its shards were when it was opened.
@@ -103,19 +105,26 @@ func (s *remoteStream) destination() destination { return s.dest }
 func (s *remoteStream) drain(ctx context.Context, complete func() bool) error {
 	quiet := time.NewTimer(quietTime)
 	defer quiet.Stop()
+	failing := 0 // periods of quietTime in which reads failed and nothing came
 	for {
 		select {
 		case p := <-s.polls:
 			if p.Records > 0 {
+				failing = 0
 				quiet.Reset(quietTime)
 			} else if p.Idle && complete() {
 				return nil
 			}
 		case <-quiet.C:
-			if err := s.failed.Load(); err != nil && !complete() { // reads that fail now and then leave no round without one
+			err := s.failed.Load()
+			switch {
+			case err == nil || complete(): // reads that fail now and then leave no round without one
+				return nil
+			case failing >= failingPeriods:
 				return fmt.Errorf("read the events back: %w", *err)
 			}
-			return nil
+			failing++
+			quiet.Reset(quietTime)
 		case <-s.done:
 			return fmt.Errorf("read the events back: %w", s.err)
 		case <-ctx.Done():

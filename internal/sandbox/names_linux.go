@@ -18,6 +18,7 @@ const hostsFile = "/etc/hosts"
 
 // names says how the processes of an environment get the names.
 type names struct {
+	file   string // the hosts file; "": there is none
 	hosts  string // the file to put in the place of hostsFile in a user and mount namespace of each process; "": they need none
 	lower  string // lowerDirs of the layers
 	script string // for sh, that does it
@@ -33,6 +34,7 @@ func giveNames(address string, layers []string) names {
 		return n
 	}
 	failed := n.err
+	n.close()
 	n = mountNames(address, nil)
 	n.layersErr = failed
 	return n
@@ -69,13 +71,14 @@ func mountNames(address string, layers []string) names {
 	err = mountHosts(file, layers)
 	if errors.Is(err, syscall.EPERM) {
 		n, failed := userNames(file, layers)
+		n.file = file
 		if failed == nil {
 			return n
 		}
 		err = failed
 	}
-	_ = os.Remove(file) // a mounted file stays readable
-	return names{err: err}
+	// The file stays: over one that is gone no process could mount a hosts file of its own.
+	return names{err: err, file: file}
 }
 
 // hasNames says whether a hosts file has the names already.
@@ -187,7 +190,7 @@ func (n names) check(path string) error {
 }
 
 func (n names) close() {
-	if n.hosts != "" {
-		_ = os.Remove(n.hosts) // in the folder for temporary files
+	if n.file != "" {
+		_ = os.Remove(n.file) // in the folder for temporary files
 	}
 }
