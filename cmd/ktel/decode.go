@@ -62,7 +62,7 @@ func (a *app) decode(ctx context.Context, files []string) error {
 	}
 	out := bufio.NewWriterSize(a.stdout, 64<<10)
 	_, terminal := terminalWidth(a.stdout)
-	in.idle = out.Flush // whoever waits for the next event has all before it
+	in.idle = out.Flush // a reader that waits for the next event has all before it
 	in.patience = maxErrors
 	unreadable := 0
 	for event, err := range in.events(ctx) {

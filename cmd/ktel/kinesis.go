@@ -127,7 +127,7 @@ func listenLoopback(ctx context.Context, address string) (net.Listener, error) {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, usageError(fmt.Sprintf("--listen %s: it serves whoever asks, so it listens on loopback alone", address),
+		return nil, usageError(fmt.Sprintf("--listen %s: it serves everyone who asks, so it listens on loopback alone", address),
 			"127.0.0.1:PORT or [::1]:PORT")
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, port))

@@ -1,5 +1,5 @@
 // Package awsapi makes the few calls of IAM, SSM and KMS that ktel needs. The SDK's packages for these services take twenty seconds of
-// CPU to compile, which whoever runs 'ktel demo' for the first time would wait for. Configuration, credentials, signature and retries
+// CPU to compile, which the first run of 'ktel demo' would wait for. Configuration, credentials, signature and retries
 // are the SDK's.
 package awsapi
 

@@ -215,7 +215,7 @@ func (s *section) object() {
 }
 
 // firstMember is the name of the first member of the object that begins here. spread: the object is written over several lines, as people
-// read it. It looks no further than it must: whoever pipes events in one by one has written no more yet.
+// read it. It looks no further than it must: a program that pipes events in one by one has written no more yet.
 func (s *section) firstMember() (name string, spread bool) {
 	const step, most = 16, 512
 	for n := step; ; n += step {
