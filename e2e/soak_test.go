@@ -1,4 +1,4 @@
-package main_test
+package e2e_test
 
 import (
 	"fmt"
@@ -34,7 +34,7 @@ func TestSoak(t *testing.T) {
 	}
 	dir := t.TempDir()
 	counted, counts := filepath.Join(dir, extensionName), filepath.Join(dir, "goroutines")
-	if err := build(counted, "kinesis-telemetry-extension/cmd/kinesis-telemetry-extension/testdata/counted"); err != nil {
+	if err := build(counted, "kinesis-telemetry-extension/e2e/testdata/counted"); err != nil {
 		t.Fatal(err)
 	}
 	r := newTrial(t, setup{

@@ -1,4 +1,4 @@
-package main_test
+package e2e_test
 
 import (
 	"bytes"
@@ -44,7 +44,7 @@ func TestConformanceSQL(t *testing.T) {
 			return
 		}
 	}
-	check := exec.Command("../../conformance/sql/check.sh", dir)
+	check := exec.Command("../conformance/sql/check.sh", dir)
 	printed, err := check.CombinedOutput()
 	t.Logf("%s\n%s", check, printed)
 	if err != nil {

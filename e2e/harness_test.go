@@ -1,4 +1,6 @@
-package main_test
+// Package e2e drives the real extension, built once, in the sandbox, by topic: what it delivers, when, at what cost, and
+// what it does when something around it fails.
+package e2e_test
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package main_test
+package e2e_test
 
 import (
 	"encoding/json"
@@ -16,7 +16,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-const measurementsFile = "../../internal/cost/measurements.json"
+const measurementsFile = "../internal/cost/measurements.json"
 
 // What docs/cost.md is made from, measured on lines as a shop has them: bytes and records of an invocation, CPU and memory. With
 // -args -update it is written; else it is compared, but for the CPU and the memory, which are this machine's.

@@ -1,4 +1,4 @@
-package main_test
+package e2e_test
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-const guaranteesFile = "../../docs/guarantees.md"
+const guaranteesFile = "../docs/guarantees.md"
 
 var update = flag.Bool("update", false, "write docs/guarantees.md instead of comparing with it")
 
@@ -168,7 +168,7 @@ func (s *scenario) begin(mode string) string { return fmt.Sprintf("| %s | `%s` |
 
 const guaranteesHead = `# What is guaranteed
 
-Generated: ` + "`CHAOS=1 go test ./cmd/kinesis-telemetry-extension -run TestGuarantees -args -update`" + `. CI runs every line again and compares.
+Generated: ` + "`CHAOS=1 go test ./e2e -run TestGuarantees -args -update`" + `. CI runs every line again and compares.
 
 Each line is a life of a Lambda execution environment with the real extension and a real function in it, on one machine:
 thirty invocations, 50 ms apart, thirteen events each. A fault of the stream or of a proxy strikes from the eighth invocation to

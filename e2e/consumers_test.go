@@ -1,4 +1,4 @@
-package main_test
+package e2e_test
 
 import (
 	"bytes"
@@ -40,7 +40,7 @@ func TestConformanceConsumers(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {
 		t.Skip("CONFORMANCE=required is not set: this installs Node.js and packages of Python")
 	}
-	script := exec.Command("../../conformance/consumers/runtimes.sh")
+	script := exec.Command("../conformance/consumers/runtimes.sh")
 	var said bytes.Buffer
 	script.Stderr = &said
 	printed, err := script.Output()
@@ -53,9 +53,9 @@ func TestConformanceConsumers(t *testing.T) {
 		language, path, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch language {
 		case "node":
-			commands[language] = []string{path, "../ktel/clients/client.mjs", "../../examples/consumers/node/index.mjs", "handler"}
+			commands[language] = []string{path, "../cmd/ktel/clients/client.mjs", "../examples/consumers/node/index.mjs", "handler"}
 		case "python":
-			commands[language] = []string{path, "-Bu", "../../conformance/consumers/runtime.py", "../../examples/consumers/python/index.py"}
+			commands[language] = []string{path, "-Bu", "../conformance/consumers/runtime.py", "../examples/consumers/python/index.py"}
 		}
 	}
 	function := buildAwkward(t)
@@ -84,7 +84,7 @@ func buildConsumer(t *testing.T) (command []string) {
 func buildAwkward(t *testing.T) string {
 	t.Helper()
 	function := filepath.Join(t.TempDir(), "bootstrap")
-	if err := build(function, "kinesis-telemetry-extension/cmd/kinesis-telemetry-extension/testdata/awkward"); err != nil {
+	if err := build(function, "kinesis-telemetry-extension/e2e/testdata/awkward"); err != nil {
 		t.Fatal(err)
 	}
 	return function

@@ -1,4 +1,4 @@
-package main_test
+package e2e_test
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ func TestConformanceReaders(t *testing.T) {
 			return
 		}
 	}
-	check := exec.Command("../../conformance/readers/check.sh", dir)
+	check := exec.Command("../conformance/readers/check.sh", dir)
 	printed, err := check.CombinedOutput()
 	t.Logf("%s\n%s", check, printed)
 	if err != nil {
