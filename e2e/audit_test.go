@@ -15,7 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	sdk "github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
 	"kinesis-telemetry-extension/record"
@@ -217,11 +217,11 @@ func put(t *testing.T, server *kinesislocal.Server, stream string, records [][]b
 	if err := server.CreateStream(stream, 2); err != nil {
 		t.Fatal(err)
 	}
-	client := sdk.New(sdk.Options{
+	client := awskinesis.New(awskinesis.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(server.URL()), Credentials: credentials.NewStaticCredentialsProvider(accessKey, secret, ""),
 	})
 	for i, data := range records {
-		_, err := client.PutRecord(t.Context(), &sdk.PutRecordInput{StreamName: &stream, PartitionKey: aws.String(fmt.Sprint(i)), Data: data})
+		_, err := client.PutRecord(t.Context(), &awskinesis.PutRecordInput{StreamName: &stream, PartitionKey: aws.String(fmt.Sprint(i)), Data: data})
 		if err != nil {
 			t.Fatal(err)
 		}

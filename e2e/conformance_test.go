@@ -14,7 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/audit"
@@ -75,17 +75,17 @@ func conformance(t *testing.T, port int, server *exec.Cmd, environ ...string) {
 		}
 	})
 	keys := sandbox.Credentials{AccessKeyID: "AKIATESTTESTTESTTEST", SecretAccessKey: "secret", SessionToken: "token"}
-	client := kinesis.New(kinesis.Options{
+	client := awskinesis.New(awskinesis.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(url),
 		Credentials: credentials.NewStaticCredentialsProvider(keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken),
 	})
 	awaitServer(t, url)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	if _, err := client.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: aws.String(stream), ShardCount: aws.Int32(2)}); err != nil {
+	if _, err := client.CreateStream(ctx, &awskinesis.CreateStreamInput{StreamName: aws.String(stream), ShardCount: aws.Int32(2)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := kinesis.NewStreamExistsWaiter(client).Wait(ctx, &kinesis.DescribeStreamInput{StreamName: aws.String(stream)}, time.Minute); err != nil {
+	if err := awskinesis.NewStreamExistsWaiter(client).Wait(ctx, &awskinesis.DescribeStreamInput{StreamName: aws.String(stream)}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	for _, delivery := range []string{"sync", "deferred", "adaptive"} {
@@ -137,21 +137,21 @@ func awaitServer(t *testing.T, url string) {
 }
 
 // readBack reads the whole stream with AWS's own client.
-func readBack(t *testing.T, client *kinesis.Client, record func(key string, data []byte)) {
+func readBack(t *testing.T, client *awskinesis.Client, record func(key string, data []byte)) {
 	t.Helper()
-	shards, err := client.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: aws.String(stream)})
+	shards, err := client.ListShards(t.Context(), &awskinesis.ListShardsInput{StreamName: aws.String(stream)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, shard := range shards.Shards {
-		iterator, err := client.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{
+		iterator, err := client.GetShardIterator(t.Context(), &awskinesis.GetShardIteratorInput{
 			StreamName: aws.String(stream), ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for next, empty := iterator.ShardIterator, 0; next != nil && empty < 2; {
-			out, err := client.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: next})
+			out, err := client.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: next})
 			if err != nil {
 				t.Fatal(err)
 			}

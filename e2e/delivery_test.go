@@ -12,7 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
 	"kinesis-telemetry-extension/internal/sandbox"
@@ -409,10 +409,10 @@ func (r *trial) truncated() (n int) {
 // create creates the stream with a record limit of its own.
 func (r *trial) create(maxKiB int) {
 	r.Helper()
-	client := kinesis.New(kinesis.Options{
+	client := awskinesis.New(awskinesis.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(r.kinesis.URL()), Credentials: credentials.NewStaticCredentialsProvider(accessKey, secret, ""),
 	})
-	input := &kinesis.CreateStreamInput{StreamName: &r.stream, ShardCount: aws.Int32(1), MaxRecordSizeInKiB: aws.Int32(int32(maxKiB))}
+	input := &awskinesis.CreateStreamInput{StreamName: &r.stream, ShardCount: aws.Int32(1), MaxRecordSizeInKiB: aws.Int32(int32(maxKiB))}
 	if _, err := client.CreateStream(r.Context(), input); err != nil {
 		r.Fatal(err)
 	}

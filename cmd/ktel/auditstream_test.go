@@ -11,7 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/charmbracelet/x/ansi"
 
 	"kinesis-telemetry-extension/internal/audit"
@@ -30,7 +30,7 @@ func TestAuditWindow(t *testing.T) {
 		t.Fatal(err)
 	}
 	shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "s"})
-	client := kinesis.New(kinesis.Options{
+	client := awskinesis.New(awskinesis.Options{
 		Region: testRegion, BaseEndpoint: aws.String(server.URL()), Credentials: credentials.NewStaticCredentialsProvider("a", "s", ""),
 	})
 	// part writes a record with these numbers and returns a time when it had arrived and nothing else.
@@ -41,7 +41,7 @@ func TestAuditWindow(t *testing.T) {
 			fmt.Fprintf(&lines, `{"time":%q,"type":"function","record":"x","seq":%d,"source":{"function":"f","instance":"%032d"}}`+"\n",
 				time.Now().Add(-3*time.Second).UTC().Format(time.RFC3339Nano), seq, 7)
 		}
-		_, err := client.PutRecord(t.Context(), &kinesis.PutRecordInput{
+		_, err := client.PutRecord(t.Context(), &awskinesis.PutRecordInput{
 			StreamName: aws.String("s"), PartitionKey: aws.String(fmt.Sprint(first)), Data: []byte(lines.String()),
 		})
 		if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -21,7 +21,7 @@ import (
 // account is a whole one, of an emulator that no one here wrote.
 type account struct {
 	*testing.T
-	kinesis *kinesis.Client
+	kinesis *awskinesis.Client
 	lambda  *lambda.Client
 	iam     *iam.Client
 	kms     *kms.Client
@@ -33,7 +33,7 @@ func openAccount(t *testing.T) account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return account{t, kinesis.NewFromConfig(cfg), lambda.NewFromConfig(cfg), iam.NewFromConfig(cfg), kms.NewFromConfig(cfg)}
+	return account{t, awskinesis.NewFromConfig(cfg), lambda.NewFromConfig(cfg), iam.NewFromConfig(cfg), kms.NewFromConfig(cfg)}
 }
 
 func (a account) check(err error) {
@@ -44,13 +44,13 @@ func (a account) check(err error) {
 }
 
 func (a account) createStream(name string, mode kinesistypes.StreamMode) {
-	input := &kinesis.CreateStreamInput{StreamName: &name, StreamModeDetails: &kinesistypes.StreamModeDetails{StreamMode: mode}}
+	input := &awskinesis.CreateStreamInput{StreamName: &name, StreamModeDetails: &kinesistypes.StreamModeDetails{StreamMode: mode}}
 	if mode == kinesistypes.StreamModeProvisioned {
 		input.ShardCount = aws.Int32(3)
 	}
 	_, err := a.kinesis.CreateStream(a.Context(), input)
 	a.check(err)
-	a.check(kinesis.NewStreamExistsWaiter(a.kinesis).Wait(a.Context(), &kinesis.DescribeStreamInput{StreamName: &name}, time.Minute))
+	a.check(awskinesis.NewStreamExistsWaiter(a.kinesis).Wait(a.Context(), &awskinesis.DescribeStreamInput{StreamName: &name}, time.Minute))
 }
 
 // createFunction makes a function of arm64 and returns its role.
@@ -106,7 +106,7 @@ func TestConformanceDoctorStream(t *testing.T) {
 	a.createStream("orders", kinesistypes.StreamModeProvisioned)
 	dryRun := wanted{"write", doctor.Warning, "does not know dry runs", "skip"} // moto stores the record
 	diagnose(t, 0, nil, wanted{"capacity", doctor.OK, "provisioned: 3 shards", ""}, wanted{"encryption", doctor.OK, "none", ""}, dryRun)
-	_, err := a.kinesis.StartStreamEncryption(t.Context(), &kinesis.StartStreamEncryptionInput{
+	_, err := a.kinesis.StartStreamEncryption(t.Context(), &awskinesis.StartStreamEncryptionInput{
 		StreamName: aws.String("orders"), EncryptionType: kinesistypes.EncryptionTypeKms, KeyId: aws.String("alias/aws/kinesis"),
 	})
 	a.check(err)
@@ -152,7 +152,7 @@ func TestConformanceDoctorFunction(t *testing.T) {
 
 	key, err := a.kms.CreateKey(t.Context(), nil)
 	a.check(err)
-	_, err = a.kinesis.StartStreamEncryption(t.Context(), &kinesis.StartStreamEncryptionInput{
+	_, err = a.kinesis.StartStreamEncryption(t.Context(), &awskinesis.StartStreamEncryptionInput{
 		StreamName: aws.String("orders"), EncryptionType: kinesistypes.EncryptionTypeKms, KeyId: key.KeyMetadata.Arn,
 	})
 	a.check(err)

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 )
 
@@ -92,10 +92,10 @@ func TestKinesis(t *testing.T) {
 	shell(t, nil)
 	k := startKinesisCommand(t, "--stream", "orders:2", "--stream", "returns", "--log")
 	client := clientOf(k.url)
-	put := func() *kinesis.PutRecordsOutput {
+	put := func() *awskinesis.PutRecordsOutput {
 		t.Helper()
 		entry := types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), Data: []byte("hello\n")}
-		out, err := client.PutRecords(t.Context(), &kinesis.PutRecordsInput{
+		out, err := client.PutRecords(t.Context(), &awskinesis.PutRecordsInput{
 			StreamName: aws.String("orders"), Records: []types.PutRecordsRequestEntry{entry, entry},
 		})
 		if err != nil {
@@ -240,9 +240,9 @@ func goSDK(t *testing.T, k *kinesisCommand, count int) []string {
 		data := fmt.Sprintf("go %d", i)
 		batch = append(batch, types.PutRecordsRequestEntry{PartitionKey: &data, Data: []byte(data)})
 	}
-	insist := func(o *kinesis.Options) { o.RetryMaxAttempts = 20 }
+	insist := func(o *awskinesis.Options) { o.RetryMaxAttempts = 20 }
 	for len(batch) > 0 {
-		out, err := client.PutRecords(t.Context(), &kinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: batch}, insist)
+		out, err := client.PutRecords(t.Context(), &awskinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: batch}, insist)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,19 +254,19 @@ func goSDK(t *testing.T, k *kinesisCommand, count int) []string {
 		}
 		batch = refused
 	}
-	shards, err := client.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: aws.String("orders")}, insist)
+	shards, err := client.ListShards(t.Context(), &awskinesis.ListShardsInput{StreamName: aws.String("orders")}, insist)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var read []string
 	for _, shard := range shards.Shards {
-		it, err := client.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{
+		it, err := client.GetShardIterator(t.Context(), &awskinesis.GetShardIteratorInput{
 			StreamName: aws.String("orders"), ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
 		}, insist)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := client.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator}, insist)
+		out, err := client.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: it.ShardIterator}, insist)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/charmbracelet/x/ansi"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
@@ -67,11 +67,11 @@ func TestParseTime(t *testing.T) {
 // feed puts records of data into the stream orders.
 func feed(t *testing.T, url string, data ...[]byte) {
 	t.Helper()
-	client := kinesis.New(kinesis.Options{
+	client := awskinesis.New(awskinesis.Options{
 		Region: testRegion, BaseEndpoint: &url, Credentials: credentials.NewStaticCredentialsProvider("AKIATESTTESTTESTTEST", "secret", ""),
 	})
 	for _, d := range data {
-		in := &kinesis.PutRecordInput{StreamName: aws.String("orders"), PartitionKey: aws.String("k"), Data: d}
+		in := &awskinesis.PutRecordInput{StreamName: aws.String("orders"), PartitionKey: aws.String("k"), Data: d}
 		if _, err := client.PutRecord(t.Context(), in); err != nil {
 			t.Fatal(err)
 		}

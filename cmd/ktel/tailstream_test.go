@@ -16,7 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
@@ -70,33 +70,33 @@ func tailConforms(t *testing.T, url string) {
 	for name, test := range map[string]func(*testing.T, string){"reshard": tailThroughReshard, "since": tailSince} {
 		t.Run(name, func(t *testing.T) {
 			client := clientOf(url)
-			in := &kinesis.CreateStreamInput{StreamName: aws.String("orders"), ShardCount: aws.Int32(2)}
+			in := &awskinesis.CreateStreamInput{StreamName: aws.String("orders"), ShardCount: aws.Int32(2)}
 			if _, err := client.CreateStream(t.Context(), in); err != nil {
 				t.Fatal(err)
 			}
 			active(t, client)
 			test(t, url)
-			if _, err := client.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: aws.String("orders")}); err != nil {
+			if _, err := client.DeleteStream(t.Context(), &awskinesis.DeleteStreamInput{StreamName: aws.String("orders")}); err != nil {
 				t.Fatal(err)
 			}
 			until(t, "the stream is deleted", func() bool {
-				_, err := client.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("orders")})
+				_, err := client.DescribeStreamSummary(t.Context(), &awskinesis.DescribeStreamSummaryInput{StreamName: aws.String("orders")})
 				return err != nil
 			})
 		})
 	}
 }
 
-func clientOf(url string) *kinesis.Client {
-	return kinesis.New(kinesis.Options{
+func clientOf(url string) *awskinesis.Client {
+	return awskinesis.New(awskinesis.Options{
 		Region: testRegion, BaseEndpoint: &url, Credentials: credentials.NewStaticCredentialsProvider("AKIATESTTESTTESTTEST", "secret", ""),
 	})
 }
 
-func active(t *testing.T, client *kinesis.Client) {
+func active(t *testing.T, client *awskinesis.Client) {
 	t.Helper()
 	until(t, "the stream is active", func() bool {
-		d, err := client.DescribeStreamSummary(t.Context(), &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("orders")})
+		d, err := client.DescribeStreamSummary(t.Context(), &awskinesis.DescribeStreamSummaryInput{StreamName: aws.String("orders")})
 		return err == nil && d.StreamDescriptionSummary.StreamStatus == types.StreamStatusActive
 	})
 }
@@ -165,10 +165,10 @@ func tailThroughReshard(t *testing.T, url string) {
 }
 
 // open are the open shards, in the order of their hash keys.
-func open(t *testing.T, client *kinesis.Client) []types.Shard {
+func open(t *testing.T, client *awskinesis.Client) []types.Shard {
 	t.Helper()
 	active(t, client)
-	answer, err := client.ListShards(t.Context(), &kinesis.ListShardsInput{StreamName: aws.String("orders")})
+	answer, err := client.ListShards(t.Context(), &awskinesis.ListShardsInput{StreamName: aws.String("orders")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,11 +181,11 @@ func open(t *testing.T, client *kinesis.Client) []types.Shard {
 }
 
 // split splits both shards in the middle.
-func split(t *testing.T, client *kinesis.Client) {
+func split(t *testing.T, client *awskinesis.Client) {
 	t.Helper()
 	shards := open(t, client)
 	for i, middle := range []string{"85070591730234615865843651857942052864", "255211775190703847597530955573826158592"} {
-		if _, err := client.SplitShard(t.Context(), &kinesis.SplitShardInput{
+		if _, err := client.SplitShard(t.Context(), &awskinesis.SplitShardInput{
 			StreamName: aws.String("orders"), ShardToSplit: shards[i].ShardId, NewStartingHashKey: &middle,
 		}); err != nil {
 			t.Fatal(err)
@@ -195,11 +195,11 @@ func split(t *testing.T, client *kinesis.Client) {
 }
 
 // merge merges the four shards to two.
-func merge(t *testing.T, client *kinesis.Client) {
+func merge(t *testing.T, client *awskinesis.Client) {
 	t.Helper()
 	shards := open(t, client)
 	for i := 0; i < 4; i += 2 {
-		if _, err := client.MergeShards(t.Context(), &kinesis.MergeShardsInput{
+		if _, err := client.MergeShards(t.Context(), &awskinesis.MergeShardsInput{
 			StreamName: aws.String("orders"), ShardToMerge: shards[i].ShardId, AdjacentShardToMerge: shards[i+1].ShardId,
 		}); err != nil {
 			t.Fatal(err)
@@ -214,7 +214,7 @@ func tailSince(t *testing.T, url string) {
 	client := clientOf(url)
 	const count = 12
 	for seq := range count {
-		if _, err := client.PutRecord(t.Context(), &kinesis.PutRecordInput{
+		if _, err := client.PutRecord(t.Context(), &awskinesis.PutRecordInput{
 			StreamName: aws.String("orders"), PartitionKey: aws.String("k"), Data: event(seq, "checkout", "function", requestA, `"x"`),
 		}); err != nil {
 			t.Fatal(err)
@@ -223,7 +223,7 @@ func tailSince(t *testing.T, url string) {
 	}
 	var arrived []time.Time
 	for _, shard := range open(t, client) {
-		in := kinesis.GetShardIteratorInput{ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
+		in := awskinesis.GetShardIteratorInput{ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
 		records := readFrom(t, client, in)
 		for _, r := range records {
 			arrived = append(arrived, r.ApproximateArrivalTimestamp.Truncate(time.Millisecond))
@@ -256,14 +256,14 @@ func tailSince(t *testing.T, url string) {
 	}
 }
 
-func readFrom(t *testing.T, client *kinesis.Client, in kinesis.GetShardIteratorInput) []types.Record {
+func readFrom(t *testing.T, client *awskinesis.Client, in awskinesis.GetShardIteratorInput) []types.Record {
 	t.Helper()
 	in.StreamName = aws.String("orders")
 	iterator, err := client.GetShardIterator(t.Context(), &in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := client.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: iterator.ShardIterator})
+	answer, err := client.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: iterator.ShardIterator})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
@@ -18,16 +18,16 @@ import (
 
 // client speaks to the stream as the extension in this shell would. For a function it keeps to the shell's credentials
 // and endpoint: the function's role cannot be taken, and its endpoint may be known in its VPC alone.
-func (e *examiner) client() *kinesis.Client {
+func (e *examiner) client() *awskinesis.Client {
 	cfg := e.aws.Copy()
 	cfg.Region = e.stream.Region
 	if e.function != nil {
-		return kinesis.NewFromConfig(cfg)
+		return awskinesis.NewFromConfig(cfg)
 	}
 	if e.assumed != nil {
 		cfg.Credentials = e.assumed
 	}
-	return kinesis.NewFromConfig(cfg, func(o *kinesis.Options) {
+	return awskinesis.NewFromConfig(cfg, func(o *awskinesis.Options) {
 		if u := e.settings.AWS.EndpointURL; u != "" {
 			o.BaseEndpoint = &u
 		}
@@ -84,7 +84,7 @@ func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDesc
 		return nil
 	}
 	name, arn := e.streamName()
-	answer, err := e.client().DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: name, StreamARN: arn})
+	answer, err := e.client().DescribeStreamSummary(ctx, &awskinesis.DescribeStreamSummaryInput{StreamName: name, StreamARN: arn})
 	switch {
 	case err == nil && answer.StreamDescriptionSummary != nil:
 		e.seeStatus(answer.StreamDescriptionSummary)

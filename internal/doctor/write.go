@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 )
 
@@ -19,7 +19,7 @@ func (e *examiner) seeWrite(ctx context.Context) {
 		return
 	}
 	name, arn := e.streamName()
-	answer, err := e.client().PutRecords(ctx, &kinesis.PutRecordsInput{
+	answer, err := e.client().PutRecords(ctx, &awskinesis.PutRecordsInput{
 		StreamName: name, StreamARN: arn, DryRun: aws.Bool(true),
 		Records: []types.PutRecordsRequestEntry{{Data: []byte("ktel doctor: dry run\n"), PartitionKey: aws.String(dryRunKey)}},
 	})

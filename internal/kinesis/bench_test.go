@@ -11,7 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	sdk "github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 )
 
@@ -91,7 +91,7 @@ func BenchmarkPutRecords(b *testing.B) {
 func BenchmarkPutRecordsSDK(b *testing.B) {
 	for _, m := range benchmarks {
 		b.Run(m.name, func(b *testing.B) {
-			c := sdk.New(sdk.Options{
+			c := awskinesis.New(awskinesis.Options{
 				Region: "eu-west-1", HTTPClient: newNullTransport(m.count), Retryer: aws.NopRetryer{},
 				Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "token"),
 			})
@@ -99,7 +99,7 @@ func BenchmarkPutRecordsSDK(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(m.count * m.bytes))
 			for b.Loop() {
-				input := &sdk.PutRecordsInput{StreamName: aws.String("logs"), Records: make([]types.PutRecordsRequestEntry, len(records))}
+				input := &awskinesis.PutRecordsInput{StreamName: aws.String("logs"), Records: make([]types.PutRecordsRequestEntry, len(records))}
 				for i := range records {
 					input.Records[i] = types.PutRecordsRequestEntry{Data: records[i].Data[0], PartitionKey: &records[i].PartitionKey}
 				}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
@@ -22,7 +22,7 @@ func testConfig(stream string) Config {
 
 // The SDK's endpoint rules are the oracle, for every partition, with and without FIPS and dual-stack.
 func TestEndpointsAreTheSDKs(t *testing.T) {
-	oracle, stsOracle := kinesis.NewDefaultEndpointResolverV2(), sts.NewDefaultEndpointResolverV2()
+	oracle, stsOracle := awskinesis.NewDefaultEndpointResolverV2(), sts.NewDefaultEndpointResolverV2()
 	for region, partition := range map[string]string{
 		"us-east-1": "aws", "eu-west-1": "aws", "ap-southeast-7": "aws", "mx-central-1": "aws", "nowhere-new-1": "aws",
 		"cn-north-1": "aws-cn", "cn-northwest-1": "aws-cn", "us-gov-west-1": "aws-us-gov", "us-gov-east-1": "aws-us-gov",
@@ -40,7 +40,7 @@ func TestEndpointsAreTheSDKs(t *testing.T) {
 				{arn(otherAccount), ownAccount, arn(otherAccount), `"StreamARN":"` + arn(otherAccount) + `"`},
 				{arn(ownAccount), "", arn(ownAccount), `"StreamARN":"` + arn(ownAccount) + `"`},
 			} {
-				parameters := kinesis.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack, OperationType: aws.String("data")}
+				parameters := awskinesis.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack, OperationType: aws.String("data")}
 				if c.arn != "" {
 					parameters.StreamARN = &c.arn
 				}

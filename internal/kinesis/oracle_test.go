@@ -14,7 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	sdk "github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 
@@ -68,11 +68,11 @@ func TestSameRequestsAsTheSDK(t *testing.T) {
 	const arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/" + stream
 	for _, c := range []struct {
 		name, stream, account string
-		input                 sdk.PutRecordsInput
+		input                 awskinesis.PutRecordsInput
 	}{
-		{"by name", stream, "", sdk.PutRecordsInput{StreamName: aws.String(stream)}},
-		{"by ARN", arn, "", sdk.PutRecordsInput{StreamARN: aws.String(arn)}},
-		{"by ARN, own account", arn, "123456789012", sdk.PutRecordsInput{StreamName: aws.String(stream)}},
+		{"by name", stream, "", awskinesis.PutRecordsInput{StreamName: aws.String(stream)}},
+		{"by ARN", arn, "", awskinesis.PutRecordsInput{StreamARN: aws.String(arn)}},
+		{"by ARN, own account", arn, "123456789012", awskinesis.PutRecordsInput{StreamName: aws.String(stream)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ours, err := kinesis.New(kinesis.Config{Stream: c.stream, AccountID: c.account, Region: "eu-west-1", EndpointURL: server.URL, Credentials: keys})
@@ -86,7 +86,7 @@ func TestSameRequestsAsTheSDK(t *testing.T) {
 			}
 			stored := local.Records(stream)[before:]
 
-			theirs := sdk.New(sdk.Options{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: keys, Retryer: aws.NopRetryer{}})
+			theirs := awskinesis.New(awskinesis.Options{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: keys, Retryer: aws.NopRetryer{}})
 			c.input.Records = entriesOf(oracleRecords)
 			if _, err := theirs.PutRecords(t.Context(), &c.input); err != nil {
 				t.Fatal(err)
@@ -186,8 +186,8 @@ func TestSameOutcomesAsTheSDK(t *testing.T) {
 			result := ours.Put(t.Context(), oracleRecords)
 			stored := len(local.Records(stream))
 
-			theirs := sdk.New(sdk.Options{Region: "eu-west-1", BaseEndpoint: &endpoint, Credentials: keys, Retryer: aws.NopRetryer{}})
-			_, err = theirs.PutRecords(t.Context(), &sdk.PutRecordsInput{StreamName: &c.stream, Records: entriesOf(oracleRecords)})
+			theirs := awskinesis.New(awskinesis.Options{Region: "eu-west-1", BaseEndpoint: &endpoint, Credentials: keys, Retryer: aws.NopRetryer{}})
+			_, err = theirs.PutRecords(t.Context(), &awskinesis.PutRecordsInput{StreamName: &c.stream, Records: entriesOf(oracleRecords)})
 			if theirStored := len(local.Records(stream)) - stored; theirStored != stored {
 				t.Errorf("stored %d, the SDK %d", stored, theirStored)
 			}

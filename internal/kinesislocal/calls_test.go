@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
@@ -26,16 +26,16 @@ func TestOnCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.SetFaults(nil)
-	it, err := c.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{
+	it, err := c.GetShardIterator(ctx, &awskinesis.GetShardIteratorInput{
 		StreamName: aws.String("s"), ShardId: aws.String("shardId-000000000000"), ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator}); err != nil {
+	if _, err := c.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: it.ShardIterator}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: aws.String("none")}); err == nil {
+	if _, err := c.DeleteStream(ctx, &awskinesis.DeleteStreamInput{StreamName: aws.String("none")}); err == nil {
 		t.Error("deleted what was not there")
 	}
 	want := []kinesislocal.Call{
@@ -60,7 +60,7 @@ func TestOnCall(t *testing.T) {
 // DescribeStream gives shards in pages, and only it.
 func TestDescribeStream(t *testing.T) {
 	_, c := withStream(t, kinesislocal.Options{}, 3)
-	in := &kinesis.DescribeStreamInput{StreamName: aws.String("s"), Limit: aws.Int32(2)}
+	in := &awskinesis.DescribeStreamInput{StreamName: aws.String("s"), Limit: aws.Int32(2)}
 	first, err := c.DescribeStream(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestDescribeStream(t *testing.T) {
 func TestAnyRegion(t *testing.T) {
 	for _, anyRegion := range []bool{false, true} {
 		_, c := withStream(t, kinesislocal.Options{AnyRegion: anyRegion, Credentials: map[string]string{accessKey: secretKey}}, 1)
-		_, err := c.ListStreams(t.Context(), &kinesis.ListStreamsInput{}, func(o *kinesis.Options) { o.Region = "eu-west-1" })
+		_, err := c.ListStreams(t.Context(), &awskinesis.ListStreamsInput{}, func(o *awskinesis.Options) { o.Region = "eu-west-1" })
 		if (err == nil) != anyRegion {
 			t.Errorf("AnyRegion %v: %v", anyRegion, err)
 		}

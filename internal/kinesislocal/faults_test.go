@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
@@ -61,7 +61,7 @@ func TestRequestErrors(t *testing.T) {
 		if outcome(s, test.code) != 1 {
 			t.Errorf("Stats: %+v", s.Stats())
 		}
-		if _, err := c.ListStreams(t.Context(), &kinesis.ListStreamsInput{}); err != nil {
+		if _, err := c.ListStreams(t.Context(), &awskinesis.ListStreamsInput{}); err != nil {
 			t.Errorf("a rule for PutRecords struck ListStreams: %v", err)
 		}
 	}
@@ -159,7 +159,7 @@ func TestRecordError(t *testing.T) {
 	if err != nil || *out.FailedRecordCount != 2 || *out.Records[1].ErrorCode != "InternalFailure" || *out.Records[1].ErrorMessage != "Internal Service Failure." {
 		t.Errorf("got %+v, %v", out, err)
 	}
-	_, err = c.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte("x")})
+	_, err = c.PutRecord(t.Context(), &awskinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte("x")})
 	wantCode(t, err, "ProvisionedThroughputExceededException", 400)
 	if n := len(s.Records("s")); n != 0 {
 		t.Errorf("%d records stored", n)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
@@ -174,7 +174,7 @@ func BenchmarkPutRecords(b *testing.B) {
 // The whole way through the SDK's client.
 func BenchmarkSDK(b *testing.B) {
 	s, c := withStream(b, kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1}, 4)
-	in := &kinesis.PutRecordsInput{StreamName: aws.String("s")}
+	in := &awskinesis.PutRecordsInput{StreamName: aws.String("s")}
 	for range 500 {
 		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String("k"), Data: make([]byte, 1000)})
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 	"go.uber.org/goleak"
@@ -49,7 +49,7 @@ func start(t testing.TB, o kinesislocal.Options) *kinesislocal.Server {
 }
 
 // withStream starts a server that has a stream "s" and returns the SDK's client for it.
-func withStream(t testing.TB, o kinesislocal.Options, shards int) (*kinesislocal.Server, *kinesis.Client) {
+func withStream(t testing.TB, o kinesislocal.Options, shards int) (*kinesislocal.Server, *awskinesis.Client) {
 	t.Helper()
 	s := start(t, o)
 	if err := s.CreateStream("s", shards); err != nil {
@@ -78,19 +78,19 @@ func hideWriterTo(r *http.Request) {
 	}
 }
 
-func client(t testing.TB, s *kinesislocal.Server, change ...func(*kinesis.Options)) *kinesis.Client {
+func client(t testing.TB, s *kinesislocal.Server, change ...func(*awskinesis.Options)) *awskinesis.Client {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return kinesis.New(kinesis.Options{
+	return awskinesis.New(awskinesis.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(s.URL()), Retryer: aws.NopRetryer{},
 		HTTPClient:  &http.Client{Transport: roundTripper{transport, hideWriterTo}},
 		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, ""),
 	}, change...)
 }
 
-func putInput(n int, data string) *kinesis.PutRecordsInput {
-	in := &kinesis.PutRecordsInput{StreamName: aws.String("s")}
+func putInput(n int, data string) *awskinesis.PutRecordsInput {
+	in := &awskinesis.PutRecordsInput{StreamName: aws.String("s")}
 	for i := range n {
 		in.Records = append(in.Records, types.PutRecordsRequestEntry{
 			PartitionKey: aws.String(fmt.Sprintf("key-%d", i)), Data: []byte(fmt.Sprintf("%s-%d", data, i)),
@@ -100,23 +100,23 @@ func putInput(n int, data string) *kinesis.PutRecordsInput {
 }
 
 // readAll reads the whole of a stream, shard by shard, in pages of limit records.
-func readAll(t *testing.T, c *kinesis.Client, stream string, limit int32) []types.Record {
+func readAll(t *testing.T, c *awskinesis.Client, stream string, limit int32) []types.Record {
 	t.Helper()
 	ctx := t.Context()
-	list, err := c.ListShards(ctx, &kinesis.ListShardsInput{StreamName: &stream})
+	list, err := c.ListShards(ctx, &awskinesis.ListShardsInput{StreamName: &stream})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []types.Record
 	for _, sh := range list.Shards {
-		it, err := c.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{
+		it, err := c.GetShardIterator(ctx, &awskinesis.GetShardIteratorInput{
 			StreamName: &stream, ShardId: sh.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for next := it.ShardIterator; ; {
-			got, err := c.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: next, Limit: &limit})
+			got, err := c.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: next, Limit: &limit})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
@@ -26,25 +26,25 @@ func TestControlOperations(t *testing.T) {
 	s := start(t, kinesislocal.Options{})
 	c, ctx := client(t, s), t.Context()
 	for _, name := range []string{"b", "a", "c"} {
-		in := &kinesis.CreateStreamInput{StreamName: &name, ShardCount: aws.Int32(3), MaxRecordSizeInKiB: aws.Int32(2048)}
+		in := &awskinesis.CreateStreamInput{StreamName: &name, ShardCount: aws.Int32(3), MaxRecordSizeInKiB: aws.Int32(2048)}
 		if _, err := c.CreateStream(ctx, in); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := c.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: aws.String("a"), ShardCount: aws.Int32(1)})
+	_, err := c.CreateStream(ctx, &awskinesis.CreateStreamInput{StreamName: aws.String("a"), ShardCount: aws.Int32(1)})
 	if e := (*types.ResourceInUseException)(nil); !errors.As(err, &e) || *e.Message != "Stream a under account 123456789012 already exists." {
 		t.Errorf("second CreateStream: %v", err)
 	}
 	if err := s.CreateStream("a", 1); err == nil {
 		t.Error("second Server.CreateStream succeeded")
 	}
-	_, err = c.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: aws.String("d"), ShardCount: aws.Int32(20000)})
+	_, err = c.CreateStream(ctx, &awskinesis.CreateStreamInput{StreamName: aws.String("d"), ShardCount: aws.Int32(20000)})
 	if e := (*types.LimitExceededException)(nil); !errors.As(err, &e) {
 		t.Errorf("CreateStream over the quota: %v", err)
 	}
 
 	var names []string
-	for p := kinesis.NewListStreamsPaginator(c, &kinesis.ListStreamsInput{Limit: aws.Int32(2)}); p.HasMorePages(); {
+	for p := awskinesis.NewListStreamsPaginator(c, &awskinesis.ListStreamsInput{Limit: aws.Int32(2)}); p.HasMorePages(); {
 		page, err := p.NextPage(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -55,7 +55,7 @@ func TestControlOperations(t *testing.T) {
 		t.Errorf("ListStreams: %q", names)
 	}
 
-	d, err := c.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamARN: aws.String(arn + "b")})
+	d, err := c.DescribeStreamSummary(ctx, &awskinesis.DescribeStreamSummaryInput{StreamARN: aws.String(arn + "b")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,19 +65,19 @@ func TestControlOperations(t *testing.T) {
 		t.Errorf("DescribeStreamSummary: %+v", sum)
 	}
 
-	if _, err := c.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: aws.String("b")}); err != nil {
+	if _, err := c.DeleteStream(ctx, &awskinesis.DeleteStreamInput{StreamName: aws.String("b")}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("b")})
+	_, err = c.DescribeStreamSummary(ctx, &awskinesis.DescribeStreamSummaryInput{StreamName: aws.String("b")})
 	if e := (*types.ResourceNotFoundException)(nil); !errors.As(err, &e) || *e.Message != "Stream b under account 123456789012 not found." {
 		t.Errorf("DescribeStreamSummary of a deleted stream: %v", err)
 	}
 
-	on := &kinesis.CreateStreamInput{StreamName: aws.String("on-demand"), StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand}}
+	on := &awskinesis.CreateStreamInput{StreamName: aws.String("on-demand"), StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand}}
 	if _, err := c.CreateStream(ctx, on); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := c.ListShards(ctx, &kinesis.ListShardsInput{StreamName: on.StreamName}); err != nil || len(list.Shards) != 4 {
+	if list, err := c.ListShards(ctx, &awskinesis.ListShardsInput{StreamName: on.StreamName}); err != nil || len(list.Shards) != 4 {
 		t.Errorf("shards of an on-demand stream: %v, %v", list, err)
 	}
 }
@@ -92,7 +92,7 @@ func TestShards(t *testing.T) {
 		{"226854911280625642308916404954512140970", "340282366920938463463374607431768211455"},
 	}
 	var shards []types.Shard
-	for in := (&kinesis.ListShardsInput{StreamName: aws.String("s"), MaxResults: aws.Int32(2)}); ; {
+	for in := (&awskinesis.ListShardsInput{StreamName: aws.String("s"), MaxResults: aws.Int32(2)}); ; {
 		page, err := c.ListShards(ctx, in)
 		if err != nil {
 			t.Fatal(err)
@@ -101,12 +101,12 @@ func TestShards(t *testing.T) {
 		if page.NextToken == nil {
 			break
 		}
-		in = &kinesis.ListShardsInput{NextToken: page.NextToken}
+		in = &awskinesis.ListShardsInput{NextToken: page.NextToken}
 	}
 	if len(shards) != 3 {
 		t.Fatalf("%d shards", len(shards))
 	}
-	in := &kinesis.PutRecordsInput{StreamName: aws.String("s")}
+	in := &awskinesis.PutRecordsInput{StreamName: aws.String("s")}
 	var to []string
 	for i, sh := range shards {
 		if *sh.HashKeyRange.StartingHashKey != want[i][0] || *sh.HashKeyRange.EndingHashKey != want[i][1] || *sh.ShardId != fmt.Sprintf("shardId-%012d", i) {
@@ -143,7 +143,7 @@ func TestShards(t *testing.T) {
 	if r := s.Records("s")[1]; r.ExplicitHashKey != want[0][1] {
 		t.Errorf("stored %+v", r)
 	}
-	after, err := c.ListShards(ctx, &kinesis.ListShardsInput{StreamName: aws.String("s"), ExclusiveStartShardId: shards[1].ShardId})
+	after, err := c.ListShards(ctx, &awskinesis.ListShardsInput{StreamName: aws.String("s"), ExclusiveStartShardId: shards[1].ShardId})
 	if err != nil || len(after.Shards) != 1 || *after.Shards[0].ShardId != *shards[2].ShardId {
 		t.Errorf("shards after the second: %v, %v", after, err)
 	}
@@ -167,14 +167,14 @@ func TestIterators(t *testing.T) {
 	var numbers []string
 	var times []time.Time
 	put := func() {
-		out, err := c.PutRecord(ctx, &kinesis.PutRecordInput{StreamARN: aws.String(arn + "s"), PartitionKey: aws.String("k"), Data: []byte{byte(len(numbers))}})
+		out, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{StreamARN: aws.String(arn + "s"), PartitionKey: aws.String("k"), Data: []byte{byte(len(numbers))}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		numbers, times = append(numbers, *out.SequenceNumber), append(times, clk.now())
 		clk.advance(time.Second)
 	}
-	iterator := func(in kinesis.GetShardIteratorInput) (*string, error) {
+	iterator := func(in awskinesis.GetShardIteratorInput) (*string, error) {
 		in.StreamName, in.ShardId = aws.String("s"), aws.String("shardId-000000000000")
 		out, err := c.GetShardIterator(ctx, &in)
 		if err != nil {
@@ -185,48 +185,48 @@ func TestIterators(t *testing.T) {
 	for range 4 {
 		put()
 	}
-	latest, err := iterator(kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeLatest})
+	latest, err := iterator(awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeLatest})
 	if err != nil {
 		t.Fatal(err)
 	}
 	put()
 	for name, test := range map[string]struct {
-		in    kinesis.GetShardIteratorInput
+		in    awskinesis.GetShardIteratorInput
 		first byte
 	}{
-		"horizon":    {kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeTrimHorizon}, 0},
-		"at":         {kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: &numbers[2]}, 2},
-		"after":      {kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAfterSequenceNumber, StartingSequenceNumber: &numbers[2]}, 3},
-		"time":       {kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(times[1].Add(time.Millisecond))}, 2},
-		"exact time": {kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(times[1].Truncate(time.Millisecond))}, 1},
+		"horizon":    {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeTrimHorizon}, 0},
+		"at":         {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: &numbers[2]}, 2},
+		"after":      {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAfterSequenceNumber, StartingSequenceNumber: &numbers[2]}, 3},
+		"time":       {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(times[1].Add(time.Millisecond))}, 2},
+		"exact time": {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(times[1].Truncate(time.Millisecond))}, 1},
 	} {
 		it, err := iterator(test.in)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		got, err := c.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: it})
+		got, err := c.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: it})
 		if err != nil || len(got.Records) == 0 || got.Records[0].Data[0] != test.first {
 			t.Errorf("%s: got %+v, %v, want record %d first", name, got, err, test.first)
 		}
 	}
-	got, err := c.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: latest})
+	got, err := c.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: latest})
 	if err != nil || len(got.Records) != 1 || got.Records[0].Data[0] != 4 || *got.MillisBehindLatest != 0 {
 		t.Errorf("latest: %+v, %v", got, err)
 	}
-	horizon, err := iterator(kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
+	horizon, err := iterator(awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err = c.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: horizon, Limit: aws.Int32(2)})
+	got, err = c.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: horizon, Limit: aws.Int32(2)})
 	if err != nil || len(got.Records) != 2 || *got.MillisBehindLatest != 3000 {
 		t.Errorf("two of five records: %+v, %v", got, err)
 	}
 
-	_, err = iterator(kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: aws.String("5")})
+	_, err = iterator(awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: aws.String("5")})
 	wantCode(t, err, "InvalidArgumentException", 400)
-	_, err = iterator(kinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(clk.now().Add(time.Hour))})
+	_, err = iterator(awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(clk.now().Add(time.Hour))})
 	wantCode(t, err, "InvalidArgumentException", 400)
-	_, err = c.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: aws.String("AAAA")})
+	_, err = c.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: aws.String("AAAA")})
 	wantCode(t, err, "InvalidArgumentException", 400)
 	clk.advance(5*time.Minute + time.Second)
 	a := send(t, signedAt(t, clk.now(), url, "GetRecords", `{"ShardIterator":"`+*horizon+`"}`))
@@ -246,17 +246,17 @@ func TestGetRecordsSize(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	it, err := c.GetShardIterator(t.Context(), &kinesis.GetShardIteratorInput{
+	it, err := c.GetShardIterator(t.Context(), &awskinesis.GetShardIteratorInput{
 		StreamName: aws.String("s"), ShardId: aws.String("shardId-000000000000"), ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := c.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator})
+	got, err := c.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: it.ShardIterator})
 	if err != nil || len(got.Records) != 10 {
 		t.Fatalf("%d records of 12 MiB in one reply, %v, want 10", len(got.Records), err)
 	}
-	if rest, err := c.GetRecords(t.Context(), &kinesis.GetRecordsInput{ShardIterator: got.NextShardIterator}); err != nil || len(rest.Records) != 2 {
+	if rest, err := c.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: got.NextShardIterator}); err != nil || len(rest.Records) != 2 {
 		t.Fatalf("%d records in the second reply, %v, want 2", len(rest.Records), err)
 	}
 }
@@ -265,7 +265,7 @@ func TestThrottling(t *testing.T) {
 	clk := newClock()
 	s, c := withStream(t, kinesislocal.Options{Now: clk.now}, 1)
 	ctx := t.Context()
-	put := func(in *kinesis.PutRecordsInput) int {
+	put := func(in *awskinesis.PutRecordsInput) int {
 		t.Helper()
 		out, err := c.PutRecords(ctx, in)
 		if err != nil {
@@ -292,7 +292,7 @@ func TestThrottling(t *testing.T) {
 			t.Errorf("PutRecords %d at once: %d failed, want %d", i, got, want)
 		}
 	}
-	_, err := c.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte("x")})
+	_, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte("x")})
 	if e := (*types.ProvisionedThroughputExceededException)(nil); !errors.As(err, &e) {
 		t.Errorf("PutRecord over the limit: %v", err)
 	}
@@ -302,7 +302,7 @@ func TestThrottling(t *testing.T) {
 	}
 
 	clk.advance(time.Second)
-	large := func(sizes ...int) *kinesis.PutRecordsInput {
+	large := func(sizes ...int) *awskinesis.PutRecordsInput {
 		in := putInput(len(sizes), "")
 		for i, n := range sizes {
 			in.Records[i].Data = make([]byte, n-len(*in.Records[i].PartitionKey))
@@ -324,12 +324,12 @@ func TestLargeRecordBurst(t *testing.T) {
 	clk := newClock()
 	s := start(t, kinesislocal.Options{Now: clk.now})
 	c, ctx := client(t, s), t.Context()
-	create := &kinesis.CreateStreamInput{StreamName: aws.String("s"), ShardCount: aws.Int32(1), MaxRecordSizeInKiB: aws.Int32(4096)}
+	create := &awskinesis.CreateStreamInput{StreamName: aws.String("s"), ShardCount: aws.Int32(1), MaxRecordSizeInKiB: aws.Int32(4096)}
 	if _, err := c.CreateStream(ctx, create); err != nil {
 		t.Fatal(err)
 	}
 	put := func(n int) error {
-		_, err := c.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: make([]byte, n-1)})
+		_, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: make([]byte, n-1)})
 		return err
 	}
 	if err := put(3 << 20); err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
@@ -25,7 +25,7 @@ func TestReshard(t *testing.T) {
 	quarter, three := new(big.Int).Rsh(half, 1), new(big.Int).Add(half, big.NewInt(3))
 	put := func(hash *big.Int) string {
 		t.Helper()
-		out, err := c.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: stream, PartitionKey: aws.String("k"), ExplicitHashKey: aws.String(hash.String()), Data: []byte("x")})
+		out, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{StreamName: stream, PartitionKey: aws.String("k"), ExplicitHashKey: aws.String(hash.String()), Data: []byte("x")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +34,7 @@ func TestReshard(t *testing.T) {
 	list := func(f *types.ShardFilter) []string {
 		t.Helper()
 		var ids []string
-		for in := (&kinesis.ListShardsInput{StreamName: stream, ShardFilter: f, MaxResults: aws.Int32(2)}); ; {
+		for in := (&awskinesis.ListShardsInput{StreamName: stream, ShardFilter: f, MaxResults: aws.Int32(2)}); ; {
 			out, err := c.ListShards(ctx, in)
 			if err != nil {
 				t.Fatal(err)
@@ -45,13 +45,13 @@ func TestReshard(t *testing.T) {
 			if out.NextToken == nil {
 				return ids
 			}
-			in = &kinesis.ListShardsInput{NextToken: out.NextToken}
+			in = &awskinesis.ListShardsInput{NextToken: out.NextToken}
 		}
 	}
 	began := clk.now()
 	put(quarter)
 	clk.advance(time.Second)
-	if _, err := c.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(0), NewStartingHashKey: aws.String(quarter.String())}); err != nil {
+	if _, err := c.SplitShard(ctx, &awskinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(0), NewStartingHashKey: aws.String(quarter.String())}); err != nil {
 		t.Fatal(err)
 	}
 	split := clk.now()
@@ -62,7 +62,7 @@ func TestReshard(t *testing.T) {
 	if got := put(new(big.Int).Sub(quarter, big.NewInt(1))); got != *shardID(2) {
 		t.Errorf("the end of the lower half is in %s", got)
 	}
-	if _, err := c.MergeShards(ctx, &kinesis.MergeShardsInput{StreamName: stream, ShardToMerge: shardID(1), AdjacentShardToMerge: shardID(3)}); err != nil {
+	if _, err := c.MergeShards(ctx, &awskinesis.MergeShardsInput{StreamName: stream, ShardToMerge: shardID(1), AdjacentShardToMerge: shardID(3)}); err != nil {
 		t.Fatal(err)
 	}
 	for _, hash := range []*big.Int{quarter, three} {
@@ -85,19 +85,19 @@ func TestReshard(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.filter, got, test.want)
 		}
 	}
-	iterator, err := c.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: stream, ShardId: shardID(3), ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
+	iterator, err := c.GetShardIterator(ctx, &awskinesis.GetShardIteratorInput{StreamName: stream, ShardId: shardID(3), ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := c.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: iterator.ShardIterator})
+	got, err := c.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: iterator.ShardIterator})
 	if err != nil || len(got.Records) != 1 || got.NextShardIterator != nil || len(got.ChildShards) != 1 ||
 		*got.ChildShards[0].ShardId != *shardID(4) || !slices.Equal(got.ChildShards[0].ParentShards, []string{*shardID(1), *shardID(3)}) {
 		t.Errorf("the end of a closed shard: %+v, %v", got, err)
 	}
-	_, err = c.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(0), NewStartingHashKey: aws.String("7")})
+	_, err = c.SplitShard(ctx, &awskinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(0), NewStartingHashKey: aws.String("7")})
 	wantCode(t, err, "ResourceInUseException", 400)
-	_, err = c.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(2), NewStartingHashKey: aws.String(half.String())})
+	_, err = c.SplitShard(ctx, &awskinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(2), NewStartingHashKey: aws.String(half.String())})
 	wantCode(t, err, "InvalidArgumentException", 400)
-	_, err = c.MergeShards(ctx, &kinesis.MergeShardsInput{StreamName: stream, ShardToMerge: shardID(2), AdjacentShardToMerge: shardID(9)})
+	_, err = c.MergeShards(ctx, &awskinesis.MergeShardsInput{StreamName: stream, ShardToMerge: shardID(2), AdjacentShardToMerge: shardID(9)})
 	wantCode(t, err, "ResourceNotFoundException", 400)
 }

@@ -10,29 +10,31 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
 func TestSignature(t *testing.T) {
 	expires := time.Now().Add(-time.Minute)
-	keys := func(id, secret, token string) func(*kinesis.Options) {
-		return func(o *kinesis.Options) { o.Credentials = credentials.NewStaticCredentialsProvider(id, secret, token) }
+	keys := func(id, secret, token string) func(*awskinesis.Options) {
+		return func(o *awskinesis.Options) {
+			o.Credentials = credentials.NewStaticCredentialsProvider(id, secret, token)
+		}
 	}
-	after := func(change func(*http.Request)) func(*kinesis.Options) {
-		return func(o *kinesis.Options) {
+	after := func(change func(*http.Request)) func(*awskinesis.Options) {
+		return func(o *awskinesis.Options) {
 			c, _ := o.HTTPClient.(*http.Client)
 			c.Transport = roundTripper{c.Transport, change}
 		}
 	}
 	for name, test := range map[string]struct {
-		change func(*kinesis.Options)
+		change func(*awskinesis.Options)
 		ahead  time.Duration // of the server's clock
 		code   string        // "" for success
 		text   string
 	}{
-		"right":            {change: func(*kinesis.Options) {}},
+		"right":            {change: func(*awskinesis.Options) {}},
 		"wrong secret":     {change: keys(accessKey, "wrong", ""), code: "InvalidSignatureException", text: "does not match the signature you provided"},
 		"unknown key":      {change: keys("AKIDOTHER", secretKey, ""), code: "UnrecognizedClientException", text: "The security token included in the request is invalid."},
 		"token":            {change: keys("ASIA", secretKey, "token")},
@@ -41,7 +43,7 @@ func TestSignature(t *testing.T) {
 		"expired token":    {change: keys("ASIAOLD", secretKey, "token"), code: "ExpiredTokenException", text: "expired"},
 		"token not needed": {change: keys(accessKey, secretKey, "token")},
 		"wrong region": {
-			change: func(o *kinesis.Options) { o.Region = "eu-west-1" },
+			change: func(o *awskinesis.Options) { o.Region = "eu-west-1" },
 			code:   "InvalidSignatureException", text: "Credential should be scoped to a valid region, not 'eu-west-1'.",
 		},
 		"altered body": {change: after(func(r *http.Request) {
@@ -53,9 +55,9 @@ func TestSignature(t *testing.T) {
 		}), code: "InvalidSignatureException"},
 		"altered date":   {change: after(func(r *http.Request) { r.Header.Set("X-Amz-Date", "20200101T000000Z") }), code: "InvalidSignatureException"},
 		"altered path":   {change: after(func(r *http.Request) { r.URL.Path = "/x y" }), code: "InvalidSignatureException"},
-		"late":           {change: func(*kinesis.Options) {}, ahead: 4 * time.Minute},
-		"too late":       {change: func(*kinesis.Options) {}, ahead: 6 * time.Minute, code: "InvalidSignatureException", text: "Signature expired: "},
-		"too early":      {change: func(*kinesis.Options) {}, ahead: -6 * time.Minute, code: "InvalidSignatureException", text: "Signature not yet current: "},
+		"late":           {change: func(*awskinesis.Options) {}, ahead: 4 * time.Minute},
+		"too late":       {change: func(*awskinesis.Options) {}, ahead: 6 * time.Minute, code: "InvalidSignatureException", text: "Signature expired: "},
+		"too early":      {change: func(*awskinesis.Options) {}, ahead: -6 * time.Minute, code: "InvalidSignatureException", text: "Signature not yet current: "},
 		"no signature":   {change: after(func(r *http.Request) { r.Header.Del("Authorization") }), code: "MissingAuthenticationTokenException"},
 		"bearer":         {change: after(func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") }), code: "IncompleteSignatureException"},
 		"part signature": {change: after(func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=a/b") }), code: "IncompleteSignatureException", text: "requires 'Signature' parameter"},

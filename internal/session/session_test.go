@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
 	"kinesis-telemetry-extension/internal/kinesislocal"
@@ -116,7 +116,7 @@ type fixture struct {
 	*endpoint
 	t      *testing.T
 	stream *Stream
-	client *kinesis.Client
+	client *awskinesis.Client
 	put    int // records so far
 }
 
@@ -172,7 +172,7 @@ func (f *fixture) write(n int) {
 	for range n {
 		hash := new(big.Int).Div(new(big.Int).Mul(new(big.Int).Lsh(big.NewInt(1), 128), big.NewInt(int64(f.put%16))), big.NewInt(16))
 		f.put++
-		if _, err := f.client.PutRecord(f.t.Context(), &kinesis.PutRecordInput{
+		if _, err := f.client.PutRecord(f.t.Context(), &awskinesis.PutRecordInput{
 			StreamName: aws.String("orders"), PartitionKey: aws.String("k"), ExplicitHashKey: aws.String(hash.String()), Data: fmt.Append(nil, f.put),
 		}); err != nil {
 			f.t.Fatal(err)
@@ -289,7 +289,7 @@ func TestReadPace(t *testing.T) {
 
 func (f *fixture) split(shard, start string) {
 	f.t.Helper()
-	if _, err := f.client.SplitShard(f.t.Context(), &kinesis.SplitShardInput{
+	if _, err := f.client.SplitShard(f.t.Context(), &awskinesis.SplitShardInput{
 		StreamName: aws.String("orders"), ShardToSplit: &shard, NewStartingHashKey: &start,
 	}); err != nil {
 		f.t.Fatal(err)
@@ -298,7 +298,7 @@ func (f *fixture) split(shard, start string) {
 
 func (f *fixture) merge(a, b string) {
 	f.t.Helper()
-	if _, err := f.client.MergeShards(f.t.Context(), &kinesis.MergeShardsInput{
+	if _, err := f.client.MergeShards(f.t.Context(), &awskinesis.MergeShardsInput{
 		StreamName: aws.String("orders"), ShardToMerge: &a, AdjacentShardToMerge: &b,
 	}); err != nil {
 		f.t.Fatal(err)
@@ -435,7 +435,7 @@ func TestReadOtherClock(t *testing.T) {
 					records[i] = types.PutRecordsRequestEntry{PartitionKey: aws.String("k"), Data: []byte("x")}
 				}
 				for range 50 {
-					if _, err := f.client.PutRecords(t.Context(), &kinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: records}); err != nil {
+					if _, err := f.client.PutRecords(t.Context(), &awskinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: records}); err != nil {
 						t.Fatal(err)
 					}
 					wait(500 * time.Millisecond) // a shard takes 1,000 a second
@@ -614,7 +614,7 @@ func TestReadRestart(t *testing.T) {
 func TestReadEndsWithTheStream(t *testing.T) {
 	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
 		r := f.read(ReadOptions{Follow: true})
-		if _, err := f.client.DeleteStream(t.Context(), &kinesis.DeleteStreamInput{StreamName: aws.String("orders")}); err != nil {
+		if _, err := f.client.DeleteStream(t.Context(), &awskinesis.DeleteStreamInput{StreamName: aws.String("orders")}); err != nil {
 			t.Fatal(err)
 		}
 		<-r.done

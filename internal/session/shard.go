@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 )
@@ -160,7 +160,7 @@ func (f *follower) step(ctx context.Context) report {
 
 // locate gets an iterator for the place.
 func (f *follower) locate(ctx context.Context) error {
-	input := &kinesis.GetShardIteratorInput{
+	input := &awskinesis.GetShardIteratorInput{
 		StreamName: f.stream.name(), StreamARN: f.stream.arn(), ShardId: &f.shard, ShardIteratorType: f.place.kind,
 	}
 	switch f.place.kind {
@@ -193,7 +193,7 @@ func (f *follower) locate(ctx context.Context) error {
 // poll gets records.
 func (f *follower) poll(ctx context.Context) (report, error) {
 	asked := time.Now()
-	answer, err := f.stream.client.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: f.iterator, StreamARN: f.stream.arn()}, once)
+	answer, err := f.stream.client.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: f.iterator, StreamARN: f.stream.arn()}, once)
 	if err != nil {
 		return report{}, err
 	}
@@ -274,10 +274,10 @@ func parentsOf(sh types.Shard) []string {
 
 // listShards gives the shards that pass the filter and come after the one named.
 func (s *Stream) listShards(
-	ctx context.Context, filter *types.ShardFilter, after *string, options ...func(*kinesis.Options),
+	ctx context.Context, filter *types.ShardFilter, after *string, options ...func(*awskinesis.Options),
 ) ([]types.Shard, error) {
 	var found []types.Shard
-	input := &kinesis.ListShardsInput{StreamName: s.name(), StreamARN: s.arn(), ShardFilter: filter, ExclusiveStartShardId: after}
+	input := &awskinesis.ListShardsInput{StreamName: s.name(), StreamARN: s.arn(), ShardFilter: filter, ExclusiveStartShardId: after}
 	for {
 		page, err := s.client.ListShards(ctx, input, options...)
 		if err != nil {
@@ -287,12 +287,12 @@ func (s *Stream) listShards(
 		if page.NextToken == nil {
 			return found, nil
 		}
-		input = &kinesis.ListShardsInput{NextToken: page.NextToken, StreamARN: s.arn()}
+		input = &awskinesis.ListShardsInput{NextToken: page.NextToken, StreamARN: s.arn()}
 	}
 }
 
 // once leaves the tries to the reader, which keeps the pace of each shard.
-func once(o *kinesis.Options) { o.Retryer = aws.NopRetryer{} }
+func once(o *awskinesis.Options) { o.Retryer = aws.NopRetryer{} }
 
 // trouble is what an error means for the reading.
 type trouble int

@@ -17,7 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go/logging"
 )
@@ -32,10 +32,10 @@ const (
 
 // Target names a stream and where it is.
 type Target struct {
-	Stream   string             // its name or its ARN
-	Region   string             // empty: the ARN's, or as the AWS configuration has it
-	Endpoint string             // empty: AWS's, or as the AWS configuration has it
-	HTTP     kinesis.HTTPClient // nil: the SDK's own
+	Stream   string                // its name or its ARN
+	Region   string                // empty: the ARN's, or as the AWS configuration has it
+	Endpoint string                // empty: AWS's, or as the AWS configuration has it
+	HTTP     awskinesis.HTTPClient // nil: the SDK's own
 }
 
 // Stream is a Kinesis data stream that can be read.
@@ -45,7 +45,7 @@ type Stream struct {
 	Credentials aws.Credentials // as they were when the stream was opened
 
 	target  Target
-	client  *kinesis.Client
+	client  *awskinesis.Client
 	created time.Time // of the stream; an emulator may have made another one of the name
 	skew    skew      // of the last description
 }
@@ -108,7 +108,7 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 	if err != nil {
 		return cfg, advise(fmt.Errorf("load the AWS configuration: %w", err), "AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE name what is read")
 	}
-	s.client = kinesis.NewFromConfig(cfg, func(o *kinesis.Options) {
+	s.client = awskinesis.NewFromConfig(cfg, func(o *awskinesis.Options) {
 		if s.target.Endpoint != "" {
 			o.BaseEndpoint = &s.target.Endpoint
 		}
@@ -131,7 +131,7 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 
 // bodyReader keeps a bug of smithy-go v1.28.9 out: it closes a request's body as soon as there is a reply, and WriteTo of a closed body
 // is an error rather than nothing. net/http, which still looks whether there is more, then closes the connection under the reply.
-type bodyReader struct{ next kinesis.HTTPClient }
+type bodyReader struct{ next awskinesis.HTTPClient }
 
 func (b bodyReader) Do(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
@@ -152,7 +152,7 @@ func (s *Stream) retrieve(ctx context.Context, provider aws.CredentialsProvider)
 	}
 	if isLoopback(s.Endpoint) {
 		s.Credentials = aws.Credentials{AccessKeyID: "ktel", SecretAccessKey: "ktel"}
-		s.client = kinesis.New(s.client.Options(), func(o *kinesis.Options) {
+		s.client = awskinesis.New(s.client.Options(), func(o *awskinesis.Options) {
 			o.Credentials = credentials.StaticCredentialsProvider{Value: s.Credentials}
 		})
 		return nil
@@ -193,7 +193,7 @@ func (s *Stream) arn() *string {
 
 // Create makes the stream, unless there is one of the name.
 func (s *Stream) Create(ctx context.Context, shards int32) error {
-	_, err := s.client.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: s.name(), ShardCount: &shards})
+	_, err := s.client.CreateStream(ctx, &awskinesis.CreateStreamInput{StreamName: s.name(), ShardCount: &shards})
 	if _, exists := errors.AsType[*types.ResourceInUseException](err); err != nil && !exists {
 		return s.failed("create", err)
 	}
@@ -227,8 +227,8 @@ func (s *Stream) Ready(ctx context.Context) error {
 	}
 }
 
-func (s *Stream) describe(ctx context.Context, options ...func(*kinesis.Options)) (*types.StreamDescriptionSummary, error) {
-	input := &kinesis.DescribeStreamSummaryInput{StreamName: s.name(), StreamARN: s.arn()}
+func (s *Stream) describe(ctx context.Context, options ...func(*awskinesis.Options)) (*types.StreamDescriptionSummary, error) {
+	input := &awskinesis.DescribeStreamSummaryInput{StreamName: s.name(), StreamARN: s.arn()}
 	asked := time.Now()
 	answer, err := s.client.DescribeStreamSummary(ctx, input, options...)
 	if err != nil {
