@@ -100,7 +100,7 @@ func conformance(t *testing.T, port int, server *exec.Cmd, environ ...string) {
 						c.Credentials = keys
 						c.Function.LogFormat = logs
 						c.ShutdownTimeout = 30 * time.Second // these servers are slow, which is not what is tested
-						c.OnEvent = func(_ string, e sandbox.Event) { events.Emitted(e.Raw) }
+						c.OnEvent = func(_ string, e sandbox.Event) { events.AddEmitted(e.Raw) }
 					},
 				})
 				for range 4 {
@@ -108,7 +108,7 @@ func conformance(t *testing.T, port int, server *exec.Cmd, environ ...string) {
 				}
 				r.end()
 				readBack(t, client, func(key string, data []byte) {
-					events.Record(key, data)
+					events.AddRecord(key, data)
 				})
 				report := events.Report()
 				lost := report.Lost

@@ -72,7 +72,7 @@ func (s *scenario) run(t *testing.T, mode string) row {
 		t.Errorf("shutdown: %v", err)
 	}
 	for _, stored := range r.kinesis.Records(r.stream) {
-		r.audit.Record(stored.PartitionKey, stored.Data)
+		r.audit.AddRecord(stored.PartitionKey, stored.Data)
 	}
 	r.inOrder()
 	report := r.audit.Report()

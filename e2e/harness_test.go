@@ -154,7 +154,7 @@ func newTrial(t *testing.T, s setup) *trial {
 		Output:      &r.output,
 		OnEvent: func(_ string, e sandbox.Event) {
 			r.emitted = append(r.emitted, e)
-			r.audit.Emitted(e.Raw)
+			r.audit.AddEmitted(e.Raw)
 		},
 
 		ShutdownTimeout: 20 * time.Second, // the extension takes two of them at most, whatever it is told; a busy machine adds to that
@@ -201,7 +201,7 @@ func (r *trial) end() audit.Report {
 		}
 	}
 	for _, stored := range r.kinesis.Records(r.stream) {
-		r.audit.Record(stored.PartitionKey, stored.Data)
+		r.audit.AddRecord(stored.PartitionKey, stored.Data)
 	}
 	return r.audit.Report()
 }

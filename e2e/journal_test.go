@@ -44,7 +44,7 @@ func TestKilled(t *testing.T) {
 		kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
 		sandbox: func(c *sandbox.Config) {
 			c.RetryInit = true
-			c.OnAccepted = func(_ string, e sandbox.Event) { answered.Emitted(e.Raw) }
+			c.OnAccepted = func(_ string, e sandbox.Event) { answered.AddEmitted(e.Raw) }
 			config = *c
 		},
 	})
@@ -88,8 +88,8 @@ func TestKilled(t *testing.T) {
 		t.Errorf("shutdown: %v", err)
 	}
 	for _, stored := range r.kinesis.Records(r.stream) {
-		r.audit.Record(stored.PartitionKey, stored.Data)
-		answered.Record(stored.PartitionKey, stored.Data)
+		r.audit.AddRecord(stored.PartitionKey, stored.Data)
+		answered.AddRecord(stored.PartitionKey, stored.Data)
 	}
 	of, all := answered.Report(), r.audit.Report()
 	t.Logf("%d kills: %d events were answered, %d of them arrived, %d more than once", kills, of.Emitted, of.Emitted-len(of.Lost), len(of.Duplicated))

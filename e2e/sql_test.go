@@ -134,7 +134,7 @@ func (w written) writeObjects(t *testing.T, dir string) sqlRows {
 
 	var left audit.Audit
 	for _, s := range stored {
-		left.Record(s.PartitionKey, s.Data)
+		left.AddRecord(s.PartitionKey, s.Data)
 	}
 	report := left.Report()
 	after := newFindings(t, stored)
@@ -298,7 +298,7 @@ func (f *findings) cut(t *testing.T) map[string]bool {
 func (f *findings) injected(t *testing.T, gaps []audit.Gap, before *findings, cut map[string]bool) {
 	var missing, injected uint64
 	for _, gap := range gaps {
-		missing += gap.Missing()
+		missing += gap.Count()
 	}
 	for i, lines := range before.records {
 		if cut[before.data[i]] {
@@ -339,8 +339,8 @@ func (f *findings) rows(t *testing.T, report *audit.Report) sqlRows {
 				reason = d.Reason
 			}
 		}
-		add("missing", gap.Instance, float64(gap.First), float64(gap.Last), float64(gap.Missing()), reason)
-		missing[gap.Instance] += float64(gap.Missing())
+		add("missing", gap.Instance, float64(gap.First), float64(gap.Last), float64(gap.Count()), reason)
+		missing[gap.Instance] += float64(gap.Count())
 	}
 	copies := map[string]map[uint64]float64{}
 	for _, d := range report.Duplicated {

@@ -66,8 +66,8 @@ func (e *KPLEncoder) End() []byte {
 	return append(dst, sum[:]...)
 }
 
-// KPLSize is the size of a record in the format KPL, at most: events lines of together size bytes, their line ends included.
-func KPLSize(partitionKey string, events, size int) int {
+// MaxKPLSize is the size of a record in the format KPL, at most: events lines of together size bytes, their line ends included.
+func MaxKPLSize(partitionKey string, events, size int) int {
 	longest := varintSize(kplEventSize(size))
 	head := len(kplMagic) + 1 + varintSize(len(partitionKey)) + len(partitionKey) + md5.Size
 	return head + size + events*(1+longest+2+1+longest-len("\n"))

@@ -115,8 +115,8 @@ func AppendMembers(dst []byte, e *Event) []byte {
 	return append(dst, e.Source.member...)
 }
 
-// Size is the number of bytes that AppendEvent appends.
-func Size(e *Event) int {
+// EventSize is the number of bytes that AppendEvent appends.
+func EventSize(e *Event) int {
 	size := len(e.Raw) - 1 + len(seqMember) + decimalDigits(e.Seq) + len(e.Source.member)
 	if e.RequestID != "" {
 		size += len(requestIDMember) + len(e.RequestID) + 1

@@ -34,8 +34,8 @@ func TestGolden(t *testing.T) {
 		if string(got) != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
 		}
-		if record.Size(&e) != len(got) {
-			t.Errorf("Size says %d of %d bytes: %s", record.Size(&e), len(got), got)
+		if record.EventSize(&e) != len(got) {
+			t.Errorf("EventSize says %d of %d bytes: %s", record.EventSize(&e), len(got), got)
 		}
 	}
 }
@@ -53,8 +53,8 @@ func FuzzAppendUnpack(f *testing.F) {
 			e := record.Event{Raw: []byte(raw), Seq: seq, Source: source}
 			from := len(data)
 			data = record.AppendEvent(data, &e)
-			if len(data)-from != record.Size(&e) {
-				t.Fatalf("Size says %d of %d bytes", record.Size(&e), len(data)-from)
+			if len(data)-from != record.EventSize(&e) {
+				t.Fatalf("EventSize says %d of %d bytes", record.EventSize(&e), len(data)-from)
 			}
 			for line, err := range record.Unpack(data[from:]) {
 				if err != nil || line.Seq != seq {

@@ -6,7 +6,7 @@ import (
 )
 
 // What is said to be the most is the most, and not much more than what there is.
-func TestKPLSize(t *testing.T) {
+func TestMaxKPLSize(t *testing.T) {
 	var encoder KPLEncoder
 	for _, size := range []int{1, 2, 120, 127, 128, 129, 16380, 16400, 1 << 20, 3 << 20} {
 		for _, events := range []int{1, 2, 500} {
@@ -20,7 +20,7 @@ func TestKPLSize(t *testing.T) {
 			for range events {
 				encoder.Add(line)
 			}
-			got, most := len(encoder.End()), KPLSize(key, events, events*size)
+			got, most := len(encoder.End()), MaxKPLSize(key, events, events*size)
 			if got > most || got < most-events*6 {
 				t.Errorf("%d events of %d bytes: %d bytes, said %d", events, size, got, most)
 			}

@@ -265,7 +265,7 @@ func FuzzRoundTrip(f *testing.F) {
 		for _, l := range layouts {
 			seq := uint64(0)
 			for _, data := range l.pack(t, lines...) {
-				if most := record.KPLSize(source.Instance(), len(lines), size); l.format == record.KPL && len(data) > most {
+				if most := record.MaxKPLSize(source.Instance(), len(lines), size); l.format == record.KPL && len(data) > most {
 					t.Errorf("%d bytes, said %d", len(data), most)
 				}
 				for line, err := range record.Unpack(data) {

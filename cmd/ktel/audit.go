@@ -85,7 +85,7 @@ const shownUnreadable = 20
 type AuditReport struct {
 	// Complete: nothing is missing but what was declared, and everything could be read.
 	Complete bool `json:"complete"`
-	*audit.Account
+	*audit.CompletenessReport
 	// Unreadable counts the pieces that are broken, Foreign those that others have written.
 	Unreadable int   `json:"unreadable"`
 	Foreign    int   `json:"foreign"`
@@ -154,7 +154,7 @@ func count(events iter.Seq2[input.Event, error], fromStart bool, unreadable func
 			numbers.Add(&event.Line, event.Arrived)
 		}
 	}
-	report.Account = numbers.Account()
-	report.Complete = report.Account.Complete && report.Unreadable == 0
+	report.CompletenessReport = numbers.Report()
+	report.Complete = report.CompletenessReport.Complete && report.Unreadable == 0
 	return report, nil
 }

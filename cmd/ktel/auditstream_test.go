@@ -156,7 +156,7 @@ func TestAuditTextFits(t *testing.T) {
 	for n := range uint64(200) {
 		some = append(some, audit.Range{First: 1_000_000 + 10*n, Last: 1_000_003 + 10*n})
 	}
-	report := AuditReport{Account: &audit.Account{
+	report := AuditReport{CompletenessReport: &audit.CompletenessReport{
 		Events: 123_456_789, Missing: 800, Dropped: 12_345_678, Duplicated: 12_345, Instances: 100_000, FromStart: 99_999, ToEnd: 98_765,
 		Own: map[string]uint64{"kinesis-telemetry.stats": 98_765}, Unnumbered: 1234,
 		Delay: &audit.Delay{P50Ms: 1234, P90Ms: 12_345, P99Ms: 123_456, MaxMs: 12_345_678},

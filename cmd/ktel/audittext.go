@@ -114,7 +114,7 @@ func (r *AuditReport) verdict(ink ink) string {
 	switch {
 	case r.Missing == 1:
 		return ink.bad("1 event is missing, and nothing declares it.")
-	case !r.Account.Complete:
+	case !r.CompletenessReport.Complete:
 		return ink.bad(groupedUint(r.Missing) + " events are missing, and nothing declares them.")
 	case r.Unreadable > 0:
 		return ink.bad(plural(r.Unreadable, "piece") + " could not be read. Of what could, nothing is missing.")

@@ -78,7 +78,7 @@ func (c *collector) loop() {
 }
 
 func (c *collector) take(r kinesisRecord) {
-	c.audit.Record(r.partitionKey, r.data)
+	c.audit.AddRecord(r.partitionKey, r.data)
 	if c.show == nil {
 		return
 	}

@@ -122,7 +122,7 @@ func summarize(invocations []invocation, processes []sandbox.ProcessStats, repor
 		s.Events.Own += n
 	}
 	for _, gap := range report.Gaps {
-		s.Events.Missing += gap.Missing()
+		s.Events.Missing += gap.Count()
 	}
 	for _, each := range invocations {
 		s.Invocations.Total++

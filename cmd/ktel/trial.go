@@ -141,7 +141,7 @@ func (s *trial) config(to destination, c *collector) (sandbox.Config, error) {
 		Region: to.region, Credentials: to.credentials, TmpDir: tmp, Output: s.output, NoFreeze: s.noFreeze,
 		OnEvent: func(extension string, e sandbox.Event) {
 			if extension == s.audited {
-				c.audit.Emitted(e.Raw)
+				c.audit.AddEmitted(e.Raw)
 			}
 		},
 	}, nil

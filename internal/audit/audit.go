@@ -70,8 +70,8 @@ type Event struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Emitted notes one event as the Telemetry API posted it: a JSON object. It keeps nothing of raw.
-func (a *Audit) Emitted(raw []byte) {
+// AddEmitted notes one event as the Telemetry API posted it: a JSON object. It keeps nothing of raw.
+func (a *Audit) AddEmitted(raw []byte) {
 	line := Line{Raw: raw}
 	if members, err := membersOf(raw); err == nil {
 		line.Time, line.Type, line.Record = members["time"], members["type"], members["record"]
@@ -85,8 +85,8 @@ func (a *Audit) Emitted(raw []byte) {
 	c.emitted++
 }
 
-// Record notes one Kinesis record, in the order of its shard. It keeps nothing of data.
-func (a *Audit) Record(partitionKey string, data []byte) {
+// AddRecord notes one Kinesis record, in the order of its shard. It keeps nothing of data.
+func (a *Audit) AddRecord(partitionKey string, data []byte) {
 	lines := Lines(data)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -114,14 +114,14 @@ func (a *Audit) line(partitionKey string, line *Line) {
 	if line.Numbered && a.isCopy(partitionKey, line, c, sum) {
 		return
 	}
-	if line.Own() {
+	if line.fromExtension() {
 		if a.report.Own == nil {
 			a.report.Own = make(map[string]int)
 		}
 		a.report.Own[line.TypeName()]++
 		return
 	}
-	if line.Told {
+	if line.MessageOnly {
 		if a.told == nil {
 			a.told = make(map[string]int)
 		}

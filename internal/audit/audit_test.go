@@ -44,7 +44,7 @@ func outcomeOf(r *audit.Report) outcome {
 	}
 	gaps := make([]string, 0, len(r.Gaps))
 	for _, g := range r.Gaps {
-		gaps = append(gaps, fmt.Sprintf("%s:%d-%d(%d)", g.Instance, g.First, g.Last, g.Missing()))
+		gaps = append(gaps, fmt.Sprintf("%s:%d-%d(%d)", g.Instance, g.First, g.Last, g.Count()))
 	}
 	o.gaps = strings.Join(gaps, " ")
 	return o
@@ -159,14 +159,14 @@ func TestReport(t *testing.T) {
 				var a audit.Audit
 				emit := func() {
 					for _, raw := range test.emitted {
-						a.Emitted([]byte(raw))
+						a.AddEmitted([]byte(raw))
 					}
 				}
 				if emittedFirst {
 					emit()
 				}
 				for _, data := range test.records {
-					a.Record("key", []byte(data))
+					a.AddRecord("key", []byte(data))
 				}
 				if !emittedFirst {
 					emit()
@@ -184,8 +184,8 @@ func TestReport(t *testing.T) {
 func TestReportShowsEvents(t *testing.T) {
 	var a audit.Audit
 	long := `"` + strings.Repeat("é", 300) + `"`
-	a.Emitted([]byte(event(long)))
-	a.Record("key", []byte(line(`"a"`, "i", 7)))
+	a.AddEmitted([]byte(event(long)))
+	a.AddRecord("key", []byte(line(`"a"`, "i", 7)))
 	report := a.Report()
 	lost := report.Lost[0]
 	if lost.Time != "2026-11-23T18:00:00.123Z" || lost.Type != "function" || lost.Bytes != 602 {
@@ -198,7 +198,7 @@ func TestReportShowsEvents(t *testing.T) {
 	if altered.Instance != "i" || altered.Seq == nil || *altered.Seq != 7 || altered.Excerpt != `"a"` {
 		t.Errorf("altered line is described as %+v", altered)
 	}
-	if a.Record("key", []byte("{")); len(a.Report().Malformed) != 1 || a.Report().Malformed[0].Reason == "" {
+	if a.AddRecord("key", []byte("{")); len(a.Report().Malformed) != 1 || a.Report().Malformed[0].Reason == "" {
 		t.Errorf("malformed line is described as %+v", a.Report().Malformed)
 	}
 }
@@ -207,10 +207,10 @@ func TestReportPrices(t *testing.T) {
 	var a audit.Audit
 	// With the key of 4 bytes: 25 KiB to the byte, then one byte more.
 	exact := `{"type":"x","record":"` + strings.Repeat("a", 25<<10-4-len(`{"type":"x","record":""}`)) + `"}`
-	a.Record("0123", []byte(exact))
-	a.Record("0123", []byte(exact+"\n"))
+	a.AddRecord("0123", []byte(exact))
+	a.AddRecord("0123", []byte(exact+"\n"))
 	// Ten small events in one record.
-	a.Record("0123", []byte(strings.Repeat(`{"type":"x"}`+"\n", 10)))
+	a.AddRecord("0123", []byte(strings.Repeat(`{"type":"x"}`+"\n", 10)))
 	r := a.Report()
 	if r.Records != 3 || r.Lines != 12 || r.Bytes != 25<<10+25<<10+1+130+4 {
 		t.Errorf("records %d, lines %d, bytes %d", r.Records, r.Lines, r.Bytes)
@@ -230,8 +230,8 @@ func TestConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for n := range 50 {
 				record := fmt.Sprintf(`"%d/%d"`, worker, n)
-				a.Emitted([]byte(event(record)))
-				a.Record("key", []byte(line(record, fmt.Sprint(worker), n)))
+				a.AddEmitted([]byte(event(record)))
+				a.AddRecord("key", []byte(line(record, fmt.Sprint(worker), n)))
 				a.Report()
 			}
 		})
@@ -281,8 +281,8 @@ func FuzzDelivered(f *testing.F) {
 			}
 		}
 		var a audit.Audit
-		a.Emitted([]byte(event(record)))
-		a.Record("key", []byte(line(other, "i", 0)+"\n"))
+		a.AddEmitted([]byte(event(record)))
+		a.AddRecord("key", []byte(line(other, "i", 0)+"\n"))
 		const space = " \t\r"
 		same := strings.Trim(record, space) == strings.Trim(other, space)
 		if r := a.Report(); r.Complete() != same {

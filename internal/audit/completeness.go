@@ -134,8 +134,8 @@ func (i *instance) troubled() *trouble {
 	return i.trouble
 }
 
-// Account is how complete a window of a stream is.
-type Account struct {
+// CompletenessReport is how complete a window of a stream is.
+type CompletenessReport struct {
 	// Complete: no number is missing that no kinesis-telemetry.dropped event declares.
 	Complete bool `json:"complete"`
 	// Events counts what has a number, copies included. Unnumbered is what CloudWatch Logs has written into the stream.
@@ -180,9 +180,9 @@ type Finding struct {
 	DuplicatedCount uint64 `json:"duplicatedCount"`
 }
 
-// Account says how complete what was added is.
-func (c *Completeness) Account() *Account {
-	a := &Account{
+// Report says how complete what was added is.
+func (c *Completeness) Report() *CompletenessReport {
+	a := &CompletenessReport{
 		Complete: true, Events: c.events, Unnumbered: c.unnumbered, Instances: len(c.instances), Own: c.own, Delay: c.delays.delay(),
 		Findings: []Finding{},
 	}

@@ -49,7 +49,7 @@ func dropped(reason string, count, first, last int, instance string) string {
 }
 
 // shortly says what an account says.
-func shortly(a *audit.Account) string {
+func shortly(a *audit.CompletenessReport) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "complete %t; %d events, %d missing, %d dropped, %d duplicated; %d instances, %d from start, %d to end",
 		a.Complete, a.Events, a.Missing, a.Dropped, a.Duplicated, a.Instances, a.FromStart, a.ToEnd)
@@ -203,7 +203,7 @@ func TestCompleteness(t *testing.T) {
 			for _, line := range arrivals(t, test.arrived...) {
 				c.Add(&line, time.Time{})
 			}
-			if got := shortly(c.Account()); got != test.want {
+			if got := shortly(c.Report()); got != test.want {
 				t.Errorf("\n got %s\nwant %s", got, test.want)
 			}
 		})
@@ -214,7 +214,7 @@ func TestCompleteness(t *testing.T) {
 func TestCompletenessUnnumbered(t *testing.T) {
 	var c audit.Completeness
 	c.Add(&record.Line{Time: "2026-11-23T18:00:00.000Z"}, time.Time{})
-	if a := c.Account(); a.Unnumbered != 1 || a.Events != 0 || a.Instances != 0 || !a.Complete {
+	if a := c.Report(); a.Unnumbered != 1 || a.Events != 0 || a.Instances != 0 || !a.Complete {
 		t.Errorf("%+v", a)
 	}
 }
@@ -245,7 +245,7 @@ func TestDeclaredIsTheMost(t *testing.T) {
 		for _, line := range arrivals(t, texts...) {
 			c.Add(&line, time.Time{})
 		}
-		a := c.Account()
+		a := c.Report()
 		most := mostDeclared(missing, slices.Clone(drops))
 		if a.Dropped != uint64(most) || a.Missing != uint64(len(missing)-most) {
 			t.Fatalf("missing %v, drops %v: %d declared, want %d; %s", missing, drops, a.Dropped, most, shortly(a))
@@ -277,7 +277,7 @@ func TestDelay(t *testing.T) {
 			c.Add(&line, at.Add(time.Hour)) // a copy delays nothing
 		}
 	}
-	d := c.Account().Delay
+	d := c.Report().Delay
 	within := func(got, want float64) bool { return got >= want && got <= want*1.011 }
 	if d == nil || d.Events != 100 || !within(d.P50Ms, 5000) || !within(d.P90Ms, 9000) || !within(d.P99Ms, 9900) || d.MaxMs != 10000 {
 		t.Errorf("%+v", d)
@@ -285,7 +285,7 @@ func TestDelay(t *testing.T) {
 	// Clocks differ: this one was there before it was sent.
 	var early audit.Completeness
 	early.Add(&arrivals(t, "i:0")[0], at.Add(-time.Second))
-	if d := early.Account().Delay; d.MaxMs != 0 || d.P50Ms != 0 {
+	if d := early.Report().Delay; d.MaxMs != 0 || d.P50Ms != 0 {
 		t.Errorf("%+v", d)
 	}
 }
@@ -305,7 +305,7 @@ func TestManyDrops(t *testing.T) {
 	}
 	add("i", 2*n, "function", "")
 	began := time.Now()
-	a := c.Account()
+	a := c.Report()
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("%s", took)
 	}

@@ -26,8 +26,8 @@ type Line struct {
 	Instance string
 	Seq      uint64
 	Numbered bool
-	// Told is a log event of the format cloudwatch: its number and its time say which event it is, its message tells it in words.
-	Told bool
+	// MessageOnly is a log event of the format cloudwatch: its number and its time say which event it is, its message tells it in words.
+	MessageOnly bool
 	// Err says why the line is not an event; the members are then not to be used.
 	Err error
 }
@@ -38,8 +38,8 @@ func (l *Line) TypeName() string { return text(l.Type) }
 // TimeText is the event's time as text; empty where it is no string.
 func (l *Line) TimeText() string { return text(l.Time) }
 
-// Own tells whether the extension itself speaks, rather than Lambda.
-func (l *Line) Own() bool { return strings.HasPrefix(l.TypeName(), ownPrefix) }
+// fromExtension tells whether the extension itself speaks, rather than Lambda.
+func (l *Line) fromExtension() bool { return strings.HasPrefix(l.TypeName(), ownPrefix) }
 
 var (
 	errEmptyRecord = errors.New("the record is empty")
@@ -75,7 +75,7 @@ func unpacked(data []byte) (lines []Line) {
 		case err != nil:
 		case event.Format == record.CloudWatch:
 			line.Time, line.Type, line.Record = quoted(event.Time), quoted(event.Type), event.Record
-			line.Instance, line.Seq, line.Numbered, line.Told = event.Source.Instance, event.Seq, event.Source.Instance != "", true
+			line.Instance, line.Seq, line.Numbered, line.MessageOnly = event.Source.Instance, event.Seq, event.Source.Instance != "", true
 		default:
 			line = parseLine(event.Raw)
 		}

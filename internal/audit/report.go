@@ -59,8 +59,8 @@ type Gap struct {
 	Last     uint64 `json:"last"`
 }
 
-// Missing is how many numbers the gap covers.
-func (g Gap) Missing() uint64 { return g.Last - g.First + 1 }
+// Count is how many numbers the gap covers.
+func (g Gap) Count() uint64 { return g.Last - g.First + 1 }
 
 // Complete tells whether every event arrived once, as it was.
 func (r *Report) Complete() bool {

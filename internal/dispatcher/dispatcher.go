@@ -262,14 +262,14 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 		return
 	}
 	key := d.keyLocked(e)
-	need := record.Size(&event) + 1
+	need := record.EventSize(&event) + 1
 	if excess := d.excessLocked(key, &event, e.Record); excess > 0 {
 		event.Raw = record.Truncate(e.Raw, e.Record, len(e.Raw)-excess)
 		if event.Raw == nil || d.options.Oversize == Drop {
 			d.turnAwayLocked(reasonTooLarge, event.Seq)
 			return
 		}
-		need = record.Size(&event) + 1
+		need = record.EventSize(&event) + 1
 	}
 	if need/(d.pages.size-headerBytes) >= d.options.Flush.BufferBytes/d.pages.size { // whatever is dropped for it
 		d.turnAwayLocked(reasonOverflow, event.Seq)
@@ -283,7 +283,7 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 // excessLocked is how many bytes an event has too many for a record, at most 0 where it fits. of is where its record lies: where that
 // was cut short already, it does not help that the rest is small when compressed.
 func (d *Dispatcher) excessLocked(key string, event *record.Event, of record.Span) int {
-	excess := d.recordBytes(key, 1, record.Size(event)+1) - d.options.MaxRecordBytes
+	excess := d.recordBytes(key, 1, record.EventSize(event)+1) - d.options.MaxRecordBytes
 	whole := of.End-of.Start == of.Size
 	if excess > 0 && whole && d.compresses() && d.compressedBytes(key, event) <= d.options.MaxRecordBytes {
 		return 0

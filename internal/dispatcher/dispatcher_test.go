@@ -320,7 +320,7 @@ func TestLimits(t *testing.T) {
 	o.Oversize = Drop
 	e, larger := logEvent(1, 1000), logEvent(2, 1001)
 	d := New(o, &fakeStream{})
-	o.MaxRecordBytes = record.Size(&record.Event{Raw: e.Raw, Source: d.source}) + 1 + len(d.source.Instance())
+	o.MaxRecordBytes = record.EventSize(&record.Event{Raw: e.Raw, Source: d.source}) + 1 + len(d.source.Instance())
 	o.Flush.RecordBytes = o.MaxRecordBytes // a batch an event, a page a batch
 	d.Close(false)
 	d = New(o, &fakeStream{})
@@ -361,7 +361,7 @@ func TestKeysCount(t *testing.T) {
 				d.Ship(t.Context(), flush.AtShutdown)
 			}
 			o := options()
-			size := record.Size(&record.Event{Raw: e.Raw, Source: record.NewSource(record.SourceFields{Function: "f", Instance: strings.Repeat("0", 32)})})
+			size := record.EventSize(&record.Event{Raw: e.Raw, Source: record.NewSource(record.SourceFields{Function: "f", Instance: strings.Repeat("0", 32)})})
 			if format == record.NDJSON {
 				size++
 				o.Flush.RecordBytes = 2*size + 32 - short

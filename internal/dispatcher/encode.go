@@ -112,7 +112,7 @@ func (e *encoder) append(pieces [][]byte) {
 func (d *Dispatcher) recordBytes(key string, lines, size int) int {
 	switch d.options.Format {
 	case record.KPL:
-		return record.KPLSize(key, lines, size) + len(key)
+		return record.MaxKPLSize(key, lines, size) + len(key)
 	case record.JSON:
 		return size - lines + len(key)
 	case record.NDJSON, record.CloudWatch:

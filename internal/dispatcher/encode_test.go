@@ -105,7 +105,7 @@ func TestRecordsAreFilled(t *testing.T) {
 			o := options()
 			o.Format = format
 			d := New(o, stream)
-			line := record.Size(&record.Event{Raw: logEvent(0, 100).Raw, Source: d.source}) + 1
+			line := record.EventSize(&record.Event{Raw: logEvent(0, 100).Raw, Source: d.source}) + 1
 			most := 1
 			for d.recordBytes(d.source.Instance(), most+1, (most+1)*line) <= o.Flush.RecordBytes {
 				most++
@@ -165,7 +165,7 @@ func TestEventAsLargeAsTheBuffer(t *testing.T) {
 	pages := 6
 	o.Flush.BufferBytes = pages * d.pages.size
 	room := pages*(d.pages.size-headerBytes) - 1
-	overhead := record.Size(&record.Event{Raw: logEvent(0, 10).Raw, Source: d.source}) + 1 - 10
+	overhead := record.EventSize(&record.Event{Raw: logEvent(0, 10).Raw, Source: d.source}) + 1 - 10
 	d.mu.Lock()
 	d.options.Flush.BufferBytes = o.Flush.BufferBytes
 	d.mu.Unlock()

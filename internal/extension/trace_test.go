@@ -356,7 +356,7 @@ func tracedFunction() string {
 			Raw: raw, RequestID: tracedID(1), Seq: 10_000,
 			Source: record.NewSource(record.SourceFields{Function: name, Instance: strings.Repeat("0", 32)}),
 		}
-		if record.Size(&e)+len("\n") == len(raw)+tracedOverhead {
+		if record.EventSize(&e)+len("\n") == len(raw)+tracedOverhead {
 			return name
 		}
 	}
