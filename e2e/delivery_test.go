@@ -357,8 +357,8 @@ func TestEventAboveMaxBytes(t *testing.T) {
 				sandbox: func(c *sandbox.Config) { c.Function.LogFormat = test.logs },
 			})
 			r.invoke(`{"text":2,"json":2,"bytes":1048576,"duration":"20ms"}`)
-			if result := r.invoke(`{"text":3}`); result.Held > 5*time.Second {
-				t.Errorf("held back %s: the end of the invocation was lost with the cut event", result.Held)
+			if result := r.invoke(`{"text":3}`); result.Hold > 5*time.Second {
+				t.Errorf("held back %s: the end of the invocation was lost with the cut event", result.Hold)
 			}
 			report := r.end()
 			if len(report.Gaps) > 0 && test.name != "JSON, dropped" || len(report.Duplicated)+len(report.Malformed) > 0 {
@@ -502,8 +502,8 @@ func TestBudgetSyncAfterAnEndThatCameTooLate(t *testing.T) {
 		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"},
 		sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 3 * time.Second },
 	})
-	if result := r.invoke(`{"text":1,"duration":"2950ms"}`); result.Held > 0 {
-		t.Fatalf("the extension waited beyond its margin: held back %s", result.Held)
+	if result := r.invoke(`{"text":1,"duration":"2950ms"}`); result.Hold > 0 {
+		t.Fatalf("the extension waited beyond its margin: held back %s", result.Hold)
 	}
 	for range 3 { // the late end arrives while the first of them runs
 		r.invoke(`{"text":5,"duration":"100ms"}`)

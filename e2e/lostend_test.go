@@ -61,14 +61,14 @@ func (test *lostEnd) run(t *testing.T) {
 		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": test.mode, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
 		sandbox: func(c *sandbox.Config) {
 			c.Function.Timeout = test.timeout
-			c.Telemetry.TellLost = test.told
+			c.Telemetry.EmitLogsDropped = test.told
 			c.Telemetry.Lose = func(typ string, n int) bool { return loseEnds(typ, n) && n == test.lost }
 		},
 	})
 	var held []time.Duration
 	atEnd, atEndBefore := 0, 0 // invocations in a row whose lines are on the stream when they have ended
 	for n := 0; n < test.lost+5 || test.mode == "sync" && atEnd < 3 && n < test.lost+40; n++ {
-		held = append(held, r.invoke(`{"text":5,"json":5,"bytes":120,"duration":"20ms"}`).Held)
+		held = append(held, r.invoke(`{"text":5,"json":5,"bytes":120,"duration":"20ms"}`).Hold)
 		atEnd++
 		if countType(r, "function") != (n+1)*10 {
 			atEnd = 0
@@ -129,7 +129,7 @@ func TestNoTelemetryAtAll(t *testing.T) {
 				}
 				most := busy(2500 * time.Millisecond) // docs/settings.md: 2 s for a platform.start
 				for n := range 6 {
-					if held := r.invoke(mixed).Held; held > most {
+					if held := r.invoke(mixed).Hold; held > most {
 						t.Errorf("invocation %d was held back %s, more than %s", n, held, most)
 					}
 					most = busy(100 * time.Millisecond) // none is waited for
@@ -157,7 +157,7 @@ func TestBlockedOutput(t *testing.T) {
 				sandbox: func(c *sandbox.Config) { c.Extensions[0].BlockOutput = true },
 			})
 			for n := range 6 {
-				if held := r.invoke(mixed).Held; held > busy(2*time.Second) {
+				if held := r.invoke(mixed).Hold; held > busy(2*time.Second) {
 					t.Errorf("invocation %d was held back %s", n, held)
 				}
 			}

@@ -55,7 +55,7 @@ func TestBudgetSteadyTraffic(t *testing.T) {
 				var held []time.Duration
 				for range 100 {
 					next := time.Now().Add(100 * time.Millisecond)
-					held = append(held, r.invoke(`{"text":3,"duration":"20ms"}`).Held)
+					held = append(held, r.invoke(`{"text":3,"duration":"20ms"}`).Hold)
 					time.Sleep(time.Until(next)) // the traffic, not a wait for something
 				}
 				report := r.end()
@@ -91,7 +91,7 @@ func TestDeadStream(t *testing.T) {
 			var later []time.Duration
 			var rss []int64
 			for n := range 200 {
-				held := r.invoke(`{"text":20,"bytes":1000,"duration":"5ms"}`).Held
+				held := r.invoke(`{"text":20,"bytes":1000,"duration":"5ms"}`).Hold
 				sum += held
 				if n >= 20 {
 					later = append(later, held)
@@ -149,10 +149,10 @@ func TestBudgetBacklog(t *testing.T) {
 			Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{ReplyDelay: 300 * time.Millisecond}}},
 		},
 	})
-	first := r.invoke(fmt.Sprintf(`{"text":%d,"bytes":900,"duration":"50ms"}`, large)).Held
+	first := r.invoke(fmt.Sprintf(`{"text":%d,"bytes":900,"duration":"50ms"}`, large)).Hold
 	sum, atEnd := first, 0
 	for n := 1; n < 100 && atEnd < 3; n++ {
-		held := r.invoke(fmt.Sprintf(`{"text":%d,"duration":"50ms"}`, small)).Held
+		held := r.invoke(fmt.Sprintf(`{"text":%d,"duration":"50ms"}`, small)).Hold
 		if countType(r, "function") == large+n*small {
 			atEnd++
 			continue
@@ -212,11 +212,11 @@ func TestRuntimeDone(t *testing.T) {
 					c.Telemetry = test.faults
 				},
 			})
-			if held := r.invoke(mixed).Held; held > busy(test.first) {
+			if held := r.invoke(mixed).Hold; held > busy(test.first) {
 				t.Errorf("the first invocation was held back %s", held)
 			}
 			for range 4 {
-				if held := r.invoke(mixed).Held; held > busy(test.next) {
+				if held := r.invoke(mixed).Hold; held > busy(test.next) {
 					t.Errorf("an invocation was held back %s", held)
 				}
 			}
@@ -274,7 +274,7 @@ func TestMinuteInSync(t *testing.T) {
 		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
 		sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 2 * time.Minute },
 	})
-	held := r.invoke(`{"text":60,"duration":"1m"}`).Held
+	held := r.invoke(`{"text":60,"duration":"1m"}`).Hold
 	if n := countType(r, "function"); n != 60 || held > time.Second {
 		t.Errorf("%d of 60 lines are on the stream when the invocation has ended, which was held %s", n, held)
 	}

@@ -51,7 +51,7 @@ func (c *conduct) disturbed(r *trial, payload string) sandbox.Result {
 		r.Errorf("invocation %d: %v", c.n, err)
 	}
 	c.n++
-	c.held += result.Held
+	c.held += result.Hold
 	return result
 }
 

@@ -103,7 +103,7 @@ func (test *trouble) run(t *testing.T) {
 	var held time.Duration
 	const invocations = 6
 	for range invocations {
-		held += r.invoke(mixed).Held
+		held += r.invoke(mixed).Hold
 	}
 	report := r.end() // also demands exit code 0 within the shutdown's budget
 	if len(r.extensions()) != 1 {

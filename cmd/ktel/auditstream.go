@@ -91,12 +91,12 @@ func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time
 		return nil, err
 	}
 	target := f.target(name)
-	if err := target.Check(); err != nil {
+	if err := target.Validate(); err != nil {
 		return nil, usageError(err.Error())
 	}
 	stream, err := session.Open(ctx, target)
 	if err == nil {
-		err = stream.Ready(ctx)
+		err = stream.WaitActive(ctx)
 	}
 	if advised, ok := errors.AsType[*session.Error](err); ok && !strings.HasPrefix(name, "arn:") {
 		return nil, cannot(err, append(advised.Hints, "it is taken for the name of a stream: there is no file "+name)...)
@@ -112,7 +112,7 @@ func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time
 	if b.until = stream.Now(); !options.Until.IsZero() && options.Until.Before(b.until) {
 		b.until = options.Until
 	}
-	b.options.Polled, b.options.Trouble = b.polled, b.trouble
+	b.options.OnPoll, b.options.OnTrouble = b.polled, b.trouble
 	return b, nil
 }
 
@@ -126,7 +126,7 @@ func (b *backlog) events(ctx context.Context) iter.Seq2[input.Event, error] {
 				if err != nil {
 					err = &input.UnreadableError{Where: r.Shard + ", sequence number " + r.SequenceNumber, Err: err}
 				}
-				if !yield(input.Event{Line: line, Arrived: r.Arrived}, err) {
+				if !yield(input.Event{Line: line, Arrived: r.Arrival}, err) {
 					return enough
 				}
 			}

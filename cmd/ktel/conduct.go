@@ -144,7 +144,7 @@ func respondTo(w io.Writer, ink ink, total int) func(invocation) {
 			status = ink.bad(pad(r.Status, 7))
 		}
 		head := fmt.Sprintf("%*d/%d %s ", digits, i.number, total, shortID(r.RequestID))
-		took := fmt.Sprintf(" %s ms ", decimal(milliseconds(r.Duration-r.Held)))
+		took := fmt.Sprintf(" %s ms ", decimal(milliseconds(r.Duration-r.Hold)))
 		room := 3 * leastMessage
 		if terminal {
 			room = max(leastMessage, columns-len(head)-7-len(took))

@@ -98,7 +98,7 @@ func parseStreams(texts []string) ([]newStream, error) {
 	streams, seen := make([]newStream, 0, len(texts)), map[string]bool{}
 	for _, text := range texts {
 		name, count, counted := strings.Cut(text, ":")
-		if name == "arn" || (session.Target{Stream: name}).Check() != nil {
+		if name == "arn" || (session.Target{Stream: name}).Validate() != nil {
 			return nil, usageError(fmt.Sprintf("--stream %q: a name has 1 to 128 of A-Z a-z 0-9 _ . -", text), hint)
 		}
 		s := newStream{name, 1}

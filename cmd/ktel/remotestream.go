@@ -43,9 +43,9 @@ func openRemoteStream(ctx context.Context, o remoteOptions, record func(string, 
 		err = source.Create(ctx, localShards)
 	}
 	if err == nil {
-		err = source.Ready(ctx)
+		err = source.WaitActive(ctx)
 	}
-	if errors.Is(err, session.ErrMissing) {
+	if errors.Is(err, session.ErrNotFound) {
 		return nil, cannot(err, "--create-stream makes it")
 	}
 	if err != nil {
@@ -65,7 +65,7 @@ func openRemoteStream(ctx context.Context, o remoteOptions, record func(string, 
 	go func() {
 		defer close(s.done)
 		s.err = source.Read(reading, session.ReadOptions{
-			Follow: true, IdleInterval: pollInterval, Ready: func() { close(ready) }, Polled: s.polled, Trouble: s.trouble,
+			Follow: true, IdleInterval: pollInterval, OnReady: func() { close(ready) }, OnPoll: s.polled, OnTrouble: s.trouble,
 		}, func(r session.Record) error {
 			record(r.PartitionKey, r.Data)
 			return nil
@@ -112,7 +112,7 @@ func (s *remoteStream) drain(ctx context.Context, complete func() bool) error {
 			if p.Records > 0 {
 				failing = 0
 				quiet.Reset(quietTime)
-			} else if p.Idle && complete() {
+			} else if p.CaughtUp && complete() {
 				return nil
 			}
 		case <-quiet.C:

@@ -153,9 +153,9 @@ func heldBack(invocations []invocation) HeldSummary {
 	held := make([]time.Duration, 0, len(invocations))
 	for _, each := range invocations {
 		r := each.result
-		held = append(held, r.Held)
+		held = append(held, r.Hold)
 		// Lambda bills whole milliseconds of the phase; without extensions it would have ended Held earlier.
-		h.BilledMs += wholeMs(r.Duration) - wholeMs(r.Duration-r.Held)
+		h.BilledMs += wholeMs(r.Duration) - wholeMs(r.Duration-r.Hold)
 	}
 	if len(held) == 0 {
 		return h

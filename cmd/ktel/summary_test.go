@@ -22,7 +22,7 @@ func twenty() []invocation {
 	invocations := make([]invocation, 20)
 	for i := range invocations {
 		held := time.Duration(20-i) * time.Millisecond
-		invocations[i] = invocation{i + 1, sandbox.Result{Status: "success", Held: held, Duration: held + 500*time.Microsecond}}
+		invocations[i] = invocation{i + 1, sandbox.Result{Status: "success", Hold: held, Duration: held + 500*time.Microsecond}}
 	}
 	invocations[19].result.Status, invocations[19].result.FunctionError = "error", "Unhandled"
 	return invocations

@@ -100,7 +100,7 @@ func (a *app) tailCommand() *cobra.Command {
 
 // options checks the flags and says what is to be read.
 func (f *tailFlags) options(now time.Time) (o session.ReadOptions, err error) {
-	if err := f.target(f.stream).Check(); err != nil {
+	if err := f.target(f.stream).Validate(); err != nil {
 		return o, usageError(err.Error())
 	}
 	if o, err = f.window(now); err != nil {
@@ -181,7 +181,7 @@ func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
 	}
 	stream, err := session.Open(ctx, f.target(f.stream))
 	if err == nil {
-		err = stream.Ready(ctx)
+		err = stream.WaitActive(ctx)
 	}
 	if err != nil {
 		return err

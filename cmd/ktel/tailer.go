@@ -55,8 +55,8 @@ func (t *tailer) run(ctx context.Context, stream *session.Stream, o session.Read
 	if _, terminal := terminalWidth(t.stderr); terminal && t.live {
 		t.status = newTailStatus(time.Now())
 	}
-	o.Polled = func(p session.Poll) { t.locked(func() { t.polled(p) }) }
-	o.Trouble = func(err error) { t.locked(func() { t.trouble(err) }) }
+	o.OnPoll = func(p session.Poll) { t.locked(func() { t.polled(p) }) }
+	o.OnTrouble = func(err error) { t.locked(func() { t.trouble(err) }) }
 	var clock sync.WaitGroup
 	clock.Go(func() {
 		ticker := time.NewTicker(statusInterval)
@@ -136,7 +136,7 @@ func (t *tailer) take(r *session.Record) {
 		}
 		told = false
 		if t.status != nil {
-			t.status.event(&line, r.Arrived)
+			t.status.event(&line, r.Arrival)
 		}
 		t.event(&line)
 		if t.err != nil {
@@ -213,7 +213,7 @@ func (t *tailer) foreign(r *session.Record, err error) {
 		Bytes          int       `json:"bytes"`
 		Reason         string    `json:"reason"`
 		Data           string    `json:"data"`
-	}{typeForeign, r.Shard, r.SequenceNumber, r.PartitionKey, r.Arrived.UTC(), len(r.Data), reason, base64.StdEncoding.EncodeToString(r.Data)})
+	}{typeForeign, r.Shard, r.SequenceNumber, r.PartitionKey, r.Arrival.UTC(), len(r.Data), reason, base64.StdEncoding.EncodeToString(r.Data)})
 	t.writeEncoded(&record.Line{Raw: value})
 }
 

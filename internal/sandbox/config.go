@@ -140,9 +140,9 @@ type TelemetryFaults struct {
 	// else of the one that began last: from 0, counted over all lives of the environment, and -1 before the first.
 	// Lose is called by one goroutine at a time and must not call the Environment's methods.
 	Lose func(typ string, invocation int) bool
-	// TellLost: a platform.logsDropped is emitted in the place of each event that Lose takes, an event as any other about which
+	// EmitLogsDropped: a platform.logsDropped is emitted in the place of each event that Lose takes, an event as any other about which
 	// Lose is not asked. Without it the loss is silent.
-	TellLost bool
+	EmitLogsDropped bool
 
 	DuplicateRuntimeDone bool
 	RuntimeDoneDelay     time.Duration // from the runtime's next to platform.runtimeDone

@@ -33,7 +33,7 @@ type Result struct {
 	Duration      time.Duration // of the phase, as platform.report tells it (a suppressed init included)
 	Billed        time.Duration // whole milliseconds, with init at an on-demand cold start
 	Init          time.Duration // of the init phase, in the first invocation only
-	Held          time.Duration // runtime's next (or end) to the last INVOKE extension's next: PostRuntimeExtensionsDuration
+	Hold          time.Duration // runtime's next (or end) to the last INVOKE extension's next: PostRuntimeExtensionsDuration
 }
 
 // InvokeOption changes one invocation.
@@ -301,7 +301,7 @@ func (p *phase) end(ctx context.Context, err error) {
 	p.settle(err)
 	runtimeSpans := p.spansLocked()
 	l.mu.Unlock()
-	r.Held = last.Sub(p.ranUntil)
+	r.Hold = last.Sub(p.ranUntil)
 	r.Duration, r.Init = last.Sub(p.start), p.initTook
 	managed := e.cfg.InitType == ManagedInstances
 	rec := reportRecord{RequestID: p.id, Status: r.Status, ErrorType: r.ErrorType, TenantID: p.tenant, Tracing: tracing(p.trace)}

@@ -246,7 +246,7 @@ func TestFaults(t *testing.T) {
 		c := newCollector(t)
 		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll})
 		var asked []string
-		cfg.Telemetry.TellLost = true
+		cfg.Telemetry.EmitLogsDropped = true
 		cfg.Telemetry.Lose = func(typ string, invocation int) bool {
 			asked = append(asked, fmt.Sprint(typ, " ", invocation))
 			return typ == "platform.runtimeDone" && invocation == 2

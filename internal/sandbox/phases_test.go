@@ -294,8 +294,8 @@ func TestShutdown(t *testing.T) {
 func TestHeld(t *testing.T) {
 	c := newCollector(t)
 	e := start(t, testConfig(t, c, "", plan{}, plan{Events: []string{eventShutdown}}))
-	if r := invoke(t, e, order{Sleep: 50}); r.Held != 0 {
-		t.Errorf("held by extensions that were earlier: %v", r.Held)
+	if r := invoke(t, e, order{Sleep: 50}); r.Hold != 0 {
+		t.Errorf("held by extensions that were earlier: %v", r.Hold)
 	}
 	go func() {
 		c.await("second INVOKE", func(m message) bool { return events(m.Body).RequestID == "x-wait" })
@@ -303,7 +303,7 @@ func TestHeld(t *testing.T) {
 		c.release()
 	}()
 	r := invoke(t, e, order{}, WithRequestID("x-wait"))
-	if r.Held < 100*time.Millisecond || r.Duration < r.Held || r.Response > r.Duration-r.Held {
+	if r.Hold < 100*time.Millisecond || r.Duration < r.Hold || r.Response > r.Duration-r.Hold {
 		t.Errorf("%+v", r)
 	}
 	for _, m := range c.of("event") {

@@ -113,7 +113,7 @@ func (h *hub) loses(typ string, invocation, size int, at time.Time) bool {
 	if faults.Lose == nil || !faults.Lose(typ, invocation) {
 		return false
 	}
-	if faults.TellLost {
+	if faults.EmitLogsDropped {
 		ev := h.arena.platform(at, typeLogsDropped, logsDroppedRecord{Reason: droppedReason, DroppedRecords: 1, DroppedBytes: size})
 		h.add(categoryPlatform, forms{ev, ev, ev}, at)
 	}

@@ -223,7 +223,7 @@ func TestLostEvents(t *testing.T) {
 				asked = append(asked, fmt.Sprint(typ, " ", invocation))
 				return typ == "function" && invocation == 0 || typ == "platform.runtimeDone"
 			}
-			faults := TelemetryFaults{Lose: lose, TellLost: tell}
+			faults := TelemetryFaults{Lose: lose, EmitLogsDropped: tell}
 			inBubble(t, Config{Telemetry: faults}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
 				h.lines(categoryFunction, line("one"))
 				h.begin(0)

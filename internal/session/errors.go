@@ -11,8 +11,8 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// ErrMissing is wrapped where there is no stream of the name.
-var ErrMissing = errors.New("there is no stream")
+// ErrNotFound is wrapped where there is no stream of the name.
+var ErrNotFound = errors.New("there is no stream")
 
 // Error is one that says what to do about it.
 type Error struct {
@@ -37,7 +37,7 @@ func (s *Stream) failed(verb string, err error) error {
 	lookup, unknownHost := errors.AsType[*net.DNSError](err)
 	switch {
 	case isMissing(err):
-		return advise(fmt.Errorf("%w %s %s", ErrMissing, s.target.Stream, s.where()), s.missingHints()...)
+		return advise(fmt.Errorf("%w %s %s", ErrNotFound, s.target.Stream, s.where()), s.missingHints()...)
 	case answered && isDenied(api.ErrorCode()):
 		return advise(fmt.Errorf("%s: %s is denied: %s", what, action(err), api.ErrorMessage()), permissions)
 	case answered && strings.HasPrefix(api.ErrorCode(), "KMS"):

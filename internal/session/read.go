@@ -30,7 +30,7 @@ type Record struct {
 	Shard          string
 	SequenceNumber string
 	PartitionKey   string
-	Arrived        time.Time // at Kinesis, to the millisecond
+	Arrival        time.Time // at Kinesis, to the millisecond
 	Data           []byte    // the receiver's to keep
 }
 
@@ -50,9 +50,9 @@ type ReadOptions struct {
 	Interval, IdleInterval time.Duration
 
 	// What is called is called by Read, one call at a time.
-	Ready   func()      // once, when what is put from then on is read
-	Polled  func(Poll)  // after each GetRecords, when its records were taken
-	Trouble func(error) // what is tried again; nil when it is over
+	OnReady   func()      // once, when what is put from then on is read
+	OnPoll    func(Poll)  // after each GetRecords, when its records were taken
+	OnTrouble func(error) // what is tried again; nil when it is over
 }
 
 // Poll is the outcome of one GetRecords.
@@ -61,8 +61,8 @@ type Poll struct {
 	Records int
 	Ended   bool          // nothing more comes of the shard
 	Behind  time.Duration // how far the shard's newest record is ahead of what was read
-	// Idle: since the last record of any shard, each open one was read to its end.
-	Idle bool
+	// CaughtUp: since the last record of any shard, each open one was read to its end.
+	CaughtUp bool
 }
 
 // Read hands every record on, once, in the order of its shard; the children of a shard come after all of their parents. It returns nil
@@ -278,8 +278,8 @@ func (r *reader) accept(rep *report) error {
 	}
 	if r.unplaced == 0 && !r.ready {
 		r.ready = true
-		if r.o.Ready != nil {
-			r.o.Ready()
+		if r.o.OnReady != nil {
+			r.o.OnReady()
 		}
 	}
 	if rep.polled {
@@ -295,16 +295,16 @@ func (r *reader) polled(rep *report) {
 	case rep.behind == 0 && !rep.ended:
 		r.dry[rep.shard] = true
 	}
-	if r.o.Polled != nil {
+	if r.o.OnPoll != nil {
 		idle := len(r.dry) == r.running && r.running+r.done == len(r.shards)
-		r.o.Polled(Poll{Shard: rep.shard, Records: len(rep.records), Ended: rep.ended, Behind: rep.behind, Idle: idle})
+		r.o.OnPoll(Poll{Shard: rep.shard, Records: len(rep.records), Ended: rep.ended, Behind: rep.behind, CaughtUp: idle})
 	}
 }
 
 func (r *reader) trouble(shard string, err error) {
 	r.troubled[shard] = true
-	if r.o.Trouble != nil {
-		r.o.Trouble(r.stream.failed("read", err))
+	if r.o.OnTrouble != nil {
+		r.o.OnTrouble(r.stream.failed("read", err))
 	}
 }
 
@@ -315,8 +315,8 @@ func (r *reader) calm(shard string) {
 	}
 	delete(r.troubled, shard)
 	delete(r.troubled, "")
-	if len(r.troubled) == 0 && r.o.Trouble != nil {
-		r.o.Trouble(nil)
+	if len(r.troubled) == 0 && r.o.OnTrouble != nil {
+		r.o.OnTrouble(nil)
 	}
 }
 

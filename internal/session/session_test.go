@@ -158,7 +158,7 @@ func (f *fixture) open() *Stream {
 	f.t.Helper()
 	s, err := Open(f.t.Context(), Target{Stream: "orders", Endpoint: "http://127.0.0.1:1", HTTP: f.endpoint})
 	if err == nil {
-		err = s.Ready(f.t.Context())
+		err = s.WaitActive(f.t.Context())
 	}
 	if err != nil {
 		f.t.Fatal(err)
@@ -195,9 +195,9 @@ func (f *fixture) read(o ReadOptions) *reading {
 	ctx, cancel := context.WithCancel(f.t.Context())
 	r := &reading{f: f, cancel: cancel, done: make(chan struct{})}
 	ready := make(chan struct{})
-	o.Ready = func() { close(ready) }
-	o.Polled = func(p Poll) { r.polls = append(r.polls, p) }
-	o.Trouble = func(err error) { r.trouble = append(r.trouble, err) }
+	o.OnReady = func() { close(ready) }
+	o.OnPoll = func(p Poll) { r.polls = append(r.polls, p) }
+	o.OnTrouble = func(err error) { r.trouble = append(r.trouble, err) }
 	go func() {
 		defer close(r.done)
 		r.err = f.stream.Read(ctx, o, func(record Record) error { r.records = append(r.records, record); return nil })
@@ -252,7 +252,7 @@ func TestReadFollows(t *testing.T) {
 		wait(3 * time.Second)
 		f.write(20)
 		wait(2 * time.Second)
-		if last := r.polls[len(r.polls)-1]; !last.Idle || last.Behind != 0 {
+		if last := r.polls[len(r.polls)-1]; !last.CaughtUp || last.Behind != 0 {
 			t.Errorf("the last poll: %+v", last)
 		}
 		r.stop()
@@ -514,7 +514,7 @@ func TestReadHoldsFewReplies(t *testing.T) {
 	onFakeTime(t, 16, func(t *testing.T, f *fixture) {
 		f.write(32) // into each shard
 		began, taken, polled, most := time.Now(), 0, 0, 0
-		o := ReadOptions{Polled: func(Poll) { polled++ }}
+		o := ReadOptions{OnPoll: func(Poll) { polled++ }}
 		err := f.stream.Read(t.Context(), o, func(Record) error {
 			taken++
 			wait(100 * time.Millisecond)
@@ -618,7 +618,7 @@ func TestReadEndsWithTheStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-r.done
-		if !errors.Is(r.err, ErrMissing) || r.err.Error() != "there is no stream orders at http://127.0.0.1:1" {
+		if !errors.Is(r.err, ErrNotFound) || r.err.Error() != "there is no stream orders at http://127.0.0.1:1" {
 			t.Error(r.err)
 		}
 	})
@@ -699,7 +699,7 @@ func TestErrors(t *testing.T) {
 			rule := denied
 			rule.Operation, rule.ErrorType, rule.Message = test.operation, test.code, "no"
 			f.server.SetFaults(fault(rule))
-			err := f.stream.Ready(t.Context())
+			err := f.stream.WaitActive(t.Context())
 			if err == nil {
 				err = f.stream.Read(t.Context(), ReadOptions{Follow: true}, func(Record) error { return nil })
 			}
@@ -709,7 +709,7 @@ func TestErrors(t *testing.T) {
 			}
 		}
 		f.set(nil)
-		if err := f.stream.Ready(t.Context()); err == nil || err.Error() != "describe stream orders: nothing listens at http://127.0.0.1:1" {
+		if err := f.stream.WaitActive(t.Context()); err == nil || err.Error() != "describe stream orders: nothing listens at http://127.0.0.1:1" {
 			t.Error(err)
 		}
 	})

@@ -52,8 +52,8 @@ type Stream struct {
 
 var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 
-// Check says what is wrong with the names in a target.
-func (t Target) Check() error {
+// Validate says what is wrong with the names in a target.
+func (t Target) Validate() error {
 	if !strings.HasPrefix(t.Stream, "arn:") {
 		if !streamName.MatchString(t.Stream) {
 			return fmt.Errorf("%q is not the name of a stream: it has 1 to 128 of A-Z a-z 0-9 _ . -", t.Stream)
@@ -73,7 +73,7 @@ func (t Target) Check() error {
 
 // Open finds the AWS configuration and credentials for a stream. It does not ask for the stream yet: Ready does.
 func Open(ctx context.Context, t Target) (*Stream, error) {
-	if err := t.Check(); err != nil {
+	if err := t.Validate(); err != nil {
 		return nil, err
 	}
 	if a, err := arn.Parse(t.Stream); err == nil {
@@ -200,8 +200,8 @@ func (s *Stream) Create(ctx context.Context, shards int32) error {
 	return nil
 }
 
-// Ready waits until the stream is active.
-func (s *Stream) Ready(ctx context.Context) error {
+// WaitActive waits until the stream is active.
+func (s *Stream) WaitActive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, activeTimeout)
 	defer cancel()
 	for {
