@@ -117,7 +117,7 @@ func (f logTo) Handle(_ context.Context, r slog.Record) error { f(r); return nil
 // post lets the extension receive a POST.
 func post(x *Extension, body string) {
 	p := listener.Splitter{Limit: x.config.MaxRecordBytes}
-	x.receive(listener.Batch{Events: p.End(p.Split(nil, []byte(body), true))})
+	x.receive(listener.Batch{Events: p.Finish(p.Split(nil, []byte(body), true))})
 }
 
 // tell is an event that is emitted now. A log line has no request id.

@@ -167,7 +167,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	// The function's own GOGC and GOMEMLIMIT are in this environment, too, and not meant for this program.
 	debug.SetGCPercent(100)
 	debug.SetMemoryLimit(x.config.MemoryLimit())
-	stream, err := newStream(&x.config, registration.AccountID)
+	stream, err := newClient(&x.config, registration.AccountID)
 	if err != nil {
 		x.log.Error("no telemetry is delivered, the function is not affected: " + err.Error())
 		return

@@ -99,7 +99,7 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 			})
 		}
 	}
-	x.dispatcher.Receive(in.events, emitted, batch.Cut)
+	x.dispatcher.Receive(in.events, emitted, batch.PartialEvent)
 	clear(in.events) // lets go of the body
 	facts = x.invocations.facts(in.saw)
 	if lost || malformed > 0 {

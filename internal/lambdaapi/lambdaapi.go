@@ -42,17 +42,15 @@ const (
 type Registration struct {
 	FunctionName    string `json:"functionName"`
 	FunctionVersion string `json:"functionVersion"`
-	Handler         string `json:"handler"`
 	AccountID       string `json:"accountId"` // empty where Lambda does not know the accountId feature
 }
 
 // Event is what Next returns.
 type Event struct {
-	Type               EventType
-	Deadline           time.Time // when Lambda ends the phase; zero where the event names none
-	RequestID          string    // INVOKE
-	InvokedFunctionARN string    // INVOKE
-	ShutdownReason     string    // SHUTDOWN: "spindown", "timeout" or "failure", in lower case
+	Type           EventType
+	Deadline       time.Time // when Lambda ends the phase; zero where the event names none
+	RequestID      string    // INVOKE
+	ShutdownReason string    // SHUTDOWN: "spindown", "timeout" or "failure", in lower case
 }
 
 // StatusError is an answer that is not the one that the call is documented to give.
@@ -121,20 +119,18 @@ func (c *Client) Next(ctx context.Context) (Event, error) {
 		return Event{}, err
 	}
 	var wire struct {
-		EventType          EventType `json:"eventType"`
-		DeadlineMs         int64     `json:"deadlineMs"`
-		RequestID          string    `json:"requestId"`
-		InvokedFunctionARN string    `json:"invokedFunctionArn"`
-		ShutdownReason     string    `json:"shutdownReason"`
+		EventType      EventType `json:"eventType"`
+		DeadlineMs     int64     `json:"deadlineMs"`
+		RequestID      string    `json:"requestId"`
+		ShutdownReason string    `json:"shutdownReason"`
 	}
 	if err := json.Unmarshal(reply.body, &wire); err != nil {
 		return Event{}, fmt.Errorf("read the answer to next: %w", err)
 	}
 	event := Event{
-		Type:               wire.EventType,
-		RequestID:          wire.RequestID,
-		InvokedFunctionARN: wire.InvokedFunctionARN,
-		ShutdownReason:     strings.ToLower(wire.ShutdownReason), // upper case in the docs, lower case on the wire
+		Type:           wire.EventType,
+		RequestID:      wire.RequestID,
+		ShutdownReason: strings.ToLower(wire.ShutdownReason), // upper case in the docs, lower case on the wire
 	}
 	if wire.DeadlineMs > 0 {
 		event.Deadline = time.UnixMilli(wire.DeadlineMs)
@@ -155,7 +151,6 @@ func (c *Client) InitError(ctx context.Context, errorType, message string) error
 func (c *Client) identified() http.Header { return http.Header{headerIdentifier: {c.identifier}} }
 
 type reply struct {
-	status int
 	header http.Header
 	body   []byte
 }
@@ -189,7 +184,7 @@ func (c *Client) call(ctx context.Context, call, method, path string, header htt
 	if response.StatusCode != http.StatusOK && !accepted {
 		return reply{}, newStatusError(call, response.StatusCode, answer)
 	}
-	return reply{status: response.StatusCode, header: response.Header, body: answer}, nil
+	return reply{header: response.Header, body: answer}, nil
 }
 
 func newStatusError(call string, status int, body []byte) *StatusError {

@@ -30,8 +30,8 @@ const (
 // Batch is what one POST held. It is valid during the call.
 type Batch struct {
 	Events []Event
-	// Cut tells that the beginning of another event has come, and its end has not.
-	Cut bool
+	// PartialEvent tells that the beginning of another event has come, and its end has not.
+	PartialEvent bool
 	// Truncated tells that the body ended early or went on beyond MaxBody.
 	Truncated bool
 }
@@ -95,7 +95,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	l.serving.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if rest := l.splitter.End(nil); len(rest) > 0 {
+	if rest := l.splitter.Finish(nil); len(rest) > 0 {
 		l.receive(Batch{Events: rest})
 	}
 	return err
@@ -142,7 +142,7 @@ func (l *Listener) take(body []byte, whole bool) bool {
 	if whole && !inTheMiddle {
 		l.taken = [2]fingerprint{posted, l.taken[0]}
 	}
-	batch.Cut = l.splitter.waits()
+	batch.PartialEvent = l.splitter.waits()
 	l.receive(batch)
 	clear(batch.Events) // lets go of the body
 	l.events = batch.Events

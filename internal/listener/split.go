@@ -103,8 +103,8 @@ func (p *Splitter) Split(dst []Event, body []byte, whole bool) []Event {
 // waits tells whether there is a half.
 func (p *Splitter) waits() bool { return p.half.raw != nil }
 
-// End appends the half, whose next piece does not come any more, as malformed.
-func (p *Splitter) End(dst []Event) []Event {
+// Finish appends the half, whose next piece does not come any more, as malformed.
+func (p *Splitter) Finish(dst []Event) []Event {
 	dst, _, _ = p.join(dst, nil, noElement, true)
 	return dst
 }

@@ -41,7 +41,7 @@ func FuzzSplit(f *testing.F) {
 		}
 		elements, isArray := oracle(body)
 		if !isArray {
-			if events = p.End(events); len(bytes.TrimSpace(body)) > 0 && !slices.ContainsFunc(events, func(e Event) bool { return e.Raw == nil }) {
+			if events = p.Finish(events); len(bytes.TrimSpace(body)) > 0 && !slices.ContainsFunc(events, func(e Event) bool { return e.Raw == nil }) {
 				t.Fatalf("nothing is said of a body that is not a JSON array: %q", body)
 			}
 			return

@@ -19,7 +19,7 @@ func split(bodies ...string) (elements []string) {
 	for _, body := range bodies {
 		events = p.Split(events, []byte(body), true)
 	}
-	for _, e := range p.End(events) {
+	for _, e := range p.Finish(events) {
 		if e.Raw == nil {
 			elements = append(elements, malformedElement)
 			continue

@@ -22,7 +22,7 @@ var inLambda = []string{
 }
 
 // Each setting of the Kinesis Client reaches it.
-func TestStreamSettings(t *testing.T) {
+func TestClientSettings(t *testing.T) {
 	const (
 		role     = "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer"
 		own      = "KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:111111111111:stream/s"
@@ -48,7 +48,7 @@ func TestStreamSettings(t *testing.T) {
 		},
 	} {
 		cfg, mistakes := config.Load(slices.Concat(inLambda, test.settings))
-		client, err := newStream(&cfg, "111111111111")
+		client, err := newClient(&cfg, "111111111111")
 		if err != nil || len(mistakes) > 0 || client.Endpoint() != test.want {
 			t.Errorf("%s: %v %v, want %s", test.name, err, mistakes, test.want)
 		}
@@ -85,7 +85,7 @@ func TestStreamOfARole(t *testing.T) {
 		"KINESIS_TELEMETRY_ROLE_EXTERNAL_ID=between/us", "KINESIS_TELEMETRY_ROLE_SESSION_NAME=reporting",
 		"AWS_ENDPOINT_URL_KINESIS=" + front.URL, "AWS_ENDPOINT_URL_STS=" + sts.URL,
 	}, inLambda...))
-	client, err := newStream(&cfg, "111111111111")
+	client, err := newClient(&cfg, "111111111111")
 	if err != nil || len(mistakes) > 0 {
 		t.Fatal(err, mistakes)
 	}
@@ -98,7 +98,7 @@ func TestStreamOfARole(t *testing.T) {
 }
 
 // What config.Load lets pass makes a client: what is found after it comes too late for ON_ERROR=fail.
-func FuzzStreamSettings(f *testing.F) {
+func FuzzClientSettings(f *testing.F) {
 	const stream, role = "arn:aws:kinesis:eu-west-1:111111111111:stream/s", "arn:aws:iam::222222222222:role/writer"
 	f.Add("", "", "", "", "", "")
 	f.Add("s", "eu-west-1", "https://host:1/path", "https://sts", "", role)
@@ -111,7 +111,7 @@ func FuzzStreamSettings(f *testing.F) {
 			"AWS_ENDPOINT_URL_STS=" + sts, "AWS_CONTAINER_CREDENTIALS_FULL_URI=" + container, "KINESIS_TELEMETRY_ROLE_ARN=" + role,
 		}
 		cfg, mistakes := config.Load(environ)
-		if _, err := newStream(&cfg, "111111111111"); err != nil && len(mistakes) == 0 {
+		if _, err := newClient(&cfg, "111111111111"); err != nil && len(mistakes) == 0 {
 			t.Errorf("%q: %v", environ, err)
 		}
 	})

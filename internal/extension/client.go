@@ -7,9 +7,9 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// newStream makes the Kinesis Client from the settings. account is the function's own. It refuses nothing that config.Load
+// newClient makes the Kinesis Client from the settings. account is the function's own. It refuses nothing that config.Load
 // has let pass: ON_ERROR=fail heeds what Load finds, and this comes after it.
-func newStream(cfg *config.Config, account string) (*kinesis.Client, error) {
+func newClient(cfg *config.Config, account string) (*kinesis.Client, error) {
 	settings := &cfg.AWS
 	credentials, err := kinesis.NewCredentials(settings.Credentials)
 	if err == nil && settings.RoleARN != "" {
