@@ -118,7 +118,7 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 		err = writeJSON(a.stdout, report)
 	} else {
 		columns, _ := terminalWidth(a.stdout)
-		err = report.writeText(a.stdout, a.inkFor(a.stdout), columns)
+		err = report.writeText(a.stdout, a.paletteFor(a.stdout), columns)
 	}
 	switch {
 	case err != nil:

@@ -169,7 +169,7 @@ func TestAuditTextFits(t *testing.T) {
 	shown := map[int]int{}
 	for _, columns := range []int{60, 80, 200} {
 		var out strings.Builder
-		if err := report.writeText(&out, newInk(true), columns); err != nil {
+		if err := report.writeText(&out, newPalette(true), columns); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(out.String()) {

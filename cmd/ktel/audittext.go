@@ -13,8 +13,8 @@ import (
 const shownFindings = 10
 
 // writeText writes the report for a person, within 80 columns where there is no terminal.
-func (r *AuditReport) writeText(w io.Writer, ink ink, columns int) error {
-	b := &rows{ink: ink, columns: columnsOr(columns, 80)}
+func (r *AuditReport) writeText(w io.Writer, colors palette, columns int) error {
+	b := &rows{colors: colors, columns: columnsOr(columns, 80)}
 	row := b.row
 	count := func(n uint64, what string) string { return groupedUint(n) + " " + what }
 	cells := []string{count(r.Events, "in all"), bytesText(r.Bytes)}
@@ -38,7 +38,7 @@ func (r *AuditReport) writeText(w io.Writer, ink ink, columns int) error {
 		grouped(int64(r.ToEnd))+" to their end")
 	missing := count(r.Missing, "undeclared")
 	if r.Missing > 0 {
-		missing = ink.bad(missing)
+		missing = colors.bad(missing)
 	}
 	row("missing", missing, count(r.Dropped, "declared dropped"))
 	row("duplicated", groupedUint(r.Duplicated))
@@ -46,7 +46,7 @@ func (r *AuditReport) writeText(w io.Writer, ink ink, columns int) error {
 		row("delay", "p50 "+delayText(d.P50Ms), "p90 "+delayText(d.P90Ms), "p99 "+delayText(d.P99Ms), "max "+delayText(d.MaxMs))
 	}
 	r.writeFindings(b)
-	b.WriteString("\n  " + fold(r.verdict(ink), b.columns, 2, 2) + "\n")
+	b.WriteString("\n  " + fold(r.verdict(colors), b.columns, 2, 2) + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -54,7 +54,7 @@ func (r *AuditReport) writeText(w io.Writer, ink ink, columns int) error {
 func (r *AuditReport) writeFindings(b *rows) {
 	const indent = 4
 	for _, f := range r.Findings[:min(len(r.Findings), shownFindings)] {
-		name := b.ink.strong(printable(f.Instance)) + " " + b.ink.dim(printable(f.Function))
+		name := b.colors.strong(printable(f.Instance)) + " " + b.colors.dim(printable(f.Function))
 		b.WriteString("\n  " + fold(name, b.columns, 2, 2) + "\n")
 		digits := len(groupedUint(max(f.MissingCount, f.DroppedCount, f.DuplicatedCount)))
 		at := indent + labelColumns - 2 + digits + 3
@@ -64,9 +64,9 @@ func (r *AuditReport) writeFindings(b *rows) {
 				b.WriteString(head + pad(groupedUint(n), digits) + "   " + fold(what, b.columns, at, at) + "\n")
 			}
 		}
-		line(b.ink.bad, "missing", f.MissingCount, rangesText(f.Missing, b.columns-at))
-		line(b.ink.dim, "dropped", f.DroppedCount, dropsText(f.Declared))
-		line(b.ink.dim, "duplicated", f.DuplicatedCount, rangesText(f.Duplicated, b.columns-at))
+		line(b.colors.bad, "missing", f.MissingCount, rangesText(f.Missing, b.columns-at))
+		line(b.colors.dim, "dropped", f.DroppedCount, dropsText(f.Declared))
+		line(b.colors.dim, "duplicated", f.DuplicatedCount, rangesText(f.Duplicated, b.columns-at))
 	}
 	if more := len(r.Findings) - shownFindings; more > 0 {
 		b.WriteString("\n  " + plural(more, "more instance") + ": --json has them all\n")
@@ -110,20 +110,20 @@ func dropsText(drops []audit.Drop) string {
 }
 
 // verdict is the report in one sentence.
-func (r *AuditReport) verdict(ink ink) string {
+func (r *AuditReport) verdict(colors palette) string {
 	switch {
 	case r.Missing == 1:
-		return ink.bad("1 event is missing, and nothing declares it.")
+		return colors.bad("1 event is missing, and nothing declares it.")
 	case !r.CompletenessReport.Complete:
-		return ink.bad(groupedUint(r.Missing) + " events are missing, and nothing declares them.")
+		return colors.bad(groupedUint(r.Missing) + " events are missing, and nothing declares them.")
 	case r.Unreadable > 0:
-		return ink.bad(plural(r.Unreadable, "piece") + " could not be read. Of what could, nothing is missing.")
+		return colors.bad(plural(r.Unreadable, "piece") + " could not be read. Of what could, nothing is missing.")
 	case r.Events == 0:
-		return ink.warn("There is no event of the extension in it.")
+		return colors.warn("There is no event of the extension in it.")
 	case r.Dropped > 0:
-		return ink.warn("Nothing is missing but what the stream declares dropped.")
+		return colors.warn("Nothing is missing but what the stream declares dropped.")
 	}
-	return ink.good("Nothing is missing.")
+	return colors.good("Nothing is missing.")
 }
 
 // delayText is milliseconds for a person.

@@ -92,7 +92,7 @@ func (a *app) decode(ctx context.Context, files []string) error {
 func (a *app) cannotRead(to io.Writer, piece *input.UnreadableError) {
 	columns, _ := terminalWidth(a.stderr)
 	text := fold(printable(piece.Error()), columns, len("ktel: error: "), 2)
-	_, _ = fmt.Fprintf(to, "ktel: %s %s\n", a.inkFor(a.stderr).bad("error:"), text)
+	_, _ = fmt.Fprintf(to, "ktel: %s %s\n", a.paletteFor(a.stderr).bad("error:"), text)
 }
 
 // writeEvent writes an event on one line. Between its tokens JSON of others may have line ends. A terminal gets no control characters.

@@ -29,7 +29,7 @@ const (
 // display shows events for a person to read, each on a line of its own.
 type display struct {
 	out     io.Writer
-	ink     ink
+	colors  palette
 	columns func() int // of the terminal; 0: do not shorten
 	headed  bool
 }
@@ -45,7 +45,7 @@ func (d *display) show(line *audit.Line) error {
 		if columns > 0 && columns < narrow {
 			head = pad("UTC", secondColumns) + " " + pad("type", familyColumns) + " " + pad("request", requestColumns) + " message"
 		}
-		b.WriteString(d.ink.dim(head) + "\n")
+		b.WriteString(d.colors.dim(head) + "\n")
 	}
 	d.render(&b, line, columns)
 	b.WriteByte('\n')
@@ -65,7 +65,7 @@ func (d *display) render(b *strings.Builder, line *audit.Line, columns int) {
 		if columns > 0 && columns < narrow {
 			at = len("not an event ")
 		}
-		b.WriteString(d.ink.bad(pad("not an event", at-1)) + " " + fit(printable(line.Err.Error()+": "+string(line.Raw)), room(at)))
+		b.WriteString(d.colors.bad(pad("not an event", at-1)) + " " + fit(printable(line.Err.Error()+": "+string(line.Raw)), room(at)))
 		return
 	}
 	kind := line.TypeName()
@@ -80,7 +80,7 @@ func (d *display) render(b *strings.Builder, line *audit.Line, columns int) {
 			moment = clocked[:secondColumns]
 		}
 	}
-	b.WriteString(d.ink.dim(moment) + " " + typeInk(d.ink, kind)(typed) + " " + d.ink.dim(request) + " " + seq)
+	b.WriteString(d.colors.dim(moment) + " " + typeColor(d.colors, kind)(typed) + " " + d.colors.dim(request) + " " + seq)
 	d.renderMessage(b, messageOf(kind, line.Record), room(ansi.StringWidth(moment+typed+request+seq)+3))
 }
 
@@ -88,41 +88,41 @@ func (d *display) render(b *strings.Builder, line *audit.Line, columns int) {
 func (d *display) renderMessage(b *strings.Builder, m message, room int) {
 	if m.level != "" {
 		level := pad(fit(printable(m.level), 5), 5)
-		b.WriteString(levelInk(d.ink, m.level)(level) + " ")
+		b.WriteString(levelColor(d.colors, m.level)(level) + " ")
 		if room > 0 {
 			room = max(1, room-len(level)-1)
 		}
 	}
 	text := fit(printable(m.text), room)
 	if m.alarming {
-		text = d.ink.bad(text)
+		text = d.colors.bad(text)
 	}
 	b.WriteString(text)
 }
 
-func typeInk(ink ink, kind string) func(...any) string {
+func typeColor(colors palette, kind string) func(...any) string {
 	switch {
 	case kind == "function":
-		return ink.function
+		return colors.function
 	case kind == kindExtension:
-		return ink.extension
+		return colors.extension
 	case strings.HasPrefix(kind, "platform."):
-		return ink.platform
+		return colors.platform
 	default:
-		return ink.own
+		return colors.own
 	}
 }
 
-func levelInk(ink ink, level string) func(...any) string {
+func levelColor(colors palette, level string) func(...any) string {
 	switch strings.ToUpper(level) {
 	case "ERROR", "FATAL", "CRITICAL", "PANIC":
-		return ink.bad
+		return colors.bad
 	case "WARN", "WARNING":
-		return ink.warn
+		return colors.warn
 	case "DEBUG", "TRACE":
-		return ink.dim
+		return colors.dim
 	default:
-		return ink.good
+		return colors.good
 	}
 }
 

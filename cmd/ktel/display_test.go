@@ -56,7 +56,7 @@ func TestDisplay(t *testing.T) {
 	}
 	for _, test := range tests {
 		var out strings.Builder
-		wide := &display{out: &out, ink: newInk(false), columns: func() int { return 0 }, headed: true}
+		wide := &display{out: &out, colors: newPalette(false), columns: func() int { return 0 }, headed: true}
 		lines := audit.Lines([]byte(test.line))
 		if err := wide.show(&lines[0]); err != nil || out.String() != test.want+"\n" {
 			t.Errorf("%s\n got %q, %v\nwant %q", test.line, out.String(), err, test.want+"\n")
@@ -64,7 +64,7 @@ func TestDisplay(t *testing.T) {
 		out.Reset()
 		for columns, begins := range map[int]string{200: "time (UTC)   type ", 80: "time (UTC)   type ", 60: "UTC      type        request  message"} {
 			out.Reset()
-			d := &display{out: &out, ink: newInk(false), columns: func() int { return columns }}
+			d := &display{out: &out, colors: newPalette(false), columns: func() int { return columns }}
 			if err := d.show(&lines[0]); err != nil {
 				t.Error(err)
 			}
@@ -78,7 +78,7 @@ func TestDisplay(t *testing.T) {
 
 func TestDisplayColors(t *testing.T) {
 	var out strings.Builder
-	d := &display{out: &out, ink: newInk(true), columns: func() int { return 80 }}
+	d := &display{out: &out, colors: newPalette(true), columns: func() int { return 80 }}
 	lines := audit.Lines([]byte(`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":{"level":"ERROR","message":"\u001b[2J"}}`))
 	if err := d.show(&lines[0]); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func FuzzDisplay(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, line := range audit.Lines(data) {
 			var out strings.Builder
-			d := &display{out: &out, ink: newInk(false), columns: func() int { return 80 }, headed: true}
+			d := &display{out: &out, colors: newPalette(false), columns: func() int { return 80 }, headed: true}
 			if err := d.show(&line); err != nil {
 				t.Fatal(err)
 			}

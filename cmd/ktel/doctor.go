@@ -81,15 +81,15 @@ func (a *app) doctor(ctx context.Context, f *doctorFlags) error {
 		err = writeReportJSON(a.stdout, report)
 	} else {
 		columns, _ := terminalWidth(a.stdout)
-		err = writeReport(a.stdout, a.inkFor(a.stdout), report, columns)
+		err = writeReport(a.stdout, a.paletteFor(a.stdout), report, columns)
 	}
 	switch {
 	case err != nil:
 		return cannot(fmt.Errorf("write the findings: %w", err))
 	case report.Count(doctor.Problem) > 0:
 		return &failure{status: statusIncomplete}
-	case report.Blind != nil:
-		return cannot(report.Blind)
+	case report.Err != nil:
+		return cannot(report.Err)
 	}
 	return nil
 }
@@ -110,37 +110,37 @@ const (
 )
 
 // writeReport writes the findings for a person. What is to be typed stands whole on one line.
-func writeReport(w io.Writer, ink ink, r *doctor.Report, columns int) error {
+func writeReport(w io.Writer, colors palette, r *doctor.Report, columns int) error {
 	paint := map[doctor.Status]func(...any) string{
-		doctor.OK: ink.good, doctor.Warning: ink.warn, doctor.Problem: ink.bad, doctor.NotChecked: ink.dim,
+		doctor.OK: colors.good, doctor.Warning: colors.warn, doctor.Problem: colors.bad, doctor.NotChecked: colors.dim,
 	}
 	const indent = 2 + checkColumns + statusColumns
 	var b strings.Builder
 	for _, f := range r.Findings {
-		b.WriteString("  " + ink.dim(pad(f.Check, checkColumns)) + paint[f.Status](pad(string(f.Status), statusColumns)) +
+		b.WriteString("  " + colors.dim(pad(f.Check, checkColumns)) + paint[f.Status](pad(string(f.Status), statusColumns)) +
 			fold(printable(f.Seen), columns, indent, indent) + "\n")
-		if f.Do != "" {
-			b.WriteString(strings.Repeat(" ", indent) + "→ " + printable(f.Do) + "\n")
+		if f.Fix != "" {
+			b.WriteString(strings.Repeat(" ", indent) + "→ " + printable(f.Fix) + "\n")
 		}
 	}
-	b.WriteString("\n  " + verdictOf(ink, r) + "\n")
+	b.WriteString("\n  " + verdictOf(colors, r) + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func verdictOf(ink ink, r *doctor.Report) string {
+func verdictOf(colors palette, r *doctor.Report) string {
 	var parts []string
 	if n := r.Count(doctor.Problem); n > 0 {
-		parts = append(parts, ink.bad(plural(n, "problem")))
+		parts = append(parts, colors.bad(plural(n, "problem")))
 	}
 	if n := r.Count(doctor.Warning); n > 0 {
-		parts = append(parts, ink.warn(plural(n, "warning")))
+		parts = append(parts, colors.warn(plural(n, "warning")))
 	}
 	if n := r.Count(doctor.NotChecked); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d not checked", n))
 	}
 	if len(parts) == 0 {
-		return ink.good("Nothing to mend.")
+		return colors.good("Nothing to mend.")
 	}
 	return strings.Join(parts, ", ") + "."
 }

@@ -283,11 +283,11 @@ func TestDoctorText(t *testing.T) {
 	var b bytes.Buffer
 	report := &doctor.Report{Findings: []doctor.Finding{
 		{Check: "region", Status: doctor.OK, Seen: "eu-west-1"},
-		{Check: "stream", Status: doctor.Problem, Seen: "there is none\x1b[31m", Do: "aws kinesis create-stream"},
-		{Check: "network", Status: doctor.NotChecked, Seen: "in a VPC", Do: "look"},
-		{Check: "write", Status: doctor.Warning, Seen: "stored", Do: "skip it"},
+		{Check: "stream", Status: doctor.Problem, Seen: "there is none\x1b[31m", Fix: "aws kinesis create-stream"},
+		{Check: "network", Status: doctor.NotChecked, Seen: "in a VPC", Fix: "look"},
+		{Check: "write", Status: doctor.Warning, Seen: "stored", Fix: "skip it"},
 	}}
-	if err := writeReport(&b, newInk(false), report, 0); err != nil {
+	if err := writeReport(&b, newPalette(false), report, 0); err != nil {
 		t.Fatal(err)
 	}
 	const want = `
@@ -305,7 +305,7 @@ func TestDoctorText(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	b.Reset()
-	if err := writeReport(&b, newInk(true), &doctor.Report{Findings: report.Findings[:1]}, 60); err != nil || !strings.Contains(b.String(), "\x1b[") {
+	if err := writeReport(&b, newPalette(true), &doctor.Report{Findings: report.Findings[:1]}, 60); err != nil || !strings.Contains(b.String(), "\x1b[") {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 	if !strings.Contains(b.String(), "Nothing to mend.") {

@@ -63,7 +63,7 @@ func statusOf(err error) int {
 
 // explain writes what went wrong, and how to go on, to standard error.
 func (a *app) explain(err error) {
-	ink := a.inkFor(a.stderr)
+	colors := a.paletteFor(a.stderr)
 	columns, _ := terminalWidth(a.stderr)
 	tell := func(label, text string) {
 		_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", label, fold(printable(text), columns, len("ktel: error: "), 2))
@@ -77,7 +77,7 @@ func (a *app) explain(err error) {
 		return
 	}
 	lines := strings.Split(err.Error(), "\n") // the first says it all; what processes printed may follow
-	tell(ink.bad("error:"), lines[0])
+	tell(colors.bad("error:"), lines[0])
 	for _, line := range lines[1:] {
 		_, _ = fmt.Fprintf(a.stderr, "  %s\n", printable(strings.TrimSpace(line)))
 	}
@@ -88,6 +88,6 @@ func (a *app) explain(err error) {
 		hints = advised.Hints
 	}
 	for _, hint := range hints {
-		tell(ink.dim("hint:"), hint)
+		tell(colors.dim("hint:"), hint)
 	}
 }

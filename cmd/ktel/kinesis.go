@@ -232,15 +232,15 @@ Ctrl-C ends it, and with it the records.
 // callLog returns what prints a line for each call. A reader of the lines that goes away does not end the server.
 func (a *app) callLog() func(kinesislocal.Call) {
 	var mu sync.Mutex // calls come several at a time
-	ink := a.inkFor(a.stdout)
+	colors := a.paletteFor(a.stdout)
 	return func(c kinesislocal.Call) {
 		mu.Lock()
 		defer mu.Unlock()
-		_, _ = fmt.Fprintf(a.stdout, "%s %s\n", ink.dim(time.Now().UTC().Format("15:04:05.000")), callLine(ink, c))
+		_, _ = fmt.Fprintf(a.stdout, "%s %s\n", colors.dim(time.Now().UTC().Format("15:04:05.000")), callLine(colors, c))
 	}
 }
 
-func callLine(ink ink, c kinesislocal.Call) string {
+func callLine(colors palette, c kinesislocal.Call) string {
 	operation := c.Operation
 	if operation == "" {
 		operation = "(unknown)"
@@ -250,13 +250,13 @@ func callLine(ink ink, c kinesislocal.Call) string {
 		parts = append(parts, c.Stream)
 	}
 	if c.Outcome != "OK" {
-		parts = append(parts, ink.bad(c.Outcome))
+		parts = append(parts, colors.bad(c.Outcome))
 	}
 	if c.Records > 0 || c.Operation == "GetRecords" && c.Outcome == "OK" {
 		parts = append(parts, plural(c.Records, "record"))
 	}
 	if c.Failed > 0 {
-		parts = append(parts, ink.warn(grouped(int64(c.Failed))+" refused"))
+		parts = append(parts, colors.warn(grouped(int64(c.Failed))+" refused"))
 	}
 	return strings.Join(parts, " ")
 }

@@ -270,7 +270,7 @@ func list(words []string) string {
 
 // progress tells on standard error what takes a while.
 func (a *app) progress(format string, args ...any) {
-	_, _ = fmt.Fprintln(a.stderr, a.inkFor(a.stderr).dim(printable(fmt.Sprintf("ktel: "+format, args...))))
+	_, _ = fmt.Fprintln(a.stderr, a.paletteFor(a.stderr).dim(printable(fmt.Sprintf("ktel: "+format, args...))))
 }
 
 // workspace makes a directory for what a trial builds and what its processes write. remove it when all have ended.

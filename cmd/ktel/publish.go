@@ -111,7 +111,7 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 		return ctx.Err()
 	}
 	if found.Status == doctor.Problem { // else each layer would say it
-		return cannot(errors.New(found.Seen), found.Do)
+		return cannot(errors.New(found.Seen), found.Fix)
 	}
 	p := &publisher{aws: cfg, account: account, dryRun: f.dryRun}
 	failed := 0
@@ -149,7 +149,7 @@ func (a *app) showPublished(f *publishFlags, steps []step) error {
 		err = writeJSON(a.stdout, map[string]any{"dryRun": f.dryRun, "steps": steps})
 	} else {
 		var b bytes.Buffer
-		writeSteps(&b, a.inkFor(a.stdout), steps)
+		writeSteps(&b, a.paletteFor(a.stdout), steps)
 		_, err = a.stdout.Write(b.Bytes())
 	}
 	if err != nil {

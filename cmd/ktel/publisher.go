@@ -181,23 +181,23 @@ func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsa
 }
 
 // writeSteps shows what was done, a line for each layer and each parameter.
-func writeSteps(w io.Writer, ink ink, steps []step) {
+func writeSteps(w io.Writer, colors palette, steps []step) {
 	regions, names := 0, 0
 	for _, s := range steps {
 		regions, names = max(regions, len(s.Region)), max(names, len(s.Layer+s.Parameter))
 	}
 	for _, s := range steps {
-		paint, tail := ink.good, s.ARN
+		paint, tail := colors.good, s.ARN
 		if s.Was != "" {
 			tail = s.Was + " → " + cmp.Or(s.ARN, "the new version")
 		}
 		switch s.Outcome {
 		case hasFailed:
-			paint, tail = ink.bad, s.Error
+			paint, tail = colors.bad, s.Error
 		case isUnchanged:
-			paint = ink.dim
+			paint = colors.dim
 		case wouldPublish, wouldSet:
-			paint = ink.warn
+			paint = colors.warn
 		}
 		fmt.Fprintf(w, "  %s  %s  ", pad(printable(s.Region), regions), pad(printable(s.Layer+s.Parameter), names))
 		if tail == "" { // of a dry run: it is not known yet

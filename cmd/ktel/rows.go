@@ -12,13 +12,13 @@ const labelColumns = 13
 // limit.
 type rows struct {
 	strings.Builder
-	ink     ink
+	colors  palette
 	columns int
 }
 
 func (r *rows) row(label string, cells ...string) {
 	const between = "   "
-	line := "  " + r.ink.dim(pad(label, labelColumns))
+	line := "  " + r.colors.dim(pad(label, labelColumns))
 	for i, cell := range cells {
 		separator := ""
 		if i > 0 {

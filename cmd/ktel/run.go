@@ -228,7 +228,7 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 	s := &trial{
 		function: function,
 		initType: sandbox.InitType(f.initType), payloads: payloads, workers: f.concurrency, noFreeze: f.noFreeze, tempDir: dir,
-		respond: respondTo(a.stderr, a.inkFor(a.stderr), f.count), open: f.open,
+		respond: respondTo(a.stderr, a.paletteFor(a.stderr), f.count), open: f.open,
 	}
 	if telemetry == "" && !f.noLayerExtension {
 		if err := a.build(ctx, dir, extensionPackage); err != nil {

@@ -60,7 +60,7 @@ func TestTerminalObeysNothing(t *testing.T) {
 	a := &app{stdout: &out, stderr: &out, color: colorNever}
 	a.explain(usageError("no "+evil+"\n"+evil, "do "+evil))
 	a.progress("building %s", evil)
-	writeSteps(&out, newInk(false), []step{{Region: evil, Layer: evil, Outcome: hasFailed, Error: evil}, {Region: evil, Parameter: evil, Outcome: wouldSet}})
+	writeSteps(&out, newPalette(false), []step{{Region: evil, Layer: evil, Outcome: hasFailed, Error: evil}, {Region: evil, Parameter: evil, Outcome: wouldSet}})
 	if obeyed(out.String()) || strings.Count(out.String(), `\x1b[2J\u202e\u009b`) != 9 {
 		t.Errorf("%q", out.String())
 	}

@@ -108,7 +108,7 @@ func TestSummaryTextOfLoss(t *testing.T) {
 func check(t *testing.T, s *Summary, want string) {
 	t.Helper()
 	var b strings.Builder
-	if err := s.writeText(&b, newInk(false), 0); err != nil {
+	if err := s.writeText(&b, newPalette(false), 0); err != nil {
 		t.Fatal(err)
 	}
 	if got := "\n" + b.String(); got != want {
@@ -116,7 +116,7 @@ func check(t *testing.T, s *Summary, want string) {
 	}
 	for columns, limit := range map[int]int{0: 80, 60: 60, 200: 80} {
 		b.Reset()
-		if err := s.writeText(&b, newInk(true), columns); err != nil {
+		if err := s.writeText(&b, newPalette(true), columns); err != nil {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(b.String()) {
@@ -181,7 +181,7 @@ func TestSummaryJSON(t *testing.T) {
 func TestCollectorEndsWithItsReader(t *testing.T) {
 	broken := errors.New("broken")
 	var got error
-	c := newCollector((&display{out: failingWriter{broken}, columns: func() int { return 0 }, ink: newInk(false)}).show, func(err error) { got = err })
+	c := newCollector((&display{out: failingWriter{broken}, columns: func() int { return 0 }, colors: newPalette(false)}).show, func(err error) { got = err })
 	for range 3 {
 		c.record("key", []byte(`{"type":"x"}`))
 	}
@@ -201,7 +201,7 @@ func TestProcessOutput(t *testing.T) {
 	lines := "[app] x\n[beside] y\n[ours] level=INFO msg=all\n[ours] level=ERROR msg=broken\n[ours] " + closed + "\n[beside] " + closed + "\n"
 	for verbose, want := range map[bool]string{false: "[beside] y\n[ours] level=ERROR msg=broken\n[beside] " + closed + "\n", true: lines} {
 		var out bytes.Buffer
-		p := &processOutput{out: &out, ink: newInk(false), function: "app", audited: "ours", verbose: verbose}
+		p := &processOutput{out: &out, colors: newPalette(false), function: "app", audited: "ours", verbose: verbose}
 		if _, err := p.Write([]byte(lines)); err != nil || out.String() != want || p.lastWords() != closed {
 			t.Errorf("verbose %v: %v, last %q, got\n%s", verbose, err, p.lastWords(), out.String())
 		}

@@ -13,13 +13,13 @@ import (
 )
 
 // writeText writes the summary for a person, within 80 columns; within fewer, cells that have no room go into the next line.
-func (s *Summary) writeText(w io.Writer, ink ink, columns int) error {
-	t := rows{ink: ink, columns: columns}
+func (s *Summary) writeText(w io.Writer, colors palette, columns int) error {
+	t := rows{colors: colors, columns: columns}
 	b, row := &t.Builder, t.row
 	count := func(n int, what string, problem bool) string {
 		text := grouped(int64(n)) + " " + what
 		if problem && n > 0 {
-			return ink.bad(text)
+			return colors.bad(text)
 		}
 		return text
 	}
@@ -59,9 +59,9 @@ func (s *Summary) writeText(w io.Writer, ink ink, columns int) error {
 	s.writeExtensions(row)
 	if len(s.Problems) > 0 {
 		b.WriteByte('\n')
-		s.writeProblems(b, ink, columns)
+		s.writeProblems(b, colors, columns)
 	}
-	b.WriteString("\n  " + s.verdict(ink) + "\n")
+	b.WriteString("\n  " + s.verdict(colors) + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -106,7 +106,7 @@ func (s *Summary) writeExtensions(row func(string, ...string)) {
 	}
 }
 
-func (s *Summary) writeProblems(b *strings.Builder, ink ink, columns int) {
+func (s *Summary) writeProblems(b *strings.Builder, colors palette, columns int) {
 	for _, p := range s.Problems {
 		seq := ""
 		if p.Seq != nil {
@@ -116,28 +116,28 @@ func (s *Summary) writeProblems(b *strings.Builder, ink ink, columns int) {
 		if p.Reason != "" {
 			text = p.Reason + ": " + text
 		}
-		line := fmt.Sprintf("  %s %s %s %4s %s", ink.bad(pad(p.Kind, 11)), pad(clock(p.Time), timeColumns),
+		line := fmt.Sprintf("  %s %s %s %4s %s", colors.bad(pad(p.Kind, 11)), pad(clock(p.Time), timeColumns),
 			pad(shortType(p.Type), typeColumns), seq, fit(printable(text), 24))
 		b.WriteString(ansi.Truncate(line, columnsOr(columns, 80), "…") + "\n")
 	}
 }
 
 // verdict is the summary in one sentence.
-func (s *Summary) verdict(ink ink) string {
+func (s *Summary) verdict(colors palette) string {
 	switch e := s.Events; {
 	case s.InitError != "":
-		return ink.bad("The environment did not start.")
+		return colors.bad("The environment did not start.")
 	case !s.Audited:
 		return "Nothing was audited: the telemetry extension was left out."
 	case s.Disabled:
-		return ink.warn("Nothing was audited: the extension's settings turn it off.")
+		return colors.warn("Nothing was audited: the extension's settings turn it off.")
 	case s.Idle != "":
-		return ink.bad("No event was emitted to the extension, which never subscribed.")
+		return colors.bad("No event was emitted to the extension, which never subscribed.")
 	case s.Complete:
-		return ink.good("Every event arrived, once and unaltered.")
+		return colors.good("Every event arrived, once and unaltered.")
 	case e.Lost > 0:
-		return ink.bad(fmt.Sprintf("%s of %s events did not arrive.", grouped(int64(e.Lost)), grouped(int64(e.Emitted))))
+		return colors.bad(fmt.Sprintf("%s of %s events did not arrive.", grouped(int64(e.Lost)), grouped(int64(e.Emitted))))
 	default:
-		return ink.bad("Every event arrived, but not all of them once and unaltered.")
+		return colors.bad("Every event arrived, but not all of them once and unaltered.")
 	}
 }

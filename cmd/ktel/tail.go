@@ -190,7 +190,7 @@ func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	t := &tailer{app: a, flags: f, keep: keep, ink: a.inkFor(a.stdout), live: terminal && f.output == outputText}
+	t := &tailer{app: a, flags: f, keep: keep, colors: a.paletteFor(a.stdout), live: terminal && f.output == outputText}
 	if terminal {
 		t.columns = func() int { columns, _ = terminalWidth(a.stdout); return columns }
 	}

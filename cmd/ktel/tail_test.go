@@ -229,7 +229,7 @@ func TestTailColumns(t *testing.T) {
 	}
 	for _, columns := range []int{60, 80, 200} {
 		for _, kind := range []string{"function", "platform.telemetrySubscription", "kinesis-telemetry.stats"} {
-			tail := &tailer{app: &app{}, flags: &tailFlags{}, ink: newInk(true), columns: func() int { return columns }}
+			tail := &tailer{app: &app{}, flags: &tailFlags{}, colors: newPalette(true), columns: func() int { return columns }}
 			line.Type = kind
 			m := messageOf(kind, line.Record)
 			var b strings.Builder
@@ -248,7 +248,7 @@ func TestTailColumns(t *testing.T) {
 			}
 		}
 	}
-	if ink := newInk(true); ink.functionInk("checkout")("x") == ink.functionInk("payment")("x") {
+	if colors := newPalette(true); colors.functionColor("checkout")("x") == colors.functionColor("payment")("x") {
 		t.Error("two functions of one colour")
 	}
 }

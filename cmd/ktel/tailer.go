@@ -32,7 +32,7 @@ type tailer struct {
 	*app
 	flags   *tailFlags
 	keep    *filter
-	ink     ink
+	colors  palette
 	live    bool       // standard output is a terminal
 	columns func() int // of the terminal; nil: there is none
 
@@ -201,7 +201,7 @@ func (t *tailer) foreign(r *session.Record, err error) {
 			head = typeForeign
 		}
 		text := fmt.Sprintf("%s %s %s: %s", r.Shard, r.SequenceNumber, plural(len(r.Data), "byte"), printable(reason))
-		t.write([]byte(t.ink.warn(head) + " " + t.fold(text, len(head)+1, 2) + "\n"))
+		t.write([]byte(t.colors.warn(head) + " " + t.fold(text, len(head)+1, 2) + "\n"))
 		return
 	}
 	value, _ := json.Marshal(struct { // strings and numbers
@@ -226,27 +226,27 @@ func (t *tailer) render(b *strings.Builder, line *record.Line, m *message, margi
 	if columns > 0 && columns < narrow && len(clock(line.Time)) == timeColumns {
 		moment = moment[:secondColumns]
 	}
-	head, shown := margin+moment+" ", margin+t.ink.dim(moment)+" "
+	head, shown := margin+moment+" ", margin+t.colors.dim(moment)+" "
 	if margin == "" {
 		name := t.functionName(line.Source.Function, columns)
 		request := pad(fit(printable(shortID(line.RequestID)), requestColumns), requestColumns)
 		head += name + " " + request + " "
-		shown += t.ink.functionInk(line.Source.Function)(name) + " " + t.ink.dim(request) + " "
+		shown += t.colors.functionColor(line.Source.Function)(name) + " " + t.colors.dim(request) + " "
 	}
 	b.WriteString(shown)
 	if line.Type != "function" && line.Type != "" { // most events are the function's own
 		kind := nameOf(line.Type)
 		head += kind + " "
-		b.WriteString(typeInk(t.ink, line.Type)(kind) + " ")
+		b.WriteString(typeColor(t.colors, line.Type)(kind) + " ")
 	}
 	if m.level != "" {
 		level := pad(fit(printable(m.level), 5), 5)
 		head += level + " "
-		b.WriteString(levelInk(t.ink, m.level)(level) + " ")
+		b.WriteString(levelColor(t.colors, m.level)(level) + " ")
 	}
 	text := t.fold(printable(m.text), ansi.StringWidth(head), len(margin)+2)
 	if m.alarming {
-		text = t.ink.bad(text)
+		text = t.colors.bad(text)
 	}
 	b.WriteString(text + "\n")
 }
@@ -259,7 +259,7 @@ func (t *tailer) renderDay(b *strings.Builder, timestamp string) {
 	}
 	if day := moment.UTC().Format(time.DateOnly); day != t.day {
 		t.day = day
-		b.WriteString(t.ink.dim(day+" UTC") + "\n")
+		b.WriteString(t.colors.dim(day+" UTC") + "\n")
 	}
 }
 
@@ -330,7 +330,7 @@ func (t *tailer) drawStatus(now time.Time) {
 	}
 	columns, _ := terminalWidth(t.stderr)
 	t.status.drawn = true
-	_, _ = io.WriteString(t.stderr, "\r"+ansi.EraseLineRight+t.ink.dim(fit(printable(t.status.text(now)), columns-1)))
+	_, _ = io.WriteString(t.stderr, "\r"+ansi.EraseLineRight+t.colors.dim(fit(printable(t.status.text(now)), columns-1)))
 }
 
 func (t *tailer) eraseStatus() {
@@ -340,9 +340,9 @@ func (t *tailer) eraseStatus() {
 	}
 }
 
-// functionInk is the colour of a function, the same in every terminal.
-func (i ink) functionInk(name string) func(...any) string {
+// x is the colour of a function, the same in every terminal.
+func (p palette) functionColor(name string) func(...any) string {
 	hash := fnv.New32a()
 	_, _ = io.WriteString(hash, name)
-	return i.functions[int(hash.Sum32()%uint32(len(i.functions)))] //nolint:gosec // a few
+	return p.functions[int(hash.Sum32()%uint32(len(p.functions)))] //nolint:gosec // a few
 }

@@ -183,9 +183,9 @@ func (t *tailer) renderInvocation(b *strings.Builder, i *invoked) {
 	m := i.summary()
 	text := t.fold(m.text, len(name)+len(request)+2, 2)
 	if m.alarming {
-		text = t.ink.bad(text)
+		text = t.colors.bad(text)
 	}
-	b.WriteString(t.ink.functionInk(first.Source.Function)(name) + " " + t.ink.strong(request) + " " + text + "\n")
+	b.WriteString(t.colors.functionColor(first.Source.Function)(name) + " " + t.colors.strong(request) + " " + text + "\n")
 	for n := range i.events {
 		if e := &i.events[n]; e.line.Type != typeReport && e.line.Type != typeStart {
 			t.render(b, &e.line, &e.m, "  ")

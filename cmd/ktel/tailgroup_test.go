@@ -21,7 +21,7 @@ func grouping(t *testing.T, f filterFlags) (tail *tailer, out *bytes.Buffer) {
 	}
 	out = new(bytes.Buffer)
 	return &tailer{
-		app: &app{stdout: out}, flags: &tailFlags{output: outputText}, keep: keep, ink: newInk(false), groups: newInvocations(),
+		app: &app{stdout: out}, flags: &tailFlags{output: outputText}, keep: keep, colors: newPalette(false), groups: newInvocations(),
 	}, out
 }
 

@@ -22,26 +22,26 @@ const (
 	colorNever  = "never"
 )
 
-// ink colours text, or leaves it as it is.
-type ink struct {
+// palette colours text, or leaves it as it is.
+type palette struct {
 	dim, good, bad, warn, platform, function, extension, own, strong func(...any) string
 
 	functions []func(...any) string // one of these for each function
 }
 
-// inkFor decides whether w gets colours: https://no-color.org
-func (a *app) inkFor(w io.Writer) ink {
+// paletteFor decides whether w gets colours: https://no-color.org
+func (a *app) paletteFor(w io.Writer) palette {
 	switch a.color {
 	case colorAlways:
-		return newInk(true)
+		return newPalette(true)
 	case colorNever:
-		return newInk(false)
+		return newPalette(false)
 	}
 	_, terminal := terminalWidth(w)
-	return newInk(terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+	return newPalette(terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
-func newInk(colored bool) ink {
+func newPalette(colored bool) palette {
 	paint := func(attributes ...color.Attribute) func(...any) string {
 		c := color.New(attributes...)
 		if colored { // not by the package's own guess, which knows only of standard output
@@ -51,7 +51,7 @@ func newInk(colored bool) ink {
 		}
 		return c.SprintFunc()
 	}
-	return ink{
+	return palette{
 		dim: paint(color.Faint), good: paint(color.FgGreen, color.Bold), bad: paint(color.FgRed, color.Bold),
 		warn: paint(color.FgYellow), platform: paint(color.FgBlue), function: paint(color.FgGreen),
 		extension: paint(color.FgMagenta), own: paint(color.FgCyan), strong: paint(color.Bold),

@@ -56,7 +56,7 @@ type Finding struct {
 	Check  string `json:"check"`
 	Status Status `json:"status"`
 	Seen   string `json:"seen"`
-	Do     string `json:"do,omitempty"`
+	Fix     string `json:"do,omitempty"`
 }
 
 // Report is all that was found.
@@ -66,8 +66,8 @@ type Report struct {
 	Stream   string    `json:"stream,omitempty"`
 	Findings []Finding `json:"findings"`
 
-	// Blind is why what was asked for could not be judged at all; nil where it could.
-	Blind error `json:"-"`
+	// Err is why what was asked for could not be judged at all; nil where it could.
+	Err error `json:"-"`
 }
 
 // Count tells how many findings have the status.

@@ -55,7 +55,7 @@ func TestUnreachableHosts(t *testing.T) {
 		}
 		test.judge(e)
 		got := e.report.Findings[len(e.report.Findings)-1]
-		if got.Check != test.want.Check || got.Status != test.want.Status || !strings.Contains(got.Seen, test.want.Seen) || !strings.Contains(got.Do, test.want.Do) {
+		if got.Check != test.want.Check || got.Status != test.want.Status || !strings.Contains(got.Seen, test.want.Seen) || !strings.Contains(got.Fix, test.want.Fix) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -91,7 +91,7 @@ func TestWaysOut(t *testing.T) {
 		e.report.Findings = nil
 		e.seeNetwork()
 		e.unresolved(errors.New("no such host"))
-		network, endpoint := e.report.Findings[0].Do, e.report.Findings[1].Do
+		network, endpoint := e.report.Findings[0].Fix, e.report.Findings[1].Fix
 		if test.service == "" {
 			if network != "there must be "+test.instead || endpoint != test.instead {
 				t.Errorf("%s: %s; %s", name, network, endpoint)

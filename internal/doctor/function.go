@@ -43,7 +43,7 @@ func (e *examiner) seeFunction(ctx context.Context) bool {
 			do = "these credentials need " + statement("lambda:GetFunctionConfiguration", "*")
 		}
 		e.add(checkFunction, NotChecked, "Lambda does not describe it: "+Reason(err), do)
-		e.report.Blind = fmt.Errorf("function %s cannot be looked at: %s", e.named(), Reason(err))
+		e.report.Err = fmt.Errorf("function %s cannot be looked at: %s", e.named(), Reason(err))
 		return false
 	}
 	e.function = newFunction(answer)
@@ -104,7 +104,7 @@ func (e *examiner) readVariables() bool {
 	if f.Environment != nil && f.Environment.Error != nil {
 		e.add(checkSettings, NotChecked, "Lambda does not show the function's variables: "+aws.ToString(f.Environment.Error.Message),
 			"these credentials need "+statement("kms:Decrypt", orElse(aws.ToString(f.KMSKeyArn), "ARN-OF-THE-KEY")))
-		e.report.Blind = fmt.Errorf("the settings of function %s cannot be seen", e.named())
+		e.report.Err = fmt.Errorf("the settings of function %s cannot be seen", e.named())
 		return false
 	}
 	e.seeGo()

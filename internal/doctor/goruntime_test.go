@@ -58,7 +58,7 @@ func TestGoVariables(t *testing.T) {
 		for _, got = range e.report.Findings {
 		}
 		if len(e.report.Findings) > 1 || got.Status != want.Status || got.Check != want.Check ||
-			!strings.Contains(got.Seen, want.Seen) || !strings.Contains(got.Do, want.Do) {
+			!strings.Contains(got.Seen, want.Seen) || !strings.Contains(got.Fix, want.Fix) {
 			t.Errorf("%s: %+v", variable, e.report.Findings)
 		}
 	}

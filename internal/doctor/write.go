@@ -94,6 +94,6 @@ func (e *examiner) judgeWrite(err error) {
 func (e *examiner) unanswered(err error) {
 	e.add(checkWrite, NotChecked, "PutRecords got no answer: "+Reason(err), "run this again where the endpoint can be reached")
 	if e.function == nil {
-		e.report.Blind = fmt.Errorf("whether the stream takes records could not be seen: %s", Reason(err))
+		e.report.Err = fmt.Errorf("whether the stream takes records could not be seen: %s", Reason(err))
 	}
 }

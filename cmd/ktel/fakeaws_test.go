@@ -76,14 +76,14 @@ func diagnose(t *testing.T, status int, args []string, want ...wanted) {
 	for _, w := range want {
 		found := false
 		for _, f := range report.Findings {
-			found = found || f.Check == w.check && f.Status == w.status && strings.Contains(f.Seen, w.seen) && strings.Contains(f.Do, w.do)
+			found = found || f.Check == w.check && f.Status == w.status && strings.Contains(f.Seen, w.seen) && strings.Contains(f.Fix, w.do)
 		}
 		if !found {
 			t.Errorf("not found: %+v\nin %s", w, stdout)
 		}
 	}
 	for _, f := range report.Findings {
-		if (f.Do == "") != (f.Status == doctor.OK) || f.Seen == "" || strings.Contains(f.Seen+f.Do, "\n") {
+		if (f.Fix == "") != (f.Status == doctor.OK) || f.Seen == "" || strings.Contains(f.Seen+f.Fix, "\n") {
 			t.Errorf("%+v", f)
 		}
 	}

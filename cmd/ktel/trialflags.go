@@ -60,7 +60,7 @@ func (a *app) prepare(s *trial, f *trialFlags) {
 	s.count, s.gap, s.delivery = f.count, f.freeze, f.delivery
 	s.progress = a.progress
 	s.output = &processOutput{
-		out: a.stderr, ink: a.inkFor(a.stderr), function: s.function.Name, audited: s.audited, verbose: f.verbose,
+		out: a.stderr, colors: a.paletteFor(a.stderr), function: s.function.Name, audited: s.audited, verbose: f.verbose,
 	}
 	switch {
 	case f.output == outputNDJSON:
@@ -70,7 +70,7 @@ func (a *app) prepare(s *trial, f *trialFlags) {
 		if f.json {
 			out = a.stderr
 		}
-		d := &display{out: out, ink: a.inkFor(out), columns: func() int { columns, _ := terminalWidth(out); return columns }}
+		d := &display{out: out, colors: a.paletteFor(out), columns: func() int { columns, _ := terminalWidth(out); return columns }}
 		s.show = d.show
 	}
 }
@@ -128,20 +128,20 @@ func verdict(summary *Summary, functionCounts bool) error {
 func (a *app) print(out io.Writer, summary *Summary, asJSON bool) error {
 	if !asJSON {
 		columns, _ := terminalWidth(out)
-		return summary.writeText(out, a.inkFor(out), columns)
+		return summary.writeText(out, a.paletteFor(out), columns)
 	}
 	return writeJSON(out, summary)
 }
 
 // respondTo shows each outcome of a function in short.
-func respondTo(w io.Writer, ink ink, total int) func(invocation) {
+func respondTo(w io.Writer, colors palette, total int) func(invocation) {
 	digits := len(fmt.Sprint(total))
 	return func(i invocation) {
 		columns, terminal := terminalWidth(w)
 		r := i.result
-		status := ink.good(pad(r.Status, 7))
+		status := colors.good(pad(r.Status, 7))
 		if r.Status != succeeded || r.FunctionError != "" {
-			status = ink.bad(pad(r.Status, 7))
+			status = colors.bad(pad(r.Status, 7))
 		}
 		head := fmt.Sprintf("%*d/%d %s ", digits, i.number, total, shortID(r.RequestID))
 		took := fmt.Sprintf(" %s ms ", decimal(milliseconds(r.Duration-r.Hold)))
@@ -149,6 +149,6 @@ func respondTo(w io.Writer, ink ink, total int) func(invocation) {
 		if terminal {
 			room = max(leastMessage, columns-len(head)-7-len(took))
 		}
-		_, _ = fmt.Fprintln(w, ink.dim(head)+status+ink.dim(took)+fit(printable(string(r.Payload)), room))
+		_, _ = fmt.Fprintln(w, colors.dim(head)+status+colors.dim(took)+fit(printable(string(r.Payload)), room))
 	}
 }

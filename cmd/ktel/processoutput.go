@@ -28,7 +28,7 @@ func eventsTo(out io.Writer) showLine {
 // lines, which arrive on the stream, and what the audited extension says when all is well, which the summary tells.
 type processOutput struct {
 	out      io.Writer
-	ink      ink
+	colors   palette
 	function string // their names: lines begin with them
 	audited  string
 	verbose  bool
@@ -58,7 +58,7 @@ func (p *processOutput) Write(data []byte) (int, error) {
 			continue
 		}
 		// What cannot be written here must not stop the processes.
-		_, _ = fmt.Fprintf(p.out, "%s %s\n", p.ink.dim(printable(name)), printable(text))
+		_, _ = fmt.Fprintf(p.out, "%s %s\n", p.colors.dim(printable(name)), printable(text))
 	}
 	return len(data), nil
 }
