@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -139,56 +138,6 @@ func (api *startAPI) measure(t *testing.T, program string, variables ...string) 
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatalf("%s did not ask for an event", program)
-		}
-	}
-}
-
-// The arrows between packages point one way, and the extension links nothing of the tools around it.
-func TestDependencyDirection(t *testing.T) {
-	const module = "kinesis-telemetry-extension/"
-	type rule struct {
-		of        string
-		forbidden []string
-	}
-	for _, r := range []rule{
-		{"cmd/kinesis-telemetry-extension", []string{
-			module + "internal/sandbox", module + "internal/kinesislocal", module + "internal/audit", module + "internal/session", module + "cmd/ktel",
-			"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/spf13/", "github.com/fatih/",
-			"github.com/aws/aws-lambda-go", "os/exec", "html/template", "text/template", "testing",
-		}},
-		{"record", []string{module + "internal", "github.com/aws/", "github.com/spf13/", "github.com/fatih/", "golang.org/", "net"}},
-		{"internal/lambdaapi", []string{module + "internal/", module + "record", "github.com/"}},
-		{"internal/listener", []string{module + "internal/kinesis", module + "internal/dispatcher", module + "internal/extension"}},
-		{"internal/kinesis", []string{module + "internal/dispatcher", module + "internal/flush", module + "internal/listener", module + "record"}},
-		{"internal/flush", []string{module + "internal/", module + "record", "context", "os", "net", "math/rand", "crypto"}},
-		{"internal/dispatcher", []string{module + "internal/listener", module + "internal/extension", module + "internal/lambdaapi"}},
-		{"internal/config", []string{module + "internal/extension", module + "internal/listener"}},
-		{"internal/sandbox", []string{module + "internal/extension", module + "internal/lambdaapi", module + "internal/kinesislocal"}},
-		{"internal/session", []string{module + "internal/", module + "cmd", "github.com/spf13/", "github.com/fatih/"}},
-		{"internal/kinesislocal", []string{module + "internal/kinesis/", module + "internal/extension", module + "internal/sandbox"}},
-	} {
-		out, err := exec.Command("go", "list", "-deps", "-json=ImportPath", module+r.of).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		decoder := json.NewDecoder(strings.NewReader(string(out)))
-		seen := 0
-		for decoder.More() {
-			var p struct{ ImportPath string }
-			if err := decoder.Decode(&p); err != nil {
-				t.Fatal(err)
-			}
-			seen++
-			for _, forbidden := range r.forbidden {
-				same := p.ImportPath == strings.TrimSuffix(forbidden, "/")
-				below := strings.HasPrefix(p.ImportPath, strings.TrimSuffix(forbidden, "/")+"/")
-				if p.ImportPath != module+r.of && (same || below) {
-					t.Errorf("%s knows %s", r.of, p.ImportPath)
-				}
-			}
-		}
-		if seen < 10 {
-			t.Errorf("%s: only %d packages seen", r.of, seen)
 		}
 	}
 }
