@@ -24,8 +24,8 @@ func Froze(from, to time.Time, expected time.Duration) bool {
 	return mono > expected+MaxDrift || (wall-mono).Abs() > MaxDrift
 }
 
-// Span is a stretch of time with a timeout.
-type Span struct {
+// Timeout is a stretch of time with a timeout.
+type Timeout struct {
 	end   context.CancelCauseFunc
 	slice time.Duration
 
@@ -36,18 +36,18 @@ type Span struct {
 	frozen bool
 }
 
-// WithTimeout returns a context that ends with parent, with Span.End, and when timeout has passed awake, with
-// context.DeadlineExceeded as its cause. Span.End must be called.
-func WithTimeout(parent context.Context, timeout time.Duration) (context.Context, *Span) {
+// WithTimeout returns a context that ends with parent, with Timeout.Stop, and when timeout has passed awake, with
+// context.DeadlineExceeded as its cause. Timeout.Stop must be called.
+func WithTimeout(parent context.Context, timeout time.Duration) (context.Context, *Timeout) {
 	ctx, end := context.WithCancelCause(parent)
-	s := &Span{end: end, slice: timeout / slices, began: time.Now(), left: slices}
+	s := &Timeout{end: end, slice: timeout / slices, began: time.Now(), left: slices}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(s.slice, s.tick)
 	return ctx, s
 }
 
-func (s *Span) tick() {
+func (s *Timeout) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left == 0 {
@@ -62,14 +62,14 @@ func (s *Span) tick() {
 }
 
 // look ends a slice and notices a freeze within it.
-func (s *Span) look() {
+func (s *Timeout) look() {
 	now := time.Now()
 	s.frozen = s.frozen || Froze(s.began, now, s.slice)
 	s.began = now
 }
 
 // Restart grants the timeout anew, to within a slice: there was progress.
-func (s *Span) Restart() {
+func (s *Timeout) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left > 0 {
@@ -77,8 +77,8 @@ func (s *Span) Restart() {
 	}
 }
 
-// End ends the span and tells whether the environment stood still during it.
-func (s *Span) End() (frozen bool) {
+// Stop ends the timeout and tells whether the environment stood still during it.
+func (s *Timeout) Stop() (frozen bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer.Stop()

@@ -16,7 +16,7 @@ func TestWithTimeout(t *testing.T) {
 		if took := time.Since(began); took != 5*time.Second || !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			t.Errorf("ended after %s: %v", took, context.Cause(ctx))
 		}
-		if span.End() {
+		if span.Stop() {
 			t.Error("a timeout was taken for a freeze")
 		}
 		began = time.Now()
@@ -25,14 +25,14 @@ func TestWithTimeout(t *testing.T) {
 		span.Restart()
 		<-ctx.Done()
 		span.Restart()
-		if took := time.Since(began); took < 8500*time.Millisecond || took > 9*time.Second || span.End() {
+		if took := time.Since(began); took < 8500*time.Millisecond || took > 9*time.Second || span.Stop() {
 			t.Errorf("with progress after 4 s it ended after %s", took)
 		}
 		parent, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		ctx, span = WithTimeout(parent, time.Hour)
 		<-ctx.Done()
-		if span.End() {
+		if span.Stop() {
 			t.Error("the parent's end was taken for a freeze")
 		}
 	})
@@ -45,7 +45,7 @@ func TestFreeze(t *testing.T) {
 	span.began = span.began.Add(-10 * time.Minute)
 	span.mu.Unlock()
 	span.tick()
-	if span.left != slices-1 || !span.End() {
+	if span.left != slices-1 || !span.Stop() {
 		t.Errorf("%d slices left", span.left)
 	}
 	now := time.Now()

@@ -19,12 +19,12 @@ const (
 	typeStats       = ownPrefix + "stats"
 )
 
-// Stats count events, save where they say otherwise. Received = Sent + Dropped + Held.
+// Stats count events, save where they say otherwise. Received = Sent + Dropped + Buffered.
 type Stats struct {
 	Received uint64            `json:"received"`
 	Sent     uint64            `json:"sent"`
 	Dropped  uint64            `json:"dropped"`
-	Held     uint64            `json:"held"`
+	Buffered uint64            `json:"held"`
 	Reasons  map[string]uint64 `json:"droppedByReason,omitempty"`
 	Retried  uint64            `json:"retriedRecords"`
 	Records  uint64            `json:"records"`  // that Kinesis took
@@ -32,11 +32,11 @@ type Stats struct {
 	Requests uint64            `json:"requests"` // PutRecords calls
 	Flushes  uint64            `json:"flushes"`  // batches handed to the Kinesis Client
 	// Recovered events are among those received: an earlier life of the environment had left them.
-	Recovered  uint64  `json:"recovered"`
-	HeldBackMs float64 `json:"heldBackMs"` // milliseconds that invocations waited for the extension, in sum
+	Recovered uint64  `json:"recovered"`
+	HoldMs    float64 `json:"heldBackMs"` // milliseconds that invocations waited for the extension, in sum
 }
 
-// account is the book in which every event's end is written once. Of its Stats, Held and HeldBackMs are not its to know.
+// account is the book in which every event's end is written once. Of its Stats, Buffered and HoldMs are not its to know.
 type account struct {
 	Stats
 	undeclared losses // not yet said in the stream
@@ -148,8 +148,8 @@ func (d *Dispatcher) emitLocked(kind string, content any) (made bool) {
 // in order.
 const statsEvery = 5 * time.Minute
 
-// SayStats lays out a kinesis-telemetry.stats event with the figures as they are now.
-func (d *Dispatcher) SayStats() {
+// EmitStats lays out a kinesis-telemetry.stats event with the figures as they are now.
+func (d *Dispatcher) EmitStats() {
 	d.mu.Lock()
 	defer d.unlock()
 	d.sayStatsLocked()

@@ -246,7 +246,7 @@ func (d *Dispatcher) Receive(events []Event, emitted time.Time, cut bool) {
 	d.trimLocked()
 	d.journalLocked()
 	// To wake a goroutine for each POST in vain would cost more than the rest of a small one.
-	wait, ever := d.policy.Next(now, d.bufferedLocked())
+	wait, ever := d.policy.NextFlight(now, d.bufferedLocked())
 	if ever && (d.looks.IsZero() || now.Add(wait).Before(d.looks) || now.After(d.looks)) {
 		d.nudge()
 	}
@@ -406,7 +406,7 @@ func (d *Dispatcher) Stats() Stats {
 func (d *Dispatcher) statsLocked() Stats {
 	stats := d.account.Stats
 	stats.Reasons = maps.Clone(stats.Reasons)
-	stats.Held = uint64(d.held)
-	stats.HeldBackMs = float64(d.policy.HeldBack().Microseconds()) / 1000
+	stats.Buffered = uint64(d.held)
+	stats.HoldMs = float64(d.policy.TotalHold().Microseconds()) / 1000
 	return stats
 }

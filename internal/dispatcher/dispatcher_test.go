@@ -113,8 +113,8 @@ func check(t *testing.T, d *Dispatcher) Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.statsLocked()
-	if s.Received != s.Sent+s.Dropped+s.Held {
-		t.Fatalf("received %d is not sent %d + dropped %d + held %d", s.Received, s.Sent, s.Dropped, s.Held)
+	if s.Received != s.Sent+s.Dropped+s.Buffered {
+		t.Fatalf("received %d is not sent %d + dropped %d + held %d", s.Received, s.Sent, s.Dropped, s.Buffered)
 	}
 	held, size, flying, pages := 0, 0, 0, 0
 	for b := range d.list.all() {
@@ -186,7 +186,7 @@ func TestEveryEventEndsOnce(t *testing.T) {
 				case 1:
 					d.Note(flush.EndSeen{Number: random.IntN(n + 2), At: time.Now()})
 					d.Ship(ctx, flush.AtEnd)
-					d.Note(flush.Asked{})
+					d.Note(flush.NextCalled{})
 				case 2:
 					d.Note(flush.NeverFrozen{})
 				case 3:
@@ -204,7 +204,7 @@ func TestEveryEventEndsOnce(t *testing.T) {
 			d.Ship(t.Context(), flush.AtShutdown)
 			d.Close(false)
 			stats := check(t, d)
-			if stats.Held != 0 || int(stats.Sent) != len(stream.lines) {
+			if stats.Buffered != 0 || int(stats.Sent) != len(stream.lines) {
 				t.Fatalf("%+v, and the stream holds %d", stats, len(stream.lines))
 			}
 			checkStream(t, stream, stats)
@@ -297,7 +297,7 @@ func TestOverflow(t *testing.T) {
 			}
 		}
 	}
-	if stats := check(t, d); platform != 100 || len(logs) == 0 || stats.Held != 0 {
+	if stats := check(t, d); platform != 100 || len(logs) == 0 || stats.Buffered != 0 {
 		t.Errorf("%d platform events, %d logs, %+v", platform, len(logs), stats)
 	}
 }
@@ -329,7 +329,7 @@ func TestLimits(t *testing.T) {
 	d = New(o, &fakeStream{})
 	defer d.Close(false)
 	d.Receive(slices.Repeat([]Event{e}, 5), time.Time{}, false)
-	if s := check(t, d); s.Held != 5 {
+	if s := check(t, d); s.Buffered != 5 {
 		t.Errorf("%+v", s)
 	}
 	d.Receive([]Event{e, larger}, time.Time{}, false)
@@ -524,7 +524,7 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 			d.Note(invoked(n+1), flush.EndSeen{Number: n + 1, At: time.Now()})
 			d.Ship(t.Context(), flush.AtEnd)
 			time.Sleep(100 * time.Millisecond)
-			d.Note(flush.Asked{})
+			d.Note(flush.NextCalled{})
 		}
 		lines, _ := stream.took()
 		said := 0
@@ -532,7 +532,7 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 			if line.Type == typeStats {
 				var stats Stats
 				mustUnmarshal(t, line.Record, &stats)
-				if said++; stats.Received == 0 || stats.Received != stats.Sent+stats.Dropped+stats.Held || stats.HeldBackMs < 500 {
+				if said++; stats.Received == 0 || stats.Received != stats.Sent+stats.Dropped+stats.Buffered || stats.HoldMs < 500 {
 					t.Errorf("%s", line.Record)
 				}
 			}
@@ -549,7 +549,7 @@ func TestStatsAreTheLastEvent(t *testing.T) {
 	d := New(options(), stream)
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 10), logEvent(2, 6000)}, time.Time{}, false) // the second is too large
-	d.SayStats()
+	d.EmitStats()
 	d.Ship(t.Context(), flush.AtShutdown)
 	check(t, d)
 	if last := stream.lines[len(stream.lines)-1]; last.Type != typeStats || len(stream.lines) != 3 {
@@ -565,7 +565,7 @@ func TestStatsOnceAtTheEnd(t *testing.T) {
 		defer d.Close(false)
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		time.Sleep(statsEvery + time.Minute)
-		d.SayStats()
+		d.EmitStats()
 		d.Ship(t.Context(), flush.AtShutdown)
 		if len(stream.lines) != 2 {
 			t.Errorf("%d lines", len(stream.lines))
@@ -621,7 +621,7 @@ func TestDeclaredOnceItIsTaken(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		d.Ship(ctx, flush.AtShutdown)
-		if s := check(t, d); s.Held != 0 || ctx.Err() != nil {
+		if s := check(t, d); s.Buffered != 0 || ctx.Err() != nil {
 			t.Fatalf("%+v after %v", s, ctx.Err())
 		}
 	}
@@ -663,7 +663,7 @@ func TestDeclarationThatDoesNotFit(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		d.Ship(ctx, flush.AtShutdown)
-		d.SayStats()
+		d.EmitStats()
 		if s := check(t, d); s.Received != 1 || s.Dropped != 1 || ctx.Err() != nil {
 			t.Errorf("%+v, %v", s, ctx.Err())
 		}

@@ -171,7 +171,7 @@ func TestEventAsLargeAsTheBuffer(t *testing.T) {
 	d.mu.Unlock()
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 	d.Receive([]Event{logEvent(2, room+1-overhead)}, time.Time{}, false)
-	if s := check(t, d); s.Held != 1 || s.Reasons[reasonOverflow] != 1 || d.list.next.first != 0 {
+	if s := check(t, d); s.Buffered != 1 || s.Reasons[reasonOverflow] != 1 || d.list.next.first != 0 {
 		t.Errorf("too large: %+v", s)
 	}
 }

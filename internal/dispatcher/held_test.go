@@ -150,13 +150,13 @@ func TestLogsInFrontAreFound(t *testing.T) {
 	shed()
 	receive(logEvent(3, 10), "a")
 	shed()
-	if s := check(t, d); s.Held != 2 || s.Dropped != 3 {
+	if s := check(t, d); s.Buffered != 2 || s.Dropped != 3 {
 		t.Errorf("%+v", s)
 	}
 	shed()
 	receive(logEvent(4, 10), "e")
 	shed()
-	if s := check(t, d); s.Held != 1 || s.Dropped != 5 {
+	if s := check(t, d); s.Buffered != 1 || s.Dropped != 5 {
 		t.Errorf("%+v", s)
 	}
 }

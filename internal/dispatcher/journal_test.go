@@ -25,7 +25,7 @@ func life(t *testing.T, o Options, dir string, stream Stream) *Dispatcher {
 	t.Helper()
 	o.SpillDir, o.SpillOwner = dir, "stream"
 	d := New(o, stream)
-	d.Recover()
+	d.StartJournal()
 	d.awaitAdopted(t.Context())
 	return d
 }
@@ -57,7 +57,7 @@ func drained(t *testing.T, dir string) (lines []record.Line) {
 	stream := &fakeStream{}
 	d := life(t, options(), dir, stream)
 	d.Ship(t.Context(), flush.AtShutdown)
-	if s := check(t, d); s.Held != 0 {
+	if s := check(t, d); s.Buffered != 0 {
 		t.Errorf("%+v", s)
 	}
 	d.Close(true)
@@ -340,7 +340,7 @@ func TestReceivedBeforeTheJournal(t *testing.T) {
 		d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
 	}
 	d.NewInstance()
-	d.Recover()
+	d.StartJournal()
 	d.awaitAdopted(t.Context())
 	d.Receive([]Event{logEvent(9, 1000)}, time.Time{}, false)
 	check(t, d)
@@ -582,7 +582,7 @@ func TestFlightBeforeTheJournal(t *testing.T) {
 		return all(kinesis.Sent, nil)(ctx, records)
 	})
 	d.NewInstance()
-	d.Recover()
+	d.StartJournal()
 	d.fly(t.Context(), flush.AtShutdown)
 	d.Ship(t.Context(), flush.AtShutdown)
 	if s := check(t, d); s.Sent != 3 {

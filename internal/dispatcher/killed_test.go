@@ -166,7 +166,7 @@ func (f *fates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Ran
 	}
 	o.SpillDir, o.SpillOwner = dir, "stream"
 	d = New(o, stream)
-	d.Recover()
+	d.StartJournal()
 	die := func(writes int) {
 		file = &dying{journalFile: d.journal.file, writes: writes, bytes: random.IntN(12)}
 		d.journal.file = file
@@ -182,7 +182,7 @@ func (f *fates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Ran
 		case 0, 1:
 			d.Ship(t.Context(), flush.AtShutdown)
 		case 2:
-			d.SayStats()
+			d.EmitStats()
 		case 3:
 			if !restored {
 				d.NewInstance()
@@ -282,7 +282,7 @@ func TestAllAtOnce(t *testing.T) {
 		}
 		o.SpillDir, o.SpillOwner = dir, "stream"
 		d := New(o, stream)
-		d.Recover()
+		d.StartJournal()
 		var group sync.WaitGroup
 		group.Go(func() {
 			for n := range events / 2 {
@@ -307,7 +307,7 @@ func TestAllAtOnce(t *testing.T) {
 		group.Wait()
 		stream.script(nil)
 		d.Ship(t.Context(), flush.AtShutdown)
-		if s := check(t, d); s.Held != 0 || s.Dropped != 0 || s.Recovered != old {
+		if s := check(t, d); s.Buffered != 0 || s.Dropped != 0 || s.Recovered != old {
 			t.Errorf("%+v", s)
 		}
 		f.read(t, stream)

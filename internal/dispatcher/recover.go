@@ -21,10 +21,10 @@ import (
 // the runtime's init takes longer.
 const adoptAfter = 50 * time.Millisecond
 
-// Recover begins to keep a journal, and takes over what earlier lives of the environment have left, in front of all that is held.
+// StartJournal begins to keep a journal, and takes over what earlier lives of the environment have left, in front of all that is held.
 // Nothing waits for that: the journal is opened when there is something to write, or later, and only the beginning of each page is
 // read, in the background; its lines when they are shipped.
-func (d *Dispatcher) Recover() {
+func (d *Dispatcher) StartJournal() {
 	if d.options.SpillDir == "" {
 		return
 	}

@@ -62,7 +62,7 @@ func (d *Dispatcher) bufferedLocked() flush.Buffered {
 func (d *Dispatcher) AwaitEnd(ctx context.Context) (seen bool) {
 	for {
 		d.mu.Lock()
-		until, seen := d.policy.Await(time.Now())
+		until, seen := d.policy.AwaitEnd(time.Now())
 		noted := d.noted
 		d.mu.Unlock()
 		if until.IsZero() {
@@ -137,13 +137,13 @@ func (d *Dispatcher) fly(ctx context.Context, why flush.Occasion) (more bool) {
 		result = put(during, d.encoder.records)
 	}
 	inTime := during.Err() == nil || ctx.Err() != nil
-	flight := flush.Flight{Frozen: span.End(), CalledOff: why == flush.Background && ctx.Err() != nil, Random: d.options.Random()}
+	flight := flush.Flight{Frozen: span.Stop(), Canceled: why == flush.Background && ctx.Err() != nil, Random: d.options.Random()}
 	flight.Took = time.Since(began)
 	var trouble *kinesis.Error
 	if errors.As(result.Err, &trouble) {
 		flight.Invalid = trouble.Kind == kinesis.KindInvalid
 	}
-	flight.Silent = inTime && !trouble.Answered()
+	flight.Unanswered = inTime && !trouble.Answered()
 	more, log := d.settle(&result, flight)
 	log()
 	return more
@@ -154,7 +154,7 @@ func (d *Dispatcher) load(why flush.Occasion) (probe, ok bool) {
 	d.mu.Lock()
 	defer d.unlock()
 	now := time.Now()
-	load, ok := d.policy.Take(now, d.bufferedLocked(), why)
+	load, ok := d.policy.StartFlight(now, d.bufferedLocked(), why)
 	if !ok {
 		return false, false
 	}
@@ -166,7 +166,7 @@ func (d *Dispatcher) load(why flush.Occasion) (probe, ok bool) {
 	if now.After(d.statsAt) {
 		d.sayStatsLocked()
 	}
-	if why == flush.AtShutdown && d.policy.LastWordsFirst(d.bufferedLocked()) {
+	if why == flush.AtShutdown && d.policy.LogsLast(d.bufferedLocked()) {
 		d.lastWordsFirstLocked()
 	}
 	d.parts = d.parts[:0]
@@ -385,7 +385,7 @@ func (d *Dispatcher) shipInBackground(background context.Context) {
 		ctx, cancel := context.WithCancel(background)
 		d.mu.Lock()
 		now := time.Now()
-		wait, ever := d.policy.Next(now, d.bufferedLocked())
+		wait, ever := d.policy.NextFlight(now, d.bufferedLocked())
 		d.looks = now.Add(wait).Round(0)
 		if !ever {
 			wait, d.looks = math.MaxInt64, time.Time{}

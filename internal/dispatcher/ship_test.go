@@ -86,7 +86,7 @@ func TestNothingStartsAfterTheEnd(t *testing.T) {
 			t.Errorf("%d calls after the end", calls)
 		}
 		d.Ship(t.Context(), flush.AtShutdown)
-		if s := check(t, d); s.Held > 0 {
+		if s := check(t, d); s.Buffered > 0 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -102,7 +102,7 @@ func TestAskedForNext(t *testing.T) {
 		if d.AwaitEnd(t.Context()) {
 			t.Error("an end was seen")
 		}
-		d.Note(flush.Asked{})
+		d.Note(flush.NextCalled{})
 		d.Receive([]Event{logEvent(1, 3000)}, time.Time{}, false)
 		synctest.Wait()
 		if _, calls := stream.took(); calls != 0 {
@@ -164,7 +164,7 @@ func TestFailedFlightIsTriedAgain(t *testing.T) {
 		d := New(o, stream)
 		defer d.Close(false)
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
-		d.Note(invoked(1), flush.Asked{})
+		d.Note(invoked(1), flush.NextCalled{})
 		synctest.Wait()
 		stream.script(nil)
 		time.Sleep(o.Flush.MaxDelay)
@@ -249,10 +249,10 @@ func TestDeferredShipsAllThatIsBuffered(t *testing.T) {
 		for n := range 20 {
 			d.Receive([]Event{logEvent(n, 900)}, time.Time{}, false)
 		}
-		d.Note(invoked(1), flush.Asked{})
+		d.Note(invoked(1), flush.NextCalled{})
 		time.Sleep(10 * time.Second)
-		if s := check(t, d); s.Held > 0 || s.Flushes < 2 {
-			t.Errorf("%d of %d events are still held after %d flights", s.Held, s.Received, s.Flushes)
+		if s := check(t, d); s.Buffered > 0 || s.Flushes < 2 {
+			t.Errorf("%d of %d events are still held after %d flights", s.Buffered, s.Received, s.Flushes)
 		}
 	})
 }
@@ -269,7 +269,7 @@ func TestInit(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(options().Flush.MaxDelay)
-		if s := check(t, d); s.Dropped > 0 || s.Held > 0 {
+		if s := check(t, d); s.Dropped > 0 || s.Buffered > 0 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -313,7 +313,7 @@ func TestHoldEndsShipping(t *testing.T) {
 		d.Note(invoked(1), flush.EndSeen{Number: 1, At: time.Now().Add(-300 * time.Millisecond)}) // the end was told late
 		began := time.Now()
 		d.Ship(t.Context(), flush.AtEnd)
-		if took := time.Since(began); took != 650*time.Millisecond || check(t, d).Held != 1 {
+		if took := time.Since(began); took != 650*time.Millisecond || check(t, d).Buffered != 1 {
 			t.Errorf("took %s, %+v", took, d.Stats())
 		}
 	})
@@ -335,10 +335,10 @@ func TestCaughtFlightIsNoFailure(t *testing.T) {
 			d.Receive([]Event{logEvent(0, 10)}, time.Time{}, false)
 			calls := 0
 			for n := range 10 {
-				d.Note(invoked(2*n+1), flush.Asked{})
+				d.Note(invoked(2*n+1), flush.NextCalled{})
 				time.Sleep(20 * time.Millisecond)
 				d.Note(flush.EndSeen{Number: 2*n + 1, At: time.Now()})
-				d.Note(invoked(2*n+2), flush.Asked{}) // a freeze lay between
+				d.Note(invoked(2*n+2), flush.NextCalled{}) // a freeze lay between
 				time.Sleep(20 * time.Millisecond)
 				d.Note(flush.EndSeen{Number: 2*n + 2, At: time.Now()})
 				time.Sleep(20 * time.Millisecond) // the answer is read after the thaw
@@ -362,7 +362,7 @@ func TestHangingFlightIsAFailure(t *testing.T) {
 		defer d.Close(false)
 		d.Receive([]Event{logEvent(0, 10)}, time.Time{}, false)
 		for n := range 240 {
-			d.Note(invoked(n+1), flush.Asked{})
+			d.Note(invoked(n+1), flush.NextCalled{})
 			time.Sleep(100 * time.Millisecond)
 		}
 		if _, calls := stream.took(); calls != 3 || len(stream.probes) != 1 {
@@ -380,7 +380,7 @@ func TestCaughtFlightIsNoRoundTrip(t *testing.T) {
 		defer d.Close(false)
 		d.Note(invoked(1), flush.TelemetryLost{})
 		d.AwaitEnd(t.Context())
-		d.Note(flush.Asked{})
+		d.Note(flush.NextCalled{})
 		d.Receive([]Event{logEvent(0, 10)}, time.Now().Add(-time.Minute), false)
 		synctest.Wait() // late already: it leaves beside the handler
 		d.Note(flush.EndSeen{Number: 1, At: time.Now()})
@@ -409,7 +409,7 @@ func TestDeadStreamRests(t *testing.T) {
 			if d.AwaitEnd(t.Context()) {
 				d.Ship(t.Context(), flush.AtEnd)
 			}
-			d.Note(flush.Asked{})
+			d.Note(flush.NextCalled{})
 			held += time.Since(began)
 			time.Sleep(100 * time.Millisecond)
 			check(t, d)
@@ -424,7 +424,7 @@ func TestDeadStreamRests(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		d.Note(invoked(201))
 		synctest.Wait()
-		if stats := check(t, d); stats.Held != 0 {
+		if stats := check(t, d); stats.Buffered != 0 {
 			t.Errorf("a stream that works again is not used: %+v", stats)
 		}
 	})
@@ -444,8 +444,8 @@ func TestFalteringIsPaidOnce(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		d.Note(invoked(1), flush.EndSeen{Number: 1, At: time.Now()})
 		d.Ship(t.Context(), flush.AtEnd)
-		d.Note(flush.Asked{})
-		if s := check(t, d); s.Sent != 1 || s.HeldBackMs != 900 {
+		d.Note(flush.NextCalled{})
+		if s := check(t, d); s.Sent != 1 || s.HoldMs != 900 {
 			t.Errorf("%+v", s)
 		}
 		d.Note(invoked(2), flush.EndSeen{Number: 2, At: time.Now()})
@@ -471,10 +471,10 @@ func TestPanicInFlight(t *testing.T) {
 		}
 		check(t, d)
 		stream.script(nil)
-		d.SayStats()
+		d.EmitStats()
 		d.Ship(t.Context(), flush.AtShutdown)
 		d.Close(false)
-		if lines, _ := stream.took(); len(lines) != 3 || lines[0].Seq != 0 || lines[1].Seq != 1 || check(t, d).Held > 0 {
+		if lines, _ := stream.took(); len(lines) != 3 || lines[0].Seq != 0 || lines[1].Seq != 1 || check(t, d).Buffered > 0 {
 			t.Errorf("%+v", lines)
 		}
 	})

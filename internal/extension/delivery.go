@@ -42,7 +42,7 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	if x.dispatcher.AwaitEnd(ctx) {
 		x.dispatcher.Ship(ctx, flush.AtEnd)
 	}
-	x.dispatcher.Note(flush.Asked{})
+	x.dispatcher.Note(flush.NextCalled{})
 }
 
 // shutdownTime returns the time that SHUTDOWN leaves, from the time until its deadline, and which part of it is kept free for what
@@ -73,7 +73,7 @@ func (x *Extension) shutdown(ctx context.Context, reason string) {
 	x.dispatcher.Note(flush.ShuttingDown{})
 	x.awaitLastWords(ctx)
 	x.closeListener(ctx)
-	x.dispatcher.SayStats()
+	x.dispatcher.EmitStats()
 	x.dispatcher.Ship(ctx, flush.AtShutdown)
 	kept := x.dispatcher.Close(!strings.EqualFold(reason, "spindown"))
 	x.summarise(reason, kept)
@@ -81,7 +81,7 @@ func (x *Extension) shutdown(ctx context.Context, reason string) {
 
 // closeListener waits but a moment for POSTs under way: a connection on which nothing comes would take all of the time.
 func (x *Extension) closeListener(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, share(ctx, flush.LastWords))
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, flush.LateTelemetryWait))
 	defer cancel()
 	if err := x.listener.Shutdown(ctx); err != nil {
 		x.log.Info("a connection to the listener was cut off: " + err.Error())
@@ -89,7 +89,7 @@ func (x *Extension) closeListener(ctx context.Context) {
 }
 
 func (x *Extension) awaitLastWords(ctx context.Context) {
-	words, cancel := context.WithTimeout(ctx, share(ctx, flush.LastWords))
+	words, cancel := context.WithTimeout(ctx, share(ctx, flush.LateTelemetryWait))
 	defer cancel()
 	report, cancel := context.WithTimeout(ctx, share(ctx, lateReport))
 	defer cancel()
@@ -101,11 +101,11 @@ func (x *Extension) awaitLastWords(ctx context.Context) {
 func (x *Extension) summarise(reason string, kept int) {
 	stats := x.dispatcher.Stats()
 	line := fmt.Sprintf("summary: received %d, sent %d, dropped %d, undelivered %d events, %d of them saved for the next life; %d records, %d bytes, %d PutRecords, %d records sent again; shutdown: %s",
-		stats.Received, stats.Sent, stats.Dropped, stats.Held, kept, stats.Records, stats.Bytes, stats.Requests, stats.Retried, reason)
+		stats.Received, stats.Sent, stats.Dropped, stats.Buffered, kept, stats.Records, stats.Bytes, stats.Requests, stats.Retried, reason)
 	switch {
-	case stats.Dropped > 0 || int(stats.Held) > kept:
+	case stats.Dropped > 0 || int(stats.Buffered) > kept:
 		x.log.Error(line)
-	case stats.Held > 0:
+	case stats.Buffered > 0:
 		x.log.Warn(line)
 	default:
 		x.log.Info(line)

@@ -92,7 +92,7 @@ func begunWith(log *slog.Logger, s stream, variables ...string) *Extension {
 		Source: record.SourceFields{Function: "f"}, Format: cfg.Format, PartitionKey: cfg.PartitionKey, Flush: cfg.Flush(),
 		MaxRecordBytes: cfg.MaxRecordBytes, Oversize: cfg.Oversize, RequestBytes: cfg.RequestBytes(), SpillDir: cfg.SpillDir, Log: x.log, Guard: x.guard,
 	}, s)
-	x.dispatcher.Recover()
+	x.dispatcher.StartJournal()
 	return x
 }
 
@@ -216,7 +216,7 @@ func TestNothingIsOnItsWayAtTheFreeze(t *testing.T) {
 			e := environment{T: t, Extension: x}
 			for n := range 20 {
 				e.run(40 * time.Millisecond)
-				if held := x.dispatcher.Stats().Held; flying.Load() > 0 || held > 0 {
+				if held := x.dispatcher.Stats().Buffered; flying.Load() > 0 || held > 0 {
 					t.Errorf("%s: the freeze after invocation %d caught %d requests, and %d events are not on the stream", mode, n, flying.Load(), held)
 				}
 				time.Sleep(gap)
@@ -233,8 +233,8 @@ func TestShortFlushTimeout(t *testing.T) {
 		defer e.dispatcher.Close(false)
 		for n := range 20 {
 			held := e.run(20 * time.Millisecond)
-			if stats := e.dispatcher.Stats(); stats.Held > 0 || held > 60*time.Millisecond {
-				t.Errorf("invocation %d was held back %s, and %d events are not on the stream", n, held, stats.Held)
+			if stats := e.dispatcher.Stats(); stats.Buffered > 0 || held > 60*time.Millisecond {
+				t.Errorf("invocation %d was held back %s, and %d events are not on the stream", n, held, stats.Buffered)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -262,12 +262,12 @@ func TestBacklog(t *testing.T) {
 		if held > time.Second || e.dispatcher.Stats().Dropped > 0 {
 			t.Errorf("held back %s in sum, %+v", held, e.dispatcher.Stats())
 		}
-		for e.dispatcher.Stats().Held > 0 && e.number < 1100 {
+		for e.dispatcher.Stats().Buffered > 0 && e.number < 1100 {
 			e.run(20 * time.Millisecond)
 			time.Sleep(50 * time.Millisecond)
 		}
-		if held := e.run(20 * time.Millisecond); held == 0 || e.dispatcher.Stats().Held > 0 {
-			t.Errorf("after the backlog an invocation is held back %s, and leaves %d events", held, e.dispatcher.Stats().Held)
+		if held := e.run(20 * time.Millisecond); held == 0 || e.dispatcher.Stats().Buffered > 0 {
+			t.Errorf("after the backlog an invocation is held back %s, and leaves %d events", held, e.dispatcher.Stats().Buffered)
 		}
 	})
 }
@@ -301,7 +301,7 @@ func TestLostTelemetry(t *testing.T) {
 			}
 			e := environment{T: t, Extension: x, number: 3, behind: []string{tell("platform.runtimeDone", "3")}}
 			e.run(20 * time.Millisecond)
-			if held := e.run(20 * time.Millisecond); held == 0 || x.dispatcher.Stats().Held > 0 {
+			if held := e.run(20 * time.Millisecond); held == 0 || x.dispatcher.Stats().Buffered > 0 {
 				t.Errorf("%s: an end was seen again, and the next invocation was held back %s", name, held)
 			}
 		})
@@ -337,7 +337,7 @@ func TestEndBesideALoss(t *testing.T) {
 		})
 		e.number = 1
 		held := in(func() { e.invoke(t.Context(), lambdaapi.Event{RequestID: "1", Deadline: time.Now().Add(time.Minute)}) })
-		if held != 10*time.Millisecond || e.dispatcher.Stats().Held > 0 {
+		if held != 10*time.Millisecond || e.dispatcher.Stats().Buffered > 0 {
 			t.Errorf("held back %s, %+v", held, e.dispatcher.Stats())
 		}
 		if held := e.run(20 * time.Millisecond); held == 0 {
@@ -363,7 +363,7 @@ func TestEndOfTheInvocationBefore(t *testing.T) {
 				time.Sleep(100 * time.Millisecond)
 				post(x, `[{"time":"`+time.Now().UTC().Format(time.RFC3339)+`","type":"function","record":"`+strings.Repeat("x", 1000)+`"}]`)
 			}
-			if stats := x.dispatcher.Stats(); stats.Dropped > 0 || stats.Held > 110 {
+			if stats := x.dispatcher.Stats(); stats.Dropped > 0 || stats.Buffered > 110 {
 				t.Errorf("%s: %+v", mode, stats)
 			}
 		})

@@ -28,7 +28,7 @@ import (
 
 // buffering asks Lambda for telemetry as soon as it is to be had, in POSTs as large as are allowed: an event above
 // MaxBytes arrives in pieces. All is said explicitly, since the documents disagree on the defaults.
-var buffering = lambdaapi.Buffering{MaxItems: 10000, MaxBytes: 1 << 20, Timeout: flush.Buffering}
+var buffering = lambdaapi.Buffering{MaxItems: 10000, MaxBytes: 1 << 20, Timeout: flush.BufferingTimeout}
 
 // Extension is one life of the extension's process.
 type Extension struct {
@@ -152,7 +152,7 @@ const answerTimeout = 5 * time.Second
 // answered makes a call for as long as answerTimeout.
 func answered(ctx context.Context, what string, call func(context.Context) error) error {
 	ctx, span := awake.WithTimeout(ctx, answerTimeout)
-	defer span.End()
+	defer span.Stop()
 	err := call(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		return fmt.Errorf("%s: no answer within %s", what, answerTimeout)
@@ -202,7 +202,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		Guard:          x.guard,
 	}, stream)
 	if !x.config.SnapStart { // what a snapshot has open, each environment of it would
-		x.dispatcher.Recover()
+		x.dispatcher.StartJournal()
 	}
 	if x.listener, err = listener.Listen(x.config.EventBytes(), x.receive, x.guard); err == nil {
 		err = x.subscribe(ctx)

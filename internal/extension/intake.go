@@ -38,7 +38,7 @@ func (in *intake) restoreLocked(d *dispatcher.Dispatcher) {
 	if !in.hasRestored {
 		in.hasRestored = true
 		d.NewInstance()
-		d.Recover()
+		d.StartJournal()
 	}
 }
 

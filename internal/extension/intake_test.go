@@ -27,7 +27,7 @@ func TestLittleOfALargeBody(t *testing.T) {
 	runtime.GC()
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	if held := x.dispatcher.Stats().Held; held != 100 || memory.HeapAlloc > 20<<20 {
+	if held := x.dispatcher.Stats().Buffered; held != 100 || memory.HeapAlloc > 20<<20 {
 		t.Errorf("%d events of %d bytes are held, and %d bytes of heap", held, len(small), memory.HeapAlloc)
 	}
 }

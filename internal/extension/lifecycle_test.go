@@ -628,7 +628,7 @@ func TestLittleTimeForShutdown(t *testing.T) {
 		took := in(func() {
 			x.end(t.Context(), lambdaapi.Event{Deadline: time.Now().Add(90 * time.Millisecond), ShutdownReason: "spindown"})
 		})
-		if stats := x.dispatcher.Stats(); took > 90*time.Millisecond || stats.Held > 0 || stats.Sent != 2 {
+		if stats := x.dispatcher.Stats(); took > 90*time.Millisecond || stats.Buffered > 0 || stats.Sent != 2 {
 			t.Errorf("ended after %s, %+v", took, stats)
 		}
 	})

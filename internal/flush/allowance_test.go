@@ -11,7 +11,7 @@ func (e *env) vain(held time.Duration, flights ...Flight) {
 	e.end()
 	e.pass(held)
 	e.fly(flights...)
-	e.note(Asked{})
+	e.note(NextCalled{})
 }
 
 // What invocations were held in vain is taken off what the next may be held. At four fifths of FLUSH_TIMEOUT none is held any more.
@@ -83,7 +83,7 @@ func TestAllowanceAndBacklog(t *testing.T) {
 	e.pass(700 * ms)
 	e.fly(retried.taking(250 * ms))
 	e.buffer(megabyte, 0)
-	e.note(Asked{})
+	e.note(NextCalled{})
 	if hold := e.nextHold(); hold != 300*ms*19/20 {
 		t.Errorf("of a second 700 ms were held, for a backlog and in vain, and the next may be held %s", hold)
 	}

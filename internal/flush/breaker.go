@@ -34,7 +34,7 @@ type breaker struct {
 func (b *breaker) landed(now time.Time, f Flight, timed bool, s *Settings) {
 	rest := minRest
 	switch {
-	case f.Failed && !f.Progress && f.Silent && (f.Frozen || f.CalledOff):
+	case f.Failed && !f.Progress && f.Unanswered && (f.Frozen || f.Canceled):
 		// An answer that was lost in a freeze, or not awaited, says nothing about the stream.
 	case !f.Failed:
 		b.open, b.failures = false, 0

@@ -8,23 +8,23 @@ import (
 
 // How flights end.
 var (
-	taken   = Flight{Took: 5 * ms, Progress: true}                // everything was taken
-	retried = Flight{Took: 5 * ms, Progress: true, Partial: true} // everything, in the end
-	part    = Flight{Took: 5 * ms, Progress: true, Failed: true}  // something
-	refused = Flight{Took: 5 * ms, Failed: true}                  // nothing: an answer says so, or the flight used its whole time
-	silent  = Flight{Took: 5 * ms, Failed: true, Silent: true}    // nothing, and no answer says why
+	taken   = Flight{Took: 5 * ms, Progress: true}                 // everything was taken
+	retried = Flight{Took: 5 * ms, Progress: true, Partial: true}  // everything, in the end
+	part    = Flight{Took: 5 * ms, Progress: true, Failed: true}   // something
+	refused = Flight{Took: 5 * ms, Failed: true}                   // nothing: an answer says so, or the flight used its whole time
+	silent  = Flight{Took: 5 * ms, Failed: true, Unanswered: true} // nothing, and no answer says why
 )
 
 func (f Flight) taking(took time.Duration) Flight { f.Took = took; return f }
 func (f Flight) frozen() Flight                   { f.Frozen = true; return f }
-func (f Flight) calledOff() Flight                { f.CalledOff = true; return f }
+func (f Flight) calledOff() Flight                { f.Canceled = true; return f }
 func (f Flight) random(random float64) Flight     { f.Random = random; return f }
 
 // rest is how long the stream is left alone from now on, however much is buffered.
 func (e *env) rest() time.Duration {
 	p := *e.Policy
 	p.Note(e.now, Buffered{}, NeverFrozen{})
-	rest, _ := p.Next(e.now, Buffered{Bytes: 8 * megabyte, Oldest: e.now})
+	rest, _ := p.NextFlight(e.now, Buffered{Bytes: 8 * megabyte, Oldest: e.now})
 	return rest
 }
 
@@ -32,7 +32,7 @@ func (e *env) rest() time.Duration {
 func (e *env) isOpen() bool {
 	p := *e.Policy
 	p.Note(e.now, Buffered{}, NeverFrozen{})
-	load, _ := p.Take(e.now.Add(e.rest()), Buffered{Bytes: 8 * megabyte, Oldest: e.now}, Background)
+	load, _ := p.StartFlight(e.now.Add(e.rest()), Buffered{Bytes: 8 * megabyte, Oldest: e.now}, Background)
 	return load.Probe
 }
 
@@ -63,8 +63,8 @@ func TestWhatAFlightSays(t *testing.T) {
 		{"refused, and INVOKE came", refused, caught, true, false},
 		{"refused, and the clocks show a freeze", refused.frozen(), beside, true, false},
 		{"refused before it was called off", refused.calledOff(), awaited, true, false},
-		{"something is taken, then there is no answer", Flight{Progress: true, Failed: true, Silent: true}, awaited, false, false},
-		{"something is taken, and INVOKE came", Flight{Progress: true, Failed: true, Silent: true}, caught, false, false},
+		{"something is taken, then there is no answer", Flight{Progress: true, Failed: true, Unanswered: true}, awaited, false, false},
+		{"something is taken, and INVOKE came", Flight{Progress: true, Failed: true, Unanswered: true}, caught, false, false},
 		{"something is refused", part, awaited, false, false},
 		{"taken", taken, awaited, false, true},
 		{"taken after retries", retried, awaited, false, true},
@@ -79,16 +79,16 @@ func TestWhatAFlightSays(t *testing.T) {
 		fly := func() {
 			e.invoke(time.Second)
 			if test.when == beside {
-				e.note(Asked{})
+				e.note(NextCalled{})
 			}
-			e.Take(e.now, Buffered{Bytes: 1}, AtShutdown)
+			e.StartFlight(e.now, Buffered{Bytes: 1}, AtShutdown)
 			if test.when >= asked {
-				e.note(Asked{})
+				e.note(NextCalled{})
 			}
 			if test.when == caught {
 				e.invoke(time.Second)
 			}
-			e.note(test.flight.taking(time.Minute), Asked{})
+			e.note(test.flight.taking(time.Minute), NextCalled{})
 		}
 		fly()
 		if timed := e.nextHold() == 0; timed != test.timed {
@@ -215,9 +215,9 @@ func TestDeadStream(t *testing.T) {
 				e.pass(min(spend, until.Sub(e.now)))
 				e.fly(silent)
 			}
-			e.note(Asked{})
+			e.note(NextCalled{})
 		}
-		if held := e.HeldBack(); held > time.Second || held < min(2*spend, 800*ms) {
+		if held := e.TotalHold(); held > time.Second || held < min(2*spend, 800*ms) {
 			t.Errorf("failures that take %s: held %s in sum", spend, held)
 		}
 		if !e.isOpen() || e.nextHold() > 0 {
@@ -240,9 +240,9 @@ func TestThrottledStream(t *testing.T) {
 			e.pass(e.heldFor() / 4)
 		}
 		e.fly(part)
-		e.note(Asked{})
+		e.note(NextCalled{})
 	}
-	if held := e.HeldBack(); held > time.Second || held < 800*ms {
+	if held := e.TotalHold(); held > time.Second || held < 800*ms {
 		t.Errorf("held %s in sum", held)
 	}
 }
@@ -257,9 +257,9 @@ func TestUnreliableStream(t *testing.T) {
 			e.pass(min(e.heldFor(), 300*ms))
 		}
 		e.fly([]Flight{retried, taken}[n%2])
-		e.note(Asked{})
+		e.note(NextCalled{})
 	}
-	if held := e.HeldBack(); held > 3*time.Second {
+	if held := e.TotalHold(); held > 3*time.Second {
 		t.Errorf("held %s in sum", held)
 	}
 }
@@ -331,7 +331,7 @@ func TestRoundTripIsRemembered(t *testing.T) {
 	e.end()
 	e.buffer(1, 0)
 	for behind, want := range map[time.Duration]bool{449 * ms: true, 450 * ms: false} {
-		if _, ok := e.Take(e.now.Add(behind), e.b, AtEnd); ok != want {
+		if _, ok := e.StartFlight(e.now.Add(behind), e.b, AtEnd); ok != want {
 			t.Errorf("%s behind the end a request that takes half a second is begun: %t", behind, ok)
 		}
 	}

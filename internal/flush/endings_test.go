@@ -9,7 +9,7 @@ import (
 // giveUp waits for the end of the current invocation until the policy wants no more, and tells how long after INVOKE that is.
 func (e *env) giveUp() time.Duration {
 	for range 10 {
-		until, _ := e.Await(e.now)
+		until, _ := e.AwaitEnd(e.now)
 		if until.IsZero() {
 			return e.now.Sub(e.traffic.last)
 		}
@@ -51,7 +51,7 @@ func TestWaitForTheEnd(t *testing.T) {
 		e := newEnv(test.mode)
 		for _, took := range test.handlers {
 			e.invoke(time.Minute)
-			e.note(EndSeen{Number: e.number, At: e.now, Took: took}, Asked{})
+			e.note(EndSeen{Number: e.number, At: e.now, Took: took}, NextCalled{})
 		}
 		e.pass(time.Minute)
 		e.number++
@@ -88,9 +88,9 @@ func TestStartOfAnother(t *testing.T) {
 // Where an end was waited for in vain, or telemetry was lost, no invocation is waited for until an end is seen again.
 func TestLostEnds(t *testing.T) {
 	for name, lose := range map[string]func(e *env){
-		"waited for in vain":             func(e *env) { e.invoke(time.Second); e.giveUp(); e.note(Asked{}) },
+		"waited for in vain":             func(e *env) { e.invoke(time.Second); e.giveUp(); e.note(NextCalled{}) },
 		"waited for in vain, no start":   func(e *env) { e.number++; e.note(Invoked{Number: 2, Deadline: e.now.Add(deadline)}); e.giveUp() },
-		"telemetry lost, waited for":     func(e *env) { e.invoke(time.Second); e.note(TelemetryLost{}); e.giveUp(); e.note(Asked{}) },
+		"telemetry lost, waited for":     func(e *env) { e.invoke(time.Second); e.note(TelemetryLost{}); e.giveUp(); e.note(NextCalled{}) },
 		"telemetry lost, at other times": func(e *env) { e.note(TelemetryLost{}) },
 	} {
 		e := newEnv(Sync)
@@ -100,7 +100,7 @@ func TestLostEnds(t *testing.T) {
 			if e.invoke(time.Second); e.waits() {
 				t.Errorf("%s: waits again though no end is seen", name)
 			}
-			e.note(Asked{})
+			e.note(NextCalled{})
 		}
 		e.end()
 		if e.invoke(time.Second); !e.waits() {
@@ -114,10 +114,10 @@ func TestEndBehindALoss(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(time.Second)
 	e.note(TelemetryLost{}, EndSeen{Number: 1, At: e.now})
-	if _, seen := e.Await(e.now); !seen {
+	if _, seen := e.AwaitEnd(e.now); !seen {
 		t.Error("the end that was waited for is not seen")
 	}
-	e.note(Asked{})
+	e.note(NextCalled{})
 	if e.invoke(time.Second); !e.waits() {
 		t.Error("the next invocation is not waited for")
 	}
@@ -130,7 +130,7 @@ func (e *env) late(n int) (waited []int) {
 		if e.waits() {
 			waited = append(waited, i)
 		}
-		e.note(EndSeen{Number: e.number, At: e.now.Add(-e.settings.FlushTimeout)}, Asked{})
+		e.note(EndSeen{Number: e.number, At: e.now.Add(-e.settings.FlushTimeout)}, NextCalled{})
 	}
 	return waited
 }
@@ -161,7 +161,7 @@ func TestWhatIsLate(t *testing.T) {
 	}{{0, false}, {949 * ms, false}, {950 * ms, true}, {time.Minute, true}} {
 		e := newEnv(Sync)
 		e.invoke(time.Second)
-		e.note(EndSeen{Number: 1, At: e.now.Add(-test.behind)}, Asked{})
+		e.note(EndSeen{Number: 1, At: e.now.Add(-test.behind)}, NextCalled{})
 		if waited := e.serve(time.Second); waited == test.late {
 			t.Errorf("an end that is seen %s behind it: the next is waited for: %t", test.behind, waited)
 		}
@@ -197,7 +197,7 @@ func TestEndBehindTheWait(t *testing.T) {
 		e.invoke(0)
 		e.giveUp()
 		end := test.end(e.now)
-		e.note(Asked{})
+		e.note(NextCalled{})
 		e.pass(10 * time.Second)
 		e.note(end, end) // the second one changes nothing
 		for i, want := range []bool{!test.late, true} {
@@ -224,14 +224,14 @@ func TestNoWaitForAStreamThatRests(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(time.Second)
 	e.fly(dead, dead)
-	if until, seen := e.Await(e.now); !until.IsZero() || seen {
+	if until, seen := e.AwaitEnd(e.now); !until.IsZero() || seen {
 		t.Errorf("waits until %s for an end that nothing can be shipped at", until)
 	}
 	e.fly(Flight{Took: 10 * ms, Progress: true})
 	if e.waits() {
 		t.Error("begins again to wait for the same invocation")
 	}
-	e.note(Asked{})
+	e.note(NextCalled{})
 	if e.invoke(time.Second); !e.waits() {
 		t.Error("does not wait though the stream takes everything again, and no end was missed")
 	}
@@ -247,7 +247,7 @@ func TestTelemetryLagsByMoreThanTheDeadline(t *testing.T) {
 			waits++
 			e.giveUp()
 		}
-		e.note(Asked{}, EndSeen{Number: max(e.number-50, 0), At: before})
+		e.note(NextCalled{}, EndSeen{Number: max(e.number-50, 0), At: before})
 	}
 	if waits != 7 {
 		t.Errorf("%d waits of 128", waits)

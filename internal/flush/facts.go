@@ -29,22 +29,22 @@ type (
 	}
 	// TelemetryLost means that Lambda or a broken POST lost telemetry. The end of an invocation may be among it.
 	TelemetryLost struct{}
-	// Asked means that all is done about the invocation, and Lambda is asked for the next event.
-	Asked struct{}
+	// NextCalled means that all is done about the invocation, and Lambda is asked for the next event.
+	NextCalled struct{}
 	// ShuttingDown means that SHUTDOWN was received. What the background began now would be called off.
 	ShuttingDown struct{}
 	// Flight is how an attempt to ship something ended.
 	Flight struct {
-		Took     time.Duration
-		Bytes    int  // that it carried
-		Progress bool // the stream took something
-		Failed   bool // something was not taken that may be taken later
-		Partial  bool // something was not taken at once, though it may have been in the end
-		Silent   bool // it ended before its time, and no answer said why
-		Frozen   bool // the clocks show that the environment was frozen meanwhile
-		// CalledOff means that it was ended for the freeze or for another flight. That says nothing about the stream.
-		CalledOff bool
-		Invalid   bool // it was refused for what it carried
+		Took       time.Duration
+		Bytes      int  // that it carried
+		Progress   bool // the stream took something
+		Failed     bool // something was not taken that may be taken later
+		Partial    bool // something was not taken at once, though it may have been in the end
+		Unanswered bool // it ended before its time, and no answer said why
+		Frozen     bool // the clocks show that the environment was frozen meanwhile
+		// Canceled means that it was ended for the freeze or for another flight. That says nothing about the stream.
+		Canceled bool
+		Invalid  bool // it was refused for what it carried
 		// Random is from [0, 1): thousands of environments that failed or began at the same moment must not all come back at
 		// the same moment.
 		Random float64
@@ -111,7 +111,7 @@ func (TelemetryLost) note(p *Policy, now time.Time, _ Buffered) {
 	p.waitUntil = earlier(p.waitUntil, now.Add(p.settings.FlushTimeout))
 }
 
-func (Asked) note(p *Policy, now time.Time, b Buffered) {
+func (NextCalled) note(p *Policy, now time.Time, b Buffered) {
 	if p.exposure == safe {
 		p.exposure, p.atRisk = exposed, true
 	}
@@ -133,7 +133,7 @@ func (ShuttingDown) note(p *Policy, _ time.Time, _ Buffered) { p.exposure, p.wai
 
 func (f Flight) note(p *Policy, now time.Time, b Buffered) {
 	f.Frozen = f.Frozen || p.caught
-	timed := !f.Frozen && !p.atRisk && !f.CalledOff
+	timed := !f.Frozen && !p.atRisk && !f.Canceled
 	p.invalid, p.jitter = f.Invalid, f.Random
 	p.failed = p.failed || (f.Failed || f.Partial) && !f.Frozen
 	switch {

@@ -27,15 +27,15 @@ func TestExposure(t *testing.T) {
 		{"its shutdown", Sync, []Fact{NeverFrozen{}, ShuttingDown{}}, nothing},
 		{"an invocation that is waited for", Sync, []Fact{Initialising{}, invoked, started}, fullRecord},
 		{"its end", Sync, []Fact{invoked, started, ended}, nothing},
-		{"behind its end", Sync, []Fact{invoked, started, ended, Asked{}}, nothing},
+		{"behind its end", Sync, []Fact{invoked, started, ended, NextCalled{}}, nothing},
 		{"an invocation that is not waited for", Deferred, []Fact{invoked, started}, halfBuffer},
-		{"next was asked for beside its handler", Deferred, []Fact{invoked, started, Asked{}}, halfBuffer},
-		{"its end, seen behind that", Deferred, []Fact{invoked, started, Asked{}, ended}, nothing},
-		{"next was asked for, since the wait was given up", Sync, []Fact{invoked, started, Asked{}}, halfBuffer},
-		{"the end of the wait that was given up", Sync, []Fact{invoked, started, Asked{}, ended}, nothing},
-		{"the next invocation", Sync, []Fact{invoked, ended, Asked{}, Invoked{Number: 2, Deadline: start.Add(deadline)}}, fullRecord},
+		{"next was asked for beside its handler", Deferred, []Fact{invoked, started, NextCalled{}}, halfBuffer},
+		{"its end, seen behind that", Deferred, []Fact{invoked, started, NextCalled{}, ended}, nothing},
+		{"next was asked for, since the wait was given up", Sync, []Fact{invoked, started, NextCalled{}}, halfBuffer},
+		{"the end of the wait that was given up", Sync, []Fact{invoked, started, NextCalled{}, ended}, nothing},
+		{"the next invocation", Sync, []Fact{invoked, ended, NextCalled{}, Invoked{Number: 2, Deadline: start.Add(deadline)}}, fullRecord},
 		{"an end that was seen before its INVOKE", Sync, []Fact{Initialising{}, ended, invoked}, nothing},
-		{"SHUTDOWN while the function runs", Deferred, []Fact{invoked, started, Asked{}, ShuttingDown{}}, nothing},
+		{"SHUTDOWN while the function runs", Deferred, []Fact{invoked, started, NextCalled{}, ShuttingDown{}}, nothing},
 		{"SHUTDOWN while an end is waited for", Sync, []Fact{invoked, started, ShuttingDown{}}, nothing},
 	} {
 		e := newEnv(test.mode)
@@ -49,7 +49,7 @@ func TestExposure(t *testing.T) {
 			if e.due() {
 				got = b.leaves
 			}
-			if _, ok := e.Take(e.now, e.b, Background); ok != e.due() {
+			if _, ok := e.StartFlight(e.now, e.b, Background); ok != e.due() {
 				t.Errorf("%s: %s is due: %t, and leaves: %t", test.name, b.leaves, e.due(), ok)
 			}
 			e.Note(e.now, e.b, Flight{Progress: true})
@@ -65,7 +65,7 @@ func TestShutdownEndsTheWait(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(0)
 	e.note(ShuttingDown{})
-	if until, seen := e.Await(e.now); !until.IsZero() || seen {
+	if until, seen := e.AwaitEnd(e.now); !until.IsZero() || seen {
 		t.Errorf("waits until %s, %t", until, seen)
 	}
 }
@@ -76,18 +76,18 @@ func TestEndOfThePreviousInvocation(t *testing.T) {
 		e := newEnv(Sync)
 		e.invoke(time.Second)
 		e.giveUp()
-		e.note(Asked{}, TelemetryLost{}, EndSeen{Number: 1}) // ends are seen
+		e.note(NextCalled{}, TelemetryLost{}, EndSeen{Number: 1}) // ends are seen
 		e.number = 2
 		e.note(Invoked{Number: 3, Deadline: e.now.Add(deadline)})
 		e.note(EndSeen{Number: number, At: e.now}, EndSeen{Number: 2, At: e.now})
-		if until, seen := e.Await(e.now); until.IsZero() || seen {
+		if until, seen := e.AwaitEnd(e.now); until.IsZero() || seen {
 			t.Errorf("the end of %d ends the wait for another", number)
 		}
 		if e.buffer(100_000, 0); !e.due() {
 			t.Errorf("behind the end of %d nothing is shipped beside another handler", number)
 		}
 		e.note(EndSeen{Number: 3, At: e.now})
-		if _, seen := e.Await(e.now); !seen || e.due() {
+		if _, seen := e.AwaitEnd(e.now); !seen || e.due() {
 			t.Error("the invocation's own end is not taken for it")
 		}
 	}
@@ -102,7 +102,7 @@ func TestEndBeforeItsInvoke(t *testing.T) {
 	e.note(EndSeen{Number: 2, At: ended})
 	e.pass(200 * ms)
 	e.note(Invoked{Number: 2, Deadline: e.now.Add(deadline)})
-	if _, seen := e.Await(e.now); !seen {
+	if _, seen := e.AwaitEnd(e.now); !seen {
 		t.Error("the end is waited for though it was seen")
 	}
 	if until, _ := e.Bounds(e.now, AtEnd); !until.Equal(ended.Add(950 * ms)) {
@@ -121,10 +121,10 @@ func TestDuplicateEnd(t *testing.T) {
 	if until, _ := e.Bounds(e.now, AtEnd); !until.Equal(ended.Add(950 * ms)) {
 		t.Errorf("held until %s behind the end", until.Sub(ended))
 	}
-	if _, seen := e.Await(e.now); !seen {
+	if _, seen := e.AwaitEnd(e.now); !seen {
 		t.Error("what is left is not shipped")
 	}
-	e.note(Asked{})
+	e.note(NextCalled{})
 	e.invoke(time.Second)
 	e.note(EndSeen{Number: 1, At: ended})
 	e.pass(time.Minute)
@@ -132,10 +132,10 @@ func TestDuplicateEnd(t *testing.T) {
 	if !e.waits() {
 		t.Error("a duplicate ends the next invocation's wait")
 	}
-	if e.end(); e.HeldBack() != 500*ms {
-		t.Errorf("held %s in sum", e.HeldBack())
+	if e.end(); e.TotalHold() != 500*ms {
+		t.Errorf("held %s in sum", e.TotalHold())
 	}
-	e.note(Asked{})
+	e.note(NextCalled{})
 	if waited := e.serve(time.Second); !waited {
 		t.Error("a duplicate is taken for an end that came too late")
 	}
@@ -172,33 +172,33 @@ func TestHeldBack(t *testing.T) {
 		e.invoke(time.Second)
 		e.end()
 		e.pass(held)
-		e.note(Asked{})
+		e.note(NextCalled{})
 	}
-	if e.HeldBack() != 150*ms {
-		t.Errorf("held %s in sum", e.HeldBack())
+	if e.TotalHold() != 150*ms {
+		t.Errorf("held %s in sum", e.TotalHold())
 	}
-	e.note(Asked{})
+	e.note(NextCalled{})
 	e.invoke(time.Second)
 	e.pass(3 * time.Second)
-	e.note(Asked{}) // beside the handler
+	e.note(NextCalled{}) // beside the handler
 	e.pass(time.Second)
 	e.end()
-	if e.HeldBack() != 150*ms {
-		t.Errorf("the handler's own time counts as held: %s", e.HeldBack())
+	if e.TotalHold() != 150*ms {
+		t.Errorf("the handler's own time counts as held: %s", e.TotalHold())
 	}
 	e.invoke(time.Second)
 	e.end()
 	e.pass(-time.Hour)
-	if e.note(Asked{}); e.HeldBack() != 150*ms {
-		t.Errorf("a clock that is set back: %s", e.HeldBack())
+	if e.note(NextCalled{}); e.TotalHold() != 150*ms {
+		t.Errorf("a clock that is set back: %s", e.TotalHold())
 	}
 
 	e = newEnv(Deferred)
 	e.invoke(time.Second)
 	e.end()
 	e.pass(time.Second)
-	if e.note(Asked{}); e.HeldBack() != 0 {
-		t.Errorf("an invocation that was not waited for was held %s", e.HeldBack())
+	if e.note(NextCalled{}); e.TotalHold() != 0 {
+		t.Errorf("an invocation that was not waited for was held %s", e.TotalHold())
 	}
 }
 
@@ -221,9 +221,9 @@ func TestBacklog(t *testing.T) {
 			e.now = until
 		}
 		e.fly(Flight{Took: 5 * ms, Bytes: 100_000, Progress: true})
-		e.note(Asked{})
+		e.note(NextCalled{})
 	}
-	if held := e.HeldBack(); waits == 0 || held < 900*ms || held > time.Second {
+	if held := e.TotalHold(); waits == 0 || held < 900*ms || held > time.Second {
 		t.Errorf("%d invocations held %s in sum for one backlog", waits, held)
 	}
 	for _, left := range []struct {
@@ -259,7 +259,7 @@ func TestNoBacklog(t *testing.T) {
 		e.end()
 		e.pass(test.held)
 		e.buffer(test.bytes, 0)
-		e.note(Asked{})
+		e.note(NextCalled{})
 		if hold := e.nextHold(); hold != test.next {
 			t.Errorf("%s: the next invocation may be held %s, want %s", test.name, hold, test.next)
 		}

@@ -2,9 +2,9 @@
 // I/O and starts nothing: times, facts and random numbers are handed in, so that every rule can be tested as a table. The
 // Dispatcher and the simulator drive the same Policy.
 //
-// Facts go in by Note. Six questions come out: Await (is this invocation's end waited for, until when), Take (may
-// something be shipped now, how much), Bounds (until when), Next (when next), LastWordsFirst (does what is no log leave
-// first), HeldBack (how long invocations were held).
+// Facts go in by Note. Six questions come out: AwaitEnd (is this invocation's end waited for, until when), StartFlight (may
+// something be shipped now, how much), Bounds (until when), NextFlight (when next), LogsLast (does what is no log leave
+// first), TotalHold (how long invocations were held).
 package flush
 
 import "time"
@@ -34,22 +34,22 @@ type Settings struct {
 }
 
 const (
-	// Buffering is how long Lambda may collect telemetry before it posts: the shortest time that it allows.
+	// BufferingTimeout is how long Lambda may collect telemetry before it posts: the shortest time that it allows.
 	// https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html
-	Buffering = 25 * time.Millisecond
+	BufferingTimeout = 25 * time.Millisecond
 	// FlightTimeout bounds one flight, in time that the environment is awake. It only ends flights that get nowhere.
 	FlightTimeout = 10 * time.Second
 	// DeadlineMargin is kept free before Lambda's deadlines, for what follows the last request: an answer that is on its
 	// way, the call of next, the exit.
 	DeadlineMargin = 100 * time.Millisecond
-	// LastWords is how long SHUTDOWN waits for telemetry that was emitted just before it: Buffering, twice.
-	LastWords = 2 * Buffering
+	// LateTelemetryWait is how long SHUTDOWN waits for telemetry that was emitted just before it: Buffering, twice.
+	LateTelemetryWait = 2 * BufferingTimeout
 
 	// firstRequest is the size of the Kinesis Client's first request, bytes.
 	firstRequest = 1 << 20
 
 	// telemetryWait is what a wait for a function's end costs beside the round trip: Lambda's buffering, and the POST.
-	telemetryWait = Buffering + 5*time.Millisecond
+	telemetryWait = BufferingTimeout + 5*time.Millisecond
 	// startWait bounds the wait for an invocation's platform.start. Lambda emits it at once: where not even that arrives
 	// there is no telemetry, and no end to wait for.
 	startWait = 2 * time.Second
@@ -189,9 +189,9 @@ func (p *Policy) late() time.Duration {
 	return 3*quarter - time.Duration(p.jitter*float64(2*quarter))
 }
 
-// Await tells whether the end of the current invocation is still waited for: until is when to ask again at the latest, and
+// AwaitEnd tells whether the end of the current invocation is still waited for: until is when to ask again at the latest, and
 // zero where nothing is waited for any more. seen tells whether the end was seen and everything is to be shipped now.
-func (p *Policy) Await(now time.Time) (until time.Time, seen bool) {
+func (p *Policy) AwaitEnd(now time.Time) (until time.Time, seen bool) {
 	switch {
 	case !p.waiting:
 		return time.Time{}, false
@@ -213,5 +213,5 @@ func (p *Policy) Await(now time.Time) (until time.Time, seen bool) {
 	return until, false
 }
 
-// HeldBack is how long invocations were held after the function's end, in sum.
-func (p *Policy) HeldBack() time.Duration { return p.heldBack }
+// TotalHold is how long invocations were held after the function's end, in sum.
+func (p *Policy) TotalHold() time.Duration { return p.heldBack }

@@ -52,7 +52,7 @@ func (e *env) invoke(gap time.Duration) {
 
 // waits tells whether the end of the current invocation is waited for.
 func (e *env) waits() bool {
-	until, _ := e.Await(e.now)
+	until, _ := e.AwaitEnd(e.now)
 	return !until.IsZero()
 }
 
@@ -64,7 +64,7 @@ func (e *env) serve(gap time.Duration) (waited bool) {
 	e.invoke(gap)
 	waited = e.waits()
 	e.end()
-	e.note(Asked{})
+	e.note(NextCalled{})
 	return waited
 }
 
@@ -76,14 +76,14 @@ func (e *env) serveAll(gaps []time.Duration) {
 
 // due tells whether the background has something to ship now.
 func (e *env) due() bool {
-	wait, ever := e.Next(e.now, e.b)
+	wait, ever := e.NextFlight(e.now, e.b)
 	return ever && wait == 0
 }
 
 // fly lets flights begin, whatever stands against it, and end as f says. No time passes.
 func (e *env) fly(flights ...Flight) {
 	for _, f := range flights {
-		e.Take(e.now, Buffered{Bytes: 1, Oldest: e.now}, AtShutdown)
+		e.StartFlight(e.now, Buffered{Bytes: 1, Oldest: e.now}, AtShutdown)
 		e.note(f)
 	}
 }
@@ -102,14 +102,14 @@ func (e *env) nextHold() (hold time.Duration) {
 	if waits {
 		hold = e.heldFor()
 	}
-	e.note(Asked{})
+	e.note(NextCalled{})
 	return hold
 }
 
 // takes tells whether something is shipped now.
 func (e *env) takes(why Occasion) bool {
 	p := *e.Policy
-	_, ok := p.Take(e.now, e.b, why)
+	_, ok := p.StartFlight(e.now, e.b, why)
 	return ok
 }
 
@@ -195,7 +195,7 @@ func TestAdaptiveShipsBeforeItIsLate(t *testing.T) {
 			break
 		}
 		e.end()
-		e.note(Asked{})
+		e.note(NextCalled{})
 	}
 	if age := e.now.Sub(emitted); age < 6*time.Second || age > 7500*ms {
 		t.Errorf("shipped after %s", age)
@@ -248,7 +248,7 @@ func TestLongHandlersAreWaitedFor(t *testing.T) {
 		e.serveAll(repeat(time.Second, 10))
 		for _, took := range test.took {
 			e.invoke(time.Second)
-			e.note(EndSeen{Number: e.number, At: e.now, Took: took}, Asked{})
+			e.note(EndSeen{Number: e.number, At: e.now, Took: took}, NextCalled{})
 		}
 		if e.invoke(time.Second); e.waits() != test.waits {
 			t.Errorf("%s: waits %t", test.name, e.waits())
@@ -304,7 +304,7 @@ func TestTimeGoesOnInAFreeze(t *testing.T) {
 	e := newEnv(Sync)
 	e.now = time.Now()
 	e.invoke(0)
-	e.Await(e.now.Add(deadline)) // given up
+	e.AwaitEnd(e.now.Add(deadline)) // given up
 	e.note(EndSeen{Number: e.number, At: e.now}, Flight{Failed: true}, Flight{Failed: true})
 	for name, kept := range map[string]time.Time{
 		"INVOKE": e.traffic.last, "the stream's rest": e.breaker.retryAt, "the wait for platform.start": e.startBy,

@@ -25,8 +25,8 @@ func (s *script) duration() time.Duration {
 func (s *script) flight(took time.Duration) Flight {
 	b := s.next()
 	f := Flight{
-		Took: took, Bytes: int(b) * 1000, Progress: b&1 == 0, Failed: b&2 == 0, Partial: b&4 == 0, Silent: b&8 == 0, Frozen: b&16 == 0,
-		CalledOff: b&32 == 0, Invalid: b&64 == 0, Random: float64(b) / 256,
+		Took: took, Bytes: int(b) * 1000, Progress: b&1 == 0, Failed: b&2 == 0, Partial: b&4 == 0, Unanswered: b&8 == 0, Frozen: b&16 == 0,
+		Canceled: b&32 == 0, Invalid: b&64 == 0, Random: float64(b) / 256,
 	}
 	f.Partial = f.Partial || f.Failed
 	return f
@@ -66,7 +66,7 @@ func (z *fuzzed) flies(f Flight, caught bool) {
 func (z *fuzzed) check() {
 	z.t.Helper()
 	s := &z.settings
-	switch wait, ever := z.Next(z.now, z.b); {
+	switch wait, ever := z.NextFlight(z.now, z.b); {
 	case wait < 0, wait > max(time.Minute, s.MaxDelay):
 		z.t.Fatalf("%s: due in %s", s.Mode, wait)
 	case ever && z.b.Bytes == 0:
@@ -86,20 +86,20 @@ func (z *fuzzed) check() {
 // invocation serves one: INVOKE, what happens beside the handler, the end or not, what is shipped then, and the call of next.
 func (z *fuzzed) invocation(s *script) {
 	z.buffers(s)
-	_, flies := z.Take(z.now, z.b, Background) // before the freeze
+	_, flies := z.StartFlight(z.now, z.b, Background) // before the freeze
 	z.failed = false
 	z.invoke(s.duration())
 	if z.check(); flies {
 		z.flies(s.flight(z.now.Sub(z.traffic.last)), true)
 	}
 	if s.next()&1 == 0 { // beside the handler
-		if _, ok := z.Take(z.now, z.b, Background); ok {
+		if _, ok := z.StartFlight(z.now, z.b, Background); ok {
 			took := s.duration()
 			z.pass(took)
 			z.flies(s.flight(took), false)
 		}
 	}
-	until, _ := z.Await(z.now)
+	until, _ := z.AwaitEnd(z.now)
 	if until.After(z.now.Add(deadline)) || z.settings.Mode == Deferred && !until.IsZero() {
 		z.t.Fatalf("%s: waits until %s", z.settings.Mode, until.Sub(z.now))
 	}
@@ -114,10 +114,10 @@ func (z *fuzzed) invocation(s *script) {
 		z.note(EndSeen{Number: z.number, At: z.now.Add(-time.Duration(b) * 3 * ms), Took: z.now.Sub(z.traffic.last)})
 	}
 	z.check()
-	if _, seen := z.Await(z.now); seen {
+	if _, seen := z.AwaitEnd(z.now); seen {
 		z.ships(s)
 	}
-	z.note(Asked{})
+	z.note(NextCalled{})
 	z.check()
 }
 
@@ -127,14 +127,14 @@ func (z *fuzzed) ships(s *script) {
 	until, _ := z.Bounds(z.now, AtEnd)
 	stopped := false
 	for !stopped && z.now.Before(until) {
-		if _, ok := z.Take(z.now, z.b, AtEnd); !ok {
+		if _, ok := z.StartFlight(z.now, z.b, AtEnd); !ok {
 			break
 		}
 		took := min(s.duration(), until.Sub(z.now))
 		z.pass(took)
 		z.buffers(s)
 		f := s.flight(took)
-		f.Frozen, f.CalledOff = false, false
+		f.Frozen, f.Canceled = false, false
 		z.flies(f, false)
 		stopped = f.Failed
 	}

@@ -20,13 +20,13 @@ type Load struct {
 	Probe bool
 }
 
-// Take tells whether something is to be shipped now, and how much of it. Where it is, the flight has begun: a Flight must be
+// StartFlight tells whether something is to be shipped now, and how much of it. Where it is, the flight has begun: a Flight must be
 // noted.
-func (p *Policy) Take(now time.Time, b Buffered, why Occasion) (load Load, ok bool) {
+func (p *Policy) StartFlight(now time.Time, b Buffered, why Occasion) (load Load, ok bool) {
 	if b.Bytes == 0 || why == AtEnd && (now.Before(p.breaker.retryAt) || p.tooShort(now)) {
 		return Load{}, false
 	}
-	if wait, ever := p.Next(now, b); why == Background && (!ever || wait > 0) {
+	if wait, ever := p.NextFlight(now, b); why == Background && (!ever || wait > 0) {
 		return Load{}, false
 	}
 	p.caught, p.atRisk = false, p.exposure == exposed
@@ -43,8 +43,8 @@ func (p *Policy) tooShort(now time.Time) bool {
 	return !now.Add(p.breaker.roundTrip).Before(p.holdUntil)
 }
 
-// Next tells how long from now the background begins to ship; never is not.
-func (p *Policy) Next(now time.Time, b Buffered) (wait time.Duration, ever bool) {
+// NextFlight tells how long from now the background begins to ship; never is not.
+func (p *Policy) NextFlight(now time.Time, b Buffered) (wait time.Duration, ever bool) {
 	if b.Bytes == 0 || p.exposure == closed {
 		return 0, false
 	}
@@ -77,5 +77,5 @@ func (p *Policy) Bounds(now time.Time, why Occasion) (until time.Time, patience 
 	return time.Time{}, 0
 }
 
-// LastWordsFirst tells whether at SHUTDOWN more is buffered than can surely go, so that what is no log is to leave first.
-func (p *Policy) LastWordsFirst(b Buffered) bool { return b.Bytes > p.surely }
+// LogsLast tells whether at SHUTDOWN more is buffered than can surely go, so that what is no log is to leave first.
+func (p *Policy) LogsLast(b Buffered) bool { return b.Bytes > p.surely }

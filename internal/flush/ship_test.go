@@ -29,7 +29,7 @@ func TestNext(t *testing.T) {
 		e := newEnv(Adaptive)
 		e.note(test.facts...)
 		e.buffer(test.bytes, test.age)
-		wait, ever := e.Next(e.now, e.b)
+		wait, ever := e.NextFlight(e.now, e.b)
 		if !ever {
 			wait = never
 		}
@@ -66,11 +66,11 @@ func TestWhatIsOldCanWaitForTheEnd(t *testing.T) {
 	e.serve(time.Minute)
 	e.invoke(time.Minute)
 	e.buffer(1, time.Minute)
-	if wait, ever := e.Next(e.now, e.b); wait != 2500*ms || !ever {
+	if wait, ever := e.NextFlight(e.now, e.b); wait != 2500*ms || !ever {
 		t.Errorf("due in %s", wait)
 	}
 	e.pass(time.Second)
-	if wait, _ := e.Next(e.now, e.b); wait != 1500*ms {
+	if wait, _ := e.NextFlight(e.now, e.b); wait != 1500*ms {
 		t.Errorf("a second later, due in %s", wait)
 	}
 	e.note(TelemetryLost{})
@@ -84,7 +84,7 @@ func TestWhatIsFreshWaitsForItsTime(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(0)
 	e.buffer(1, 0)
-	if wait, _ := e.Next(e.now, e.b); wait != 7500*ms {
+	if wait, _ := e.NextFlight(e.now, e.b); wait != 7500*ms {
 		t.Errorf("due in %s", wait)
 	}
 }
@@ -96,7 +96,7 @@ func TestSpread(t *testing.T) {
 		e.note(NeverFrozen{})
 		e.fly(taken.random(random))
 		e.buffer(1, 0)
-		if wait, _ := e.Next(e.now, e.b); wait != want {
+		if wait, _ := e.NextFlight(e.now, e.b); wait != want {
 			t.Errorf("random %g: due in %s", random, wait)
 		}
 	}
@@ -111,14 +111,14 @@ func TestUrgentBytes(t *testing.T) {
 		flight Flight
 		due    bool
 	}{{Flight{Progress: true, Bytes: 600}, true}, {Flight{Progress: true, Bytes: 399}, true}, {Flight{Progress: true, Bytes: 1}, false}} {
-		if _, ok := e.Take(e.now, e.b, Background); !ok {
+		if _, ok := e.StartFlight(e.now, e.b, Background); !ok {
 			t.Fatal("nothing leaves")
 		}
 		if e.note(step.flight); e.due() != step.due {
 			t.Errorf("behind a flight of %d bytes more is due at once: %t", step.flight.Bytes, e.due())
 		}
 	}
-	e.note(Asked{})
+	e.note(NextCalled{})
 	if e.invoke(time.Second); !e.due() {
 		t.Error("what was left does not leave beside the next handler")
 	}
@@ -130,7 +130,7 @@ func TestFailureIsNotUrgent(t *testing.T) {
 		e := newEnv(Deferred)
 		e.buffer(1000, 0)
 		e.invoke(0)
-		e.Take(e.now, e.b, Background)
+		e.StartFlight(e.now, e.b, Background)
 		if e.note(failed); e.due() {
 			t.Errorf("%+v: tried again at once", failed)
 		}
@@ -143,7 +143,7 @@ func TestRestGoesBeforeUrgency(t *testing.T) {
 	e.fly(refused, refused)
 	e.buffer(megabyte, 0)
 	e.invoke(0)
-	if wait, _ := e.Next(e.now, e.b); wait != time.Second {
+	if wait, _ := e.NextFlight(e.now, e.b); wait != time.Second {
 		t.Errorf("tried in %s", wait)
 	}
 	e.fly(taken)
@@ -181,7 +181,7 @@ func TestTake(t *testing.T) {
 			e := envOf(s)
 			test.facts(e)
 			e.buffer(test.bytes, 0)
-			_, ok := e.Take(e.now, e.b, why)
+			_, ok := e.StartFlight(e.now, e.b, why)
 			return ok
 		}
 		if got := (want{take(Background), take(AtEnd), take(AtShutdown)}); got != test.want {
@@ -213,7 +213,7 @@ func TestProbe(t *testing.T) {
 		e.fly(test.flights...)
 		e.pass(time.Minute)
 		e.buffer(megabyte, 0)
-		if load, ok := e.Take(e.now, e.b, test.why); load != test.want || !ok {
+		if load, ok := e.StartFlight(e.now, e.b, test.why); load != test.want || !ok {
 			t.Errorf("%s: %+v, %t", test.name, load, ok)
 		}
 	}
@@ -252,8 +252,8 @@ func TestCaughtFlightIsNotUrgent(t *testing.T) {
 		e := newEnv(Deferred)
 		e.buffer(1000, 0)
 		e.invoke(0)
-		e.Take(e.now, e.b, Background)
-		e.note(Asked{})
+		e.StartFlight(e.now, e.b, Background)
+		e.note(NextCalled{})
 		e.end()
 		e.buffer(800, 0)
 		e.invoke(time.Second)
@@ -288,7 +288,7 @@ func TestLastWordsFirst(t *testing.T) {
 		for _, f := range test.flights {
 			p.Note(time.Now(), Buffered{}, f)
 		}
-		if p.LastWordsFirst(Buffered{Bytes: test.surely}) || !p.LastWordsFirst(Buffered{Bytes: test.surely + 1}) {
+		if p.LogsLast(Buffered{Bytes: test.surely}) || !p.LogsLast(Buffered{Bytes: test.surely + 1}) {
 			t.Errorf("%s: not %d bytes", name, test.surely)
 		}
 	}

@@ -205,7 +205,7 @@ func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (
 	began := time.Now()
 	during, span := awake.WithTimeout(ctx, c.attemptTimeout(ctx))
 	resp, c.reply, err = post(during, c.transport, req, c.body, c.reply, span.Restart)
-	frozen := span.End()
+	frozen := span.Stop()
 	switch {
 	case err == nil:
 		c.trips = [2]time.Duration{c.trips[1], time.Since(began)}

@@ -112,7 +112,7 @@ func (e *environment) freeze() {
 	}
 	e.buffer()
 	e.emit(Event{At: e.now, Index: Report, Bytes: platformBytes})
-	e.at[post] = min(e.at[post], e.now+flush.Buffering+e.Lag) - e.now
+	e.at[post] = min(e.at[post], e.now+flush.BufferingTimeout+e.Lag) - e.now
 	e.frozen, e.frozenAt = true, e.now
 	e.trace(func() Step { return Step{What: Frozen} })
 
@@ -160,7 +160,7 @@ func (e *environment) emit(t Event) {
 // collect begins a batch with the next event that is emitted.
 func (e *environment) collect() {
 	if e.at[post] == never && e.emitted <= e.End() {
-		e.at[post] = max(e.emission(), e.now) + flush.Buffering + e.Lag
+		e.at[post] = max(e.emission(), e.now) + flush.BufferingTimeout + e.Lag
 	}
 }
 

@@ -130,7 +130,7 @@ func (e *environment) receive(batch []Event) {
 // close serves a SHUTDOWN.
 func (e *environment) close() {
 	e.step, e.until = closes, e.now+shutdownTime-flush.DeadlineMargin
-	e.at[timer] = e.now + flush.LastWords
+	e.at[timer] = e.now + flush.LateTelemetryWait
 	e.note(flush.ShuttingDown{})
 }
 
@@ -141,7 +141,7 @@ func (e *environment) note(facts ...flush.Fact) {
 	}
 	switch e.step {
 	case awaits:
-		until, seen := e.policy.Await(e.clock())
+		until, seen := e.policy.AwaitEnd(e.clock())
 		if e.at[timer] = until.Sub(epoch); seen {
 			e.ship(flush.AtEnd)
 		} else if until.IsZero() {
@@ -195,7 +195,7 @@ func (e *environment) shipOn() {
 
 // ask asks for the next event.
 func (e *environment) ask() {
-	e.policy.Note(e.clock(), e.queue.buffered(), flush.Asked{})
+	e.policy.Note(e.clock(), e.queue.buffered(), flush.NextCalled{})
 	e.at[timer] = never
 	e.step = asked
 	e.trace(func() Step { return Step{What: Asks} })
@@ -219,7 +219,7 @@ func (e *environment) shipInBackground() {
 	if e.flight.on || e.frozen {
 		return
 	}
-	switch wait, ever := e.policy.Next(e.clock(), e.queue.buffered()); {
+	switch wait, ever := e.policy.NextFlight(e.clock(), e.queue.buffered()); {
 	case !ever:
 	case wait > 0:
 		e.at[due] = e.now + wait

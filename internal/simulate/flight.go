@@ -41,7 +41,7 @@ const keyBytes = 32
 
 // takeOff begins a flight, where the policy wants something shipped.
 func (e *environment) takeOff(why flush.Occasion) bool {
-	load, ok := e.policy.Take(e.clock(), e.queue.buffered(), why)
+	load, ok := e.policy.StartFlight(e.clock(), e.queue.buffered(), why)
 	if !ok {
 		return false
 	}
@@ -50,7 +50,7 @@ func (e *environment) takeOff(why flush.Occasion) bool {
 	if why != flush.Background {
 		f.deadline = e.until
 	}
-	if why == flush.AtShutdown && e.policy.LastWordsFirst(q.buffered()) {
+	if why == flush.AtShutdown && e.policy.LogsLast(q.buffered()) {
 		q.lastWordsFirst(e.End(), e.settings.RecordBytes)
 	}
 	limit := e.requestBytes
@@ -151,8 +151,8 @@ func (e *environment) land(calledOff bool) {
 	}
 	fact := flush.Flight{
 		Took: e.now - f.began, Bytes: f.bytes, Progress: f.progress, Failed: len(f.batches) > 0, Partial: f.partial || cut,
-		Silent:    cut && !f.partial && (calledOff || f.why != flush.Background),
-		CalledOff: calledOff, Random: e.draw(),
+		Unanswered: cut && !f.partial && (calledOff || f.why != flush.Background),
+		Canceled:   calledOff, Random: e.draw(),
 	}
 	for _, b := range f.batches {
 		if cut && b.stored {

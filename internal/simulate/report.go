@@ -115,7 +115,7 @@ million, provisioned ([Kinesis Data Streams](https://aws.amazon.com/kinesis/data
 func Markdown(all []Result) string {
 	var b strings.Builder
 	cfg := defaults(flush.Adaptive)
-	fmt.Fprintf(&b, preface, brief(flush.Buffering), functionMB, brief(cfg.MaxDelay), brief(cfg.FlushTimeout), cfg.RecordBytes,
+	fmt.Fprintf(&b, preface, brief(flush.BufferingTimeout), functionMB, brief(cfg.MaxDelay), brief(cfg.FlushTimeout), cfg.RecordBytes,
 		cfg.RequestBytes(), brief(roundTrip), brief(kinesis.PauseBound(true, 1)), brief(kinesis.PauseBound(true, 20)),
 		brief(kinesis.PauseBound(false, 1)), lateCost)
 	row := func(i int, name, traffic, function string, now []float64) {
