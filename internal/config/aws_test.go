@@ -84,7 +84,7 @@ func TestPlainHTTP(t *testing.T) {
 		"http://kinesis:4567": true, "HTTP://10.0.0.7": true, "http://169.254.1.1": true, "http://localhost.example": true, "http://[fd00::1]": true,
 	} {
 		cfg, mistakes := with([]string{"AWS_ENDPOINT_URL_KINESIS=" + endpoint})
-		if got := len(cfg.Warnings) == 1 && cfg.Warnings[0].Variable == "AWS_ENDPOINT_URL_KINESIS" && cfg.Warnings[0].Seen == "is plain http"; got != warned || len(mistakes) > 0 {
+		if got := len(cfg.Warnings) == 1 && cfg.Warnings[0].Variable == "AWS_ENDPOINT_URL_KINESIS" && cfg.Warnings[0].Problem == "is plain http"; got != warned || len(mistakes) > 0 {
 			t.Errorf("%s: %v %v", endpoint, cfg.Warnings, mistakes)
 		}
 	}

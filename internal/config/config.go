@@ -22,8 +22,8 @@ type OnError string
 
 // What a mistake does.
 const (
-	Idle OnError = "idle" // the extension stands aside, the function runs
-	Fail OnError = "fail" // the environment's init fails, so that a deployment with a mistake is seen at once
+	OnErrorIdle OnError = "idle" // the extension stands aside, the function runs
+	OnErrorFail OnError = "fail" // the environment's init fails, so that a deployment with a mistake is seen at once
 )
 
 // Config is the extension's whole configuration.
@@ -61,12 +61,12 @@ type Config struct {
 // Mistake is a variable that cannot be used as it is.
 type Mistake struct {
 	Variable string
-	Seen     string // what is wrong with it. It holds the value only where that cannot be a secret
+	Problem  string // what is wrong with it. It holds the value only where that cannot be a secret
 	Expected string
 }
 
 // String says it in one sentence.
-func (m Mistake) String() string { return m.Variable + " " + m.Seen + ": " + m.Expected }
+func (m Mistake) String() string { return m.Variable + " " + m.Problem + ": " + m.Expected }
 
 const (
 	mib = 1 << 20
@@ -93,7 +93,7 @@ func Load(environ []string) (Config, []Mistake) {
 		SnapStart:      r.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start",
 
 		Enabled:  r.boolean(Prefix+"ENABLED", true),
-		OnError:  choice(r, Prefix+"ON_ERROR", Idle, Fail),
+		OnError:  choice(r, Prefix+"ON_ERROR", OnErrorIdle, OnErrorFail),
 		LogLevel: r.level(Prefix + "LOG_LEVEL"),
 		Events:   r.events(Prefix + "EVENTS"),
 		Delivery: choice(r, Prefix+"DELIVERY", flush.Adaptive, flush.Sync, flush.Deferred),

@@ -24,7 +24,7 @@ var lambda = []string{
 func TestDefaults(t *testing.T) {
 	got, mistakes := Load(lambda)
 	want := Config{
-		RuntimeAPI: "127.0.0.1:9001", Enabled: true, OnError: Idle, LogLevel: 4,
+		RuntimeAPI: "127.0.0.1:9001", Enabled: true, OnError: OnErrorIdle, LogLevel: 4,
 		Events:   []lambdaapi.TelemetryType{lambdaapi.Platform, lambdaapi.Function},
 		Delivery: flush.Adaptive, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
 		Format: record.NDJSON, Compression: record.Uncompressed, RecordBytes: 100_000, MaxRecordBytes: 1 << 20, Oversize: "truncate", PartitionKey: dispatcher.ByEnvironment,
@@ -81,13 +81,13 @@ func TestMistakes(t *testing.T) {
 		if value, shown := wrong[name]; shown {
 			seen = fmt.Sprintf("is %q", value)
 		}
-		if m.Seen != seen || m.Expected == "" || !strings.Contains(Join(mistakes), m.Variable+" "+seen+": "+m.Expected) {
+		if m.Problem != seen || m.Expected == "" || !strings.Contains(Join(mistakes), m.Variable+" "+seen+": "+m.Expected) {
 			t.Errorf("an odd mistake: %v", m)
 		}
 		delete(wrong, name)
 		delete(hidden, name)
 	}
-	if len(wrong)+len(hidden) > 0 || cfg.OnError != Idle || cfg.RecordBytes != 100_000 || cfg.AWS.Stream != "" || cfg.AWS.EndpointURL != "" {
+	if len(wrong)+len(hidden) > 0 || cfg.OnError != OnErrorIdle || cfg.RecordBytes != 100_000 || cfg.AWS.Stream != "" || cfg.AWS.EndpointURL != "" {
 		t.Errorf("not found: %v %v; %+v", wrong, hidden, cfg)
 	}
 }

@@ -79,7 +79,7 @@ func (r *reader) mistake(name, expected string, args ...any) {
 
 // misread notes a value that is none of its kind, a word, a number or a duration, and shows it: no secret is of that kind.
 func (r *reader) misread(name, value, expected string, args ...any) {
-	note(&r.mistakes, Mistake{name, Show(value), fmt.Sprintf(expected, args...)})
+	note(&r.mistakes, Mistake{name, DescribeValue(value), fmt.Sprintf(expected, args...)})
 }
 
 func (r *reader) warn(name, seen, expected string) {
@@ -96,9 +96,9 @@ func note(list *[]Mistake, m Mistake) {
 // maxShown is how long a value may be that is shown. Passwords and keys are longer.
 const maxShown = 16
 
-// Show tells what a value is, if it is short and of printable ASCII characters: what is longer was not meant for a word or a
+// DescribeValue tells what a value is, if it is short and of printable ASCII characters: what is longer was not meant for a word or a
 // number, and may be a secret, and control characters do as they please with a terminal.
-func Show(value string) string {
+func DescribeValue(value string) string {
 	if len(value) > maxShown || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return "cannot be used"
 	}
@@ -182,7 +182,7 @@ func (r *reader) level(name string) slog.Level {
 	case "off", "none":
 		return Off
 	default:
-		r.warn(name, Show(value), "expected one of debug, info, warn, error, off; it is taken for warn")
+		r.warn(name, DescribeValue(value), "expected one of debug, info, warn, error, off; it is taken for warn")
 	}
 	return slog.LevelWarn
 }

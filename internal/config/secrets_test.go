@@ -45,7 +45,7 @@ func TestShow(t *testing.T) {
 		"": `is ""`, "10": `is "10"`, "a b": `is "a b"`, `!"~`: `is "!\"~"`, "1234567890123456": `is "1234567890123456"`,
 		"12345678901234567": "cannot be used", "\x1f": "cannot be used", "\x7f": "cannot be used", "é": "cannot be used", "\u202e": "cannot be used",
 	} {
-		if got := Show(value); got != want {
+		if got := DescribeValue(value); got != want {
 			t.Errorf("%q: %s, want %s", value, got, want)
 		}
 	}

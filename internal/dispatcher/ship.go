@@ -267,7 +267,7 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight flush.Flight) (more b
 		outcomes = outcomes[n:]
 	}
 	d.landLocked()
-	flight.Partial = result.Faltered
+	flight.Partial = result.AttemptFailed
 	d.taking = flight.Progress || d.taking && len(result.Outcomes) == 0
 	d.noteLocked(flight)
 	d.journalLocked()

@@ -436,7 +436,7 @@ func TestFalteringIsPaidOnce(t *testing.T) {
 		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			time.Sleep(900 * time.Millisecond)
 			result := all(kinesis.Sent, nil)(ctx, records)
-			result.Faltered = true
+			result.AttemptFailed = true
 			return result
 		}}
 		d := New(options(), stream)

@@ -23,10 +23,10 @@ func (e *examiner) seeSettings() bool {
 	e.settings = settings
 	e.report.Stream = settings.AWS.Stream
 	for _, m := range mistakes {
-		e.add(checkSettings, Problem, m.Variable+" "+m.Seen+"; with "+e.consequence(), m.Expected)
+		e.add(checkSettings, Problem, m.Variable+" "+m.Problem+"; with "+e.consequence(), m.Expected)
 	}
 	for _, m := range settings.Warnings {
-		e.add(checkSettings, Warning, m.Variable+" "+m.Seen, m.Expected)
+		e.add(checkSettings, Warning, m.Variable+" "+m.Problem, m.Expected)
 	}
 	if !settings.Enabled {
 		e.add(checkSettings, Warning, config.Prefix+"ENABLED is false: nothing is delivered", "remove it, or set it to true")
@@ -56,7 +56,7 @@ func words[T ~string](list []T) string {
 
 // consequence is what a mistake in the settings does.
 func (e *examiner) consequence() string {
-	if e.settings.OnError == config.Fail {
+	if e.settings.OnError == config.OnErrorFail {
 		return "it the function's init fails"
 	}
 	return "it the extension stands idle"

@@ -84,7 +84,7 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 		log.Warn(warning.String())
 	}
 	switch {
-	case len(mistakes) > 0 && cfg.OnError == config.Fail:
+	case len(mistakes) > 0 && cfg.OnError == config.OnErrorFail:
 		return x.refuse(ctx, mistakes)
 	case len(mistakes) > 0:
 		log.Error("no telemetry is delivered, the function is not affected: " + config.Join(mistakes))

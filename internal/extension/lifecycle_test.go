@@ -227,7 +227,7 @@ func (a *hungAPI) InitError(ctx context.Context, _, _ string) error { return a.c
 func TestCallsThatAreNeverAnswered(t *testing.T) {
 	subscribe := func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }
 	refuse := func(ctx context.Context, x *Extension) error {
-		return x.refuse(ctx, []config.Mistake{{Variable: "X", Seen: "is not set", Expected: "y"}})
+		return x.refuse(ctx, []config.Mistake{{Variable: "X", Problem: "is not set", Expected: "y"}})
 	}
 	passing := &lambdaapi.StatusError{Call: "subscribe", Status: 503}
 	const noAnswer = "subscribe to telemetry: no answer within 5s"

@@ -298,12 +298,12 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 		if probe && fruitless > 0 {
 			break
 		}
-		pause := time.Duration(r.random() * float64(kinesis.PauseBound(!refused, fruitless)))
+		pause := time.Duration(r.random() * float64(kinesis.BackoffBound(!refused, fruitless)))
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause || !r.wait(ctx, pause) {
 			break
 		}
 	}
-	result.Faltered = trouble != nil
+	result.AttemptFailed = trouble != nil
 	if slices.Contains(result.Outcomes, kinesis.Unsent) {
 		result.Err = trouble
 	}

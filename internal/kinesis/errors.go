@@ -48,7 +48,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.text }
 
-// Answered tells whether something answered, or it is certain that nothing will: then the failure is the stream's, whatever
+// Answered reports whether something answered, or it is certain that nothing will: then the failure is the stream's, whatever
 // happened to the connection. It may be called on nil, which is no such answer.
 func (e *Error) Answered() bool {
 	return e != nil && (e.Permanent || e.Kind != KindNetwork && e.Kind != KindDeadline)

@@ -19,10 +19,10 @@ const (
 
 // Result is how a Put ended. Its Outcomes are used again by the Client's next Put.
 type Result struct {
-	Outcomes []Outcome // one for each record
-	Requests int       // sent, repetitions included
-	Retried  int       // how often a record was in a request again
-	Faltered bool      // the stream did not take everything at once, though it may have in the end
+	Outcomes      []Outcome // one for each record
+	Requests      int       // sent, repetitions included
+	Retried       int       // how often a record was in a request again
+	AttemptFailed bool      // the stream did not take everything at once, though it may have in the end
 	// Err is nil if all were stored, else an *Error: the last cause that left records unsent, or where there are none the
 	// last that had one rejected.
 	Err error
@@ -120,7 +120,7 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 	case doubt, again, throttle:
 	}
 	p.fruitless++
-	return p.draw(PauseBound(a.do == throttle, p.fruitless)), true
+	return p.draw(BackoffBound(a.do == throttle, p.fruitless)), true
 }
 
 // take tells how many of pending go into the next request, and their size.
@@ -185,7 +185,7 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 		return 0, true
 	}
 	more = do < renew && (do > doubt || p.fruitless < 2) // what is refused for what it is has another Put to go with others
-	return p.draw(PauseBound(do == throttle, p.fruitless)), more
+	return p.draw(BackoffBound(do == throttle, p.fruitless)), more
 }
 
 // refusedForLong tells whether the first record that is refused with a code that nobody knows is to be rejected: such were
@@ -261,7 +261,7 @@ func (p *put) smallestFirst() {
 // end makes up the result and lets go of what is too large to keep.
 func (p *put) end(ctx context.Context) Result {
 	r := &p.result
-	r.Faltered = p.unsent != nil
+	r.AttemptFailed = p.unsent != nil
 	for _, outcome := range r.Outcomes {
 		switch {
 		case outcome == Unsent && p.unsent == nil:

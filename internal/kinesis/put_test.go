@@ -272,7 +272,7 @@ func TestProbe(t *testing.T) {
 	for _, first := range []step{refuse, entries(map[string]string{"a": "ProvisionedThroughputExceededException", "b": "ProvisionedThroughputExceededException"})} {
 		c, f := newFake(t, func(c *Config) { c.MaxRequestBytes = len("keya") }, first)
 		result := c.Probe(t.Context(), recordsOf("a", "b"))
-		if result.Requests != 1 || result.Err == nil || !result.Faltered || len(f.stored) > 0 {
+		if result.Requests != 1 || result.Err == nil || !result.AttemptFailed || len(f.stored) > 0 {
 			t.Errorf("%+v", result)
 		}
 		if result = c.Probe(t.Context(), recordsOf("a", "b")); result.Err != nil || len(f.stored) != 2 {
@@ -696,7 +696,7 @@ func TestPausesAreSpread(t *testing.T) {
 	if seen[true] < 300 || seen[false] < 300 {
 		t.Errorf("%v are in the lower half", seen[true])
 	}
-	if got := PauseBound(true, 50); got != maxPause {
+	if got := BackoffBound(true, 50); got != maxPause {
 		t.Errorf("the bound after 50 tries is %v", got)
 	}
 }

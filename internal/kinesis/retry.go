@@ -85,9 +85,9 @@ const (
 	maxPause      = 2 * time.Second
 )
 
-// PauseBound is the bound of the pause after so many fruitless requests in a row (0: something got through). The simulator of
+// BackoffBound is the bound of the pause after so many fruitless requests in a row (0: something got through). The simulator of
 // the flush policy knows it, too.
-func PauseBound(throttled bool, fruitless int) time.Duration {
+func BackoffBound(throttled bool, fruitless int) time.Duration {
 	base := basePause
 	if throttled {
 		base = throttlePause

@@ -122,7 +122,7 @@ func TestDeadIdleConnection(t *testing.T) {
 			if how == "closed in the middle of an answer" {
 				want = 1 // the connection was alive: this is a failure like others
 			}
-			if result.Err != nil || outcomesOf(result) != "s" || pauses != want || result.Faltered != (want == 1) {
+			if result.Err != nil || outcomesOf(result) != "s" || pauses != want || result.AttemptFailed != (want == 1) {
 				t.Fatalf("second: %+v, %d pauses, want %d", result, pauses, want)
 			}
 			if connections.Load() != 2 {

@@ -133,7 +133,7 @@ func (e *environment) settle() {
 	e.trace(func() Step { return Step{What: fmt.Sprintf(Reads, sent-len(left), f.refused)} })
 	over := len(left) == 0 || f.probe && f.fruitless > 0
 	if !over {
-		f.next = e.now + time.Duration(e.draw()*float64(kinesis.PauseBound(!f.refused, f.fruitless)))
+		f.next = e.now + time.Duration(e.draw()*float64(kinesis.BackoffBound(!f.refused, f.fruitless)))
 		over = f.why != flush.Background && f.next >= f.deadline // such a pause is not begun
 	}
 	if e.at[flying] = min(f.next, f.deadline); over {

@@ -116,8 +116,8 @@ func Markdown(all []Result) string {
 	var b strings.Builder
 	cfg := defaults(flush.Adaptive)
 	fmt.Fprintf(&b, preface, brief(flush.BufferingTimeout), functionMB, brief(cfg.MaxDelay), brief(cfg.FlushTimeout), cfg.RecordBytes,
-		cfg.RequestBytes(), brief(roundTrip), brief(kinesis.PauseBound(true, 1)), brief(kinesis.PauseBound(true, 20)),
-		brief(kinesis.PauseBound(false, 1)), lateCost)
+		cfg.RequestBytes(), brief(roundTrip), brief(kinesis.BackoffBound(true, 1)), brief(kinesis.BackoffBound(true, 20)),
+		brief(kinesis.BackoffBound(false, 1)), lateCost)
 	row := func(i int, name, traffic, function string, now []float64) {
 		fmt.Fprintf(&b, "| %s | %s | %s |", name, traffic, function)
 		for m := range Modes {
