@@ -164,11 +164,11 @@ type Event struct {
 var ErrConfig = errors.New("sandbox: invalid configuration")
 
 const (
-	maxExtensions      = 10 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
-	defaultQueueBytes  = 16 << 20
-	defaultInitTimeout = 10 * time.Second
-	longInitTimeout    = 130 * time.Second // all init types but on-demand
-	defaultShutdown    = 2 * time.Second
+	maxExtensions          = 10 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+	defaultQueueBytes      = 16 << 20
+	defaultInitTimeout     = 10 * time.Second
+	longInitTimeout        = 130 * time.Second // all init types but on-demand
+	defaultShutdownTimeout = 2 * time.Second
 )
 
 // withDefaults returns cfg with every unset field set, or all its mistakes. It copies what the caller could change later.
@@ -221,7 +221,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		setDefault(&cfg.InitTimeout, defaultInitTimeout)
 	}
 	setDefault(&cfg.InitTimeout, max(longInitTimeout, min(f.Timeout, 900*time.Second)))
-	setDefault(&cfg.ShutdownTimeout, defaultShutdown)
+	setDefault(&cfg.ShutdownTimeout, defaultShutdownTimeout)
 	setDefault(&cfg.Telemetry.QueueBytes, defaultQueueBytes)
 	setDefault(&cfg.Telemetry.DialHost, "127.0.0.1")
 	if len(errs) > 0 {

@@ -49,12 +49,12 @@ exec unshare --user --map-root-user --mount \
 		accepted[e.Type]++
 	}
 	cfg.Extensions = []Extension{{Path: path, Env: map[string]string{"SLS_OTEL_REPORT_TYPE": "json"}}}
-	needNames(t)
+	requireHostNames(t)
 	e := start(t, cfg)
 	ids := []string{"first", "second"}
 	for _, id := range ids {
 		var wg sync.WaitGroup
-		wg.Go(func() { invoke(t, e, order{}, WithRequestID(id)) }) // the extension holds it until the layer's report is there
+		wg.Go(func() { invoke(t, e, task{}, WithRequestID(id)) }) // the extension holds it until the layer's report is there
 		reportAsLayer(t, id)
 		wg.Wait()
 	}

@@ -59,7 +59,7 @@ func (d *httpDestination) append(body, event []byte) []byte {
 func (d *httpDestination) finish(body []byte) []byte { return append(body, ']') }
 
 // lastAnswer is how long an answer may take that was under way when the process ended.
-const lastAnswer = 250 * time.Millisecond
+const answerGrace = 250 * time.Millisecond
 
 // send posts one batch. Every answer but 200 is an error, because Lambda sends such a batch again. When ctx ends with the
 // process, its answer may be in the socket already: it counts all the same.
@@ -67,7 +67,7 @@ func (d *httpDestination) send(ctx context.Context, body []byte) error {
 	ended := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ended, func() { time.AfterFunc(lastAnswer, cancel) })()
+	defer context.AfterFunc(ended, func() { time.AfterFunc(answerGrace, cancel) })()
 	status, err := d.post(ctx, d.batches, body)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("the subscriber answered with status %d", status)

@@ -12,7 +12,7 @@ import (
 
 // hidden are the variables that extensions do not see, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html;
 // nor do they see any whose name starts with _ (emulator).
-var hidden = []string{
+var hiddenFromExtensions = []string{
 	"AWS_EXECUTION_ENV", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_XRAY_CONTEXT_MISSING",
 	"AWS_XRAY_DAEMON_ADDRESS", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT",
 }
@@ -84,7 +84,9 @@ func (e *Environment) functionEnv() []string {
 // extensionEnv is the environment of an extension's process.
 func (e *Environment) extensionEnv(x *Extension) []string {
 	env := e.sharedEnv()
-	maps.DeleteFunc(env, func(name, _ string) bool { return strings.HasPrefix(name, "_") || slices.Contains(hidden, name) })
+	maps.DeleteFunc(env, func(name, _ string) bool {
+		return strings.HasPrefix(name, "_") || slices.Contains(hiddenFromExtensions, name)
+	})
 	maps.Copy(env, x.Env)
 	return flatten(env)
 }

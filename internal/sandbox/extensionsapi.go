@@ -56,56 +56,56 @@ func writeRefusal(w http.ResponseWriter, err error) {
 	writeError(w, http.StatusInternalServerError, "InternalServerError", err.Error())
 }
 
-func (l *life) serveRegister(w http.ResponseWriter, r *http.Request) {
+func (g *generation) serveRegister(w http.ResponseWriter, r *http.Request) {
 	name := r.Header.Get(headerExtensionName)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
 	if err != nil {
 		writeRefusal(w, forbid("InvalidRequestFormat", "%v", err))
 		return
 	}
-	if status := l.registerFault(name); status != 0 {
+	if status := g.registerFaultStatus(name); status != 0 {
 		writeError(w, status, "Extension.InternalError", "injected fault")
 		return
 	}
-	a, err := l.register(name, body)
+	reg, err := g.register(name, body)
 	if err != nil {
 		writeRefusal(w, err)
 		return
 	}
-	a.proc.mark(func(s *ProcessStats) *time.Duration { return &s.Register })
-	f := &l.env.cfg.Function
+	reg.process.markFirst(func(s *ProcessStats) *time.Duration { return &s.Register })
+	f := &g.env.cfg.Function
 	reply := registerReply{FunctionName: f.Name, FunctionVersion: f.Version, Handler: f.Handler}
 	features := strings.FieldsFunc(r.Header.Get(headerExtensionFeature), func(c rune) bool { return c == ',' || c == ' ' })
 	if slices.Contains(features, "accountId") {
-		reply.AccountID = l.env.cfg.AccountID
+		reply.AccountID = g.env.cfg.AccountID
 	}
-	w.Header().Set(headerExtensionID, a.id)
+	w.Header().Set(headerExtensionID, reg.id)
 	writeJSON(w, http.StatusOK, reply)
 }
 
-func (l *life) registerFault(name string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, a := range l.agents {
-		if a.external && a.name == name {
-			return l.faultLocked(a, &l.env.cfg.API.Register)
+func (g *generation) registerFaultStatus(name string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, reg := range g.registrations {
+		if reg.external && reg.name == name {
+			return g.faultStatusLocked(reg, &g.env.cfg.API.Register)
 		}
 	}
 	return 0
 }
 
 // faultLocked is the status with which a call of a is answered instead of being served, or 0.
-func (l *life) faultLocked(a *agent, f *StatusFault) int {
-	if f.Status == 0 || (l.env.cfg.API.Extension != "" && l.env.cfg.API.Extension != a.name) || !a.external {
+func (g *generation) faultStatusLocked(reg *registration, f *StatusFault) int {
+	if f.Status == 0 || (g.env.cfg.API.Extension != "" && g.env.cfg.API.Extension != reg.name) || !reg.external {
 		return 0
 	}
-	if f.Times >= 0 && a.faulted[f] >= f.Times {
+	if f.Times >= 0 && reg.faultedCalls[f] >= f.Times {
 		return 0
 	}
-	if a.faulted == nil {
-		a.faulted = map[*StatusFault]int{}
+	if reg.faultedCalls == nil {
+		reg.faultedCalls = map[*StatusFault]int{}
 	}
-	a.faulted[f]++
+	reg.faultedCalls[f]++
 	return f.Status
 }
 
@@ -113,7 +113,7 @@ func (l *life) faultLocked(a *agent, f *StatusFault) int {
 // process, as aws-lambda-go's GoLangEnableSIGTERM, and without SHUTDOWN. While an external one has yet to register, so that the
 // runtime does not run, it can only be a wrong name. Lambda's emulator takes it for an internal extension all the same: it
 // refuses SHUTDOWN, or lets the init phase end by time. Here the answer says what is wrong.
-func (l *life) register(name string, data []byte) (*agent, error) {
+func (g *generation) register(name string, data []byte) (*registration, error) {
 	if name == "" {
 		return nil, forbid("Extension.InvalidExtensionName", "Empty extension name")
 	}
@@ -124,52 +124,52 @@ func (l *life) register(name string, data []byte) (*agent, error) {
 	if len(body.ConfigurationKeys) > 0 {
 		return nil, forbid("InvalidRequestFormat", "configurationKeys are deprecated; use environment variables instead")
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	i := slices.IndexFunc(l.agents, func(a *agent) bool { return a.name == name })
-	external := i >= 0 && l.agents[i].external
-	if missing := l.unregisteredLocked(); !external && len(missing) > 0 {
-		if quoted := strconv.Quote(name); !slices.Contains(l.misnamed, quoted) {
-			l.misnamed = append(l.misnamed, quoted)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.IndexFunc(g.registrations, func(reg *registration) bool { return reg.name == name })
+	external := i >= 0 && g.registrations[i].external
+	if missing := g.unregisteredLocked(); !external && len(missing) > 0 {
+		if quoted := strconv.Quote(name); !slices.Contains(g.refusedNames, quoted) {
+			g.refusedNames = append(g.refusedNames, quoted)
 		}
 		return nil, forbid("Extension.InvalidExtensionName",
 			"Lambda-Extension-Name %q is not the file name of an extension that has yet to register: %s", name, strings.Join(missing, ", "))
 	}
 	for _, event := range body.Events {
-		if !l.mayRegister(event, external) {
+		if !g.canRegister(event, external) {
 			return nil, forbid("Extension.InvalidEventType", "%s: this extension cannot register for this event", event)
 		}
 	}
 	switch {
-	case external && l.agents[i].state != stateStarted:
-		return nil, forbid("Extension.InvalidExtensionState", "extension %s is in state %s and cannot register", name, l.agents[i].state)
-	case !external && l.agentsClosed:
+	case external && g.registrations[i].state != stateStarted:
+		return nil, forbid("Extension.InvalidExtensionState", "extension %s is in state %s and cannot register", name, g.registrations[i].state)
+	case !external && g.registrationClosed:
 		return nil, forbid("Extension.RegistrationClosed", "Extension registration closed already")
 	case !external && i >= 0:
 		return nil, forbid("Extension.InvalidExtensionState", "Extension with this name already registered")
-	case !external && len(l.agents) >= maxExtensions:
+	case !external && len(g.registrations) >= maxExtensions:
 		return nil, forbid("Extension.TooManyExtensions", "Extension limit (%d) reached", maxExtensions)
 	case !external:
-		l.agents = append(l.agents, &agent{id: newUUID(), name: name, wake: make(chan struct{}, 1)})
-		i = len(l.agents) - 1
+		g.registrations = append(g.registrations, &registration{id: newUUID(), name: name, wake: make(chan struct{}, 1)})
+		i = len(g.registrations) - 1
 	}
-	a := l.agents[i]
-	a.state = stateRegistered
+	reg := g.registrations[i]
+	reg.state = stateRegistered
 	for _, event := range body.Events {
-		if !a.wants(event) {
-			a.events = append(a.events, event)
+		if !reg.wants(event) {
+			reg.events = append(reg.events, event)
 		}
 	}
-	l.changedLocked()
-	return a, nil
+	g.changedLocked()
+	return reg, nil
 }
 
 // unregisteredLocked names the external extensions that have yet to register.
-func (l *life) unregisteredLocked() []string {
+func (g *generation) unregisteredLocked() []string {
 	var names []string
-	for _, a := range l.agents {
-		if a.external && (a.state == "" || a.state == stateStarted) {
-			names = append(names, a.name)
+	for _, reg := range g.registrations {
+		if reg.external && (reg.state == "" || reg.state == stateStarted) {
+			names = append(names, reg.name)
 		}
 	}
 	return names
@@ -177,8 +177,8 @@ func (l *life) unregisteredLocked() []string {
 
 // mayRegister: internal extensions cannot have SHUTDOWN; Managed Instances have no INVOKE, and no events at all for internal
 // ones (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html).
-func (l *life) mayRegister(event string, external bool) bool {
-	managed := l.env.cfg.InitType == ManagedInstances
+func (g *generation) canRegister(event string, external bool) bool {
+	managed := g.env.cfg.InitType == ManagedInstances
 	switch event {
 	case eventInvoke:
 		return !managed
@@ -190,7 +190,7 @@ func (l *life) mayRegister(event string, external bool) bool {
 }
 
 // caller finds the extension that makes the request.
-func (l *life) caller(r *http.Request) (*agent, error) {
+func (g *generation) caller(r *http.Request) (*registration, error) {
 	id := r.Header.Get(headerExtensionID)
 	if id == "" {
 		return nil, forbid("Extension.MissingExtensionIdentifier", "Missing Lambda-Extension-Identifier header")
@@ -198,11 +198,11 @@ func (l *life) caller(r *http.Request) (*agent, error) {
 	if !uuidPattern.MatchString(id) {
 		return nil, forbid("Extension.InvalidExtensionIdentifier", "Invalid Lambda-Extension-Identifier")
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, a := range l.agents {
-		if a.id == strings.ToLower(id) && a.registered() {
-			return a, nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, reg := range g.registrations {
+		if reg.id == strings.ToLower(id) && reg.registered() {
+			return reg, nil
 		}
 	}
 	return nil, forbid("Extension.UnknownExtensionIdentifier", "Unknown extension %s", id)
@@ -214,63 +214,63 @@ var (
 )
 
 // serveEvent is next: it blocks until there is an event for the extension.
-func (l *life) serveEvent(w http.ResponseWriter, r *http.Request) {
-	a, err := l.caller(r)
+func (g *generation) serveEvent(w http.ResponseWriter, r *http.Request) {
+	reg, err := g.caller(r)
 	if err != nil {
 		writeRefusal(w, err)
 		return
 	}
-	l.mu.Lock()
-	if status := l.faultLocked(a, &l.env.cfg.API.Next); status != 0 {
-		l.mu.Unlock()
+	g.mu.Lock()
+	if status := g.faultStatusLocked(reg, &g.env.cfg.API.Next); status != 0 {
+		g.mu.Unlock()
 		writeError(w, status, "Extension.InternalError", "injected fault")
 		return
 	}
-	if a.failed() || a.state == stateExited || a.state == stateShutdownFailed {
-		state := a.state
-		l.mu.Unlock()
-		writeRefusal(w, forbid("Extension.InvalidExtensionState", "extension %s is in state %s and gets no events", a.name, state))
+	if reg.reportedError() || reg.state == stateExited || reg.state == stateShutdownFailed {
+		state := reg.state
+		g.mu.Unlock()
+		writeRefusal(w, forbid("Extension.InvalidExtensionState", "extension %s is in state %s and gets no events", reg.name, state))
 		return
 	}
-	if a.pending == nil && !a.idle {
-		a.ready, a.idle, a.idleSince, a.state = true, true, time.Now(), stateReady
-		l.changedLocked()
+	if reg.pendingEvent == nil && !reg.waiting {
+		reg.ready, reg.waiting, reg.waitingSince, reg.state = true, true, time.Now(), stateReady
+		g.changedLocked()
 	}
-	l.mu.Unlock()
-	a.proc.mark(func(s *ProcessStats) *time.Duration { return &s.FirstNext })
+	g.mu.Unlock()
+	reg.process.markFirst(func(s *ProcessStats) *time.Duration { return &s.FirstNext })
 	for {
-		l.mu.Lock()
-		event := a.pending
+		g.mu.Lock()
+		event := reg.pendingEvent
 		if event != nil {
-			a.pending, a.state = nil, stateRunning
+			reg.pendingEvent, reg.state = nil, stateRunning
 		}
-		l.mu.Unlock()
+		g.mu.Unlock()
 		if event != nil {
 			w.Header().Set(headerExtensionEvent, newUUID())
 			writeBody(w, http.StatusOK, event)
 			return
 		}
 		select {
-		case <-a.wake:
+		case <-reg.wake:
 		case <-r.Context().Done():
 			return
-		case <-l.ctx.Done():
+		case <-g.ctx.Done():
 			return
 		}
 	}
 }
 
-func (l *life) serveExtensionInitError(w http.ResponseWriter, r *http.Request) {
-	l.serveExtensionError(w, r, stateInitError, "Extension.InitError")
+func (g *generation) serveExtensionInitError(w http.ResponseWriter, r *http.Request) {
+	g.serveExtensionError(w, r, stateInitError, "Extension.InitError")
 }
 
-func (l *life) serveExtensionExitError(w http.ResponseWriter, r *http.Request) {
-	l.serveExtensionError(w, r, stateExitError, "Extension.ExitError")
+func (g *generation) serveExtensionExitError(w http.ResponseWriter, r *http.Request) {
+	g.serveExtensionError(w, r, stateExitError, "Extension.ExitError")
 }
 
 // serveExtensionError takes an extension's report that it cannot go on, which ends this life of the environment.
-func (l *life) serveExtensionError(w http.ResponseWriter, r *http.Request, state, fallback string) {
-	a, err := l.caller(r)
+func (g *generation) serveExtensionError(w http.ResponseWriter, r *http.Request, state, fallback string) {
+	reg, err := g.caller(r)
 	if err != nil {
 		writeRefusal(w, err)
 		return
@@ -288,17 +288,17 @@ func (l *life) serveExtensionError(w http.ResponseWriter, r *http.Request, state
 		writeRefusal(w, forbid("InvalidRequestFormat", "%v", err))
 		return
 	}
-	l.mu.Lock()
-	if a.failed() {
-		state := a.state
-		l.mu.Unlock()
-		writeRefusal(w, forbid("Extension.InvalidExtensionState", "extension %s is in state %s already", a.name, state))
+	g.mu.Lock()
+	if reg.reportedError() {
+		state := reg.state
+		g.mu.Unlock()
+		writeRefusal(w, forbid("Extension.InvalidExtensionState", "extension %s is in state %s already", reg.name, state))
 		return
 	}
-	a.state, a.errType, a.idle = state, typ, false
-	rec := a.record()
-	l.failLocked(typ, fmt.Sprintf("extension %s reported %s: %s", a.name, state, explainReport(body, typ)))
-	l.mu.Unlock()
-	l.hub.platform("platform.extension", rec)
+	reg.state, reg.errType, reg.waiting = state, typ, false
+	rec := reg.record()
+	g.failLocked(typ, fmt.Sprintf("extension %s reported %s: %s", reg.name, state, explainReport(body, typ)))
+	g.mu.Unlock()
+	g.hub.platform("platform.extension", rec)
 	writeStatusOK(w)
 }

@@ -7,15 +7,15 @@ import "syscall"
 // Freeze stops all processes and the delivery of telemetry, as Lambda does between invocations: a POST that is in flight
 // completes after the thaw. Invoke does it by itself unless Config.NoFreeze is set. It has no effect on a frozen environment.
 func (e *Environment) Freeze() {
-	e.freezing.Lock()
-	defer e.freezing.Unlock()
-	l := e.currentLife()
-	if e.frozen || l == nil {
+	e.freezeMu.Lock()
+	defer e.freezeMu.Unlock()
+	g := e.currentGeneration()
+	if e.frozen || g == nil {
 		return
 	}
 	e.frozen = true
-	l.hub.freeze() // first: nothing is posted to a stopped process
-	for _, p := range l.processes() {
+	g.hub.freeze() // first: nothing is posted to a stopped process
+	for _, p := range g.processes() {
 		p.signal(syscall.SIGSTOP)
 		for _, r := range p.readers {
 			r.freeze()
@@ -25,21 +25,21 @@ func (e *Environment) Freeze() {
 
 // Thaw undoes Freeze.
 func (e *Environment) Thaw() {
-	e.freezing.Lock()
-	defer e.freezing.Unlock()
+	e.freezeMu.Lock()
+	defer e.freezeMu.Unlock()
 	if !e.frozen {
 		return
 	}
 	e.frozen = false
-	l := e.currentLife()
-	if l == nil {
+	g := e.currentGeneration()
+	if g == nil {
 		return
 	}
-	for _, p := range l.processes() {
+	for _, p := range g.processes() {
 		p.signal(syscall.SIGCONT)
 		for _, r := range p.readers {
 			r.thaw()
 		}
 	}
-	l.hub.thaw()
+	g.hub.thaw()
 }

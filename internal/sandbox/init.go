@@ -20,60 +20,60 @@ func (e *InitError) Error() string { return "sandbox: init failed: " + e.Type + 
 
 // init runs the init phase of a new life; ctx ends with its limit. On failure the processes still run: the caller resets.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
-func (l *life) init(ctx context.Context) (time.Duration, error) {
-	cfg := &l.env.cfg
+func (g *generation) init(ctx context.Context) (time.Duration, error) {
+	cfg := &g.env.cfg
 	begin := time.Now()
-	l.hub.platform("platform.initStart", initStartRecord{
-		InitializationType: cfg.InitType, Phase: l.phase, FunctionName: cfg.Function.Name, FunctionVersion: cfg.Function.Version,
-		FunctionArn: l.env.functionARN(), InstanceID: l.env.instanceID, InstanceMaxMemory: cfg.Function.memoryBytes(),
+	g.hub.platform("platform.initStart", initStartRecord{
+		InitializationType: cfg.InitType, Phase: g.phase, FunctionName: cfg.Function.Name, FunctionVersion: cfg.Function.Version,
+		FunctionArn: g.env.functionARN(), InstanceID: g.env.instanceID, InstanceMaxMemory: cfg.Function.memoryBytes(),
 	})
-	done := initDoneRecord{InitializationType: cfg.InitType, Phase: l.phase, Status: statusSuccess}
-	runtimeDone, err := l.runInit(ctx, done)
+	done := initDoneRecord{InitializationType: cfg.InitType, Phase: g.phase, Status: statusSuccess}
+	runtimeDone, err := g.runInit(ctx, done)
 	if err != nil {
 		done.Status, done.ErrorType = initStatus(err)
 		if !runtimeDone {
-			l.hub.platform("platform.initRuntimeDone", done)
+			g.hub.platform("platform.initRuntimeDone", done)
 		}
 	}
-	l.mu.Lock()
+	g.mu.Lock()
 	var states []extensionRecord
-	for _, a := range l.agents {
-		switch a.state {
+	for _, reg := range g.registrations {
+		switch reg.state {
 		case stateStarted, stateRegistered, stateReady, stateRunning: // others were told when they came about
-			states = append(states, a.record())
+			states = append(states, reg.record())
 		}
 	}
-	l.mu.Unlock()
+	g.mu.Unlock()
 	for _, s := range states {
-		l.hub.platform("platform.extension", s)
+		g.hub.platform("platform.extension", s)
 	}
 	took := time.Since(begin)
 	done.Metrics = &durationMetrics{milliseconds(took)}
-	l.hub.platform("platform.initReport", done)
-	l.hub.endReplay() // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html: subscribe during init only
-	return took, l.explainInit(err)
+	g.hub.platform("platform.initReport", done)
+	g.hub.closeSubscriptions() // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html: subscribe during init only
+	return took, g.initError(err)
 }
 
 // runInit starts everything and waits until all are ready. It reports whether initRuntimeDone was emitted.
-func (l *life) runInit(ctx context.Context, done initDoneRecord) (runtimeDone bool, err error) {
-	if err := l.startExtensions(); err != nil {
+func (g *generation) runInit(ctx context.Context, done initDoneRecord) (runtimeDone bool, err error) {
+	if err := g.startExtensions(); err != nil {
 		return false, err
 	}
 	// The runtime starts only after every external extension registered (guide, page lambda-extensions).
-	if err := l.await(ctx, func() bool { return l.allExternal((*agent).registered) }); err != nil {
+	if err := g.await(ctx, func() bool { return g.allExternal((*registration).registered) }); err != nil {
 		return false, err
 	}
-	if err := l.startRuntime(); err != nil {
+	if err := g.startRuntime(); err != nil {
 		return false, err
 	}
-	if err := l.await(ctx, func() bool { return !l.runtimeReady.IsZero() }); err != nil {
+	if err := g.await(ctx, func() bool { return !g.runtimeReady.IsZero() }); err != nil {
 		return false, err
 	}
-	l.drain()
-	l.hub.platform("platform.initRuntimeDone", done)
-	return true, l.await(ctx, func() bool {
-		for _, a := range l.agents {
-			if !a.ready {
+	g.drain()
+	g.hub.platform("platform.initRuntimeDone", done)
+	return true, g.await(ctx, func() bool {
+		for _, reg := range g.registrations {
+			if !reg.ready {
 				return false
 			}
 		}
@@ -81,24 +81,24 @@ func (l *life) runInit(ctx context.Context, done initDoneRecord) (runtimeDone bo
 	})
 }
 
-func (l *life) allExternal(is func(*agent) bool) bool {
-	for _, a := range l.agents {
-		if a.external && !is(a) {
+func (g *generation) allExternal(is func(*registration) bool) bool {
+	for _, reg := range g.registrations {
+		if reg.external && !is(reg) {
 			return false
 		}
 	}
 	return true
 }
 
-func (l *life) startExtensions() error {
-	e := l.env
+func (g *generation) startExtensions() error {
+	e := g.env
 	for i := range e.cfg.Extensions {
-		x, a := &e.cfg.Extensions[i], l.agents[i]
-		err := l.start(spec{
+		x, reg := &e.cfg.Extensions[i], g.registrations[i]
+		err := g.start(processSpec{
 			name: x.Name, kind: ExtensionProcess, path: fileCommand(x.Path), args: x.Args, env: e.extensionEnv(x), blockOutput: x.BlockOutput,
-		}, categoryExtension, func(p *process) { a.proc, a.state = p, stateStarted })
+		}, categoryExtension, func(p *process) { reg.process, reg.state = p, stateStarted })
 		if err != nil {
-			l.setState(a, stateLaunchError, errExtensionLaunch)
+			g.setState(reg, stateLaunchError, errExtensionLaunch)
 			return &failure{errExtensionLaunch, fmt.Sprintf("extension %s cannot be started: %v", x.Name, err)}
 		}
 	}
@@ -113,11 +113,11 @@ func fileCommand(path string) string {
 	return path
 }
 
-func (l *life) startRuntime() error {
-	e := l.env
+func (g *generation) startRuntime() error {
+	e := g.env
 	f := &e.cfg.Function
-	err := l.start(spec{name: f.Name, kind: RuntimeProcess, path: f.Command[0], args: f.Command[1:], dir: f.Dir, env: e.functionEnv()},
-		categoryFunction, func(p *process) { l.runtime = p })
+	err := g.start(processSpec{name: f.Name, kind: RuntimeProcess, path: f.Command[0], args: f.Command[1:], dir: f.Dir, env: e.functionEnv()},
+		categoryFunction, func(p *process) { g.runtime = p })
 	if err != nil {
 		return &failure{errRuntimeEntry, fmt.Sprintf("the function cannot be started: %v", err)}
 	}
@@ -125,7 +125,7 @@ func (l *life) startRuntime() error {
 }
 
 // explainInit turns the reason of a failed init into an *InitError that says what to look at.
-func (l *life) explainInit(err error) error {
+func (g *generation) initError(err error) error {
 	var fail *failure
 	switch {
 	case err == nil:
@@ -135,32 +135,32 @@ func (l *life) explainInit(err error) error {
 	case !errors.Is(err, errDeadline):
 		return err // the caller's ctx
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	var waits []string
-	for _, a := range l.agents {
+	for _, reg := range g.registrations {
 		switch {
-		case a.external && !a.registered():
-			waits = append(waits, fmt.Sprintf("extension %s never registered%s; %s", a.name, l.misnamedLocked(), a.proc.words()))
-		case !a.ready:
-			waits = append(waits, fmt.Sprintf("extension %s never asked for the next event", a.name))
+		case reg.external && !reg.registered():
+			waits = append(waits, fmt.Sprintf("extension %s never registered%s; %s", reg.name, g.refusedNamesLocked(), reg.process.printedText()))
+		case !reg.ready:
+			waits = append(waits, fmt.Sprintf("extension %s never asked for the next event", reg.name))
 		}
 	}
 	switch {
-	case l.runtime != nil && l.runtimeReady.IsZero():
-		waits = append(waits, fmt.Sprintf("the function never asked for the next invocation (%s)", l.runtime.words()))
-	case l.runtime == nil:
+	case g.runtime != nil && g.runtimeReady.IsZero():
+		waits = append(waits, fmt.Sprintf("the function never asked for the next invocation (%s)", g.runtime.printedText()))
+	case g.runtime == nil:
 		waits = append(waits, "so the function was not started")
 	}
 	return &InitError{Type: errTimedOut, Message: "time is over: " + strings.Join(waits, "; ")}
 }
 
 // misnamedLocked tells of the names with which registration was refused.
-func (l *life) misnamedLocked() string {
-	if len(l.misnamed) == 0 {
+func (g *generation) refusedNamesLocked() string {
+	if len(g.refusedNames) == 0 {
 		return ""
 	}
-	return " (registration as " + strings.Join(l.misnamed, ", ") + " was refused: Lambda-Extension-Name must be the file name)"
+	return " (registration as " + strings.Join(g.refusedNames, ", ") + " was refused: Lambda-Extension-Name must be the file name)"
 }
 
 // initStatus is the status and error type of telemetry for a failed init.

@@ -49,19 +49,19 @@ func WithTrace(header string) InvokeOption { return func(inv *invocation) { inv.
 func WithTenant(id string) InvokeOption { return func(inv *invocation) { inv.tenant = id } }
 
 // phase is one invoke phase on its way.
-type phase struct {
+type invokePhase struct {
 	*invocation
-	env      *Environment
-	number   int // of the environment's invocations, from 0
-	life     *life
-	restored time.Duration // SnapStart's restore phase, in the first invocation after init
-	initTook time.Duration // of the init phase that this invocation's report tells
-	agents   []*agent      // those with INVOKE
-	ranUntil time.Time     // the runtime's next, or its end
-	result   Result
+	env             *Environment
+	number          int // of the environment's invocations, from 0
+	life            *generation
+	restoreDuration time.Duration   // SnapStart's restore phase, in the first invocation after init
+	initDuration    time.Duration   // of the init phase that this invocation's report tells
+	registrations   []*registration // those with INVOKE
+	runtimeEnd      time.Time       // the runtime's next, or its end
+	result          Result
 }
 
-func (e *Environment) newPhase(payload []byte, opts []InvokeOption) *phase {
+func (e *Environment) newInvokePhase(payload []byte, opts []InvokeOption) *invokePhase {
 	now := time.Now()
 	inv := &invocation{id: newUUID(), arn: e.functionARN(), trace: newTrace(now), payload: payload, start: now}
 	for _, o := range opts {
@@ -70,13 +70,13 @@ func (e *Environment) newPhase(payload []byte, opts []InvokeOption) *phase {
 	inv.deadline = now.Add(e.cfg.Function.Timeout)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.begun++
-	return &phase{invocation: inv, env: e, number: e.begun - 1, result: Result{RequestID: inv.id, Status: statusSuccess}}
+	e.invocationCount++
+	return &invokePhase{invocation: inv, env: e, number: e.invocationCount - 1, result: Result{RequestID: inv.id, Status: statusSuccess}}
 }
 
 // run is the whole phase; it returns the error of the caller's ctx, if that ended it.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
-func (p *phase) run(ctx context.Context) error {
+func (p *invokePhase) run(ctx context.Context) error {
 	ctx, cancel := context.WithDeadlineCause(ctx, p.deadline, errDeadline)
 	defer cancel()
 	err := p.begin(ctx)
@@ -97,56 +97,56 @@ func (p *phase) run(ctx context.Context) error {
 }
 
 // begin thaws or, after a reset, starts the environment and gives the event to the extensions and the runtime at the same time.
-func (p *phase) begin(ctx context.Context) error {
+func (p *invokePhase) begin(ctx context.Context) error {
 	e := p.env
-	p.life = e.currentLife()
+	p.life = e.currentGeneration()
 	if p.life == nil {
-		p.life = e.newLife("invoke")
+		p.life = e.newGeneration("invoke")
 		if _, err := p.life.init(ctx); err != nil {
 			p.emitStart() // the emulator's order: start comes after a suppressed init
 			return err
 		}
 	} else {
-		p.life.hub.begin(p.number)
-		p.initTook, p.restored = e.takeInitDuration()
+		p.life.hub.beginInvocation(p.number)
+		p.initDuration, p.restoreDuration = e.takeInitDuration()
 		e.Thaw()
-		if p.restored > 0 {
-			p.life.emitRestore(p.restored)
+		if p.restoreDuration > 0 {
+			p.life.emitRestore(p.restoreDuration)
 		}
 	}
 	p.emitStart()
-	l := p.life
-	l.mu.Lock()
+	g := p.life
+	g.mu.Lock()
 	event := p.invokeEvent()
-	for _, a := range l.agents {
-		if a.wants(eventInvoke) {
-			p.agents = append(p.agents, a)
-			a.send(event)
+	for _, reg := range g.registrations {
+		if reg.wants(eventInvoke) {
+			p.registrations = append(p.registrations, reg)
+			reg.send(event)
 		}
 	}
 	if e.cfg.InitType != ManagedInstances {
-		l.current = p.invocation
+		g.current = p.invocation
 	}
-	l.invocations[p.id] = p.invocation
-	fail := l.failure
-	l.mu.Unlock()
+	g.invocations[p.id] = p.invocation
+	fail := g.failure
+	g.mu.Unlock()
 	if fail != nil {
 		return fail
 	}
-	return l.dispatch(ctx, p.invocation)
+	return g.dispatch(ctx, p.invocation)
 }
 
 // dispatch hands the invocation to a poller of the runtime.
-func (l *life) dispatch(ctx context.Context, inv *invocation) error {
+func (g *generation) dispatch(ctx context.Context, inv *invocation) error {
 	for {
-		l.mu.Lock()
-		fail, changed := l.failure, l.changed
-		l.mu.Unlock()
+		g.mu.Lock()
+		fail, changed := g.failure, g.changed
+		g.mu.Unlock()
 		if fail != nil {
 			return fail
 		}
 		select {
-		case l.invokes <- inv:
+		case g.invokes <- inv:
 			return nil
 		case <-changed:
 		case <-ctx.Done():
@@ -156,7 +156,7 @@ func (l *life) dispatch(ctx context.Context, inv *invocation) error {
 }
 
 // awaitRuntime waits until the runtime is done: it asked for the next invocation, or on Managed Instances it responded.
-func (p *phase) awaitRuntime(ctx context.Context) error {
+func (p *invokePhase) awaitRuntime(ctx context.Context) error {
 	return p.life.await(ctx, func() bool {
 		if p.env.cfg.InitType == ManagedInstances {
 			return !p.responseEnd.IsZero()
@@ -165,10 +165,10 @@ func (p *phase) awaitRuntime(ctx context.Context) error {
 	})
 }
 
-func (p *phase) awaitExtensions(ctx context.Context) error {
+func (p *invokePhase) awaitExtensions(ctx context.Context) error {
 	return p.life.await(ctx, func() bool {
-		for _, a := range p.agents {
-			if !a.idle {
+		for _, reg := range p.registrations {
+			if !reg.waiting {
 				return false
 			}
 		}
@@ -177,37 +177,37 @@ func (p *phase) awaitExtensions(ctx context.Context) error {
 }
 
 // endRuntime emits the lines that were printed so far and platform.runtimeDone.
-func (p *phase) endRuntime(err error) {
-	l, cfg := p.life, &p.env.cfg
-	l.drain()
-	l.mu.Lock()
-	p.ranUntil = p.done
-	if p.ranUntil.IsZero() {
-		p.ranUntil = time.Now()
+func (p *invokePhase) endRuntime(err error) {
+	g, cfg := p.life, &p.env.cfg
+	g.drain()
+	g.mu.Lock()
+	p.runtimeEnd = p.done
+	if p.runtimeEnd.IsZero() {
+		p.runtimeEnd = time.Now()
 	}
-	if p.ranUntil.After(p.deadline) {
-		p.ranUntil = p.deadline
+	if p.runtimeEnd.After(p.deadline) {
+		p.runtimeEnd = p.deadline
 	}
-	delete(l.invocations, p.id)
-	p.settle(err)
+	delete(g.invocations, p.id)
+	p.setOutcomeLocked(err)
 	rec := runtimeDoneRecord{
 		RequestID: p.id, Status: p.result.Status, ErrorType: p.result.ErrorType, TenantID: p.tenant, Tracing: tracing(p.trace),
-		Metrics: runtimeDoneMetrics{DurationMs: milliseconds(p.ranUntil.Sub(p.start)), ProducedBytes: int64(len(p.response))},
+		Metrics: runtimeDoneMetrics{DurationMs: milliseconds(p.runtimeEnd.Sub(p.start)), ProducedBytes: int64(len(p.response))},
 		Spans:   p.spansLocked(),
 	}
-	l.mu.Unlock()
+	g.mu.Unlock()
 	if cfg.InitType == ManagedInstances {
 		return
 	}
-	l.later(cfg.Telemetry.RuntimeDoneDelay, p.number, "platform.runtimeDone", rec)
+	g.emitAfter(cfg.Telemetry.RuntimeDoneDelay, p.number, "platform.runtimeDone", rec)
 	if cfg.Telemetry.DuplicateRuntimeDone {
-		l.later(cfg.Telemetry.RuntimeDoneDelay, p.number, "platform.runtimeDone", rec)
+		g.emitAfter(cfg.Telemetry.RuntimeDoneDelay, p.number, "platform.runtimeDone", rec)
 	}
 }
 
 // settle sets the result's status and payload from the response and err. A response that was there stays, because Lambda gives
 // it to the caller as soon as it has it. The caller holds the life's mu.
-func (p *phase) settle(err error) {
+func (p *invokePhase) setOutcomeLocked(err error) {
 	r := &p.result
 	if !p.responseEnd.IsZero() {
 		r.Payload, r.FunctionError = p.response, p.functionErr
@@ -237,8 +237,8 @@ func (p *phase) settle(err error) {
 		msg = initErr.Message
 	case errors.Is(err, errDeadline):
 		r.Status, r.ErrorType = statusTimeout, errTimedOut
-		msg = p.timedOut()
-		r.Error = msg + p.lateLocked()
+		msg = p.timeoutMessage()
+		r.Error = msg + p.timeoutCauseLocked()
 	default:
 		r.Status, r.ErrorType, r.Error = statusFailure, errSandboxFailure, msg
 	}
@@ -248,25 +248,25 @@ func (p *phase) settle(err error) {
 	}
 }
 
-func (p *phase) timedOut() string {
+func (p *invokePhase) timeoutMessage() string {
 	return fmt.Sprintf("Task timed out after %.2f seconds", p.env.cfg.Function.Timeout.Seconds())
 }
 
 // lateLocked says who kept the phase from ending.
-func (p *phase) lateLocked() string {
+func (p *invokePhase) timeoutCauseLocked() string {
 	if p.responseEnd.IsZero() {
 		return ": the function did not respond"
 	}
-	for _, a := range p.agents {
-		if !a.idle {
-			return fmt.Sprintf(": extension %s did not ask for the next event", a.name)
+	for _, reg := range p.registrations {
+		if !reg.waiting {
+			return fmt.Sprintf(": extension %s did not ask for the next event", reg.name)
 		}
 	}
 	return ": the runtime did not ask for the next invocation"
 }
 
 // spansLocked are the spans of platform.runtimeDone, on Managed Instances those of platform.report.
-func (p *phase) spansLocked() []spanRecord {
+func (p *invokePhase) spansLocked() []spanRecord {
 	if p.responseEnd.IsZero() {
 		return nil
 	}
@@ -281,48 +281,48 @@ func (p *phase) spansLocked() []spanRecord {
 }
 
 // end finishes the phase: platform.report, and the freeze or the reset. ctx is not the one that may have ended the phase.
-func (p *phase) end(ctx context.Context, err error) {
-	l, e, r := p.life, p.env, &p.result
-	l.drain()
+func (p *invokePhase) end(ctx context.Context, err error) {
+	g, e, r := p.life, p.env, &p.result
+	g.drain()
 	now := time.Now()
 	if now.After(p.deadline) {
 		now = p.deadline
 	}
-	l.mu.Lock()
-	last := p.ranUntil
-	for _, a := range p.agents {
+	g.mu.Lock()
+	last := p.runtimeEnd
+	for _, reg := range p.registrations {
 		switch {
-		case !a.idle:
+		case !reg.waiting:
 			last = now
-		case a.idleSince.After(last):
-			last = a.idleSince
+		case reg.waitingSince.After(last):
+			last = reg.waitingSince
 		}
 	}
-	p.settle(err)
+	p.setOutcomeLocked(err)
 	runtimeSpans := p.spansLocked()
-	l.mu.Unlock()
-	r.Hold = last.Sub(p.ranUntil)
-	r.Duration, r.Init = last.Sub(p.start), p.initTook
+	g.mu.Unlock()
+	r.Hold = last.Sub(p.runtimeEnd)
+	r.Duration, r.Init = last.Sub(p.start), p.initDuration
 	managed := e.cfg.InitType == ManagedInstances
 	rec := reportRecord{RequestID: p.id, Status: r.Status, ErrorType: r.ErrorType, TenantID: p.tenant, Tracing: tracing(p.trace)}
-	r.Billed = billed(r.Duration + p.restored)
+	r.Billed = billed(r.Duration + p.restoreDuration)
 	if e.cfg.InitType == OnDemand { // init of an on-demand environment is billed with its first invocation since 2025-08-01
-		r.Billed = billed(r.Duration + p.initTook)
+		r.Billed = billed(r.Duration + p.initDuration)
 	}
 	if managed { // guide, page telemetry-schema-reference: durationMs alone
 		rec.Metrics, rec.Spans = durationMetrics{milliseconds(r.Duration)}, runtimeSpans
 	} else {
 		rec.Metrics = reportMetrics{
 			DurationMs: milliseconds(r.Duration), BilledDurationMs: milliseconds(r.Billed), MemorySizeMB: e.cfg.Function.MemoryMB,
-			MaxMemoryUsedMB: l.memoryMB(), InitDurationMs: milliseconds(p.initTook), RestoreDurationMs: milliseconds(p.restored),
+			MaxMemoryUsedMB: g.memoryMB(), InitDurationMs: milliseconds(p.initDuration), RestoreDurationMs: milliseconds(p.restoreDuration),
 		}
-		if len(p.agents) > 0 {
-			rec.Spans = []spanRecord{span("extensionOverhead", p.ranUntil, last)}
+		if len(p.registrations) > 0 {
+			rec.Spans = []spanRecord{span("extensionOverhead", p.runtimeEnd, last)}
 		}
 	}
 	p.emitFault(err)
-	l.hub.logsOnly(p.number, "platform.end", logsEndRecord{RequestID: p.id})
-	l.later(e.cfg.ReportDelay, p.number, "platform.report", rec)
+	g.hub.logsAPIOnly(p.number, "platform.end", logsEndRecord{RequestID: p.id})
+	g.emitAfter(e.cfg.ReportDelay, p.number, "platform.report", rec)
 	switch {
 	case err == nil:
 		if !e.cfg.NoFreeze {
@@ -350,29 +350,29 @@ func resetReason(err error) string {
 }
 
 // memoryMB is the sum of the processes' peaks.
-func (l *life) memoryMB() int64 {
+func (g *generation) memoryMB() int64 {
 	var sum int64
-	for _, p := range l.processes() {
+	for _, p := range g.processes() {
 		sum += p.sampleRSS()
 	}
 	return (sum + 1<<20 - 1) >> 20
 }
 
-func (p *phase) emitStart() {
+func (p *invokePhase) emitStart() {
 	rec := startRecord{
 		RequestID: p.id, Version: p.env.cfg.Function.Version, FunctionArn: p.arn, TenantID: p.tenant, Tracing: tracing(p.trace),
 	}
-	p.life.hub.platformOf(p.number, "platform.start", rec)
+	p.life.hub.platformFor(p.number, "platform.start", rec)
 }
 
 // emitRestore tells of SnapStart's restore phase. Extensions have no hook in it.
-func (l *life) emitRestore(took time.Duration) {
-	f := &l.env.cfg.Function
-	l.hub.platform("platform.restoreStart", restoreStartRecord{
-		FunctionName: f.Name, FunctionVersion: f.Version, InstanceID: l.env.instanceID, InstanceMaxMemory: fmt.Sprint(f.memoryBytes()),
+func (g *generation) emitRestore(took time.Duration) {
+	f := &g.env.cfg.Function
+	g.hub.platform("platform.restoreStart", restoreStartRecord{
+		FunctionName: f.Name, FunctionVersion: f.Version, InstanceID: g.env.instanceID, InstanceMaxMemory: fmt.Sprint(f.memoryBytes()),
 	})
-	l.hub.platform("platform.restoreRuntimeDone", restoreDoneRecord{Status: statusSuccess})
-	l.hub.platform("platform.restoreReport", restoreDoneRecord{Status: statusSuccess, Metrics: &durationMetrics{milliseconds(took)}})
+	g.hub.platform("platform.restoreRuntimeDone", restoreDoneRecord{Status: statusSuccess})
+	g.hub.platform("platform.restoreReport", restoreDoneRecord{Status: statusSuccess, Metrics: &durationMetrics{milliseconds(took)}})
 }
 
 type tracingEvent struct {
@@ -381,7 +381,7 @@ type tracingEvent struct {
 }
 
 // invokeEvent is INVOKE of the Extensions API.
-func (p *phase) invokeEvent() []byte {
+func (p *invokePhase) invokeEvent() []byte {
 	event := struct {
 		EventType          string        `json:"eventType"`
 		DeadlineMs         int64         `json:"deadlineMs"`

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	readSize    = 64 << 10    // what a pipe holds on Linux
-	drainReads  = 16          // bound of one drain: a background thread may print without end
-	idleNewline = time.Second // after it a line without newline is taken as whole
+	readSize        = 64 << 10    // what a pipe holds on Linux
+	maxDrainReads   = 16          // bound of one drain: a background thread may print without end
+	idleLineTimeout = time.Second // after it a line without newline is taken as whole
 )
 
 // lineReader cuts what a process prints on one pipe into lines of any length. Besides its own goroutine, drain may read: all
@@ -23,17 +23,17 @@ type lineReader struct {
 	emit func(lines [][]byte) // gets lines with their newline; must not keep them
 	done chan struct{}        // closed when the pipe is at its end and everything was emitted
 
-	mu      sync.Mutex // one reader at a time
-	buf     []byte
-	partial []byte // start of a line whose end has not come yet
-	lines   [][]byte
-	idle    *time.Timer
-	stopped bool // the timer must not emit: frozen or closed
+	mu        sync.Mutex // one reader at a time
+	buf       []byte
+	partial   []byte // start of a line whose end has not come yet
+	lines     [][]byte
+	idleTimer *time.Timer
+	paused    bool // the timer must not emit: frozen or closed
 }
 
 func newLineReader(pipe *os.File, emit func([][]byte)) *lineReader {
 	r := &lineReader{pipe: pipe, emit: emit, done: make(chan struct{}), buf: make([]byte, readSize)}
-	r.idle = time.AfterFunc(time.Hour, r.onIdle)
+	r.idleTimer = time.AfterFunc(time.Hour, r.onIdle)
 	return r
 }
 
@@ -53,8 +53,8 @@ func (r *lineReader) run() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stopped = true
-	r.idle.Stop()
+	r.paused = true
+	r.idleTimer.Stop()
 	r.flush()
 }
 
@@ -100,7 +100,7 @@ func (r *lineReader) feed(data []byte) {
 	}
 	r.partial = append(r.partial, data...)
 	if len(r.partial) > 0 {
-		r.idle.Reset(idleNewline)
+		r.idleTimer.Reset(idleLineTimeout)
 	}
 }
 
@@ -116,7 +116,7 @@ func (r *lineReader) flush() {
 func (r *lineReader) onIdle() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.stopped {
+	if !r.paused {
 		r.flush()
 	}
 }
@@ -128,7 +128,7 @@ func (r *lineReader) drain() {
 		return // closed: nothing is left
 	}
 	_ = raw.Control(func(fd uintptr) {
-		for range drainReads {
+		for range maxDrainReads {
 			if n, _ := r.readOnce(fd); n <= 0 {
 				return
 			}
@@ -141,7 +141,7 @@ func (r *lineReader) freeze() {
 	r.drain()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stopped = true
+	r.paused = true
 	r.flush()
 }
 
@@ -151,9 +151,9 @@ func (r *lineReader) thaw() {
 	select {
 	case <-r.done:
 	default:
-		r.stopped = false
+		r.paused = false
 		if len(r.partial) > 0 {
-			r.idle.Reset(idleNewline)
+			r.idleTimer.Reset(idleLineTimeout)
 		}
 	}
 }

@@ -10,7 +10,7 @@ const (
 	schema20210318 = "2021-03-18" // adds platform.runtimeDone
 )
 
-const logsDroppedReason = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs."
+const logsAPIDroppedReason = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs."
 
 // The records of its platform events. The guide has their members; version, in platform.start, is in captures only.
 type (
@@ -56,13 +56,13 @@ func logsRecord(record any) any {
 
 // emitFault emits platform.fault, a string, about an invocation that err ended before the runtime was done. The first text is
 // the guide's sample; that a timeout is a fault, too, and its text, are guesses.
-func (p *phase) emitFault(err error) {
+func (p *invokePhase) emitFault(err error) {
 	text := "Process exited before completing request"
 	switch {
 	case err == nil:
 		return
 	case resetReason(err) == "timeout":
-		text = "Error: " + p.timedOut()
+		text = "Error: " + p.timeoutMessage()
 	}
-	p.life.hub.logsOnly(p.number, "platform.fault", "RequestId: "+p.id+" "+text)
+	p.life.hub.logsAPIOnly(p.number, "platform.fault", "RequestId: "+p.id+" "+text)
 }

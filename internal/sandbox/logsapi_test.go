@@ -19,17 +19,17 @@ func TestLogsAPI(t *testing.T) {
 	newest := `{"schemaVersion":"2021-03-18",` + types + `,` + buffering + `,"destination":{"protocol":"TCP","port":PORT}}`
 	c := newCollector(t)
 	cfg := testConfig(t, c, "",
-		plan{Logs: true, Subscribe: oldest, Again: []string{strings.Replace(oldest, "PORT", "FIRST", 1)}},
+		plan{Logs: true, Subscribe: oldest, MoreSubscriptions: []string{strings.Replace(oldest, "PORT", "FIRST", 1)}},
 		plan{Logs: true, TCP: true, Subscribe: newest}, plan{Subscribe: subscribeAll})
 	cfg.Function.LogFormat, cfg.NoFreeze = JSON, true
 	e := start(t, cfg)
-	invoke(t, e, order{Text: "{\"level\":\"INFO\"}\nplain\n"}, WithRequestID("good"), WithTrace("Root=1-2;Parent=00ff;Sampled=1"))
-	invoke(t, e, order{Fail: "wrong"}, WithRequestID("bad"))
+	invoke(t, e, task{Text: "{\"level\":\"INFO\"}\nplain\n"}, WithRequestID("good"), WithTrace("Root=1-2;Parent=00ff;Sampled=1"))
+	invoke(t, e, task{Fail: "wrong"}, WithRequestID("bad"))
 	c.await("last event over TCP, which nobody acknowledges", func(m message) bool {
 		return m.Name == "x1" && bytes.Contains(m.Body, []byte(`"platform.report","record":{"requestId":"bad"`))
 	})
 	shutdown(t, e)
-	for _, m := range c.of("subscribe") {
+	for _, m := range c.ofKind("subscribe") {
 		if m.Status != 200 {
 			t.Errorf("%s: %d %s", m.Name, m.Status, m.Body)
 		}
@@ -47,7 +47,7 @@ func TestLogsAPI(t *testing.T) {
 	if got := typesOf(first); !slices.Equal(got, want) {
 		t.Errorf("schema 2020-08-15:\n%q, want\n%q", got, want)
 	}
-	for _, m := range c.of("post") {
+	for _, m := range c.ofKind("post") {
 		if want := map[string]string{"x0": "PUT", "x2": "POST"}[m.Name]; m.Method != want {
 			t.Errorf("%s: method %s", m.Name, m.Method)
 		}
@@ -86,7 +86,7 @@ func TestLogsAPI(t *testing.T) {
 
 // An invocation that does not end well is a fault, in a sentence.
 func TestLogsAPIFaults(t *testing.T) {
-	for want, o := range map[string]order{
+	for want, o := range map[string]task{
 		`"RequestId: id Process exited before completing request"`: {Exit: 3},
 		`"RequestId: id Error: Task timed out after 1.00 seconds"`: {Sleep: 60_000},
 	} {

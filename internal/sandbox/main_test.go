@@ -83,7 +83,7 @@ func start(t *testing.T, cfg Config) *Environment {
 	return e
 }
 
-func invoke(t *testing.T, e *Environment, o order, opts ...InvokeOption) Result {
+func invoke(t *testing.T, e *Environment, o task, opts ...InvokeOption) Result {
 	t.Helper()
 	payload, err := json.Marshal(o)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-func environ(t *testing.T, list []byte) map[string]string {
+func parseEnviron(t *testing.T, list []byte) map[string]string {
 	t.Helper()
 	var vars []string
 	if err := json.Unmarshal(list, &vars); err != nil {
@@ -30,7 +30,7 @@ func environ(t *testing.T, list []byte) map[string]string {
 	return env
 }
 
-func TestVariables(t *testing.T) {
+func TestEnvironmentVariables(t *testing.T) {
 	t.Setenv("LEAK", "from the host")
 	t.Setenv("AWS_PROFILE", "mine")
 	keys := []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
@@ -56,8 +56,8 @@ func TestVariables(t *testing.T) {
 			cfg.Function.Env["STREAM"], cfg.Function.Env["_CUSTOM"] = "s", "1"
 			cfg.Extensions[0].Env = map[string]string{"ONLY_ME": "1"}
 			e := start(t, cfg)
-			function := environ(t, invoke(t, e, order{Env: true}).Payload)
-			ext := environ(t, c.of("env")[0].Body)
+			function := parseEnviron(t, invoke(t, e, task{Env: true}).Payload)
+			ext := parseEnviron(t, c.ofKind("env")[0].Body)
 			for _, name := range slices.Concat(tc.both, tc.functionOnly) {
 				if function[name] == "" {
 					t.Errorf("the function does not see %s", name)
@@ -154,7 +154,7 @@ func get(t *testing.T, method, uri, token string) (int, map[string]string) {
 
 func TestManagedInstances(t *testing.T) {
 	c := newCollector(t)
-	cfg := testConfig(t, c, "", plan{Events: []string{eventShutdown}, Subscribe: subscribeAll, Again: []string{subscribeAll}})
+	cfg := testConfig(t, c, "", plan{Events: []string{eventShutdown}, Subscribe: subscribeAll, MoreSubscriptions: []string{subscribeAll}})
 	cfg.InitType = ManagedInstances
 	cfg.Function.Command[1] = argPoller
 	cfg.Function.Concurrency = 3
@@ -176,7 +176,7 @@ func TestManagedInstances(t *testing.T) {
 		t.Errorf("after a crash: %v", err)
 	}
 	shutdown(t, e)
-	if answers := c.of("subscribe"); answers[0].Status != 200 || answers[1].Status != 500 {
+	if answers := c.ofKind("subscribe"); answers[0].Status != 200 || answers[1].Status != 500 {
 		t.Errorf("two subscriptions: %d, %d %s", answers[0].Status, answers[1].Status, answers[1].Body)
 	}
 	got := c.checkDelivered("x0")
@@ -194,7 +194,7 @@ func TestManagedInstances(t *testing.T) {
 			t.Errorf("%s", l.Raw)
 		}
 	}
-	env := environ(t, c.of("env")[0].Body)
+	env := parseEnviron(t, c.ofKind("env")[0].Body)
 	if env["AWS_LAMBDA_MAX_CONCURRENCY"] != "" || env["AWS_LAMBDA_LOG_FORMAT"] != "JSON" {
 		t.Errorf("%v", env)
 	}
@@ -208,12 +208,12 @@ func TestFaults(t *testing.T) {
 		cfg.API = APIFaults{Extension: "x0", Register: StatusFault{503, 2}, Next: StatusFault{500, 3}}
 		cfg.Telemetry.DuplicateRuntimeDone = true
 		e := start(t, cfg)
-		if r := invoke(t, e, order{}); r.Status != "success" {
+		if r := invoke(t, e, task{}); r.Status != "success" {
 			t.Errorf("%+v", r)
 		}
 		shutdown(t, e)
 		statuses := map[int]int{}
-		for _, m := range slices.Concat(c.of("register"), c.of("event")) {
+		for _, m := range slices.Concat(c.ofKind("register"), c.ofKind("event")) {
 			if m.Name == "x0" {
 				statuses[m.Status]++
 			} else if m.Status != 200 {
@@ -234,10 +234,10 @@ func TestFaults(t *testing.T) {
 			cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll})
 			cfg.API.Subscribe = StatusFault{status, -1}
 			e := start(t, cfg)
-			invoke(t, e, order{Lines: 3})
+			invoke(t, e, task{Lines: 3})
 			shutdown(t, e)
-			if m := c.of("subscribe"); m[0].Status != status || len(c.of("post")) != 0 || len(c.emitted) != 0 {
-				t.Errorf("%d %s, %d posts, %d told", m[0].Status, m[0].Body, len(c.of("post")), len(c.emitted))
+			if m := c.ofKind("subscribe"); m[0].Status != status || len(c.ofKind("post")) != 0 || len(c.emitted) != 0 {
+				t.Errorf("%d %s, %d posts, %d told", m[0].Status, m[0].Body, len(c.ofKind("post")), len(c.emitted))
 			}
 		})
 	}
@@ -252,7 +252,7 @@ func TestFaults(t *testing.T) {
 			return typ == "platform.runtimeDone" && invocation == 2
 		}
 		e := start(t, cfg)
-		for n, o := range []order{{}, {Exit: 3}, {}, {}} { // the second one ends a life, and a suppressed init belongs to the third
+		for n, o := range []task{{}, {Exit: 3}, {}, {}} { // the second one ends a life, and a suppressed init belongs to the third
 			invoke(t, e, o, WithRequestID(fmt.Sprint(n)))
 		}
 		shutdown(t, e)
@@ -276,12 +276,12 @@ func TestFaults(t *testing.T) {
 		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Print: "said"})
 		cfg.Telemetry.Lose = func(string, int) bool { return true }
 		e := start(t, cfg)
-		invoke(t, e, order{Lines: 3})
+		invoke(t, e, task{Lines: 3})
 		shutdown(t, e)
 		subscribed := c.await("subscription", func(m message) bool { return m.Kind == "subscribe" })
 		c.readers.Wait()
-		if subscribed.Status != 200 || len(c.of("post")) != 0 || len(c.emitted) != 0 {
-			t.Errorf("subscribed with %d, %d posts, %d told", subscribed.Status, len(c.of("post")), len(c.emitted))
+		if subscribed.Status != 200 || len(c.ofKind("post")) != 0 || len(c.emitted) != 0 {
+			t.Errorf("subscribed with %d, %d posts, %d told", subscribed.Status, len(c.ofKind("post")), len(c.emitted))
 		}
 	})
 	t.Run("output blocked", func(t *testing.T) {
@@ -291,7 +291,7 @@ func TestFaults(t *testing.T) {
 		cfg.Extensions[1].BlockOutput, cfg.Extensions[2].BlockOutput = true, true
 		cfg.Function.Timeout, cfg.ShutdownTimeout = 2*time.Second, 3*time.Second
 		e := start(t, cfg)
-		if r := invoke(t, e, order{}); r.Status != "timeout" || !strings.Contains(r.Error, "x2 did not ask") {
+		if r := invoke(t, e, task{}); r.Status != "timeout" || !strings.Contains(r.Error, "x2 did not ask") {
 			t.Errorf("%+v", r)
 		}
 		shutdown(t, e)
@@ -311,7 +311,7 @@ func TestFaults(t *testing.T) {
 		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll})
 		cfg.Telemetry.RuntimeDoneDelay, cfg.NoFreeze = 200*time.Millisecond, true
 		e := start(t, cfg)
-		invoke(t, e, order{})
+		invoke(t, e, task{})
 		c.await("runtimeDone", func(m message) bool { return strings.Contains(string(m.Body), `"platform.runtimeDone"`) })
 		shutdown(t, e)
 		if types := typesOf(c.checkDelivered("x0")); slices.Index(types, "platform.report") > slices.Index(types, "platform.runtimeDone") {
@@ -324,10 +324,10 @@ func TestFaults(t *testing.T) {
 		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Answers: []int{500, 404, 200}})
 		cfg.Telemetry.Lose = func(typ string, _ int) bool { return typ == "platform.runtimeDone" }
 		e := start(t, cfg)
-		invoke(t, e, order{})
+		invoke(t, e, task{})
 		e.Thaw()
 		c.await("POST answered with 200", func(m message) bool { return m.Kind == "post" && m.Status == 200 })
-		posts := c.of("post")
+		posts := c.ofKind("post")
 		if string(posts[0].Body) != string(posts[1].Body) || string(posts[0].Body) != string(posts[2].Body) {
 			t.Error("a refused batch must come again as it was")
 		}
@@ -358,9 +358,9 @@ func TestManyAndLongLines(t *testing.T) {
 	e := start(t, testConfig(t, c, "", plan{Subscribe: big}, plan{Subscribe: tcp, TCP: true}))
 	long := strings.Repeat("0123456789", 50_000)
 	for range 2 {
-		invoke(t, e, order{Lines: 5000, Text: strings.Repeat("x", 250)})
+		invoke(t, e, task{Lines: 5000, Text: strings.Repeat("x", 250)})
 	}
-	invoke(t, e, order{Text: long + "\n", Err: "one\n\ntwo\n"}, WithRequestID("last"))
+	invoke(t, e, task{Text: long + "\n", Err: "one\n\ntwo\n"}, WithRequestID("last"))
 	e.Thaw()
 	c.await("report over TCP", func(m message) bool { // TCP has no acknowledgment: wait before the process ends
 		return m.Kind == "post" && m.Name == "x1" && strings.Contains(string(m.Body), `"platform.report","record":{"requestId":"last"`)
@@ -392,7 +392,7 @@ func TestManyAndLongLines(t *testing.T) {
 func TestStreamedResponse(t *testing.T) {
 	c := newCollector(t)
 	e := start(t, testConfig(t, c, "stream", plan{}))
-	r := invoke(t, e, order{})
+	r := invoke(t, e, task{})
 	if string(r.Payload) != "part 0;part 1;part 2;" || r.Response-r.FirstByte < 20*time.Millisecond {
 		t.Errorf("%+v %s", r, r.Payload)
 	}
@@ -409,8 +409,8 @@ func TestAPIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := e.newLife("init")
-	l.agents[0].state, l.agents[1].state = stateStarted, stateStarted
+	g := e.newGeneration("init")
+	g.registrations[0].state, g.registrations[1].state = stateStarted, stateStarted
 	transport := &http.Transport{DisableKeepAlives: true}
 	id := ""
 	call := func(method, path, body string, header ...string) (int, string) {
@@ -464,9 +464,9 @@ func TestAPIs(t *testing.T) {
 	check(403, "Extension.UnknownExtensionIdentifier")(call("GET", next, ""))
 	check(200, `{"functionName":"function","functionVersion":"$LATEST","handler":"bootstrap"}`)(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "ext"))
 	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "ext"))
-	l.mu.Lock()
-	l.agents[1].state = stateRegistered // internal extensions come when all external ones have registered
-	l.mu.Unlock()
+	g.mu.Lock()
+	g.registrations[1].state = stateRegistered // internal extensions come when all external ones have registered
+	g.mu.Unlock()
 	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "internal"))
 	check(400, "ValidationError")(call("PUT", telemetry, strings.Replace(good, "4243", "9001", 1)))
 	check(200, `"OK"`)(call("PUT", telemetry, good))
@@ -481,16 +481,16 @@ func TestAPIs(t *testing.T) {
 		check(200, "")(call("POST", register, `{}`, headerExtensionName, fmt.Sprint("internal", i)))
 	}
 	check(403, "Extension.TooManyExtensions")(call("POST", register, `{}`, headerExtensionName, "one more"))
-	l.hub.endReplay()
+	g.hub.closeSubscriptions()
 	check(403, "Telemetry.SubscriptionClosed")(call("PUT", telemetry, good))
 	check(403, "Logs.SubscriptionClosed")(call("PUT", logs, good))
 	check(400, "InvalidRequestID")(call("POST", "/2018-06-01/runtime/invocation/none/response", ""))
 	check(404, "")(call("GET", "/2018-06-01/other", ""))
-	l.mu.Lock()
-	l.agentsClosed, l.agents = true, l.agents[:2]
-	l.agents[1].state = stateStarted
-	l.env.cfg.InitType = ManagedInstances
-	l.mu.Unlock()
+	g.mu.Lock()
+	g.registrationClosed, g.registrations = true, g.registrations[:2]
+	g.registrations[1].state = stateStarted
+	g.env.cfg.InitType = ManagedInstances
+	g.mu.Unlock()
 	check(404, "")(call("PUT", logs, good))
 	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "idle"))
 	check(200, "")(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "idle"))

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-func events(raw []byte) (e struct {
+func parseEvent(raw []byte) (e struct {
 	EventType, RequestID, ShutdownReason string
 	DeadlineMs                           int64
 	InvokedFunctionArn                   string
@@ -31,7 +31,7 @@ func events(raw []byte) (e struct {
 func TestFailedInvocations(t *testing.T) {
 	for _, tc := range []struct {
 		name      string
-		order     order
+		order     task
 		id        string
 		timeout   time.Duration
 		status    string
@@ -40,13 +40,13 @@ func TestFailedInvocations(t *testing.T) {
 		functionE string
 		reason    string // of SHUTDOWN, "" for no reset
 	}{
-		{"function error", order{Fail: "wrong"}, "id", 0, "error", "Function.Unknown", `"errorMessage":"wrong"`, "Unhandled", ""},
-		{"panic", order{Panic: true}, "id", 0, "error", "Function.Unknown", `"errorMessage":"ordered"`, "Unhandled", "failure"},
-		{"exit", order{Exit: 3}, "id", 0, "error", "Runtime.ExitError", "exit status 3", "Unhandled", "failure"},
-		{"timeout", order{Sleep: 60_000, Text: "working\n"}, "id", 3 * time.Second, "timeout", "Sandbox.Timedout", "Task timed out after 3.00 seconds", "Unhandled", "timeout"},
-		{"extension exits 0", order{}, "x-exit", 0, "error", "Extension.Crash", "", "", "failure"},
-		{"extension reports an error", order{}, "x-error", 0, "error", "Extension.Broken", "", "", "failure"},
-		{"extension hangs", order{}, "x-hang", 3 * time.Second, "timeout", "Sandbox.Timedout", "", "", "timeout"},
+		{"function error", task{Fail: "wrong"}, "id", 0, "error", "Function.Unknown", `"errorMessage":"wrong"`, "Unhandled", ""},
+		{"panic", task{Panic: true}, "id", 0, "error", "Function.Unknown", `"errorMessage":"ordered"`, "Unhandled", "failure"},
+		{"exit", task{Exit: 3}, "id", 0, "error", "Runtime.ExitError", "exit status 3", "Unhandled", "failure"},
+		{"timeout", task{Sleep: 60_000, Text: "working\n"}, "id", 3 * time.Second, "timeout", "Sandbox.Timedout", "Task timed out after 3.00 seconds", "Unhandled", "timeout"},
+		{"extension exits 0", task{}, "x-exit", 0, "error", "Extension.Crash", "", "", "failure"},
+		{"extension reports an error", task{}, "x-error", 0, "error", "Extension.Broken", "", "", "failure"},
+		{"extension hangs", task{}, "x-hang", 3 * time.Second, "timeout", "Sandbox.Timedout", "", "", "timeout"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -71,7 +71,7 @@ func TestFailedInvocations(t *testing.T) {
 			if tc.timeout != 0 && r.Duration != tc.timeout {
 				t.Errorf("duration %v, want the timeout", r.Duration)
 			}
-			next := invoke(t, e, order{}, WithRequestID("next"))
+			next := invoke(t, e, task{}, WithRequestID("next"))
 			if next.Status != "success" {
 				t.Errorf("next invocation: %+v", next)
 			}
@@ -86,8 +86,8 @@ func TestFailedInvocations(t *testing.T) {
 				t.Errorf("report: %s", rep[0].Raw)
 			}
 			var reasons []string
-			for _, m := range c.of("event") {
-				if ev := events(m.Body); m.Name == "x0" && ev.EventType == eventShutdown {
+			for _, m := range c.ofKind("event") {
+				if ev := parseEvent(m.Body); m.Name == "x0" && ev.EventType == eventShutdown {
 					reasons = append(reasons, ev.ShutdownReason)
 				}
 			}
@@ -132,10 +132,10 @@ func TestFailedInit(t *testing.T) {
 		{name: "extension reports an error", plan: plan{InitError: "Extension.ConfigInvalid"}, typ: "Extension.ConfigInvalid", texts: []string{"no stream"}},
 		{name: "odd error type", plan: plan{InitError: "bad config!"}, typ: "Extension.InitError"},
 		{name: "wrong name", plan: plan{Name: "other", Events: []string{}}, typ: "Sandbox.Timedout", change: func(c *Config) { c.InitTimeout = time.Second }, texts: []string{"x0 never registered", `"other"`, "file name"}},
-		{name: "wrong name and exit", plan: plan{Name: "other", Refused: 2}, typ: "Extension.Crash", texts: []string{
+		{name: "wrong name and exit", plan: plan{Name: "other", ExitIfRefused: 2}, typ: "Extension.Crash", texts: []string{
 			"exit status 2", `"other"`, "file name", "it printed:\n\tno luck",
 		}},
-		{name: "many words", plan: plan{Exit: 3, Words: 20}, typ: "Extension.Crash", texts: []string{
+		{name: "many words", plan: plan{Exit: 3, PrintLines: 20}, typ: "Extension.Crash", texts: []string{
 			"first and last lines:\n\tword 0\n\tword 1\n\tword 2\n\tword 3\n\t… 8 more lines\n\tword 12\n", "\n\tword 19",
 		}},
 	} {
@@ -173,11 +173,11 @@ func TestFailedInit(t *testing.T) {
 func TestRetryInit(t *testing.T) {
 	c := newCollector(t)
 	subscribed := filepath.Join(t.TempDir(), "subscribed")
-	cfg := testConfig(t, c, "once", plan{Subscribe: subscribeAll, Mark: subscribed})
+	cfg := testConfig(t, c, "once", plan{Subscribe: subscribeAll, MarkerFile: subscribed})
 	cfg.RetryInit = true
 	cfg.Function.Env["MARKER"], cfg.Function.Env["SUBSCRIBED"] = filepath.Join(t.TempDir(), "marker"), subscribed
 	e := start(t, cfg)
-	if r := invoke(t, e, order{}); r.Status != "success" || r.Init != 0 {
+	if r := invoke(t, e, task{}); r.Status != "success" || r.Init != 0 {
 		t.Errorf("%+v", r)
 	}
 	shutdown(t, e)
@@ -195,7 +195,7 @@ func TestShutdown(t *testing.T) {
 		cfg := testConfig(t, c, "", plan{Shutdown: "hang"}, plan{Shutdown: "fail"}, plan{Events: []string{eventInvoke}, Subscribe: subscribeAll}, plan{Subscribe: subscribeAll, Shutdown: "report"})
 		cfg.ShutdownTimeout, cfg.ReportDelay = time.Second, 200*time.Millisecond
 		e := start(t, cfg)
-		invoke(t, e, order{})
+		invoke(t, e, task{})
 		begin := time.Now()
 		err := e.Shutdown(t.Context())
 		if took := time.Since(begin); took < 900*time.Millisecond || took > 10*time.Second {
@@ -214,15 +214,15 @@ func TestShutdown(t *testing.T) {
 		}
 		var late []string // after SHUTDOWN was there
 		var at time.Time
-		for _, m := range c.of("event") {
-			if ev := events(m.Body); ev.EventType == eventShutdown && m.Name == "x3" {
+		for _, m := range c.ofKind("event") {
+			if ev := parseEvent(m.Body); ev.EventType == eventShutdown && m.Name == "x3" {
 				at = m.At
 				if d := time.UnixMilli(ev.DeadlineMs).Sub(begin); d < 900*time.Millisecond || d > 10*time.Second {
 					t.Errorf("deadline %v after the start", d)
 				}
 			}
 		}
-		for _, m := range c.of("post") {
+		for _, m := range c.ofKind("post") {
 			if m.Name == "x3" && m.At.After(at) {
 				late = append(late, string(m.Body))
 			}
@@ -242,7 +242,7 @@ func TestShutdown(t *testing.T) {
 		t.Parallel()
 		c := newCollector(t)
 		e := start(t, testConfig(t, c, "sigterm", plan{Subscribe: subscribeAll}))
-		invoke(t, e, order{})
+		invoke(t, e, task{})
 		shutdown(t, e)
 		got := c.checkDelivered("x0")
 		if lines := ofType(got, "function"); len(lines) != 1 || lines[0].field(t) != "function got SIGTERM" {
@@ -278,7 +278,7 @@ func TestShutdown(t *testing.T) {
 		e := start(t, testConfig(t, c, "", plan{Subscribe: subscribeAll}))
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
-			c.await("INVOKE", func(m message) bool { return events(m.Body).EventType == eventInvoke })
+			c.await("INVOKE", func(m message) bool { return parseEvent(m.Body).EventType == eventInvoke })
 			cancel()
 		}()
 		r, err := e.Invoke(ctx, []byte(`{"Sleep":60000}`))
@@ -291,23 +291,23 @@ func TestShutdown(t *testing.T) {
 }
 
 // Extensions that INVOKE is not for are not waited for; those it is for are, and Held says how long.
-func TestHeld(t *testing.T) {
+func TestHoldDuration(t *testing.T) {
 	c := newCollector(t)
 	e := start(t, testConfig(t, c, "", plan{}, plan{Events: []string{eventShutdown}}))
-	if r := invoke(t, e, order{Sleep: 50}); r.Hold != 0 {
+	if r := invoke(t, e, task{Sleep: 50}); r.Hold != 0 {
 		t.Errorf("held by extensions that were earlier: %v", r.Hold)
 	}
 	go func() {
-		c.await("second INVOKE", func(m message) bool { return events(m.Body).RequestID == "x-wait" })
+		c.await("second INVOKE", func(m message) bool { return parseEvent(m.Body).RequestID == "x-wait" })
 		time.Sleep(150 * time.Millisecond) // the time that the extension holds the invocation
-		c.release()
+		c.releaseExtensions()
 	}()
-	r := invoke(t, e, order{}, WithRequestID("x-wait"))
+	r := invoke(t, e, task{}, WithRequestID("x-wait"))
 	if r.Hold < 100*time.Millisecond || r.Duration < r.Hold || r.Response > r.Duration-r.Hold {
 		t.Errorf("%+v", r)
 	}
-	for _, m := range c.of("event") {
-		if ev := events(m.Body); ev.EventType == eventInvoke && (m.Name != "x0" || ev.InvokedFunctionArn == "" || ev.Tracing == nil || ev.Tracing.Type != "X-Amzn-Trace-Id" ||
+	for _, m := range c.ofKind("event") {
+		if ev := parseEvent(m.Body); ev.EventType == eventInvoke && (m.Name != "x0" || ev.InvokedFunctionArn == "" || ev.Tracing == nil || ev.Tracing.Type != "X-Amzn-Trace-Id" ||
 			ev.DeadlineMs < time.Now().UnixMilli() || m.Header.Get("Lambda-Extension-Event-Identifier") == "") {
 			t.Errorf("INVOKE of %s: %s", m.Name, m.Body)
 		}
@@ -329,13 +329,13 @@ func TestFreeze(t *testing.T) {
 	e.Thaw()
 	held := c.await("first POST", func(m message) bool { return m.Kind == "post" })
 	e.Freeze() // while that POST is in flight
-	c.release()
-	r := invoke(t, e, order{Lines: 1, Text: "line"})
+	c.releaseExtensions()
+	r := invoke(t, e, task{Lines: 1, Text: "line"})
 	if r.Status != "success" {
 		t.Errorf("%+v", r)
 	}
 	shutdown(t, e)
-	if posts := c.of("post"); string(posts[0].Body) != string(held.Body) || strings.Contains(string(held.Body), "platform.start") {
+	if posts := c.ofKind("post"); string(posts[0].Body) != string(held.Body) || strings.Contains(string(held.Body), "platform.start") {
 		t.Errorf("first POST: %s", held.Body)
 	}
 	c.checkDelivered("x0")

@@ -19,23 +19,23 @@ import (
 
 // process is a running runtime or extension, in a process group of its own.
 type process struct {
-	name    string
-	kind    ProcessKind
-	gen     int
-	cmd     *exec.Cmd
-	started time.Time
-	exited  context.Context //nolint:containedctx // the process's lifetime: done when it is gone and all that it printed was emitted
-	readers []*lineReader   // none where its output is blocked
-	unread  []*os.File      // the ends of its pipes that nobody reads
+	name       string
+	kind       ProcessKind
+	generation int
+	cmd        *exec.Cmd
+	started    time.Time
+	exited     context.Context //nolint:containedctx // the process's lifetime: done when it is gone and all that it printed was emitted
+	readers    []*lineReader   // none where its output is blocked
+	unread     []*os.File      // the ends of its pipes that nobody reads
 
-	noNames  error // why sandbox.localdomain does not resolve for it
-	noLayers error // why it does not find the layers at /opt
+	hostsErr  error // why sandbox.localdomain does not resolve for it
+	layersErr error // why it does not find the layers at /opt
 
-	mu   sync.Mutex
-	stat ProcessStats
-	head []string // the first lines that it printed
-	tail []string // the last ones behind them
-	left int      // how many are between
+	mu      sync.Mutex
+	stat    ProcessStats
+	head    []string // the first lines that it printed
+	tail    []string // the last ones behind them
+	omitted int      // how many are between
 }
 
 const (
@@ -45,14 +45,14 @@ const (
 )
 
 // spec says what to start.
-type spec struct {
-	name string
-	kind ProcessKind
-	gen  int
-	path string
-	args []string
-	dir  string
-	env  []string
+type processSpec struct {
+	name       string
+	kind       ProcessKind
+	generation int
+	path       string
+	args       []string
+	dir        string
+	env        []string
 
 	blockOutput bool
 }
@@ -68,17 +68,17 @@ func (e *launchError) Error() string { return fmt.Sprintf("%s: %v%s", e.path, e.
 func (e *launchError) Unwrap() error { return e.err }
 
 // startProcess starts what s says. lines gets what it prints; onExit is called once when it is gone, before exited is done.
-func startProcess(spawner *spawner, s spec, lines func([][]byte), onExit func(*process)) (*process, error) {
-	p := &process{name: s.name, kind: s.kind, gen: s.gen, noNames: spawner.names.err, noLayers: spawner.names.layersErr}
+func startProcess(spawner *spawner, s processSpec, lines func([][]byte), onExit func(*process)) (*process, error) {
+	p := &process{name: s.name, kind: s.kind, generation: s.generation, hostsErr: spawner.mounts.hostsErr, layersErr: spawner.mounts.layersErr}
 	path, err := lookCommand(s.path, s.dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := spawner.names.check(path); err != nil {
+	if err := spawner.mounts.check(path); err != nil {
 		return nil, explainLaunch(path, err)
 	}
 	p.cmd = &exec.Cmd{Path: path, Args: append([]string{s.path}, s.args...), Dir: s.dir, Env: s.env, SysProcAttr: processAttributes()}
-	spawner.names.wrap(p.cmd)
+	spawner.mounts.wrap(p.cmd)
 	var writers []*os.File
 	closeAll := func() {
 		for _, f := range slices.Concat(writers, p.unread) {
@@ -86,7 +86,7 @@ func startProcess(spawner *spawner, s spec, lines func([][]byte), onExit func(*p
 		}
 		for _, r := range p.readers {
 			_ = r.pipe.Close()
-			r.idle.Stop()
+			r.idleTimer.Stop()
 		}
 	}
 	for range 2 {
@@ -102,7 +102,7 @@ func startProcess(spawner *spawner, s spec, lines func([][]byte), onExit func(*p
 			continue
 		}
 		p.readers = append(p.readers, newLineReader(read, func(l [][]byte) {
-			p.keep(l)
+			p.keepLines(l)
 			lines(l)
 		}))
 	}
@@ -115,7 +115,7 @@ func startProcess(spawner *spawner, s spec, lines func([][]byte), onExit func(*p
 	for _, w := range writers {
 		_ = w.Close() // the child has its own
 	}
-	p.stat = ProcessStats{Name: s.name, Kind: s.kind, Generation: s.gen, PID: p.cmd.Process.Pid, ExitCode: -1}
+	p.stat = ProcessStats{Name: s.name, Kind: s.kind, Generation: s.generation, PID: p.cmd.Process.Pid, ExitCode: -1}
 	exited, gone := context.WithCancel(context.Background())
 	p.exited = exited
 	for _, r := range p.readers {
@@ -228,7 +228,7 @@ func (p *process) signal(sig syscall.Signal) {
 func (p *process) alive() bool { return p.exited.Err() == nil }
 
 // mark notes that register or next was called; what takes the field.
-func (p *process) mark(field func(*ProcessStats) *time.Duration) {
+func (p *process) markFirst(field func(*ProcessStats) *time.Duration) {
 	if p == nil {
 		return
 	}
@@ -267,7 +267,7 @@ func (p *process) drain() {
 }
 
 // keep keeps the first and the last lines.
-func (p *process) keep(lines [][]byte) {
+func (p *process) keepLines(lines [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := min(len(lines), headLines-len(p.head))
@@ -277,7 +277,7 @@ func (p *process) keep(lines [][]byte) {
 	p.tail = appendLines(p.tail, lines[skip:])
 	over := max(len(p.tail)-tailLines, 0)
 	p.tail = slices.Delete(p.tail, 0, over)
-	p.left += skip + over
+	p.omitted += skip + over
 }
 
 func appendLines(kept []string, lines [][]byte) []string {
@@ -289,43 +289,43 @@ func appendLines(kept []string, lines [][]byte) []string {
 }
 
 // words are the first and the last lines that the process printed, for an error text.
-func (p *process) words() string {
+func (p *process) printedText() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	said := slices.Clone(p.head)
-	if p.left > 0 {
-		said = append(said, fmt.Sprintf("… %d more lines", p.left))
+	if p.omitted > 0 {
+		said = append(said, fmt.Sprintf("… %d more lines", p.omitted))
 	}
 	said = append(said, p.tail...)
 	switch {
 	case len(said) == 0:
 		return "it printed nothing"
-	case p.left > 0:
-		return "its first and last lines:\n\t" + strings.Join(said, "\n\t") + p.namesHint(said)
+	case p.omitted > 0:
+		return "its first and last lines:\n\t" + strings.Join(said, "\n\t") + p.missingMountsHint(said)
 	default:
-		return "it printed:\n\t" + strings.Join(said, "\n\t") + p.namesHint(said)
+		return "it printed:\n\t" + strings.Join(said, "\n\t") + p.missingMountsHint(said)
 	}
 }
 
 // namesHint says what to do about the names, or the layers, if the process could not have them and speaks of one.
-func (p *process) namesHint(said []string) string {
+func (p *process) missingMountsHint(said []string) string {
 	speaksOf := func(what string) bool {
 		return slices.ContainsFunc(said, func(line string) bool { return strings.Contains(line, what) })
 	}
 	hint := ""
-	if p.noNames != nil && speaksOf("sandbox") {
+	if p.hostsErr != nil && speaksOf("sandbox") {
 		hint = fmt.Sprintf("\nThe names sandbox and sandbox.localdomain, which Lambda has, do not resolve here (%v). "+
-			"If the extension needs them, add \"127.0.0.1 sandbox.localdomain sandbox\" to /etc/hosts.", p.noNames)
+			"If the extension needs them, add \"127.0.0.1 sandbox.localdomain sandbox\" to /etc/hosts.", p.hostsErr)
 	}
-	if p.noLayers != nil && speaksOf("/opt/") {
+	if p.layersErr != nil && speaksOf("/opt/") {
 		hint += fmt.Sprintf("\nThe layers are not at /opt, where Lambda has them (%v). An extension that needs its files there needs a copy.",
-			p.noLayers)
+			p.layersErr)
 	}
 	return hint
 }
 
 // ending describes how the process ended, as Lambda words it.
-func (p *process) ending() string {
+func (p *process) exitText() string {
 	s := p.stats()
 	if s.Signal != "" {
 		return "signal: " + s.Signal

@@ -42,28 +42,28 @@ type invocation struct {
 var functionErrorType = regexp.MustCompile(`^(Runtime|Function)\.[A-Z][a-zA-Z]+$`)
 
 // serveInvocation is next of the runtime: it ends the invocation that the runtime worked on and blocks until there is another.
-func (l *life) serveInvocation(w http.ResponseWriter, r *http.Request) {
-	l.mu.Lock()
-	if inv := l.current; inv != nil {
+func (g *generation) serveInvocation(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	if inv := g.current; inv != nil {
 		if inv.responseEnd.IsZero() {
-			l.mu.Unlock()
+			g.mu.Unlock()
 			writeRefusal(w, forbid("InvalidStateTransition", "invocation %s has no response yet", inv.id))
 			return
 		}
-		inv.done, l.current = time.Now(), nil
+		inv.done, g.current = time.Now(), nil
 	}
-	if l.runtimeReady.IsZero() {
-		l.runtimeReady, l.agentsClosed = time.Now(), true
+	if g.runtimeReady.IsZero() {
+		g.runtimeReady, g.registrationClosed = time.Now(), true
 	}
-	l.changedLocked()
-	runtime := l.runtime
-	l.mu.Unlock()
-	runtime.mark(func(s *ProcessStats) *time.Duration { return &s.FirstNext })
+	g.changedLocked()
+	runtime := g.runtime
+	g.mu.Unlock()
+	runtime.markFirst(func(s *ProcessStats) *time.Duration { return &s.FirstNext })
 	select {
-	case inv := <-l.invokes:
+	case inv := <-g.invokes:
 		inv.writeTo(w)
 	case <-r.Context().Done():
-	case <-l.ctx.Done():
+	case <-g.ctx.Done():
 	}
 }
 
@@ -83,14 +83,14 @@ func (inv *invocation) writeTo(w http.ResponseWriter) {
 }
 
 // claim finds the invocation that the request answers; only one answer is taken.
-func (l *life) claim(w http.ResponseWriter, r *http.Request) *invocation {
-	l.mu.Lock()
-	inv := l.invocations[r.PathValue("id")]
+func (g *generation) claim(w http.ResponseWriter, r *http.Request) *invocation {
+	g.mu.Lock()
+	inv := g.invocations[r.PathValue("id")]
 	ok := inv != nil && !inv.responding
 	if ok {
 		inv.responding = true
 	}
-	l.mu.Unlock()
+	g.mu.Unlock()
 	switch {
 	case inv == nil:
 		writeError(w, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
@@ -105,21 +105,21 @@ func (l *life) claim(w http.ResponseWriter, r *http.Request) *invocation {
 // firstByteReader notes when the first byte came.
 type firstByteReader struct {
 	io.Reader
-	at time.Time
+	firstByte time.Time
 }
 
 func (f *firstByteReader) Read(b []byte) (int, error) {
 	n, err := f.Reader.Read(b)
-	if f.at.IsZero() {
-		f.at = time.Now()
+	if f.firstByte.IsZero() {
+		f.firstByte = time.Now()
 	}
 	return n, err
 }
 
 // serveResponse takes the function's response, whole or streamed in chunks. A streamed one that fails in the middle ends with
 // trailers that tell the error (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html).
-func (l *life) serveResponse(w http.ResponseWriter, r *http.Request) {
-	inv := l.claim(w, r)
+func (g *generation) serveResponse(w http.ResponseWriter, r *http.Request) {
+	inv := g.claim(w, r)
 	if inv == nil {
 		return
 	}
@@ -133,21 +133,21 @@ func (l *life) serveResponse(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.As(err, &tooLarge):
 		msg := fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", limit)
-		l.respond(inv, reader.at, errorJSON("Function.ResponseSizeTooLarge", msg), "Function.ResponseSizeTooLarge")
+		g.respond(inv, reader.firstByte, errorJSON("Function.ResponseSizeTooLarge", msg), "Function.ResponseSizeTooLarge")
 		writeError(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", msg)
 		return
 	case err != nil: // the connection broke: the process is gone, or it may try again
-		l.mu.Lock()
+		g.mu.Lock()
 		inv.responding = false
-		l.mu.Unlock()
+		g.mu.Unlock()
 		return
 	}
-	l.respond(inv, reader.at, body, r.Trailer.Get("Lambda-Runtime-Function-Error-Type"))
+	g.respond(inv, reader.firstByte, body, r.Trailer.Get("Lambda-Runtime-Function-Error-Type"))
 	writeStatusOK(w)
 }
 
-func (l *life) serveFunctionError(w http.ResponseWriter, r *http.Request) {
-	inv := l.claim(w, r)
+func (g *generation) serveFunctionError(w http.ResponseWriter, r *http.Request) {
+	inv := g.claim(w, r)
 	if inv == nil {
 		return
 	}
@@ -157,15 +157,15 @@ func (l *life) serveFunctionError(w http.ResponseWriter, r *http.Request) {
 	if err != nil || typ == "" {
 		typ = "Function.Unknown"
 	}
-	l.respond(inv, reader.at, body, typ)
+	g.respond(inv, reader.firstByte, body, typ)
 	writeStatusOK(w)
 }
 
 // respond notes the outcome; errType is "" for success.
-func (l *life) respond(inv *invocation, firstByte time.Time, body []byte, errType string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.invocations, inv.id)
+func (g *generation) respond(inv *invocation, firstByte time.Time, body []byte, errType string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.invocations, inv.id)
 	inv.firstByte, inv.responseEnd, inv.response = firstByte, time.Now(), body
 	if errType != "" {
 		inv.functionErr, inv.errType = "Unhandled", errType
@@ -173,11 +173,11 @@ func (l *life) respond(inv *invocation, firstByte time.Time, body []byte, errTyp
 			inv.errType = "Function.Unknown"
 		}
 	}
-	l.changedLocked()
+	g.changedLocked()
 }
 
 // serveRuntimeInitError takes the runtime's report that it cannot start the function.
-func (l *life) serveRuntimeInitError(w http.ResponseWriter, r *http.Request) {
+func (g *generation) serveRuntimeInitError(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
 	if err != nil {
 		writeRefusal(w, forbid("InvalidRequestFormat", "%v", err))
@@ -187,7 +187,7 @@ func (l *life) serveRuntimeInitError(w http.ResponseWriter, r *http.Request) {
 	if !functionErrorType.MatchString(typ) {
 		typ = "Runtime.Unknown"
 	}
-	l.fail(typ, "the runtime reported an error in init: "+explainReport(body, typ))
+	g.fail(typ, "the runtime reported an error in init: "+explainReport(body, typ))
 	writeStatusOK(w)
 }
 

@@ -25,27 +25,27 @@ type Environment struct {
 	cfg        Config
 	addr       string // of the APIs
 	server     *http.Server
-	serving    chan struct{} // closed when server has ended
+	serverDone chan struct{} // closed when server has ended
 	spawner    *spawner
 	output     *output
 	token      string // of the endpoints for credentials and metadata
 	instanceID string // also the name of the log stream, as in the emulator
 	taskRoot   string
 
-	turn chan struct{} // holds one token: who has it runs a phase; on Managed Instances only init and shutdown take it
+	phaseToken chan struct{} // holds one token: who has it runs a phase; on Managed Instances only init and shutdown take it
 
-	freezing sync.Mutex // guards frozen; held while the processes are signalled
+	freezeMu sync.Mutex // guards frozen; held while the processes are signalled
 	frozen   bool
 
-	mu          sync.Mutex // guards what follows
-	life        *life      // nil after a reset
-	generations int
-	begun       int // invocations so far
-	processes   []*process
-	initTook    time.Duration // of the init phase until the first report told it
-	fresh       bool          // no invocation since the init phase
-	closed      bool
-	running     sync.WaitGroup
+	mu                sync.Mutex  // guards what follows
+	generation        *generation // nil after a reset
+	generationCount   int
+	invocationCount   int // invocations so far
+	processes         []*process
+	initDuration      time.Duration // of the init phase until the first report told it
+	beforeFirstInvoke bool          // no invocation since the init phase
+	closed            bool
+	running           sync.WaitGroup
 }
 
 // ErrClosed is returned by calls on an environment that was shut down.
@@ -68,11 +68,11 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, cfg.InitTimeout, errDeadline)
 	defer cancel()
-	l := e.newLife("init")
-	took, err := l.init(limited)
+	g := e.newGeneration("init")
+	took, err := g.init(limited)
 	switch {
 	case err == nil:
-		e.initTook, e.fresh = took, true
+		e.initDuration, e.beforeFirstInvoke = took, true
 		if !cfg.NoFreeze {
 			e.Freeze()
 		}
@@ -93,9 +93,9 @@ func listen(cfg Config) (*Environment, error) {
 		return nil, fmt.Errorf("sandbox: listener of the APIs: %w", err)
 	}
 	e := &Environment{
-		cfg: cfg, addr: listener.Addr().String(), serving: make(chan struct{}),
+		cfg: cfg, addr: listener.Addr().String(), serverDone: make(chan struct{}),
 		spawner: newSpawner(cfg.Telemetry.DialHost, cfg.Layers), token: rand.Text(),
-		output: &output{w: cfg.Output}, taskRoot: cfg.Function.Dir, turn: make(chan struct{}, 1),
+		output: &output{w: cfg.Output}, taskRoot: cfg.Function.Dir, phaseToken: make(chan struct{}, 1),
 		instanceID: time.Now().UTC().Format("2006/01/02") + "/[" + cfg.Function.Version + "]" + strings.ReplaceAll(newUUID(), "-", ""),
 	}
 	if e.taskRoot == "" {
@@ -103,10 +103,10 @@ func listen(cfg Config) (*Environment, error) {
 			e.taskRoot = "/"
 		}
 	}
-	e.turn <- struct{}{}
+	e.phaseToken <- struct{}{}
 	e.server = &http.Server{Handler: e.routes(), ReadHeaderTimeout: time.Minute}
 	go func() {
-		defer close(e.serving)
+		defer close(e.serverDone)
 		_ = e.server.Serve(listener) // returns when Shutdown closes it
 	}()
 	return e, nil
@@ -120,15 +120,15 @@ func (e *Environment) Invoke(ctx context.Context, payload []byte, opts ...Invoke
 		return e.invokeManaged(ctx, payload, opts)
 	}
 	select {
-	case <-e.turn:
-		defer func() { e.turn <- struct{}{} }()
+	case <-e.phaseToken:
+		defer func() { e.phaseToken <- struct{}{} }()
 	case <-ctx.Done():
 		return Result{}, fmt.Errorf("sandbox: waiting for the environment: %w", ctx.Err())
 	}
 	if e.isClosed() {
 		return Result{}, ErrClosed
 	}
-	p := e.newPhase(payload, opts)
+	p := e.newInvokePhase(payload, opts)
 	err := p.run(ctx)
 	return p.result, err
 }
@@ -141,21 +141,21 @@ func (e *Environment) invokeManaged(ctx context.Context, payload []byte, opts []
 	case e.closed:
 		e.mu.Unlock()
 		return Result{}, ErrClosed
-	case e.life == nil:
+	case e.generation == nil:
 		e.mu.Unlock()
 		return Result{}, ErrUnhealthy
 	}
-	l := e.life
+	g := e.generation
 	e.running.Add(1)
 	e.mu.Unlock()
 	defer e.running.Done()
-	l.mu.Lock()
-	fail := l.failure
-	l.mu.Unlock()
+	g.mu.Lock()
+	fail := g.failure
+	g.mu.Unlock()
 	if fail != nil {
 		return Result{}, fmt.Errorf("%w: %w", ErrUnhealthy, fail)
 	}
-	p := e.newPhase(payload, opts)
+	p := e.newInvokePhase(payload, opts)
 	err := p.run(ctx)
 	return p.result, err
 }
@@ -166,14 +166,14 @@ func (e *Environment) invokeManaged(ctx context.Context, payload []byte, opts []
 func (e *Environment) Shutdown(ctx context.Context) error {
 	var errs []error
 	select {
-	case <-e.turn:
+	case <-e.phaseToken:
 	case <-ctx.Done():
 		for _, p := range e.allProcesses() { // ends the running phase
 			p.signal(syscall.SIGKILL)
 		}
-		<-e.turn
+		<-e.phaseToken
 	}
-	defer func() { e.turn <- struct{}{} }()
+	defer func() { e.phaseToken <- struct{}{} }()
 	e.mu.Lock()
 	wasClosed := e.closed
 	e.closed = true
@@ -181,41 +181,41 @@ func (e *Environment) Shutdown(ctx context.Context) error {
 	if wasClosed {
 		return nil
 	}
-	e.waitManaged(ctx)
-	if l := e.currentLife(); l != nil {
+	e.awaitManagedInvocations(ctx)
+	if g := e.currentGeneration(); g != nil {
 		e.Thaw()
-		errs = append(errs, l.shutdown(ctx, "spindown"))
-		e.setLife(nil)
+		errs = append(errs, g.shutdown(ctx, "spindown"))
+		e.setGeneration(nil)
 	}
 	quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := e.server.Shutdown(quick); err != nil { // waits for connections, whose other ends are gone
 		errs = append(errs, fmt.Errorf("sandbox: closing the APIs: %w", e.server.Close()))
 	}
-	<-e.serving
+	<-e.serverDone
 	e.spawner.close()
 	return errors.Join(errs...)
 }
 
 // reset ends the processes after a failure; the next Invoke starts them anew.
 func (e *Environment) reset(ctx context.Context, reason string) {
-	l := e.currentLife()
+	g := e.currentGeneration()
 	e.Thaw()
 	// How the extensions ended is in telemetry and Processes; the reason of the reset is what the caller hears.
-	_ = l.shutdown(ctx, reason)
-	e.setLife(nil)
+	_ = g.shutdown(ctx, reason)
+	e.setGeneration(nil)
 }
 
-func (e *Environment) currentLife() *life {
+func (e *Environment) currentGeneration() *generation {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.life
+	return e.generation
 }
 
-func (e *Environment) setLife(l *life) {
+func (e *Environment) setGeneration(g *generation) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.life = l
+	e.generation = g
 }
 
 func (e *Environment) isClosed() bool {
@@ -246,11 +246,11 @@ var ErrNotSubscribed = errors.New("sandbox: the extension is not subscribed to t
 // Inject posts body, whatever it is, to the telemetry destination of the named extension (that of its first subscription),
 // beside the events. It returns the status of the answer and how long it took. A frozen environment is thawed first.
 func (e *Environment) Inject(extension string, body []byte) (status int, took time.Duration, err error) {
-	l := e.currentLife()
-	if l == nil {
+	g := e.currentGeneration()
+	if g == nil {
 		return 0, 0, ErrNotSubscribed
 	}
-	subs := l.hub.of(extension)
+	subs := g.hub.subscribersOf(extension)
 	if len(subs) == 0 {
 		return 0, 0, ErrNotSubscribed
 	}
@@ -312,21 +312,21 @@ func (o *output) write(name string, lines [][]byte) {
 func (e *Environment) takeInitDuration() (initTook, restored time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.fresh {
+	if !e.beforeFirstInvoke {
 		return 0, 0
 	}
-	e.fresh = false
+	e.beforeFirstInvoke = false
 	if e.cfg.InitType == SnapStart { // init was when the version was published; there is no snapshot here: restoring takes no time
 		return 0, time.Millisecond
 	}
 	if e.cfg.InitType == ManagedInstances {
 		return 0, 0
 	}
-	return e.initTook, 0
+	return e.initDuration, 0
 }
 
 // waitManaged waits for running invocations; when ctx ends it kills the processes, which ends them.
-func (e *Environment) waitManaged(ctx context.Context) {
+func (e *Environment) awaitManagedInvocations(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -16,14 +16,14 @@ func TestLifecycle(t *testing.T) {
 	c := newCollector(t)
 	cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Print: "extension line"})
 	e := start(t, cfg)
-	first := invoke(t, e, order{Lines: 3, Text: `a "quoted" line`, Err: "to stderr"}, WithRequestID("first"), WithTrace("Root=1-2;Parent=00ff;Sampled=1"))
+	first := invoke(t, e, task{Lines: 3, Text: `a "quoted" line`, Err: "to stderr"}, WithRequestID("first"), WithTrace("Root=1-2;Parent=00ff;Sampled=1"))
 	if string(first.Payload) != `"first arn:aws:lambda:us-east-1:123456789012:function:fn"` || first.Status != "success" || first.FunctionError != "" {
 		t.Errorf("first result: %+v %s", first, first.Payload)
 	}
 	if first.Init <= 0 || first.Billed < first.Duration+first.Init || first.Billed > first.Duration+first.Init+time.Millisecond || first.Response <= 0 || first.Duration < first.Response {
 		t.Errorf("first times: %+v", first)
 	}
-	second := invoke(t, e, order{}, WithRequestID("second"))
+	second := invoke(t, e, task{}, WithRequestID("second"))
 	if second.Init != 0 || second.Billed < second.Duration || second.Billed >= second.Duration+time.Millisecond {
 		t.Errorf("second times: %+v", second)
 	}
@@ -59,12 +59,12 @@ func TestSubscribeTwice(t *testing.T) {
 	c := newCollector(t)
 	platform := strings.Replace(subscribeAll, `"platform","function","extension"`, `"platform"`, 1)
 	duplicate := strings.Replace(subscribeAll, "PORT", "FIRST", 1)
-	e := start(t, testConfig(t, c, "", plan{Subscribe: platform, Again: []string{subscribeAll, duplicate}}))
-	invoke(t, e, order{Lines: 2, Text: "line"})
+	e := start(t, testConfig(t, c, "", plan{Subscribe: platform, MoreSubscriptions: []string{subscribeAll, duplicate}}))
+	invoke(t, e, task{Lines: 2, Text: "line"})
 	shutdown(t, e)
 	c.readers.Wait()
 	var answers []string
-	for _, m := range c.of("subscribe") {
+	for _, m := range c.ofKind("subscribe") {
 		answers = append(answers, fmt.Sprint(m.Status, string(m.Body)))
 	}
 	if want := []string{`200"OK"`, `200"OK"`, `200"AlreadySubcribed"`}; !slices.Equal(answers, want) {
@@ -86,15 +86,15 @@ func TestSubscribeTwice(t *testing.T) {
 }
 
 // A subscriber that never took a POST is named at the end, with the reason; one that took one is not.
-func TestDeafSubscriber(t *testing.T) {
+func TestSubscriberThatNeverAccepts(t *testing.T) {
 	c := newCollector(t)
-	cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Deaf: true}, plan{Subscribe: subscribeAll},
+	cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, NoListener: true}, plan{Subscribe: subscribeAll},
 		plan{Subscribe: subscribeAll, Answers: slices.Repeat([]int{503}, 1000)})
 	var output syncBuffer
 	cfg.Output, cfg.NoFreeze = &output, true
 	e := start(t, cfg)
 	c.await("refusal by x2", func(m message) bool { return m.Kind == "post" && m.Status == 503 })
-	invoke(t, e, order{})
+	invoke(t, e, task{})
 	shutdown(t, e)
 	text := output.String()
 	for _, want := range []string{

@@ -14,27 +14,27 @@ import (
 // routes are all the APIs that Lambda serves on one address, http://${AWS_LAMBDA_RUNTIME_API}.
 func (e *Environment) routes() http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern string, serve func(*life, http.ResponseWriter, *http.Request)) {
+	handle := func(pattern string, serve func(*generation, http.ResponseWriter, *http.Request)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			l := e.currentLife()
-			if l == nil {
+			g := e.currentGeneration()
+			if g == nil {
 				writeError(w, http.StatusInternalServerError, "InternalServerError", "the execution environment is being reset")
 				return
 			}
-			serve(l, w, r)
+			serve(g, w, r)
 		})
 	}
 	const runtimeAPI, extensionsAPI = "/2018-06-01/runtime", "/2020-01-01/extension"
-	handle("GET "+runtimeAPI+"/invocation/next", (*life).serveInvocation)
-	handle("POST "+runtimeAPI+"/invocation/{id}/response", (*life).serveResponse)
-	handle("POST "+runtimeAPI+"/invocation/{id}/error", (*life).serveFunctionError)
-	handle("POST "+runtimeAPI+"/init/error", (*life).serveRuntimeInitError)
-	handle("POST "+extensionsAPI+"/register", (*life).serveRegister)
-	handle("GET "+extensionsAPI+"/event/next", (*life).serveEvent)
-	handle("POST "+extensionsAPI+"/init/error", (*life).serveExtensionInitError)
-	handle("POST "+extensionsAPI+"/exit/error", (*life).serveExtensionExitError)
-	handle("PUT /2022-07-01/telemetry", (*life).serveTelemetry)
-	handle("PUT /2020-08-15/logs", (*life).serveLogs)
+	handle("GET "+runtimeAPI+"/invocation/next", (*generation).serveInvocation)
+	handle("POST "+runtimeAPI+"/invocation/{id}/response", (*generation).serveResponse)
+	handle("POST "+runtimeAPI+"/invocation/{id}/error", (*generation).serveFunctionError)
+	handle("POST "+runtimeAPI+"/init/error", (*generation).serveRuntimeInitError)
+	handle("POST "+extensionsAPI+"/register", (*generation).serveRegister)
+	handle("GET "+extensionsAPI+"/event/next", (*generation).serveEvent)
+	handle("POST "+extensionsAPI+"/init/error", (*generation).serveExtensionInitError)
+	handle("POST "+extensionsAPI+"/exit/error", (*generation).serveExtensionExitError)
+	handle("PUT /2022-07-01/telemetry", (*generation).serveTelemetry)
+	handle("PUT /2020-08-15/logs", (*generation).serveLogs)
 	mux.HandleFunc("GET "+credentialsPath, e.serveCredentials)
 	mux.HandleFunc("GET "+metadataPath, e.serveMetadata)
 	return mux

@@ -15,30 +15,30 @@ import (
 // extensions, 500 ms with internal ones, 2 s with external ones. The guide is silent on the runtime's share; the emulator
 // gives it 30 %.
 const (
-	internalShutdown = 500 * time.Millisecond
-	runtimePercent   = 30
-	flushMost        = 500 * time.Millisecond // and at most a third of what is left; the emulator has up to 1 s
+	internalShutdownTimeout = 500 * time.Millisecond
+	runtimeShutdownPercent  = 30
+	maxFlush                = 500 * time.Millisecond // and at most a third of what is left; the emulator has up to 1 s
 )
 
 // shutdown ends the life: runtime, flush of telemetry, extensions, in this order and under one deadline. It returns when every
 // process is gone. The error tells of extensions that did not end in time or well. If ctx ends, the rest is killed.
-func (l *life) shutdown(ctx context.Context, reason string) error {
-	l.mu.Lock()
-	l.ending = true
-	runtime := l.runtime
-	agents := l.agents
-	l.mu.Unlock()
-	for _, p := range l.processes() {
+func (g *generation) shutdown(ctx context.Context, reason string) error {
+	g.mu.Lock()
+	g.stopping = true
+	runtime := g.runtime
+	agents := g.registrations
+	g.mu.Unlock()
+	for _, p := range g.processes() {
 		p.sampleRSS()
 	}
 	now := time.Now()
-	deadline := now.Add(l.shutdownBudget())
+	deadline := now.Add(g.shutdownBudget())
 	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
 	defer cancel()
 
 	// The runtime first, so that its last lines are flushed to the extensions.
 	if runtime != nil {
-		share, cancel := context.WithTimeout(ctx, deadline.Sub(now)*runtimePercent/100)
+		share, cancel := context.WithTimeout(ctx, deadline.Sub(now)*runtimeShutdownPercent/100)
 		if len(agents) > 0 {
 			runtime.signal(syscall.SIGTERM)
 			awaitExit(share, runtime)
@@ -47,27 +47,27 @@ func (l *life) shutdown(ctx context.Context, reason string) error {
 		runtime.signal(syscall.SIGKILL)
 		<-runtime.exited.Done()
 	}
-	flushing, stop := context.WithTimeout(ctx, min(flushMost, time.Until(deadline)/3))
-	l.hub.flush(flushing)
+	flushing, stop := context.WithTimeout(ctx, min(maxFlush, time.Until(deadline)/3))
+	g.hub.flush(flushing)
 	stop()
-	l.sendShutdown(deadline, reason)
+	g.sendShutdown(deadline, reason)
 	var errs []error
-	for _, a := range agents {
-		if a.proc != nil && !awaitExit(ctx, a.proc) {
-			a.proc.signal(syscall.SIGKILL)
+	for _, reg := range agents {
+		if reg.process != nil && !awaitExit(ctx, reg.process) {
+			reg.process.signal(syscall.SIGKILL)
 		}
 	}
-	for _, a := range agents {
-		if a.proc == nil {
+	for _, reg := range agents {
+		if reg.process == nil {
 			continue
 		}
-		<-a.proc.exited.Done()
-		errs = append(errs, l.judge(a))
+		<-reg.process.exited.Done()
+		errs = append(errs, g.shutdownError(reg))
 	}
-	l.release()
-	for _, s := range l.hub.subs { // no one adds to them any more
-		if text := s.deaf(); text != "" {
-			l.env.output.write("sandbox", [][]byte{[]byte(text)})
+	g.close()
+	for _, s := range g.hub.subs { // no one adds to them any more
+		if text := s.neverAccepted(); text != "" {
+			g.env.output.write("sandbox", [][]byte{[]byte(text)})
 		}
 	}
 	return errors.Join(errs...)
@@ -75,7 +75,7 @@ func (l *life) shutdown(ctx context.Context, reason string) error {
 
 // sendShutdown gives SHUTDOWN to the extensions that registered for it and kills the others: they get no signal that they
 // could handle.
-func (l *life) sendShutdown(deadline time.Time, reason string) {
+func (g *generation) sendShutdown(deadline time.Time, reason string) {
 	event, err := json.Marshal(struct {
 		EventType      string `json:"eventType"`
 		DeadlineMs     int64  `json:"deadlineMs"`
@@ -84,69 +84,69 @@ func (l *life) sendShutdown(deadline time.Time, reason string) {
 	if err != nil {
 		panic("sandbox: encoding SHUTDOWN: " + err.Error()) // strings and numbers always encode
 	}
-	l.mu.Lock()
-	agents := l.agents
-	l.mu.Unlock()
-	for _, a := range agents {
-		if a.proc == nil {
+	g.mu.Lock()
+	agents := g.registrations
+	g.mu.Unlock()
+	for _, reg := range agents {
+		if reg.process == nil {
 			continue
 		}
-		for _, s := range l.hub.of(a.name) {
-			s.leave()
+		for _, s := range g.hub.subscribersOf(reg.name) {
+			s.markShutdownSent()
 		}
-		l.mu.Lock()
-		told, failed := a.wants(eventShutdown), a.failed()
+		g.mu.Lock()
+		told, failed := reg.wants(eventShutdown), reg.reportedError()
 		if told && !failed {
-			a.send(event)
+			reg.send(event)
 		}
-		l.mu.Unlock()
+		g.mu.Unlock()
 		if !told && !failed { // one that reported an error is expected to exit by itself
-			a.proc.signal(syscall.SIGKILL)
+			reg.process.signal(syscall.SIGKILL)
 		}
 	}
 }
 
-func (l *life) shutdownBudget() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (g *generation) shutdownBudget() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	budget := time.Duration(0)
-	for _, a := range l.agents {
-		if a.external {
-			return l.env.cfg.ShutdownTimeout
+	for _, reg := range g.registrations {
+		if reg.external {
+			return g.env.cfg.ShutdownTimeout
 		}
-		budget = internalShutdown
+		budget = internalShutdownTimeout
 	}
 	return budget
 }
 
 // judge says what was wrong with the end of an extension that knew of SHUTDOWN.
-func (l *life) judge(a *agent) error {
-	l.mu.Lock()
-	told := a.wants(eventShutdown)
-	l.mu.Unlock()
-	switch s := a.proc.stats(); {
+func (g *generation) shutdownError(reg *registration) error {
+	g.mu.Lock()
+	told := reg.wants(eventShutdown)
+	g.mu.Unlock()
+	switch s := reg.process.stats(); {
 	case !told:
 		return nil
 	case s.Killed:
-		return fmt.Errorf("sandbox: extension %s was killed: it did not end within %v of shutdown; %s", a.name, l.env.cfg.ShutdownTimeout, a.proc.words())
+		return fmt.Errorf("sandbox: extension %s was killed: it did not end within %v of shutdown; %s", reg.name, g.env.cfg.ShutdownTimeout, reg.process.printedText())
 	case s.ExitCode != 0:
-		return fmt.Errorf("sandbox: extension %s ended with %s; %s", a.name, a.proc.ending(), a.proc.words())
+		return fmt.Errorf("sandbox: extension %s ended with %s; %s", reg.name, reg.process.exitText(), reg.process.printedText())
 	default:
 		return nil
 	}
 }
 
 // release ends the life's goroutines and timers.
-func (l *life) release() {
-	l.mu.Lock()
-	timers := l.timers
-	l.timers = nil
-	l.mu.Unlock()
+func (g *generation) close() {
+	g.mu.Lock()
+	timers := g.timers
+	g.timers = nil
+	g.mu.Unlock()
 	for _, t := range timers {
 		t.Stop()
 	}
-	l.cancel()
-	l.hub.close()
+	g.cancel()
+	g.hub.close()
 }
 
 func awaitExit(ctx context.Context, p *process) bool {

@@ -8,9 +8,9 @@ import "runtime"
 // ends (golang.org/issue/27505), and Go threads can end; this one lives as long as the environment. It may also have a mount
 // namespace of its own, which its children inherit; see names.
 type spawner struct {
-	work  chan func()
-	done  chan struct{}
-	names names
+	work   chan func()
+	done   chan struct{}
+	mounts mounts
 }
 
 // newSpawner starts the thread. Its children find sandbox.localdomain at address, and the layers at /opt, where that can be arranged.
@@ -20,7 +20,7 @@ func newSpawner(address string, layers []string) *spawner {
 	go func() {
 		defer close(s.done)
 		runtime.LockOSThread() // and no unlock: a thread in another namespace must end with its goroutine
-		s.names = giveNames(address, layers)
+		s.mounts = newMounts(address, layers)
 		close(ready)
 		for f := range s.work {
 			f()
@@ -41,5 +41,5 @@ func (s *spawner) do(f func() error) error {
 func (s *spawner) close() {
 	close(s.work)
 	<-s.done
-	s.names.close()
+	s.mounts.close()
 }

@@ -13,24 +13,24 @@ import (
 
 // What tells of events that got lost; the reason is the text of the guide's sample.
 const (
-	typeLogsDropped = "platform.logsDropped"
-	droppedReason   = "Some logs were dropped because the downstream consumer is slower than the logs production rate"
+	typeLogsDropped        = "platform.logsDropped"
+	telemetryDroppedReason = "Some logs were dropped because the downstream consumer is slower than the logs production rate"
 )
 
 // Backoff between tries of one batch. Lambda retries with backoff (guide, page telemetry-api); its times are not published.
 const (
-	retryFirst = 50 * time.Millisecond
-	retryMost  = time.Second
+	firstBackoff = 50 * time.Millisecond
+	maxBackoff   = time.Second
 )
 
 // subscriber is one subscription of an extension: a bounded queue that the hub fills and a sender goroutine that empties it.
 type subscriber struct {
-	hub  *hub
-	name string
-	sub  *subscription
-	gone context.Context //nolint:containedctx // the lifetime of the extension's process
-	dest destination
-	wake chan struct{} // capacity 1: tells the sender to look at the queue
+	hub         *hub
+	name        string
+	sub         *subscription
+	processDone context.Context //nolint:containedctx // the lifetime of the extension's process
+	dest        destination
+	wake        chan struct{} // capacity 1: tells the sender to look at the queue
 
 	// Guarded by hub.mu.
 	queue          []queued // queue[head:] is what waits
@@ -38,42 +38,42 @@ type subscriber struct {
 	bytes          int // of queue[head:]
 	droppedRecords int // since the last platform.logsDropped
 	droppedBytes   int
-	droppedNow     []event // dropped in this emit, not counted yet
-	flushed        []chan struct{}
-	leaving        bool // SHUTDOWN was handed out
-	armed          bool // the sender waits for a timer
-	sending        *batch
+	newlyDropped   []event // dropped in this emit, not counted yet
+	flushWaiters   []chan struct{}
+	shutdownSent   bool // SHUTDOWN was handed out
+	timerSet       bool // the sender waits for a timer
+	inFlight       *batch
 	accepted       bool  // at least one batch was
-	failed         error // why the last try failed, while none was accepted
-	tries          int   // that failed, while none was accepted
+	lastErr        error // why the last try failed, while none was accepted
+	attempts       int   // that failed, while none was accepted
 
-	telling *sync.Mutex // one call of OnEvent at a time for an extension; never held together with hub.mu
+	callbackMu *sync.Mutex // one call of OnEvent at a time for an extension; never held together with hub.mu
 }
 
 // queued is an event in a queue. cont marks the rest of an event that was cut, which is sent at once.
 type queued struct {
 	event
-	at      time.Duration // on the hub's clock
-	cont    bool
-	counted bool // OnEvent knows it already
+	at        time.Duration // on the hub's clock
+	remainder bool
+	reported  bool // OnEvent knows it already
 }
 
 // batch is the content of one POST.
 type batch struct {
-	body    []byte
-	events  []event // that end or start here and are to be counted
-	counted bool    // guarded by hub.mu
+	body     []byte
+	events   []event // that end or start here and are to be counted
+	reported bool    // guarded by hub.mu
 }
 
 func newSubscriber(h *hub, name string, sub *subscription, gone context.Context) *subscriber {
-	return &subscriber{hub: h, name: name, sub: sub, gone: gone, wake: make(chan struct{}, 1), telling: &sync.Mutex{}}
+	return &subscriber{hub: h, name: name, sub: sub, processDone: gone, wake: make(chan struct{}, 1), callbackMu: &sync.Mutex{}}
 }
 
 // objects says whether JSON lines are objects for this subscriber: since schema 2022-12-13 of the Telemetry API.
 func (s *subscriber) objects() bool { return !s.sub.logs && s.sub.schema != schema20220701 }
 
 // offer appends the form of an event that the subscription wants, if it wants one. The caller holds hub.mu.
-func (s *subscriber) offer(c category, f forms, clock time.Duration) {
+func (s *subscriber) offer(c category, f encodings, clock time.Duration) {
 	ev := f.text
 	switch {
 	case !s.sub.wants(c):
@@ -97,7 +97,7 @@ func (s *subscriber) enqueue(ev event, clock time.Duration) {
 		s.droppedRecords++
 		s.droppedBytes += len(ev.record())
 		if s.hub.cfg.OnEvent != nil {
-			s.droppedNow = append(s.droppedNow, ev)
+			s.newlyDropped = append(s.newlyDropped, ev)
 		}
 		return
 	}
@@ -119,37 +119,37 @@ func (s *subscriber) wakeUp() {
 
 // wakeIfDue wakes the sender when it has to act: on the first event, to start the timer, and on a full batch. The caller holds
 // hub.mu.
-func (s *subscriber) wakeIfDue() {
-	if n := len(s.queue) - s.head; n > 0 && s.sending == nil && (!s.armed || n >= s.sub.items || s.bytes >= s.sub.bytes) {
+func (s *subscriber) wakeIfNeeded() {
+	if n := len(s.queue) - s.head; n > 0 && s.inFlight == nil && (!s.timerSet || n >= s.sub.items || s.bytes >= s.sub.bytes) {
 		s.wakeUp()
 	}
 }
 
 // take returns the next batch, or nil and the time after which to ask again (negative: after wake). The caller holds hub.mu.
-func (s *subscriber) take(now time.Time) (*batch, time.Duration) {
+func (s *subscriber) nextBatch(now time.Time) (*batch, time.Duration) {
 	n := len(s.queue) - s.head
-	s.armed = false
+	s.timerSet = false
 	if n == 0 {
-		for _, done := range s.flushed {
+		for _, done := range s.flushWaiters {
 			close(done)
 		}
-		s.flushed = nil
+		s.flushWaiters = nil
 		return nil, -1
 	}
 	if s.hub.frozen {
 		return nil, -1
 	}
-	if n < s.sub.items && s.bytes < s.sub.bytes && len(s.flushed) == 0 && !s.queue[s.head].cont {
+	if n < s.sub.items && s.bytes < s.sub.bytes && len(s.flushWaiters) == 0 && !s.queue[s.head].remainder {
 		if wait := s.sub.timeout - (s.hub.clock(now) - s.queue[s.head].at); wait > 0 {
-			s.armed = true
+			s.timerSet = true
 			return nil, wait
 		}
 	}
-	return s.compose(), 0
+	return s.buildBatch(), 0
 }
 
 // compose moves events from the queue into a batch: until there are maxItems of them or maxBytes are reached.
-func (s *subscriber) compose() *batch {
+func (s *subscriber) buildBatch() *batch {
 	b := &batch{}
 	size, end := 0, s.head
 	for end < len(s.queue) && end-s.head < s.sub.items && size < s.sub.bytes {
@@ -159,7 +159,7 @@ func (s *subscriber) compose() *batch {
 	b.body = make([]byte, 0, size+end-s.head+2)
 	for i := s.head; i < end; i++ {
 		q := &s.queue[i]
-		if !q.cont && !q.counted {
+		if !q.remainder && !q.reported {
 			b.events = append(b.events, q.event)
 		}
 		raw := q.raw
@@ -168,7 +168,7 @@ func (s *subscriber) compose() *batch {
 			var rest event
 			raw, rest = q.cut(s.sub.bytes)
 			b.body = s.dest.append(b.body, raw)
-			*q = queued{event: rest, at: q.at, cont: true}
+			*q = queued{event: rest, at: q.at, remainder: true}
 			s.bytes += len(rest.raw)
 			s.head = i
 			break
@@ -182,18 +182,18 @@ func (s *subscriber) compose() *batch {
 		s.queue, s.head = s.queue[:0], 0
 	}
 	if s.droppedRecords > 0 && s.sub.wants(categoryPlatform) {
-		s.tellDropped()
+		s.queueLogsDropped()
 	}
-	s.sending = b
+	s.inFlight = b
 	return b
 }
 
 // tellDropped queues platform.logsDropped, whatever the queue's bound.
-func (s *subscriber) tellDropped() {
+func (s *subscriber) queueLogsDropped() {
 	at := time.Now().UTC()
-	reason := droppedReason
+	reason := telemetryDroppedReason
 	if s.sub.logs {
-		reason = logsDroppedReason
+		reason = logsAPIDroppedReason
 	}
 	ev := s.hub.arena.platform(at, typeLogsDropped,
 		logsDroppedRecord{Reason: reason, DroppedRecords: s.droppedRecords, DroppedBytes: s.droppedBytes})
@@ -206,15 +206,15 @@ func (s *subscriber) tellDropped() {
 func (s *subscriber) run() {
 	ctx, cancel := context.WithCancel(s.hub.ctx)
 	defer cancel()
-	defer context.AfterFunc(s.gone, cancel)()
+	defer context.AfterFunc(s.processDone, cancel)()
 	defer context.AfterFunc(ctx, s.dest.close)() // interrupts a write to a TCP connection
 	defer s.dest.close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		s.hub.mu.Lock()
-		s.sending = nil
-		b, wait := s.take(time.Now())
+		s.inFlight = nil
+		b, wait := s.nextBatch(time.Now())
 		s.hub.mu.Unlock()
 		if b != nil {
 			s.deliver(ctx, b)
@@ -234,7 +234,7 @@ func (s *subscriber) run() {
 
 // deliver sends b until it is accepted. It starts nothing while the environment is frozen.
 func (s *subscriber) deliver(ctx context.Context, b *batch) {
-	for backoff := retryFirst; ; backoff = min(2*backoff, retryMost) {
+	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		s.hub.mu.Lock()
 		thawed := s.hub.thawed
 		s.hub.mu.Unlock()
@@ -244,9 +244,9 @@ func (s *subscriber) deliver(ctx context.Context, b *batch) {
 			return
 		}
 		err := s.dest.send(ctx, b.body)
-		s.noteTry(err)
+		s.recordAttempt(err)
 		if err == nil {
-			s.countBatch(b, true)
+			s.reportBatch(b, true)
 			return
 		}
 		select {
@@ -254,32 +254,32 @@ func (s *subscriber) deliver(ctx context.Context, b *batch) {
 		case <-ctx.Done():
 			return
 		}
-		s.countBatch(b, false)
+		s.reportBatch(b, false)
 	}
 }
 
-func (s *subscriber) noteTry(err error) {
+func (s *subscriber) recordAttempt(err error) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	switch {
 	case err == nil:
 		s.accepted = true
-	case !s.accepted && (!s.leaving || s.failed == nil): // on its way out the extension closes its listener
-		s.failed = err
-		s.tries++
+	case !s.accepted && (!s.shutdownSent || s.lastErr == nil): // on its way out the extension closes its listener
+		s.lastErr = err
+		s.attempts++
 	}
 }
 
 // deaf says that the subscriber never took a batch, and why not; "" if it did, or if there was none.
-func (s *subscriber) deaf() string {
+func (s *subscriber) neverAccepted() string {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	if s.accepted || s.failed == nil {
+	if s.accepted || s.lastErr == nil {
 		return ""
 	}
 	text := fmt.Sprintf("extension %s subscribed with %s and never took a POST; tries: %d, the last error: %v",
-		s.name, s.sub.address(), s.tries, s.failed)
-	if errors.Is(s.failed, syscall.ECONNREFUSED) {
+		s.name, s.sub.address(), s.attempts, s.lastErr)
+	if errors.Is(s.lastErr, syscall.ECONNREFUSED) {
 		text += fmt.Sprintf(" (nothing listens there: the listener must be up before the subscription, on %s or on all addresses)",
 			s.hub.cfg.Telemetry.DialHost)
 	}
@@ -287,25 +287,25 @@ func (s *subscriber) deaf() string {
 }
 
 // countBatch reports the events of b to OnEvent, once. What was not accepted does not count any more when SHUTDOWN was handed out.
-func (s *subscriber) countBatch(b *batch, accepted bool) {
+func (s *subscriber) reportBatch(b *batch, accepted bool) {
 	s.hub.mu.Lock()
-	count := !b.counted && (accepted || !s.leaving)
-	b.counted = b.counted || count
+	count := !b.reported && (accepted || !s.shutdownSent)
+	b.reported = b.reported || count
 	s.hub.mu.Unlock()
 	if count {
-		s.count(b.events, s.hub.cfg.OnEvent)
+		s.report(b.events, s.hub.cfg.OnEvent)
 	}
 	if accepted {
-		s.count(b.events, s.hub.cfg.OnAccepted)
+		s.report(b.events, s.hub.cfg.OnAccepted)
 	}
 }
 
-func (s *subscriber) count(events []event, onEvent func(string, Event)) {
+func (s *subscriber) report(events []event, onEvent func(string, Event)) {
 	if onEvent == nil || len(events) == 0 {
 		return
 	}
-	s.telling.Lock()
-	defer s.telling.Unlock()
+	s.callbackMu.Lock()
+	defer s.callbackMu.Unlock()
 	for _, ev := range events {
 		onEvent(s.name, ev.public())
 	}
@@ -313,30 +313,30 @@ func (s *subscriber) count(events []event, onEvent func(string, Event)) {
 
 // leave marks the moment when SHUTDOWN is handed out, after a flush. What the flush could not deliver in its time, though the
 // process was there, counts; what came after the flush counts when it is accepted.
-func (s *subscriber) leave() {
+func (s *subscriber) markShutdownSent() {
 	s.hub.mu.Lock()
-	s.leaving = true
+	s.shutdownSent = true
 	var events []event
-	if len(s.flushed) > 0 { // the flush did not come to its end
-		if b := s.sending; b != nil && !b.counted {
-			b.counted = true
+	if len(s.flushWaiters) > 0 { // the flush did not come to its end
+		if b := s.inFlight; b != nil && !b.reported {
+			b.reported = true
 			events = append(events, b.events...)
 		}
 		for i := s.head; i < len(s.queue); i++ {
-			if q := &s.queue[i]; !q.cont && !q.counted {
+			if q := &s.queue[i]; !q.remainder && !q.reported {
 				events = append(events, q.event)
-				q.counted = true
+				q.reported = true
 			}
 		}
 	}
 	s.hub.mu.Unlock()
-	s.count(events, s.hub.cfg.OnEvent)
+	s.report(events, s.hub.cfg.OnEvent)
 }
 
 // inject posts body beside the events.
 func (s *subscriber) inject(body []byte) (int, error) {
 	ctx, cancel := context.WithCancel(s.hub.ctx)
 	defer cancel()
-	defer context.AfterFunc(s.gone, cancel)()
+	defer context.AfterFunc(s.processDone, cancel)()
 	return s.dest.inject(ctx, body)
 }

@@ -74,15 +74,15 @@ type subscriptionBody struct {
 
 // apiVersion says what a subscription may ask for.
 type apiVersion struct {
-	logs    bool
-	schemas []string
-	unset   string // the schema of a request that names none, "" if it must
+	logs          bool
+	schemas       []string
+	defaultSchema string // the schema of a request that names none, "" if it must
 }
 
 var (
 	telemetryAPI        = apiVersion{schemas: []string{schema20220701, schema20221213, schema20250129}}
 	managedTelemetryAPI = apiVersion{schemas: []string{schema20250129}}
-	logsAPI             = apiVersion{logs: true, schemas: []string{schema20200815, schema20210318}, unset: schema20200815}
+	logsAPI             = apiVersion{logs: true, schemas: []string{schema20200815, schema20210318}, defaultSchema: schema20200815}
 )
 
 // parseSubscription reads the body of PUT /2022-07-01/telemetry or /2020-08-15/logs. Unknown members are allowed, as the
@@ -92,7 +92,7 @@ func parseSubscription(data []byte, api apiVersion) (*subscription, error) {
 	if err := json.Unmarshal(data, &body); err != nil {
 		return nil, fmt.Errorf("body is not valid: %w", err)
 	}
-	s := &subscription{logs: api.logs, schema: api.unset}
+	s := &subscription{logs: api.logs, schema: api.defaultSchema}
 	if body.SchemaVersion != nil {
 		s.schema = *body.SchemaVersion
 	}
@@ -126,7 +126,7 @@ func (s *subscription) setDestination(body *subscriptionBody) error {
 	switch d := body.Destination; d.Protocol {
 	case "TCP":
 		s.tcp = true
-		port, err := bounded("destination.port", d.Port, 1, 65535, 0)
+		port, err := boundedInt("destination.port", d.Port, 1, 65535, 0)
 		if err != nil {
 			return err
 		}
@@ -173,18 +173,18 @@ func (s *subscription) setBuffering(body *subscriptionBody) error {
 		items, size, timeout = b.MaxItems, b.MaxBytes, b.TimeoutMs
 	}
 	var err error
-	if s.items, err = bounded("buffering.maxItems", items, minItems, maxItems, defaultItems); err != nil {
+	if s.items, err = boundedInt("buffering.maxItems", items, minItems, maxItems, defaultItems); err != nil {
 		return err
 	}
-	if s.bytes, err = bounded("buffering.maxBytes", size, minBytes, maxBytes, defaultBytes); err != nil {
+	if s.bytes, err = boundedInt("buffering.maxBytes", size, minBytes, maxBytes, defaultBytes); err != nil {
 		return err
 	}
-	ms, err := bounded("buffering.timeoutMs", timeout, minTimeout, maxTimeout, defaultTimeout)
+	ms, err := boundedInt("buffering.timeoutMs", timeout, minTimeout, maxTimeout, defaultTimeout)
 	s.timeout = time.Duration(ms) * time.Millisecond
 	return err
 }
 
-func bounded(name string, v *float64, lowest, highest, unset int) (int, error) {
+func boundedInt(name string, v *float64, lowest, highest, unset int) (int, error) {
 	if v == nil {
 		return unset, nil
 	}

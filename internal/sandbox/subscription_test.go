@@ -142,14 +142,14 @@ func FuzzLineReader(f *testing.F) {
 				got = append(got, string(l))
 			}
 		})
-		r.stopped = true // no idle timer in this test
+		r.paused = true // no idle timer in this test
 		for rest := data; len(rest) > 0; {
 			n := min(len(rest), int(step)+1)
 			r.feed(slices.Clone(rest[:n]))
 			rest = rest[n:]
 		}
 		r.flush()
-		r.idle.Stop()
+		r.idleTimer.Stop()
 		want := strings.SplitAfter(string(data), "\n")
 		if want[len(want)-1] == "" {
 			want = want[:len(want)-1]

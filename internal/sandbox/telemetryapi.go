@@ -10,34 +10,34 @@ import (
 )
 
 // serveTelemetry is PUT /2022-07-01/telemetry, https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html.
-func (l *life) serveTelemetry(w http.ResponseWriter, r *http.Request) {
+func (g *generation) serveTelemetry(w http.ResponseWriter, r *http.Request) {
 	api := telemetryAPI
-	if l.env.cfg.InitType == ManagedInstances {
+	if g.env.cfg.InitType == ManagedInstances {
 		api = managedTelemetryAPI
 	}
-	l.serveSubscribe(w, r, "Telemetry", "ValidationError", api) //nolint:contextcheck // a subscription outlives its request
+	g.serveSubscribe(w, r, "Telemetry", "ValidationError", api) //nolint:contextcheck // a subscription outlives its request
 }
 
 // serveLogs is PUT /2020-08-15/logs, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html. Managed Instances
 // do not have it; their emulator knows no such path.
-func (l *life) serveLogs(w http.ResponseWriter, r *http.Request) {
-	if l.env.cfg.InitType == ManagedInstances {
+func (g *generation) serveLogs(w http.ResponseWriter, r *http.Request) {
+	if g.env.cfg.InitType == ManagedInstances {
 		http.NotFound(w, r)
 		return
 	}
-	l.serveSubscribe(w, r, "Logs", "Logs.ValidationError", logsAPI) //nolint:contextcheck // as above
+	g.serveSubscribe(w, r, "Logs", "Logs.ValidationError", logsAPI) //nolint:contextcheck // as above
 }
 
 // serveSubscribe takes a subscription to the API of that name; invalid is its type of error for a body that it refuses.
-func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request, name, invalid string, api apiVersion) {
-	a, err := l.caller(r)
+func (g *generation) serveSubscribe(w http.ResponseWriter, r *http.Request, name, invalid string, api apiVersion) {
+	reg, err := g.caller(r)
 	if err != nil {
 		writeRefusal(w, err)
 		return
 	}
-	l.mu.Lock()
-	status := l.faultLocked(a, &l.env.cfg.API.Subscribe)
-	l.mu.Unlock()
+	g.mu.Lock()
+	status := g.faultStatusLocked(reg, &g.env.cfg.API.Subscribe)
+	g.mu.Unlock()
 	if status != 0 {
 		typ, msg := name+".InternalError", "injected fault"
 		if status == http.StatusAccepted { // the answer of Lambda's emulator
@@ -47,7 +47,7 @@ func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request, name, inva
 		return
 	}
 	closed := forbid(name+".SubscriptionClosed", "%s API subscription is closed already", name)
-	if !l.hub.isOpen() {
+	if !g.hub.acceptsSubscriptions() {
 		writeRefusal(w, closed)
 		return
 	}
@@ -61,39 +61,39 @@ func (l *life) serveSubscribe(w http.ResponseWriter, r *http.Request, name, inva
 		writeError(w, http.StatusBadRequest, invalid, err.Error())
 		return
 	}
-	switch err := l.hub.subscribe(a.name, sub, l.processContext(a)); {
+	switch err := g.hub.subscribe(reg.name, sub, g.processContext(reg)); {
 	case errors.Is(err, errSubscribedAlready):
 		writeJSON(w, http.StatusOK, "AlreadySubcribed") // the spelling is that of a fixture in the emulator's tests
 		return
 	case errors.Is(err, errOtherAPI): // the guide says "an error"; which one is a guess
-		writeRefusal(w, forbid(name+".AlreadySubscribed", "extension %s: %v", a.name, err))
+		writeRefusal(w, forbid(name+".AlreadySubscribed", "extension %s: %v", reg.name, err))
 		return
 	case errors.Is(err, errSecondSubscription): // the emulator has the status
-		writeError(w, http.StatusInternalServerError, name+".AlreadySubscribed", "extension "+a.name+": "+err.Error())
+		writeError(w, http.StatusInternalServerError, name+".AlreadySubscribed", "extension "+reg.name+": "+err.Error())
 		return
 	case err != nil: // closed since isOpen
 		writeRefusal(w, closed)
 		return
 	}
-	record := subscriptionRecord{Name: a.name, State: "Subscribed", Types: sub.types}
+	record := subscriptionRecord{Name: reg.name, State: "Subscribed", Types: sub.types}
 	if api.logs {
-		l.hub.logsOnly(latest, "platform.logsSubscription", record)
+		g.hub.logsAPIOnly(latestInvocation, "platform.logsSubscription", record)
 	} else {
-		l.hub.platform("platform.telemetrySubscription", record)
+		g.hub.platform("platform.telemetrySubscription", record)
 	}
 	writeJSON(w, http.StatusOK, "OK")
 }
 
 // processContext ends with the process that the agent lives in.
-func (l *life) processContext(a *agent) context.Context {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (g *generation) processContext(reg *registration) context.Context {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	switch {
-	case a.proc != nil:
-		return a.proc.exited
-	case l.runtime != nil:
-		return l.runtime.exited
+	case reg.process != nil:
+		return reg.process.exited
+	case g.runtime != nil:
+		return g.runtime.exited
 	default:
-		return l.ctx // an internal registration before the runtime runs: a stranger
+		return g.ctx // an internal registration before the runtime runs: a stranger
 	}
 }

@@ -10,8 +10,8 @@ import (
 // skew is how far the endpoint's clock is ahead of ours, at least and at most. Replies tell their time to the second: where ours may be
 // right, it is taken to be.
 type skew struct {
-	least, most time.Duration
-	known       bool // replies tell their time
+	atLeast, atMost time.Duration
+	known           bool // replies tell their time
 }
 
 // skewOf reads the clock from a reply.
@@ -26,9 +26,9 @@ func skewOf(reply smithy.Metadata, asked time.Time) skew {
 }
 
 // Now is the time of the stream's endpoint, to the second at least, as Ready learned it.
-func (s *Stream) Now() time.Time { return time.Now().Add(s.skew.least) }
+func (s *Stream) Now() time.Time { return time.Now().Add(s.skew.atLeast) }
 
 // end is a time behind the records that have arrived, as far as the clocks tell. It is to the millisecond, as arrivals are.
-func (s *Stream) end() time.Time {
-	return time.Now().Add(s.skew.most).Truncate(time.Millisecond).Add(time.Millisecond)
+func (s *Stream) endTime() time.Time {
+	return time.Now().Add(s.skew.atMost).Truncate(time.Millisecond).Add(time.Millisecond)
 }

@@ -24,41 +24,41 @@ func (e *Error) Error() string { return e.Err.Error() }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-func advise(err error, hints ...string) error { return &Error{err, hints} }
+func withHints(err error, hints ...string) error { return &Error{err, hints} }
 
 // permissions are what reading needs.
 const permissions = "the credentials need kinesis:DescribeStreamSummary, kinesis:ListShards, " +
 	"kinesis:GetShardIterator and kinesis:GetRecords"
 
 // failed explains an error of the SDK. verb says what was attempted.
-func (s *Stream) failed(verb string, err error) error {
+func (s *Stream) explain(verb string, err error) error {
 	what := verb + " stream " + s.target.Stream
 	api, answered := errors.AsType[smithy.APIError](err)
 	lookup, unknownHost := errors.AsType[*net.DNSError](err)
 	switch {
 	case isMissing(err):
-		return advise(fmt.Errorf("%w %s %s", ErrNotFound, s.target.Stream, s.where()), s.missingHints()...)
+		return withHints(fmt.Errorf("%w %s %s", ErrNotFound, s.target.Stream, s.where()), s.missingHints()...)
 	case answered && isDenied(api.ErrorCode()):
-		return advise(fmt.Errorf("%s: %s is denied: %s", what, action(err), api.ErrorMessage()), permissions)
+		return withHints(fmt.Errorf("%s: %s is denied: %s", what, action(err), api.ErrorMessage()), permissions)
 	case answered && strings.HasPrefix(api.ErrorCode(), "KMS"):
-		return advise(fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
+		return withHints(fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
 			"the stream is encrypted: the credentials need kms:Decrypt on its key")
-	case answered && areNotTaken(api.ErrorCode()):
-		return advise(fmt.Errorf("%s: the credentials are not accepted: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
+	case answered && isCredentialError(api.ErrorCode()):
+		return withHints(fmt.Errorf("%s: the credentials are not accepted: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
 			"get new ones ('aws sso login', say), or set AWS_PROFILE")
 	case answered:
-		return advise(fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage()))
+		return withHints(fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage()))
 	case unknownHost:
-		return advise(fmt.Errorf("%s: the host %s cannot be found", what, lookup.Name), "is the "+s.address()+" right, and the network there?")
+		return withHints(fmt.Errorf("%s: the host %s cannot be found", what, lookup.Name), "is the "+s.address()+" right, and the network there?")
 	case strings.Contains(err.Error(), "refused"): // Windows has an error number of its own
-		return advise(fmt.Errorf("%s: nothing listens at %s", what, s.endpointOrRegion()))
+		return withHints(fmt.Errorf("%s: nothing listens at %s", what, s.endpointOrRegion()))
 	case errors.Is(err, context.DeadlineExceeded):
-		return advise(fmt.Errorf("%s: no answer from %s", what, s.endpointOrRegion()), "is the "+s.address()+" right, and the network there?")
+		return withHints(fmt.Errorf("%s: no answer from %s", what, s.endpointOrRegion()), "is the "+s.address()+" right, and the network there?")
 	}
 	if dial, ok := errors.AsType[*net.OpError](err); ok {
 		err = dial
 	}
-	return advise(fmt.Errorf("%s: %w", what, err))
+	return withHints(fmt.Errorf("%s: %w", what, err))
 }
 
 func (s *Stream) missingHints() []string {
@@ -113,7 +113,7 @@ func isDenied(code string) bool {
 }
 
 // areNotTaken tells whether AWS does not accept the credentials at all.
-func areNotTaken(code string) bool {
+func isCredentialError(code string) bool {
 	switch code {
 	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSignatureException",
 		"SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException", "MissingAuthenticationToken",

@@ -18,9 +18,9 @@ const (
 	idleInterval = 4 * time.Second
 	maxBackoff   = 5 * time.Second
 	// missingTime is how long a stream that was there may be missing: an emulator restarts without its streams.
-	missingTime = 30 * time.Second
+	missingTimeout = 30 * time.Second
 	// patience is how long a reading that has an end goes on without an answer.
-	patience = time.Minute
+	noAnswerTimeout = time.Minute
 	// maxReplies is how many replies are held at once, those that are still to come included. One has 10 MB, and more while it is decoded.
 	maxReplies = 6
 )
@@ -71,23 +71,23 @@ func (s *Stream) Read(ctx context.Context, o ReadOptions, take func(Record) erro
 	o.Interval = orElse(o.Interval, pollInterval)
 	o.IdleInterval = max(o.Interval, orElse(o.IdleInterval, idleInterval))
 	o.All = o.All || !o.Follow && o.Since.IsZero()
-	if now := s.end(); !o.Follow && s.skew.known && (o.Until.IsZero() || now.Before(o.Until)) {
+	if now := s.endTime(); !o.Follow && s.skew.known && (o.Until.IsZero() || now.Before(o.Until)) {
 		o.Until = now
 	}
 	r := &reader{stream: s, o: o, take: take, troubled: make(map[string]bool)}
-	if err := r.list(ctx, r.beginning()); err != nil {
-		return r.failed(ctx, err)
+	if err := r.list(ctx, r.startPosition()); err != nil {
+		return r.explain(ctx, err)
 	}
 	for {
 		err := r.pass(ctx)
-		lost, ok := errors.AsType[*lostError](err)
+		lost, ok := errors.AsType[*disconnectError](err)
 		if ok && ctx.Err() == nil {
-			r.lostShard = lost.shard
+			r.disconnectedShard = lost.shard
 			if err = r.reconnect(ctx, lost.err); err == nil {
 				continue
 			}
 		}
-		return r.failed(ctx, err)
+		return r.explain(ctx, err)
 	}
 }
 
@@ -104,40 +104,40 @@ type reader struct {
 	o      ReadOptions
 	take   func(Record) error
 
-	shards   map[string]*shard
-	running  int             // shards that are being read
-	done     int             // shards that have ended
-	unplaced int             // of those being read, those that have no iterator yet
-	ready    bool            // Ready was called
-	dry      map[string]bool // shards that were read to their end since the last record
-	troubled map[string]bool // shards in trouble; "" for the connection
+	shards          map[string]*shard
+	running         int             // shards that are being read
+	done            int             // shards that have ended
+	withoutIterator int             // of those being read, those that have no iterator yet
+	ready           bool            // Ready was called
+	caughtUp        map[string]bool // shards that were read to their end since the last record
+	troubled        map[string]bool // shards in trouble; "" for the connection
 
-	lostShard string // the one that asked for the last reconnection
-	failing   int    // reconnections, and tries of one, since it was read again
+	disconnectedShard string // the one that asked for the last reconnection
+	reconnects        int    // reconnections, and tries of one, since it was read again
 }
 
 // shard is where the reading is in a shard.
 type shard struct {
-	id      string
-	parents []string
-	place   place
-	reading bool
-	ended   bool
+	id       string
+	parents  []string
+	position position
+	reading  bool
+	ended    bool
 }
 
 // beginning is where the reading starts in each shard.
-func (r *reader) beginning() place {
+func (r *reader) startPosition() position {
 	switch {
 	case !r.o.Since.IsZero():
-		return place{kind: types.ShardIteratorTypeAtTimestamp, at: r.o.Since}
+		return position{kind: types.ShardIteratorTypeAtTimestamp, at: r.o.Since}
 	case r.o.All:
-		return place{kind: types.ShardIteratorTypeTrimHorizon}
+		return position{kind: types.ShardIteratorTypeTrimHorizon}
 	}
-	return place{kind: types.ShardIteratorTypeLatest}
+	return position{kind: types.ShardIteratorTypeLatest}
 }
 
 // list finds the shards to begin with.
-func (r *reader) list(ctx context.Context, from place) error {
+func (r *reader) list(ctx context.Context, from position) error {
 	filter := &types.ShardFilter{Type: types.ShardFilterTypeAtLatest}
 	switch {
 	case from.kind == types.ShardIteratorTypeTrimHorizon || !from.at.After(r.stream.created) && !from.at.IsZero():
@@ -164,29 +164,29 @@ func (r *reader) list(ctx context.Context, from place) error {
 	return nil
 }
 
-func (r *reader) add(id string, parents []string, from place) {
+func (r *reader) add(id string, parents []string, from position) {
 	if r.shards[id] == nil {
-		r.shards[id] = &shard{id: id, parents: parents, place: from}
+		r.shards[id] = &shard{id: id, parents: parents, position: from}
 	}
 }
 
 // descend adds a shard that came after one that is read. Its other parent may itself be one that is still to come of another shard: it
 // is then added, too, and read first.
-func (r *reader) descend(sh types.Shard, all []types.Shard) {
-	r.add(aws.ToString(sh.ShardId), parentsOf(sh), place{kind: types.ShardIteratorTypeTrimHorizon})
+func (r *reader) addChild(sh types.Shard, all []types.Shard) {
+	r.add(aws.ToString(sh.ShardId), parentsOf(sh), position{kind: types.ShardIteratorTypeTrimHorizon})
 	for _, parent := range parentsOf(sh) {
 		at := slices.IndexFunc(all, func(other types.Shard) bool { return aws.ToString(other.ShardId) == parent })
-		if r.shards[parent] == nil && at >= 0 && r.descends(all[at], all) {
-			r.descend(all[at], all)
+		if r.shards[parent] == nil && at >= 0 && r.hasReadAncestor(all[at], all) {
+			r.addChild(all[at], all)
 		}
 	}
 }
 
 // descends tells whether one of the shard's ancestors is read.
-func (r *reader) descends(sh types.Shard, all []types.Shard) bool {
+func (r *reader) hasReadAncestor(sh types.Shard, all []types.Shard) bool {
 	return slices.ContainsFunc(parentsOf(sh), func(parent string) bool {
 		at := slices.IndexFunc(all, func(other types.Shard) bool { return aws.ToString(other.ShardId) == parent })
-		return r.shards[parent] != nil || at >= 0 && r.descends(all[at], all)
+		return r.shards[parent] != nil || at >= 0 && r.hasReadAncestor(all[at], all)
 	})
 }
 
@@ -197,7 +197,7 @@ func (r *reader) pass(parent context.Context) error {
 	defer followers.Wait()
 	defer cancel()
 	reports, slots := make(chan report), make(chan struct{}, maxReplies)
-	r.running, r.unplaced, r.dry = 0, 0, make(map[string]bool)
+	r.running, r.withoutIterator, r.caughtUp = 0, 0, make(map[string]bool)
 	launch := func() {
 		if r.running+r.done == len(r.shards) { // nothing has changed
 			return
@@ -208,8 +208,8 @@ func (r *reader) pass(parent context.Context) error {
 			}
 			sh.reading = true
 			r.running++
-			r.unplaced++
-			f := &follower{stream: r.stream, o: r.o, shard: sh.id, place: sh.place}
+			r.withoutIterator++
+			f := &follower{stream: r.stream, o: r.o, shard: sh.id, position: sh.position}
 			followers.Go(func() { f.follow(ctx, slots, reports) })
 		}
 	}
@@ -249,34 +249,34 @@ func (r *reader) accept(rep *report) error {
 		if rep.final {
 			return rep.err
 		}
-		r.trouble(rep.shard, rep.err)
+		r.reportTrouble(rep.shard, rep.err)
 		return nil
 	}
-	if rep.polled && rep.shard == r.lostShard {
-		r.failing = 0
+	if rep.polled && rep.shard == r.disconnectedShard {
+		r.reconnects = 0
 	}
 	if rep.polled {
-		r.calm(rep.shard)
+		r.clearTrouble(rep.shard)
 	}
 	for _, record := range rep.records {
 		if err := r.take(record); err != nil {
-			return &takeError{err}
+			return &receiverError{err}
 		}
 	}
-	sh.place = rep.place
-	if rep.placed {
-		r.unplaced--
+	sh.position = rep.position
+	if rep.gotIterator {
+		r.withoutIterator--
 	}
 	for _, child := range rep.children {
-		r.descend(child, rep.lineage)
+		r.addChild(child, rep.allShards)
 	}
 	if rep.ended {
 		sh.ended = true
 		r.running--
 		r.done++
-		delete(r.dry, rep.shard)
+		delete(r.caughtUp, rep.shard)
 	}
-	if r.unplaced == 0 && !r.ready {
+	if r.withoutIterator == 0 && !r.ready {
 		r.ready = true
 		if r.o.OnReady != nil {
 			r.o.OnReady()
@@ -291,25 +291,25 @@ func (r *reader) accept(rep *report) error {
 func (r *reader) polled(rep *report) {
 	switch {
 	case len(rep.records) > 0:
-		clear(r.dry)
+		clear(r.caughtUp)
 	case rep.behind == 0 && !rep.ended:
-		r.dry[rep.shard] = true
+		r.caughtUp[rep.shard] = true
 	}
 	if r.o.OnPoll != nil {
-		idle := len(r.dry) == r.running && r.running+r.done == len(r.shards)
+		idle := len(r.caughtUp) == r.running && r.running+r.done == len(r.shards)
 		r.o.OnPoll(Poll{Shard: rep.shard, Records: len(rep.records), Ended: rep.ended, Behind: rep.behind, CaughtUp: idle})
 	}
 }
 
-func (r *reader) trouble(shard string, err error) {
+func (r *reader) reportTrouble(shard string, err error) {
 	r.troubled[shard] = true
 	if r.o.OnTrouble != nil {
-		r.o.OnTrouble(r.stream.failed("read", err))
+		r.o.OnTrouble(r.stream.explain("read", err))
 	}
 }
 
 // calm ends the trouble of a shard that was read, and of the connection.
-func (r *reader) calm(shard string) {
+func (r *reader) clearTrouble(shard string) {
 	if len(r.troubled) == 0 {
 		return
 	}
@@ -324,17 +324,17 @@ func (r *reader) calm(shard string) {
 // keeps nothing, all in it is new.
 func (r *reader) reconnect(ctx context.Context, cause error) error {
 	clear(r.troubled) // every shard begins again
-	r.trouble("", cause)
+	r.reportTrouble("", cause)
 	var missing time.Time // since when the stream is
 	start := time.Now()
 	for {
-		if r.failing++; r.failing > 1 {
-			if err := pause(ctx, backoff(r.failing-1)); err != nil {
+		if r.reconnects++; r.reconnects > 1 {
+			if err := pause(ctx, backoff(r.reconnects-1)); err != nil {
 				return err
 			}
 		}
 		asking, cancel := context.WithTimeout(ctx, requestTimeout)
-		summary, err := r.stream.describe(asking, once)
+		summary, err := r.stream.describe(asking, noRetry)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -342,7 +342,7 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 		case err == nil && isReadable(summary.StreamStatus):
 			if created := aws.ToTime(summary.StreamCreationTimestamp); !created.Equal(r.stream.created) {
 				err = r.restart(ctx, created)
-			} else if !isConnection(cause) && r.failing > 3 { // the stream is there, and does not know its own shards or iterators
+			} else if !isConnection(cause) && r.reconnects > 3 { // the stream is there, and does not know its own shards or iterators
 				return cause
 			}
 			if err == nil {
@@ -352,25 +352,25 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 			if missing.IsZero() {
 				missing = time.Now()
 			}
-			if time.Since(missing) > missingTime {
+			if time.Since(missing) > missingTimeout {
 				return err
 			}
 		}
-		if r.stream.givesUp(&r.o, start) {
+		if r.stream.gaveUp(&r.o, start) {
 			return cause
 		}
 		if err != nil && classify(err) == fatal {
 			return err
 		}
 		if err != nil {
-			r.trouble("", err)
+			r.reportTrouble("", err)
 		}
 	}
 }
 
 // givesUp tells whether a reading that has an end was without an answer for too long, and one that follows until a time for as long after
 // that time.
-func (s *Stream) givesUp(o *ReadOptions, failing time.Time) bool {
+func (s *Stream) gaveUp(o *ReadOptions, failing time.Time) bool {
 	waited := time.Since(failing)
 	switch {
 	case o.Follow && o.Until.IsZero():
@@ -378,14 +378,14 @@ func (s *Stream) givesUp(o *ReadOptions, failing time.Time) bool {
 	case o.Follow:
 		waited = min(waited, s.Now().Sub(o.Until))
 	}
-	return waited > patience
+	return waited > noAnswerTimeout
 }
 
 // restart begins with a stream that was not there before.
 func (r *reader) restart(ctx context.Context, created time.Time) error {
-	from := r.beginning()
+	from := r.startPosition()
 	if from.kind == types.ShardIteratorTypeLatest {
-		from = place{kind: types.ShardIteratorTypeTrimHorizon}
+		from = position{kind: types.ShardIteratorTypeTrimHorizon}
 	}
 	if err := r.list(ctx, from); err != nil {
 		return err
@@ -395,13 +395,13 @@ func (r *reader) restart(ctx context.Context, created time.Time) error {
 }
 
 // takeError is what the receiver of the records did not like.
-type takeError struct{ err error }
+type receiverError struct{ err error }
 
-func (e *takeError) Error() string { return e.err.Error() }
+func (e *receiverError) Error() string { return e.err.Error() }
 
 // failed explains why the reading ended.
-func (r *reader) failed(ctx context.Context, err error) error {
-	taking, took := errors.AsType[*takeError](err)
+func (r *reader) explain(ctx context.Context, err error) error {
+	taking, took := errors.AsType[*receiverError](err)
 	switch {
 	case took:
 		return taking.err
@@ -410,5 +410,5 @@ func (r *reader) failed(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	return r.stream.failed("read", err)
+	return r.stream.explain("read", err)
 }

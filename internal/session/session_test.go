@@ -29,14 +29,14 @@ import (
 
 // endpoint is a Kinesis without a network, which can be off, or another one later. It counts the GetRecords of each second.
 type endpoint struct {
-	mu     sync.Mutex
-	server *kinesislocal.Server // nil: nothing listens
-	reads  []time.Time          // when GetRecords was called
-	broken int                  // index of a shard that cannot be read; -1: none
-	floor  bool                 // it knows no AT_TIMESTAMP, and begins at the horizon
-	empty  int                  // so many GetRecords get an empty page
-	behind time.Duration        // of empty pages
-	ahead  time.Duration        // of its clock
+	mu            sync.Mutex
+	server        *kinesislocal.Server // nil: nothing listens
+	reads         []time.Time          // when GetRecords was called
+	broken        int                  // index of a shard that cannot be read; -1: none
+	noAtTimestamp bool                 // it knows no AT_TIMESTAMP, and begins at the horizon
+	empty         int                  // so many GetRecords get an empty page
+	behind        time.Duration        // of empty pages
+	ahead         time.Duration        // of its clock
 }
 
 func (e *endpoint) now() time.Time { return time.Now().Add(e.ahead) }
@@ -48,7 +48,7 @@ func (e *endpoint) emptyPages(n int, behind time.Duration) {
 	e.empty, e.behind = n, behind
 }
 
-func (e *endpoint) refuse(shard int) {
+func (e *endpoint) breakShard(shard int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.broken = shard
@@ -61,7 +61,7 @@ func (e *endpoint) readsSince(t time.Time) []time.Time {
 	return slices.DeleteFunc(slices.Clone(e.reads), t.After)
 }
 
-func (e *endpoint) set(s *kinesislocal.Server) {
+func (e *endpoint) setServer(s *kinesislocal.Server) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.server = s
@@ -100,7 +100,7 @@ func (e *endpoint) Do(r *http.Request) (*http.Response, error) {
 			return out.Result(), nil
 		}
 	}
-	if e.floor {
+	if e.noAtTimestamp {
 		body = bytes.ReplaceAll(body, []byte(`"AT_TIMESTAMP"`), []byte(`"TRIM_HORIZON"`))
 	}
 	in := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(), bytes.NewReader(body))
@@ -127,7 +127,7 @@ func (f *fixture) serve(shards int) {
 	if err := server.CreateStream("orders", shards); err != nil {
 		f.t.Fatal(err)
 	}
-	f.set(server)
+	f.setServer(server)
 }
 
 func withoutAWS(t *testing.T) {
@@ -221,7 +221,7 @@ func wait(d time.Duration) {
 }
 
 // each checks that the reading brought the records from first to last, each once, in the order of each shard, children after parents.
-func (r *reading) each(first, last int) {
+func (r *reading) checkRecords(first, last int) {
 	r.f.t.Helper()
 	var all []int
 	latest := map[string]string{}
@@ -256,7 +256,7 @@ func TestReadFollows(t *testing.T) {
 			t.Errorf("the last poll: %+v", last)
 		}
 		r.stop()
-		r.each(6, 45)
+		r.checkRecords(6, 45)
 		if !errors.Is(r.err, context.Canceled) || len(r.trouble) > 0 {
 			t.Error(r.err, r.trouble)
 		}
@@ -322,7 +322,7 @@ func TestReadReshardWithoutList(t *testing.T) {
 		f.reshard()
 		wait(time.Minute)
 		r.stop()
-		r.each(1, 48)
+		r.checkRecords(1, 48)
 		if f.server.Stats().Operations["ListShards"].Outcomes["LimitExceededException"] != 3 || r.trouble[len(r.trouble)-1] != nil {
 			t.Errorf("reported %v", r.trouble)
 		}
@@ -333,9 +333,9 @@ func TestReadReshardWithoutList(t *testing.T) {
 func TestReadTroubleOfOneShard(t *testing.T) {
 	onFakeTime(t, 4, func(t *testing.T, f *fixture) {
 		r := f.read(ReadOptions{Follow: true})
-		f.refuse(2)
+		f.breakShard(2)
 		wait(time.Minute)
-		f.refuse(-1)
+		f.breakShard(-1)
 		wait(time.Minute)
 		r.stop()
 		if n := slices.Index(r.trouble, nil); n != len(r.trouble)-1 || n < 10 {
@@ -361,7 +361,7 @@ func TestReadReshard(t *testing.T) {
 				}
 				wait(10 * time.Second)
 				r.stop()
-				r.each(1, 48)
+				r.checkRecords(1, 48)
 				seen := map[string]bool{}
 				for _, record := range r.records {
 					seen[record.Shard[len(record.Shard)-1:]] = true
@@ -403,13 +403,13 @@ func TestReadSinceUntil(t *testing.T) {
 			{ReadOptions{Until: at(1)}, 1, 16},
 			{ReadOptions{Since: at(-60), Until: at(5).Add(time.Millisecond)}, 1, 96},
 		} {
-			f.floor = !f.floor
+			f.noAtTimestamp = !f.noAtTimestamp
 			r := f.read(test.o)
 			<-r.done
 			if r.err != nil {
 				t.Errorf("%+v: %v", test.o, r.err)
 			}
-			r.each(test.first, test.last)
+			r.checkRecords(test.first, test.last)
 		}
 		// An end that is still to come.
 		r := f.read(ReadOptions{Follow: true, Until: time.Now().Add(5 * time.Second)})
@@ -418,12 +418,12 @@ func TestReadSinceUntil(t *testing.T) {
 			wait(time.Second)
 		}
 		<-r.done
-		r.each(161, 165)
+		r.checkRecords(161, 165)
 	})
 }
 
 // A bounded reading brings everything, whatever the local clock says: it is read in more than one GetRecords.
-func TestReadOtherClock(t *testing.T) {
+func TestReadWithSkewedClock(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {
 			onFakeTime(t, 1, func(t *testing.T, f *fixture) {
@@ -465,14 +465,14 @@ func TestReadEmptyPage(t *testing.T) {
 				f.emptyPages(1, 10100*time.Millisecond) // it is at the first record
 				r := f.read(ReadOptions{Until: until})
 				<-r.done
-				r.each(1, 16)
+				r.checkRecords(1, 16)
 			})
 		})
 	}
 }
 
 // A time that the endpoint's clock has not reached is no error.
-func TestReadSinceAhead(t *testing.T) {
+func TestReadSinceInTheFuture(t *testing.T) {
 	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
 		f.ahead = -time.Minute
 		f.serve(1)
@@ -484,7 +484,7 @@ func TestReadSinceAhead(t *testing.T) {
 		f.write(3)
 		wait(5 * time.Second)
 		r.stop()
-		r.each(7, 9)
+		r.checkRecords(7, 9)
 		if len(r.trouble) > 0 || !errors.Is(r.err, context.Canceled) {
 			t.Error(r.trouble, r.err)
 		}
@@ -505,7 +505,7 @@ func TestReadEndsAtOneMoment(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		r.each(1, 32)
+		r.checkRecords(1, 32)
 	})
 }
 
@@ -543,7 +543,7 @@ func TestReadExpiredIterator(t *testing.T) {
 			f.write(16)
 			wait(10 * time.Second)
 			r.stop()
-			r.each(1, before+16)
+			r.checkRecords(1, before+16)
 			if n := f.server.Stats().Operations["GetShardIterator"].Requests; n != 2 || len(r.trouble) > 0 {
 				t.Errorf("%d iterators, %v", n, r.trouble)
 			}
@@ -560,7 +560,7 @@ func TestReadThrottled(t *testing.T) {
 			f.write(3)
 			wait(time.Minute)
 			r.stop()
-			r.each(1, 3)
+			r.checkRecords(1, 3)
 			if len(r.trouble) != 11 || r.trouble[10] != nil {
 				t.Errorf("%s: reported %v", code, r.trouble)
 			}
@@ -583,20 +583,20 @@ func TestReadRestart(t *testing.T) {
 		f.write(16)
 		wait(2 * time.Second)
 		server := f.server
-		f.set(nil)
+		f.setServer(nil)
 		wait(20 * time.Second)
-		f.set(server)
+		f.setServer(server)
 		f.write(16)
 		wait(20 * time.Second)
-		r.each(1, 32)
+		r.checkRecords(1, 32)
 		if len(r.trouble) == 0 || !strings.Contains(r.trouble[0].Error(), "nothing listens at http://127.0.0.1:1") || r.trouble[len(r.trouble)-1] != nil {
 			t.Errorf("reported %v", r.trouble)
 		}
 
 		r.records = nil // numbers start anew with the stream
-		f.set(nil)
+		f.setServer(nil)
 		wait(7 * time.Second)
-		f.set(kinesislocal.New(kinesislocal.Options{})) // without a stream yet
+		f.setServer(kinesislocal.New(kinesislocal.Options{})) // without a stream yet
 		wait(20 * time.Second)
 		f.serve(3)
 		f.write(16)
@@ -604,7 +604,7 @@ func TestReadRestart(t *testing.T) {
 		f.write(16)
 		wait(20 * time.Second)
 		r.stop()
-		r.each(33, 64)
+		r.checkRecords(33, 64)
 		if !errors.Is(r.err, context.Canceled) {
 			t.Error(r.err)
 		}
@@ -632,7 +632,7 @@ func TestReadGivesUp(t *testing.T) {
 			began := time.Now()
 			r := f.read(ReadOptions{})
 			if unreachable {
-				f.set(nil)
+				f.setServer(nil)
 			}
 			<-r.done
 			if took := time.Since(began); r.err == nil || took < time.Minute || took > 70*time.Second {
@@ -650,7 +650,7 @@ func TestReadGivesUpAfterUntil(t *testing.T) {
 			began := time.Now()
 			r := f.read(ReadOptions{Follow: true, Until: began.Add(10 * time.Minute)})
 			if unreachable {
-				f.set(nil)
+				f.setServer(nil)
 			}
 			select {
 			case <-r.done:
@@ -664,7 +664,7 @@ func TestReadGivesUpAfterUntil(t *testing.T) {
 	}
 }
 
-func TestReadStopsWhereTheReceiverDoes(t *testing.T) {
+func TestReadReturnsTheReceiversError(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
 		f.write(10)
 		enough := errors.New("enough")
@@ -708,7 +708,7 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%s %s: %v", test.operation, test.code, err)
 			}
 		}
-		f.set(nil)
+		f.setServer(nil)
 		if err := f.stream.WaitActive(t.Context()); err == nil || err.Error() != "describe stream orders: nothing listens at http://127.0.0.1:1" {
 			t.Error(err)
 		}
@@ -716,7 +716,7 @@ func TestErrors(t *testing.T) {
 }
 
 // An endpoint of the AWS configuration may hold a password: what is wrong with it is said without it.
-func TestOpenSecretEndpoint(t *testing.T) {
+func TestOpenHidesEndpoint(t *testing.T) {
 	withoutAWS(t)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	for _, endpoint := range []string{

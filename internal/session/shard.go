@@ -19,7 +19,7 @@ const (
 	requestTimeout = 30 * time.Second // a reply has 10 MB at most
 	firstBackoff   = 250 * time.Millisecond
 	// childTime is how long a closed shard's children may take to be listed, where GetRecords does not name them.
-	childTime = 20 * time.Second // less than requestTimeout
+	childTimeout = 20 * time.Second // less than requestTimeout
 	// idlePolls is how many empty reads widen the interval by one.
 	idlePolls = 10
 	// endInterval is the time between the last reads of a shard in a reading that does not follow.
@@ -27,7 +27,7 @@ const (
 )
 
 // place is where the reading of a shard goes on.
-type place struct {
+type position struct {
 	kind     types.ShardIteratorType
 	at       time.Time // of AT_TIMESTAMP
 	sequence string    // of AFTER_SEQUENCE_NUMBER
@@ -35,41 +35,41 @@ type place struct {
 
 // report is what a follower brings to the reader.
 type report struct {
-	shard    string
-	placed   bool // it has its first iterator
-	polled   bool
-	records  []Record
-	behind   time.Duration
-	place    place // behind the records
-	ended    bool
-	children []types.Shard
-	lineage  []types.Shard // all shards, where a child has another parent, too
-	err      error
-	final    bool // the follower has ended with err
+	shard       string
+	gotIterator bool // it has its first iterator
+	polled      bool
+	records     []Record
+	behind      time.Duration
+	position    position // behind the records
+	ended       bool
+	children    []types.Shard
+	allShards   []types.Shard // all shards, where a child has another parent, too
+	err         error
+	final       bool // the follower has ended with err
 }
 
 // lostError ends a pass: the shards must be asked for again.
-type lostError struct {
+type disconnectError struct {
 	shard string
 	err   error
 }
 
-func (e *lostError) Error() string { return e.err.Error() }
+func (e *disconnectError) Error() string { return e.err.Error() }
 
-func (e *lostError) Unwrap() error { return e.err }
+func (e *disconnectError) Unwrap() error { return e.err }
 
 // follower reads one shard, in a goroutine of its own.
 type follower struct {
-	stream *Stream
-	o      ReadOptions
-	shard  string
-	place  place
+	stream   *Stream
+	o        ReadOptions
+	shard    string
+	position position
 
-	iterator *string
-	placed   bool
-	failures int // in a row
-	failing  time.Time
-	empty    int // reads in a row that brought nothing
+	iterator     *string
+	gotIterator  bool
+	failures     int // in a row
+	failingSince time.Time
+	emptyReads   int // reads in a row that brought nothing
 }
 
 // follow reads until the shard ends, the reading does, or something is wrong that another try would not change. It holds a slot from the
@@ -83,7 +83,7 @@ func (f *follower) follow(ctx context.Context, slots chan struct{}, reports chan
 		}
 		start := time.Now()
 		rep := f.step(ctx)
-		rep.shard, rep.place = f.shard, f.place
+		rep.shard, rep.position = f.shard, f.position
 		if ctx.Err() != nil {
 			return
 		}
@@ -104,14 +104,14 @@ func (f *follower) wait(rep *report, took time.Duration) time.Duration {
 	switch {
 	case rep.err != nil:
 		return backoff(f.failures)
-	case rep.placed: // the first records are asked for at once
+	case rep.gotIterator: // the first records are asked for at once
 		return 0
 	case !f.o.Follow && len(rep.records) > 0 && rep.behind == 0: // one more read shows whether that was all
 		return 0
 	case !f.o.Follow && rep.behind == 0: // the end of the reading is a second or two away
 		return endInterval
 	}
-	interval := min(f.o.IdleInterval, f.o.Interval*time.Duration(1+f.empty/idlePolls))
+	interval := min(f.o.IdleInterval, f.o.Interval*time.Duration(1+f.emptyReads/idlePolls))
 	return interval - took
 }
 
@@ -128,9 +128,9 @@ func (f *follower) step(ctx context.Context) report {
 		err error
 	)
 	if f.iterator == nil {
-		if err = f.locate(ctx); err == nil && !f.placed {
-			f.placed = true
-			return report{placed: true}
+		if err = f.locate(ctx); err == nil && !f.gotIterator {
+			f.gotIterator = true
+			return report{gotIterator: true}
 		}
 	}
 	if err == nil {
@@ -141,7 +141,7 @@ func (f *follower) step(ctx context.Context) report {
 		return rep
 	}
 	if f.failures++; f.failures == 1 {
-		f.failing = time.Now()
+		f.failingSince = time.Now()
 	}
 	switch classify(err) {
 	case expired:
@@ -149,43 +149,43 @@ func (f *follower) step(ctx context.Context) report {
 		if f.failures == 1 { // no trouble: a machine that slept meets this
 			return f.step(ctx)
 		}
-	case lost:
-		return report{err: &lostError{f.shard, err}, final: true}
+	case disconnected:
+		return report{err: &disconnectError{f.shard, err}, final: true}
 	case fatal:
 		return report{err: err, final: true}
-	case passing:
+	case transient:
 	}
-	return report{err: err, final: f.stream.givesUp(&f.o, f.failing)}
+	return report{err: err, final: f.stream.gaveUp(&f.o, f.failingSince)}
 }
 
 // locate gets an iterator for the place.
 func (f *follower) locate(ctx context.Context) error {
 	input := &awskinesis.GetShardIteratorInput{
-		StreamName: f.stream.name(), StreamARN: f.stream.arn(), ShardId: &f.shard, ShardIteratorType: f.place.kind,
+		StreamName: f.stream.name(), StreamARN: f.stream.arn(), ShardId: &f.shard, ShardIteratorType: f.position.kind,
 	}
-	switch f.place.kind {
+	switch f.position.kind {
 	case types.ShardIteratorTypeAtTimestamp:
-		input.Timestamp = &f.place.at
+		input.Timestamp = &f.position.at
 	case types.ShardIteratorTypeAfterSequenceNumber:
-		input.StartingSequenceNumber = &f.place.sequence
+		input.StartingSequenceNumber = &f.position.sequence
 	default:
 	}
-	answer, err := f.stream.client.GetShardIterator(ctx, input, once)
-	if _, refused := errors.AsType[*types.InvalidArgumentException](err); refused && f.place.at.After(f.stream.Now().Add(-time.Second)) {
+	answer, err := f.stream.client.GetShardIterator(ctx, input, noRetry)
+	if _, refused := errors.AsType[*types.InvalidArgumentException](err); refused && f.position.at.After(f.stream.Now().Add(-time.Second)) {
 		// It lies in the future of the endpoint's clock, which tells whole seconds: no record has arrived since.
-		f.place = place{kind: types.ShardIteratorTypeLatest}
+		f.position = position{kind: types.ShardIteratorTypeLatest}
 		return f.locate(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	f.iterator = answer.ShardIterator
-	if f.place.kind == types.ShardIteratorTypeLatest { // what comes from now on is new, also for the next iterator
+	if f.position.kind == types.ShardIteratorTypeLatest { // what comes from now on is new, also for the next iterator
 		now, ok := middleware.GetServerTime(answer.ResultMetadata)
 		if !ok {
 			now = time.Now()
 		}
-		f.place = place{kind: types.ShardIteratorTypeAtTimestamp, at: now}
+		f.position = position{kind: types.ShardIteratorTypeAtTimestamp, at: now}
 	}
 	return nil
 }
@@ -193,39 +193,39 @@ func (f *follower) locate(ctx context.Context) error {
 // poll gets records.
 func (f *follower) poll(ctx context.Context) (report, error) {
 	asked := time.Now()
-	answer, err := f.stream.client.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: f.iterator, StreamARN: f.stream.arn()}, once)
+	answer, err := f.stream.client.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: f.iterator, StreamARN: f.stream.arn()}, noRetry)
 	if err != nil {
 		return report{}, err
 	}
-	before := f.place
+	before := f.position
 	rep := report{polled: true, behind: time.Duration(aws.ToInt64(answer.MillisBehindLatest)) * time.Millisecond}
-	position := asked.Add(skewOf(answer.ResultMetadata, asked).least) // all that arrived before has been read
+	readUpTo := asked.Add(skewOf(answer.ResultMetadata, asked).atLeast) // all that arrived before has been read
 	if rep.behind > 0 {
-		position = position.Add(-rep.behind - time.Second) // which the clocks may differ by
+		readUpTo = readUpTo.Add(-rep.behind - time.Second) // which the clocks may differ by
 	}
 	for i := range answer.Records {
 		r := &answer.Records[i]
 		arrived := aws.ToTime(r.ApproximateArrivalTimestamp)
-		f.place = place{kind: types.ShardIteratorTypeAfterSequenceNumber, sequence: aws.ToString(r.SequenceNumber)}
+		f.position = position{kind: types.ShardIteratorTypeAfterSequenceNumber, sequence: aws.ToString(r.SequenceNumber)}
 		if arrived.Before(f.o.Since) || !f.o.Until.IsZero() && !arrived.Before(f.o.Until) {
 			continue
 		}
 		rep.records = append(rep.records, Record{f.shard, aws.ToString(r.SequenceNumber), aws.ToString(r.PartitionKey), arrived, r.Data})
 	}
 	if n := len(answer.Records); n > 0 {
-		f.empty = 0
-		position = aws.ToTime(answer.Records[n-1].ApproximateArrivalTimestamp)
+		f.emptyReads = 0
+		readUpTo = aws.ToTime(answer.Records[n-1].ApproximateArrivalTimestamp)
 	} else {
-		f.empty++
+		f.emptyReads++
 	}
 	f.iterator = answer.NextShardIterator
 	switch {
-	case !f.o.Until.IsZero() && !position.Before(f.o.Until): // the shard's children hold what arrived later still
+	case !f.o.Until.IsZero() && !readUpTo.Before(f.o.Until): // the shard's children hold what arrived later still
 		rep.ended = true
 	case f.iterator == nil:
 		rep.ended = true
-		if rep.children, rep.lineage, err = f.children(ctx, answer.ChildShards); err != nil {
-			f.place = before // the records are asked for again
+		if rep.children, rep.allShards, err = f.children(ctx, answer.ChildShards); err != nil {
+			f.position = before // the records are asked for again
 		}
 	case !f.o.Follow && f.o.Until.IsZero(): // the endpoint does not tell its time
 		rep.ended = len(answer.Records) == 0 && rep.behind == 0
@@ -246,13 +246,13 @@ func (f *follower) children(ctx context.Context, named []types.ChildShard) (chil
 		children = append(children, sh)
 	}
 	for start := time.Now(); merged; {
-		if all, err = f.stream.listShards(ctx, nil, nil, once); err != nil {
+		if all, err = f.stream.listShards(ctx, nil, nil, noRetry); err != nil {
 			return nil, nil, err
 		}
 		if len(children) == 0 { // emulators do not name them
 			children = slices.DeleteFunc(slices.Clone(all), func(sh types.Shard) bool { return !slices.Contains(parentsOf(sh), f.shard) })
 		}
-		if len(children) > 0 || !f.o.Follow || time.Since(start) > childTime {
+		if len(children) > 0 || !f.o.Follow || time.Since(start) > childTimeout {
 			break
 		}
 		if err := pause(ctx, f.o.Interval); err != nil {
@@ -292,30 +292,30 @@ func (s *Stream) listShards(
 }
 
 // once leaves the tries to the reader, which keeps the pace of each shard.
-func once(o *awskinesis.Options) { o.Retryer = aws.NopRetryer{} }
+func noRetry(o *awskinesis.Options) { o.Retryer = aws.NopRetryer{} }
 
 // trouble is what an error means for the reading.
-type trouble int
+type errorClass int
 
 const (
-	fatal   trouble = iota // another try gives the same
-	passing                // throttled, or a failure of the service's
-	expired                // the iterator
-	lost                   // no connection, or the stream does not know its shard or iterator: it may be another stream by now
+	fatal        errorClass = iota // another try gives the same
+	transient                      // throttled, or a failure of the service's
+	expired                        // the iterator
+	disconnected                   // no connection, or the stream does not know its shard or iterator: it may be another stream by now
 )
 
-func classify(err error) trouble {
+func classify(err error) errorClass {
 	if _, ok := errors.AsType[*types.ExpiredIteratorException](err); ok {
 		return expired
 	}
 	if _, ok := errors.AsType[*types.InvalidArgumentException](err); ok || isMissing(err) || isConnection(err) {
-		return lost
+		return disconnected
 	}
 	if retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err) == aws.TrueTernary {
-		return passing
+		return transient
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok && strings.Contains(api.ErrorCode(), "Throttling") { // the key's, of KMS
-		return passing
+		return transient
 	}
 	return fatal
 }

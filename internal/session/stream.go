@@ -106,7 +106,7 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		return cfg, advise(fmt.Errorf("load the AWS configuration: %w", err), "AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE name what is read")
+		return cfg, withHints(fmt.Errorf("load the AWS configuration: %w", err), "AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE name what is read")
 	}
 	s.client = awskinesis.NewFromConfig(cfg, func(o *awskinesis.Options) {
 		if s.target.Endpoint != "" {
@@ -120,11 +120,11 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 	used := s.client.Options()
 	s.Region, s.Endpoint = used.Region, aws.ToString(used.BaseEndpoint)
 	if s.Endpoint != "" && !isEndpoint(s.Endpoint) { // it is not shown: it may hold a password
-		return cfg, advise(errors.New("the endpoint of the AWS configuration is no http:// or https:// URL without "+
+		return cfg, withHints(errors.New("the endpoint of the AWS configuration is no http:// or https:// URL without "+
 			"a user, a password, a query or a fragment"), "AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL, or endpoint_url in the file of AWS_CONFIG_FILE, sets it")
 	}
 	if cfg.Region == "" && s.Endpoint == "" {
-		return cfg, advise(errors.New("no region is set"), "set AWS_REGION, or give --region")
+		return cfg, withHints(errors.New("no region is set"), "set AWS_REGION, or give --region")
 	}
 	return cfg, nil
 }
@@ -157,7 +157,7 @@ func (s *Stream) retrieve(ctx context.Context, provider aws.CredentialsProvider)
 		})
 		return nil
 	}
-	return advise(fmt.Errorf("find AWS credentials for %s: %w", s.endpointOrRegion(), err),
+	return withHints(fmt.Errorf("find AWS credentials for %s: %w", s.endpointOrRegion(), err),
 		"set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 }
 
@@ -195,7 +195,7 @@ func (s *Stream) arn() *string {
 func (s *Stream) Create(ctx context.Context, shards int32) error {
 	_, err := s.client.CreateStream(ctx, &awskinesis.CreateStreamInput{StreamName: s.name(), ShardCount: &shards})
 	if _, exists := errors.AsType[*types.ResourceInUseException](err); err != nil && !exists {
-		return s.failed("create", err)
+		return s.explain("create", err)
 	}
 	return nil
 }
@@ -212,7 +212,7 @@ func (s *Stream) WaitActive(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			return s.failed("describe", err)
+			return s.explain("describe", err)
 		}
 		if isReadable(summary.StreamStatus) {
 			s.created = aws.ToTime(summary.StreamCreationTimestamp)
@@ -220,7 +220,7 @@ func (s *Stream) WaitActive(ctx context.Context) error {
 		}
 		if pause(ctx, activeInterval) != nil {
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return advise(fmt.Errorf("stream %s is %s, and did not become active within %v", s.target.Stream, summary.StreamStatus, activeTimeout))
+				return withHints(fmt.Errorf("stream %s is %s, and did not become active within %v", s.target.Stream, summary.StreamStatus, activeTimeout))
 			}
 			return ctx.Err()
 		}

@@ -56,7 +56,7 @@ func (d *fakeDestination) posts() []string {
 }
 
 // inBubble runs f on a hub with one subscriber in fake time; emitted counts what OnEvent was told.
-func inBubble(t *testing.T, cfg Config, sub *subscription, f func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, gone func())) {
+func withHub(t *testing.T, cfg Config, sub *subscription, f func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, gone func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -87,7 +87,7 @@ func inBubble(t *testing.T, cfg Config, sub *subscription, f func(t *testing.T, 
 	})
 }
 
-func subAll() *subscription {
+func fullSubscription() *subscription {
 	return &subscription{
 		schema: schema20250129, types: []category{categoryPlatform, categoryFunction, categoryExtension},
 		items: 1000, bytes: 256 << 10, timeout: time.Second,
@@ -97,7 +97,7 @@ func subAll() *subscription {
 func line(s string) [][]byte { return [][]byte{[]byte(s + "\n")} }
 
 func TestBufferingByTimeItemsAndBytes(t *testing.T) {
-	inBubble(t, Config{}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
+	withHub(t, Config{}, fullSubscription(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
 		begin := time.Now()
 		h.lines(categoryFunction, line("one"))
 		time.Sleep(900 * time.Millisecond)
@@ -135,7 +135,7 @@ func TestBufferingByTimeItemsAndBytes(t *testing.T) {
 }
 
 func TestFrozenTimersStandStill(t *testing.T) {
-	inBubble(t, Config{}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
+	withHub(t, Config{}, fullSubscription(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
 		h.lines(categoryFunction, line("one"))
 		time.Sleep(400 * time.Millisecond)
 		h.freeze()
@@ -158,7 +158,7 @@ func TestFrozenTimersStandStill(t *testing.T) {
 }
 
 func TestRetryKeepsOrderAndCountsOnce(t *testing.T) {
-	inBubble(t, Config{}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
+	withHub(t, Config{}, fullSubscription(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
 		d.errs = []error{errors.New("refused"), errors.New("status 500"), nil}
 		h.lines(categoryFunction, line("one"))
 		time.Sleep(time.Second)
@@ -169,7 +169,7 @@ func TestRetryKeepsOrderAndCountsOnce(t *testing.T) {
 		if len(posts) != 4 || posts[0] != posts[1] || posts[1] != posts[2] || !strings.Contains(posts[3], `"two"`) {
 			t.Fatalf("posts: %q", posts)
 		}
-		if first, second := d.at[1].Sub(d.at[0]), d.at[2].Sub(d.at[1]); first != retryFirst || second != 2*retryFirst {
+		if first, second := d.at[1].Sub(d.at[0]), d.at[2].Sub(d.at[1]); first != firstBackoff || second != 2*firstBackoff {
 			t.Errorf("backoff %v, %v", first, second)
 		}
 		if emitted() != 2 {
@@ -179,7 +179,7 @@ func TestRetryKeepsOrderAndCountsOnce(t *testing.T) {
 }
 
 func TestSlowSubscriberLosesEvents(t *testing.T) {
-	inBubble(t, Config{Telemetry: TelemetryFaults{QueueBytes: 1000}}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
+	withHub(t, Config{Telemetry: TelemetryFaults{QueueBytes: 1000}}, fullSubscription(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
 		d.hold = make(chan struct{})
 		h.lines(categoryFunction, line("one"))
 		time.Sleep(time.Second)
@@ -205,7 +205,7 @@ func TestSlowSubscriberLosesEvents(t *testing.T) {
 				}
 			}
 		}
-		if arrived+dropped.DroppedRecords != 51 || dropped.DroppedRecords < 40 || dropped.DroppedBytes != 102*dropped.DroppedRecords || dropped.Reason != droppedReason {
+		if arrived+dropped.DroppedRecords != 51 || dropped.DroppedRecords < 40 || dropped.DroppedBytes != 102*dropped.DroppedRecords || dropped.Reason != telemetryDroppedReason {
 			t.Errorf("%d arrived, dropped %+v", arrived, dropped)
 		}
 		if emitted() != 52 {
@@ -224,20 +224,20 @@ func TestLostEvents(t *testing.T) {
 				return typ == "function" && invocation == 0 || typ == "platform.runtimeDone"
 			}
 			faults := TelemetryFaults{Lose: lose, EmitLogsDropped: tell}
-			inBubble(t, Config{Telemetry: faults}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
+			withHub(t, Config{Telemetry: faults}, fullSubscription(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
 				h.lines(categoryFunction, line("one"))
-				h.begin(0)
+				h.beginInvocation(0)
 				h.lines(categoryFunction, line("two"))
 				late := &fakeDestination{}
 				h.dial = func(*subscription, *TelemetryFaults) destination { return late }
-				if h.subscribe("late", subAll(), t.Context()) != nil {
+				if h.subscribe("late", fullSubscription(), t.Context()) != nil {
 					t.Fatal("not subscribed")
 				}
-				h.begin(1)
-				h.platformOf(0, "platform.runtimeDone", "late")
+				h.beginInvocation(1)
+				h.platformFor(0, "platform.runtimeDone", "late")
 				h.platform("platform.extension", nil)
 				h.flush(t.Context())
-				told := fmt.Sprintf(`"type":"platform.logsDropped","record":{"reason":"%s","droppedRecords":1,"droppedBytes":`, droppedReason)
+				told := fmt.Sprintf(`"type":"platform.logsDropped","record":{"reason":"%s","droppedRecords":1,"droppedBytes":`, telemetryDroppedReason)
 				want := []string{`"type":"function","record":"one"`, told + "3}", told + "6}", `"type":"platform.extension","record":null`}
 				if !tell {
 					want = []string{want[0], want[3]}
@@ -265,7 +265,7 @@ func TestLostEvents(t *testing.T) {
 
 // What OnEvent is told about the end of an extension, and that a flush sends at once.
 func TestEndOfSubscriber(t *testing.T) {
-	inBubble(t, Config{}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, gone func()) {
+	withHub(t, Config{}, fullSubscription(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, gone func()) {
 		h.lines(categoryFunction, line("one"))
 		h.flush(t.Context())
 		if len(d.posts()) != 1 || emitted() != 1 {
@@ -279,7 +279,7 @@ func TestEndOfSubscriber(t *testing.T) {
 		if emitted() != 1 {
 			t.Fatal("told too early")
 		}
-		h.of("x")[0].leave()
+		h.subscribersOf("x")[0].markShutdownSent()
 		if emitted() != 2 {
 			t.Errorf("what the subscriber did not take in time before SHUTDOWN counts: %d", emitted())
 		}
@@ -318,9 +318,9 @@ func TestLineFormats(t *testing.T) {
 		{schema20250129, Text, "", `""`},
 		{schema20250129, Text, "\x00\x1f\t\"\\/<é\xff\u2028", `"\u0000\u001f\t\"\\/<é` + "\uFFFD\u2028" + `"`},
 	} {
-		sub := subAll()
+		sub := fullSubscription()
 		sub.schema = c.schema
-		inBubble(t, Config{Function: Function{LogFormat: c.format}}, sub, func(t *testing.T, h *hub, d *fakeDestination, _ func() int, _ func()) {
+		withHub(t, Config{Function: Function{LogFormat: c.format}}, sub, func(t *testing.T, h *hub, d *fakeDestination, _ func() int, _ func()) {
 			h.lines(categoryFunction, line(c.line))
 			late := *sub
 			late.types = []category{categoryFunction}
@@ -329,7 +329,7 @@ func TestLineFormats(t *testing.T) {
 			if h.subscribe("late", &late, t.Context()) != nil {
 				t.Fatal("not subscribed")
 			}
-			h.endReplay()
+			h.closeSubscriptions()
 			if h.subscribe("too late", &late, t.Context()) == nil {
 				t.Error("subscribed after the end of init")
 			}
@@ -345,7 +345,7 @@ func TestLineFormats(t *testing.T) {
 
 // An event bigger than maxBytes comes cut over several POSTs, followed by its neighbours.
 func TestCutEvents(t *testing.T) {
-	inBubble(t, Config{}, subAll(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
+	withHub(t, Config{}, fullSubscription(), func(t *testing.T, h *hub, d *fakeDestination, emitted func() int, _ func()) {
 		long := strings.Repeat("0123456789", 60_000)
 		h.lines(categoryFunction, [][]byte{[]byte("before\n"), []byte(long + "\n"), []byte("after\n")})
 		h.flush(t.Context())
@@ -427,12 +427,12 @@ func BenchmarkEmitLines(b *testing.B) {
 	}
 	h := newHub(&cfg)
 	h.dial = func(*subscription, *TelemetryFaults) destination { return discard{} }
-	sub := subAll()
+	sub := fullSubscription()
 	sub.items, sub.bytes, sub.timeout = 10_000, 1<<20, 25*time.Millisecond
 	if err := h.subscribe("x", sub, b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	h.endReplay()
+	h.closeSubscriptions()
 	lines := slices.Repeat(line(strings.Repeat("a line of three hundred bytes ", 10)), 200)
 	b.SetBytes(int64(200 * len(lines[0])))
 	b.ReportAllocs()

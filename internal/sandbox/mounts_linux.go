@@ -17,34 +17,34 @@ import (
 const hostsFile = "/etc/hosts"
 
 // names says how the processes of an environment get the names.
-type names struct {
-	file   string // the hosts file; "": there is none
-	hosts  string // the file to put in the place of hostsFile in a user and mount namespace of each process; "": they need none
-	lower  string // lowerDirs of the layers
-	script string // for sh, that does it
-	err    error  // why there are no names; nil if there are
+type mounts struct {
+	file     string // the hosts file; "": there is none
+	hosts    string // the file to put in the place of hostsFile in a user and mount namespace of each process; "": they need none
+	overlay  string // lowerDirs of the layers
+	script   string // for sh, that does it
+	hostsErr error  // why there are no names; nil if there are
 
 	layersErr error // why the layers are not at /opt; nil if they are
 }
 
 // giveNames does what mountNames does, at least without the layers.
-func giveNames(address string, layers []string) names {
-	n := mountNames(address, layers)
-	if n.err == nil || len(layers) == 0 {
-		return n
+func newMounts(address string, layers []string) mounts {
+	m := tryMounts(address, layers)
+	if m.hostsErr == nil || len(layers) == 0 {
+		return m
 	}
-	failed := n.err
-	n.close()
-	n = mountNames(address, nil)
-	n.layersErr = failed
-	return n
+	failed := m.hostsErr
+	m.close()
+	m = tryMounts(address, nil)
+	m.layersErr = failed
+	return m
 }
 
 // layersTarget is where Lambda has the layers. What this machine has there stays to be seen, below them: a runtime, say.
 const layersTarget = "/opt"
 
 // lowerDirs are the folders of an overlay, the uppermost first: a later layer replaces the files of an earlier one.
-func lowerDirs(layers []string) string {
+func overlayOptions(layers []string) string {
 	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`)
 	folders := layersTarget
 	for _, layer := range layers {
@@ -56,33 +56,33 @@ func lowerDirs(layers []string) string {
 // mountNames makes the names resolve to address, and the layers seen at /opt, in the processes that the calling thread starts.
 // With the rights of root the thread itself gets the mount namespace, which costs its children nothing; else each child gets
 // one, if the kernel lets users have namespaces.
-func mountNames(address string, layers []string) names {
+func tryMounts(address string, layers []string) mounts {
 	content, err := os.ReadFile(hostsFile)
 	if err != nil {
-		return names{err: err}
+		return mounts{hostsErr: err}
 	}
-	if hasNames(content) && len(layers) == 0 {
-		return names{}
+	if hasHostNames(content) && len(layers) == 0 {
+		return mounts{}
 	}
 	file, err := writeHosts(fmt.Appendf(content, "\n%s sandbox.localdomain sandbox\n", address))
 	if err != nil {
-		return names{err: err}
+		return mounts{hostsErr: err}
 	}
-	err = mountHosts(file, layers)
+	err = mountForThread(file, layers)
 	if errors.Is(err, syscall.EPERM) {
-		n, failed := userNames(file, layers)
-		n.file = file
+		m, failed := mountsInUserNamespace(file, layers)
+		m.file = file
 		if failed == nil {
-			return n
+			return m
 		}
 		err = failed
 	}
 	// The file stays: over one that is gone no process could mount a hosts file of its own.
-	return names{err: err, file: file}
+	return mounts{hostsErr: err, file: file}
 }
 
 // hasNames says whether a hosts file has the names already.
-func hasNames(hosts []byte) bool {
+func hasHostNames(hosts []byte) bool {
 	for line := range bytes.Lines(hosts) {
 		entry, _, _ := bytes.Cut(line, []byte("#"))
 		if fields := strings.Fields(string(entry)); len(fields) > 1 && slices.Contains(fields[1:], "sandbox.localdomain") {
@@ -108,7 +108,7 @@ func writeHosts(content []byte) (string, error) {
 
 // mountHosts gives the calling thread a mount namespace with file as hosts file and the layers at /opt. What is mounted
 // outside later is seen inside.
-func mountHosts(file string, layers []string) error {
+func mountForThread(file string, layers []string) error {
 	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("a mount namespace: %w", err)
 	}
@@ -121,7 +121,7 @@ func mountHosts(file string, layers []string) error {
 	if len(layers) == 0 {
 		return nil
 	}
-	if err := syscall.Mount("overlay", layersTarget, "overlay", syscall.MS_RDONLY, lowerDirs(layers)); err != nil {
+	if err := syscall.Mount("overlay", layersTarget, "overlay", syscall.MS_RDONLY, overlayOptions(layers)); err != nil {
 		return fmt.Errorf("mounting layers at %s: %w", layersTarget, err)
 	}
 	return nil
@@ -129,36 +129,36 @@ func mountHosts(file string, layers []string) error {
 
 // userNames makes wrap ready and tries whether it works here. It needs sh, mount and unshare (util-linux 2.36), whatever PATH
 // the processes have.
-func userNames(file string, layers []string) (names, error) {
+func mountsInUserNamespace(file string, layers []string) (mounts, error) {
 	mount, err := exec.LookPath("mount")
 	if err != nil {
-		return names{}, err
+		return mounts{}, err
 	}
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
-		return names{}, err
+		return mounts{}, err
 	}
 	overlay := ""
 	if len(layers) > 0 {
 		overlay = fmt.Sprintf(`%s -t overlay -o "ro,$1" overlay %s && `, mount, layersTarget)
 	}
-	n := names{hosts: file, lower: lowerDirs(layers), script: fmt.Sprintf(`%s --bind "$0" %s && %sshift && exec %s --user --map-user=%d --map-group=%d -- "$@"`,
+	m := mounts{hosts: file, overlay: overlayOptions(layers), script: fmt.Sprintf(`%s --bind "$0" %s && %sshift && exec %s --user --map-user=%d --map-group=%d -- "$@"`,
 		mount, hostsFile, overlay, unshare, os.Getuid(), os.Getgid())}
 	cmd := exec.Command("true")
-	n.wrap(cmd)
+	m.wrap(cmd)
 	if printed, err := cmd.CombinedOutput(); err != nil {
-		return names{}, fmt.Errorf("a user and mount namespace: %w: %s", err, strings.Join(strings.Fields(string(printed)), " "))
+		return mounts{}, fmt.Errorf("a user and mount namespace: %w: %s", err, strings.Join(strings.Fields(string(printed)), " "))
 	}
-	return n, nil
+	return m, nil
 }
 
 // wrap makes cmd start in a user namespace, where it may mount, and then in another, where it has its own user id again. sh may
 // add variables such as PWD to its environment.
-func (n names) wrap(cmd *exec.Cmd) {
-	if n.hosts == "" {
+func (m mounts) wrap(cmd *exec.Cmd) {
+	if m.hosts == "" {
 		return
 	}
-	cmd.Args = append([]string{"sh", "-c", n.script, n.hosts, n.lower, cmd.Path}, cmd.Args[1:]...)
+	cmd.Args = append([]string{"sh", "-c", m.script, m.hosts, m.overlay, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -169,8 +169,8 @@ func (n names) wrap(cmd *exec.Cmd) {
 }
 
 // check finds what would keep the kernel from executing path: behind wrap a shell would try, and tell it as its own failure.
-func (n names) check(path string) error {
-	if n.hosts == "" {
+func (m mounts) check(path string) error {
+	if m.hosts == "" {
 		return nil
 	}
 	const mayExecute = 1 // X_OK of access(2)
@@ -189,8 +189,8 @@ func (n names) check(path string) error {
 	return nil
 }
 
-func (n names) close() {
-	if n.file != "" {
-		_ = os.Remove(n.file) // in the folder for temporary files
+func (m mounts) close() {
+	if m.file != "" {
+		_ = os.Remove(m.file) // in the folder for temporary files
 	}
 }

@@ -22,23 +22,23 @@ import (
 
 // plan is what a test wants an extension to do.
 type plan struct {
-	Collector string // address
-	Name      string // to register with, default the right one
-	Events    []string
-	Subscribe string   // body, PORT is replaced by the listener's; "" for none
-	Again     []string // bodies of further subscriptions, each with a listener of its own; FIRST is the port of the first
-	Logs      bool     // subscribe to the Logs API
-	TCP       bool
-	Mark      string // file to make once it has subscribed
-	Answers   []int  // statuses of the first POSTs; 0 holds the answer until the test releases it
-	InitError string // error type to report in place of next
-	Exit      int    // exit status after register, if not 0
-	Refused   int    // exit status when register is refused; 0: wait for ever
-	Words     int    // lines to print after register
-	Listen    string // host to listen on; "" for all addresses
-	Deaf      bool   // nobody listens where it subscribes
-	Shutdown  string // what to do at SHUTDOWN: "" exit, hang, fail, or wait for platform.report
-	Print     string // at each INVOKE
+	Collector         string // address
+	Name              string // to register with, default the right one
+	Events            []string
+	Subscribe         string   // body, PORT is replaced by the listener's; "" for none
+	MoreSubscriptions []string // bodies of further subscriptions, each with a listener of its own; FIRST is the port of the first
+	Logs              bool     // subscribe to the Logs API
+	TCP               bool
+	MarkerFile        string // file to make once it has subscribed
+	Answers           []int  // statuses of the first POSTs; 0 holds the answer until the test releases it
+	InitError         string // error type to report in place of next
+	Exit              int    // exit status after register, if not 0
+	ExitIfRefused     int    // exit status when register is refused; 0: wait for ever
+	PrintLines        int    // lines to print after register
+	Listen            string // host to listen on; "" for all addresses
+	NoListener        bool   // nobody listens where it subscribes
+	Shutdown          string // what to do at SHUTDOWN: "" exit, hang, fail, or wait for platform.report
+	Print             string // at each INVOKE
 }
 
 // message goes from an extension to the collector.
@@ -62,16 +62,16 @@ type extension struct {
 	api  string
 	id   string
 
-	servers []*http.Server
-	first   string // port of the first listener
-	posts   int
-	report  chan struct{}
-	once    sync.Once
+	servers    []*http.Server
+	first      string // port of the first listener
+	posts      int
+	reportSeen chan struct{}
+	once       sync.Once
 }
 
 func runExtension(planJSON string) error {
 	signal.Ignore(syscall.SIGTERM)
-	x := &extension{api: "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API"), report: make(chan struct{})}
+	x := &extension{api: "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API"), reportSeen: make(chan struct{})}
 	if err := json.Unmarshal([]byte(planJSON), &x.plan); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func runExtension(planJSON string) error {
 	}
 	x.in = bufio.NewReader(x.conn)
 	env, _ := json.Marshal(os.Environ())
-	x.tell(message{Kind: "env", Body: env})
+	x.report(message{Kind: "env", Body: env})
 	if x.plan.Name == "" {
 		x.plan.Name = os.Args[3]
 	}
@@ -90,14 +90,14 @@ func runExtension(planJSON string) error {
 		resp := x.call("register", "POST", "/2020-01-01/extension/register", events, "Lambda-Extension-Name", x.plan.Name, "Lambda-Extension-Accept-Feature", "accountId")
 		x.id = resp.Header.Get("Lambda-Extension-Identifier")
 		if resp.Status == http.StatusForbidden {
-			if x.plan.Refused != 0 {
+			if x.plan.ExitIfRefused != 0 {
 				fmt.Println("no luck")
-				os.Exit(x.plan.Refused)
+				os.Exit(x.plan.ExitIfRefused)
 			}
 			select {} // a naive extension: waits for ever
 		}
 	}
-	for i := range x.plan.Words {
+	for i := range x.plan.PrintLines {
 		fmt.Println("word", i)
 	}
 	if x.plan.Exit != 0 {
@@ -108,14 +108,14 @@ func runExtension(planJSON string) error {
 		return errors.New("init error")
 	}
 	if x.plan.Subscribe != "" {
-		for i, body := range append([]string{x.plan.Subscribe}, x.plan.Again...) {
+		for i, body := range append([]string{x.plan.Subscribe}, x.plan.MoreSubscriptions...) {
 			if err := x.subscribe(i, body); err != nil {
 				return err
 			}
 		}
 	}
-	if x.plan.Mark != "" {
-		if err := os.WriteFile(x.plan.Mark, nil, 0o600); err != nil {
+	if x.plan.MarkerFile != "" {
+		if err := os.WriteFile(x.plan.MarkerFile, nil, 0o600); err != nil {
 			return err
 		}
 	}
@@ -142,7 +142,7 @@ func (x *extension) subscribe(i int, body string) error {
 						if err != nil {
 							return
 						}
-						x.tell(message{Kind: "post", To: i, Body: append(append([]byte{'['}, line...), ']')})
+						x.report(message{Kind: "post", To: i, Body: append(append([]byte{'['}, line...), ']')})
 					}
 				}()
 			}
@@ -152,7 +152,7 @@ func (x *extension) subscribe(i int, body string) error {
 		x.servers = append(x.servers, server)
 		go func() { _ = server.Serve(listener) }()
 	}
-	if x.plan.Deaf {
+	if x.plan.NoListener {
 		_ = listener.Close()
 	}
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
@@ -178,14 +178,14 @@ func (x *extension) servePost(to int, w http.ResponseWriter, r *http.Request) {
 	}
 	x.posts++
 	x.mu.Unlock()
-	x.tell(message{Kind: "post", Method: r.Method, To: to, Status: status, Body: body})
+	x.report(message{Kind: "post", Method: r.Method, To: to, Status: status, Body: body})
 	if hold {
 		_, _ = x.in.ReadString('\n')
 		status = 200
 	}
 	w.WriteHeader(status)
 	if bytes.Contains(body, []byte(`"platform.report"`)) {
-		x.once.Do(func() { close(x.report) })
+		x.once.Do(func() { close(x.reportSeen) })
 	}
 }
 
@@ -206,7 +206,7 @@ func (x *extension) loop() error {
 			case "fail":
 				os.Exit(4)
 			case "report":
-				<-x.report
+				<-x.reportSeen
 			}
 			for _, server := range x.servers {
 				_ = server.Shutdown(context.Background()) // answers what has arrived
@@ -247,11 +247,11 @@ func (x *extension) call(kind, method, path string, body []byte, header ...strin
 	data, _ := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
 	m := message{Kind: kind, Status: resp.StatusCode, Header: resp.Header, Body: data}
-	x.tell(m)
+	x.report(m)
 	return m
 }
 
-func (x *extension) tell(m message) {
+func (x *extension) report(m message) {
 	m.Name, m.PID, m.At = os.Args[3], os.Getpid(), time.Now()
 	data, _ := json.Marshal(m)
 	x.mu.Lock()

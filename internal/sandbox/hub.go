@@ -21,34 +21,34 @@ type hub struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the senders
 
-	mu     sync.Mutex // guards what follows and the queues of the subscribers; nothing blocks while it is held
-	arena  arena
-	begun  int // number of the invocation that began last, -1 before the first
-	subs   []*subscriber
-	closed bool
-	replay []replayed // nil when the init phase is over
-	size   int        // bytes in replay
-	frozen bool
-	thawed chan struct{} // closed while not frozen
-	since  time.Time     // of the freeze, while frozen
-	lost   time.Duration // total time spent frozen
+	mu             sync.Mutex // guards what follows and the queues of the subscribers; nothing blocks while it is held
+	arena          arena
+	lastInvocation int // number of the invocation that began last, -1 before the first
+	subs           []*subscriber
+	closed         bool
+	replay         []replayedEvent // nil when the init phase is over
+	replayBytes    int             // bytes in replay
+	frozen         bool
+	thawed         chan struct{} // closed while not frozen
+	frozenAt       time.Time     // of the freeze, while frozen
+	frozenTotal    time.Duration // total time spent frozen
 }
 
 // forms are one event as each kind of subscriber gets it. The zero event stands for none: the kind does not have it.
-type forms struct {
+type encodings struct {
 	text   event // Telemetry API; lines as strings
 	object event // Telemetry API since schema 2022-12-13; lines in JSON as objects
 	logs   event // Logs API
 }
 
 // replayed is an event kept for late subscribers.
-type replayed struct {
+type replayedEvent struct {
 	category category
-	forms    forms
+	forms    encodings
 }
 
 func newHub(cfg *Config) *hub {
-	h := &hub{cfg: cfg, dial: newDestination, thawed: make(chan struct{}), replay: []replayed{}, begun: -1}
+	h := &hub{cfg: cfg, dial: newDestination, thawed: make(chan struct{}), replay: []replayedEvent{}, lastInvocation: -1}
 	close(h.thawed)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
@@ -57,29 +57,29 @@ func newHub(cfg *Config) *hub {
 // clock is the time that passed since the zero time of the environment, without the time spent frozen.
 func (h *hub) clock(now time.Time) time.Duration {
 	if h.frozen {
-		now = h.since
+		now = h.frozenAt
 	}
-	return now.Sub(processStart) - h.lost
+	return now.Sub(processStart) - h.frozenTotal
 }
 
 // processStart is the zero of all clocks; only differences count.
 var processStart = time.Now()
 
 // latest stands for the number of the invocation that began last.
-const latest = -2
+const latestInvocation = -2
 
 // platform emits a platform event that is of no invocation of its own.
-func (h *hub) platform(typ string, record any) { h.platformOf(latest, typ, record) }
+func (h *hub) platform(typ string, record any) { h.platformFor(latestInvocation, typ, record) }
 
 // platformOf emits a platform event of an invocation.
-func (h *hub) platformOf(invocation int, typ string, record any) {
+func (h *hub) platformFor(invocation int, typ string, record any) {
 	h.emit(func(at time.Time) {
 		ev := h.arena.platform(at, typ, record)
-		if h.loses(typ, invocation, len(ev.record()), at) {
+		if h.applyLoss(typ, invocation, len(ev.record()), at) {
 			return
 		}
-		f := forms{text: ev, object: ev}
-		if rec := logsRecord(record); rec != nil && h.hasLogs(true) {
+		f := encodings{text: ev, object: ev}
+		if rec := logsRecord(record); rec != nil && h.hasLogsSubscriber(true) {
 			f.logs = h.arena.platform(at, typ, rec)
 		}
 		h.add(categoryPlatform, f, at)
@@ -87,44 +87,44 @@ func (h *hub) platformOf(invocation int, typ string, record any) {
 }
 
 // logsOnly emits a platform event of an invocation that the Logs API alone has. Without a subscriber to it there is no event.
-func (h *hub) logsOnly(invocation int, typ string, record any) {
+func (h *hub) logsAPIOnly(invocation int, typ string, record any) {
 	h.emit(func(at time.Time) {
-		if !h.hasLogs(false) {
+		if !h.hasLogsSubscriber(false) {
 			return
 		}
 		ev := h.arena.platform(at, typ, record)
-		if !h.loses(typ, invocation, len(ev.record()), at) {
-			h.add(categoryPlatform, forms{logs: ev}, at)
+		if !h.applyLoss(typ, invocation, len(ev.record()), at) {
+			h.add(categoryPlatform, encodings{logs: ev}, at)
 		}
 	})
 }
 
 // hasLogs says whether a subscriber to the Logs API is there or, if late is set, may still come.
-func (h *hub) hasLogs(late bool) bool {
+func (h *hub) hasLogsSubscriber(late bool) bool {
 	return (late && h.replay != nil) || slices.ContainsFunc(h.subs, func(s *subscriber) bool { return s.sub.logs })
 }
 
 // loses says whether the fault takes an event, and adds what tells of it.
-func (h *hub) loses(typ string, invocation, size int, at time.Time) bool {
-	if invocation == latest {
-		invocation = h.begun
+func (h *hub) applyLoss(typ string, invocation, size int, at time.Time) bool {
+	if invocation == latestInvocation {
+		invocation = h.lastInvocation
 	}
 	faults := &h.cfg.Telemetry
 	if faults.Lose == nil || !faults.Lose(typ, invocation) {
 		return false
 	}
 	if faults.EmitLogsDropped {
-		ev := h.arena.platform(at, typeLogsDropped, logsDroppedRecord{Reason: droppedReason, DroppedRecords: 1, DroppedBytes: size})
-		h.add(categoryPlatform, forms{ev, ev, ev}, at)
+		ev := h.arena.platform(at, typeLogsDropped, logsDroppedRecord{Reason: telemetryDroppedReason, DroppedRecords: 1, DroppedBytes: size})
+		h.add(categoryPlatform, encodings{ev, ev, ev}, at)
 	}
 	return true
 }
 
 // begin notes that an invocation begins.
-func (h *hub) begin(invocation int) {
+func (h *hub) beginInvocation(invocation int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.begun = max(h.begun, invocation)
+	h.lastInvocation = max(h.lastInvocation, invocation)
 }
 
 // lines emits lines that a process printed. The lines are not kept.
@@ -147,18 +147,18 @@ func (h *hub) emit(add func(at time.Time)) {
 	add(at)
 	var dropped [][]event
 	for i, s := range h.subs {
-		s.wakeIfDue()
-		if len(s.droppedNow) > 0 {
+		s.wakeIfNeeded()
+		if len(s.newlyDropped) > 0 {
 			if dropped == nil {
 				dropped = make([][]event, len(h.subs))
 			}
-			dropped[i], s.droppedNow = s.droppedNow, nil
+			dropped[i], s.newlyDropped = s.newlyDropped, nil
 		}
 	}
 	subs := h.subs // only ever appended to
 	h.mu.Unlock()
 	for i, events := range dropped {
-		subs[i].count(events, h.cfg.OnEvent)
+		subs[i].report(events, h.cfg.OnEvent)
 	}
 }
 
@@ -167,7 +167,7 @@ func (h *hub) addLine(c category, line []byte, at time.Time) {
 	if !h.cfg.Telemetry.KeepNewline {
 		text = bytes.TrimSuffix(line, []byte("\n"))
 	}
-	if h.loses(string(c), latest, len(text), at) {
+	if h.applyLoss(string(c), latestInvocation, len(text), at) {
 		return
 	}
 	var asText, asObject bool
@@ -190,14 +190,14 @@ func (h *hub) addLine(c category, line []byte, at time.Time) {
 	} else {
 		objectEvent = textEvent
 	}
-	h.add(c, forms{text: textEvent, object: objectEvent, logs: textEvent}, at)
+	h.add(c, encodings{text: textEvent, object: objectEvent, logs: textEvent}, at)
 }
 
-func (h *hub) add(c category, f forms, at time.Time) {
+func (h *hub) add(c category, f encodings, at time.Time) {
 	clock := h.clock(at)
-	if h.replay != nil && h.size < h.cfg.Telemetry.QueueBytes {
-		h.replay = append(h.replay, replayed{c, f})
-		h.size += len(f.text.raw) + len(f.object.raw)
+	if h.replay != nil && h.replayBytes < h.cfg.Telemetry.QueueBytes {
+		h.replay = append(h.replay, replayedEvent{c, f})
+		h.replayBytes += len(f.text.raw) + len(f.object.raw)
 	}
 	for _, s := range h.subs {
 		s.offer(c, f, clock)
@@ -230,7 +230,7 @@ func (h *hub) subscribe(name string, sub *subscription, gone context.Context) er
 		case other.sub.address() == sub.address():
 			return errSubscribedAlready
 		}
-		s.telling = other.telling
+		s.callbackMu = other.callbackMu
 	}
 	s.dest = h.dial(sub, &h.cfg.Telemetry)
 	clock := h.clock(time.Now())
@@ -251,20 +251,20 @@ var (
 )
 
 // endReplay closes subscriptions: the init phase is over.
-func (h *hub) endReplay() {
+func (h *hub) closeSubscriptions() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.replay, h.size = nil, 0
+	h.replay, h.replayBytes = nil, 0
 }
 
-func (h *hub) isOpen() bool {
+func (h *hub) acceptsSubscriptions() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.replay != nil && !h.closed
 }
 
 // of returns the subscribers of an extension, in the order of their subscriptions.
-func (h *hub) of(name string) []*subscriber {
+func (h *hub) subscribersOf(name string) []*subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(h.subs), func(s *subscriber) bool { return s.name != name })
@@ -275,7 +275,7 @@ func (h *hub) freeze() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.frozen {
-		h.frozen, h.since, h.thawed = true, time.Now(), make(chan struct{})
+		h.frozen, h.frozenAt, h.thawed = true, time.Now(), make(chan struct{})
 	}
 }
 
@@ -284,7 +284,7 @@ func (h *hub) thaw() {
 	defer h.mu.Unlock()
 	if h.frozen {
 		h.frozen = false
-		h.lost += time.Since(h.since)
+		h.frozenTotal += time.Since(h.frozenAt)
 		close(h.thawed)
 		for _, s := range h.subs {
 			s.wakeUp()
@@ -298,7 +298,7 @@ func (h *hub) flush(ctx context.Context) {
 	var waits []chan struct{}
 	for _, s := range h.subs {
 		done := make(chan struct{})
-		s.flushed = append(s.flushed, done)
+		s.flushWaiters = append(s.flushWaiters, done)
 		waits = append(waits, done)
 		s.wakeUp()
 	}
@@ -307,7 +307,7 @@ func (h *hub) flush(ctx context.Context) {
 	for i, done := range waits {
 		select {
 		case <-done:
-		case <-subs[i].gone.Done():
+		case <-subs[i].processDone.Done():
 		case <-ctx.Done():
 			return
 		}

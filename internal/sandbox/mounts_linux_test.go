@@ -15,7 +15,7 @@ import (
 
 // OpenTelemetry's collector listens on sandbox.localdomain. It can, as root and as a user without any right, where the kernel lets
 // users have namespaces; the caller's own hosts file stays as it is, and nothing is left in the folder for temporary files.
-func TestNames(t *testing.T) {
+func TestHostNames(t *testing.T) {
 	before, err := os.ReadFile(hostsFile)
 	if err != nil {
 		t.Skip(err)
@@ -23,15 +23,15 @@ func TestNames(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	c := newCollector(t)
-	needNames(t)
+	requireHostNames(t)
 	cfg := testConfig(t, c, "",
 		plan{Listen: "sandbox.localdomain", Subscribe: subscribeAll}, plan{Listen: "sandbox", Subscribe: subscribeAll})
 	cfg.ShutdownTimeout = 20 * time.Second // a loaded machine may take its time
 	e := start(t, cfg)
-	if user := e.spawner.names.hosts != ""; user != (os.Getuid() != 0) && !hasNames(before) {
+	if user := e.spawner.mounts.hosts != ""; user != (os.Getuid() != 0) && !hasHostNames(before) {
 		t.Errorf("user namespace: %t", user)
 	}
-	invoke(t, e, order{Lines: 1})
+	invoke(t, e, task{Lines: 1})
 	shutdown(t, e)
 	for _, name := range []string{"x0", "x1"} {
 		if lines := ofType(c.checkDelivered(name), "function"); len(lines) != 1 {
@@ -51,14 +51,14 @@ func TestNames(t *testing.T) {
 }
 
 // needNames skips a test where nothing gives the names.
-func needNames(t *testing.T) {
+func requireHostNames(t *testing.T) {
 	t.Helper()
 	s := newSpawner("127.0.0.1", nil)
 	s.close()
-	need(t, "names", s.names.err)
+	requireOrSkip(t, "names", s.mounts.hostsErr)
 }
 
-func need(t *testing.T, what string, err error) {
+func requireOrSkip(t *testing.T, what string, err error) {
 	t.Helper()
 	switch {
 	case err == nil:
@@ -82,10 +82,10 @@ func TestLayers(t *testing.T) {
 	}
 	s := newSpawner("127.0.0.1", []string{first, second})
 	defer s.close()
-	need(t, "layers", s.names.layersErr)
+	requireOrSkip(t, "layers", s.mounts.layersErr)
 	said := func(args ...string) string {
 		var text strings.Builder
-		p, err := startProcess(s, spec{name: "x", path: args[0], args: args[1:], env: os.Environ()}, func(lines [][]byte) {
+		p, err := startProcess(s, processSpec{name: "x", path: args[0], args: args[1:], env: os.Environ()}, func(lines [][]byte) {
 			for _, line := range lines {
 				text.Write(line)
 			}
@@ -113,14 +113,14 @@ func TestLayers(t *testing.T) {
 
 // A folder that cannot be mounted costs the layers alone, and a process that speaks of them says so.
 func TestLayersHint(t *testing.T) {
-	needNames(t)
+	requireHostNames(t)
 	s := newSpawner("127.0.0.1", []string{filepath.Join(t.TempDir(), "gone")})
 	s.close()
-	if s.names.err != nil || s.names.layersErr == nil {
-		t.Fatalf("names: %v, layers: %v", s.names.err, s.names.layersErr)
+	if s.mounts.hostsErr != nil || s.mounts.layersErr == nil {
+		t.Fatalf("names: %v, layers: %v", s.mounts.hostsErr, s.mounts.layersErr)
 	}
 	for line, want := range map[string]bool{"/opt/x/index.js: No such file or directory": true, "no stream": false} {
-		text := (&process{noLayers: s.names.layersErr, head: []string{line}}).words()
+		text := (&process{layersErr: s.mounts.layersErr, head: []string{line}}).printedText()
 		if strings.Contains(text, "The layers are not at /opt") != want {
 			t.Errorf("%s: %s", line, text)
 		}
@@ -128,10 +128,10 @@ func TestLayersHint(t *testing.T) {
 }
 
 // The same as a user without any right.
-func TestNamesAsNobody(t *testing.T) {
+func TestMountsWithoutRoot(t *testing.T) {
 	const nobody = 65534
 	if os.Getuid() != 0 {
-		t.Skip("TestNames and TestLayers are it")
+		t.Skip("TestHostNames and TestLayers are it")
 	}
 	dir, err := os.MkdirTemp("", "nobody-") // t.TempDir is in a folder that only its owner can read
 	if err != nil {
@@ -152,7 +152,7 @@ func TestNamesAsNobody(t *testing.T) {
 	if err := errors.Join(err, f.Close(), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^Test(Names|Layers)$")
+	cmd := exec.CommandContext(t.Context(), program, "-test.v", "-test.run=^Test(HostNames|Layers)$")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	printed, err := cmd.CombinedOutput()
@@ -165,7 +165,7 @@ func TestNamesAsNobody(t *testing.T) {
 }
 
 // Without the names, an error about a process that speaks of one says what to do.
-func TestNamesHint(t *testing.T) {
+func TestHostNamesHint(t *testing.T) {
 	why := errors.New("no namespaces")
 	const line = "lookup sandbox.localdomain: no such host"
 	for _, tc := range []struct {
@@ -173,30 +173,30 @@ func TestNamesHint(t *testing.T) {
 		line string
 		want bool
 	}{{why, line, true}, {nil, line, false}, {why, "no stream", false}} {
-		text := (&process{noNames: tc.err, head: []string{tc.line}}).words()
+		text := (&process{hostsErr: tc.err, head: []string{tc.line}}).printedText()
 		if strings.Contains(text, "no namespaces") != tc.want || strings.Contains(text, "/etc/hosts") != tc.want {
 			t.Errorf("%+v: %s", tc, text)
 		}
 	}
 }
 
-func TestHasNames(t *testing.T) {
+func TestHasHostNames(t *testing.T) {
 	for hosts, want := range map[string]bool{
 		"127.0.0.1 localhost\n":                               false,
 		"127.0.0.1 localhost # sandbox.localdomain\n":         false,
 		"sandbox.localdomain\n":                               false,
 		"127.0.0.1 a\n127.0.0.1\tsandbox sandbox.localdomain": true,
 	} {
-		if got := hasNames([]byte(hosts)); got != want {
+		if got := hasHostNames([]byte(hosts)); got != want {
 			t.Errorf("%q: %t", hosts, got)
 		}
 	}
 }
 
 // What is behind a shell is explained as if it were not.
-func TestNamesCheck(t *testing.T) {
+func TestLaunchErrorsBehindShell(t *testing.T) {
 	dir := t.TempDir()
-	n := names{hosts: "any"}
+	m := mounts{hosts: "any"}
 	for name, tc := range map[string]struct {
 		content string
 		mode    os.FileMode
@@ -211,7 +211,7 @@ func TestNamesCheck(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tc.content), tc.mode); err != nil {
 			t.Fatal(err)
 		}
-		if err := n.check(path); !errors.Is(err, tc.want) {
+		if err := m.check(path); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // order is what a test wants the function to do, the payload of an invocation.
-type order struct {
+type task struct {
 	Lines int    // to print
 	Text  string // of each line, behind its number; or with Lines 0 the bytes to print as they are
 	Err   string // also to stderr
@@ -34,7 +34,7 @@ type typedError struct{ msg string }
 
 func (e typedError) Error() string { return e.msg }
 
-func handle(ctx context.Context, o order) (any, error) {
+func handle(ctx context.Context, o task) (any, error) {
 	var b bytes.Buffer
 	for i := range o.Lines {
 		fmt.Fprintf(&b, "%d %s\n", i, o.Text)
@@ -83,7 +83,7 @@ func runFunction(mode string) {
 		}
 	}
 	if mode == "stream" {
-		lambda.Start(func(context.Context, order) (io.Reader, error) {
+		lambda.Start(func(context.Context, task) (io.Reader, error) {
 			r, w := io.Pipe()
 			go func() {
 				for i := range 3 {

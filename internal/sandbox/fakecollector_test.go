@@ -80,7 +80,7 @@ func (c *collector) accept() {
 }
 
 // release lets extensions that wait for the test go on.
-func (c *collector) release() {
+func (c *collector) releaseExtensions() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, conn := range c.conns {
@@ -111,7 +111,7 @@ func (c *collector) await(what string, is func(message) bool) message {
 	}
 }
 
-func (c *collector) of(kind string) []message {
+func (c *collector) ofKind(kind string) []message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var found []message
@@ -137,7 +137,7 @@ func (c *collector) delivered(name string) []wireEvent { return c.deliveredTo(na
 func (c *collector) deliveredTo(name string, listener int) []wireEvent {
 	c.t.Helper()
 	var all []wireEvent
-	for _, m := range c.of("post") {
+	for _, m := range c.ofKind("post") {
 		if m.Name != name || m.To != listener || (m.Status != 200 && m.Status != 0) {
 			continue
 		}

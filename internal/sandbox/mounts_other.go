@@ -1,0 +1,20 @@
+//go:build unix && !linux
+
+package sandbox
+
+import (
+	"errors"
+	"os/exec"
+)
+
+// mounts has none: mount namespaces exist only on Linux.
+type mounts struct{ hostsErr, layersErr error }
+
+func newMounts(string, []string) mounts {
+	err := errors.New("this needs Linux")
+	return mounts{err, err}
+}
+
+func (mounts) wrap(*exec.Cmd)     {}
+func (mounts) check(string) error { return nil }
+func (mounts) close()             {}
