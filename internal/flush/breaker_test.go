@@ -8,20 +8,20 @@ import (
 
 // How flights end.
 var (
-	taken   = Flight{Took: 5 * ms, Progress: true}                 // everything was taken
-	retried = Flight{Took: 5 * ms, Progress: true, Partial: true}  // everything, in the end
-	part    = Flight{Took: 5 * ms, Progress: true, Failed: true}   // something
-	refused = Flight{Took: 5 * ms, Failed: true}                   // nothing: an answer says so, or the flight used its whole time
-	silent  = Flight{Took: 5 * ms, Failed: true, Unanswered: true} // nothing, and no answer says why
+	taken       = Flight{Took: 5 * ms, Progress: true}                 // everything was taken
+	retried     = Flight{Took: 5 * ms, Progress: true, Partial: true}  // everything, in the end
+	partlyTaken = Flight{Took: 5 * ms, Progress: true, Failed: true}   // something
+	refused     = Flight{Took: 5 * ms, Failed: true}                   // nothing: an answer says so, or the flight used its whole time
+	unanswered  = Flight{Took: 5 * ms, Failed: true, Unanswered: true} // nothing, and no answer says why
 )
 
-func (f Flight) taking(took time.Duration) Flight { f.Took = took; return f }
-func (f Flight) frozen() Flight                   { f.Frozen = true; return f }
-func (f Flight) calledOff() Flight                { f.Canceled = true; return f }
-func (f Flight) random(random float64) Flight     { f.Random = random; return f }
+func (f Flight) lasting(took time.Duration) Flight { f.Took = took; return f }
+func (f Flight) frozen() Flight                    { f.Frozen = true; return f }
+func (f Flight) canceled() Flight                  { f.Canceled = true; return f }
+func (f Flight) random(random float64) Flight      { f.Random = random; return f }
 
-// rest is how long the stream is left alone from now on, however much is buffered.
-func (e *env) rest() time.Duration {
+// backoff is how long the stream is left alone from now on, however much is buffered.
+func (e *env) backoff() time.Duration {
 	p := *e.Policy
 	p.Note(e.now, Buffered{}, NeverFrozen{})
 	rest, _ := p.NextFlight(e.now, Buffered{Bytes: 8 * megabyte, Oldest: e.now})
@@ -32,7 +32,7 @@ func (e *env) rest() time.Duration {
 func (e *env) isOpen() bool {
 	p := *e.Policy
 	p.Note(e.now, Buffered{}, NeverFrozen{})
-	load, _ := p.StartFlight(e.now.Add(e.rest()), Buffered{Bytes: 8 * megabyte, Oldest: e.now}, Background)
+	load, _ := p.StartFlight(e.now.Add(e.backoff()), Buffered{Bytes: 8 * megabyte, Oldest: e.now}, Background)
 	return load.Probe
 }
 
@@ -52,30 +52,30 @@ func TestWhatAFlightSays(t *testing.T) {
 		fails  bool // it counts as a failure
 		timed  bool // and as a round trip
 	}{
-		{"no answer", silent, awaited, true, true},
-		{"no answer, beside a handler", silent, beside, true, false},
-		{"no answer, and next was asked for", silent, asked, true, false},
-		{"no answer, and INVOKE came", silent, caught, false, false},
-		{"no answer, and the clocks show a freeze", silent.frozen(), beside, false, false},
-		{"no answer, and it was called off", silent.calledOff(), awaited, false, false},
+		{"no answer", unanswered, awaited, true, true},
+		{"no answer, beside a handler", unanswered, beside, true, false},
+		{"no answer, and next was asked for", unanswered, asked, true, false},
+		{"no answer, and INVOKE came", unanswered, caught, false, false},
+		{"no answer, and the clocks show a freeze", unanswered.frozen(), beside, false, false},
+		{"no answer, and it was called off", unanswered.canceled(), awaited, false, false},
 		{"refused", refused, awaited, true, true},
 		{"refused beside a handler", refused, beside, true, false},
 		{"refused, and INVOKE came", refused, caught, true, false},
 		{"refused, and the clocks show a freeze", refused.frozen(), beside, true, false},
-		{"refused before it was called off", refused.calledOff(), awaited, true, false},
+		{"refused before it was called off", refused.canceled(), awaited, true, false},
 		{"something is taken, then there is no answer", Flight{Progress: true, Failed: true, Unanswered: true}, awaited, false, false},
 		{"something is taken, and INVOKE came", Flight{Progress: true, Failed: true, Unanswered: true}, caught, false, false},
-		{"something is refused", part, awaited, false, false},
+		{"something is refused", partlyTaken, awaited, false, false},
 		{"taken", taken, awaited, false, true},
 		{"taken after retries", retried, awaited, false, true},
 		{"taken beside a handler", taken, beside, false, false},
 		{"taken, and next was asked for", taken, asked, false, false},
 		{"taken, and INVOKE came", taken, caught, false, false},
 		{"taken, and the clocks show a freeze", taken.frozen(), awaited, false, false},
-		{"taken before it was called off", taken.calledOff(), awaited, false, false},
+		{"taken before it was called off", taken.canceled(), awaited, false, false},
 	} {
 		e := newEnv(Sync)
-		e.fly(taken)
+		e.endFlights(taken)
 		fly := func() {
 			e.invoke(time.Second)
 			if test.when == beside {
@@ -88,7 +88,7 @@ func TestWhatAFlightSays(t *testing.T) {
 			if test.when == caught {
 				e.invoke(time.Second)
 			}
-			e.note(test.flight.taking(time.Minute), NextCalled{})
+			e.note(test.flight.lasting(time.Minute), NextCalled{})
 		}
 		fly()
 		if timed := e.nextHold() == 0; timed != test.timed {
@@ -102,7 +102,7 @@ func TestWhatAFlightSays(t *testing.T) {
 
 // Two flights in a row that get nothing through open the breaker. One that gets something through makes the stream slow, not dead.
 func TestWhatOpensTheBreaker(t *testing.T) {
-	lost := silent.frozen()
+	lost := unanswered.frozen()
 	for _, test := range []struct {
 		name    string
 		flights []Flight
@@ -110,11 +110,11 @@ func TestWhatOpensTheBreaker(t *testing.T) {
 	}{
 		{"a stream of which nothing is known", nil, false},
 		{"one failure", []Flight{refused}, false},
-		{"two in a row", []Flight{refused, silent}, true},
+		{"two in a row", []Flight{refused, unanswered}, true},
 		{"a success between", []Flight{refused, taken, refused}, false},
-		{"progress between", []Flight{refused, part, refused}, false},
+		{"progress between", []Flight{refused, partlyTaken, refused}, false},
 		{"an answer that was lost between", []Flight{refused, lost, refused}, true},
-		{"open, then progress", []Flight{refused, refused, part}, true},
+		{"open, then progress", []Flight{refused, refused, partlyTaken}, true},
 		{"open, then a lost answer", []Flight{refused, refused, lost}, true},
 		{"open, then everything is taken", []Flight{refused, refused, taken}, false},
 		{"open, then everything is taken after retries", []Flight{refused, refused, retried}, false},
@@ -122,7 +122,7 @@ func TestWhatOpensTheBreaker(t *testing.T) {
 		{"open, then nothing is to be tried again", []Flight{refused, refused, {Invalid: true}}, false},
 	} {
 		e := newEnv(Sync)
-		e.fly(test.flights...)
+		e.endFlights(test.flights...)
 		if e.isOpen() != test.open {
 			t.Errorf("%s: open: %t", test.name, e.isOpen())
 		}
@@ -143,19 +143,19 @@ func TestRests(t *testing.T) {
 		s := settings(Sync)
 		s.MaxDelay = test.maxDelay
 		e := envOf(s)
-		e.fly(refused)
+		e.endFlights(refused)
 		var rests []time.Duration
 		for range test.want {
-			e.fly(refused)
-			rests = append(rests, e.rest())
+			e.endFlights(refused)
+			rests = append(rests, e.backoff())
 		}
 		if !slices.Equal(rests, test.want) {
 			t.Errorf("MaxDelay %s: rests %s", test.maxDelay, rests)
 		}
 		for range 100 {
-			e.fly(refused)
+			e.endFlights(refused)
 		}
-		if rest := e.rest(); rest != test.want[len(test.want)-1] {
+		if rest := e.backoff(); rest != test.want[len(test.want)-1] {
 			t.Errorf("MaxDelay %s: rests %s in the end", test.maxDelay, rest)
 		}
 	}
@@ -165,8 +165,8 @@ func TestRests(t *testing.T) {
 func TestRestsHaveJitter(t *testing.T) {
 	for random, want := range map[float64]time.Duration{0: time.Second, 0.25: 1250 * ms, 0.5: 1500 * ms} {
 		e := newEnv(Sync)
-		if e.fly(refused, refused.random(random)); e.rest() != want {
-			t.Errorf("random %g: rests %s", random, e.rest())
+		if e.endFlights(refused, refused.random(random)); e.backoff() != want {
+			t.Errorf("random %g: rests %s", random, e.backoff())
 		}
 	}
 }
@@ -179,22 +179,22 @@ func TestEachFlightIsFollowedByARest(t *testing.T) {
 		want   time.Duration
 	}{
 		{"nothing is taken", refused, 2 * time.Second},
-		{"the answer is lost in a freeze", silent.frozen(), 500 * ms},
-		{"the flight is called off", silent.calledOff(), 500 * ms},
-		{"something is taken", part, 500 * ms},
+		{"the answer is lost in a freeze", unanswered.frozen(), 500 * ms},
+		{"the flight is called off", unanswered.canceled(), 500 * ms},
+		{"something is taken", partlyTaken, 500 * ms},
 		{"everything is taken", taken, 0},
 		{"everything is taken after retries", retried, 0},
 	} {
 		e := newEnv(Sync)
-		e.fly(refused, refused)
-		e.pass(time.Minute)
-		if e.fly(test.flight); e.rest() != test.want {
-			t.Errorf("%s: rests %s", test.name, e.rest())
+		e.endFlights(refused, refused)
+		e.wait(time.Minute)
+		if e.endFlights(test.flight); e.backoff() != test.want {
+			t.Errorf("%s: rests %s", test.name, e.backoff())
 		}
 	}
 	e := newEnv(Sync)
-	e.fly(refused, refused, part, refused)
-	if rest := e.rest(); rest != 500*ms {
+	e.endFlights(refused, refused, partlyTaken, refused)
+	if rest := e.backoff(); rest != 500*ms {
 		t.Errorf("a failure after progress: rests %s, not as behind the first", rest)
 	}
 }
@@ -207,13 +207,13 @@ func TestDeadStream(t *testing.T) {
 			e.invoke(time.Second)
 			waits := e.waits()
 			e.buffer(1, 0)
-			if e.due() && waits {
+			if e.shipsNow() && waits {
 				t.Error("what is shipped at the end is shipped beside the handler, too")
 			}
 			if e.end(); waits {
 				until, _ := e.Bounds(e.now, AtEnd)
-				e.pass(min(spend, until.Sub(e.now)))
-				e.fly(silent)
+				e.wait(min(spend, until.Sub(e.now)))
+				e.endFlights(unanswered)
 			}
 			e.note(NextCalled{})
 		}
@@ -223,7 +223,7 @@ func TestDeadStream(t *testing.T) {
 		if !e.isOpen() || e.nextHold() > 0 {
 			t.Errorf("failures that take %s: an invocation is held for a stream that does not work", spend)
 		}
-		e.fly(taken)
+		e.endFlights(taken)
 		if hold := e.nextHold(); e.isOpen() || spend == 100*ms && hold == 0 {
 			t.Errorf("failures that take %s: the stream works again, and an invocation may be held %s", spend, hold)
 		}
@@ -237,9 +237,9 @@ func TestThrottledStream(t *testing.T) {
 		e.invoke(time.Second)
 		waits := e.waits()
 		if e.end(); waits {
-			e.pass(e.heldFor() / 4)
+			e.wait(e.heldFor() / 4)
 		}
-		e.fly(part)
+		e.endFlights(partlyTaken)
 		e.note(NextCalled{})
 	}
 	if held := e.TotalHold(); held > time.Second || held < 800*ms {
@@ -254,9 +254,9 @@ func TestUnreliableStream(t *testing.T) {
 		e.invoke(time.Second)
 		waits := e.waits()
 		if e.end(); waits {
-			e.pass(min(e.heldFor(), 300*ms))
+			e.wait(min(e.heldFor(), 300*ms))
 		}
-		e.fly([]Flight{retried, taken}[n%2])
+		e.endFlights([]Flight{retried, taken}[n%2])
 		e.note(NextCalled{})
 	}
 	if held := e.TotalHold(); held > 3*time.Second {
@@ -268,9 +268,9 @@ func TestUnreliableStream(t *testing.T) {
 func TestFreezeIsNoFailure(t *testing.T) {
 	e := newEnv(Sync)
 	for range 5 {
-		e.vain(900*ms, silent.frozen().taking(time.Hour))
+		e.holdInVain(900*ms, unanswered.frozen().lasting(time.Hour))
 	}
-	e.fly(taken.frozen().taking(time.Hour))
+	e.endFlights(taken.frozen().lasting(time.Hour))
 	if hold := e.nextHold(); hold != 950*ms || e.isOpen() {
 		t.Errorf("may be held %s, open: %t", hold, e.isOpen())
 	}
@@ -286,19 +286,19 @@ func TestRoundTrip(t *testing.T) {
 		waits   bool
 	}{
 		{"nothing is known", nil, true},
-		{"the first answer counts in full", []Flight{taken.taking(200 * ms)}, false},
-		{"fast", []Flight{taken.taking(fast)}, true},
-		{"one slow answer", []Flight{taken.taking(fast), taken.taking(slow)}, true},
-		{"two", []Flight{taken.taking(fast), taken.taking(slow), taken.taking(slow)}, false},
-		{"three fast answers of a slow stream", append([]Flight{taken.taking(slow)}, slices.Repeat([]Flight{taken.taking(fast)}, 3)...), false},
-		{"four", append([]Flight{taken.taking(slow)}, slices.Repeat([]Flight{taken.taking(fast)}, 4)...), true},
-		{"a failure that took long", []Flight{taken.taking(fast), refused.taking(slow)}, false},
-		{"a failure that took no time", []Flight{taken.taking(slow), refused}, false},
+		{"the first answer counts in full", []Flight{taken.lasting(200 * ms)}, false},
+		{"fast", []Flight{taken.lasting(fast)}, true},
+		{"one slow answer", []Flight{taken.lasting(fast), taken.lasting(slow)}, true},
+		{"two", []Flight{taken.lasting(fast), taken.lasting(slow), taken.lasting(slow)}, false},
+		{"three fast answers of a slow stream", append([]Flight{taken.lasting(slow)}, slices.Repeat([]Flight{taken.lasting(fast)}, 3)...), false},
+		{"four", append([]Flight{taken.lasting(slow)}, slices.Repeat([]Flight{taken.lasting(fast)}, 4)...), true},
+		{"a failure that took long", []Flight{taken.lasting(fast), refused.lasting(slow)}, false},
+		{"a failure that took no time", []Flight{taken.lasting(slow), refused}, false},
 	} {
 		s := settings(Sync)
 		s.FlushTimeout = 200 * ms
 		e := envOf(s)
-		e.fly(test.flights...)
+		e.endFlights(test.flights...)
 		if e.invoke(time.Second); e.waits() != test.waits {
 			t.Errorf("%s: waits %t", test.name, e.waits())
 		}
@@ -311,10 +311,10 @@ func TestSlowStreamGetsAnotherChance(t *testing.T) {
 		s := settings(Sync)
 		s.FlushTimeout = flushTimeout
 		e := envOf(s)
-		e.fly(taken.taking(2 * flushTimeout))
+		e.endFlights(taken.lasting(2 * flushTimeout))
 		n := 0
 		for ; n < 100 && !e.serve(time.Second); n++ {
-			e.fly(taken.frozen())
+			e.endFlights(taken.frozen())
 		}
 		if n < 40 || n > 80 {
 			t.Errorf("FLUSH_TIMEOUT %s: waits again after %d invocations", flushTimeout, n)
@@ -325,7 +325,7 @@ func TestSlowStreamGetsAnotherChance(t *testing.T) {
 // A round trip that there is time for is remembered for as long as nothing contradicts it.
 func TestRoundTripIsRemembered(t *testing.T) {
 	e := newEnv(Sync)
-	e.fly(taken.taking(500 * ms))
+	e.endFlights(taken.lasting(500 * ms))
 	e.serveAll(repeat(time.Second, 100))
 	e.invoke(time.Second)
 	e.end()

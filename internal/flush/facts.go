@@ -61,11 +61,11 @@ func (NeverFrozen) note(p *Policy, _ time.Time, _ Buffered) { p.exposure = safe 
 func (f Invoked) note(p *Policy, now time.Time, b Buffered) {
 	p.traffic.invoke(now, p.horizon())
 	p.ends.invoked()
-	p.current, p.failed, p.caught = f.Number, false, true
+	p.current, p.failed, p.mayHaveFrozen = f.Number, false, true
 	p.startBy, p.waitUntil = now.Add(startWait), wall(f.Deadline)
 	p.plan(now, b)
 	if p.settings.Mode == Adaptive && p.sawEnd {
-		p.waitUntil = earlier(p.waitUntil, now.Add(max(minHandlerWait, handlerFactor*p.longest)))
+		p.waitUntil = earlier(p.waitUntil, now.Add(max(minHandlerWait, handlerFactor*p.longestHandler)))
 	}
 	if p.ended >= p.current { // telemetry was faster than the Extensions API
 		p.end(now)
@@ -81,7 +81,7 @@ func (f EndSeen) note(p *Policy, now time.Time, _ Buffered) {
 	}
 	p.sawEnd = true
 	if f.Took > 0 {
-		p.duration, p.longest = f.Took, max(p.longest, f.Took)
+		p.lastHandler, p.longestHandler = f.Took, max(p.longestHandler, f.Took)
 	}
 	p.ends.seen(at)
 	if f.Number <= p.ended {
@@ -96,9 +96,9 @@ func (f EndSeen) note(p *Policy, now time.Time, _ Buffered) {
 // end notes that the current invocation's function has ended: the freeze is near.
 func (p *Policy) end(now time.Time) {
 	p.exposure = closed
-	p.holdUntil = p.endedAt.Add(p.hold())
+	p.holdUntil = p.endedAt.Add(p.maxHold())
 	switch {
-	case !p.waiting:
+	case !p.waitsForEnd:
 	case now.Before(p.holdUntil):
 		p.ends.inTime()
 	default:
@@ -107,54 +107,56 @@ func (p *Policy) end(now time.Time) {
 }
 
 func (TelemetryLost) note(p *Policy, now time.Time, _ Buffered) {
-	p.ends.lost = true
+	p.ends.endsLost = true
 	p.waitUntil = earlier(p.waitUntil, now.Add(p.settings.FlushTimeout))
 }
 
 func (NextCalled) note(p *Policy, now time.Time, b Buffered) {
 	if p.exposure == safe {
-		p.exposure, p.atRisk = exposed, true
+		p.exposure, p.flightExposed = exposed, true
 	}
-	if !p.waiting || p.ended < p.current {
+	if !p.waitsForEnd || p.ended < p.current {
 		return
 	}
-	p.waiting = false
+	p.waitsForEnd = false
 	held := max(now.Sub(p.endedAt), 0)
 	p.heldBack += held
 	if p.failed {
 		p.breaker.spend(held, p.settings.FlushTimeout)
 	}
-	if b.Bytes >= p.full() && p.tooShort(now) {
+	if b.Bytes >= p.fullBacklog() && p.noTimeLeft(now) {
 		p.backlogHeld = min(p.backlogHeld+held, p.settings.FlushTimeout)
 	}
 }
 
-func (ShuttingDown) note(p *Policy, _ time.Time, _ Buffered) { p.exposure, p.waiting = closed, false }
+func (ShuttingDown) note(p *Policy, _ time.Time, _ Buffered) {
+	p.exposure, p.waitsForEnd = closed, false
+}
 
 func (f Flight) note(p *Policy, now time.Time, b Buffered) {
-	f.Frozen = f.Frozen || p.caught
-	timed := !f.Frozen && !p.atRisk && !f.Canceled
+	f.Frozen = f.Frozen || p.mayHaveFrozen
+	timed := !f.Frozen && !p.flightExposed && !f.Canceled
 	p.invalid, p.jitter = f.Invalid, f.Random
 	p.failed = p.failed || (f.Failed || f.Partial) && !f.Frozen
 	switch {
-	case p.caught: // what is urgent was buffered while it flew
+	case p.mayHaveFrozen: // what is urgent was buffered while it flew
 	case f.Failed:
 		p.urgent = 0 // the breaker says when to try again
 	default:
 		p.urgent -= f.Bytes
 	}
-	if b.Bytes < p.full() {
+	if b.Bytes < p.fullBacklog() {
 		p.backlogHeld = 0
 	}
-	p.breaker.landed(now, f, timed, &p.settings)
+	p.breaker.note(now, f, timed, &p.settings)
 	switch {
 	case f.Progress && f.Failed: // it takes less than it gets
-		p.surely = p.settings.RecordBytes
+		p.sureBytes = p.settings.RecordBytes
 	case f.Failed:
-		p.surely = firstRequest
+		p.sureBytes = firstRequest
 	case f.Bytes >= firstRequest/4 && f.Took > 0: // what a small one takes says nothing
-		p.surely = int(float64(f.Bytes) * float64(time.Second) / float64(f.Took))
+		p.sureBytes = int(float64(f.Bytes) * float64(time.Second) / float64(f.Took))
 	default:
-		p.surely = max(p.surely, firstRequest)
+		p.sureBytes = max(p.sureBytes, firstRequest)
 	}
 }

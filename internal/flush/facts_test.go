@@ -46,11 +46,11 @@ func TestExposure(t *testing.T) {
 			bytes int
 		}{{halfBuffer, 4 * megabyte}, {fullRecord, 100_000}} {
 			e.buffer(b.bytes, 0)
-			if e.due() {
+			if e.shipsNow() {
 				got = b.leaves
 			}
-			if _, ok := e.StartFlight(e.now, e.b, Background); ok != e.due() {
-				t.Errorf("%s: %s is due: %t, and leaves: %t", test.name, b.leaves, e.due(), ok)
+			if _, ok := e.StartFlight(e.now, e.b, Background); ok != e.shipsNow() {
+				t.Errorf("%s: %s is due: %t, and leaves: %t", test.name, b.leaves, e.shipsNow(), ok)
 			}
 			e.Note(e.now, e.b, Flight{Progress: true})
 		}
@@ -83,11 +83,11 @@ func TestEndOfThePreviousInvocation(t *testing.T) {
 		if until, seen := e.AwaitEnd(e.now); until.IsZero() || seen {
 			t.Errorf("the end of %d ends the wait for another", number)
 		}
-		if e.buffer(100_000, 0); !e.due() {
+		if e.buffer(100_000, 0); !e.shipsNow() {
 			t.Errorf("behind the end of %d nothing is shipped beside another handler", number)
 		}
 		e.note(EndSeen{Number: 3, At: e.now})
-		if _, seen := e.AwaitEnd(e.now); !seen || e.due() {
+		if _, seen := e.AwaitEnd(e.now); !seen || e.shipsNow() {
 			t.Error("the invocation's own end is not taken for it")
 		}
 	}
@@ -97,10 +97,10 @@ func TestEndOfThePreviousInvocation(t *testing.T) {
 func TestEndBeforeItsInvoke(t *testing.T) {
 	e := newEnv(Sync)
 	e.serve(time.Second)
-	e.pass(time.Second)
+	e.wait(time.Second)
 	ended := e.now
 	e.note(EndSeen{Number: 2, At: ended})
-	e.pass(200 * ms)
+	e.wait(200 * ms)
 	e.note(Invoked{Number: 2, Deadline: e.now.Add(deadline)})
 	if _, seen := e.AwaitEnd(e.now); !seen {
 		t.Error("the end is waited for though it was seen")
@@ -116,7 +116,7 @@ func TestDuplicateEnd(t *testing.T) {
 	e.invoke(time.Second)
 	ended := e.now
 	e.note(EndSeen{Number: 1, At: ended})
-	e.pass(500 * ms)
+	e.wait(500 * ms)
 	e.note(EndSeen{Number: 1, At: e.now}, EndSeen{Number: 1})
 	if until, _ := e.Bounds(e.now, AtEnd); !until.Equal(ended.Add(950 * ms)) {
 		t.Errorf("held until %s behind the end", until.Sub(ended))
@@ -127,7 +127,7 @@ func TestDuplicateEnd(t *testing.T) {
 	e.note(NextCalled{})
 	e.invoke(time.Second)
 	e.note(EndSeen{Number: 1, At: ended})
-	e.pass(time.Minute)
+	e.wait(time.Minute)
 	e.note(EndSeen{Number: 1, At: ended})
 	if !e.waits() {
 		t.Error("a duplicate ends the next invocation's wait")
@@ -171,7 +171,7 @@ func TestHeldBack(t *testing.T) {
 	for _, held := range []time.Duration{100 * ms, 50 * ms} {
 		e.invoke(time.Second)
 		e.end()
-		e.pass(held)
+		e.wait(held)
 		e.note(NextCalled{})
 	}
 	if e.TotalHold() != 150*ms {
@@ -179,16 +179,16 @@ func TestHeldBack(t *testing.T) {
 	}
 	e.note(NextCalled{})
 	e.invoke(time.Second)
-	e.pass(3 * time.Second)
+	e.wait(3 * time.Second)
 	e.note(NextCalled{}) // beside the handler
-	e.pass(time.Second)
+	e.wait(time.Second)
 	e.end()
 	if e.TotalHold() != 150*ms {
 		t.Errorf("the handler's own time counts as held: %s", e.TotalHold())
 	}
 	e.invoke(time.Second)
 	e.end()
-	e.pass(-time.Hour)
+	e.wait(-time.Hour)
 	if e.note(NextCalled{}); e.TotalHold() != 150*ms {
 		t.Errorf("a clock that is set back: %s", e.TotalHold())
 	}
@@ -196,7 +196,7 @@ func TestHeldBack(t *testing.T) {
 	e = newEnv(Deferred)
 	e.invoke(time.Second)
 	e.end()
-	e.pass(time.Second)
+	e.wait(time.Second)
 	if e.note(NextCalled{}); e.TotalHold() != 0 {
 		t.Errorf("an invocation that was not waited for was held %s", e.TotalHold())
 	}
@@ -206,21 +206,21 @@ func TestHeldBack(t *testing.T) {
 // next invocation has all of it again.
 func TestBacklog(t *testing.T) {
 	e := newEnv(Sync)
-	e.fly(Flight{Took: 5 * ms, Progress: true})
+	e.endFlights(Flight{Took: 5 * ms, Progress: true})
 	e.buffer(megabyte, time.Second)
 	waits := 0
 	for range 20 {
 		e.invoke(time.Second)
 		if e.waits() {
 			waits++
-		} else if !e.due() {
+		} else if !e.shipsNow() {
 			t.Error("what is not shipped at the end is not shipped beside the handler either")
 		}
 		e.end()
 		if until, _ := e.Bounds(e.now, AtEnd); e.now.Before(until) {
 			e.now = until
 		}
-		e.fly(Flight{Took: 5 * ms, Bytes: 100_000, Progress: true})
+		e.endFlights(Flight{Took: 5 * ms, Bytes: 100_000, Progress: true})
 		e.note(NextCalled{})
 	}
 	if held := e.TotalHold(); waits == 0 || held < 900*ms || held > time.Second {
@@ -231,7 +231,7 @@ func TestBacklog(t *testing.T) {
 		hold  time.Duration
 	}{{100_000, 0}, {99_999, 950 * ms}} {
 		e.buffer(left.bytes, 0)
-		e.fly(Flight{Took: 5 * ms, Bytes: megabyte, Progress: true})
+		e.endFlights(Flight{Took: 5 * ms, Bytes: megabyte, Progress: true})
 		if hold := e.nextHold(); hold != left.hold {
 			t.Errorf("%d bytes are left, and the next invocation may be held %s", left.bytes, hold)
 		}
@@ -254,10 +254,10 @@ func TestNoBacklog(t *testing.T) {
 		{"less than a record", 99_999, 100 * ms, 870 * ms, 950 * ms},
 	} {
 		e := newEnv(Sync)
-		e.fly(Flight{Took: test.answer, Progress: true})
+		e.endFlights(Flight{Took: test.answer, Progress: true})
 		e.invoke(time.Second)
 		e.end()
-		e.pass(test.held)
+		e.wait(test.held)
 		e.buffer(test.bytes, 0)
 		e.note(NextCalled{})
 		if hold := e.nextHold(); hold != test.next {

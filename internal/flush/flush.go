@@ -59,8 +59,8 @@ const (
 	// much longer than all before it ships while it runs.
 	handlerFactor  = 4
 	minHandlerWait = 10 * time.Second
-	// lastAnswer is how long a request in flight may take at SHUTDOWN, before a new connection is tried.
-	lastAnswer = 200 * time.Millisecond
+	// shutdownPatience is how long a request in flight may take at SHUTDOWN, before a new connection is tried.
+	shutdownPatience = 200 * time.Millisecond
 )
 
 // Buffered is what waits to be shipped, without what is in flight.
@@ -91,35 +91,35 @@ type Policy struct {
 
 	// The invocation that INVOKE was sent for last. Invocations are numbered from 1, so that what is told of one in the
 	// background, in any order, never strikes another.
-	current   int
-	started   int // the latest whose platform.start was seen
-	ended     int // the latest whose end was seen
-	endedAt   time.Time
-	waiting   bool      // its end is waited for, and everything is shipped then
-	startBy   time.Time // the wait ends then, unless it has started
-	waitUntil time.Time // the wait ends then
-	holdUntil time.Time // shipping ends then, once the end was seen
-	failed    bool      // something was not taken at once since INVOKE
-	urgent    int       // bytes that the background ships at once
+	current     int
+	started     int // the latest whose platform.start was seen
+	ended       int // the latest whose end was seen
+	endedAt     time.Time
+	waitsForEnd bool      // its end is waited for, and everything is shipped then
+	startBy     time.Time // the wait ends then, unless it has started
+	waitUntil   time.Time // the wait ends then
+	holdUntil   time.Time // shipping ends then, once the end was seen
+	failed      bool      // something was not taken at once since INVOKE
+	urgent      int       // bytes that the background ships at once
 
-	sawEnd   bool
-	duration time.Duration // of the last handler whose end was seen
-	longest  time.Duration // of all of them
-	ends     endings
+	sawEnd         bool
+	lastHandler    time.Duration // of the last handler whose end was seen
+	longestHandler time.Duration // of all of them
+	ends           endHistory
 
-	caught  bool    // an INVOKE came since the last flight began: a freeze may lie between
-	atRisk  bool    // that flight was exposed: a freeze may lie within it
-	invalid bool    // it was refused for what it carried
-	jitter  float64 // from [0, 1): how much earlier than necessary this environment ships
+	mayHaveFrozen bool    // an INVOKE came since the last flight began: a freeze may lie between
+	flightExposed bool    // that flight was exposed: a freeze may lie within it
+	invalid       bool    // it was refused for what it carried
+	jitter        float64 // from [0, 1): how much earlier than necessary this environment ships
 
-	surely int // bytes that leave at SHUTDOWN in any case, about: what the stream takes in a second
+	sureBytes int // bytes that leave at SHUTDOWN in any case, about: what the stream takes in a second
 
 	backlogHeld time.Duration // that invocations were held for a backlog that is still there: a full record, or more
 	heldBack    time.Duration // that all invocations were held
 }
 
 // New returns the Policy of an environment that has just begun.
-func New(settings Settings) *Policy { return &Policy{settings: settings, surely: firstRequest} }
+func New(settings Settings) *Policy { return &Policy{settings: settings, sureBytes: firstRequest} }
 
 // wall removes a time's monotonic reading, so that wall time is counted from it: the monotonic clock may stand still while
 // the environment is frozen.
@@ -135,56 +135,56 @@ func earlier(a, b time.Time) time.Time {
 
 // plan decides about the invocation that begins now.
 func (p *Policy) plan(now time.Time, b Buffered) {
-	fits := p.hold() > telemetryWait+p.breaker.roundTrip
+	fits := p.maxHold() > telemetryWait+p.breaker.roundTrip
 	if !fits {
 		p.breaker.fade()
 	}
-	p.waiting = fits && p.wants() && !p.breaker.open
+	p.waitsForEnd = fits && p.modeWaits() && !p.breaker.open
 	p.exposure = exposed
-	if p.waiting {
+	if p.waitsForEnd {
 		p.exposure = safe
 	}
 	p.urgent = 0
-	if !p.breaker.open && (p.settings.Mode != Adaptive && !p.waiting || p.beside(now, b)) {
+	if !p.breaker.open && (p.settings.Mode != Adaptive && !p.waitsForEnd || p.shipsBesideHandler(now, b)) {
 		p.urgent = b.Bytes
 	}
 }
 
-// hold is how long after the function's end the invocation may be held for shipping: what is left of FlushTimeout, less
+// maxHold is how long after the function's end the invocation may be held for shipping: what is left of FlushTimeout, less
 // what the way back to Lambda takes.
-func (p *Policy) hold() time.Duration {
+func (p *Policy) maxHold() time.Duration {
 	hold := p.settings.FlushTimeout - max(p.breaker.spent, p.backlogHeld)
 	return hold - hold/20
 }
 
-// wants tells whether the mode wants the invocation kept open until the function has ended and everything is shipped.
-func (p *Policy) wants() bool {
+// modeWaits tells whether the mode modeWaits the invocation kept open until the function has ended and everything is shipped.
+func (p *Policy) modeWaits() bool {
 	switch {
-	case p.ends.skips() || p.settings.Mode == Deferred:
+	case p.ends.skipsWait() || p.settings.Mode == Deferred:
 		return false
 	case p.settings.Mode == Sync:
 		return true
 	}
-	return p.traffic.nextIsFar() || p.duration >= longHandler*telemetryWait
+	return p.traffic.nextIsFar() || p.lastHandler >= longHandler*telemetryWait
 }
 
 // horizon is how near the next INVOKE must be for deferring to be in time. What a function logs last is received in the
 // next invocation and shipped in the one after that, two gaps later; a third is left for the way.
 func (p *Policy) horizon() time.Duration { return p.settings.MaxDelay / 3 }
 
-// beside tells whether what is buffered is shipped beside the handler: when it would be late at the next INVOKE, or fills
+// shipsBesideHandler tells whether what is buffered is shipped shipsBesideHandler the handler: when it would be late at the next INVOKE, or fills
 // a record. Less often is better: each record is billed as a whole, and each request takes of the function's CPU.
-func (p *Policy) beside(now time.Time, b Buffered) bool {
-	return b.Bytes >= p.full() || now.Add(p.traffic.gap).Sub(b.Oldest) >= p.late()
+func (p *Policy) shipsBesideHandler(now time.Time, b Buffered) bool {
+	return b.Bytes >= p.fullBacklog() || now.Add(p.traffic.gap).Sub(b.Oldest) >= p.shipAge()
 }
 
-// full is the backlog that justifies a request by itself: one record, at most half of the buffer.
-func (p *Policy) full() int { return min(p.settings.RecordBytes, p.settings.BufferBytes/2) }
+// fullBacklog is the backlog that justifies a request by itself: one record, at most half of the buffer.
+func (p *Policy) fullBacklog() int { return min(p.settings.RecordBytes, p.settings.BufferBytes/2) }
 
-// late is the age at which an event is shipped: a quarter of MaxDelay is left for the way. Environments that began in the
+// shipAge is the age at which an event is shipped: a quarter of MaxDelay is left for the way. Environments that began in the
 // same second would all ship in the same second, again and again; so each takes up to two quarters off, drawn anew each
 // time.
-func (p *Policy) late() time.Duration {
+func (p *Policy) shipAge() time.Duration {
 	quarter := p.settings.MaxDelay / 4
 	return 3*quarter - time.Duration(p.jitter*float64(2*quarter))
 }
@@ -193,12 +193,12 @@ func (p *Policy) late() time.Duration {
 // zero where nothing is waited for any more. seen tells whether the end was seen and everything is to be shipped now.
 func (p *Policy) AwaitEnd(now time.Time) (until time.Time, seen bool) {
 	switch {
-	case !p.waiting:
+	case !p.waitsForEnd:
 		return time.Time{}, false
 	case p.ended >= p.current:
 		return time.Time{}, true
 	case p.breaker.open: // what it is waited for would not be sent
-		p.waiting = false
+		p.waitsForEnd = false
 		return time.Time{}, false
 	}
 	until = p.waitUntil
@@ -206,7 +206,7 @@ func (p *Policy) AwaitEnd(now time.Time) (until time.Time, seen bool) {
 		until = earlier(until, p.startBy)
 	}
 	if now = wall(now); !now.Before(until) {
-		p.waiting = false
+		p.waitsForEnd = false
 		p.ends.missed(now)
 		return time.Time{}, false
 	}

@@ -36,7 +36,7 @@ func (e *env) note(facts ...Fact) {
 	}
 }
 
-func (e *env) pass(d time.Duration) { e.now = e.now.Add(d) }
+func (e *env) wait(d time.Duration) { e.now = e.now.Add(d) }
 
 // buffer puts so many bytes into the buffer; the oldest are of this age.
 func (e *env) buffer(bytes int, age time.Duration) {
@@ -45,7 +45,7 @@ func (e *env) buffer(bytes int, age time.Duration) {
 
 // invoke lets an INVOKE and its platform.start come, so long after now.
 func (e *env) invoke(gap time.Duration) {
-	e.pass(gap)
+	e.wait(gap)
 	e.number++
 	e.note(Invoked{Number: e.number, Deadline: e.now.Add(deadline)}, Started{Number: e.number})
 }
@@ -74,14 +74,14 @@ func (e *env) serveAll(gaps []time.Duration) {
 	}
 }
 
-// due tells whether the background has something to ship now.
-func (e *env) due() bool {
+// shipsNow tells whether the background has something to ship now.
+func (e *env) shipsNow() bool {
 	wait, ever := e.NextFlight(e.now, e.b)
 	return ever && wait == 0
 }
 
-// fly lets flights begin, whatever stands against it, and end as f says. No time passes.
-func (e *env) fly(flights ...Flight) {
+// endFlights lets flights begin, whatever stands against it, and end as f says. No time passes.
+func (e *env) endFlights(flights ...Flight) {
 	for _, f := range flights {
 		e.StartFlight(e.now, Buffered{Bytes: 1, Oldest: e.now}, AtShutdown)
 		e.note(f)
@@ -106,8 +106,8 @@ func (e *env) nextHold() (hold time.Duration) {
 	return hold
 }
 
-// takes tells whether something is shipped now.
-func (e *env) takes(why Occasion) bool {
+// ships tells whether something is shipped now.
+func (e *env) ships(why Occasion) bool {
 	p := *e.Policy
 	_, ok := p.StartFlight(e.now, e.b, why)
 	return ok
@@ -173,10 +173,10 @@ func TestModes(t *testing.T) {
 		e := newEnv(test.mode)
 		last := len(test.gaps) - 1
 		e.serveAll(test.gaps[:last])
-		e.pass(test.gaps[last])
+		e.wait(test.gaps[last])
 		e.buffer(test.bytes, 0)
 		e.invoke(0)
-		if waits, ships := e.waits(), e.due(); waits != test.waits || ships != test.ships {
+		if waits, ships := e.waits(), e.shipsNow(); waits != test.waits || ships != test.ships {
 			t.Errorf("%s: waits %t, ships beside the handler %t", test.name, waits, ships)
 		}
 	}
@@ -188,10 +188,10 @@ func TestAdaptiveShipsBeforeItIsLate(t *testing.T) {
 	e.serveAll(repeat(time.Second, 20))
 	emitted := e.now
 	for range 20 {
-		e.pass(time.Second)
+		e.wait(time.Second)
 		e.buffer(100, e.now.Sub(emitted))
 		e.invoke(0)
-		if e.due() {
+		if e.shipsNow() {
 			break
 		}
 		e.end()
@@ -223,10 +223,10 @@ func TestNextGap(t *testing.T) {
 		e := newEnv(Adaptive)
 		last := len(test.gaps) - 1
 		e.serveAll(test.gaps[:last])
-		e.pass(test.gaps[last])
+		e.wait(test.gaps[last])
 		e.buffer(1, test.age)
 		e.invoke(0)
-		if ships := e.due(); ships != test.ships || e.waits() {
+		if ships := e.shipsNow(); ships != test.ships || e.waits() {
 			t.Errorf("%s: ships %t", test.name, ships)
 		}
 	}
@@ -279,7 +279,7 @@ func TestWaitIsWorthIt(t *testing.T) {
 		s.FlushTimeout = test.flushTimeout
 		e := envOf(s)
 		if test.answer > 0 {
-			e.fly(Flight{Took: test.answer, Progress: true})
+			e.endFlights(Flight{Took: test.answer, Progress: true})
 		}
 		e.buffer(1, 0)
 		if e.invoke(time.Second); e.waits() != test.waits {
@@ -287,13 +287,13 @@ func TestWaitIsWorthIt(t *testing.T) {
 		}
 		if e.waits() {
 			ended := e.now
-			e.pass(telemetryWait)
-			if e.note(EndSeen{Number: e.number, At: ended}); !e.takes(AtEnd) {
+			e.wait(telemetryWait)
+			if e.note(EndSeen{Number: e.number, At: ended}); !e.ships(AtEnd) {
 				t.Errorf("FLUSH_TIMEOUT %s, a stream of %s: waits, and then there is no time to ship", test.flushTimeout, test.answer)
 			}
 			continue
 		}
-		if e.due() == test.waits {
+		if e.shipsNow() == test.waits {
 			t.Errorf("FLUSH_TIMEOUT %s, a stream of %s: what is not shipped at the end leaves beside the handler", test.flushTimeout, test.answer)
 		}
 	}
@@ -308,7 +308,7 @@ func TestTimeGoesOnInAFreeze(t *testing.T) {
 	e.note(EndSeen{Number: e.number, At: e.now}, Flight{Failed: true}, Flight{Failed: true})
 	for name, kept := range map[string]time.Time{
 		"INVOKE": e.traffic.last, "the stream's rest": e.breaker.retryAt, "the wait for platform.start": e.startBy,
-		"the wait for the end": e.waitUntil, "the end": e.endedAt, "the hold": e.holdUntil, "the end of the wait": e.ends.gaveUp,
+		"the wait for the end": e.waitUntil, "the end": e.endedAt, "the hold": e.holdUntil, "the end of the wait": e.ends.gaveUpAt,
 	} {
 		if kept.IsZero() || kept != kept.Round(0) {
 			t.Errorf("%s is kept as %s", name, kept)

@@ -42,13 +42,13 @@ type fuzzed struct {
 	failed  bool          // something was not taken at once in this invocation
 }
 
-// buffers lets so many bytes be buffered.
-func (z *fuzzed) buffers(s *script) {
+// fillBuffer lets so many bytes be buffered.
+func (z *fuzzed) fillBuffer(s *script) {
 	z.buffer(int(s.next())*2000, time.Duration(s.next())*100*ms)
 }
 
-// flies lets a flight that has begun end.
-func (z *fuzzed) flies(f Flight, caught bool) {
+// endFlight lets a flight that has begun end.
+func (z *fuzzed) endFlight(f Flight, caught bool) {
 	switch {
 	case !f.Failed:
 		z.vain = 0
@@ -56,7 +56,7 @@ func (z *fuzzed) flies(f Flight, caught bool) {
 	default:
 		z.failed = true
 	}
-	if z.b.Bytes < z.full() {
+	if z.b.Bytes < z.fullBacklog() {
 		z.backlog = 0
 	}
 	z.note(f)
@@ -85,18 +85,18 @@ func (z *fuzzed) check() {
 
 // invocation serves one: INVOKE, what happens beside the handler, the end or not, what is shipped then, and the call of next.
 func (z *fuzzed) invocation(s *script) {
-	z.buffers(s)
+	z.fillBuffer(s)
 	_, flies := z.StartFlight(z.now, z.b, Background) // before the freeze
 	z.failed = false
 	z.invoke(s.duration())
 	if z.check(); flies {
-		z.flies(s.flight(z.now.Sub(z.traffic.last)), true)
+		z.endFlight(s.flight(z.now.Sub(z.traffic.last)), true)
 	}
 	if s.next()&1 == 0 { // beside the handler
 		if _, ok := z.StartFlight(z.now, z.b, Background); ok {
 			took := s.duration()
-			z.pass(took)
-			z.flies(s.flight(took), false)
+			z.wait(took)
+			z.endFlight(s.flight(took), false)
 		}
 	}
 	until, _ := z.AwaitEnd(z.now)
@@ -110,19 +110,19 @@ func (z *fuzzed) invocation(s *script) {
 		z.note(TelemetryLost{})
 		fallthrough
 	default:
-		z.pass(s.duration())
+		z.wait(s.duration())
 		z.note(EndSeen{Number: z.number, At: z.now.Add(-time.Duration(b) * 3 * ms), Took: z.now.Sub(z.traffic.last)})
 	}
 	z.check()
 	if _, seen := z.AwaitEnd(z.now); seen {
-		z.ships(s)
+		z.shipAtEnd(s)
 	}
 	z.note(NextCalled{})
 	z.check()
 }
 
-// ships is what happens behind the function's end.
-func (z *fuzzed) ships(s *script) {
+// shipAtEnd is what happens behind the function's end.
+func (z *fuzzed) shipAtEnd(s *script) {
 	seen := z.now
 	until, _ := z.Bounds(z.now, AtEnd)
 	stopped := false
@@ -131,11 +131,11 @@ func (z *fuzzed) ships(s *script) {
 			break
 		}
 		took := min(s.duration(), until.Sub(z.now))
-		z.pass(took)
-		z.buffers(s)
+		z.wait(took)
+		z.fillBuffer(s)
 		f := s.flight(took)
 		f.Frozen, f.Canceled = false, false
-		z.flies(f, false)
+		z.endFlight(f, false)
 		stopped = f.Failed
 	}
 	if seen.After(until) {
@@ -145,7 +145,7 @@ func (z *fuzzed) ships(s *script) {
 	if z.failed {
 		z.vain += held
 	}
-	if z.b.Bytes >= z.full() && !stopped && !z.now.Before(z.breaker.retryAt) {
+	if z.b.Bytes >= z.fullBacklog() && !stopped && !z.now.Before(z.breaker.retryAt) {
 		z.backlog += held
 	}
 	if z.vain > z.settings.FlushTimeout || z.backlog > z.settings.FlushTimeout {

@@ -23,13 +23,13 @@ type Load struct {
 // StartFlight tells whether something is to be shipped now, and how much of it. Where it is, the flight has begun: a Flight must be
 // noted.
 func (p *Policy) StartFlight(now time.Time, b Buffered, why Occasion) (load Load, ok bool) {
-	if b.Bytes == 0 || why == AtEnd && (now.Before(p.breaker.retryAt) || p.tooShort(now)) {
+	if b.Bytes == 0 || why == AtEnd && (now.Before(p.breaker.retryAt) || p.noTimeLeft(now)) {
 		return Load{}, false
 	}
 	if wait, ever := p.NextFlight(now, b); why == Background && (!ever || wait > 0) {
 		return Load{}, false
 	}
-	p.caught, p.atRisk = false, p.exposure == exposed
+	p.mayHaveFrozen, p.flightExposed = false, p.exposure == exposed
 	// What was refused for what it carries is not tried alone: only other records can show that it is to blame.
 	if why != AtShutdown && p.breaker.open && !p.invalid {
 		load = Load{Bytes: p.settings.RecordBytes, Probe: true} // one record tells as much as many
@@ -37,9 +37,9 @@ func (p *Policy) StartFlight(now time.Time, b Buffered, why Occasion) (load Load
 	return load, true
 }
 
-// tooShort tells whether the invocation may not be held for another round trip. A request that would be called off is not
+// noTimeLeft tells whether the invocation may not be held for another round trip. A request that would be called off is not
 // begun: it would be sent again, and be a duplicate.
-func (p *Policy) tooShort(now time.Time) bool {
+func (p *Policy) noTimeLeft(now time.Time) bool {
 	return !now.Add(p.breaker.roundTrip).Before(p.holdUntil)
 }
 
@@ -48,13 +48,13 @@ func (p *Policy) NextFlight(now time.Time, b Buffered) (wait time.Duration, ever
 	if b.Bytes == 0 || p.exposure == closed {
 		return 0, false
 	}
-	full := p.full()
+	full := p.fullBacklog()
 	if p.exposure == exposed {
 		full = p.settings.BufferBytes / 2 // a request that a freeze may catch is worth it only where events would be dropped
 	}
 	if b.Bytes < full && p.urgent <= 0 && !p.breaker.open {
-		wait = b.Oldest.Add(p.late()).Sub(now)
-		if p.waiting {
+		wait = b.Oldest.Add(p.shipAge()).Sub(now)
+		if p.waitsForEnd {
 			// The last platform.report comes with the first POST after the freeze, and is old. It is late already, and goes
 			// with what else this invocation has, unless that takes long.
 			wait = max(wait, p.traffic.last.Add(p.settings.MaxDelay/4).Sub(now))
@@ -71,11 +71,11 @@ func (p *Policy) Bounds(now time.Time, why Occasion) (until time.Time, patience 
 	case AtEnd:
 		return p.holdUntil, max(p.holdUntil.Sub(now)/2, 1)
 	case AtShutdown:
-		return time.Time{}, lastAnswer
+		return time.Time{}, shutdownPatience
 	case Background:
 	}
 	return time.Time{}, 0
 }
 
 // LogsLast tells whether at SHUTDOWN more is buffered than can surely go, so that what is no log is to leave first.
-func (p *Policy) LogsLast(b Buffered) bool { return b.Bytes > p.surely }
+func (p *Policy) LogsLast(b Buffered) bool { return b.Bytes > p.sureBytes }

@@ -46,15 +46,15 @@ func TestRecordAsLargeAsTheBuffer(t *testing.T) {
 	for bytes, want := range map[int]bool{2 * megabyte: true, 2*megabyte - 1: false} {
 		e := envOf(s)
 		e.note(NeverFrozen{})
-		if e.buffer(bytes, 0); e.due() != want {
-			t.Errorf("%d bytes are due: %t", bytes, e.due())
+		if e.buffer(bytes, 0); e.shipsNow() != want {
+			t.Errorf("%d bytes are due: %t", bytes, e.shipsNow())
 		}
 		e = envOf(s)
 		e.serveAll(repeat(time.Second, 10))
-		e.pass(time.Second)
+		e.wait(time.Second)
 		e.buffer(bytes, 0)
-		if e.invoke(0); e.due() != want {
-			t.Errorf("%d bytes are shipped beside the handler: %t", bytes, e.due())
+		if e.invoke(0); e.shipsNow() != want {
+			t.Errorf("%d bytes are shipped beside the handler: %t", bytes, e.shipsNow())
 		}
 	}
 }
@@ -69,12 +69,12 @@ func TestWhatIsOldCanWaitForTheEnd(t *testing.T) {
 	if wait, ever := e.NextFlight(e.now, e.b); wait != 2500*ms || !ever {
 		t.Errorf("due in %s", wait)
 	}
-	e.pass(time.Second)
+	e.wait(time.Second)
 	if wait, _ := e.NextFlight(e.now, e.b); wait != 1500*ms {
 		t.Errorf("a second later, due in %s", wait)
 	}
 	e.note(TelemetryLost{})
-	if waited := e.giveUp(); waited != 2*time.Second || !e.due() {
+	if waited := e.giveUp(); waited != 2*time.Second || !e.shipsNow() {
 		t.Errorf("waited %s, and then nothing is shipped at the end, and it still waits", waited)
 	}
 }
@@ -94,7 +94,7 @@ func TestSpread(t *testing.T) {
 	for random, want := range map[float64]time.Duration{0: 7500 * ms, 0.5: 5 * time.Second, 1: 2500 * ms} {
 		e := newEnv(Deferred)
 		e.note(NeverFrozen{})
-		e.fly(taken.random(random))
+		e.endFlights(taken.random(random))
 		e.buffer(1, 0)
 		if wait, _ := e.NextFlight(e.now, e.b); wait != want {
 			t.Errorf("random %g: due in %s", random, wait)
@@ -114,24 +114,24 @@ func TestUrgentBytes(t *testing.T) {
 		if _, ok := e.StartFlight(e.now, e.b, Background); !ok {
 			t.Fatal("nothing leaves")
 		}
-		if e.note(step.flight); e.due() != step.due {
-			t.Errorf("behind a flight of %d bytes more is due at once: %t", step.flight.Bytes, e.due())
+		if e.note(step.flight); e.shipsNow() != step.due {
+			t.Errorf("behind a flight of %d bytes more is due at once: %t", step.flight.Bytes, e.shipsNow())
 		}
 	}
 	e.note(NextCalled{})
-	if e.invoke(time.Second); !e.due() {
+	if e.invoke(time.Second); !e.shipsNow() {
 		t.Error("what was left does not leave beside the next handler")
 	}
 }
 
 // What failed is not tried at once again beside the same handler.
 func TestFailureIsNotUrgent(t *testing.T) {
-	for _, failed := range []Flight{refused, silent, part} {
+	for _, failed := range []Flight{refused, unanswered, partlyTaken} {
 		e := newEnv(Deferred)
 		e.buffer(1000, 0)
 		e.invoke(0)
 		e.StartFlight(e.now, e.b, Background)
-		if e.note(failed); e.due() {
+		if e.note(failed); e.shipsNow() {
 			t.Errorf("%+v: tried again at once", failed)
 		}
 	}
@@ -140,14 +140,14 @@ func TestFailureIsNotUrgent(t *testing.T) {
 // While the stream rests nothing is urgent, at INVOKE neither.
 func TestRestGoesBeforeUrgency(t *testing.T) {
 	e := newEnv(Deferred)
-	e.fly(refused, refused)
+	e.endFlights(refused, refused)
 	e.buffer(megabyte, 0)
 	e.invoke(0)
 	if wait, _ := e.NextFlight(e.now, e.b); wait != time.Second {
 		t.Errorf("tried in %s", wait)
 	}
-	e.fly(taken)
-	if e.due() {
+	e.endFlights(taken)
+	if e.shipsNow() {
 		t.Error("what came while the stream rested is urgent, though no freeze threatens the buffer")
 	}
 }
@@ -168,11 +168,11 @@ func TestTake(t *testing.T) {
 		{"less beside the handler", func(e *env) { e.invoke(0) }, 1, want{shutdown: true}},
 		{"the function's end", ended, 1, want{end: true, shutdown: true}},
 		{"nothing buffered at the end", ended, 0, want{}},
-		{"the hold is over", func(e *env) { ended(e); e.pass(9500 * ms) }, 1, want{shutdown: true}},
-		{"the hold is nearly over", func(e *env) { ended(e); e.pass(9499 * ms) }, 1, want{end: true, shutdown: true}},
-		{"and another answer would come behind it", func(e *env) { e.fly(taken); ended(e); e.pass(9495 * ms) }, 1, want{shutdown: true}},
-		{"the stream still rests", func(e *env) { ended(e); e.fly(refused, refused); e.pass(999 * ms) }, 1, want{shutdown: true}},
-		{"the stream has rested", func(e *env) { ended(e); e.fly(refused, refused); e.pass(time.Second) }, 1, want{end: true, shutdown: true}},
+		{"the hold is over", func(e *env) { ended(e); e.wait(9500 * ms) }, 1, want{shutdown: true}},
+		{"the hold is nearly over", func(e *env) { ended(e); e.wait(9499 * ms) }, 1, want{end: true, shutdown: true}},
+		{"and another answer would come behind it", func(e *env) { e.endFlights(taken); ended(e); e.wait(9495 * ms) }, 1, want{shutdown: true}},
+		{"the stream still rests", func(e *env) { ended(e); e.endFlights(refused, refused); e.wait(999 * ms) }, 1, want{shutdown: true}},
+		{"the stream has rested", func(e *env) { ended(e); e.endFlights(refused, refused); e.wait(time.Second) }, 1, want{end: true, shutdown: true}},
 		{"SHUTDOWN", func(e *env) { e.note(ShuttingDown{}) }, megabyte, want{shutdown: true}},
 	} {
 		take := func(why Occasion) bool {
@@ -210,8 +210,8 @@ func TestProbe(t *testing.T) {
 	} {
 		e := newEnv(Sync)
 		e.note(NeverFrozen{})
-		e.fly(test.flights...)
-		e.pass(time.Minute)
+		e.endFlights(test.flights...)
+		e.wait(time.Minute)
 		e.buffer(megabyte, 0)
 		if load, ok := e.StartFlight(e.now, e.b, test.why); load != test.want || !ok {
 			t.Errorf("%s: %+v, %t", test.name, load, ok)
@@ -248,7 +248,7 @@ func TestBounds(t *testing.T) {
 
 // A flight of the invocation before that lands beside this one's handler leaves what is urgent beside this one alone.
 func TestCaughtFlightIsNotUrgent(t *testing.T) {
-	for _, flight := range []Flight{taken, silent} {
+	for _, flight := range []Flight{taken, unanswered} {
 		e := newEnv(Deferred)
 		e.buffer(1000, 0)
 		e.invoke(0)
@@ -258,7 +258,7 @@ func TestCaughtFlightIsNotUrgent(t *testing.T) {
 		e.buffer(800, 0)
 		e.invoke(time.Second)
 		flight.Bytes = 1000
-		if e.note(flight); !e.due() {
+		if e.note(flight); !e.shipsNow() {
 			t.Errorf("%+v: what was left does not leave beside this handler", flight)
 		}
 	}
@@ -269,8 +269,8 @@ func TestCaughtFlightIsNotUrgent(t *testing.T) {
 func TestLastWordsFirst(t *testing.T) {
 	const record, mib = 100_000, 1 << 20
 	for name, test := range map[string]struct {
-		flights []Flight
-		surely  int
+		flights   []Flight
+		sureBytes int
 	}{
 		"nothing was sent":    {nil, mib},
 		"a small one":         {[]Flight{{Bytes: 1000, Took: time.Second, Progress: true}}, mib},
@@ -288,8 +288,8 @@ func TestLastWordsFirst(t *testing.T) {
 		for _, f := range test.flights {
 			p.Note(time.Now(), Buffered{}, f)
 		}
-		if p.LogsLast(Buffered{Bytes: test.surely}) || !p.LogsLast(Buffered{Bytes: test.surely + 1}) {
-			t.Errorf("%s: not %d bytes", name, test.surely)
+		if p.LogsLast(Buffered{Bytes: test.sureBytes}) || !p.LogsLast(Buffered{Bytes: test.sureBytes + 1}) {
+			t.Errorf("%s: not %d bytes", name, test.sureBytes)
 		}
 	}
 }

@@ -3,8 +3,8 @@ package flush
 import "time"
 
 const (
-	// memory is how many gaps the estimate looks back on, about.
-	memory = 64
+	// gapMemory is how many gaps the estimate looks back on, about.
+	gapMemory = 64
 	// farShare is how likely a far next INVOKE must be for an invocation to wait. The wait costs about 30 ms; so one
 	// late batch is taken to be worth 20 waits.
 	farShare = 0.05
@@ -33,7 +33,7 @@ func (t *traffic) invoke(now time.Time, horizon time.Duration) {
 	if gap < 0 { // the clock was set
 		return
 	}
-	const keep = 1 - 1.0/memory
+	const keep = 1 - 1.0/gapMemory
 	t.near *= keep
 	t.far *= keep
 	if gap > horizon {

@@ -53,7 +53,7 @@ func TestWaitForTheEnd(t *testing.T) {
 			e.invoke(time.Minute)
 			e.note(EndSeen{Number: e.number, At: e.now, Took: took}, NextCalled{})
 		}
-		e.pass(time.Minute)
+		e.wait(time.Minute)
 		e.number++
 		e.note(Invoked{Number: e.number, Deadline: e.now.Add(cmp.Or(test.deadline, deadline))})
 		if !test.silent {
@@ -77,7 +77,7 @@ func TestStartOfAnother(t *testing.T) {
 	for name, number := range map[string]int{"the one before": 1, "one that is not known": 0} {
 		e := newEnv(Sync)
 		e.serve(time.Second)
-		e.pass(time.Second)
+		e.wait(time.Second)
 		e.note(Invoked{Number: 2, Deadline: e.now.Add(deadline)}, Started{Number: number})
 		if got := e.giveUp(); got != 2*time.Second {
 			t.Errorf("%s: waited %s", name, got)
@@ -123,8 +123,8 @@ func TestEndBehindALoss(t *testing.T) {
 	}
 }
 
-// late serves n invocations a second apart. Where one is waited for its end comes a hold too late. It returns which ones are waited for.
-func (e *env) late(n int) (waited []int) {
+// serveLate serves n invocations a second apart. Where one is waited for its end comes a hold too serveLate. It returns which ones are waited for.
+func (e *env) serveLate(n int) (waited []int) {
 	for i := range n {
 		e.invoke(time.Second)
 		if e.waits() {
@@ -138,17 +138,17 @@ func (e *env) late(n int) (waited []int) {
 // Ends that come too late to ship anything are waited for ever more seldom, down to one invocation of 64, until one comes in time.
 func TestLateEnds(t *testing.T) {
 	e := newEnv(Sync)
-	if waited := e.late(4); len(waited) != 2 || waited[0] != 0 || waited[1] != 2 {
+	if waited := e.serveLate(4); len(waited) != 2 || waited[0] != 0 || waited[1] != 2 {
 		t.Errorf("of a, b, c and d it waits for %v, not for a and c", waited)
 	}
 	e = newEnv(Sync)
-	if first, then := e.late(128), e.late(640); len(first) != 7 || len(then) != 10 {
+	if first, then := e.serveLate(128), e.serveLate(640); len(first) != 7 || len(then) != 10 {
 		t.Errorf("%d waits of 128, then %d of 640", len(first), len(then))
 	}
 	for range 64 {
 		e.serve(time.Second) // where it is waited for, its end comes in time
 	}
-	if waited := e.late(4); len(waited) != 2 || waited[0] != 0 || waited[1] != 2 {
+	if waited := e.serveLate(4); len(waited) != 2 || waited[0] != 0 || waited[1] != 2 {
 		t.Errorf("behind an end in time it waits for %v, not for the first and the third", waited)
 	}
 }
@@ -172,7 +172,7 @@ func TestWhatIsLate(t *testing.T) {
 func TestLateEndsThatNothingWaitedFor(t *testing.T) {
 	e := newEnv(Adaptive)
 	e.serveAll(repeat(time.Second, 10))
-	if waited := e.late(10); len(waited) > 0 {
+	if waited := e.serveLate(10); len(waited) > 0 {
 		t.Fatalf("waits for %v in steady traffic", waited)
 	}
 	if waited := e.serve(10 * time.Minute); !waited { // traffic is forgotten
@@ -198,7 +198,7 @@ func TestEndBehindTheWait(t *testing.T) {
 		e.giveUp()
 		end := test.end(e.now)
 		e.note(NextCalled{})
-		e.pass(10 * time.Second)
+		e.wait(10 * time.Second)
 		e.note(end, end) // the second one changes nothing
 		for i, want := range []bool{!test.late, true} {
 			if waited := e.serve(time.Second); waited != want {
@@ -223,11 +223,11 @@ func TestNoWaitForAStreamThatRests(t *testing.T) {
 	dead := Flight{Took: 10 * ms, Failed: true}
 	e := newEnv(Sync)
 	e.invoke(time.Second)
-	e.fly(dead, dead)
+	e.endFlights(dead, dead)
 	if until, seen := e.AwaitEnd(e.now); !until.IsZero() || seen {
 		t.Errorf("waits until %s for an end that nothing can be shipped at", until)
 	}
-	e.fly(Flight{Took: 10 * ms, Progress: true})
+	e.endFlights(Flight{Took: 10 * ms, Progress: true})
 	if e.waits() {
 		t.Error("begins again to wait for the same invocation")
 	}

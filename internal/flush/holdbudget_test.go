@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// vain holds an invocation in vain for so long, which the flights end in.
-func (e *env) vain(held time.Duration, flights ...Flight) {
+// holdInVain holds an invocation in holdInVain for so long, which the flights end in.
+func (e *env) holdInVain(held time.Duration, flights ...Flight) {
 	e.invoke(time.Second)
 	e.end()
-	e.pass(held)
-	e.fly(flights...)
+	e.wait(held)
+	e.endFlights(flights...)
 	e.note(NextCalled{})
 }
 
@@ -24,19 +24,19 @@ func TestAllowance(t *testing.T) {
 		open    bool
 	}{
 		{"in vain", 500 * ms, []Flight{refused}, 500 * ms, false},
-		{"for an answer that did not come", 500 * ms, []Flight{silent}, 500 * ms, false},
-		{"for a part", 500 * ms, []Flight{part}, 500 * ms, false},
+		{"for an answer that did not come", 500 * ms, []Flight{unanswered}, 500 * ms, false},
+		{"for a part", 500 * ms, []Flight{partlyTaken}, 500 * ms, false},
 		{"for what is taken after retries", 500 * ms, []Flight{retried}, 500 * ms, false},
 		{"for what is taken at once", 500 * ms, []Flight{taken}, time.Second, false},
 		{"a failure, then everything is taken", 500 * ms, []Flight{refused, taken}, 500 * ms, false},
-		{"a freeze is not the stream's fault", 500 * ms, []Flight{silent.frozen()}, time.Second, false},
+		{"a freeze is not the stream's fault", 500 * ms, []Flight{unanswered.frozen()}, time.Second, false},
 		{"nor is what is taken after retries then", 500 * ms, []Flight{retried.frozen()}, time.Second, false},
-		{"a failure, then a freeze", 500 * ms, []Flight{refused, silent.frozen()}, 500 * ms, false},
+		{"a failure, then a freeze", 500 * ms, []Flight{refused, unanswered.frozen()}, 500 * ms, false},
 		{"nearly four fifths", 799 * ms, []Flight{retried}, 201 * ms, false},
 		{"four fifths", 800 * ms, []Flight{retried}, 0, true},
 	} {
 		e := newEnv(Sync)
-		e.vain(test.held, test.flights...)
+		e.holdInVain(test.held, test.flights...)
 		open := e.isOpen()
 		if hold := e.nextHold(); hold != test.want*19/20 || open != test.open {
 			t.Errorf("%s: the next invocation may be held %s, open: %t", test.name, hold, open)
@@ -65,9 +65,9 @@ func TestAllowanceIsEarnedBack(t *testing.T) {
 		{"held for a minute, twenty", time.Minute, 20, taken, time.Second},
 	} {
 		e := newEnv(Sync)
-		e.vain(test.held, retried)
+		e.holdInVain(test.held, retried)
 		for range test.flights {
-			e.fly(test.flight)
+			e.endFlights(test.flight)
 		}
 		if hold := e.nextHold(); hold != test.want*19/20 {
 			t.Errorf("%s: may be held %s", test.name, hold)
@@ -80,8 +80,8 @@ func TestAllowanceAndBacklog(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(time.Second)
 	e.end()
-	e.pass(700 * ms)
-	e.fly(retried.taking(250 * ms))
+	e.wait(700 * ms)
+	e.endFlights(retried.lasting(250 * ms))
 	e.buffer(megabyte, 0)
 	e.note(NextCalled{})
 	if hold := e.nextHold(); hold != 300*ms*19/20 {
