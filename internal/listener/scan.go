@@ -301,27 +301,33 @@ func (s scanner) str(i int) (end int, ok bool) {
 // plain reads the characters of a string up to one that is not itself, or to the end: many at once, as nearly all that the
 // extension receives is the inside of strings.
 func (s scanner) plain(i int) (end int) {
-	rest := s[i:]
-	word := binary.LittleEndian.Uint64
-	for len(rest) >= 32 && odd(word(rest))|odd(word(rest[8:]))|odd(word(rest[16:]))|odd(word(rest[24:])) == 0 {
-		rest = rest[32:]
-	}
-	for ; len(rest) >= 8; rest = rest[8:] {
-		if found := odd(word(rest)); found != 0 {
-			return len(s) - len(rest) + bits.TrailingZeros64(found)/8
+	for ; len(s)-i >= 32; i += 32 {
+		block := s[i : i+32 : i+32]
+		if (odd(block)|odd(block[8:])|odd(block[16:])|odd(block[24:]))&high != 0 {
+			break
 		}
 	}
-	for len(rest) > 0 && rest[0] >= ' ' && rest[0] != '"' && rest[0] != '\\' {
-		rest = rest[1:]
+	for ; len(s)-i >= 8; i += 8 {
+		if found := odd(s[i:i+8:i+8]) & high; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
 	}
-	return len(s) - len(rest)
+	for i < len(s) && s[i] >= ' ' && s[i] != '"' && s[i] != '\\' {
+		i++
+	}
+	return i
 }
 
-// odd sets the high bit of the first byte that is a backslash or, with one bit turned, below '!': a control character or a quote.
-// It may set some behind that.
-func odd(word uint64) uint64 {
-	const ones, high = 0x0101010101010101, 0x8080808080808080
-	return ((word ^ ones*2 - ones*'!') | (word ^ ones*'\\' - ones)) &^ word & high
+const (
+	ones = 0x0101010101010101
+	high = 0x80 * ones
+)
+
+// odd sets the high bit of the first of eight bytes that is a backslash or, with one bit turned, below '!': a control character or a
+// quote. It may set some behind that. The other bits mean nothing.
+func odd(text []byte) uint64 {
+	word := binary.LittleEndian.Uint64(text)
+	return ((word ^ ones*2 - ones*'!') | (word ^ ones*'\\' - ones)) &^ word
 }
 
 // escape reads what stands behind a backslash and returns the index of its last byte.
