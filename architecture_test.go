@@ -136,6 +136,11 @@ func TestDependencyDirection(t *testing.T) {
 		{"internal/config", []string{module + "internal/extension", module + "internal/listener"}},
 		{"internal/sandbox", []string{module + "internal/extension", module + "internal/lambdaapi", module + "internal/kinesislocal"}},
 		{"internal/session", []string{module + "internal/", module + "cmd", "github.com/spf13/", "github.com/fatih/"}},
+		// These take 25 seconds of CPU to compile, and the first 'go run ./cmd/ktel demo' would wait for them. ktel calls internal/awsapi.
+		{"cmd/ktel", []string{
+			"github.com/aws/aws-sdk-go-v2/service/iam", "github.com/aws/aws-sdk-go-v2/service/ssm",
+			"github.com/aws/aws-sdk-go-v2/service/kms", "github.com/aws/aws-sdk-go-v2/service/lambda",
+		}},
 		{"internal/kinesislocal", []string{module + "internal/kinesis/", module + "internal/extension", module + "internal/sandbox"}},
 	} {
 		dependencies := packages(t, "-deps", module+r.of)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -18,13 +19,24 @@ const (
 // configuration is a function as Lambda describes it, well but for the members given. Its endpoint is here: tests ask no
 // name server about AWS's.
 func configuration(members string) answer {
-	if members != "" {
-		members = "," + members
-	}
-	return answer{200, `{"FunctionName":"checkout","FunctionArn":"` + testFunction + `","Role":"` + testRole + `","Runtime":"python3.13","Version":"$LATEST",
+	all := map[string]json.RawMessage{}
+	for _, object := range []string{
+		`{"FunctionName":"checkout","FunctionArn":"` + testFunction + `","Role":"` + testRole + `","Runtime":"python3.13","Version":"$LATEST",
 		"State":"Active","PackageType":"Zip","Architectures":["arm64"],"MemorySize":128,"Timeout":3,
-		"Layers":[{"Arn":"arn:aws:lambda:eu-west-1:123456789012:layer:other:1"},{"Arn":"arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:7"}],
-		"Environment":{"Variables":{"KINESIS_TELEMETRY_STREAM":"orders","KINESIS_TELEMETRY_ENDPOINT_URL":"http://127.0.0.1"}}` + members + `}`}
+		"Layers":[{"Arn":"arn:aws:lambda:eu-west-1:123456789012:layer:other:1"},
+			{"Arn":"arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:7"}],
+		"Environment":{"Variables":{"KINESIS_TELEMETRY_STREAM":"orders","KINESIS_TELEMETRY_ENDPOINT_URL":"http://127.0.0.1"}}}`,
+		"{" + members + "}",
+	} {
+		if err := json.Unmarshal([]byte(object), &all); err != nil {
+			panic(err)
+		}
+	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		panic(err)
+	}
+	return answer{200, string(b)}
 }
 
 func simulated(decision, more string) answer {

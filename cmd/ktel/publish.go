@@ -17,10 +17,10 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
+	"kinesis-telemetry-extension/internal/awsapi"
 	"kinesis-telemetry-extension/internal/doctor"
 )
 
@@ -76,7 +76,7 @@ func (a *app) publishCommand() *cobra.Command {
 // layer is one of the zips, and what it becomes.
 type layer struct {
 	name         string
-	architecture types.Architecture
+	architecture string
 	parameter    string // empty for none
 	description  string
 	content      []byte
@@ -85,7 +85,7 @@ type layer struct {
 
 // note is what the layer's parameter is described as.
 func (l *layer) note() string {
-	return "Layer of the Kinesis telemetry extension for " + string(l.architecture)
+	return "Layer of the Kinesis telemetry extension for " + l.architecture
 }
 
 func (a *app) publish(ctx context.Context, f *publishFlags) error {
@@ -161,10 +161,10 @@ func (a *app) showPublished(f *publishFlags, steps []step) error {
 // layers reads and checks the zips of both architectures.
 func (f *publishFlags) layers() ([]layer, error) {
 	layers := []layer{
-		{architecture: types.ArchitectureArm64, parameter: "/arn"},
-		{architecture: types.ArchitectureX8664, parameter: "/x86_64/arn"},
+		{architecture: awsapi.ArchitectureARM64, parameter: "/arn"},
+		{architecture: awsapi.ArchitectureX8664, parameter: "/x86_64/arn"},
 	}
-	machines := map[types.Architecture]elf.Machine{types.ArchitectureArm64: elf.EM_AARCH64, types.ArchitectureX8664: elf.EM_X86_64}
+	machines := map[string]elf.Machine{awsapi.ArchitectureARM64: elf.EM_AARCH64, awsapi.ArchitectureX8664: elf.EM_X86_64}
 	for i := range layers {
 		l := &layers[i]
 		path := filepath.Join(f.dir, fmt.Sprintf("%s-%s.zip", extensionName, l.architecture))
@@ -179,7 +179,7 @@ func (f *publishFlags) layers() ([]layer, error) {
 			return nil, usageError(fmt.Sprintf("%s is not the layer for %s: %v", path, l.architecture, err), "'make layer' in the checkout builds it")
 		}
 		sum := sha256.Sum256(content)
-		l.name = f.namePrefix + "-" + string(l.architecture)
+		l.name = f.namePrefix + "-" + l.architecture
 		l.content, l.sha256 = content, base64.StdEncoding.EncodeToString(sum[:])
 		l.description = doctor.LayerDescription + ", " + f.release
 		if f.parameters == "" {

@@ -12,9 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
-	"github.com/aws/smithy-go"
 
 	"kinesis-telemetry-extension/internal/awsapi"
 	"kinesis-telemetry-extension/internal/doctor"
@@ -70,7 +67,7 @@ func (p *publisher) publish(ctx context.Context, region string, l layer) {
 	cfg.Region = region
 	s := step{Region: region, Layer: l.name}
 	var err error
-	if s.ARN, s.Outcome, err = p.ensureLayer(ctx, lambda.NewFromConfig(cfg), l); err != nil {
+	if s.ARN, s.Outcome, err = p.ensureLayer(ctx, cfg, l); err != nil {
 		p.fail(&s, err)
 	}
 	p.done = append(p.done, s)
@@ -85,58 +82,39 @@ func (p *publisher) publish(ctx context.Context, region string, l layer) {
 }
 
 // ensureLayer publishes a version unless the newest one holds the same bytes.
-func (p *publisher) ensureLayer(ctx context.Context, client *lambda.Client, l layer) (arn, outcome string, err error) {
-	newest, err := newestVersion(ctx, client, l.name)
+func (p *publisher) ensureLayer(ctx context.Context, cfg aws.Config, l layer) (arn, outcome string, err error) {
+	newest, err := awsapi.NewestLayerVersion(ctx, cfg, l.name)
 	if err != nil {
-		return "", "", err
+		return "", "", fmt.Errorf("list its versions: %w", err)
 	}
 	if newest > 0 {
-		there, err := client.GetLayerVersion(ctx, &lambda.GetLayerVersionInput{LayerName: &l.name, VersionNumber: &newest})
+		there, err := awsapi.GetLayerVersion(ctx, cfg, l.name, newest)
 		if err != nil {
 			return "", "", fmt.Errorf("get version %d: %w", newest, err)
 		}
-		if there.Content != nil && aws.ToString(there.Content.CodeSha256) == l.sha256 {
-			return aws.ToString(there.LayerVersionArn), isUnchanged, nil
+		if there.Content.CodeSha256 == l.sha256 {
+			return there.LayerVersionArn, isUnchanged, nil
 		}
 	}
 	if p.dryRun {
 		return "", wouldPublish, nil
 	}
-	made, err := client.PublishLayerVersion(ctx, &lambda.PublishLayerVersionInput{
-		LayerName: &l.name, Content: &types.LayerVersionContentInput{ZipFile: l.content},
-		CompatibleArchitectures: []types.Architecture{l.architecture},
-		Description:             &l.description, LicenseInfo: aws.String("MIT"),
+	arn, err = awsapi.PublishLayerVersion(ctx, cfg, l.name, &awsapi.NewLayerVersion{
+		Content:                 awsapi.LayerContent{ZipFile: l.content},
+		CompatibleArchitectures: []string{l.architecture},
+		Description:             l.description, LicenseInfo: "MIT",
 	}) // no runtimes: it goes with all of them
 	if err != nil {
 		return "", "", fmt.Errorf("publish: %w", err)
 	}
-	return aws.ToString(made.LayerVersionArn), wasPublished, nil
-}
-
-// newestVersion is 0 where the layer has none.
-func newestVersion(ctx context.Context, client *lambda.Client, name string) (int64, error) {
-	var newest int64
-	pages := lambda.NewListLayerVersionsPaginator(client, &lambda.ListLayerVersionsInput{LayerName: &name})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if _, none := errors.AsType[*types.ResourceNotFoundException](err); none {
-			return 0, nil
-		}
-		if err != nil {
-			return 0, fmt.Errorf("list its versions: %w", err)
-		}
-		for _, v := range page.LayerVersions {
-			newest = max(newest, v.Version)
-		}
-	}
-	return newest, nil
+	return arn, wasPublished, nil
 }
 
 // ensureParameter puts the ARN unless it is there. Without an ARN (of a dry run) only a new one can be meant. It returns
 // the ARN that is replaced.
 func (p *publisher) ensureParameter(ctx context.Context, cfg aws.Config, l layer, arn string) (was, outcome string, err error) {
 	there, err := awsapi.GetParameter(ctx, cfg, l.parameter)
-	if api, ok := errors.AsType[smithy.APIError](err); err != nil && (!ok || api.ErrorCode() != awsapi.ParameterNotFound) {
+	if err != nil && awsapi.ErrorCode(err) != awsapi.ParameterNotFound {
 		return "", "", fmt.Errorf("get the parameter: %w", err)
 	}
 	if err == nil && there != nil {

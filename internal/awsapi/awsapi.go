@@ -1,5 +1,5 @@
-// Package awsapi makes the few calls of IAM, SSM and KMS that ktel needs. The SDK's packages for these services take twenty seconds of
-// CPU to compile, which the first run of 'ktel demo' would wait for. Configuration, credentials, signature and retries
+// Package awsapi makes the few calls of IAM, SSM, KMS and Lambda that ktel needs. The SDK's packages for these services take 25 seconds of
+// CPU to compile, and the first run of 'ktel demo' would wait for them. Configuration, credentials, signature and retries
 // are the SDK's.
 package awsapi
 
@@ -16,6 +16,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/encoding/httpbinding"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"kinesis-telemetry-extension/internal/kinesis"
@@ -36,10 +38,36 @@ const maxAnswer = 16 << 20
 type service struct {
 	id     string // in configuration, and in lower case in names of hosts and in signatures
 	global bool   // it has one endpoint in a partition
+	// plainFIPS says that the plain hosts in GovCloud are the FIPS ones.
+	plainFIPS bool
+}
+
+// request is what is sent to a service's endpoint.
+type request struct {
+	method string
+	path   []string // segments behind the path of the endpoint, not escaped
+	query  url.Values
+	header map[string]string
+	body   []byte
+}
+
+// url is where the request goes. The segments are escaped as the SDK escapes them: the ARN of a function has colons.
+func (r *request) url(endpoint string) (*url.URL, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	for _, segment := range r.path {
+		u = u.JoinPath(httpbinding.EscapePath(segment, true))
+	}
+	if len(r.query) > 0 {
+		u.RawQuery = r.query.Encode()
+	}
+	return u, nil
 }
 
 // call sends a request until it is answered, as often as the configuration's retryer allows.
-func (s service) call(ctx context.Context, cfg aws.Config, header map[string]string, body []byte) ([]byte, error) {
+func (s service) call(ctx context.Context, cfg aws.Config, r *request) ([]byte, error) {
 	endpoint, region, err := s.endpoint(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -49,7 +77,7 @@ func (s service) call(ctx context.Context, cfg aws.Config, header map[string]str
 		retryer = cfg.Retryer()
 	}
 	for attempt := 1; ; attempt++ {
-		answer, err := s.attempt(ctx, cfg, endpoint, region, header, body)
+		answer, err := s.attempt(ctx, cfg, endpoint, region, r)
 		if err == nil || attempt == retryer.MaxAttempts() || !retryer.IsErrorRetryable(err) {
 			return answer, err
 		}
@@ -65,7 +93,7 @@ func (s service) call(ctx context.Context, cfg aws.Config, header map[string]str
 	}
 }
 
-func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region string, header map[string]string, body []byte) ([]byte, error) {
+func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region string, r *request) ([]byte, error) {
 	if cfg.Credentials == nil {
 		return nil, errors.New("no credentials are configured")
 	}
@@ -73,14 +101,18 @@ func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region s
 	if err != nil {
 		return nil, fmt.Errorf("get credentials: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, bytes.NewReader(body))
+	to, err := r.url(endpoint)
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range header {
+	request, err := http.NewRequestWithContext(ctx, r.method, to.String(), bytes.NewReader(r.body))
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range r.header {
 		request.Header.Set(name, value)
 	}
-	hash := sha256.Sum256(body)
+	hash := sha256.Sum256(r.body)
 	if err := v4.NewSigner().SignHTTP(ctx, keys, request, hex.EncodeToString(hash[:]), s.name(), region, time.Now()); err != nil {
 		return nil, fmt.Errorf("sign the request: %w", err)
 	}
@@ -97,7 +129,7 @@ func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region s
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	if response.StatusCode == http.StatusOK {
+	if response.StatusCode/100 == 2 {
 		return answer, nil
 	}
 	return nil, &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: response}, Err: apiError(response, answer)}
@@ -105,21 +137,39 @@ func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region s
 
 func (s service) name() string { return strings.ToLower(s.id) }
 
-// apiError reads the error of either protocol. What is neither comes from something on the way.
+// apiError reads the error of each protocol. An answer in none of them comes from a proxy on the way.
 func apiError(response *http.Response, answer []byte) error {
 	var e struct {
 		Type    string `json:"__type" xml:"-"`
+		Code    string `json:"code" xml:"-"`
 		Message string `json:"message" xml:"-"`
 		Error   struct{ Code, Message string }
 	}
-	if json.Unmarshal(answer, &e) != nil && xml.Unmarshal(answer, &e) != nil {
+	header := response.Header.Get("X-Amzn-Errortype") // of REST-JSON
+	if json.Unmarshal(answer, &e) != nil && xml.Unmarshal(answer, &e) != nil && header == "" {
 		return &smithy.GenericAPIError{Code: response.Status, Message: "not an answer of AWS's"}
 	}
-	_, code, prefixed := strings.Cut(e.Type, "#")
-	if !prefixed {
-		code = e.Type
+	return &smithy.GenericAPIError{
+		Code:    cmp.Or(plainCode(header), plainCode(e.Code), plainCode(e.Type), e.Error.Code, response.Status),
+		Message: cmp.Or(e.Message, e.Error.Message),
 	}
-	return &smithy.GenericAPIError{Code: cmp.Or(code, e.Error.Code, response.Status), Message: cmp.Or(e.Message, e.Error.Message)}
+}
+
+// plainCode is a code without the namespace before it and the address behind it, which some services add.
+func plainCode(code string) string {
+	code, _, _ = strings.Cut(code, ":")
+	if _, bare, prefixed := strings.Cut(code, "#"); prefixed {
+		return bare
+	}
+	return code
+}
+
+// ErrorCode is the code of an error that AWS answered with, "" of any other.
+func ErrorCode(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return api.ErrorCode()
+	}
+	return ""
 }
 
 // The SDK's configuration sources have these.
@@ -127,67 +177,83 @@ type (
 	serviceEndpoints interface {
 		GetServiceBaseEndpoint(ctx context.Context, id string) (string, bool, error)
 	}
+	ignoredEndpoints interface {
+		GetIgnoreConfiguredEndpoints(ctx context.Context) (bool, bool, error)
+	}
 	fipsEndpoints interface {
 		GetUseFIPSEndpoint(ctx context.Context) (aws.FIPSEndpointState, bool, error)
 	}
+	dualStackEndpoints interface {
+		GetUseDualStackEndpoint(ctx context.Context) (aws.DualStackEndpointState, bool, error)
+	}
 )
+
+// lookUp looks through the sources of a configuration. The first source that has a value counts.
+func lookUp[source, value any](cfg aws.Config, get func(source) (value, bool, error)) (found value, err error) {
+	for _, s := range cfg.ConfigSources {
+		if s, ok := s.(source); ok {
+			if v, has, err := get(s); err != nil || has {
+				return v, err
+			}
+		}
+	}
+	return found, nil
+}
 
 // endpoint is where the service is, and the region that requests are signed for.
 func (s service) endpoint(ctx context.Context, cfg aws.Config) (endpoint, region string, err error) {
-	fips := false
-	for i := len(cfg.ConfigSources) - 1; i >= 0; i-- { // the first one counts
-		source := cfg.ConfigSources[i]
-		if f, ok := source.(fipsEndpoints); ok {
-			state, found, err := f.GetUseFIPSEndpoint(ctx)
-			if err != nil {
-				return "", "", err
-			}
-			if found {
-				fips = state == aws.FIPSEndpointStateEnabled
-			}
-		}
-		if e, ok := source.(serviceEndpoints); ok {
-			value, found, err := e.GetServiceBaseEndpoint(ctx, s.id)
-			if err != nil {
-				return "", "", err
-			}
-			if found {
-				endpoint = value
-			}
-		}
+	endpoint, err = s.configuredEndpoint(ctx, cfg)
+	if err != nil {
+		return "", "", err
 	}
-	host, region := kinesis.Host(s.name(), cfg.Region, fips), cfg.Region
+	if endpoint != "" {
+		_, region = s.host(cfg.Region, false, false)
+		return endpoint, region, nil
+	}
+	if cfg.Region == "" || strings.Trim(cfg.Region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return "", "", fmt.Errorf("region %q: expected one such as eu-west-1", cfg.Region)
+	}
+	fips, err := lookUp(cfg, func(f fipsEndpoints) (aws.FIPSEndpointState, bool, error) { return f.GetUseFIPSEndpoint(ctx) })
+	if err != nil {
+		return "", "", err
+	}
+	dual, err := lookUp(cfg, func(d dualStackEndpoints) (aws.DualStackEndpointState, bool, error) {
+		return d.GetUseDualStackEndpoint(ctx)
+	})
+	if err != nil {
+		return "", "", err
+	}
+	host, region := s.host(cfg.Region, fips == aws.FIPSEndpointStateEnabled, dual == aws.DualStackEndpointStateEnabled)
+	return "https://" + host, region, nil
+}
+
+// configuredEndpoint is the service's own endpoint, else that of all services, else empty. As in the SDK, AWS_ENDPOINT_URL of the
+// environment counts before the service's own endpoint in a file.
+func (s service) configuredEndpoint(ctx context.Context, cfg aws.Config) (string, error) {
+	all := aws.ToString(cfg.BaseEndpoint)
+	_, environment := os.LookupEnv("AWS_ENDPOINT_URL")
+	if _, own := os.LookupEnv("AWS_ENDPOINT_URL_" + strings.ToUpper(s.id)); environment && !own {
+		return all, nil
+	}
+	ignored, err := lookUp(cfg, func(i ignoredEndpoints) (bool, bool, error) { return i.GetIgnoreConfiguredEndpoints(ctx) })
+	if err != nil || ignored {
+		return all, err
+	}
+	own, err := lookUp(cfg, func(e serviceEndpoints) (string, bool, error) { return e.GetServiceBaseEndpoint(ctx, s.id) })
+	return cmp.Or(own, all), err
+}
+
+// host is that of the service in a region, and the region that requests to it are signed for.
+func (s service) host(region string, fips, dualStack bool) (host, signed string) {
 	if s.global {
-		host, region = globalHost(s.name(), region, fips)
+		return globalHost(region, fips, dualStack)
 	}
-	if endpoint == "" {
-		endpoint = aws.ToString(cfg.BaseEndpoint)
+	label := s.name()
+	plain := s.plainFIPS && strings.HasPrefix(region, "us-gov-") && !dualStack
+	if fips && !plain {
+		label += "-fips"
 	}
-	return cmp.Or(endpoint, "https://"+host), region, nil
-}
-
-// globalHosts are those of services with one endpoint in a partition, by what the names of its regions begin with.
-// https://docs.aws.amazon.com/general/latest/gr/iam-service.html
-var globalHosts = []struct{ prefix, host, region string }{
-	{"cn-", "cn-north-1.amazonaws.com.cn", "cn-north-1"},
-	{"us-gov-", "us-gov.amazonaws.com", "us-gov-west-1"},
-	{"us-iso-", "us-iso-east-1.c2s.ic.gov", "us-iso-east-1"},
-	{"us-isob-", "us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1"},
-	{"eu-isoe-", "eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1"},
-	{"us-isof-", "us-isof-south-1.csp.hci.ic.gov", "us-isof-south-1"},
-	{"eusc-de-", "eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"},
-}
-
-func globalHost(name, region string, fips bool) (host, signed string) {
-	for _, p := range globalHosts {
-		if strings.HasPrefix(region, p.prefix) {
-			return name + "." + p.host, p.region
-		}
-	}
-	if fips {
-		name += "-fips"
-	}
-	return name + ".amazonaws.com", "us-east-1"
+	return kinesis.Host(label, region, dualStack), region
 }
 
 // callJSON speaks AWS JSON 1.1.
@@ -196,7 +262,8 @@ func (s service) callJSON(ctx context.Context, cfg aws.Config, target string, in
 	if err != nil {
 		return err
 	}
-	answer, err := s.call(ctx, cfg, map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target}, body)
+	header := map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target}
+	answer, err := s.call(ctx, cfg, &request{method: http.MethodPost, header: header, body: body})
 	if err != nil {
 		return err
 	}
@@ -210,12 +277,32 @@ func (s service) callJSON(ctx context.Context, cfg aws.Config, target string, in
 func (s service) callQuery(ctx context.Context, cfg aws.Config, action string, in url.Values, out any) error {
 	in.Set("Action", action)
 	in.Set("Version", iamVersion)
-	answer, err := s.call(ctx, cfg, map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}, []byte(in.Encode()))
+	header := map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+	answer, err := s.call(ctx, cfg, &request{method: http.MethodPost, header: header, body: []byte(in.Encode())})
 	if err != nil {
 		return err
 	}
 	if err := xml.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("%s: %w", action, err)
+	}
+	return nil
+}
+
+// callREST speaks AWS's REST-JSON. Without in there is no body.
+func (s service) callREST(ctx context.Context, cfg aws.Config, r request, in, out any) error {
+	if in != nil {
+		body, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		r.body, r.header = body, map[string]string{"Content-Type": "application/json"}
+	}
+	answer, err := s.call(ctx, cfg, &r)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(r.path, "/"), err)
 	}
 	return nil
 }

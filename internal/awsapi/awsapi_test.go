@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -12,65 +13,119 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdkiam "github.com/aws/aws-sdk-go-v2/service/iam"
 	sdkkms "github.com/aws/aws-sdk-go-v2/service/kms"
+	sdklambda "github.com/aws/aws-sdk-go-v2/service/lambda"
 	sdkssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/auth"
+	smithyendpoints "github.com/aws/smithy-go/endpoints"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // sources stands for the SDK's sources of configuration.
 type sources struct {
-	endpoint string
-	fips     bool
+	endpoint                 string
+	fips, dualStack, ignored bool
 }
 
 func (s sources) GetServiceBaseEndpoint(_ context.Context, id string) (string, bool, error) {
 	return s.endpoint, s.endpoint != "" && id == ssm.id, nil
 }
 
+func (s sources) GetIgnoreConfiguredEndpoints(context.Context) (bool, bool, error) {
+	return s.ignored, s.ignored, nil
+}
+
+func (s sources) GetUseDualStackEndpoint(context.Context) (aws.DualStackEndpointState, bool, error) {
+	return aws.DualStackEndpointStateEnabled, s.dualStack, nil
+}
+
 func (s sources) GetUseFIPSEndpoint(context.Context) (aws.FIPSEndpointState, bool, error) {
 	return aws.FIPSEndpointStateEnabled, s.fips, nil
 }
 
-// The hosts are those of the SDK's own clients.
+// The hosts and the regions of the signatures are those of the SDK's own clients, for every partition, with FIPS and dual-stack.
 func TestEndpoints(t *testing.T) {
 	for _, region := range []string{
 		"us-east-1", "eu-west-1", "ap-southeast-7", "cn-northwest-1", "us-gov-east-1", "us-iso-west-1", "us-isob-east-1", "eu-isoe-west-1",
 		"us-isof-south-1", "eusc-de-east-1",
 	} {
-		want := map[service]string{}
-		note := func(s service, host string, err error) {
-			if err != nil {
-				t.Fatal(err)
+		for variant := range 4 {
+			fips, dualStack := variant&1 != 0, variant&2 != 0
+			cfg := aws.Config{Region: region, ConfigSources: []any{sources{fips: fips, dualStack: dualStack}}}
+			check := func(s service, want smithyendpoints.Endpoint, err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantRegion := region
+				if options, ok := auth.GetAuthOptions(&want.Properties); ok {
+					wantRegion, _ = smithyhttp.GetSigV4SigningRegion(&options[0].SignerProperties)
+				}
+				if got, signed, err := s.endpoint(t.Context(), cfg); err != nil || got != want.URI.String() || signed != wantRegion {
+					t.Errorf("%s in %s, FIPS %t, dual-stack %t:\n got %s signed for %s, %v\nwant %s signed for %s", s.id, region, fips, dualStack,
+						got, signed, err, &want.URI, wantRegion)
+				}
 			}
-			want[s] = host
-		}
-		i, err := sdkiam.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(), sdkiam.EndpointParameters{Region: &region})
-		note(iam, i.URI.String(), err)
-		p, err := sdkssm.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(), sdkssm.EndpointParameters{Region: &region})
-		note(ssm, p.URI.String(), err)
-		k, err := sdkkms.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(), sdkkms.EndpointParameters{Region: &region})
-		note(kms, k.URI.String(), err)
-		for s, url := range want {
-			got, signed, err := s.endpoint(t.Context(), aws.Config{Region: region})
-			if err != nil || got != url {
-				t.Errorf("%s in %s: %s, %v, want %s", s.id, region, got, err, url)
-			}
-			if !s.global && signed != region {
-				t.Errorf("%s in %s is signed for %s", s.id, region, signed)
-			}
+			want, err := sdkiam.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+				sdkiam.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack})
+			check(iam, want, err)
+			want, err = sdkssm.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+				sdkssm.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack})
+			check(ssm, want, err)
+			want, err = sdkkms.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+				sdkkms.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack})
+			check(kms, want, err)
+			want, err = sdklambda.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(),
+				sdklambda.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack})
+			check(lambda, want, err)
 		}
 	}
-	for _, test := range []struct {
-		service service
-		cfg     aws.Config
-		want    string
+}
+
+// The endpoint that counts is the one that the SDK's own client takes.
+func TestConfiguredEndpoints(t *testing.T) {
+	own := []any{sources{endpoint: "http://one"}}
+	for name, test := range map[string]struct {
+		sources     []any
+		base        string
+		environment map[string]string
+		want        string
 	}{
-		{ssm, aws.Config{Region: "eu-west-1", ConfigSources: []any{sources{fips: true}}}, "https://ssm-fips.eu-west-1.amazonaws.com"},
-		{iam, aws.Config{Region: "eu-west-1", ConfigSources: []any{sources{fips: true}}}, "https://iam-fips.amazonaws.com"},
-		{ssm, aws.Config{Region: "eu-west-1", BaseEndpoint: aws.String("http://all"), ConfigSources: []any{sources{endpoint: "http://one"}}}, "http://one"},
-		{iam, aws.Config{Region: "eu-west-1", BaseEndpoint: aws.String("http://all"), ConfigSources: []any{sources{endpoint: "http://one"}}}, "http://all"},
+		"AWS's":                   {nil, "", nil, "https://ssm.eu-west-1.amazonaws.com"},
+		"of all services":         {nil, "http://all", nil, "http://all"},
+		"of the service":          {own, "http://all", nil, "http://one"},
+		"the first source":        {[]any{struct{}{}, sources{}, own[0], sources{endpoint: "http://two"}}, "", nil, "http://one"},
+		"endpoints are ignored":   {[]any{sources{ignored: true}, own[0]}, "", nil, "https://ssm.eu-west-1.amazonaws.com"},
+		"the environment, of all": {own, "http://all", map[string]string{"AWS_ENDPOINT_URL": "http://all"}, "http://all"},
+		"the environment, also its own": {
+			own, "http://all", map[string]string{"AWS_ENDPOINT_URL": "http://all", "AWS_ENDPOINT_URL_SSM": "http://one"}, "http://one",
+		},
 	} {
-		if got, _, err := test.service.endpoint(t.Context(), test.cfg); err != nil || got != test.want {
-			t.Errorf("%s: %s, %v, want %s", test.service.id, got, err, test.want)
+		t.Run(name, func(t *testing.T) {
+			for _, variable := range []string{"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SSM"} {
+				t.Setenv(variable, test.environment[variable])
+				if test.environment[variable] == "" {
+					os.Unsetenv(variable)
+				}
+			}
+			cfg := aws.Config{Region: "eu-west-1", ConfigSources: test.sources}
+			if test.base != "" {
+				cfg.BaseEndpoint = &test.base
+			}
+			oracle := sdkssm.NewFromConfig(cfg).Options()
+			want, err := oracle.EndpointResolverV2.ResolveEndpoint(t.Context(),
+				sdkssm.EndpointParameters{Region: &cfg.Region, Endpoint: oracle.BaseEndpoint})
+			if err != nil || want.URI.String() != test.want {
+				t.Fatalf("the SDK takes %s, %v, want %s", &want.URI, err, test.want)
+			}
+			if got, signed, err := ssm.endpoint(t.Context(), cfg); err != nil || got != test.want || signed != cfg.Region {
+				t.Errorf("%s signed for %s, %v, want %s", got, signed, err, test.want)
+			}
+		})
+	}
+	for _, region := range []string{"", "eu west", "x.example/"} {
+		if got, _, err := ssm.endpoint(t.Context(), aws.Config{Region: region}); err == nil {
+			t.Errorf("region %q: %s", region, got)
 		}
 	}
 }
@@ -102,6 +157,7 @@ func TestErrors(t *testing.T) {
 		`{"__type":"com.amazonaws.ssm#ParameterNotFound","message":"m"}`:                              "ParameterNotFound",
 		`<ErrorResponse><Error><Code>AccessDenied</Code><Message>m</Message></Error></ErrorResponse>`: "AccessDenied",
 		`<html><body>proxy</body>`:                                                                    "400 Bad Request",
+		`{"code":"com.amazonaws.lambda#ServiceException:http://x","message":"m"}`:                     "ServiceException",
 	} {
 		cfg, asked := configured(t, says(400, body))
 		_, err := GetParameter(t.Context(), cfg, "p")
@@ -114,7 +170,8 @@ func TestErrors(t *testing.T) {
 
 // What the service may have failed at by chance is tried again.
 func TestRetry(t *testing.T) {
-	cfg, asked := configured(t, says(503, ""), says(400, `{"__type":"ThrottlingException"}`), says(200, `{"Parameter":{"Name":"p","Value":"v","Type":"String"}}`))
+	cfg, asked := configured(t, says(503, ""), says(400, `{"__type":"ThrottlingException"}`),
+		says(200, `{"Parameter":{"Name":"p","Value":"v","Type":"String"}}`))
 	p, err := GetParameter(t.Context(), cfg, "p")
 	if err != nil || p.Value != "v" || asked.Load() != 3 {
 		t.Errorf("%+v, %v after %d requests", p, err, asked.Load())

@@ -3,6 +3,8 @@ package awsapi
 import (
 	"context"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
@@ -10,6 +12,56 @@ import (
 var iam = service{id: "IAM", global: true}
 
 const iamVersion = "2010-05-08"
+
+type partition struct {
+	prefix, signed string // signed is the region that requests are signed for
+	hosts          [4]string
+}
+
+// globalHosts are IAM's in each partition, by what the names of the partition's regions begin with: the plain host, the FIPS host, the
+// dual-stack host, and the one that is both. The last partition is aws itself, and takes regions that nobody knows.
+// https://docs.aws.amazon.com/general/latest/gr/iam-service.html
+var globalHosts = []partition{
+	{"cn-", "cn-north-1", [4]string{
+		"iam.cn-north-1.amazonaws.com.cn", "iam-fips.amazonaws.com.cn",
+		"iam.global.api.amazonwebservices.com.cn", "iam-fips.api.amazonwebservices.com.cn",
+	}},
+	{"us-gov-", "us-gov-west-1", [4]string{
+		"iam.us-gov.amazonaws.com", "iam.us-gov.amazonaws.com", "iam.us-gov.api.aws", "iam.us-gov.api.aws",
+	}},
+	{"us-iso-", "us-iso-east-1", [4]string{
+		"iam.us-iso-east-1.c2s.ic.gov", "iam-fips.us-iso-east-1.c2s.ic.gov", "iam.api.aws.ic.gov", "iam-fips.api.aws.ic.gov",
+	}},
+	{"us-isob-", "us-isob-east-1", [4]string{
+		"iam.us-isob-east-1.sc2s.sgov.gov", "iam-fips.us-isob-east-1.sc2s.sgov.gov", "iam.api.aws.scloud", "iam-fips.api.aws.scloud",
+	}},
+	{"eu-isoe-", "eu-isoe-west-1", [4]string{
+		"iam.eu-isoe-west-1.cloud.adc-e.uk", "iam-fips.cloud.adc-e.uk", "iam.api.cloud-aws.adc-e.uk", "iam-fips.api.cloud-aws.adc-e.uk",
+	}},
+	{"us-isof-", "us-isof-south-1", [4]string{
+		"iam.us-isof-south-1.csp.hci.ic.gov", "iam-fips.csp.hci.ic.gov", "iam.api.aws.hci.ic.gov", "iam-fips.api.aws.hci.ic.gov",
+	}},
+	{"eusc-de-", "eusc-de-east-1", [4]string{
+		"iam.eusc-de-east-1.amazonaws.eu", "iam-fips.amazonaws.eu",
+		"iam.global.api.amazonwebservices.eu", "iam-fips.api.amazonwebservices.eu",
+	}},
+	{"", "us-east-1", [4]string{
+		"iam.amazonaws.com", "iam-fips.amazonaws.com", "iam.global.api.aws", "iam-fips.global.api.aws",
+	}},
+}
+
+// globalHost is IAM's host for a region, and the region that requests are signed for.
+func globalHost(region string, fips, dualStack bool) (host, signed string) {
+	variant := 0
+	if fips {
+		variant++
+	}
+	if dualStack {
+		variant += 2
+	}
+	p := globalHosts[slices.IndexFunc(globalHosts, func(p partition) bool { return strings.HasPrefix(region, p.prefix) })]
+	return p.hosts[variant], p.signed
+}
 
 // Evaluation is what IAM's simulation says of one action.
 type Evaluation struct {

@@ -7,7 +7,7 @@ import (
 )
 
 var (
-	ssm = service{id: "SSM"}
+	ssm = service{id: "SSM", plainFIPS: true}
 	kms = service{id: "KMS"}
 )
 

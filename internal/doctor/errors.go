@@ -7,15 +7,9 @@ import (
 	"strings"
 
 	"github.com/aws/smithy-go"
-)
 
-// codeOf is the type of an error that AWS answered with, "" of any other.
-func codeOf(err error) string {
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		return api.ErrorCode()
-	}
-	return ""
-}
+	"kinesis-telemetry-extension/internal/awsapi"
+)
 
 // Reason is the innermost part of an SDK's error that tells something, on one line.
 func Reason(err error) string {
@@ -34,7 +28,7 @@ func Reason(err error) string {
 
 // denied tells whether the credentials are good, but not for this.
 func denied(err error) bool {
-	switch codeOf(err) {
+	switch awsapi.ErrorCode(err) {
 	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationErrorException":
 		return true
 	}
@@ -43,7 +37,7 @@ func denied(err error) bool {
 
 // badCredentials tells whether AWS does not take the credentials at all.
 func badCredentials(err error) bool {
-	switch codeOf(err) {
+	switch awsapi.ErrorCode(err) {
 	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSignatureException",
 		"SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException", "MissingAuthenticationToken",
 		"MissingAuthenticationTokenException", "InvalidAccessKeyId", "RequestExpired":

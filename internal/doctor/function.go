@@ -1,36 +1,30 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
-
+	"kinesis-telemetry-extension/internal/awsapi"
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/flush"
 )
 
 // function is what is known of a deployed one.
 type function struct {
-	*lambda.GetFunctionConfigurationOutput
+	*awsapi.Function
 	account, partition string
-	arch               types.Architecture
+	arch               string
 	vpc                string // its id; empty outside of any
 	variables          map[string]string
 }
 
 // seeFunction asks Lambda about the function and judges what stands by itself. It is false where nothing is known.
 func (e *examiner) seeFunction(ctx context.Context) bool {
-	input := &lambda.GetFunctionConfigurationInput{FunctionName: &e.options.Function}
-	if e.options.Qualifier != "" {
-		input.Qualifier = &e.options.Qualifier
-	}
-	answer, err := lambda.NewFromConfig(e.aws).GetFunctionConfiguration(ctx, input)
+	answer, err := awsapi.GetFunction(ctx, e.aws, e.options.Function, e.options.Qualifier)
 	switch {
-	case codeOf(err) == "ResourceNotFoundException":
+	case awsapi.ErrorCode(err) == awsapi.ResourceNotFound:
 		e.add(checkFunction, Problem, fmt.Sprintf("there is no function %s in %s: %s", e.named(), e.aws.Region, Reason(err)),
 			fmt.Sprintf("aws lambda list-functions --region %s --query 'Functions[].FunctionName'; or give --region", e.aws.Region))
 		return false
@@ -47,7 +41,7 @@ func (e *examiner) seeFunction(ctx context.Context) bool {
 		return false
 	}
 	e.function = newFunction(answer)
-	e.report.Function = aws.ToString(answer.FunctionArn)
+	e.report.Function = answer.FunctionArn
 	e.seeState()
 	e.seeLayer(ctx)
 	e.seeKind()
@@ -61,38 +55,32 @@ func (e *examiner) named() string {
 	return e.options.Function
 }
 
-func newFunction(o *lambda.GetFunctionConfigurationOutput) *function {
-	f := &function{GetFunctionConfigurationOutput: o, arch: types.ArchitectureX8664, partition: "aws"}
-	if part := strings.Split(aws.ToString(o.FunctionArn), ":"); len(part) > 4 {
+func newFunction(o *awsapi.Function) *function {
+	f := &function{Function: o, arch: awsapi.ArchitectureX8664, partition: "aws", variables: o.Environment.Variables}
+	if part := strings.Split(o.FunctionArn, ":"); len(part) > 4 {
 		f.partition, f.account = part[1], part[4]
 	}
 	if len(o.Architectures) > 0 {
 		f.arch = o.Architectures[0]
 	}
-	if o.VpcConfig != nil && len(o.VpcConfig.SubnetIds) > 0 {
-		f.vpc = aws.ToString(o.VpcConfig.VpcId)
-		if f.vpc == "" {
-			f.vpc = "its own"
-		}
-	}
-	if o.Environment != nil {
-		f.variables = o.Environment.Variables
+	if len(o.VpcConfig.SubnetIds) > 0 {
+		f.vpc = cmp.Or(o.VpcConfig.VpcId, "its own")
 	}
 	return f
 }
 
 func (e *examiner) seeState() {
 	f := e.function
-	kind := string(f.Runtime)
-	if f.PackageType == types.PackageTypeImage {
+	kind := f.Runtime
+	if f.PackageType == awsapi.PackageImage {
 		kind = "container image"
 	}
-	seen := fmt.Sprintf("%s: %s, %s, %d MB, %d s", aws.ToString(f.FunctionArn), kind, f.arch, aws.ToInt32(f.MemorySize), aws.ToInt32(f.Timeout))
+	seen := fmt.Sprintf("%s: %s, %s, %d MB, %d s", f.FunctionArn, kind, f.arch, f.MemorySize, f.Timeout)
 	switch f.State {
-	case types.StateFailed:
-		e.add(checkFunction, Problem, seen+"; it has failed: "+aws.ToString(f.StateReason), "mend that first: the function does not run")
-	case types.StatePending:
-		e.add(checkFunction, Warning, seen+"; it is still being made", fmt.Sprintf("aws lambda wait function-active-v2 --region %s --function-name %s", e.aws.Region, aws.ToString(f.FunctionName)))
+	case awsapi.StateFailed:
+		e.add(checkFunction, Problem, seen+"; it has failed: "+f.StateReason, "mend that first: the function does not run")
+	case awsapi.StatePending:
+		e.add(checkFunction, Warning, seen+"; it is still being made", fmt.Sprintf("aws lambda wait function-active-v2 --region %s --function-name %s", e.aws.Region, f.FunctionName))
 	default:
 		e.ok(checkFunction, "%s", seen)
 	}
@@ -101,9 +89,9 @@ func (e *examiner) seeState() {
 // readVariables makes the environment that Lambda gives the extension.
 func (e *examiner) readVariables() bool {
 	f := e.function
-	if f.Environment != nil && f.Environment.Error != nil {
-		e.add(checkSettings, NotChecked, "Lambda does not show the function's variables: "+aws.ToString(f.Environment.Error.Message),
-			"these credentials need "+statement("kms:Decrypt", orElse(aws.ToString(f.KMSKeyArn), "ARN-OF-THE-KEY")))
+	if f.Environment.Error != nil {
+		e.add(checkSettings, NotChecked, "Lambda does not show the function's variables: "+f.Environment.Error.Message,
+			"these credentials need "+statement("kms:Decrypt", orElse(f.KMSKeyArn, "ARN-OF-THE-KEY")))
 		e.report.Err = fmt.Errorf("the settings of function %s cannot be seen", e.named())
 		return false
 	}
@@ -117,11 +105,11 @@ func (e *examiner) readVariables() bool {
 		e.environ = append(e.environ, name+"="+value)
 	}
 	region := e.aws.Region
-	if part := strings.Split(aws.ToString(f.FunctionArn), ":"); len(part) > 3 {
+	if part := strings.Split(f.FunctionArn, ":"); len(part) > 3 {
 		region = part[3]
 	}
 	e.environ = append(e.environ, "AWS_REGION="+region, "AWS_ACCESS_KEY_ID=given-by-Lambda",
-		fmt.Sprint("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=", aws.ToInt32(f.MemorySize)))
+		fmt.Sprint("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=", f.MemorySize))
 	settings, _ := config.Load(e.environ) // seeSettings tells the mistakes
 	e.seeMemory(&settings)
 	e.seeTimeout(&settings)
@@ -129,7 +117,7 @@ func (e *examiner) readVariables() bool {
 }
 
 func (e *examiner) seeMemory(c *config.Config) {
-	memory := int64(aws.ToInt32(e.function.MemorySize)) << 20
+	memory := int64(e.function.MemorySize) << 20
 	need := c.MemoryLimit()
 	if need > memory/2 {
 		e.add(checkMemory, Warning, fmt.Sprintf("the extension may take %d of the function's %d MB", need>>20, memory>>20),
@@ -140,7 +128,7 @@ func (e *examiner) seeMemory(c *config.Config) {
 }
 
 func (e *examiner) seeTimeout(c *config.Config) {
-	timeout := aws.ToInt32(e.function.Timeout)
+	timeout := e.function.Timeout
 	if c.Delivery != flush.Deferred && c.FlushTimeout.Seconds() >= float64(timeout) {
 		e.add(checkTimeout, Warning, fmt.Sprintf("an invocation may take %d s, shipping after it %s", timeout, c.FlushTimeout),
 			fmt.Sprintf("raise the function's timeout, or lower %sFLUSH_TIMEOUT: both share the invocation's time", config.Prefix))
@@ -172,7 +160,7 @@ func (e *examiner) seeNetwork() {
 // seeKind notes what is different in functions of some kinds.
 func (e *examiner) seeKind() {
 	f := e.function
-	if f.SnapStart != nil && f.SnapStart.ApplyOn == types.SnapStartApplyOnPublishedVersions {
+	if f.SnapStart.ApplyOn == awsapi.SnapStartPublishedVersions {
 		e.ok(checkSnapStart, "published versions are restored from a snapshot; seq begins anew in each restored environment")
 	}
 	if f.CapacityProviderConfig != nil {
@@ -180,7 +168,7 @@ func (e *examiner) seeKind() {
 	}
 	format := "Text"
 	levels := ""
-	if l := f.LoggingConfig; l != nil && l.LogFormat == types.LogFormatJson {
+	if l := f.LoggingConfig; l.LogFormat == awsapi.LogFormatJSON {
 		format, levels = "JSON", fmt.Sprintf(", levels from %s (application) and %s (system)", l.ApplicationLogLevel, l.SystemLogLevel)
 	}
 	e.ok(checkLogging, "%s%s", format, levels)

@@ -8,9 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"kinesis-telemetry-extension/internal/awsapi"
 )
 
 // What the names and descriptions of the extension's layers begin with, unless they were given other names.
@@ -29,15 +27,15 @@ const mostLayers = 5
 // asked for, by its description.
 func (e *examiner) seeLayer(ctx context.Context) {
 	f := e.function
-	if f.PackageType == types.PackageTypeImage {
+	if f.PackageType == awsapi.PackageImage {
 		e.add(checkLayer, NotChecked, "a container image has no layers; what is in it cannot be seen from here",
 			"docker run --rm --entrypoint ls IMAGE -l /opt/extensions (it must list "+LayerName+")")
 		return
 	}
 	for _, l := range f.Layers {
-		if arn := aws.ToString(l.Arn); strings.Contains(layerName(arn), e.options.Layer) {
-			version, err := e.layerVersion(ctx, arn)
-			e.seeArchitecture(arn, version, err)
+		if strings.Contains(layerName(l.Arn), e.options.Layer) {
+			version, err := e.layerVersion(ctx, l.Arn)
+			e.seeArchitecture(l.Arn, version, err)
 			return
 		}
 	}
@@ -48,12 +46,11 @@ func (e *examiner) seeLayer(ctx context.Context) {
 	}
 	hidden := ""
 	for _, l := range f.Layers {
-		arn := aws.ToString(l.Arn)
-		version, err := e.layerVersion(ctx, arn)
+		version, err := e.layerVersion(ctx, l.Arn)
 		if err != nil {
-			hidden = fmt.Sprintf("; %s cannot be looked at: %s", arn, Reason(err))
-		} else if strings.HasPrefix(aws.ToString(version.Description), LayerDescription) {
-			e.seeArchitecture(arn, version, nil)
+			hidden = fmt.Sprintf("; %s cannot be looked at: %s", l.Arn, Reason(err))
+		} else if strings.HasPrefix(version.Description, LayerDescription) {
+			e.seeArchitecture(l.Arn, version, nil)
 			return
 		}
 	}
@@ -73,7 +70,7 @@ func layerName(arn string) string {
 }
 
 // layerVersion asks for a layer version.
-func (e *examiner) layerVersion(ctx context.Context, arn string) (*lambda.GetLayerVersionOutput, error) {
+func (e *examiner) layerVersion(ctx context.Context, arn string) (*awsapi.LayerVersion, error) {
 	cut := strings.LastIndexByte(arn, ':')
 	version, err := strconv.ParseInt(arn[cut+1:], 10, 64)
 	if err != nil {
@@ -83,18 +80,18 @@ func (e *examiner) layerVersion(ctx context.Context, arn string) (*lambda.GetLay
 	if part := strings.Split(layer, ":"); len(part) > 6 && part[4] == e.account {
 		layer = part[6] // of the own account; it is known by its name alone, too
 	}
-	return lambda.NewFromConfig(e.aws).GetLayerVersion(ctx, &lambda.GetLayerVersionInput{LayerName: &layer, VersionNumber: &version})
+	return awsapi.GetLayerVersion(ctx, e.aws, layer, version)
 }
 
 // seeArchitecture judges the layer version that holds the extension.
-func (e *examiner) seeArchitecture(arn string, version *lambda.GetLayerVersionOutput, err error) {
+func (e *examiner) seeArchitecture(arn string, version *awsapi.LayerVersion, err error) {
 	f := e.function
 	switch {
 	case err != nil:
 		e.add(checkLayer, NotChecked, arn+": its architecture cannot be seen: "+Reason(err),
-			"it must be "+string(f.arch)+"; these credentials need "+statement("lambda:GetLayerVersion", arn))
+			"it must be "+f.arch+"; these credentials need "+statement("lambda:GetLayerVersion", arn))
 	case len(version.CompatibleArchitectures) == 0:
-		e.add(checkLayer, NotChecked, arn+" does not say its architecture", "it must be "+string(f.arch)+"; ktel publish says it")
+		e.add(checkLayer, NotChecked, arn+" does not say its architecture", "it must be "+f.arch+"; ktel publish says it")
 	case !slices.Contains(version.CompatibleArchitectures, f.arch):
 		e.add(checkLayer, Problem, fmt.Sprintf("%s is of %s, the function of %s", arn, words(version.CompatibleArchitectures), f.arch), e.attach(arn))
 	default:
@@ -107,21 +104,21 @@ func (e *examiner) attach(wrong string) string {
 	f := e.function
 	var arns []string
 	for _, l := range f.Layers {
-		if arn := aws.ToString(l.Arn); arn != wrong {
-			arns = append(arns, arn)
+		if l.Arn != wrong {
+			arns = append(arns, l.Arn)
 		}
 	}
 	parameter := ParametersPath + "/arn"
-	if f.arch == types.ArchitectureX8664 {
+	if f.arch == awsapi.ArchitectureX8664 {
 		parameter = ParametersPath + "/x86_64/arn"
 	}
 	arns = append(arns, fmt.Sprintf(`"$(aws ssm get-parameter --region %s --name %s --query Parameter.Value --output text)"`, e.aws.Region, parameter))
 	command := fmt.Sprintf("aws lambda update-function-configuration --region %s --function-name %s --layers %s", e.aws.Region,
-		aws.ToString(f.FunctionName), strings.Join(arns, " "))
+		f.FunctionName, strings.Join(arns, " "))
 	if len(arns) > mostLayers {
 		command = "leave one out, for a function takes no more than five: " + command
 	}
-	if v := aws.ToString(f.Version); v != "" && v != "$LATEST" {
+	if v := f.Version; v != "" && v != "$LATEST" {
 		command += "; then publish a new version, for version " + v + " cannot be changed"
 	}
 	return command

@@ -20,7 +20,7 @@ func (e *examiner) seeRole(ctx context.Context, d *types.StreamDescriptionSummar
 	if d != nil {
 		stream = aws.ToString(d.StreamARN)
 	}
-	role := aws.ToString(e.function.Role)
+	role := e.function.Role
 	if other := e.settings.AWS.RoleARN; other != "" {
 		e.seeAllowed(ctx, role, "sts:AssumeRole", other)
 		e.add(checkRole, NotChecked, "the trust policy of "+other+" must name "+role+e.trusted(),
@@ -40,7 +40,7 @@ const keyAction = "kms:GenerateDataKey"
 // seeKey asks whether the function's role may use the key that encrypts the stream: its own policies may allow it or,
 // within one account, the key's.
 func (e *examiner) seeKey(ctx context.Context, key string) {
-	role := aws.ToString(e.function.Role)
+	role := e.function.Role
 	v, how, err := e.judge(ctx, role, keyAction, key)
 	seen := "KMS with the customer's key " + key
 	switch {

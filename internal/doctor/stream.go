@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"kinesis-telemetry-extension/internal/awsapi"
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/dispatcher"
 	"kinesis-telemetry-extension/record"
@@ -89,7 +90,7 @@ func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDesc
 	case err == nil && answer.StreamDescriptionSummary != nil:
 		e.seeStatus(answer.StreamDescriptionSummary)
 		return answer.StreamDescriptionSummary
-	case codeOf(err) == "ResourceNotFoundException":
+	case awsapi.ErrorCode(err) == "ResourceNotFoundException":
 		e.add(checkStream, Problem, e.missing(), e.create())
 		e.blocked = "without the stream"
 	case denied(err):

@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"kinesis-telemetry-extension/internal/awsapi"
 )
 
 // dryRunKey is the partition key of the dry run's record, should an endpoint take it for real.
@@ -37,7 +39,7 @@ func (e *examiner) seeWrite(ctx context.Context) {
 
 // judgeForFunction: a dry run with the shell's credentials tells of the stream and its key, not of the function's role.
 func (e *examiner) judgeForFunction(err error) {
-	switch code := codeOf(err); {
+	switch code := awsapi.ErrorCode(err); {
 	case code == "DryRunOperationException":
 		e.ok(checkWrite, "the stream takes records from these credentials; whether from the function, its role tells")
 	case denied(err) || code == "KMSAccessDeniedException":
@@ -55,7 +57,7 @@ func (e *examiner) judgeWrite(err error) {
 		return fmt.Sprintf("aws kms %s --region %s --key-id %s", command, e.stream.Region, key)
 	}
 	another := fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS --key-id ANOTHER-KEY", e.stream.Region, e.stream.arn())
-	switch code := codeOf(err); {
+	switch code := awsapi.ErrorCode(err); {
 	case code == "DryRunOperationException":
 		e.ok(checkWrite, "a PutRecords dry run passed")
 	case code == "ResourceNotFoundException":

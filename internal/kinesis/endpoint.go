@@ -125,8 +125,10 @@ func resolve(cfg *Config) (target, error) {
 	return t, nil
 }
 
-// Host gives the host of another service's API.
-func Host(service, region string, fips bool) string { return hostOf(service, region, "", fips, false) }
+// Host gives the host of another service's API, with the label of the service or of its FIPS variant.
+func Host(label, region string, dualStack bool) string {
+	return hostOf(label, region, "", false, dualStack)
+}
 
 // hostOf gives the host of a service's API. With an account it is the account's own host of the data plane, where the
 // partition has such.
