@@ -17,7 +17,7 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-var inLambda = []string{
+var lambdaEnviron = []string{
 	"AWS_LAMBDA_RUNTIME_API=x", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=own", "AWS_SESSION_TOKEN=t",
 }
 
@@ -47,7 +47,7 @@ func TestClientSettings(t *testing.T) {
 			regional,
 		},
 	} {
-		cfg, mistakes := config.Load(slices.Concat(inLambda, test.settings))
+		cfg, mistakes := config.Load(slices.Concat(lambdaEnviron, test.settings))
 		client, err := newClient(&cfg, "111111111111")
 		if err != nil || len(mistakes) > 0 || client.Endpoint() != test.want {
 			t.Errorf("%s: %v %v, want %s", test.name, err, mistakes, test.want)
@@ -84,7 +84,7 @@ func TestStreamOfARole(t *testing.T) {
 		"KINESIS_TELEMETRY_STREAM=s", "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer", "AWS_CA_BUNDLE=" + bundle,
 		"KINESIS_TELEMETRY_ROLE_EXTERNAL_ID=between/us", "KINESIS_TELEMETRY_ROLE_SESSION_NAME=reporting",
 		"AWS_ENDPOINT_URL_KINESIS=" + front.URL, "AWS_ENDPOINT_URL_STS=" + sts.URL,
-	}, inLambda...))
+	}, lambdaEnviron...))
 	client, err := newClient(&cfg, "111111111111")
 	if err != nil || len(mistakes) > 0 {
 		t.Fatal(err, mistakes)

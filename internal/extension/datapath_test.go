@@ -13,16 +13,16 @@ import (
 	"kinesis-telemetry-extension/internal/listener"
 )
 
-// path is the way of an event from the body of its POST to a record, without the network.
-type path struct {
+// dataPath is the way of an event from the body of its POST to a record, without the network.
+type dataPath struct {
 	*Extension
 	splitter listener.Splitter
 	events   []listener.Event
 	body     []byte
 }
 
-// newPath posts a start, and then bodies of lines that belong to its request, ten in a millisecond.
-func newPath(dir string, lines int) *path {
+// newDataPath posts a start, and then bodies of lines that belong to its request, ten in a millisecond.
+func newDataPath(dir string, lines int) *dataPath {
 	outcomes := make([]kinesis.Outcome, kinesis.MaxRequestRecords)
 	for i := range outcomes {
 		outcomes[i] = kinesis.Sent
@@ -30,8 +30,8 @@ func newPath(dir string, lines int) *path {
 	taken := func(_ context.Context, records []kinesis.Record) kinesis.Result {
 		return kinesis.Result{Outcomes: outcomes[:len(records)], Requests: 1}
 	}
-	p := &path{
-		Extension: begunWith(slog.New(slog.DiscardHandler), taken, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "KINESIS_TELEMETRY_SPILL_DIR="+dir),
+	p := &dataPath{
+		Extension: newExtensionWithLog(slog.New(slog.DiscardHandler), taken, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "KINESIS_TELEMETRY_SPILL_DIR="+dir),
 		splitter:  listener.Splitter{Limit: 1 << 20},
 	}
 	start := time.Now().UTC()
@@ -46,17 +46,17 @@ func newPath(dir string, lines int) *path {
 	return p
 }
 
-func (p *path) receive() {
+func (p *dataPath) receive() {
 	p.events = p.splitter.Split(p.events[:0], p.body, true)
 	p.Extension.receive(listener.Batch{Events: p.events})
 }
 
-func (p *path) ship(ctx context.Context) { p.dispatcher.Ship(ctx, flush.AtShutdown) }
+func (p *dataPath) ship(ctx context.Context) { p.dispatcher.Ship(ctx, flush.AtShutdown) }
 
 // What a POST allocates does not depend on how many events it has, nor does what their flight allocates.
 func TestAllocationsAnEvent(t *testing.T) {
 	of := func(lines int) float64 {
-		p := newPath(t.TempDir(), lines)
+		p := newDataPath(t.TempDir(), lines)
 		defer p.dispatcher.Close(false)
 		return testing.AllocsPerRun(20, func() {
 			p.receive()
@@ -74,7 +74,7 @@ func BenchmarkPath(b *testing.B) {
 	for _, dir := range []string{"", b.TempDir()} {
 		b.Run("journal="+fmt.Sprint(dir != ""), func(b *testing.B) {
 			const lines = 2500
-			p := newPath(dir, lines)
+			p := newDataPath(dir, lines)
 			defer p.dispatcher.Close(false)
 			b.ReportAllocs()
 			for b.Loop() {

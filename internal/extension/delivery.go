@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	// lateReport is how long SHUTDOWN waits for the platform.report of the last invocation. Lambda emits it when the
+	// reportTimeout is how long SHUTDOWN waits for the platform.report of the last invocation. Lambda emits it when the
 	// environment is told to shut down; a few milliseconds are usual, plus the 25 ms of the buffering.
-	lateReport = 200 * time.Millisecond
+	reportTimeout = 200 * time.Millisecond
 	// maxShutdown is what Lambda gives to the runtime and the extensions together. usualShutdown is what the runtime leaves of it,
 	// where the event names no usable deadline; minShutdown what is used of a deadline that is about over, since the process
 	// still runs.
 	// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
-	maxShutdown   = 2 * time.Second
-	usualShutdown = 1600 * time.Millisecond
-	minShutdown   = 50 * time.Millisecond
-	// deadlinePast is how far in the past a SHUTDOWN's deadline may lie.
-	deadlinePast = time.Second
+	maxShutdown     = 2 * time.Second
+	defaultShutdown = 1600 * time.Millisecond
+	minShutdown     = 50 * time.Millisecond
+	// maxDeadlineAge is how far in the past a SHUTDOWN's deadline may lie.
+	maxDeadlineAge = time.Second
 	// maxInvocation is more than any function's timeout, which is a quarter of an hour at most.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	maxInvocation = 16 * time.Minute
@@ -38,7 +38,7 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 	if x.config.SnapStart {
 		x.intake.restore(x.dispatcher) // no restore event came before the first invocation since the snapshot
 	}
-	x.dispatcher.Note(x.invocations.invoked(event.RequestID, deadline)...)
+	x.dispatcher.Note(x.invocations.noteInvoke(event.RequestID, deadline)...)
 	if x.dispatcher.AwaitEnd(ctx) {
 		x.dispatcher.Ship(ctx, flush.AtEnd)
 	}
@@ -48,15 +48,15 @@ func (x *Extension) invoke(ctx context.Context, event lambdaapi.Event) {
 // shutdownTime returns the time that SHUTDOWN leaves, from the time until its deadline, and which part of it is kept free for what
 // follows the last request.
 func shutdownTime(deadline time.Duration) (left, margin time.Duration) {
-	if left = deadline; left < -deadlinePast {
-		left = usualShutdown
+	if left = deadline; left < -maxDeadlineAge {
+		left = defaultShutdown
 	}
 	left = min(max(left, minShutdown), maxShutdown)
 	return left, min(flush.DeadlineMargin, left/4)
 }
 
-// share is a wait, or a quarter of the time that ctx has left where that is less: the last flush needs most of it.
-func share(ctx context.Context, wait time.Duration) time.Duration {
+// boundWait is a wait, or a quarter of the time that ctx has left where that is less: the last flush needs most of it.
+func boundWait(ctx context.Context, wait time.Duration) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(deadline)/4)
 	}
@@ -71,34 +71,34 @@ func share(ctx context.Context, wait time.Duration) time.Duration {
 //  5. one line sums up.
 func (x *Extension) shutdown(ctx context.Context, reason string) {
 	x.dispatcher.Note(flush.ShuttingDown{})
-	x.awaitLastWords(ctx)
+	x.awaitLateTelemetry(ctx)
 	x.closeListener(ctx)
 	x.dispatcher.EmitStats()
 	x.dispatcher.Ship(ctx, flush.AtShutdown)
 	kept := x.dispatcher.Close(!strings.EqualFold(reason, "spindown"))
-	x.summarise(reason, kept)
+	x.logSummary(reason, kept)
 }
 
 // closeListener waits but a moment for POSTs under way: a connection on which nothing comes would take all of the time.
 func (x *Extension) closeListener(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, share(ctx, flush.LateTelemetryWait))
+	ctx, cancel := context.WithTimeout(ctx, boundWait(ctx, flush.LateTelemetryWait))
 	defer cancel()
 	if err := x.listener.Shutdown(ctx); err != nil {
 		x.log.Info("a connection to the listener was cut off: " + err.Error())
 	}
 }
 
-func (x *Extension) awaitLastWords(ctx context.Context) {
-	words, cancel := context.WithTimeout(ctx, share(ctx, flush.LateTelemetryWait))
+func (x *Extension) awaitLateTelemetry(ctx context.Context) {
+	words, cancel := context.WithTimeout(ctx, boundWait(ctx, flush.LateTelemetryWait))
 	defer cancel()
-	report, cancel := context.WithTimeout(ctx, share(ctx, lateReport))
+	report, cancel := context.WithTimeout(ctx, boundWait(ctx, reportTimeout))
 	defer cancel()
 	x.invocations.awaitReport(report)
 	<-words.Done()
 }
 
-// summarise writes one line when something was lost or left, else none.
-func (x *Extension) summarise(reason string, kept int) {
+// logSummary writes one line when something was lost or left, else none.
+func (x *Extension) logSummary(reason string, kept int) {
 	stats := x.dispatcher.Stats()
 	line := fmt.Sprintf("summary: received %d, sent %d, dropped %d, undelivered %d events, %d of them saved for the next life; %d records, %d bytes, %d PutRecords, %d records sent again; shutdown: %s",
 		stats.Received, stats.Sent, stats.Dropped, stats.Buffered, kept, stats.Records, stats.Bytes, stats.Requests, stats.Retried, reason)

@@ -23,69 +23,69 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// stream is a Kinesis Client.
-type stream func(ctx context.Context, records []kinesis.Record) kinesis.Result
+// fakeClient is a Kinesis Client.
+type fakeClient func(ctx context.Context, records []kinesis.Record) kinesis.Result
 
-func (s stream) Put(ctx context.Context, records []kinesis.Record) kinesis.Result {
+func (s fakeClient) Put(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	return s(ctx, records)
 }
 
-func (s stream) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+func (s fakeClient) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	return s(ctx, records)
 }
 
-// stored takes everything.
-func stored(_ context.Context, records []kinesis.Record) kinesis.Result {
+// acceptAll takes everything.
+func acceptAll(_ context.Context, records []kinesis.Record) kinesis.Result {
 	return kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{kinesis.Sent}, len(records)), Requests: 1}
 }
 
-// storedAfter takes everything after a round trip.
-func storedAfter(roundTrip time.Duration) stream {
+// acceptAfter takes everything after a round trip.
+func acceptAfter(roundTrip time.Duration) fakeClient {
 	return func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		select {
 		case <-time.After(roundTrip):
-			return stored(ctx, records)
+			return acceptAll(ctx, records)
 		case <-ctx.Done():
-			return hung(ctx, records)
+			return neverAnswer(ctx, records)
 		}
 	}
 }
 
-// hung never answers.
-func hung(ctx context.Context, records []kinesis.Record) kinesis.Result {
+// neverAnswer never answers.
+func neverAnswer(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	<-ctx.Done()
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1, Err: ctx.Err()}
 }
 
-// taken remembers the lines that a stream took.
-type taken struct{ lines []record.Line }
+// recorder remembers the lines that a stream took.
+type recorder struct{ lines []record.Line }
 
-func (s *taken) put(ctx context.Context, records []kinesis.Record) kinesis.Result {
+func (s *recorder) put(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	for _, r := range records {
 		for line := range record.Unpack(bytes.Join(r.Data, nil)) {
 			s.lines = append(s.lines, line)
 		}
 	}
-	return stored(ctx, records)
+	return acceptAll(ctx, records)
 }
 
 // types are the types of the lines, in order.
-func (s *taken) types() (types []string) {
+func (s *recorder) types() (types []string) {
 	for _, line := range s.lines {
 		types = append(types, line.Type)
 	}
 	return types
 }
 
-// begun is an extension whose environment has begun, with variables such as KINESIS_TELEMETRY_DELIVERY=sync. It has no
+// newExtension is an extension whose environment has newExtension, with variables such as KINESIS_TELEMETRY_DELIVERY=sync. It has no
 // listener, so that it can live on fake time.
-func begun(t *testing.T, s stream, variables ...string) *Extension {
+func newExtension(t *testing.T, s fakeClient, variables ...string) *Extension {
 	t.Helper()
-	return begunWith(slog.New(slog.NewTextHandler(t.Output(), nil)), s, variables...)
+	return newExtensionWithLog(slog.New(slog.NewTextHandler(t.Output(), nil)), s, variables...)
 }
 
-// begunWith is begun with a log.
-func begunWith(log *slog.Logger, s stream, variables ...string) *Extension {
+// newExtensionWithLog is begun with a log.
+func newExtensionWithLog(log *slog.Logger, s fakeClient, variables ...string) *Extension {
 	cfg, _ := config.Load(append([]string{"KINESIS_TELEMETRY_SPILL_DIR="}, variables...))
 	x := &Extension{config: cfg, log: log, invocations: newInvocations(), subscribed: true, abandon: func() {}}
 	x.dispatcher = dispatcher.New(dispatcher.Options{
@@ -96,8 +96,8 @@ func begunWith(log *slog.Logger, s stream, variables ...string) *Extension {
 	return x
 }
 
-// listen makes a listener to be shut down on fake time: it is made outside, and nothing is sent to it.
-func listen(t *testing.T) *listener.Listener {
+// idleListener makes a listener to be shut down on fake time: it is made outside, and nothing is sent to it.
+func idleListener(t *testing.T) *listener.Listener {
 	t.Helper()
 	l, err := listener.Listen(0, func(listener.Batch) {}, func() {})
 	if err != nil {
@@ -106,13 +106,13 @@ func listen(t *testing.T) *listener.Listener {
 	return l
 }
 
-// logTo is a log that calls a function for each line.
-type logTo func(slog.Record)
+// logFunc is a log that calls a function for each line.
+type logFunc func(slog.Record)
 
-func (logTo) Enabled(context.Context, slog.Level) bool        { return true }
-func (f logTo) WithAttrs([]slog.Attr) slog.Handler            { return f }
-func (f logTo) WithGroup(string) slog.Handler                 { return f }
-func (f logTo) Handle(_ context.Context, r slog.Record) error { f(r); return nil }
+func (logFunc) Enabled(context.Context, slog.Level) bool        { return true }
+func (f logFunc) WithAttrs([]slog.Attr) slog.Handler            { return f }
+func (f logFunc) WithGroup(string) slog.Handler                 { return f }
+func (f logFunc) Handle(_ context.Context, r slog.Record) error { f(r); return nil }
 
 // post lets the extension receive a POST.
 func post(x *Extension, body string) {
@@ -120,27 +120,27 @@ func post(x *Extension, body string) {
 	x.receive(listener.Batch{Events: p.Finish(p.Split(nil, []byte(body), true))})
 }
 
-// tell is an event that is emitted now. A log line has no request id.
-func tell(kind, id string) string {
+// eventNow is an event that is emitted now. A log line has no request id.
+func eventNow(kind, id string) string {
 	return fmt.Sprintf(`{"time":%q,"type":%q,"record":{"requestId":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), kind, id)
 }
 
-const line = `{"time":"1999-01-01T00:00:00.000Z","type":"function","record":"late already"}`
+const lateLine = `{"time":"1999-01-01T00:00:00.000Z","type":"function","record":"late already"}`
 
-// in is how long a call takes.
-func in(call func()) time.Duration {
+// elapsed is how long a call takes.
+func elapsed(call func()) time.Duration {
 	began := time.Now()
 	call()
 	return time.Since(began)
 }
 
-// environment drives an extension as Lambda does, on fake time. It freezes when the function has ended and the extension has
+// fakeEnvironment drives an extension as Lambda does, on fake time. It freezes when the function has ended and the extension has
 // asked for the next event; what was not posted by then is posted after the thaw.
-type environment struct {
+type fakeEnvironment struct {
 	*testing.T
 	*Extension
-	number int
-	behind []string // not posted yet
+	number   int
+	unposted []string // not posted yet
 }
 
 // buffering25ms is how long Lambda collects telemetry before it posts.
@@ -148,25 +148,25 @@ const buffering25ms = 25 * time.Millisecond
 
 // run runs an invocation whose handler takes so long, at least 5 ms, and logs one line. It returns how long after the
 // handler's end the extension asked for the next event.
-func (e *environment) run(handler time.Duration) (held time.Duration) {
+func (e *fakeEnvironment) run(handler time.Duration) (held time.Duration) {
 	e.Helper()
 	e.number++
 	id, returned := fmt.Sprint(e.number), make(chan struct{})
 	deadline := time.Now().Add(handler + 30*time.Second)
-	start := tell("platform.start", id)
+	start := eventNow("platform.start", id)
 	go func() {
 		defer close(returned)
 		e.invoke(e.Context(), lambdaapi.Event{RequestID: id, Deadline: deadline})
 	}()
 	time.Sleep(5 * time.Millisecond)
-	post(e.Extension, "["+strings.Join(append(e.behind, start, tell("function", "")), ",")+"]")
+	post(e.Extension, "["+strings.Join(append(e.unposted, start, eventNow("function", "")), ",")+"]")
 	time.Sleep(handler - 5*time.Millisecond)
-	ended, end := time.Now(), tell("platform.runtimeDone", id)
-	e.behind = []string{tell("platform.report", id)}
+	ended, end := time.Now(), eventNow("platform.runtimeDone", id)
+	e.unposted = []string{eventNow("platform.report", id)}
 	synctest.Wait()
 	select {
 	case <-returned:
-		e.behind = slices.Insert(e.behind, 0, end)
+		e.unposted = slices.Insert(e.unposted, 0, end)
 		return 0
 	default:
 	}
@@ -179,12 +179,12 @@ func (e *environment) run(handler time.Duration) (held time.Duration) {
 // In deferred, and in adaptive where traffic is steady, Lambda is asked for the next event at once, whatever the stream takes:
 // nothing is waited for beside a handler.
 func TestAskedForTheNextEventAtOnce(t *testing.T) {
-	for name, s := range map[string]stream{
-		"50ms": storedAfter(50 * time.Millisecond), "150ms": storedAfter(150 * time.Millisecond), "hung": hung,
+	for name, s := range map[string]fakeClient{
+		"50ms": acceptAfter(50 * time.Millisecond), "150ms": acceptAfter(150 * time.Millisecond), "hung": neverAnswer,
 	} {
 		for _, mode := range []string{"deferred", "adaptive"} {
 			synctest.Test(t, func(t *testing.T) {
-				e := environment{T: t, Extension: begun(t, s, "KINESIS_TELEMETRY_DELIVERY="+mode)}
+				e := fakeEnvironment{T: t, Extension: newExtension(t, s, "KINESIS_TELEMETRY_DELIVERY="+mode)}
 				defer e.dispatcher.Close(false)
 				for n := range 120 {
 					held := e.run(20 * time.Millisecond)
@@ -207,13 +207,13 @@ func TestNothingIsOnItsWayAtTheFreeze(t *testing.T) {
 	for mode, gap := range map[string]time.Duration{"sync": 50 * time.Millisecond, "adaptive": 6 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			var flying atomic.Int32
-			x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			x := newExtension(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 				flying.Add(1)
 				defer flying.Add(-1)
-				return storedAfter(30*time.Millisecond)(ctx, records)
+				return acceptAfter(30*time.Millisecond)(ctx, records)
 			}, "KINESIS_TELEMETRY_DELIVERY="+mode)
 			defer x.dispatcher.Close(false)
-			e := environment{T: t, Extension: x}
+			e := fakeEnvironment{T: t, Extension: x}
 			for n := range 20 {
 				e.run(40 * time.Millisecond)
 				if held := x.dispatcher.Stats().Buffered; flying.Load() > 0 || held > 0 {
@@ -228,8 +228,8 @@ func TestNothingIsOnItsWayAtTheFreeze(t *testing.T) {
 // sync ships at the end of each invocation as long as FLUSH_TIMEOUT has room for it: 60 ms have.
 func TestShortFlushTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := begun(t, storedAfter(5*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=60ms")
-		e := environment{T: t, Extension: x}
+		x := newExtension(t, acceptAfter(5*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=60ms")
+		e := fakeEnvironment{T: t, Extension: x}
 		defer e.dispatcher.Close(false)
 		for n := range 20 {
 			held := e.run(20 * time.Millisecond)
@@ -245,8 +245,8 @@ func TestShortFlushTimeout(t *testing.T) {
 // as before.
 func TestBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := begun(t, storedAfter(400*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_BUFFER_BYTES=16777216")
-		e := environment{T: t, Extension: x}
+		x := newExtension(t, acceptAfter(400*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_BUFFER_BYTES=16777216")
+		e := fakeEnvironment{T: t, Extension: x}
 		defer e.dispatcher.Close(false)
 		for range 100 {
 			post(e.Extension, `[{"time":"`+time.Now().UTC().Format(time.RFC3339)+`","type":"function","record":"`+strings.Repeat("x", 100_000)+`"}]`)
@@ -276,19 +276,19 @@ func TestBacklog(t *testing.T) {
 // for goes on FLUSH_TIMEOUT later, and no other is waited for until an end is seen again.
 func TestLostTelemetry(t *testing.T) {
 	for name, lose := range map[string]func(x *Extension){
-		"logsDropped": func(x *Extension) { post(x, "["+tell("platform.logsDropped", "")+"]") },
-		"malformed":   func(x *Extension) { post(x, "["+tell("platform.runtimeDone", "1")[:50]+"}]") },
+		"logsDropped": func(x *Extension) { post(x, "["+eventNow("platform.logsDropped", "")+"]") },
+		"malformed":   func(x *Extension) { post(x, "["+eventNow("platform.runtimeDone", "1")[:50]+"}]") },
 		"truncated":   func(x *Extension) { x.receive(listener.Batch{Truncated: true}) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=700ms")
+			x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=700ms")
 			defer x.dispatcher.Close(false)
 			invoke := func(id string) time.Duration {
-				return in(func() {
+				return elapsed(func() {
 					x.invoke(t.Context(), lambdaapi.Event{RequestID: id, Deadline: time.Now().Add(30 * time.Second)})
 				})
 			}
-			time.AfterFunc(5*time.Millisecond, func() { post(x, "["+tell("platform.start", "1")+"]") })
+			time.AfterFunc(5*time.Millisecond, func() { post(x, "["+eventNow("platform.start", "1")+"]") })
 			time.AfterFunc(3*time.Second, func() { lose(x) })
 			if held := invoke("1"); held != 3700*time.Millisecond {
 				t.Errorf("%s: the invocation whose end is lost took %s", name, held)
@@ -297,9 +297,9 @@ func TestLostTelemetry(t *testing.T) {
 				if held := invoke(id); held > 0 {
 					t.Errorf("%s: invocation %s was waited for %s", name, id, held)
 				}
-				post(x, "["+tell("platform.start", id)+"]")
+				post(x, "["+eventNow("platform.start", id)+"]")
 			}
-			e := environment{T: t, Extension: x, number: 3, behind: []string{tell("platform.runtimeDone", "3")}}
+			e := fakeEnvironment{T: t, Extension: x, number: 3, unposted: []string{eventNow("platform.runtimeDone", "3")}}
 			e.run(20 * time.Millisecond)
 			if held := e.run(20 * time.Millisecond); held == 0 || x.dispatcher.Stats().Buffered > 0 {
 				t.Errorf("%s: an end was seen again, and the next invocation was held back %s", name, held)
@@ -312,10 +312,10 @@ func TestLostTelemetry(t *testing.T) {
 // sends what is late, and no full record.
 func TestAfterAWaitThatWasGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
+		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
 		defer x.dispatcher.Close(false)
 		x.invoke(t.Context(), lambdaapi.Event{RequestID: "a", Deadline: time.Now().Add(15 * time.Minute)})
-		post(x, `[`+tell("function", strings.Repeat("x", 2000))+`]`)
+		post(x, `[`+eventNow("function", strings.Repeat("x", 2000))+`]`)
 		synctest.Wait()
 		if stats := x.dispatcher.Stats(); stats.Sent > 0 {
 			t.Error("a request was started that the freeze may catch")
@@ -330,13 +330,13 @@ func TestAfterAWaitThatWasGivenUp(t *testing.T) {
 // An end that stands in the same POST as the loss was not lost: its invocation ships, and the next one is waited for.
 func TestEndBesideALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := environment{T: t, Extension: begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")}
+		e := fakeEnvironment{T: t, Extension: newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")}
 		defer e.dispatcher.Close(false)
 		time.AfterFunc(10*time.Millisecond, func() {
-			post(e.Extension, "["+tell("platform.start", "1")+","+tell("platform.runtimeDone", "1")+","+tell("platform.logsDropped", "")+"]")
+			post(e.Extension, "["+eventNow("platform.start", "1")+","+eventNow("platform.runtimeDone", "1")+","+eventNow("platform.logsDropped", "")+"]")
 		})
 		e.number = 1
-		held := in(func() { e.invoke(t.Context(), lambdaapi.Event{RequestID: "1", Deadline: time.Now().Add(time.Minute)}) })
+		held := elapsed(func() { e.invoke(t.Context(), lambdaapi.Event{RequestID: "1", Deadline: time.Now().Add(time.Minute)}) })
 		if held != 10*time.Millisecond || e.dispatcher.Stats().Buffered > 0 {
 			t.Errorf("held back %s, %+v", held, e.dispatcher.Stats())
 		}
@@ -350,15 +350,15 @@ func TestEndBesideALoss(t *testing.T) {
 func TestEndOfTheInvocationBefore(t *testing.T) {
 	for _, mode := range []string{"deferred", "adaptive"} {
 		synctest.Test(t, func(t *testing.T) {
-			x := begun(t, storedAfter(20*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY="+mode, "KINESIS_TELEMETRY_BUFFER_BYTES=1048576")
+			x := newExtension(t, acceptAfter(20*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY="+mode, "KINESIS_TELEMETRY_BUFFER_BYTES=1048576")
 			defer x.dispatcher.Close(false)
-			e := environment{T: t, Extension: x}
+			e := fakeEnvironment{T: t, Extension: x}
 			for range 5 {
 				e.run(20 * time.Millisecond)
 				time.Sleep(80 * time.Millisecond)
 			}
 			x.invoke(t.Context(), lambdaapi.Event{RequestID: "B", Deadline: time.Now().Add(15 * time.Minute)})
-			post(x, "["+strings.Join(append(e.behind, tell("platform.start", "B")), ",")+"]")
+			post(x, "["+strings.Join(append(e.unposted, eventNow("platform.start", "B")), ",")+"]")
 			for range 6000 {
 				time.Sleep(100 * time.Millisecond)
 				post(x, `[{"time":"`+time.Now().UTC().Format(time.RFC3339)+`","type":"function","record":"`+strings.Repeat("x", 1000)+`"}]`)
@@ -373,7 +373,7 @@ func TestEndOfTheInvocationBefore(t *testing.T) {
 // Where the end of an invocation is seen too late to ship anything, the next ones are not held back for theirs.
 func TestLateEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
+		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")
 		defer x.dispatcher.Close(false)
 		waited, clock := "", time.Now().Add(-time.Minute) // the platform's, of what it tells of late
 		for _, id := range []string{"a", "b", "c", "d"} {
@@ -406,7 +406,7 @@ func TestLateEnds(t *testing.T) {
 // runs for longer than a quarter of an hour.
 func TestDeadlineOfInvoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := begun(t, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
+		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")
 		defer x.dispatcher.Close(false)
 		for id, test := range []struct {
 			left, want time.Duration
@@ -423,15 +423,15 @@ func TestDeadlineOfInvoke(t *testing.T) {
 			{24 * time.Hour, time.Second},
 			{math.MinInt64, time.Second},
 		} {
-			post(x, "["+tell("platform.start", fmt.Sprint(id))+"]")
+			post(x, "["+eventNow("platform.start", fmt.Sprint(id))+"]")
 			event := lambdaapi.Event{RequestID: fmt.Sprint(id), Deadline: time.Now().Add(test.left)}
 			if test.left == math.MinInt64 {
 				event.Deadline = time.Time{}
 			}
-			if took := in(func() { x.invoke(t.Context(), event) }); took != test.want {
+			if took := elapsed(func() { x.invoke(t.Context(), event) }); took != test.want {
 				t.Errorf("a deadline in %s: waited %s, not %s", test.left, took, test.want)
 			}
-			post(x, "["+tell("platform.runtimeDone", fmt.Sprint(id))+"]") // ends are seen again
+			post(x, "["+eventNow("platform.runtimeDone", fmt.Sprint(id))+"]") // ends are seen again
 		}
 	})
 }
@@ -440,9 +440,9 @@ func TestDeadlineOfInvoke(t *testing.T) {
 func TestEndAheadOfItsInvoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		puts := 0
-		x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		x := newExtension(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			puts++
-			return stored(ctx, records)
+			return acceptAll(ctx, records)
 		}, "KINESIS_TELEMETRY_DELIVERY=deferred")
 		defer x.dispatcher.Close(false)
 		post(x, `[{"time":"2000-01-01T00:00:00.000Z","type":"platform.start","record":{"requestId":"a"}},`+
@@ -462,7 +462,7 @@ func TestEndAheadOfItsInvoke(t *testing.T) {
 // by its event or by the first INVOKE, and the one that comes second begins no third instance.
 func TestRestoreBeginsAnInstance(t *testing.T) {
 	restore := func(_ *testing.T, x *Extension) {
-		post(x, `[`+line+`,{"time":"2026-11-24T00:00:00.000Z","type":"platform.restoreStart","record":{}},`+line+`]`)
+		post(x, `[`+lateLine+`,{"time":"2026-11-24T00:00:00.000Z","type":"platform.restoreStart","record":{}},`+lateLine+`]`)
 	}
 	invoke := func(t *testing.T, x *Extension) {
 		x.invoke(t.Context(), lambdaapi.Event{RequestID: "a", Deadline: time.Now().Add(200 * time.Millisecond)})
@@ -477,14 +477,14 @@ func TestRestoreBeginsAnInstance(t *testing.T) {
 		"no SnapStart":       {"on-demand", []func(*testing.T, *Extension){restore, invoke}, "0 0 0 0 0"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			var s taken
-			x := begun(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+test.kind)
+			var s recorder
+			x := newExtension(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+test.kind)
 			defer x.dispatcher.Close(false)
-			post(x, `[`+line+`]`)
+			post(x, `[`+lateLine+`]`)
 			for _, step := range test.steps {
 				step(t, x)
 			}
-			post(x, `[`+line+`]`)
+			post(x, `[`+lateLine+`]`)
 			x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 			var instances []string
 			got := ""
@@ -521,16 +521,16 @@ func TestLastWords(t *testing.T) {
 		"reported already":  {"platform.report", "function", 49 * time.Millisecond, 50 * time.Millisecond},
 		"nothing ever runs": {"function", "function", 49 * time.Millisecond, 50 * time.Millisecond},
 	} {
-		l := listen(t)
+		l := idleListener(t)
 		synctest.Test(t, func(t *testing.T) {
-			var s taken
-			x := begun(t, s.put)
+			var s recorder
+			x := newExtension(t, s.put)
 			x.listener = l
 			if test.told != "" {
-				post(x, "["+tell(test.told, "a")+"]")
+				post(x, "["+eventNow(test.told, "a")+"]")
 			}
-			time.AfterFunc(test.after, func() { post(x, "["+tell(test.then, "a")+"]") })
-			took := in(func() { x.shutdown(t.Context(), spindown) })
+			time.AfterFunc(test.after, func() { post(x, "["+eventNow(test.then, "a")+"]") })
+			took := elapsed(func() { x.shutdown(t.Context(), spindown) })
 			types := s.types()
 			if took != test.took || len(types) < 2 || types[len(types)-2] != test.then || types[len(types)-1] != "kinesis-telemetry.stats" {
 				t.Errorf("%s: SHUTDOWN took %s, not %s; delivered %q", name, took, test.took, types)
@@ -541,17 +541,17 @@ func TestLastWords(t *testing.T) {
 
 // From SHUTDOWN on the background starts no request: it would be in the way of the one that ships everything.
 func TestOneRequestAtShutdown(t *testing.T) {
-	l := listen(t)
+	l := idleListener(t)
 	synctest.Test(t, func(t *testing.T) {
-		var s taken
+		var s recorder
 		puts := 0
-		x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		x := newExtension(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			puts++
 			return s.put(ctx, records)
 		})
 		x.listener = l
 		x.dispatcher.Note(flush.NeverFrozen{})
-		time.AfterFunc(20*time.Millisecond, func() { post(x, "["+line+"]") })
+		time.AfterFunc(20*time.Millisecond, func() { post(x, "["+lateLine+"]") })
 		x.shutdown(t.Context(), spindown)
 		if puts != 1 || len(s.lines) != 2 {
 			t.Errorf("%d requests for %q", puts, s.types())
@@ -562,16 +562,16 @@ func TestOneRequestAtShutdown(t *testing.T) {
 // The journal stays where the environment lives on; at spindown, which has no next life, it is removed.
 func TestJournalAtTheEnd(t *testing.T) {
 	for reason, want := range map[string]int{"timeout": 1, "failure": 1, spindown: 0, "SPINDOWN": 0} {
-		l := listen(t)
+		l := idleListener(t)
 		synctest.Test(t, func(t *testing.T) {
 			dir, seen := t.TempDir(), -1
-			x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			x := newExtension(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 				files, _ := os.ReadDir(dir)
 				seen = len(files)
-				return stored(ctx, records)
+				return acceptAll(ctx, records)
 			}, "KINESIS_TELEMETRY_SPILL_DIR="+dir)
 			x.listener = l
-			post(x, "["+line+"]")
+			post(x, "["+lateLine+"]")
 			x.shutdown(t.Context(), reason)
 			if left, _ := os.ReadDir(dir); seen != 1 || len(left) != want {
 				t.Errorf("%s: %d files during the last flush; %d are left, want %d", reason, seen, len(left), want)
@@ -588,24 +588,24 @@ func TestSummary(t *testing.T) {
 	const tooLarge = "ERROR summary: received 3, sent 2, dropped 1, undelivered 0 events, 0 of them saved for the next life; 1 records, "
 	for name, test := range map[string]struct {
 		line, reason, dir string
-		s                 stream
+		s                 fakeClient
 		want              []string
 	}{
-		"all sent":    {"small", spindown, "", stored, nil},
-		"too large":   {strings.Repeat("x", 1<<20), spindown, "", stored, []string{tooLarge}},
-		"undelivered": {"small", spindown, "", hung, []string{buffered, "ERROR " + nothing + "0 of them saved"}},
-		"saved":       {"small", "timeout", t.TempDir(), hung, []string{buffered, "WARN " + nothing + "2 of them saved"}},
-		"not saved":   {"small", "timeout", "/proc/nowhere", hung, []string{unsaved, buffered, "ERROR " + nothing + "0 of them saved"}},
+		"all sent":    {"small", spindown, "", acceptAll, nil},
+		"too large":   {strings.Repeat("x", 1<<20), spindown, "", acceptAll, []string{tooLarge}},
+		"undelivered": {"small", spindown, "", neverAnswer, []string{buffered, "ERROR " + nothing + "0 of them saved"}},
+		"saved":       {"small", "timeout", t.TempDir(), neverAnswer, []string{buffered, "WARN " + nothing + "2 of them saved"}},
+		"not saved":   {"small", "timeout", "/proc/nowhere", neverAnswer, []string{unsaved, buffered, "ERROR " + nothing + "0 of them saved"}},
 	} {
-		l := listen(t)
+		l := idleListener(t)
 		synctest.Test(t, func(t *testing.T) {
 			var said []string
-			log := slog.New(logTo(func(r slog.Record) {
+			log := slog.New(logFunc(func(r slog.Record) {
 				if r.Level >= slog.LevelWarn {
 					said = append(said, r.Level.String()+" "+r.Message)
 				}
 			}))
-			x := begunWith(log, test.s, "KINESIS_TELEMETRY_SPILL_DIR="+test.dir, "KINESIS_TELEMETRY_OVERSIZE=drop")
+			x := newExtensionWithLog(log, test.s, "KINESIS_TELEMETRY_SPILL_DIR="+test.dir, "KINESIS_TELEMETRY_OVERSIZE=drop")
 			x.listener = l
 			post(x, fmt.Sprintf(`[{"time":"t","type":"function","record":%q}]`, test.line))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -85,7 +85,7 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	}
 	switch {
 	case len(mistakes) > 0 && cfg.OnError == config.OnErrorFail:
-		return x.refuse(ctx, mistakes)
+		return x.failInit(ctx, mistakes)
 	case len(mistakes) > 0:
 		log.Error("no telemetry is delivered, the function is not affected: " + config.Join(mistakes))
 	case active:
@@ -135,10 +135,10 @@ func (x *Extension) register(ctx context.Context, active bool) (lambdaapi.Regist
 	}
 }
 
-// refuse makes the environment's init fail because of mistakes in the settings.
-func (x *Extension) refuse(ctx context.Context, mistakes []config.Mistake) error {
+// failInit makes the environment's init fail because of mistakes in the settings.
+func (x *Extension) failInit(ctx context.Context, mistakes []config.Mistake) error {
 	err := errors.New("mistakes in the settings: " + config.Join(mistakes))
-	apiErr := answered(ctx, "init/error", func(ctx context.Context) error {
+	apiErr := callWithTimeout(ctx, "init/error", func(ctx context.Context) error {
 		return x.api.InitError(ctx, "Extension.InvalidSettings", err.Error())
 	})
 	return errors.Join(err, apiErr)
@@ -149,8 +149,8 @@ func (x *Extension) refuse(ctx context.Context, mistakes []config.Mistake) error
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 const answerTimeout = 5 * time.Second
 
-// answered makes a call for as long as answerTimeout.
-func answered(ctx context.Context, what string, call func(context.Context) error) error {
+// callWithTimeout makes a call for as long as answerTimeout.
+func callWithTimeout(ctx context.Context, what string, call func(context.Context) error) error {
 	ctx, span := awake.WithTimeout(ctx, answerTimeout)
 	defer span.Stop()
 	err := call(ctx)
@@ -208,7 +208,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		err = x.subscribe(ctx)
 	}
 	if err != nil {
-		x.log.Error("no telemetry is delivered, the function is not affected: " + explain(err))
+		x.log.Error("no telemetry is delivered, the function is not affected: " + explainRefusal(err))
 		return
 	}
 	x.subscribed = true
@@ -231,7 +231,7 @@ func (x *Extension) subscribe(ctx context.Context) error {
 	if !slices.Contains(types, lambdaapi.Platform) {
 		types = append([]lambdaapi.TelemetryType{lambdaapi.Platform}, types...)
 	}
-	return answered(ctx, "subscribe to telemetry", func(ctx context.Context) error {
+	return callWithTimeout(ctx, "subscribe to telemetry", func(ctx context.Context) error {
 		const attempts = 4
 		var wait backoff
 		for attempt := 1; ; attempt++ {
@@ -245,8 +245,8 @@ func (x *Extension) subscribe(ctx context.Context) error {
 	})
 }
 
-// explain says what a refused subscription means.
-func explain(err error) string {
+// explainRefusal says what a refused subscription means.
+func explainRefusal(err error) string {
 	text := err.Error()
 	var status *lambdaapi.StatusError
 	if !errors.As(err, &status) {
@@ -279,7 +279,7 @@ func (x *Extension) serve(ctx, work context.Context) {
 		wait = backoff{}
 		switch {
 		case event.Type == lambdaapi.Shutdown:
-			x.end(ctx, event)
+			x.handleShutdown(ctx, event)
 			return
 		case event.Type != lambdaapi.Invoke:
 			x.log.Warn("Lambda sent an event of an unknown type", "type", string(event.Type))
@@ -290,11 +290,11 @@ func (x *Extension) serve(ctx, work context.Context) {
 			}()
 		}
 	}
-	x.end(ctx, lambdaapi.Event{ShutdownReason: "signal"}) // the process is told to end otherwise than by Lambda
+	x.handleShutdown(ctx, lambdaapi.Event{ShutdownReason: "signal"}) // the process is told to end otherwise than by Lambda
 }
 
-// end shuts down within Lambda's deadline, also where a panic has left something behind that never ends.
-func (x *Extension) end(ctx context.Context, event lambdaapi.Event) {
+// handleShutdown shuts down within Lambda's deadline, also where a panic has left something behind that never ends.
+func (x *Extension) handleShutdown(ctx context.Context, event lambdaapi.Event) {
 	if !x.subscribed {
 		return
 	}

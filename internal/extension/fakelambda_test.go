@@ -19,29 +19,29 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// lambda is Lambda's local APIs for one extension, a stream, and the life of an extension that uses both. It emulates no
+// fakeLambda is Lambda's local APIs for one extension, a stream, and the life of an extension that uses both. It emulates no
 // phases, no freeze and no telemetry of its own: tests post that.
-type lambda struct {
+type fakeLambda struct {
 	*testing.T
-	api    *httptest.Server
-	stream *kinesislocal.Server
-	client *http.Client  // of the telemetry: one connection
-	asked  chan struct{} // one for each call of next
-	events chan string   // what next answers, a status before it
+	api       *httptest.Server
+	stream    *kinesislocal.Server
+	client    *http.Client  // of the telemetry: one connection
+	nextCalls chan struct{} // one for each call of next
+	events    chan string   // what next answers, a status before it
 
-	mu      sync.Mutex
-	calls   []string            // what was called, with the body
-	answers map[string][]string // what a call answers first, a status before it
-	port    int                 // that was subscribed
-	said    []string            // by the extension's log
-	panics  string              // how a line begins that makes the log panic
+	mu          sync.Mutex
+	calls       []string            // what was called, with the body
+	answers     map[string][]string // what a call answers first, a status before it
+	port        int                 // that was subscribed
+	logged      []string            // by the extension's log
+	panicPrefix string              // how a line begins that makes the log panic
 }
 
-// newLambda makes the APIs and the stream. answers are what the calls named register, telemetry and error answer first.
-func newLambda(t *testing.T, answers map[string][]string) *lambda {
+// newFakeLambda makes the APIs and the stream. answers are what the calls named register, telemetry and error answer first.
+func newFakeLambda(t *testing.T, answers map[string][]string) *fakeLambda {
 	t.Helper()
-	l := &lambda{
-		T: t, asked: make(chan struct{}, 100), events: make(chan string), answers: answers,
+	l := &fakeLambda{
+		T: t, nextCalls: make(chan struct{}, 100), events: make(chan string), answers: answers,
 		client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}},
 	}
 	t.Cleanup(l.client.CloseIdleConnections)
@@ -58,7 +58,7 @@ func newLambda(t *testing.T, answers map[string][]string) *lambda {
 	return l
 }
 
-func (l *lambda) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *fakeLambda) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	call := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	answer := map[string]string{
@@ -78,7 +78,7 @@ func (l *lambda) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	l.mu.Unlock()
 	if call == "next" {
-		l.asked <- struct{}{}
+		l.nextCalls <- struct{}{}
 		select {
 		case answer = <-l.events:
 		case <-r.Context().Done():
@@ -92,95 +92,97 @@ func (l *lambda) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, strings.TrimPrefix(answer, fmt.Sprint(status)))
 }
 
-// note takes a line of the extension's log.
-func (l *lambda) note(r slog.Record) {
+// handleLog takes a line of the extension's log.
+func (l *fakeLambda) handleLog(r slog.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.panics != "" && strings.HasPrefix(r.Message, l.panics) {
+	if l.panicPrefix != "" && strings.HasPrefix(r.Message, l.panicPrefix) {
 		panic("a mistake of ours")
 	}
-	l.said = append(l.said, r.Level.String()+" "+r.Message)
+	l.logged = append(l.logged, r.Level.String()+" "+r.Message)
 }
 
-// life is a run of the extension.
-type life struct {
-	*lambda
-	ended chan error
+// process is a run of the extension.
+type process struct {
+	*fakeLambda
+	exit chan error
 }
 
-// begin runs the extension with these variables, beside those that it needs.
-func (l *lambda) begin(ctx context.Context, variables ...string) *life {
+// start runs the extension with these variables, beside those that it needs.
+func (l *fakeLambda) start(ctx context.Context, variables ...string) *process {
 	cfg, mistakes := config.Load(slices.Concat([]string{
 		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(l.api.URL, "http://"), "AWS_REGION=eu-west-1",
 		"AWS_ACCESS_KEY_ID=ASIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY=secret", "AWS_SESSION_TOKEN=token",
 		"KINESIS_TELEMETRY_ENDPOINT_URL=" + l.stream.URL(), "KINESIS_TELEMETRY_SPILL_DIR=", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=10s",
 	}, variables))
-	f := &life{lambda: l, ended: make(chan error, 1)}
-	go func() { f.ended <- Run(ctx, "kinesis-telemetry-extension", cfg, mistakes, slog.New(logTo(l.note))) }()
+	f := &process{fakeLambda: l, exit: make(chan error, 1)}
+	go func() {
+		f.exit <- Run(ctx, "kinesis-telemetry-extension", cfg, mistakes, slog.New(logFunc(l.handleLog)))
+	}()
 	return f
 }
 
-// patience is how long a test waits for what must come. It is only ever used up by a mistake.
-const patience = 20 * time.Second
+// testTimeout is how long a test waits for what must come. It is only ever used up by a mistake.
+const testTimeout = 20 * time.Second
 
-// next waits until the extension asks for the next event.
-func (f *life) next() {
+// awaitNext waits until the extension asks for the awaitNext event.
+func (f *process) awaitNext() {
 	f.Helper()
 	select {
-	case <-f.asked:
-	case err := <-f.ended:
-		f.Fatalf("the extension has ended: %v; it said %q", err, f.lines())
-	case <-time.After(patience):
-		f.Fatalf("the extension does not ask for the next event; it said %q", f.lines())
+	case <-f.nextCalls:
+	case err := <-f.exit:
+		f.Fatalf("the extension has ended: %v; it said %q", err, f.logLines())
+	case <-time.After(testTimeout):
+		f.Fatalf("the extension does not ask for the next event; it said %q", f.logLines())
 	}
 }
 
 // answer answers next.
-func (f *life) answer(event string) {
+func (f *process) answer(event string) {
 	f.Helper()
 	select {
 	case f.events <- event:
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		f.Fatal("nobody asks for the next event")
 	}
 }
 
 // invoke sends INVOKE.
-func (f *life) invoke(id string) {
+func (f *process) invoke(id string) {
 	f.Helper()
 	f.answer(fmt.Sprintf(`200 {"eventType":"INVOKE","deadlineMs":%d,"requestId":%q}`, time.Now().Add(time.Minute).UnixMilli(), id))
 }
 
 // shutdown sends a SHUTDOWN that ends so long from now at the latest, and returns what Run does.
-func (f *life) shutdown(reason string, budget time.Duration) error {
+func (f *process) shutdown(reason string, budget time.Duration) error {
 	f.Helper()
 	f.answer(fmt.Sprintf(`200 {"eventType":"SHUTDOWN","deadlineMs":%d,"shutdownReason":%q}`, time.Now().Add(budget).UnixMilli(), reason))
-	return f.end()
+	return f.wait()
 }
 
 // spindown sends the usual SHUTDOWN, with as much time as is ever believed: a machine that is busy is not what is tested.
-func (f *life) spindown() {
+func (f *process) spindown() {
 	f.Helper()
-	if err := f.shutdown("spindown", patience); err != nil {
+	if err := f.shutdown("spindown", testTimeout); err != nil {
 		f.Error(err)
 	}
 }
 
-// end waits for the end of Run.
-func (f *life) end() error {
+// wait waits for the wait of Run.
+func (f *process) wait() error {
 	f.Helper()
 	select {
-	case err := <-f.ended:
+	case err := <-f.exit:
 		return err
-	case <-time.After(patience):
-		f.Fatalf("the extension does not end; it said %q", f.lines())
+	case <-time.After(testTimeout):
+		f.Fatalf("the extension does not end; it said %q", f.logLines())
 		return nil
 	}
 }
 
 // post posts telemetry to the port that was subscribed, and returns when it is received. A POST is answered before it is worked
 // on, but the next one on its connection is answered after that.
-func (f *life) post(events ...string) {
+func (f *process) post(events ...string) {
 	f.Helper()
 	f.mu.Lock()
 	url := fmt.Sprintf("http://127.0.0.1:%d/", f.port)
@@ -197,22 +199,22 @@ func (f *life) post(events ...string) {
 	}
 }
 
-// lines are what the extension's log said.
-func (l *lambda) lines() []string {
+// logLines are what the extension's log said.
+func (l *fakeLambda) logLines() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.said)
+	return slices.Clone(l.logged)
 }
 
-// called are the calls of the APIs.
-func (l *lambda) called() []string {
+// apiCalls are the calls of the APIs.
+func (l *fakeLambda) apiCalls() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.calls)
 }
 
 // delivered are the lines on the stream.
-func (l *lambda) delivered() (lines []record.Line) {
+func (l *fakeLambda) delivered() (lines []record.Line) {
 	for _, r := range l.stream.Records("telemetry-kinesis-stream") {
 		for line, err := range record.Unpack(r.Data) {
 			if err != nil {
@@ -224,18 +226,18 @@ func (l *lambda) delivered() (lines []record.Line) {
 	return lines
 }
 
-// until waits until something is so.
-func (l *lambda) until(what string, is func() bool) {
+// waitFor waits waitFor something is so.
+func (l *fakeLambda) waitFor(what string, is func() bool) {
 	l.Helper()
-	for over := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+	for over := time.Now().Add(testTimeout); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(over) {
-			l.Fatalf("not so after %s: %s; the extension said %q", patience, what, l.lines())
+			l.Fatalf("not so after %s: %s; the extension said %q", testTimeout, what, l.logLines())
 		}
 	}
 }
 
 // expect compares what happened, one after the other.
-func (l *lambda) expect(what string, got []string, want ...string) {
+func (l *fakeLambda) expect(what string, got []string, want ...string) {
 	l.Helper()
 	if !slices.Equal(got, want) {
 		l.Errorf("%s:\n%q, want\n%q", what, got, want)
@@ -243,7 +245,7 @@ func (l *lambda) expect(what string, got []string, want ...string) {
 }
 
 // deliveredTypes are the types of the lines on the stream, with the invocation where they have one.
-func (l *lambda) deliveredTypes() (types []string) {
+func (l *fakeLambda) deliveredTypes() (types []string) {
 	for _, line := range l.delivered() {
 		types = append(types, strings.TrimSpace(line.Type+" "+line.RequestID))
 	}

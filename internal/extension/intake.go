@@ -20,10 +20,10 @@ type intake struct {
 	mu          sync.Mutex // POSTs are numbered one after the other
 	events      []dispatcher.Event
 	requests    []string // of a POST's events
-	saw         []sighting
+	seen        []runEvent
 	tenant      string // of the environment, as the platform says: tenants never share one
 	hasRestored bool
-	said        struct{ malformed, repaired, truncated bool }
+	logged      struct{ malformed, repaired, truncated bool }
 }
 
 // restore begins a new instance, once in a life: SnapStart restores many environments from one memory image. The restore shows by
@@ -45,19 +45,19 @@ func (in *intake) restoreLocked(d *dispatcher.Dispatcher) {
 // receive takes what one POST held: it finds out which invocation each event belongs to and hands on those that the
 // user has selected. The end of an invocation is made known last, when everything before it is in the buffer.
 func (x *Extension) receive(batch listener.Batch) {
-	facts, log := x.take(batch)
+	facts, log := x.forward(batch)
 	x.dispatcher.Note(facts...)
 	log()
 }
 
-// take is receive without what must not be done under the lock. It returns what follows for the flush policy, and what logs
+// forward is receive without what must not be done under the lock. It returns what follows for the flush policy, and what logs
 // what was odd.
-func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) {
+func (x *Extension) forward(batch listener.Batch) (facts []flush.Fact, log func()) {
 	in := &x.intake
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.events = in.events[:0]
-	in.requests, in.saw = x.attribute(in.requests[:0], in.saw[:0], batch.Events)
+	in.requests, in.seen = x.attribute(in.requests[:0], in.seen[:0], batch.Events)
 	malformed, repaired, lost := 0, false, batch.Truncated
 	var emitted time.Time // the oldest is the first
 	if len(batch.Events) > 0 {
@@ -101,11 +101,11 @@ func (x *Extension) take(batch listener.Batch) (facts []flush.Fact, log func()) 
 	}
 	x.dispatcher.Receive(in.events, emitted, batch.PartialEvent)
 	clear(in.events) // lets go of the body
-	facts = x.invocations.facts(in.saw)
+	facts = x.invocations.facts(in.seen)
 	if lost || malformed > 0 {
 		facts = append([]flush.Fact{flush.TelemetryLost{}}, facts...) // an end that was not lost counts behind it
 	}
-	return facts, x.oddLocked(malformed, repaired, batch.Truncated)
+	return facts, x.warningsLocked(malformed, repaired, batch.Truncated)
 }
 
 // maxTenantID bounds what is taken for a tenant, bytes: Lambda's have at most 256, as have partition keys, but the member
@@ -143,9 +143,9 @@ func (x *Extension) classify(kind []byte) (class dispatcher.Class, selected bool
 	return dispatcher.Log, true
 }
 
-// oddLocked returns what logs what is odd in a POST, each kind once: each further time would be a line a POST.
-func (x *Extension) oddLocked(malformed int, repaired, truncated bool) (log func()) {
-	said := &x.intake.said
+// warningsLocked returns what logs what is odd in a POST, each kind once: each further time would be a line a POST.
+func (x *Extension) warningsLocked(malformed int, repaired, truncated bool) (log func()) {
+	said := &x.intake.logged
 	var logs []func()
 	once := func(is bool, said *bool, text string, args ...any) {
 		if is && !*said {

@@ -18,7 +18,7 @@ import (
 
 // What is buffered keeps no more memory than the buffer's bound, also where it is little of what was posted.
 func TestLittleOfALargeBody(t *testing.T) {
-	x := begun(t, stored)
+	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
 	const small = `{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"a line before the large one"}`
 	for range 100 {
@@ -34,9 +34,9 @@ func TestLittleOfALargeBody(t *testing.T) {
 
 // A POST's body is kept by the events in the buffer alone.
 func TestBodiesAreNotKept(t *testing.T) {
-	x := begun(t, stored)
+	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
-	post(x, "["+line+","+line+"]")
+	post(x, "["+lateLine+","+lateLine+"]")
 	for _, e := range x.intake.events[:2] {
 		if e.Raw != nil {
 			t.Errorf("kept %s", e.Raw)
@@ -47,7 +47,7 @@ func TestBodiesAreNotKept(t *testing.T) {
 // What is odd in a POST is said once, however often it comes.
 func TestOddPosts(t *testing.T) {
 	var said []string
-	x := begunWith(slog.New(logTo(func(r slog.Record) { said = append(said, r.Message) })), stored)
+	x := newExtensionWithLog(slog.New(logFunc(func(r slog.Record) { said = append(said, r.Message) })), acceptAll)
 	defer x.dispatcher.Close(false)
 	for range 3 {
 		x.receive(listener.Batch{})
@@ -80,7 +80,7 @@ func TestTenants(t *testing.T) {
 		},
 	} {
 		var keys []string
-		x := begun(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		x := newExtension(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			for _, r := range records {
 				for l := range record.Unpack(bytes.Join(r.Data, nil)) {
 					if r.PartitionKey == l.Source.Instance {
@@ -89,7 +89,7 @@ func TestTenants(t *testing.T) {
 					keys = append(keys, r.PartitionKey)
 				}
 			}
-			return stored(ctx, records)
+			return acceptAll(ctx, records)
 		}, "KINESIS_TELEMETRY_PARTITION_KEY=tenant")
 		for event := range strings.SplitSeq(strings.ReplaceAll(test.events, "LONG", long), ", ") {
 			kind, tenant, _ := strings.Cut(event, " ")
@@ -105,7 +105,7 @@ func TestTenants(t *testing.T) {
 
 // The tenant is nobody's partition key where the user has chosen another.
 func TestTenantsAreAskedForAlone(t *testing.T) {
-	x := begun(t, stored)
+	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
 	post(x, `[{"time":"t","type":"platform.start","record":{"tenantId":"a"}}]`)
 	if x.intake.tenant != "" {
@@ -120,11 +120,11 @@ func TestLongRequestIDs(t *testing.T) {
 		"on-demand":                {"a", "a", "a", "a", "a", long[1:], long[1:]},
 		"lambda-managed-instances": {"a", "", "", "", "", long[1:], ""},
 	} {
-		var s taken
-		x := begun(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+kind)
+		var s recorder
+		x := newExtension(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+kind)
 		post(x, "["+strings.Join([]string{
-			tell("platform.start", "a"), tell("function", long), tell("function", long[1:]), tell("platform.start", long),
-			tell("platform.runtimeDone", long), tell("platform.start", long[1:]), tell("function", long[1:]),
+			eventNow("platform.start", "a"), eventNow("function", long), eventNow("function", long[1:]), eventNow("platform.start", long),
+			eventNow("platform.runtimeDone", long), eventNow("platform.start", long[1:]), eventNow("function", long[1:]),
 		}, ",")+"]")
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 		x.dispatcher.Close(false)
@@ -132,8 +132,8 @@ func TestLongRequestIDs(t *testing.T) {
 		for _, l := range s.lines {
 			got = append(got, l.RequestID)
 		}
-		a := x.invocations.ofLocked("a")
-		if !slices.Equal(got, want) || kind == "on-demand" && (a.started != 1 || a.ended != 0) {
+		a := x.invocations.runsOfLocked("a")
+		if !slices.Equal(got, want) || kind == "on-demand" && (a.starts != 1 || a.ends != 0) {
 			t.Errorf("%s: %q, want %q; %+v", kind, got, want, a)
 		}
 	}

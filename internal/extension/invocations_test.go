@@ -21,14 +21,14 @@ func seen(track *invocations, events string) (ids []string, facts []flush.Fact) 
 	for event := range strings.SplitSeq(events, ", ") {
 		part := append(strings.Fields(event), "")
 		if part[0] == "INVOKE" {
-			facts = append(facts, track.invoked(part[1], time.Time{})...)
+			facts = append(facts, track.noteInvoke(part[1], time.Time{})...)
 			continue
 		}
 		at := part[1]
 		if seconds, _, _ := strings.Cut(at, "."); len(seconds) <= 2 && seconds != "-" {
 			at = "2026-11-23T18:00:" + strings.Repeat("0", 2-len(seconds)) + at + "Z"
 		}
-		var saw []sighting
+		var saw []runEvent
 		ids, saw = track.observe(ids, nil, []listener.Event{{
 			Raw: []byte("{}"), Type: []byte(types[part[0]]), Time: []byte(strings.Trim(at, "-")), RequestID: []byte(part[2]),
 		}})

@@ -33,20 +33,20 @@ const (
 // A whole life: register, subscribe, invocations, SHUTDOWN. What Lambda posts is on the stream, complete and in order.
 func TestLife(t *testing.T) {
 	t.Parallel()
-	f := newLambda(t, nil).begin(t.Context(), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_TAGS=team=shop",
+	f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_TAGS=team=shop",
 		"KINESIS_TELEMETRY_ON_ERROR=fail", "KINESIS_TELEMETRY_STREEM=x")
-	f.next()
-	f.until("the connection is made in init", func() bool { return f.stream.Stats().Operations[""].Requests == 1 })
-	f.post(tell("platform.initStart", ""))
+	f.awaitNext()
+	f.waitFor("the connection is made in init", func() bool { return f.stream.Stats().Operations[""].Requests == 1 })
+	f.post(eventNow("platform.initStart", ""))
 	want := []string{"platform.initStart"}
 	for _, id := range []string{"a", "b"} {
-		f.post(tell("platform.start", id), tell("function", "")) // ahead of INVOKE: where it is late, nothing is waited for
+		f.post(eventNow("platform.start", id), eventNow("function", "")) // ahead of INVOKE: where it is late, nothing is waited for
 		f.invoke(id)
-		f.post(tell("platform.runtimeDone", id), tell("platform.fault", id))
-		f.next()
+		f.post(eventNow("platform.runtimeDone", id), eventNow("platform.fault", id))
+		f.awaitNext()
 		want = append(want, "platform.start "+id, "function "+id, "platform.runtimeDone "+id, "platform.fault "+id)
 		f.expect("delivered at the end of invocation "+id, f.deliveredTypes(), want...)
-		f.post(tell("platform.report", id))
+		f.post(eventNow("platform.report", id))
 		want = append(want, "platform.report "+id)
 	}
 	f.spindown()
@@ -66,9 +66,9 @@ func TestLife(t *testing.T) {
 		`"buffering":{"maxItems":10000,"maxBytes":1048576,"timeoutMs":25},`+
 		`"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:%d"}}`, f.port)
 	f.mu.Unlock()
-	f.expect("called", f.called(), registerBoth, subscribe, "next", "next", "next")
+	f.expect("called", f.apiCalls(), registerBoth, subscribe, "next", "next", "next")
 	said := []string{"WARN KINESIS_TELEMETRY_STREEM has no effect: there is no such setting", "INFO summary: received 12, sent 12, dropped 0"}
-	if got := f.lines(); !slices.EqualFunc(got, said, strings.HasPrefix) {
+	if got := f.logLines(); !slices.EqualFunc(got, said, strings.HasPrefix) {
 		t.Errorf("said %q", got)
 	}
 }
@@ -86,14 +86,14 @@ func TestSelection(t *testing.T) {
 		"extension,function": {`["platform","extension","function"]`, []string{"function a", "extension a", "new.type a"}},
 		"function,platform":  {`["function","platform"]`, []string{"platform.start a", "function a", "platform.runtimeDone a", "new.type a"}},
 	} {
-		f := newLambda(t, nil).begin(t.Context(), "KINESIS_TELEMETRY_EVENTS="+events, "KINESIS_TELEMETRY_DELIVERY=sync")
-		f.next()
-		f.post(tell("platform.start", "a"), tell("function", ""))
+		f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_EVENTS="+events, "KINESIS_TELEMETRY_DELIVERY=sync")
+		f.awaitNext()
+		f.post(eventNow("platform.start", "a"), eventNow("function", ""))
 		f.invoke("a")
-		f.post(tell("extension", ""), tell("platform.runtimeDone", "a"), tell("new.type", "a"))
-		f.next()
-		if got := f.deliveredTypes(); !slices.Equal(got, test.want) || !strings.Contains(f.called()[1], `"types":`+test.types) {
-			t.Errorf("%s: delivered %q, want %q; %s", events, got, test.want, f.called()[1])
+		f.post(eventNow("extension", ""), eventNow("platform.runtimeDone", "a"), eventNow("new.type", "a"))
+		f.awaitNext()
+		if got := f.deliveredTypes(); !slices.Equal(got, test.want) || !strings.Contains(f.apiCalls()[1], `"types":`+test.types) {
+			t.Errorf("%s: delivered %q, want %q; %s", events, got, test.want, f.apiCalls()[1])
 		}
 		f.spindown()
 	}
@@ -102,19 +102,19 @@ func TestSelection(t *testing.T) {
 // Lambda starts the function's runtime when the extension has registered: it is tried until it succeeds, and said once.
 func TestRegisterIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	f := newLambda(t, map[string][]string{"register": {"500 oops", "500 oops"}}).begin(t.Context())
-	f.next()
-	f.expect("called", f.called()[:3], registerBoth, registerBoth, registerBoth)
-	f.expect("said", f.lines(), "ERROR cannot register with Lambda, trying again: register was answered 500: oops")
+	f := newFakeLambda(t, map[string][]string{"register": {"500 oops", "500 oops"}}).start(t.Context())
+	f.awaitNext()
+	f.expect("called", f.apiCalls()[:3], registerBoth, registerBoth, registerBoth)
+	f.expect("said", f.logLines(), "ERROR cannot register with Lambda, trying again: register was answered 500: oops")
 	f.spindown()
 }
 
 // Where even SHUTDOWN is refused as an event, the extension goes on asking for it: without it nothing would be delivered.
 func TestRegisterForShutdownAtLeast(t *testing.T) {
 	t.Parallel()
-	f := newLambda(t, map[string][]string{"register": {refused, refused}}).begin(t.Context())
-	f.next()
-	f.expect("called", f.called()[:3], registerBoth, registerShutdown, registerShutdown)
+	f := newFakeLambda(t, map[string][]string{"register": {refused, refused}}).start(t.Context())
+	f.awaitNext()
+	f.expect("called", f.apiCalls()[:3], registerBoth, registerShutdown, registerShutdown)
 	f.spindown()
 }
 
@@ -123,10 +123,10 @@ func TestEndedBeforeItRegisters(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	f := newLambda(t, map[string][]string{"register": slices.Repeat([]string{"500 oops"}, 1000)}).begin(ctx)
-	f.until("a failure is said", func() bool { return len(f.lines()) > 0 })
+	f := newFakeLambda(t, map[string][]string{"register": slices.Repeat([]string{"500 oops"}, 1000)}).start(ctx)
+	f.waitFor("a failure is said", func() bool { return len(f.logLines()) > 0 })
 	cancel()
-	if err := f.end(); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "register") {
+	if err := f.wait(); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "register") {
 		t.Error(err)
 	}
 }
@@ -144,13 +144,13 @@ func TestManagedInstances(t *testing.T) {
 		"refused": {map[string][]string{"register": {refused}}, nil, []string{registerBoth, registerShutdown}},
 		"named":   {nil, []string{"AWS_LAMBDA_INITIALIZATION_TYPE=lambda-managed-instances"}, []string{registerShutdown}},
 	} {
-		f := newLambda(t, test.answers).begin(t.Context(), append(test.variables, "KINESIS_TELEMETRY_RECORD_BYTES=1024")...)
-		f.next()
-		long := strings.Replace(tell("function", ""), `"requestId":`, `"text":"`+strings.Repeat("x", 2000)+`","requestId":`, 1)
-		f.post(tell("platform.start", "a"), long, tell("function", early), tell("function", "b"), tell("platform.start", early))
-		f.until("a full record is delivered", func() bool { return len(f.delivered()) == 5 })
+		f := newFakeLambda(t, test.answers).start(t.Context(), append(test.variables, "KINESIS_TELEMETRY_RECORD_BYTES=1024")...)
+		f.awaitNext()
+		long := strings.Replace(eventNow("function", ""), `"requestId":`, `"text":"`+strings.Repeat("x", 2000)+`","requestId":`, 1)
+		f.post(eventNow("platform.start", "a"), long, eventNow("function", early), eventNow("function", "b"), eventNow("platform.start", early))
+		f.waitFor("a full record is delivered", func() bool { return len(f.delivered()) == 5 })
 		f.expect(name+": delivered", f.deliveredTypes(), "platform.start a", "function", "function "+early, "function", "platform.start "+early)
-		if got := f.called(); !slices.Equal(got[:len(test.want)], test.want) || !strings.HasPrefix(got[len(test.want)], "telemetry") {
+		if got := f.apiCalls(); !slices.Equal(got[:len(test.want)], test.want) || !strings.HasPrefix(got[len(test.want)], "telemetry") {
 			t.Errorf("%s: called %q", name, got)
 		}
 		f.spindown()
@@ -178,19 +178,19 @@ func TestSubscribe(t *testing.T) {
 		{[]string{"500 no", "500 no", "500 no", "500 no", "500 no"}, 4, "500: no"},
 		{[]string{"500 no", "403 no"}, 2, "403: no (the environment's init phase is over, or another extension of this name is registered)"},
 	} {
-		f := newLambda(t, map[string][]string{"telemetry": test.answers}).begin(t.Context())
-		f.next()
+		f := newFakeLambda(t, map[string][]string{"telemetry": test.answers}).start(t.Context())
+		f.awaitNext()
 		f.invoke("a")
-		f.post(tell("platform.start", "a"), tell("platform.runtimeDone", "a"))
-		f.next()
+		f.post(eventNow("platform.start", "a"), eventNow("platform.runtimeDone", "a"))
+		f.awaitNext()
 		f.spindown()
 		calls := 0
-		for _, call := range f.called() {
+		for _, call := range f.apiCalls() {
 			if strings.HasPrefix(call, "telemetry") {
 				calls++
 			}
 		}
-		prefix, said := unaffected+"subscribe to telemetry: subscribe was answered ", f.lines()
+		prefix, said := unaffected+"subscribe to telemetry: subscribe was answered ", f.logLines()
 		if test.said == "" {
 			prefix = "INFO summary: received 3, sent 3"
 		}
@@ -200,13 +200,13 @@ func TestSubscribe(t *testing.T) {
 	}
 }
 
-// hungAPI answers what is not in the list of its errors never, and heeds the context.
-type hungAPI struct {
+// silentAPI answers what is not in the list of its errors never, and heeds the context.
+type silentAPI struct {
 	lambdaAPI
 	errors []error
 }
 
-func (a *hungAPI) call(ctx context.Context) error {
+func (a *silentAPI) call(ctx context.Context) error {
 	if len(a.errors) > 0 {
 		err := a.errors[0]
 		a.errors = a.errors[1:]
@@ -216,18 +216,18 @@ func (a *hungAPI) call(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (a *hungAPI) Subscribe(ctx context.Context, _ int, _ lambdaapi.Buffering, _ ...lambdaapi.TelemetryType) error {
+func (a *silentAPI) Subscribe(ctx context.Context, _ int, _ lambdaapi.Buffering, _ ...lambdaapi.TelemetryType) error {
 	return a.call(ctx)
 }
 
-func (a *hungAPI) InitError(ctx context.Context, _, _ string) error { return a.call(ctx) }
+func (a *silentAPI) InitError(ctx context.Context, _, _ string) error { return a.call(ctx) }
 
 // A subscription that is never answered does not keep the extension from asking for the first event, and says why there is no
 // telemetry; nor does the report of a mistake keep it from ending.
 func TestCallsThatAreNeverAnswered(t *testing.T) {
 	subscribe := func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }
 	refuse := func(ctx context.Context, x *Extension) error {
-		return x.refuse(ctx, []config.Mistake{{Variable: "X", Problem: "is not set", Expected: "y"}})
+		return x.failInit(ctx, []config.Mistake{{Variable: "X", Problem: "is not set", Expected: "y"}})
 	}
 	passing := &lambdaapi.StatusError{Call: "subscribe", Status: 503}
 	const noAnswer = "subscribe to telemetry: no answer within 5s"
@@ -240,11 +240,11 @@ func TestCallsThatAreNeverAnswered(t *testing.T) {
 		"subscribe, behind 503": {[]error{passing, passing}, subscribe, noAnswer},
 		"init/error":            {nil, refuse, "mistakes in the settings: X is not set: y\ninit/error: no answer within 5s"},
 	} {
-		l := listen(t)
+		l := idleListener(t)
 		synctest.Test(t, func(t *testing.T) {
-			x := &Extension{api: &hungAPI{errors: test.errors}, listener: l}
+			x := &Extension{api: &silentAPI{errors: test.errors}, listener: l}
 			var err error
-			took := in(func() { err = test.call(t.Context(), x) })
+			took := elapsed(func() { err = test.call(t.Context(), x) })
 			if took.Round(time.Second) != 5*time.Second || err == nil || err.Error() != test.says {
 				t.Errorf("%s: after %s: %v", name, took, err)
 			}
@@ -261,17 +261,17 @@ func TestCallsThatAreNeverAnswered(t *testing.T) {
 // and costs nothing else.
 func TestNext(t *testing.T) {
 	t.Parallel()
-	f := newLambda(t, nil).begin(t.Context(), "KINESIS_TELEMETRY_DELIVERY=deferred")
+	f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_DELIVERY=deferred")
 	for _, answer := range []string{"500 no", "200 not JSON", "500 no", `200 {"eventType":"NEWS"}`, "500 no", "500 no"} {
-		f.next()
+		f.awaitNext()
 		f.answer(answer)
 	}
-	f.next()
+	f.awaitNext()
 	f.invoke("a")
-	f.next()
-	f.post(tell("platform.start", "a"))
+	f.awaitNext()
+	f.post(eventNow("platform.start", "a"))
 	f.spindown()
-	said := f.lines()
+	said := f.logLines()
 	again := "ERROR cannot ask Lambda for the next event, trying again: next was answered 500: no"
 	if want := []string{again, "WARN Lambda sent an event of an unknown type", again}; len(said) != 4 || !slices.Equal(said[:3], want) {
 		t.Errorf("said %q", said)
@@ -290,7 +290,7 @@ func TestBackoff(t *testing.T) {
 			t.Error("the first failure is not said")
 		}
 		for ctx.Err() == nil {
-			pauses = append(pauses, in(func() {
+			pauses = append(pauses, elapsed(func() {
 				if err := b.sleep(ctx); !errors.Is(err, ctx.Err()) {
 					t.Error(err)
 				}
@@ -316,13 +316,13 @@ func TestIdle(t *testing.T) {
 		"KINESIS_TELEMETRY_DELIVERY=never": {unaffected + neverMode},
 		"KINESIS_TELEMETRY_ENABLED=false":  nil,
 	} {
-		f := newLambda(t, nil).begin(t.Context(), variable)
-		f.next()
+		f := newFakeLambda(t, nil).start(t.Context(), variable)
+		f.awaitNext()
 		f.invoke("a") // of an environment that sends it all the same
-		f.next()
+		f.awaitNext()
 		f.spindown()
-		f.expect(variable+": called", f.called(), registerShutdown, "next", "next")
-		f.expect(variable+": said", f.lines(), want...)
+		f.expect(variable+": called", f.apiCalls(), registerShutdown, "next", "next")
+		f.expect(variable+": said", f.logLines(), want...)
 	}
 }
 
@@ -330,13 +330,13 @@ func TestIdle(t *testing.T) {
 func TestFail(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]string{"202 {}": "", "500 no": "\ninit/error was answered 500: no"} {
-		l := newLambda(t, map[string][]string{"error": {answer}})
-		err := l.begin(t.Context(), "KINESIS_TELEMETRY_DELIVERY=never", "KINESIS_TELEMETRY_ON_ERROR=fail").end()
+		l := newFakeLambda(t, map[string][]string{"error": {answer}})
+		err := l.start(t.Context(), "KINESIS_TELEMETRY_DELIVERY=never", "KINESIS_TELEMETRY_ON_ERROR=fail").wait()
 		const text = "mistakes in the settings: " + neverMode
 		if err == nil || err.Error() != text+want {
 			t.Errorf("%s: %v", answer, err)
 		}
-		l.expect("called", l.called(), registerShutdown, fmt.Sprintf(`error {"errorMessage":%q,"errorType":"Extension.InvalidSettings"}`, text))
+		l.expect("called", l.apiCalls(), registerShutdown, fmt.Sprintf(`error {"errorMessage":%q,"errorType":"Extension.InvalidSettings"}`, text))
 	}
 }
 
@@ -344,19 +344,19 @@ func TestFail(t *testing.T) {
 func TestOutsideLambda(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f := newLambda(t, nil).begin(ctx, "AWS_LAMBDA_RUNTIME_API=")
-	if err := f.end(); err == nil || !strings.Contains(err.Error(), "AWS_LAMBDA_RUNTIME_API is not set") || len(f.called()) > 0 {
-		t.Errorf("%v; called %q", err, f.called())
+	f := newFakeLambda(t, nil).start(ctx, "AWS_LAMBDA_RUNTIME_API=")
+	if err := f.wait(); err == nil || !strings.Contains(err.Error(), "AWS_LAMBDA_RUNTIME_API is not set") || len(f.apiCalls()) > 0 {
+		t.Errorf("%v; called %q", err, f.apiCalls())
 	}
 }
 
 // A stream in a partition that is not known is written to, and a line says so.
 func TestStreamOfAnUnknownPartition(t *testing.T) {
 	t.Parallel()
-	f := newLambda(t, nil).begin(t.Context(), "KINESIS_TELEMETRY_STREAM=arn:aws-new:kinesis:eu-west-1:123456789012:stream/telemetry-kinesis-stream")
-	f.next()
+	f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_STREAM=arn:aws-new:kinesis:eu-west-1:123456789012:stream/telemetry-kinesis-stream")
+	f.awaitNext()
 	f.spindown()
-	if said := f.lines(); len(said) < 1 || !strings.HasPrefix(said[0], "WARN ") || !strings.Contains(said[0], `"aws-new"`) {
+	if said := f.logLines(); len(said) < 1 || !strings.HasPrefix(said[0], "WARN ") || !strings.Contains(said[0], `"aws-new"`) {
 		t.Errorf("said %q", said)
 	}
 }
@@ -364,13 +364,13 @@ func TestStreamOfAnUnknownPartition(t *testing.T) {
 // A CA bundle that cannot be read costs the telemetry alone.
 func TestNoStream(t *testing.T) {
 	t.Parallel()
-	f := newLambda(t, nil).begin(t.Context(), "AWS_CA_BUNDLE=/nowhere/ca.pem")
-	f.next()
+	f := newFakeLambda(t, nil).start(t.Context(), "AWS_CA_BUNDLE=/nowhere/ca.pem")
+	f.awaitNext()
 	f.invoke("a")
-	f.next()
+	f.awaitNext()
 	f.spindown()
-	f.expect("said", f.lines(), unaffected+"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (no such file or directory)")
-	f.expect("called", f.called(), registerShutdown, "next", "next")
+	f.expect("said", f.logLines(), unaffected+"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (no such file or directory)")
+	f.expect("called", f.apiCalls(), registerShutdown, "next", "next")
 }
 
 // An extension that is told to end by SIGTERM, or by its context, delivers what it has, and ends without an error.
@@ -380,17 +380,17 @@ func TestEndedBySignal(t *testing.T) { // not parallel: the signal reaches every
 		"context": func(cancel func()) error { cancel(); return nil },
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		f := newLambda(t, nil).begin(ctx)
-		f.next()
-		f.post(tell("function", ""))
+		f := newFakeLambda(t, nil).start(ctx)
+		f.awaitNext()
+		f.post(eventNow("function", ""))
 		if err := end(cancel); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.end(); err != nil {
+		if err := f.wait(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		f.expect(name+": delivered", f.deliveredTypes(), "function", "kinesis-telemetry.stats")
-		if said := f.lines(); len(said) != 1 || !strings.HasSuffix(said[0], "shutdown: signal") {
+		if said := f.logLines(); len(said) != 1 || !strings.HasSuffix(said[0], "shutdown: signal") {
 			t.Errorf("%s: said %q", name, said)
 		}
 		cancel()
@@ -402,10 +402,10 @@ func TestEndedBySignal(t *testing.T) { // not parallel: the signal reaches every
 func TestInitShips(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[string]int{"on-demand": 1, "snap-start": 0} {
-		f := newLambda(t, nil).begin(t.Context(), "AWS_LAMBDA_INITIALIZATION_TYPE="+kind, "KINESIS_TELEMETRY_BUFFER_BYTES=1048576")
-		f.next()
+		f := newFakeLambda(t, nil).start(t.Context(), "AWS_LAMBDA_INITIALIZATION_TYPE="+kind, "KINESIS_TELEMETRY_BUFFER_BYTES=1048576")
+		f.awaitNext()
 		f.post(`{"time":"t","type":"function","record":"` + strings.Repeat("x", 600_000) + `"}`)
-		f.until("it ships", func() bool { return len(f.delivered()) >= want })
+		f.waitFor("it ships", func() bool { return len(f.delivered()) >= want })
 		time.Sleep(50 * time.Millisecond) // where it must not ship: it would have by now, or this test notices nothing
 		if got := len(f.delivered()); got != want {
 			t.Errorf("%s: %d lines are delivered in init", kind, got)
@@ -421,16 +421,16 @@ func TestInitShips(t *testing.T) {
 func TestRecoversBeforeTheFirstInvocation(t *testing.T) {
 	t.Parallel()
 	dir := "KINESIS_TELEMETRY_SPILL_DIR=" + t.TempDir()
-	l := newLambda(t, nil)
-	f := l.begin(t.Context(), dir, "KINESIS_TELEMETRY_ENDPOINT_URL=http://127.0.0.1:1")
-	f.next()
-	f.post(tell("platform.fault", "a"))
+	l := newFakeLambda(t, nil)
+	f := l.start(t.Context(), dir, "KINESIS_TELEMETRY_ENDPOINT_URL=http://127.0.0.1:1")
+	f.awaitNext()
+	f.post(eventNow("platform.fault", "a"))
 	if err := f.shutdown("timeout", time.Second); err != nil {
 		t.Error(err)
 	}
-	f = l.begin(t.Context(), dir)
-	f.next()
-	f.post(tell("platform.fault", "b"))
+	f = l.start(t.Context(), dir)
+	f.awaitNext()
+	f.post(eventNow("platform.fault", "b"))
 	f.spindown()
 	f.expect("delivered", f.deliveredTypes(), "platform.fault a", "kinesis-telemetry.stats", "platform.fault b", "kinesis-telemetry.stats")
 }
@@ -454,48 +454,48 @@ func TestPanic(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLambda(t, nil)
-			var s taken
+			l := newFakeLambda(t, nil)
+			var s recorder
 			var puts, ending atomic.Int32
 			if test.logPanics {
-				l.panics = "Lambda posted telemetry that is not an event"
+				l.panicPrefix = "Lambda posted telemetry that is not an event"
 			}
-			x := begunWith(slog.New(logTo(l.note)), func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			x := newExtensionWithLog(slog.New(logFunc(l.handleLog)), func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 				if n := puts.Add(1); test.panics == first && n == 1 || test.panics == each || test.panics == atShutdown && ending.Load() > 0 {
 					panic("a mistake of ours")
 				}
 				return s.put(ctx, records)
 			}, "KINESIS_TELEMETRY_DELIVERY="+test.mode)
 			defer x.dispatcher.Close(false)
-			f := x.serving(l)
-			f.next()
+			f := x.startServing(l)
+			f.awaitNext()
 			for _, id := range []string{"a", "b", "c"} {
-				f.post(tell("platform.start", id))
+				f.post(eventNow("platform.start", id))
 				f.invoke(id)
 				if test.mode == "deferred" {
-					f.next()
+					f.awaitNext()
 				}
-				f.post(line, "broken")
+				f.post(lateLine, "broken")
 				if test.mode == "deferred" && test.panics != atShutdown {
-					f.until("there was a panic", x.panicked.Load)
+					f.waitFor("there was a panic", x.panicked.Load)
 				}
-				f.post(tell("platform.runtimeDone", id))
+				f.post(eventNow("platform.runtimeDone", id))
 				if test.mode == "sync" {
-					f.next()
+					f.awaitNext()
 				}
 			}
 			ending.Add(1)
 			f.spindown()
-			bugs := slices.DeleteFunc(f.lines(), func(text string) bool { return !isBug(text) })
+			bugs := slices.DeleteFunc(f.logLines(), func(text string) bool { return !isBug(text) })
 			if delivered := slices.Contains(s.types(), "kinesis-telemetry.stats"); len(bugs) != 1 || delivered != test.delivered {
-				t.Errorf("said %q; delivered %q", f.lines(), s.types())
+				t.Errorf("said %q; delivered %q", f.logLines(), s.types())
 			}
 		})
 	}
 }
 
-// serving is a life of an extension that has begun.
-func (x *Extension) serving(l *lambda) *life {
+// startServing is a life of an extension that has begun.
+func (x *Extension) startServing(l *fakeLambda) *process {
 	x.api = lambdaapi.New(strings.TrimPrefix(l.api.URL, "http://"))
 	ctx, cancel := context.WithCancel(l.Context())
 	x.abandon = cancel
@@ -504,11 +504,11 @@ func (x *Extension) serving(l *lambda) *life {
 		l.Fatal(err)
 	}
 	l.port = x.listener.Port()
-	f := &life{lambda: l, ended: make(chan error, 1)}
+	f := &process{fakeLambda: l, exit: make(chan error, 1)}
 	go func() {
 		_, err := x.api.Register(l.Context(), "x", lambdaapi.Invoke)
 		x.serve(l.Context(), ctx)
-		f.ended <- err
+		f.exit <- err
 	}()
 	return f
 }
@@ -522,17 +522,17 @@ func TestPanicInALife(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLambda(t, nil)
+			l := newFakeLambda(t, nil)
 			l.stream.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{ErrorType: "AccessDeniedException"}}})
-			l.panics = text
-			f := l.begin(t.Context(), "KINESIS_TELEMETRY_DELIVERY=deferred")
-			f.next()
+			l.panicPrefix = text
+			f := l.start(t.Context(), "KINESIS_TELEMETRY_DELIVERY=deferred")
+			f.awaitNext()
 			f.invoke("a")
-			f.next()
-			f.post(line, "broken")
-			f.until("it is said", func() bool { return slices.ContainsFunc(f.lines(), isBug) })
+			f.awaitNext()
+			f.post(lateLine, "broken")
+			f.waitFor("it is said", func() bool { return slices.ContainsFunc(f.logLines(), isBug) })
 			f.invoke("b")
-			f.next()
+			f.awaitNext()
 			f.spindown()
 		})
 	}
@@ -543,28 +543,28 @@ func isBug(text string) bool { return strings.Contains(text, "this is a bug of t
 // An invocation that is being waited for is let go when the extension breaks.
 func TestPanicWhileTheEndIsAwaited(t *testing.T) {
 	t.Parallel()
-	x := begunWith(slog.New(slog.DiscardHandler), func(context.Context, []kinesis.Record) kinesis.Result { panic("a mistake of ours") },
+	x := newExtensionWithLog(slog.New(slog.DiscardHandler), func(context.Context, []kinesis.Record) kinesis.Result { panic("a mistake of ours") },
 		"KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
 	defer x.dispatcher.Close(false)
-	f := x.serving(newLambda(t, nil))
-	f.next()
-	f.post(tell("platform.start", "a"))
+	f := x.startServing(newFakeLambda(t, nil))
+	f.awaitNext()
+	f.post(eventNow("platform.start", "a"))
 	f.invoke("a")
 	f.post(`{"time":"t","type":"function","record":"` + strings.Repeat("x", 2000) + `"}`)
-	f.next() // a minute before its deadline
+	f.awaitNext() // a minute before its deadline
 	f.spindown()
 }
 
 // A panic while our parts are made costs the telemetry alone.
 func TestPanicAtTheStart(t *testing.T) {
-	l := newLambda(t, nil)
-	cfg, mistakes := config.Load(inLambda)
-	x := &Extension{config: cfg, log: slog.New(logTo(l.note)), invocations: newInvocations(), abandon: func() {}}
+	l := newFakeLambda(t, nil)
+	cfg, mistakes := config.Load(lambdaEnviron)
+	x := &Extension{config: cfg, log: slog.New(logFunc(l.handleLog)), invocations: newInvocations(), abandon: func() {}}
 	x.start(t.Context(), lambdaapi.Registration{}) // there is no client of the APIs
 	defer x.dispatcher.Close(false)
 	defer x.listener.Shutdown(t.Context())
-	x.end(t.Context(), lambdaapi.Event{Type: lambdaapi.Shutdown})
-	if said := l.lines(); len(mistakes) > 0 || x.subscribed || len(said) != 1 || !isBug(said[0]) {
+	x.handleShutdown(t.Context(), lambdaapi.Event{Type: lambdaapi.Shutdown})
+	if said := l.logLines(); len(mistakes) > 0 || x.subscribed || len(said) != 1 || !isBug(said[0]) {
 		t.Errorf("%v; said %q", mistakes, said)
 	}
 }
@@ -576,7 +576,7 @@ func TestEndWithinTheDeadline(t *testing.T) {
 	const ms, day = time.Millisecond, 24 * time.Hour
 	heedless := func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		time.Sleep(time.Minute)
-		return stored(ctx, records)
+		return acceptAll(ctx, records)
 	}
 	for name, test := range map[string]struct {
 		left            time.Duration // 0: no deadline
@@ -594,16 +594,16 @@ func TestEndWithinTheDeadline(t *testing.T) {
 		"long over":      {-1001 * ms, 1500 * ms, 1550 * ms},
 		"in other units": {-50 * 365 * day, 1500 * ms, 1550 * ms},
 	} {
-		for want, s := range map[time.Duration]stream{test.heeds: hung, test.heedless: heedless} {
-			l, took := listen(t), time.Duration(0)
+		for want, s := range map[time.Duration]fakeClient{test.heeds: neverAnswer, test.heedless: heedless} {
+			l, took := idleListener(t), time.Duration(0)
 			synctest.Test(t, func(t *testing.T) {
-				x := begun(t, s)
+				x := newExtension(t, s)
 				x.listener = l
 				event := lambdaapi.Event{ShutdownReason: "spindown"}
 				if test.left != 0 {
 					event.Deadline = time.Now().Add(test.left)
 				}
-				took = in(func() { x.end(t.Context(), event) })
+				took = elapsed(func() { x.handleShutdown(t.Context(), event) })
 				time.Sleep(time.Hour)
 			})
 			if took != want {
@@ -615,18 +615,18 @@ func TestEndWithinTheDeadline(t *testing.T) {
 
 // In 90 ms there is time to ship what is buffered: the waits for late telemetry and for a silent connection leave most of it.
 func TestLittleTimeForShutdown(t *testing.T) {
-	l := listen(t)
+	l := idleListener(t)
 	connection, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", l.Port()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer connection.Close()
 	synctest.Test(t, func(t *testing.T) {
-		x := begun(t, storedAfter(20*time.Millisecond))
+		x := newExtension(t, acceptAfter(20*time.Millisecond))
 		x.listener = l
-		post(x, "["+tell("platform.start", "a")+"]") // its report never comes
-		took := in(func() {
-			x.end(t.Context(), lambdaapi.Event{Deadline: time.Now().Add(90 * time.Millisecond), ShutdownReason: "spindown"})
+		post(x, "["+eventNow("platform.start", "a")+"]") // its report never comes
+		took := elapsed(func() {
+			x.handleShutdown(t.Context(), lambdaapi.Event{Deadline: time.Now().Add(90 * time.Millisecond), ShutdownReason: "spindown"})
 		})
 		if stats := x.dispatcher.Stats(); took > 90*time.Millisecond || stats.Buffered > 0 || stats.Sent != 2 {
 			t.Errorf("ended after %s, %+v", took, stats)
@@ -637,9 +637,9 @@ func TestLittleTimeForShutdown(t *testing.T) {
 // A connection on which nothing comes does not take the time of the last flush.
 func TestSilentConnectionAtShutdown(t *testing.T) {
 	t.Parallel()
-	f := newLambda(t, nil).begin(t.Context())
-	f.next()
-	f.post(tell("function", ""))
+	f := newFakeLambda(t, nil).start(t.Context())
+	f.awaitNext()
+	f.post(eventNow("function", ""))
 	connection, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", f.port))
 	if err != nil {
 		t.Fatal(err)
@@ -657,9 +657,9 @@ func TestSilentConnectionAtShutdown(t *testing.T) {
 func TestRuntimeSettings(t *testing.T) { // not parallel: they are the process's
 	limit, percent := debug.SetMemoryLimit(1<<40), debug.SetGCPercent(37)
 	defer func() { debug.SetMemoryLimit(limit); debug.SetGCPercent(percent) }()
-	f := newLambda(t, nil).begin(t.Context())
-	f.next()
-	cfg, _ := config.Load(inLambda)
+	f := newFakeLambda(t, nil).start(t.Context())
+	f.awaitNext()
+	cfg, _ := config.Load(lambdaEnviron)
 	if got := debug.SetMemoryLimit(-1); got != cfg.MemoryLimit() {
 		t.Errorf("a memory limit of %d, not %d", got, cfg.MemoryLimit())
 	}

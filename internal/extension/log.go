@@ -8,17 +8,17 @@ import (
 )
 
 const (
-	// logLines is how many lines wait for a slow reader of w; more are left out.
-	logLines = 64
-	// logPatience is how long the process waits for them at its end.
-	logPatience = 100 * time.Millisecond
+	// maxLogLines is how many lines wait for a slow reader of w; more are left out.
+	maxLogLines = 64
+	// logTimeout is how long the process waits for them at its end.
+	logTimeout = 100 * time.Millisecond
 )
 
 // NewLog returns the log of the extension's own few lines, and what waits for the last of them at the process's end. Lambda
 // puts the time to each line, so they have none. A line never blocks: where nobody reads w, as when Lambda's own log is
 // slow, the function must not wait for it.
 func NewLog(w io.Writer, level slog.Level) (log *slog.Logger, wait func()) {
-	lines := make(lineQueue, logLines)
+	lines := make(lineQueue, maxLogLines)
 	go func() { // for as long as the process lives: a write that blocks cannot be ended
 		for l := range lines {
 			if l.written != nil {
@@ -37,7 +37,7 @@ func NewLog(w io.Writer, level slog.Level) (log *slog.Logger, wait func()) {
 			return a
 		},
 	})).With("extension", "kinesis-telemetry-extension")
-	return log, lines.wait
+	return log, lines.flush
 }
 
 type logLine struct {
@@ -55,8 +55,8 @@ func (q lineQueue) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (q lineQueue) wait() {
-	over, written := time.After(logPatience), make(chan struct{})
+func (q lineQueue) flush() {
+	over, written := time.After(logTimeout), make(chan struct{})
 	select {
 	case q <- logLine{written: written}:
 	case <-over:

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// gate is a writer that nobody reads from until it is opened.
-type gate struct {
+// blockedWriter is a writer that nobody reads from until it is opened.
+type blockedWriter struct {
 	open chan struct{}
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (g *gate) Write(p []byte) (int, error) {
+func (g *blockedWriter) Write(p []byte) (int, error) {
 	<-g.open
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -26,7 +26,7 @@ func (g *gate) Write(p []byte) (int, error) {
 }
 
 // until waits until something is written, for as long as that takes on a busy machine.
-func (g *gate) until(text string, wait func()) string {
+func (g *blockedWriter) until(text string, wait func()) string {
 	for {
 		wait()
 		g.mu.Lock()
@@ -40,7 +40,7 @@ func (g *gate) until(text string, wait func()) string {
 
 // A line has its level and no time, which Lambda puts to it; the level that the user has chosen is the least.
 func TestLogLines(t *testing.T) {
-	w := &gate{open: make(chan struct{})}
+	w := &blockedWriter{open: make(chan struct{})}
 	close(w.open)
 	log, wait := NewLog(w, slog.LevelWarn)
 	log.Info("not said")
@@ -55,9 +55,9 @@ func TestWaitForTheLastLines(t *testing.T) {
 	for written, want := range map[time.Duration]time.Duration{
 		90 * time.Millisecond: 90 * time.Millisecond, 110 * time.Millisecond: 100 * time.Millisecond,
 	} {
-		for _, lines := range []int{0, 1, logLines} {
+		for _, lines := range []int{0, 1, maxLogLines} {
 			synctest.Test(t, func(t *testing.T) {
-				q := make(lineQueue, logLines)
+				q := make(lineQueue, maxLogLines)
 				for range lines {
 					fmt.Fprintln(q, "x")
 				}
@@ -72,7 +72,7 @@ func TestWaitForTheLastLines(t *testing.T) {
 					default: // was not waited for any more
 					}
 				}()
-				if took := in(q.wait); took != want {
+				if took := elapsed(q.flush); took != want {
 					t.Errorf("waited %s for %d lines that are written after %s", took, lines, written)
 				}
 				time.Sleep(time.Second) // the reader ends
@@ -84,31 +84,31 @@ func TestWaitForTheLastLines(t *testing.T) {
 // A log that nobody reads blocks nothing: neither an invocation, nor telemetry, nor the process's end.
 func TestBlockedLog(t *testing.T) {
 	t.Parallel()
-	w := &gate{open: make(chan struct{})}
+	w := &blockedWriter{open: make(chan struct{})}
 	defer close(w.open)
 	log, wait := NewLog(w, slog.LevelDebug)
 	for n := range 1000 {
 		log.Warn(fmt.Sprint("line ", n))
 	}
-	x := begunWith(log, stored, "KINESIS_TELEMETRY_DELIVERY=sync")
+	x := newExtensionWithLog(log, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")
 	defer x.dispatcher.Close(false)
-	f := x.serving(newLambda(t, nil))
+	f := x.startServing(newFakeLambda(t, nil))
 	for _, id := range []string{"a", "b"} {
-		f.next()
-		f.post("broken", tell("platform.start", id))
+		f.awaitNext()
+		f.post("broken", eventNow("platform.start", id))
 		f.invoke(id)
-		f.post(tell("platform.runtimeDone", id))
+		f.post(eventNow("platform.runtimeDone", id))
 	}
-	f.next()
+	f.awaitNext()
 	f.spindown()
-	if took := in(wait); took < 100*time.Millisecond {
+	if took := elapsed(wait); took < 100*time.Millisecond {
 		t.Errorf("waited %s for the last lines", took)
 	}
 }
 
 // Lines that find no room while nobody reads are left out; once somebody reads again, later lines are written, each as it was.
 func TestLogAfterABlock(t *testing.T) {
-	w := &gate{open: make(chan struct{})}
+	w := &blockedWriter{open: make(chan struct{})}
 	log, wait := NewLog(w, slog.LevelWarn)
 	for n := range 1000 {
 		log.Warn(fmt.Sprint("line ", n))
@@ -117,7 +117,7 @@ func TestLogAfterABlock(t *testing.T) {
 	w.until(`"line 63"`, wait)
 	log.Warn("the last line")
 	written := w.until("the last line", wait)
-	if got := strings.Count(written, "\n"); got < logLines+1 || got > logLines+3 || !strings.HasPrefix(written, `level=WARN msg="line 0"`) {
+	if got := strings.Count(written, "\n"); got < maxLogLines+1 || got > maxLogLines+3 || !strings.HasPrefix(written, `level=WARN msg="line 0"`) {
 		t.Errorf("%d lines are written: %s", got, written)
 	}
 }

@@ -17,12 +17,12 @@ func TestMalformedElements(t *testing.T) {
 		"platform":          "[2platform.start 3kinesis-telemetry.dropped] malformed 2 0 1",
 		"platform,function": "[0function 4platform.start 5kinesis-telemetry.dropped] malformed 3 1 3",
 	} {
-		var s taken
-		x := begun(t, s.put, "KINESIS_TELEMETRY_EVENTS="+events)
+		var s recorder
+		x := newExtension(t, s.put, "KINESIS_TELEMETRY_EVENTS="+events)
 		post(x, `[{"time":"t","type":"function","record":1},{"time":"t","type":"function","record":NaN},`+
-			`{"time":"t","type":"platform.runtimeDone","record":{"requestId":"a"},},{"id":1},`+tell("platform.start", "a")+`]`)
-		if x.invocations.report != "" || x.invocations.current.id != "a" {
-			t.Errorf("%s: invocation %q runs, the report of %q is expected", events, x.invocations.current.id, x.invocations.report)
+			`{"time":"t","type":"platform.runtimeDone","record":{"requestId":"a"},},{"id":1},`+eventNow("platform.start", "a")+`]`)
+		if x.invocations.awaitedReport != "" || x.invocations.current.id != "a" {
+			t.Errorf("%s: invocation %q runs, the report of %q is expected", events, x.invocations.current.id, x.invocations.awaitedReport)
 		}
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 		x.dispatcher.Close(false)
@@ -45,10 +45,10 @@ func TestMalformedElements(t *testing.T) {
 
 // An event above the record limit is delivered with its beginning and its size, also where it has come in pieces.
 func TestTruncatedEvents(t *testing.T) {
-	var s taken
-	x := begun(t, s.put, "KINESIS_TELEMETRY_MAX_RECORD_BYTES=2048")
+	var s recorder
+	x := newExtension(t, s.put, "KINESIS_TELEMETRY_MAX_RECORD_BYTES=2048")
 	record := `{"requestId":"a","text":"` + strings.Repeat("x", 5000) + `"}`
-	post(x, "["+tell("platform.start", "a")+`,{"time":"t","type":"function","record":`+record+`},`+tell("function", "")+"]")
+	post(x, "["+eventNow("platform.start", "a")+`,{"time":"t","type":"function","record":`+record+`},`+eventNow("function", "")+"]")
 	x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 	x.dispatcher.Close(false)
 	if types := s.types(); !slices.Equal(types, []string{"platform.start", "function", "function"}) {

@@ -47,10 +47,10 @@ type Listener struct {
 	seed    maphash.Seed
 	closed  atomic.Bool // no POST is taken any more
 
-	mu       sync.Mutex // held while a POST is handed on; guards all below
-	splitter Splitter
-	events   []Event
-	taken    [2]fingerprint // of the last POSTs
+	mu         sync.Mutex // held while a POST is handed on; guards all below
+	splitter   Splitter
+	events     []Event
+	lastBodies [2]fingerprint // of the last POSTs
 }
 
 // fingerprint recognises a body.
@@ -111,7 +111,7 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 	}
 	body, whole := read(body, r)
-	if !l.take(body, whole) {
+	if !l.process(body, whole) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	if cap(body) > keepBody {
@@ -123,8 +123,8 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// take hands a body on, once. It answers false after Shutdown.
-func (l *Listener) take(body []byte, whole bool) bool {
+// process hands a body on, once. It answers false after Shutdown.
+func (l *Listener) process(body []byte, whole bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed.Load() {
@@ -132,17 +132,17 @@ func (l *Listener) take(body []byte, whole bool) bool {
 	}
 	// Lambda posts a body again when a freeze took the answer.
 	posted := fingerprint{len(body), maphash.Bytes(l.seed, body)}
-	if slices.Contains(l.taken[:], posted) {
+	if slices.Contains(l.lastBodies[:], posted) {
 		return true
 	}
-	joining := l.splitter.waits()
+	joining := l.splitter.hasPartial()
 	batch := Batch{Truncated: !whole}
 	batch.Events = l.splitter.Split(l.events[:0], body, whole)
 	inTheMiddle := joining && len(batch.Events) == 0 // pieces in the middle of one event may be the same bytes
 	if whole && !inTheMiddle {
-		l.taken = [2]fingerprint{posted, l.taken[0]}
+		l.lastBodies = [2]fingerprint{posted, l.lastBodies[0]}
 	}
-	batch.PartialEvent = l.splitter.waits()
+	batch.PartialEvent = l.splitter.hasPartial()
 	l.receive(batch)
 	clear(batch.Events) // lets go of the body
 	l.events = batch.Events

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// trial is a listener and what it hands on.
-type trial struct {
+// testListener is a listener and what it hands on.
+type testListener struct {
 	*testing.T
 	*Listener
 	client http.Client
@@ -28,20 +28,20 @@ type trial struct {
 	got []string // elements: Raw, or what is odd
 }
 
-func start(t *testing.T) *trial {
+func startListener(t *testing.T) *testListener {
 	t.Helper()
-	r := &trial{T: t}
+	r := &testListener{T: t}
 	r.client.Transport = &http.Transport{}
 	t.Cleanup(r.client.CloseIdleConnections)
 	var err error
-	if r.Listener, err = Listen(1<<20, r.take, func() {}); err != nil {
+	if r.Listener, err = Listen(1<<20, r.receiveBatch, func() {}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.end() })
+	t.Cleanup(func() { r.shutDown() })
 	return r
 }
 
-func (r *trial) take(b Batch) {
+func (r *testListener) receiveBatch(b Batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if b.Truncated {
@@ -59,16 +59,16 @@ func (r *trial) take(b Batch) {
 	}
 }
 
-func (r *trial) taken() []string {
+func (r *testListener) elements() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.got)
 }
 
-func (r *trial) url() string { return fmt.Sprintf("http://127.0.0.1:%d/any/path", r.Port()) }
+func (r *testListener) url() string { return fmt.Sprintf("http://127.0.0.1:%d/any/path", r.Port()) }
 
 // post posts a body, which must be answered with 200.
-func (r *trial) post(body string) {
+func (r *testListener) post(body string) {
 	r.Helper()
 	response, err := r.client.Post(r.url(), "application/json", strings.NewReader(body))
 	if err != nil {
@@ -80,19 +80,19 @@ func (r *trial) post(body string) {
 	}
 }
 
-// end shuts the listener down and returns all that it handed on.
-func (r *trial) end() []string {
+// shutDown shuts the listener down and returns all that it handed on.
+func (r *testListener) shutDown() []string {
 	r.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	if err := r.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		r.Error(err)
 	}
-	return r.taken()
+	return r.elements()
 }
 
 // dial connects and sends a text.
-func (r *trial) dial(text string) net.Conn {
+func (r *testListener) dial(text string) net.Conn {
 	r.Helper()
 	connection, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.Port()))
 	if err != nil {
@@ -107,9 +107,9 @@ func (r *trial) dial(text string) net.Conn {
 
 func TestAnswers200WhateverTheBody(t *testing.T) {
 	for _, test := range oddBodies {
-		r := start(t)
+		r := startListener(t)
 		r.post(test.body)
-		if got := r.end(); !slices.Equal(got, test.want) {
+		if got := r.shutDown(); !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 	}
@@ -121,14 +121,14 @@ func TestReplacesWhatIsNotUTF8(t *testing.T) {
 	long := strings.Replace(event(2), "line", "lé\xffne", 1)
 	envelope, rest, _ := strings.Cut(long, "\xa9")
 	envelope, rest = envelope[:strings.Index(envelope, recordKey)+len(recordKey)], "\xa9"+rest
-	r := start(t)
+	r := startListener(t)
 	r.post("[" + broken + "," + event(3) + "," + strings.TrimSuffix(long, rest) + "}]")
 	r.post("[" + envelope + rest + "," + event(4) + "]")
 	want := []string{
 		"repaired " + strings.Replace(event(1), "line", "l\uFFFDne", 1), event(3),
 		"repaired " + strings.Replace(event(2), "line", "lé\uFFFDne", 1), event(4),
 	}
-	if got := r.end(); !slices.Equal(got, want) {
+	if got := r.shutDown(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -147,7 +147,7 @@ func TestLargeBodies(t *testing.T) {
 		{"over the bound", "[" + event(1) + "," + big + "," + big + "]", []string{"truncated", event(1), big, malformedElement}},
 	} {
 		for _, chunked := range []bool{false, true} {
-			r := start(t)
+			r := startListener(t)
 			var body io.Reader = strings.NewReader(test.body)
 			if chunked {
 				body = io.MultiReader(body) // hides the length
@@ -157,7 +157,7 @@ func TestLargeBodies(t *testing.T) {
 				t.Fatal(err)
 			}
 			response.Body.Close()
-			if got := r.end(); response.StatusCode != http.StatusOK || !slices.Equal(got, test.want) {
+			if got := r.shutDown(); response.StatusCode != http.StatusOK || !slices.Equal(got, test.want) {
 				t.Errorf("%s, chunked %t: status %d, %d elements, not %d", test.name, chunked, response.StatusCode, len(got), len(test.want))
 			}
 		}
@@ -166,7 +166,7 @@ func TestLargeBodies(t *testing.T) {
 
 // A sender that goes away in the middle of the body: what came is kept. A half still waits for its other, which is posted again.
 func TestBodyThatBreaksOff(t *testing.T) {
-	breakOff := func(r *trial, body string) {
+	breakOff := func(r *testListener, body string) {
 		connection := r.dial("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + body)
 		if err := connection.(*net.TCPConn).CloseWrite(); err != nil {
 			t.Fatal(err)
@@ -175,17 +175,17 @@ func TestBodyThatBreaksOff(t *testing.T) {
 			t.Errorf("answered %q", answer)
 		}
 	}
-	r := start(t)
+	r := startListener(t)
 	breakOff(r, "["+event(1)+","+event(2)[:20])
-	if got, want := r.end(), []string{"truncated", event(1), malformedElement}; !slices.Equal(got, want) {
+	if got, want := r.shutDown(), []string{"truncated", event(1), malformedElement}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	r = start(t)
-	bodies := lambda(250, []string{application{}.long(300), event(1)})
+	r = startListener(t)
+	bodies := postBodies(250, []string{randomLogs{}.long(300), event(1)})
 	r.post(bodies[0])
 	breakOff(r, bodies[1][:90])
 	r.post(bodies[1])
-	if got, want := r.end(), []string{"truncated", application{}.long(300), event(1)}; !slices.Equal(got, want) {
+	if got, want := r.shutDown(), []string{"truncated", randomLogs{}.long(300), event(1)}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -245,7 +245,7 @@ func TestPanicOfTheReceiver(t *testing.T) {
 
 // Order is that of the POSTs, whatever connections the sender uses.
 func TestOrderWithAConnectionForEachPOST(t *testing.T) {
-	r := start(t)
+	r := startListener(t)
 	r.client.Transport.(*http.Transport).DisableKeepAlives = true
 	filler := `{"time":"t","type":"function","record":[` + strings.TrimSuffix(strings.Repeat("1,", 1<<17), ",") + `]}`
 	var want []string
@@ -257,7 +257,7 @@ func TestOrderWithAConnectionForEachPOST(t *testing.T) {
 		r.post("[" + body + "]")
 		want = append(want, event(n))
 	}
-	got := slices.DeleteFunc(r.end(), func(element string) bool { return element == filler })
+	got := slices.DeleteFunc(r.shutDown(), func(element string) bool { return element == filler })
 	overtaken := 0
 	for i := range got {
 		if got[i] != want[i] {
@@ -272,26 +272,26 @@ func TestOrderWithAConnectionForEachPOST(t *testing.T) {
 // A body that is posted again because its answer was lost is answered and not taken twice. It is one of the last two: bodies that
 // are the same by chance lie further apart.
 func TestPostedAgain(t *testing.T) {
-	r := start(t)
+	r := startListener(t)
 	a, b, c := "[\n"+event(1)+"\n]", "["+event(2)+"]", "["+event(3)+"]"
 	for _, body := range []string{a, a, b, a, b, c, a} {
 		r.post(body)
 	}
-	if got, want := r.end(), []string{event(1), event(2), event(3), event(1)}; !slices.Equal(got, want) {
+	if got, want := r.shutDown(), []string{event(1), event(2), event(3), event(1)}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 // long is an event of n bytes and more with one and the same character.
-func (application) long(n int) string {
+func (randomLogs) long(n int) string {
 	return `{"time":"2026-11-23T18:00:00.000Z","type":"function","record":"` + strings.Repeat("x", n) + `"}`
 }
 
 // The pieces in the middle of one event may be the same bytes. Its first piece and its last are recognised.
 func TestPiecesThatAreTheSame(t *testing.T) {
-	r := start(t)
-	long := application{}.long(1000)
-	bodies := lambda(200, []string{event(1), long, event(2)})
+	r := startListener(t)
+	long := randomLogs{}.long(1000)
+	bodies := postBodies(200, []string{event(1), long, event(2)})
 	if !slices.Contains(bodies[2:], bodies[1]) {
 		t.Fatalf("no pieces are the same: %q", bodies)
 	}
@@ -300,14 +300,14 @@ func TestPiecesThatAreTheSame(t *testing.T) {
 		r.post(body)
 	}
 	r.post(bodies[len(bodies)-1])
-	if got, want := r.end(), []string{event(1), long, event(2)}; !slices.Equal(got, want) {
+	if got, want := r.shutDown(), []string{event(1), long, event(2)}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 // Connections on which nothing comes, or not all, cost nothing but themselves, whatever they announce.
 func TestHalfOpenPOSTs(t *testing.T) {
-	r := start(t)
+	r := startListener(t)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 64 {
@@ -322,13 +322,13 @@ func TestHalfOpenPOSTs(t *testing.T) {
 	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 64<<20 {
 		t.Errorf("%d MiB were allocated for 192 connections that sent nothing", allocated>>20)
 	}
-	if got := r.taken(); len(got) != 10 {
+	if got := r.elements(); len(got) != 10 {
 		t.Errorf("%d of 10 POSTs were handed on", len(got))
 	}
 }
 
 func TestHeaderIsBounded(t *testing.T) {
-	connection := start(t).dial("POST / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n")
+	connection := startListener(t).dial("POST / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n")
 	if answer, _ := io.ReadAll(connection); !bytes.HasPrefix(answer, []byte("HTTP/1.1 431")) {
 		t.Errorf("answered %q", answer)
 	}
@@ -388,42 +388,42 @@ func TestShutdown(t *testing.T) {
 
 // Connections on which nothing comes do not outlive the listener.
 func TestShutdownHangsUp(t *testing.T) {
-	r := start(t)
+	r := startListener(t)
 	connection := r.dial("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n[")
 	r.post("[" + event(1) + "]") // over a connection that is accepted after that one
-	r.end()
+	r.shutDown()
 	if err := connection.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if answer, err := io.ReadAll(connection); errors.Is(err, os.ErrDeadlineExceeded) || bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) {
 		t.Errorf("answered %q, %v", answer, err)
 	}
-	if got := r.taken(); len(got) != 1 {
+	if got := r.elements(); len(got) != 1 {
 		t.Errorf("got %q", got)
 	}
 }
 
 // POSTs that wait for their turn when time is over are told that they were not taken, if anything.
 func TestPOSTThatIsNotTaken(t *testing.T) {
-	r := start(t)
-	r.end()
-	if r.Listener.take([]byte("["+event(1)+"]"), true) || len(r.taken()) > 0 {
-		t.Errorf("taken after the end: %q", r.taken())
+	r := startListener(t)
+	r.shutDown()
+	if r.Listener.process([]byte("["+event(1)+"]"), true) || len(r.elements()) > 0 {
+		t.Errorf("taken after the end: %q", r.elements())
 	}
 }
 
 // A half whose other did not come before the end, or with the next POST, has its place among the events.
 func TestHalfThatIsAlone(t *testing.T) {
 	half := "[" + event(1) + "," + event(2)[:len(event(2))-4] + "}]"
-	r := start(t)
+	r := startListener(t)
 	r.post(half)
-	if got, want := r.end(), []string{event(1), malformedElement}; !slices.Equal(got, want) {
+	if got, want := r.shutDown(), []string{event(1), malformedElement}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	r = start(t)
+	r = startListener(t)
 	r.post(half)
 	r.post("[" + event(3) + "," + event(4) + "]")
-	if got, want := r.end(), []string{event(1), malformedElement, event(3), event(4)}; !slices.Equal(got, want) {
+	if got, want := r.shutDown(), []string{event(1), malformedElement, event(3), event(4)}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -29,9 +29,9 @@ func split(bodies ...string) (elements []string) {
 	return elements
 }
 
-// lambda posts events as Lambda does: a body is full when it has maxBytes, and an event above that is cut in mid-value, with
+// postBodies posts events as Lambda does: a body is full when it has maxBytes, and an event above that is cut in mid-value, with
 // the closing brackets behind each piece but the last and the event's beginning before each but the first.
-func lambda(maxBytes int, events []string) (bodies []string) {
+func postBodies(maxBytes int, events []string) (bodies []string) {
 	for len(events) > 0 {
 		body := ""
 		for len(events) > 0 && len(body) < maxBytes {
@@ -54,13 +54,13 @@ func lambda(maxBytes int, events []string) (bodies []string) {
 	return bodies
 }
 
-// application makes what an application may log: values full of objects that look like events, of brackets, quotes, escapes
+// randomLogs makes what an randomLogs may log: values full of objects that look like events, of brackets, quotes, escapes
 // and characters of several bytes.
-type application struct{ *rand.Rand }
+type randomLogs struct{ *rand.Rand }
 
-func (a application) pick(of ...string) string { return of[a.IntN(len(of))] }
+func (a randomLogs) pick(of ...string) string { return of[a.IntN(len(of))] }
 
-func (a application) text(words int) string {
+func (a randomLogs) text(words int) string {
 	text := ""
 	for range words {
 		text += a.pick(
@@ -72,7 +72,7 @@ func (a application) text(words int) string {
 	return text
 }
 
-func (a application) string(words int) string {
+func (a randomLogs) string(words int) string {
 	var quoted strings.Builder
 	encoder := json.NewEncoder(&quoted)
 	encoder.SetEscapeHTML(a.IntN(2) == 0)
@@ -82,12 +82,12 @@ func (a application) string(words int) string {
 	return strings.TrimSpace(quoted.String())
 }
 
-func (a application) event(depth int) string {
+func (a randomLogs) event(depth int) string {
 	return fmt.Sprintf(`{"time":"2026-11-23T18:00:00.%03dZ","type":%s,"record":%s}`,
 		a.IntN(3), a.pick(`"platform.report"`, `"platform.runtimeDone"`, `"function"`), a.value(depth-1))
 }
 
-func (a application) value(depth int) string {
+func (a randomLogs) value(depth int) string {
 	if depth <= 0 {
 		return a.pick("12.5", "-1e9", "true", "null", `"forged"`, `""`, `{}`, `[]`, a.string(2))
 	}
@@ -105,7 +105,7 @@ func (a application) value(depth int) string {
 }
 
 // line is an event whose record is a line of the application, of a few hundred bytes at least where it is to be cut.
-func (a application) line(n, least int) string {
+func (a randomLogs) line(n, least int) string {
 	record := a.value(4)
 	if a.IntN(3) == 0 {
 		record = a.string(20)
@@ -116,10 +116,10 @@ func (a application) line(n, least int) string {
 	return fmt.Sprintf(`{"time":"2026-11-23T18:00:00.%03dZ","type":"function","record":%s}`, n, record)
 }
 
-const done = `{"time":"2026-11-23T18:00:00.999Z","type":"platform.runtimeDone","record":{"requestId":"r","status":"success"}}`
+const runtimeDone = `{"time":"2026-11-23T18:00:00.999Z","type":"platform.runtimeDone","record":{"requestId":"r","status":"success"}}`
 
 // lines are events of which one or two in a row are to be cut by the maxBytes that it returns, with neighbours.
-func (a application) lines() (events []string, maxBytes int) {
+func (a randomLogs) lines() (events []string, maxBytes int) {
 	maxBytes = 120 + a.IntN(400)
 	for n := range a.IntN(3) {
 		events = append(events, fmt.Sprintf(`{"time":"2026-11-23T18:00:00.%03dZ","type":"function","record":"before"}`, n))
@@ -130,15 +130,15 @@ func (a application) lines() (events []string, maxBytes int) {
 	for n := range a.IntN(3) {
 		events = append(events, fmt.Sprintf(`{"time":"2026-11-23T18:00:00.%03dZ","type":"function","record":"behind"}`, 200+n))
 	}
-	return append(events, done), maxBytes
+	return append(events, runtimeDone), maxBytes
 }
 
-// checkCut posts the events of a seed in pieces: each arrives as it was logged, in order, and nothing else does.
-func checkCut(t *testing.T, seed uint64) {
+// checkCutEvents posts the events of a seed in pieces: each arrives as it was logged, in order, and nothing else does.
+func checkCutEvents(t *testing.T, seed uint64) {
 	t.Helper()
-	a := application{rand.New(rand.NewPCG(seed, 9))}
+	a := randomLogs{rand.New(rand.NewPCG(seed, 9))}
 	events, maxBytes := a.lines()
-	bodies := lambda(maxBytes, events)
+	bodies := postBodies(maxBytes, events)
 	if got := split(bodies...); !slices.Equal(got, events) {
 		t.Fatalf("seed %d, cut at %d bytes: got\n%s\nwant\n%s\nposted\n%s", seed, maxBytes,
 			strings.Join(got, "\n"), strings.Join(events, "\n"), strings.Join(bodies, "\n"))
@@ -147,27 +147,27 @@ func checkCut(t *testing.T, seed uint64) {
 
 func TestCutEvents(t *testing.T) {
 	for seed := range uint64(300) {
-		checkCut(t, seed)
+		checkCutEvents(t, seed)
 	}
 }
 
 func FuzzCutEvents(f *testing.F) {
 	f.Add(uint64(0))
-	f.Fuzz(checkCut)
+	f.Fuzz(checkCutEvents)
 }
 
 // A POST is lost: nothing of the application becomes an event where an event was cut in two, and what is whole arrives.
 func TestLostPieces(t *testing.T) {
 	for seed := range uint64(100) {
-		a := application{rand.New(rand.NewPCG(seed, 10))}
+		a := randomLogs{rand.New(rand.NewPCG(seed, 10))}
 		const maxBytes = 400
 		first, second := a.line(100, maxBytes-50), a.line(101, maxBytes-50)
 		for len(first) <= maxBytes || len(first) > 2*maxBytes-100 || first[maxBytes-2] == '\\' {
 			first = a.line(100, maxBytes-50) // in two pieces, the second of which does not begin with a quote that is escaped
 		}
-		bodies := lambda(maxBytes, []string{event(1), first, event(2), done})
+		bodies := postBodies(maxBytes, []string{event(1), first, event(2), runtimeDone})
 		for _, test := range []struct{ lost, want []string }{
-			{bodies[1:], []string{malformedElement, event(2), done}},
+			{bodies[1:], []string{malformedElement, event(2), runtimeDone}},
 			{append(bodies[:1:1], "["+event(3)+","+second+"]"), []string{event(1), malformedElement, event(3), second}},
 		} {
 			if got := slices.Compact(split(test.lost...)); !slices.Equal(got, test.want) {
@@ -278,7 +278,7 @@ func TestPiecesBeyondTheLimit(t *testing.T) {
 	for limit := 990; limit < 1010; limit++ { // within and between characters
 		p := Splitter{Limit: limit}
 		var events []Event
-		for _, body := range lambda(500, []string{event(1), whole, event(2)}) {
+		for _, body := range postBodies(500, []string{event(1), whole, event(2)}) {
 			events = p.Split(events, []byte(body), true)
 		}
 		if len(events) != 3 || string(events[0].Raw) != event(1) || string(events[2].Raw) != event(2) {
@@ -297,7 +297,7 @@ func TestPiecesBeyondTheLimit(t *testing.T) {
 	for _, limit := range []int{len(whole), len(whole) - 2, 0} {
 		p := Splitter{Limit: limit}
 		var events []Event
-		for _, body := range lambda(500, []string{whole}) {
+		for _, body := range postBodies(500, []string{whole}) {
 			events = p.Split(events, []byte(body), true)
 		}
 		if len(events) != 1 || events[0].Record.Size != len(record) || (string(events[0].Raw) == whole) != (limit == len(whole)) {

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	ours   = "8476a536-e9f4-11e8-9739-2dfe598c3fcd" // Lambda's
-	others = "c6af9ac6-7b61-41e6-9a41-93e8deadbeef" // API Gateway's, an order's
+	lambdaID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd" // Lambda's
+	otherID  = "c6af9ac6-7b61-41e6-9a41-93e8deadbeef" // API Gateway's, an order's
 )
 
 // loggers are lines as common loggers write them in JSON, each with where that can be read. OURS is the id of Lambda's request.
@@ -164,7 +164,7 @@ var loggers = []struct{ name, source, record string }{
 
 func TestLoggers(t *testing.T) {
 	for _, test := range loggers {
-		if got := requestIDOf(t, test.record); got != ours {
+		if got := requestIDOf(t, test.record); got != lambdaID {
 			t.Errorf("%s (%s): %q in %s", test.name, test.source, got, test.record)
 		}
 	}
@@ -174,16 +174,16 @@ func TestLoggers(t *testing.T) {
 // it most surely. A requestId that is not a UUID is Lambda's in an emulation alone; whether it is must be known otherwise.
 func TestOtherIDs(t *testing.T) {
 	for record, want := range map[string]string{
-		`{"requestId":"OTHERS","aws_request_id":"OURS"}`:                               ours,
-		`{"aws_request_id":"OURS","requestId":"OTHERS"}`:                               ours,
-		`{"requestId":"OTHERS","context":{"awsRequestId":"OURS"}}`:                     ours,
-		`{"function_request_id":"OURS","correlationIds":{"awsRequestId":"OTHERS"}}`:    ours,
-		`{"requestId":"OURS","aws_request_id":"UNDEFINED"}`:                            ours,
-		`{"requestId":"OURS","aws_request_id":null,"spans":[]}`:                        ours,
-		`{"requestId":"OTHERS","requestId":"OURS"}`:                                    ours, // as JSON readers do
-		`{"requestId":"order-17","aws_request_id":"OURS"}`:                             ours,
-		`{"requestId":"OURS","requestId":"order-17"}`:                                  ours,
-		`{"requestId":"OURS","requestContext":{"requestId":"OTHERS"}}`:                 ours,
+		`{"requestId":"OTHERS","aws_request_id":"OURS"}`:                               lambdaID,
+		`{"aws_request_id":"OURS","requestId":"OTHERS"}`:                               lambdaID,
+		`{"requestId":"OTHERS","context":{"awsRequestId":"OURS"}}`:                     lambdaID,
+		`{"function_request_id":"OURS","correlationIds":{"awsRequestId":"OTHERS"}}`:    lambdaID,
+		`{"requestId":"OURS","aws_request_id":"UNDEFINED"}`:                            lambdaID,
+		`{"requestId":"OURS","aws_request_id":null,"spans":[]}`:                        lambdaID,
+		`{"requestId":"OTHERS","requestId":"OURS"}`:                                    lambdaID, // as JSON readers do
+		`{"requestId":"order-17","aws_request_id":"OURS"}`:                             lambdaID,
+		`{"requestId":"OURS","requestId":"order-17"}`:                                  lambdaID,
+		`{"requestId":"OURS","requestContext":{"requestId":"OTHERS"}}`:                 lambdaID,
 		`{"requestId":"order-17"}`:                                                     "order-17",
 		`{"requestId":""}`:                                                             "",
 		`{"requestId":17,"AWSRequestId":["OTHERS"]}`:                                   "",
@@ -208,7 +208,7 @@ func TestOtherIDs(t *testing.T) {
 
 func requestIDOf(t *testing.T, record string) string {
 	t.Helper()
-	record = strings.NewReplacer("OURS", ours, "OTHERS", others).Replace(record)
+	record = strings.NewReplacer("OURS", lambdaID, "OTHERS", otherID).Replace(record)
 	events := new(Splitter).Split(nil, []byte(`[{"time":"t","type":"function","record":`+record+`}]`), true)
 	if len(events) != 1 || events[0].Raw == nil {
 		t.Fatalf("%d events: %s", len(events), record)
@@ -219,7 +219,7 @@ func requestIDOf(t *testing.T, record string) string {
 // What is taken for a request id stands in the record; it is a UUID, or the value of a requestId.
 func FuzzRequestID(f *testing.F) {
 	for _, test := range loggers {
-		f.Add(strings.NewReplacer("OURS", ours, "OTHERS", others).Replace(test.record))
+		f.Add(strings.NewReplacer("OURS", lambdaID, "OTHERS", otherID).Replace(test.record))
 	}
 	f.Add("{\"requestId\":\"\x8b\"}")
 	f.Fuzz(func(t *testing.T, record string) {

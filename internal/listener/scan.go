@@ -17,8 +17,8 @@ const maxDepth = 10000
 // noElement stands for the index of an element where there is none.
 const noElement = -1
 
-// begin finds the first element of a body.
-func (s scanner) begin() (first int, isArray bool) {
+// firstElement finds the first element of a body.
+func (s scanner) firstElement() (first int, isArray bool) {
 	i := s.space(0)
 	if s[i] != '[' {
 		return noElement, false
@@ -32,13 +32,13 @@ func (s scanner) begin() (first int, isArray bool) {
 // element reads an event and what must stand behind it: end as event, next as follow.
 func (s scanner) element(event *Event, i int) (end, next int, ok bool) {
 	if end, ok = s.event(event, i); ok {
-		next, ok = s.follow(end)
+		next, ok = s.afterElement(end)
 	}
 	return end, next, ok
 }
 
-// follow reads what must stand behind an element: a comma and the next element, or the end of the body.
-func (s scanner) follow(end int) (next int, ok bool) {
+// afterElement reads what must stand behind an element: a comma and the next element, or the end of the body.
+func (s scanner) afterElement(end int) (next int, ok bool) {
 	end = s.space(end)
 	if end < len(s) && s[end] == ',' {
 		return s.space(end + 1), true
@@ -46,11 +46,11 @@ func (s scanner) follow(end int) (next int, ok bool) {
 	return noElement, end == len(s)-1 && s[end] == ']'
 }
 
-// skip is element by brackets and quotes alone. open tells that the body ends within the element.
-func (s scanner) skip(i int) (next int, open, ok bool) {
+// skipElement is element by brackets and quotes alone. open tells that the body ends within the element.
+func (s scanner) skipElement(i int) (next int, open, ok bool) {
 	var inside nesting
 	end := i + inside.skip(s[i:])
-	next, ok = s.follow(end)
+	next, ok = s.afterElement(end)
 	return next, end == len(s), ok
 }
 
@@ -84,9 +84,9 @@ func (n *nesting) skip(s []byte) (end int) {
 	return len(s)
 }
 
-// behindRest finds the event behind the element at i, if that is the rest of a cut value. The rest closes more brackets than it
+// eventAfterTail finds the event behind the element at i, if that is the rest of a cut value. The rest closes more brackets than it
 // opens, so its commas are deeper than those between the elements, whose depth the body's end tells.
-func (s scanner) behindRest(i int) (next int) {
+func (s scanner) eventAfterTail(i int) (next int) {
 	_, value := s.envelope(i)
 	if value == 0 || s[len(s)-1] != ']' {
 		return noElement

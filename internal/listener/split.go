@@ -28,13 +28,13 @@ type Span struct{ Start, End, Size int }
 // Splitter cuts POST bodies into events, and joins the pieces of an event that Lambda has cut (DESIGN.md, Non-obvious).
 type Splitter struct {
 	// Limit is how many bytes are kept of an event that arrives in pieces.
-	Limit int
-	half  half
-	empty []byte // the next piece of the last event, should Lambda have cut that at the end of its value
+	Limit     int
+	partial   partialEvent
+	emptyTail []byte // the next piece of the last event, should Lambda have cut that at the end of its value
 }
 
-// half is the beginning of an event whose next piece comes with the next POST. The zero value is none.
-type half struct {
+// partialEvent is the beginning of an event whose next piece comes with the next POST. The zero value is none.
+type partialEvent struct {
 	raw    []byte // from the event's brace on, at most limit bytes
 	size   int    // of all pieces
 	inside nesting
@@ -50,7 +50,7 @@ func (p *Splitter) Split(dst []Event, body []byte, whole bool) []Event {
 	if len(s) == 0 {
 		return dst
 	}
-	first, isArray := s.begin()
+	first, isArray := s.firstElement()
 	events, i, joined := p.join(dst, s, first, whole)
 	if !isArray {
 		return append(events, Event{})
@@ -70,19 +70,19 @@ func (p *Splitter) Split(dst []Event, body []byte, whole bool) []Event {
 		var open bool
 		if !ok {
 			*event, _ = s.envelope(i)
-			next, open, ok = s.skip(i)
+			next, open, ok = s.skipElement(i)
 		}
 		if !ok {
 			// The brackets do not match. The first element may be the rest of a value whose beginning did not come. Then the elements
 			// behind it are parts of that value, up to the event that behindRest finds.
 			ofValue := !joined && (!open || whole && i > first && events[before].Raw == nil)
-			if open && whole && !ofValue && p.hold(s, i, end) {
+			if open && whole && !ofValue && p.keepPartial(s, i, end) {
 				events = events[:n]
 				break
 			}
 			next = noElement
 			if !joined && whole {
-				next = s.behindRest(first)
+				next = s.eventAfterTail(first)
 			}
 			if ofValue || next != noElement {
 				events = events[:before+1]
@@ -92,16 +92,16 @@ func (p *Splitter) Split(dst []Event, body []byte, whole bool) []Event {
 		}
 		i = next
 	}
-	p.empty = p.empty[:0]
+	p.emptyTail = p.emptyTail[:0]
 	if n := len(events); n > len(dst) && events[n-1].Raw != nil {
 		last := &events[n-1]
-		p.empty = append(append(p.empty, last.Raw[:last.Record.Start]...), '}')
+		p.emptyTail = append(append(p.emptyTail, last.Raw[:last.Record.Start]...), '}')
 	}
 	return events
 }
 
-// waits tells whether there is a half.
-func (p *Splitter) waits() bool { return p.half.raw != nil }
+// hasPartial tells whether there is a half.
+func (p *Splitter) hasPartial() bool { return p.partial.raw != nil }
 
 // Finish appends the half, whose next piece does not come any more, as malformed.
 func (p *Splitter) Finish(dst []Event) []Event {
@@ -109,25 +109,25 @@ func (p *Splitter) Finish(dst []Event) []Event {
 	return dst
 }
 
-// hold makes the element at i the half, if the bytes up to closing, with which the body ends, are the beginning of an event. end
+// keepPartial makes the element at i the half, if the bytes up to closing, with which the body ends, are the beginning of an event. end
 // is the first byte that is not JSON.
-func (p *Splitter) hold(s scanner, i, end int) bool {
+func (p *Splitter) keepPartial(s scanner, i, end int) bool {
 	cut := len(s) - len(closing)
 	_, value := s.envelope(i)
 	if end < cut || value == 0 || !bytes.HasSuffix(s, []byte(closing)) {
 		return false
 	}
-	p.half.add(s[i:cut], p.Limit)
+	p.partial.add(s[i:cut], p.Limit)
 	return true
 }
 
 // join continues the half with the body's first element, at i. It returns where the next element is: the one behind it where that
 // was joined, else itself. A half that the element does not continue is malformed.
 func (p *Splitter) join(dst []Event, s scanner, i int, whole bool) (events []Event, next int, joined bool) {
-	h := p.half
+	h := p.partial
 	if h.raw == nil {
-		if i != noElement && len(p.empty) > 0 && bytes.HasPrefix(s[i:], p.empty) {
-			if next, ok := s.follow(i + len(p.empty)); ok {
+		if i != noElement && len(p.emptyTail) > 0 && bytes.HasPrefix(s[i:], p.emptyTail) {
+			if next, ok := s.afterElement(i + len(p.emptyTail)); ok {
 				return dst, next, true
 			}
 		}
@@ -137,7 +137,7 @@ func (p *Splitter) join(dst []Event, s scanner, i int, whole bool) (events []Eve
 	if i != noElement && bytes.HasPrefix(s[i:], h.raw[:value]) {
 		rest, inside := s[i+value:], h.inside
 		end := inside.skip(rest)
-		next, last := s.follow(i + value + end)
+		next, last := s.afterElement(i + value + end)
 		if !last && !whole {
 			return dst, noElement, true // Lambda posts it again
 		}
@@ -147,31 +147,31 @@ func (p *Splitter) join(dst []Event, s scanner, i int, whole bool) (events []Eve
 		h.add(rest[:end], p.Limit)
 		event, ok, isBeginning := h.event()
 		if last && ok {
-			p.half = half{}
+			p.partial = partialEvent{}
 			return append(dst, event), next, true
 		}
 		if !last && isBeginning {
-			p.half = h
+			p.partial = h
 			return dst, next, true
 		}
 		if _, _, alone := s.element(&event, i); last && !alone {
-			p.half = half{}
+			p.partial = partialEvent{}
 			return append(dst, malformed), next, true
 		}
 	}
-	p.half = half{}
+	p.partial = partialEvent{}
 	return append(dst, malformed), i, false
 }
 
 // add appends a piece.
-func (h *half) add(piece []byte, limit int) {
+func (h *partialEvent) add(piece []byte, limit int) {
 	h.inside.skip(piece)
 	h.size += len(piece)
 	h.raw = append(h.raw, piece[:max(0, min(len(piece), max(limit, maxEnvelope)-len(h.raw)))]...)
 }
 
 // event reads the pieces: as an event (ok), or as the beginning of one.
-func (h *half) event() (event Event, ok, isBeginning bool) {
+func (h *partialEvent) event() (event Event, ok, isBeginning bool) {
 	s := scanner(h.raw)
 	end, ok := s.event(&event, 0)
 	isBeginning = !ok && end >= len(s)

@@ -184,7 +184,7 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 		case simulate.Shutdown:
 			r.note(step.What)
 			all.Go(func() {
-				r.x.end(t.Context(), lambdaapi.Event{ShutdownReason: "spindown", Deadline: r.began.Add(step.Deadline)})
+				r.x.handleShutdown(t.Context(), lambdaapi.Event{ShutdownReason: "spindown", Deadline: r.began.Add(step.Deadline)})
 			})
 			r.thaw()
 		}
