@@ -74,20 +74,20 @@ func (r *reader) mistake(name, expected string, args ...any) {
 	if r.get(name) == "" {
 		seen = "is not set"
 	}
-	note(&r.mistakes, Mistake{name, seen, fmt.Sprintf(expected, args...)})
+	addOnce(&r.mistakes, Mistake{name, seen, fmt.Sprintf(expected, args...)})
 }
 
 // misread notes a value that is none of its kind, a word, a number or a duration, and shows it: no secret is of that kind.
-func (r *reader) misread(name, value, expected string, args ...any) {
-	note(&r.mistakes, Mistake{name, DescribeValue(value), fmt.Sprintf(expected, args...)})
+func (r *reader) malformed(name, value, expected string, args ...any) {
+	addOnce(&r.mistakes, Mistake{name, DescribeValue(value), fmt.Sprintf(expected, args...)})
 }
 
 func (r *reader) warn(name, seen, expected string) {
-	note(&r.warnings, Mistake{name, seen, expected})
+	addOnce(&r.warnings, Mistake{name, seen, expected})
 }
 
 // note adds what is wrong with a variable, once: one that is wrong for one service is wrong for the next.
-func note(list *[]Mistake, m Mistake) {
+func addOnce(list *[]Mistake, m Mistake) {
 	if !slices.ContainsFunc(*list, func(other Mistake) bool { return other.Variable == m.Variable }) {
 		*list = append(*list, m)
 	}
@@ -112,7 +112,7 @@ func choice[T ~string](r *reader, name string, words ...T) T {
 		return words[0]
 	}
 	if !slices.Contains(words, T(value)) {
-		r.misread(name, value, "expected one of %s", oneOf(words))
+		r.malformed(name, value, "expected one of %s", oneOf(words))
 		return words[0]
 	}
 	return T(value)
@@ -135,7 +135,7 @@ func (r *reader) boolean(name string, otherwise bool) bool {
 	case "false", "f", "no", "n", "off", "0":
 		return false
 	default:
-		r.misread(name, value, "expected true or false")
+		r.malformed(name, value, "expected true or false")
 		return otherwise
 	}
 }
@@ -147,7 +147,7 @@ func (r *reader) integer(name string, otherwise, least, most int) int {
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < least || n > most {
-		r.misread(name, value, "expected a whole number of bytes from %d to %d", least, most)
+		r.malformed(name, value, "expected a whole number of bytes from %d to %d", least, most)
 		return otherwise
 	}
 	return n
@@ -160,7 +160,7 @@ func (r *reader) duration(name string, otherwise, least, most time.Duration) tim
 	}
 	d, err := time.ParseDuration(strings.ReplaceAll(value, " ", ""))
 	if err != nil || d < least || d > most {
-		r.misread(name, value, "expected a duration with its unit from %s to %s, such as 500ms or 10s", least, most)
+		r.malformed(name, value, "expected a duration with its unit from %s to %s, such as 500ms or 10s", least, most)
 		return otherwise
 	}
 	return d
@@ -193,7 +193,7 @@ func (r *reader) events(name string) []lambdaapi.TelemetryType {
 	for _, word := range r.items(name) {
 		kind := lambdaapi.TelemetryType(strings.ToLower(word))
 		if !slices.Contains(all, kind) {
-			r.misread(name, word, "expected a comma-separated list of %s", oneOf(all))
+			r.malformed(name, word, "expected a comma-separated list of %s", oneOf(all))
 			return all[:2]
 		}
 		if !slices.Contains(events, kind) {

@@ -68,7 +68,7 @@ func nullClient(tb testing.TB, records int) *Client {
 		tb.Fatal(err)
 	}
 	c.transport = newNullTransport(records)
-	c.size = c.config.MaxRequestBytes // as after some requests
+	c.requestBytes = c.config.MaxRequestBytes // as after some requests
 	return c
 }
 

@@ -39,9 +39,9 @@ type Config struct {
 }
 
 const (
-	maxAttempt = 5 * time.Second        // of one request without progress; less where Put's context ends soon
-	minAttempt = 300 * time.Millisecond // less is not worth an attempt
-	userAgent  = "kinesis-telemetry-extension"
+	maxAttemptTime = 5 * time.Second        // of one request without progress; less where Put's context ends soon
+	minAttemptTime = 300 * time.Millisecond // less is not worth an attempt
+	userAgent      = "kinesis-telemetry-extension"
 
 	// The runtime cannot stop a goroutine within one call of SHA-256: to collect garbage, all others would wait, spinning, for as long
 	// as the hash of a whole request takes (5 to 20 ms, ten times that with a tenth of a CPU).
@@ -50,9 +50,9 @@ const (
 	// A request carries what a slow path brings through in time: a request that is cut off has to be sent again, all of it.
 	// Its size begins with firstRequest, doubles while requests of that size are fast, and is halved when one ends by time. Where a round
 	// trip is near nothing a larger one would save nothing either, and takes memory, in bytes that no cache of the CPU holds.
-	firstRequest = 1 << 20
-	fast         = 250 * time.Millisecond
-	near         = 10 * time.Millisecond
+	initialRequestBytes = 1 << 20
+	maxFastTrip         = 250 * time.Millisecond
+	minFastTrip         = 10 * time.Millisecond
 
 	// maxSkew is how far our clock may be from AWS's before a refused signature is blamed on it. AWS takes 5 minutes.
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
@@ -69,24 +69,24 @@ type Client struct {
 	encoder   *encoder
 	transport roundTripper
 	clock     func() instant
-	draw      func(bound time.Duration) time.Duration // gives the pause before a request is repeated
+	jitter    func(bound time.Duration) time.Duration // gives the pause before a request is repeated
 
-	useMu       sync.Mutex
-	lastUse     instant          // of the connection; guarded by useMu: Warm runs beside a Put
-	credentials aws.Credentials  // of the last request; their time is shortened by expiryWindow
-	skew        time.Duration    // AWS's clock less ours
-	signedAt    time.Time        // by our clock, the request under way
-	trips       [2]time.Duration // what the last two attempts took that were answered
-	size        int              // of requests, data and keys; a record above it goes by itself
-	taken       bool             // the stream has stored something
-	doubtedAt   time.Time        // see refusedForLong
+	useMu        sync.Mutex
+	lastUse      instant          // of the connection; guarded by useMu: Warm runs beside a Put
+	credentials  aws.Credentials  // of the last request; their time is shortened by expiryWindow
+	skew         time.Duration    // AWS's clock less ours
+	signedAt     time.Time        // by our clock, the request under way
+	roundTrips   [2]time.Duration // what the last two attempts took that were answered
+	requestBytes int              // of requests, data and keys; a record above it goes by itself
+	everStored   bool             // the stream has stored something
+	unknownSince time.Time        // see refusedForLong
 
-	body    []byte
-	reply   []byte
-	entries []entry
-	order   []int  // of the records of a Put that may be sent
-	asked   []bool // which of them were in a request before
-	result  Result
+	body      []byte
+	reply     []byte
+	entries   []entry
+	order     []int  // of the records of a Put that may be sent
+	attempted []bool // which of them were in a request before
+	result    Result
 }
 
 // New makes a Client. It does no I/O. Its errors say which value is wrong and what is expected.
@@ -109,9 +109,9 @@ func New(cfg Config) (*Client, error) {
 		cfg.MaxRequestBytes = MaxRequestBytes
 	}
 	return &Client{
-		config: cfg,
-		target: t,
-		size:   min(firstRequest, cfg.MaxRequestBytes),
+		config:       cfg,
+		target:       t,
+		requestBytes: min(initialRequestBytes, cfg.MaxRequestBytes),
 		header: http.Header{
 			"Content-Type": {"application/x-amz-json-1.1"},
 			"X-Amz-Target": {"Kinesis_20131202.PutRecords"},
@@ -122,7 +122,7 @@ func New(cfg Config) (*Client, error) {
 		encoder:   newEncoder(),
 		transport: transport,
 		clock:     clock(),
-		draw:      draw,
+		jitter:    jitter,
 	}, nil
 }
 
@@ -130,22 +130,22 @@ func New(cfg Config) (*Client, error) {
 func (c *Client) Endpoint() string { return c.target.url.String() }
 
 // answer is what came of a request.
-type answer struct {
+type requestResult struct {
 	entries []entry // one for each record, where the request was accepted; then the rest is empty
-	do      verdict
+	action  action
 	err     *Error
 }
 
 // exchange sends the records that batch names in one request and reads the answer. A connection that turns out to have
 // died while it rested or while the environment was frozen is replaced at once, without a pause: that says nothing about
 // the service.
-func (c *Client) exchange(ctx context.Context, records []Record, batch []int, count func()) answer {
+func (c *Client) exchange(ctx context.Context, records []Record, batch []int, count func()) requestResult {
 	credentials, err := c.retrieve(ctx)
 	if err != nil {
 		return failed(badCredentials(err))
 	}
 	c.body = makeBody(c.body, c.target.prefix, c.encoder, records, batch)
-	c.dropRested()
+	c.dropStale()
 	var resp *http.Response
 	for repeated := false; ; repeated = true {
 		req, signErr := c.sign(ctx, credentials) // anew: a signature is good for five minutes, a freeze may last for hours
@@ -159,7 +159,7 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		}
 		c.transport.CloseIdleConnections()
 	}
-	c.used()
+	c.markUsed()
 	if err != nil {
 		return failed(c.target.unreachable(err))
 	}
@@ -173,19 +173,19 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		// The records may have been stored. To send them again is the lesser evil: a consumer can tell a duplicate.
 		return failed(c.target.unreachable(err))
 	}
-	if took := c.trips[1]; took < fast && took > near && 2*(len(c.body)*3/4) > c.size { // less says nothing about the size
-		c.size = min(2*c.size, c.config.MaxRequestBytes)
+	if took := c.roundTrips[1]; took < maxFastTrip && took > minFastTrip && 2*(len(c.body)*3/4) > c.requestBytes { // less says nothing about the size
+		c.requestBytes = min(2*c.requestBytes, c.config.MaxRequestBytes)
 	}
-	return answer{entries: c.entries}
+	return requestResult{entries: c.entries}
 }
 
 // retrieve gets the credentials, within the time of an attempt. While the last ones are still good it waits but a moment for
 // new ones: aws.CredentialsCache goes on fetching, and a later request has them.
 func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
-	timeout := maxAttempt
+	timeout := maxAttemptTime
 	good := c.credentials.CanExpire && c.clock().wall.Before(c.credentials.Expires.Add(expiryWindow))
 	if good {
-		timeout = refreshPatience
+		timeout = refreshTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -208,9 +208,9 @@ func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (
 	frozen := span.Stop()
 	switch {
 	case err == nil:
-		c.trips = [2]time.Duration{c.trips[1], time.Since(began)}
+		c.roundTrips = [2]time.Duration{c.roundTrips[1], time.Since(began)}
 	case errors.Is(context.Cause(during), context.DeadlineExceeded):
-		c.size = max(c.size/2, min(firstRequest, c.config.MaxRequestBytes))
+		c.requestBytes = max(c.requestBytes/2, min(initialRequestBytes, c.config.MaxRequestBytes))
 	}
 	return resp, err != nil && ctx.Err() == nil && (frozen || errors.Is(err, errStale)), err
 }
@@ -220,9 +220,9 @@ func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (
 // does not say so, the next goes over a fresh one. A stream that usually takes long is not taken for one that hangs: it gets
 // twice the shorter of the last two round trips, of which a freeze may have lengthened one.
 func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
-	timeout := maxAttempt
+	timeout := maxAttemptTime
 	if deadline, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, max(time.Until(deadline)/2, minAttempt, 2*min(c.trips[0], c.trips[1])))
+		timeout = min(timeout, max(time.Until(deadline)/2, minAttemptTime, 2*min(c.roundTrips[0], c.roundTrips[1])))
 	}
 	return timeout
 }
@@ -232,7 +232,7 @@ func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
 //
 // The request carries no signature and asks for nothing; whatever its answer is, the connection stays.
 func (c *Client) Warm(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, maxAttempt)
+	ctx, cancel := context.WithTimeout(ctx, maxAttemptTime)
 	defer cancel()
 	req := (&http.Request{
 		Method: http.MethodGet, URL: c.target.url, Header: http.Header{"User-Agent": {userAgent}},
@@ -243,29 +243,29 @@ func (c *Client) Warm(ctx context.Context) {
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, keepReply) // to the end: only then is the connection free
-	c.used()
+	c.markUsed()
 }
 
 // dropRested closes the connection if it may be dead.
-func (c *Client) dropRested() {
+func (c *Client) dropStale() {
 	c.useMu.Lock()
 	defer c.useMu.Unlock()
-	if rested(c.lastUse, c.clock()) {
+	if mayBeDead(c.lastUse, c.clock()) {
 		c.transport.CloseIdleConnections()
 	}
 }
 
-func (c *Client) used() {
+func (c *Client) markUsed() {
 	c.useMu.Lock()
 	defer c.useMu.Unlock()
 	c.lastUse = c.clock()
 }
 
-func failed(err *Error) answer {
+func failed(err *Error) requestResult {
 	if err.Permanent {
-		return answer{do: halt, err: err}
+		return requestResult{action: giveUp, err: err}
 	}
-	return answer{do: again, err: err}
+	return requestResult{action: retry, err: err}
 }
 
 // sign makes the request for the body that is encoded.
@@ -283,17 +283,17 @@ func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.R
 }
 
 // refused judges an answer other than success.
-func (c *Client) refused(resp *http.Response) answer {
+func (c *Client) refused(resp *http.Response) requestResult {
 	code, message := parseError(resp.Header, c.reply)
 	r := ruleOf(resp.StatusCode, code)
-	a := answer{do: r.do, err: c.target.refusal(r, resp.StatusCode, message)}
+	a := requestResult{action: r.action, err: c.target.refusal(r, resp.StatusCode, message)}
 	// With a clock that is wrong AWS speaks of permissions too (the SDK's list of clock skew errors has it).
-	if r.do == renew || r.kind == KindAccessDenied {
-		a.do = halt
+	if r.action == renew || r.kind == KindAccessDenied {
+		a.action = giveUp
 		now := c.clock().wall
 		aged := now.Sub(c.signedAt) > maxSkew // a freeze lay between the signature and the service
-		if learnSkew(&c.skew, now, resp.Header) || r.do == renew && (aged || c.dropCredentials()) {
-			a.do = renew
+		if learnSkew(&c.skew, now, resp.Header) || r.action == renew && (aged || c.dropCredentials()) {
+			a.action = renew
 		}
 	}
 	return a

@@ -36,7 +36,7 @@ const (
 	// deadline does not reach.
 	credentialsTimeout = 5 * time.Second
 	// refreshPatience is how long a request waits for new credentials while it has good ones.
-	refreshPatience = 100 * time.Millisecond
+	refreshTimeout = 100 * time.Millisecond
 )
 
 // containerAddress is where AWS_CONTAINER_CREDENTIALS_RELATIVE_URI leads.
@@ -112,7 +112,7 @@ func ValidateRole(text string) error {
 	a, err := arn.Parse(text)
 	path, isRole := strings.CutPrefix(a.Resource, "role/")
 	if err != nil || a.Service != "iam" || !strings.HasPrefix(a.Partition, "aws") || !isHostLabel(a.Partition) || a.Region != "" || !isAccount(a.AccountID) ||
-		!isRole || path == "" || !isPlain(text) {
+		!isRole || path == "" || !isPrintable(text) {
 		return errors.New("expected a role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
 	}
 	return nil
@@ -121,7 +121,7 @@ func ValidateRole(text string) error {
 // ValidateExternalID tells whether text can be the external id that a role's trust policy asks for.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func ValidateExternalID(text string) error {
-	if !isOf(text, alphanumeric+"_+=,.@:/-", 2, 1224) {
+	if !consistsOf(text, alphanumeric+"_+=,.@:/-", 2, 1224) {
 		return errors.New("expected 2 to 1224 of A-Z a-z 0-9 _ + = , . @ : / -")
 	}
 	return nil
@@ -129,7 +129,7 @@ func ValidateExternalID(text string) error {
 
 // ValidateSessionName tells whether text can be the name of a role's session.
 func ValidateSessionName(text string) error {
-	if !isOf(text, alphanumeric+"_+=,.@-", 2, 64) {
+	if !consistsOf(text, alphanumeric+"_+=,.@-", 2, 64) {
 		return errors.New("expected 2 to 64 of A-Z a-z 0-9 _ + = , . @ -")
 	}
 	return nil
@@ -240,7 +240,7 @@ func readAssumeRole(role string, status int, body []byte) (aws.Credentials, erro
 			hint = "is there a proxy or a firewall between?"
 		}
 		return aws.Credentials{}, &Error{
-			Kind: KindCredentials, Permanent: r.do == halt, Code: r.code, Status: status,
+			Kind: KindCredentials, Permanent: r.action == giveUp, Code: r.code, Status: status,
 			text: fmt.Sprintf("cannot assume %s: %s (%s)", role, hint, oneLine(fmt.Sprintf("%d %s: %s", status, r.code, element(body, "Message")))),
 		}
 	}

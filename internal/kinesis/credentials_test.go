@@ -409,7 +409,7 @@ func testRefreshThatFails(t *testing.T, fails time.Duration) {
 		put("s", 0)
 		time.Sleep(55*time.Minute + time.Second)
 		for range 4 {
-			put("s", refreshPatience)
+			put("s", refreshTimeout)
 			time.Sleep(time.Minute)
 		}
 		if len(f.seen) != 5 {

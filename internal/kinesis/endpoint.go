@@ -74,7 +74,7 @@ func (s Stream) Warning() string {
 func ParseEndpointURL(value string) (*url.URL, error) {
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		!isPlain(value) {
+		!isPrintable(value) {
 		return nil, errors.New(endpointExpected)
 	}
 	if u.Path == "" {
@@ -89,8 +89,8 @@ type target struct {
 	prefix string // of every request's body, up to and with the [ of Records
 	stream Stream // with everything that is known of it, the region always
 
-	foreign  bool // it is another account's stream, as far as is known
-	ownRoots bool // the certificates are not the system's
+	foreign     bool // it is another account's stream, as far as is known
+	customRoots bool // the certificates are not the system's
 }
 
 // resolve picks the endpoint. A name, and an ARN of the function's own account, goes to the plain regional host, which
@@ -108,7 +108,7 @@ func resolve(cfg *Config) (target, error) {
 	if !isHostLabel(s.Region) {
 		return target{}, fmt.Errorf("region %q: expected one such as eu-west-1 (AWS_REGION), or a stream given as ARN", s.Region)
 	}
-	t := target{stream: s, foreign: s.AccountID != cfg.AccountID, ownRoots: len(cfg.CABundle) > 0}
+	t := target{stream: s, foreign: s.AccountID != cfg.AccountID, customRoots: len(cfg.CABundle) > 0}
 	account := ""
 	t.prefix = `{"StreamName":"` + s.Name + `","Records":[`
 	if t.foreign {
@@ -170,7 +170,9 @@ var partitions = [...]partition{
 	{"", "aws", "amazonaws.com", "api.aws", true},
 }
 
-// partitionOf finds a region's partition.
+// Partition returns the id of a region's partition, the second part of every ARN in that region.
+func Partition(region string) string { return partitionOf(region).id }
+
 func partitionOf(region string) partition {
 	return partitions[slices.IndexFunc(partitions[:], func(p partition) bool { return strings.HasPrefix(region, p.prefix) })]
 }
@@ -180,18 +182,18 @@ const (
 	alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + digits
 )
 
-func isStreamName(s string) bool { return isOf(s, alphanumeric+"_.-", 1, 128) }
+func isStreamName(s string) bool { return consistsOf(s, alphanumeric+"_.-", 1, 128) }
 
-func isHostLabel(s string) bool { return isOf(s, alphanumeric+"-", 1, 63) && s[0] != '-' }
+func isHostLabel(s string) bool { return consistsOf(s, alphanumeric+"-", 1, 63) && s[0] != '-' }
 
-func isAccount(s string) bool { return isOf(s, digits, 12, 12) }
+func isAccount(s string) bool { return consistsOf(s, digits, 12, 12) }
 
 // isOf tells whether text has a length from least to most and is made of those characters.
-func isOf(text, characters string, least, most int) bool {
+func consistsOf(text, characters string, least, most int) bool {
 	return least <= len(text) && len(text) <= most && strings.Trim(text, characters) == ""
 }
 
 // isPlain tells whether text is of printable ASCII characters, without spaces: it may stand in a log line.
-func isPlain(s string) bool {
+func isPrintable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }

@@ -66,7 +66,7 @@ func (t *target) refusal(r rule, status int, message string) *Error {
 	if message != "" {
 		said += ": " + message
 	}
-	e := &Error{Kind: r.kind, Permanent: r.do == halt || r.do == renew, Code: r.code, Status: status}
+	e := &Error{Kind: r.kind, Permanent: r.action == giveUp || r.action == renew, Code: r.code, Status: status}
 	if e.Kind == KindAccessDenied && strings.Contains(message, "kms:") {
 		e.Kind = KindKMS
 	}
@@ -78,7 +78,7 @@ func (t *target) refusal(r rule, status int, message string) *Error {
 	case KindKMS:
 		e.text = fmt.Sprintf("the KMS key that encrypts stream %q cannot be used: give the function's role kms:GenerateDataKey on it and see that it is enabled", t.stream.Name)
 		switch {
-		case r.do == throttle:
+		case r.action == retryThrottled:
 			e.text = fmt.Sprintf("KMS throttles the use of the key that encrypts stream %q: raise the request quota of KMS in the key's account", t.stream.Name)
 		case t.foreign:
 			e.text += "; the AWS managed key (alias/aws/kinesis) cannot be used across accounts: the stream needs a customer managed key whose policy allows it"
@@ -100,9 +100,9 @@ func (t *target) refusal(r rule, status int, message string) *Error {
 }
 
 // unconnected is the failure of a request that no connection was found for.
-type unconnected struct{ error }
+type connectError struct{ error }
 
-func (u unconnected) Unwrap() error { return u.error }
+func (u connectError) Unwrap() error { return u.error }
 
 // unreachable makes the Error of a request that got no answer, or half an answer.
 func (t *target) unreachable(err error) *Error {
@@ -114,7 +114,7 @@ func (t *target) unreachable(err error) *Error {
 	operation, _ := errors.AsType[*net.OpError](err)
 	host := t.url.Host
 	switch {
-	case untrusted && !t.ownRoots && noRoots():
+	case untrusted && !t.customRoots && noRoots():
 		e.Permanent = true
 		e.text = "there are no CA certificates in this image, so that " + host + " cannot be trusted: install the package ca-certificates, or name a file of certificates in AWS_CA_BUNDLE"
 	case untrusted:
@@ -127,7 +127,7 @@ func (t *target) unreachable(err error) *Error {
 		e.text = "the answer of " + host + " was cut short or garbled"
 	case operation != nil && operation.Op == "proxyconnect":
 		e.text = "no connection to the proxy that HTTPS_PROXY or HTTP_PROXY names"
-	case errors.As(err, new(unconnected)):
+	case errors.As(err, new(connectError)):
 		e.text = "no connection to " + host + ": a function in a VPC needs a NAT gateway or an interface endpoint (kinesis-streams), and security groups that let it out"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		e.text = "no answer from " + host + " in time"

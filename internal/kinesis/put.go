@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	smithytime "github.com/aws/smithy-go/time"
 )
 
 // Outcome is how a record ended.
@@ -29,20 +31,20 @@ type Result struct {
 }
 
 // finalAfter is for how long a record is refused with a code that nobody knows before it is rejected.
-const finalAfter = 5 * time.Minute
+const rejectUnknownAfter = 5 * time.Minute
 
 // put is a Put under way.
 type put struct {
 	*Client
-	records  []Record
-	pending  []int // a window of order: what is still to be sent
-	suspects int   // that many of pending's first hold one that makes Kinesis refuse the request
+	records     []Record
+	pending     []int // a window of order: what is still to be sent
+	bisectRange int   // that many of pending's first hold one that makes Kinesis refuse the request
 
-	once      bool   // see Probe
-	fruitless int    // requests in a row that got nothing through
-	renewed   bool   // credentials or clock were corrected since a request was last accepted
-	unsent    *Error // last cause, as long as there was time
-	rejected  *Error // last cause
+	probe       bool   // see Probe
+	failures    int    // requests in a row that got nothing through
+	renewed     bool   // credentials or clock were corrected since a request was last accepted
+	unsentErr   *Error // last cause, as long as there was time
+	rejectedErr *Error // last cause
 }
 
 // Put sends records, in requests of the allowed size, one after the other and in order, and sends again what may get
@@ -56,14 +58,14 @@ func (c *Client) Put(ctx context.Context, records []Record) Result {
 
 // Probe is Put that ends with the first request that gets nothing through: to see whether a stream that failed works again.
 func (c *Client) Probe(ctx context.Context, records []Record) Result {
-	return c.run(ctx, put{Client: c, records: records, once: true})
+	return c.run(ctx, put{Client: c, records: records, probe: true})
 }
 
 func (c *Client) run(ctx context.Context, p put) Result {
 	p.begin()
 	for len(p.pending) > 0 && ctx.Err() == nil {
 		pause, more := p.step(ctx)
-		if !more || p.once && p.fruitless > 0 || !wait(ctx, pause) {
+		if !more || p.probe && p.failures > 0 || !wait(ctx, pause) {
 			break
 		}
 	}
@@ -74,8 +76,8 @@ func (c *Client) run(ctx context.Context, p put) Result {
 func (p *put) begin() {
 	n := len(p.records)
 	r := &p.result
-	*r = Result{Outcomes: zeroed(r.Outcomes, n)}
-	p.asked = zeroed(p.asked, n)
+	*r = Result{Outcomes: resized(r.Outcomes, n)}
+	p.attempted = resized(p.attempted, n)
 	p.order = p.order[:0]
 	for i := range p.records {
 		if err := p.records[i].check(p.config.MaxRecordBytes); err != nil {
@@ -87,7 +89,7 @@ func (p *put) begin() {
 	p.pending = p.order
 }
 
-func zeroed[T any](s []T, n int) []T {
+func resized[T any](s []T, n int) []T {
 	s = slices.Grow(s[:0], n)[:n]
 	clear(s)
 	return s
@@ -95,7 +97,7 @@ func zeroed[T any](s []T, n int) []T {
 
 func (p *put) reject(record int, err *Error) {
 	p.result.Outcomes[record] = Rejected
-	p.rejected = err
+	p.rejectedErr = err
 }
 
 // step sends one request and settles its records. It tells how long to pause, and whether to go on.
@@ -106,32 +108,32 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 	if a.entries != nil {
 		return p.settle(n, a.entries)
 	}
-	if p.unsent == nil || ctx.Err() == nil { // that time was over says less than what went wrong before
-		p.unsent = a.err
+	if p.unsentErr == nil || ctx.Err() == nil { // that time was over says less than what went wrong before
+		p.unsentErr = a.err
 	}
-	switch a.do {
-	case split:
-		return 0, p.suspect(n, bytes, a.err)
+	switch a.action {
+	case bisect:
+		return 0, p.bisect(n, bytes, a.err)
 	case renew:
 		more, p.renewed = !p.renewed, true
 		return 0, more
-	case halt:
+	case giveUp:
 		return 0, false
-	case doubt, again, throttle:
+	case retryUnknown, retry, retryThrottled:
 	}
-	p.fruitless++
-	return p.draw(BackoffBound(a.do == throttle, p.fruitless)), true
+	p.failures++
+	return p.jitter(BackoffBound(a.action == retryThrottled, p.failures)), true
 }
 
 // take tells how many of pending go into the next request, and their size.
 func (p *put) take() (n, bytes int) {
 	limit := MaxRequestRecords
-	if p.suspects > 0 {
-		limit = max(1, p.suspects/2)
+	if p.bisectRange > 0 {
+		limit = max(1, p.bisectRange/2)
 	}
 	for ; n < len(p.pending) && n < limit; n++ {
 		size := p.records[p.pending[n]].Size()
-		if n > 0 && bytes+size > p.size {
+		if n > 0 && bytes+size > p.requestBytes {
 			break
 		}
 		bytes += size
@@ -142,20 +144,20 @@ func (p *put) take() (n, bytes int) {
 func (p *put) count(batch []int) {
 	p.result.Requests++
 	for _, i := range batch {
-		if p.asked[i] {
+		if p.attempted[i] {
 			p.result.Retried++
 		}
-		p.asked[i] = true
+		p.attempted[i] = true
 	}
 }
 
 // settle gives the first n of pending their outcomes from an accepted request. Those to be sent again stay in front.
 func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 	stored := slices.ContainsFunc(entries, entry.stored)
-	doubtful := slices.IndexFunc(entries, entry.doubtful)
-	final := p.refusedForLong(stored, doubtful >= 0)
-	p.taken = p.taken || stored
-	do, kept := split, n // pending[kept:n] stay
+	doubtful := slices.IndexFunc(entries, entry.hasUnknownCode)
+	final := p.unknownForLong(stored, doubtful >= 0)
+	p.everStored = p.everStored || stored
+	do, kept := bisect, n // pending[kept:n] stay
 	var cause *Error
 	for i := n - 1; i >= 0; i-- {
 		record, e := p.pending[i], &entries[i]
@@ -165,41 +167,41 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 		}
 		var r rule
 		r, cause = p.judge(e, cause)
-		if r.do == split && p.taken || i == doubtful && final {
+		if r.action == bisect && p.everStored || i == doubtful && final {
 			p.reject(record, cause)
 			continue
 		}
-		do, p.unsent = max(do, r.do), cause
+		do, p.unsentErr = max(do, r.action), cause
 		kept--
 		p.pending[kept] = record
 	}
-	p.suspects = max(0, p.suspects-kept)
+	p.bisectRange = max(0, p.bisectRange-kept)
 	p.pending = p.pending[kept:]
 	p.renewed = false
 	if kept > 0 {
-		p.fruitless = 0
+		p.failures = 0
 	} else {
-		p.fruitless++
+		p.failures++
 	}
 	if kept == n {
 		return 0, true
 	}
-	more = do < renew && (do > doubt || p.fruitless < 2) // what is refused for what it is has another Put to go with others
-	return p.draw(BackoffBound(do == throttle, p.fruitless)), more
+	more = do < renew && (do > retryUnknown || p.failures < 2) // what is refused for what it is has another Put to go with others
+	return p.jitter(BackoffBound(do == retryThrottled, p.failures)), more
 }
 
 // refusedForLong tells whether the first record that is refused with a code that nobody knows is to be rejected: such were
 // refused for finalAfter, and others taken beside them. Records are made anew for each Put, but what is not taken comes first.
-func (c *Client) refusedForLong(stored, doubtful bool) bool {
+func (c *Client) unknownForLong(stored, doubtful bool) bool {
 	now := c.clock().wall
 	switch {
 	case !doubtful:
-		c.doubtedAt = time.Time{}
+		c.unknownSince = time.Time{}
 	case !stored: // says nothing
-	case c.doubtedAt.IsZero():
-		c.doubtedAt = now
-	case now.Sub(c.doubtedAt) >= finalAfter:
-		c.doubtedAt = time.Time{}
+	case c.unknownSince.IsZero():
+		c.unknownSince = now
+	case now.Sub(c.unknownSince) >= rejectUnknownAfter:
+		c.unknownSince = time.Time{}
 		return true
 	}
 	return false
@@ -209,7 +211,7 @@ func (c *Client) refusedForLong(stored, doubtful bool) bool {
 // come by the hundred.
 func (p *put) judge(e *entry, last *Error) (rule, *Error) {
 	if e.Code == "" {
-		return rule{kind: KindNetwork, do: again}, p.target.unreachable(errReply)
+		return rule{kind: KindNetwork, action: retry}, p.target.unreachable(errReply)
 	}
 	r := ruleOf(0, e.Code)
 	if last == nil || last.Code != r.code {
@@ -221,26 +223,26 @@ func (p *put) judge(e *entry, last *Error) (rule, *Error) {
 // suspect deals with a request that was refused for what it carries: it is halved until the culprit stands alone. While
 // nothing was taken yet it may be the stream that refuses everything: then two records are tried by themselves, the
 // smallest, and stay unsent if they are refused, too. One that is taken shows that others are to blame.
-func (p *put) suspect(n, bytes int, err *Error) (more bool) {
+func (p *put) bisect(n, bytes int, err *Error) (more bool) {
 	switch {
 	case n > 1 && err.Status == http.StatusRequestEntityTooLarge:
 		p.config.MaxRequestBytes = bytes / 2
-		p.size = min(p.size, p.config.MaxRequestBytes)
-	case n > 1 && p.taken:
-		p.suspects = n
-	case p.taken:
+		p.requestBytes = min(p.requestBytes, p.config.MaxRequestBytes)
+	case n > 1 && p.everStored:
+		p.bisectRange = n
+	case p.everStored:
 		p.reject(p.pending[0], err)
-		p.pending, p.suspects = p.pending[1:], 0
+		p.pending, p.bisectRange = p.pending[1:], 0
 	default:
 		if n == 1 {
 			p.pending = p.pending[1:]
 		}
-		if p.fruitless++; n == 1 && p.fruitless > 2 || len(p.pending) == 0 {
+		if p.failures++; n == 1 && p.failures > 2 || len(p.pending) == 0 {
 			err.Permanent = true
 			return false
 		}
 		p.smallestFirst()
-		p.suspects = 1
+		p.bisectRange = 1
 	}
 	return true
 }
@@ -261,16 +263,16 @@ func (p *put) smallestFirst() {
 // end makes up the result and lets go of what is too large to keep.
 func (p *put) end(ctx context.Context) Result {
 	r := &p.result
-	r.AttemptFailed = p.unsent != nil
+	r.AttemptFailed = p.unsentErr != nil
 	for _, outcome := range r.Outcomes {
 		switch {
-		case outcome == Unsent && p.unsent == nil:
-			p.unsent = outOfTime(ctx)
-			r.Err = p.unsent
+		case outcome == Unsent && p.unsentErr == nil:
+			p.unsentErr = outOfTime(ctx)
+			r.Err = p.unsentErr
 		case outcome == Unsent:
-			r.Err = p.unsent
+			r.Err = p.unsentErr
 		case outcome == Rejected && r.Err == nil:
-			r.Err = p.rejected
+			r.Err = p.rejectedErr
 		}
 	}
 	if cap(p.body) > 2*p.config.MaxRequestBytes {
@@ -289,15 +291,5 @@ func wait(ctx context.Context, pause time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
 		return false
 	}
-	if pause <= 0 {
-		return true
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return pause <= 0 || smithytime.SleepWithContext(ctx, pause) == nil
 }

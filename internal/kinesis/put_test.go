@@ -131,7 +131,7 @@ func newFake(t testing.TB, change func(*Config), script ...step) (*Client, *fake
 	}
 	f := &fakeKinesis{t: t, script: script}
 	c.transport = f
-	c.draw = func(bound time.Duration) time.Duration { return bound }
+	c.jitter = func(bound time.Duration) time.Duration { return bound }
 	return c, f
 }
 
@@ -572,7 +572,7 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	}
 	checkError(t, result.Err, true, KindCredentials, "ExpiredToken")
 	// What is accepted proves the new credentials: the next time they expire they are replaced again.
-	c.size, c.config.MaxRequestBytes, f.script = 4, 4, []step{expired, entries(nil), expired, entries(nil)}
+	c.requestBytes, c.config.MaxRequestBytes, f.script = 4, 4, []step{expired, entries(nil), expired, entries(nil)}
 	if result := c.Put(t.Context(), recordsOf("a", "b")); outcomesOf(result) != "ss" || provider.retrieved != 6 {
 		t.Errorf("third: %+v after %d credentials", result, provider.retrieved)
 	}
@@ -687,8 +687,8 @@ func TestSignatureThatAgedInAFreeze(t *testing.T) {
 func TestPausesAreSpread(t *testing.T) {
 	seen := map[bool]int{}
 	for range 1000 {
-		d := draw(time.Second)
-		if none := draw(0); none != 0 || d < 0 || d > time.Second {
+		d := jitter(time.Second)
+		if none := jitter(0); none != 0 || d < 0 || d > time.Second {
 			t.Fatalf("drew %v, and %v of none", d, none)
 		}
 		seen[d < time.Second/2]++
@@ -696,7 +696,7 @@ func TestPausesAreSpread(t *testing.T) {
 	if seen[true] < 300 || seen[false] < 300 {
 		t.Errorf("%v are in the lower half", seen[true])
 	}
-	if got := BackoffBound(true, 50); got != maxPause {
+	if got := BackoffBound(true, 50); got != maxBackoff {
 		t.Errorf("the bound after 50 tries is %v", got)
 	}
 }

@@ -11,20 +11,20 @@ import (
 
 // entry is what the reply says of one record: stored, or not and why. Neither is possible (a reply that says nothing).
 type entry struct {
-	Stored  present `json:"SequenceNumber"`
-	Code    string  `json:"ErrorCode"`
-	Message string  `json:"ErrorMessage"`
+	Stored  nonEmpty `json:"SequenceNumber"`
+	Code    string   `json:"ErrorCode"`
+	Message string   `json:"ErrorMessage"`
 }
 
 func (e entry) stored() bool { return e.Code == "" && bool(e.Stored) }
 
-func (e entry) doubtful() bool { return e.Code != "" && ruleOf(0, e.Code).do == doubt }
+func (e entry) hasUnknownCode() bool { return e.Code != "" && ruleOf(0, e.Code).action == retryUnknown }
 
 // present tells that a JSON string is there and not empty, without the memory that 500 of them would take.
-type present bool
+type nonEmpty bool
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (p *present) UnmarshalJSON(value []byte) error {
+func (p *nonEmpty) UnmarshalJSON(value []byte) error {
 	*p = len(value) > len(`""`) && value[0] == '"'
 	return nil
 }

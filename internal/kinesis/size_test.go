@@ -178,7 +178,7 @@ func TestRequestSize(t *testing.T) {
 		for range 5 {
 			sizes(3, 1) // says nothing about larger ones
 		}
-		r.roundTrip = near
+		r.roundTrip = minFastTrip
 		sizes(24, 1, 1, 1)
 		r.roundTrip = 20 * time.Millisecond
 		sizes(136, 1, 2, 4, 5, 5)

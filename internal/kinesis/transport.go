@@ -85,7 +85,7 @@ func clock() func() instant {
 // rested tells whether a connection that was last used at last may be dead at now: it has been idle for too long by
 // either clock, or the clocks moved apart, which is how a freeze and a restore show. Then the peer or a NAT between may
 // have forgotten it. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
-func rested(last, now instant) bool {
+func mayBeDead(last, now instant) bool {
 	wall, mono := now.wall.Sub(last.wall), now.mono-last.mono
 	return wall > maxIdle || mono > maxIdle || (wall-mono).Abs() > awake.MaxDrift
 }
@@ -116,13 +116,13 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
 	req = req.WithContext(ctx)
-	req.Body = &lentBody{data: body, progress: progress}
+	req.Body = &requestBody{data: body, progress: progress}
 	defer req.Body.Close()
 	resp, err := rt.RoundTrip(req)
 	switch {
 	case err == nil:
 	case !connected.Load():
-		return nil, buf, unconnected{err}
+		return nil, buf, connectError{err}
 	case reused.Load() && !answered.Load() && ctx.Err() == nil:
 		return nil, buf, errors.Join(errStale, err)
 	default:
@@ -136,14 +136,14 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 // lentBody is a request's body in a buffer that will be used again. The transport may go on reading a body after
 // RoundTrip has returned (an answer before the end of the request, a timeout); once it is closed nothing more is read of the
 // buffer.
-type lentBody struct {
+type requestBody struct {
 	progress func()
 
 	mu   sync.Mutex
 	data []byte // guarded by mu
 }
 
-func (b *lentBody) Read(p []byte) (int, error) {
+func (b *requestBody) Read(p []byte) (int, error) {
 	b.progress() // who comes for more has sent what he had
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,7 +155,7 @@ func (b *lentBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (b *lentBody) Close() error {
+func (b *requestBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.data = nil

@@ -54,7 +54,7 @@ func rawServer(t *testing.T, serve func(n int, conn net.Conn, r *bufio.Reader)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.draw = func(time.Duration) time.Duration { return 0 }
+	c.jitter = func(time.Duration) time.Duration { return 0 }
 	t.Cleanup(func() {
 		listener.Close()
 		mu.Lock()
@@ -113,7 +113,7 @@ func TestDeadIdleConnection(t *testing.T) {
 				}
 			})
 			pauses := 0
-			c.draw = func(time.Duration) time.Duration { pauses++; return 0 }
+			c.jitter = func(time.Duration) time.Duration { pauses++; return 0 }
 			if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || result.Requests != 1 {
 				t.Fatalf("first: %+v", result)
 			}
@@ -182,7 +182,7 @@ func TestFreshConnectionThatDies(t *testing.T) {
 		}
 	})
 	pauses := 0
-	c.draw = func(time.Duration) time.Duration { pauses++; return 0 }
+	c.jitter = func(time.Duration) time.Duration { pauses++; return 0 }
 	result := c.Put(t.Context(), recordsOf("a"))
 	if result.Err != nil || requests.Load() != 4 || result.Requests != 4 || pauses != 3 {
 		t.Errorf("%d requests, counted as %d, %d pauses: %v", requests.Load(), result.Requests, pauses, result.Err)
@@ -267,7 +267,7 @@ func TestHangingServer(t *testing.T) {
 		if result := c.Put(t.Context(), recordsOf("a")); result.Requests != 2 || outcomesOf(result) != "s" {
 			t.Errorf("%+v", result)
 		}
-		if took := time.Since(began); took < maxAttempt || took > maxAttempt+2*basePause {
+		if took := time.Since(began); took < maxAttemptTime || took > maxAttemptTime+2*baseBackoff {
 			t.Errorf("took %v", took)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
@@ -443,7 +443,7 @@ func TestRested(t *testing.T) {
 		{"the wall clock was set back", -time.Hour, time.Second, true},
 		{"the wall clock was trimmed", 1200 * time.Millisecond, time.Second, false},
 	} {
-		if got := rested(base, instant{base.wall.Add(c.wall), base.mono + c.mono}); got != c.want {
+		if got := mayBeDead(base, instant{base.wall.Add(c.wall), base.mono + c.mono}); got != c.want {
 			t.Errorf("%s: %t", c.name, got)
 		}
 	}
