@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	smithytime "github.com/aws/smithy-go/time"
+
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/sandbox"
 )
@@ -165,7 +167,7 @@ func (s *trial) invoke(ctx context.Context, env *sandbox.Environment) ([]invocat
 			if stop {
 				return
 			}
-			if number >= s.workers && pause(ctx, s.gap) != nil {
+			if number >= s.workers && smithytime.SleepWithContext(ctx, s.gap) != nil {
 				return
 			}
 			result, err := env.Invoke(ctx, s.payloads[number%len(s.payloads)])
@@ -186,14 +188,4 @@ func (s *trial) invoke(ctx context.Context, env *sandbox.Environment) ([]invocat
 	}
 	wg.Wait()
 	return outcomes, failed
-}
-
-// pause waits, or returns the context's error when it ends first.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -9,8 +9,6 @@ package dispatcher
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"log/slog"
 	"maps"
 	"os"
@@ -19,6 +17,7 @@ import (
 	"time"
 
 	"kinesis-telemetry-extension/internal/flush"
+	"kinesis-telemetry-extension/internal/kernelrand"
 	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/record"
 )
@@ -145,7 +144,7 @@ func New(options Options, stream Stream) *Dispatcher {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 	if options.Random == nil {
-		options.Random = draw
+		options.Random = kernelrand.Fraction
 	}
 	if options.Guard == nil {
 		options.Guard = func() {}
@@ -215,10 +214,8 @@ func (d *Dispatcher) NewInstance() {
 }
 
 func (d *Dispatcher) newInstanceLocked() {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails; reads the kernel's generator, which a restore does not repeat
 	fields := d.options.Source
-	fields.Instance = hex.EncodeToString(id[:])
+	fields.Instance = kernelrand.Hex(16)
 	d.source, d.seq = record.NewSource(fields), 0
 	d.logStream = defaultLogStream(&d.options, fields.Instance)
 }

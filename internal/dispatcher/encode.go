@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"kinesis-telemetry-extension/internal/kernelrand"
 	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/record"
 )
@@ -92,7 +93,7 @@ func (e *encoder) add(b *batch, pieces [][]byte) {
 
 func (e *encoder) addRecord(key string, data [][]byte) {
 	if e.random {
-		key = drawKey()
+		key = kernelrand.Hex(len(randomKey) / 2)
 	}
 	e.records = append(e.records, kinesis.Record{PartitionKey: key, Data: data})
 }

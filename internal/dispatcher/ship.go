@@ -2,9 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"math"
 	"slices"
@@ -362,19 +359,6 @@ func (d *Dispatcher) troubleLocked(err error, waits bool) (log func()) {
 		what = "telemetry is dropped: "
 	}
 	return func() { d.options.Log.Warn(what+err.Error(), "held", held) }
-}
-
-// drawKey returns a random partition key of the length of randomKey.
-func drawKey() string {
-	var key [len(randomKey) / 2]byte
-	_, _ = rand.Read(key[:])
-	return hex.EncodeToString(key[:])
-}
-
-func draw() float64 {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return float64(binary.NativeEndian.Uint64(b[:])>>11) / (1 << 53)
 }
 
 // shipInBackground ships what is due, when it is.

@@ -480,17 +480,6 @@ func TestPanicInFlight(t *testing.T) {
 	})
 }
 
-// Random numbers are from [0, 1), and differ.
-func TestDraw(t *testing.T) {
-	var drawn []float64
-	for range 100 {
-		drawn = append(drawn, draw())
-	}
-	if least, most := slices.Min(drawn), slices.Max(drawn); least < 0 || most >= 1 || most-least < 0.5 {
-		t.Errorf("from %g to %g", least, most)
-	}
-}
-
 // A blocked log stops its caller alone: no lock is held meanwhile. Each kind of trouble is logged once, and that it is over.
 func TestLogUnderNoLock(t *testing.T) {
 	said := &lines{}

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"kinesis-telemetry-extension/internal/awsapi"
+	"kinesis-telemetry-extension/internal/session"
 )
 
 // Reason is the innermost part of an SDK's error that tells something, on one line.
@@ -26,22 +27,8 @@ func Reason(err error) string {
 	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ": ")
 }
 
-// denied tells whether the credentials are good, but not for this.
-func denied(err error) bool {
-	switch awsapi.ErrorCode(err) {
-	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationErrorException":
-		return true
-	}
-	return false
-}
+// denied reports whether AWS accepts the credentials and denies the action.
+func denied(err error) bool { return session.IsAccessDenied(awsapi.ErrorCode(err)) }
 
-// badCredentials tells whether AWS does not take the credentials at all.
-func badCredentials(err error) bool {
-	switch awsapi.ErrorCode(err) {
-	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSignatureException",
-		"SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException", "MissingAuthenticationToken",
-		"MissingAuthenticationTokenException", "InvalidAccessKeyId", "RequestExpired":
-		return true
-	}
-	return false
-}
+// badCredentials reports whether AWS does not accept the credentials at all.
+func badCredentials(err error) bool { return session.IsCredentialError(awsapi.ErrorCode(err)) }

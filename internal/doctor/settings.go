@@ -92,22 +92,9 @@ func locate(c *config.Config, account string) (place, error) {
 	}
 	where := place{Stream: s, url: u, foreign: s.AccountID != "" && s.AccountID != account}
 	if s.AccountID == "" {
-		where.Region, where.AccountID, where.Partition = c.AWS.Region, account, partitionOf(c.AWS.Region)
+		where.Region, where.AccountID, where.Partition = c.AWS.Region, account, kinesis.Partition(c.AWS.Region)
 	}
 	return where, nil
-}
-
-// partitionOf is the part of an ARN that goes with the region.
-func partitionOf(region string) string {
-	for prefix, partition := range map[string]string{
-		"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "eu-isoe-": "aws-iso-e",
-		"us-isof-": "aws-iso-f", "eusc-de-": "aws-eusc",
-	} {
-		if strings.HasPrefix(region, prefix) {
-			return partition
-		}
-	}
-	return "aws"
 }
 
 // arn names the stream for a policy; an account that is not known is a star.

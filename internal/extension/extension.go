@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	smithytime "github.com/aws/smithy-go/time"
+
 	"kinesis-telemetry-extension/internal/awake"
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/dispatcher"
@@ -329,12 +331,5 @@ func (b *backoff) first() bool { return b.pause == 0 }
 // sleep waits, twice as long each time, and returns ctx's error when that ends it.
 func (b *backoff) sleep(ctx context.Context) error {
 	b.pause = min(max(b.pause*2, minPause), maxPause)
-	timer := time.NewTimer(b.pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return smithytime.SleepWithContext(ctx, b.pause)
 }

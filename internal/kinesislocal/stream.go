@@ -175,7 +175,8 @@ func checkName(at, name string) error {
 	return nil
 }
 
-// partition is the second part of every ARN in a Region.
+// partition returns the second part of every ARN in a Region. It is a copy of kinesis.Partition for the partitions that
+// matter here: this package imports none of ours.
 func partition(region string) string {
 	switch {
 	case strings.HasPrefix(region, "cn-"):

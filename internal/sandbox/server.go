@@ -103,7 +103,7 @@ func writeBody(w http.ResponseWriter, status int, data []byte) {
 	_, _ = w.Write(data) // an error means that the process is gone, which its own watcher sees
 }
 
-// newUUID is a random (version 4) UUID.
+// newUUID returns a random (version 4) UUID. The package kinesislocal has a copy: neither imports another of ours.
 func newUUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails

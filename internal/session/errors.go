@@ -38,12 +38,12 @@ func (s *Stream) explain(verb string, err error) error {
 	switch {
 	case isMissing(err):
 		return withHints(fmt.Errorf("%w %s %s", ErrNotFound, s.target.Stream, s.where()), s.missingHints()...)
-	case answered && isDenied(api.ErrorCode()):
+	case answered && IsAccessDenied(api.ErrorCode()):
 		return withHints(fmt.Errorf("%s: %s is denied: %s", what, action(err), api.ErrorMessage()), permissions)
 	case answered && strings.HasPrefix(api.ErrorCode(), "KMS"):
 		return withHints(fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
 			"the stream is encrypted: the credentials need kms:Decrypt on its key")
-	case answered && isCredentialError(api.ErrorCode()):
+	case answered && IsCredentialError(api.ErrorCode()):
 		return withHints(fmt.Errorf("%s: the credentials are not accepted: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
 			"get new ones ('aws sso login', say), or set AWS_PROFILE")
 	case answered:
@@ -104,16 +104,17 @@ func isMissing(err error) bool {
 	return missing
 }
 
-func isDenied(code string) bool {
+// IsAccessDenied reports whether AWS accepts the credentials and denies the action.
+func IsAccessDenied(code string) bool {
 	switch code {
-	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation":
+	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationErrorException":
 		return true
 	}
 	return false
 }
 
-// areNotTaken tells whether AWS does not accept the credentials at all.
-func isCredentialError(code string) bool {
+// IsCredentialError reports whether AWS does not accept the credentials at all.
+func IsCredentialError(code string) bool {
 	switch code {
 	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidSignatureException",
 		"SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException", "MissingAuthenticationToken",

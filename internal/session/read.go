@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	smithytime "github.com/aws/smithy-go/time"
 )
 
 const (
@@ -329,7 +330,7 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 	start := time.Now()
 	for {
 		if r.reconnects++; r.reconnects > 1 {
-			if err := pause(ctx, backoff(r.reconnects-1)); err != nil {
+			if err := smithytime.SleepWithContext(ctx, backoff(r.reconnects-1)); err != nil {
 				return err
 			}
 		}

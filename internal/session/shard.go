@@ -13,6 +13,7 @@ import (
 	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
+	smithytime "github.com/aws/smithy-go/time"
 )
 
 const (
@@ -93,7 +94,7 @@ func (f *follower) follow(ctx context.Context, slots chan struct{}, reports chan
 		case <-ctx.Done():
 			return
 		}
-		if rep.ended || rep.final || pause(ctx, f.wait(&rep, time.Since(start))) != nil {
+		if rep.ended || rep.final || smithytime.SleepWithContext(ctx, f.wait(&rep, time.Since(start))) != nil {
 			return
 		}
 	}
@@ -255,7 +256,7 @@ func (f *follower) children(ctx context.Context, named []types.ChildShard) (chil
 		if len(children) > 0 || !f.o.Follow || time.Since(start) > childTimeout {
 			break
 		}
-		if err := pause(ctx, f.o.Interval); err != nil {
+		if err := smithytime.SleepWithContext(ctx, f.o.Interval); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go/logging"
+	smithytime "github.com/aws/smithy-go/time"
 )
 
 const (
@@ -161,6 +162,7 @@ func (s *Stream) retrieve(ctx context.Context, provider aws.CredentialsProvider)
 		"set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 }
 
+// isEndpoint and isLoopback are copies of checks of the package kinesis: this package imports none of ours.
 func isEndpoint(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
@@ -218,7 +220,7 @@ func (s *Stream) WaitActive(ctx context.Context) error {
 			s.created = aws.ToTime(summary.StreamCreationTimestamp)
 			return nil
 		}
-		if pause(ctx, activeInterval) != nil {
+		if smithytime.SleepWithContext(ctx, activeInterval) != nil {
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return withHints(fmt.Errorf("stream %s is %s, and did not become active within %v", s.target.Stream, summary.StreamStatus, activeTimeout))
 			}
@@ -240,14 +242,4 @@ func (s *Stream) describe(ctx context.Context, options ...func(*awskinesis.Optio
 
 func isReadable(status types.StreamStatus) bool {
 	return status == types.StreamStatusActive || status == types.StreamStatusUpdating
-}
-
-// pause waits, or returns the context's error when it ends first.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
