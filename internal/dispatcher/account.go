@@ -9,14 +9,14 @@ import (
 
 // Reasons for which events are dropped, as the stream and the summary name them.
 const (
-	reasonOverflow  = "buffer_full" // the buffer was full: the stream took less than the function logged
-	reasonTooLarge  = "too_large"   // larger than the stream's record limit
-	reasonMalformed = "malformed"   // what Lambda posted is no event, or what an earlier life kept cannot be read
-	reasonRejected  = "rejected"    // Kinesis will not take this record
-	timeLayout      = "2006-01-02T15:04:05.000Z"
-	ownPrefix       = "kinesis-telemetry."
-	typeDropped     = ownPrefix + "dropped"
-	typeStats       = ownPrefix + "stats"
+	reasonOverflow   = "buffer_full" // the buffer was full: the stream took less than the function logged
+	reasonTooLarge   = "too_large"   // larger than the stream's record limit
+	reasonMalformed  = "malformed"   // what Lambda posted is no event, or what an earlier life kept cannot be read
+	reasonRejected   = "rejected"    // Kinesis will not take this record
+	timeLayout       = "2006-01-02T15:04:05.000Z"
+	diagnosticPrefix = "kinesis-telemetry."
+	typeDropped      = diagnosticPrefix + "dropped"
+	typeStats        = diagnosticPrefix + "stats"
 )
 
 // Stats count events, save where they say otherwise. Received = Sent + Dropped + Buffered.
@@ -67,7 +67,7 @@ func (l *loss) add(count, first, last uint64) {
 // losses are by reason and instance.
 type losses map[string]*loss
 
-func (all losses) note(l loss) {
+func (all losses) add(l loss) {
 	key := l.Reason + " " + l.Instance
 	if all[key] == nil {
 		all[key] = &loss{Reason: l.Reason, Instance: l.Instance}
@@ -75,8 +75,8 @@ func (all losses) note(l loss) {
 	all[key].add(l.Count, l.FirstSeq, l.LastSeq)
 }
 
-// lostLocked ends events without delivery. The caller takes them out of the buffer.
-func (d *Dispatcher) lostLocked(l loss) {
+// countLossLocked ends events without delivery. The caller takes them out of the buffer.
+func (d *Dispatcher) countLossLocked(l loss) {
 	if l.Count == 0 {
 		return
 	}
@@ -86,28 +86,28 @@ func (d *Dispatcher) lostLocked(l loss) {
 		a.Reasons = map[string]uint64{}
 	}
 	a.Reasons[l.Reason] += l.Count
-	a.undeclared.note(l)
-	d.journal.booked = false
+	a.undeclared.add(l)
+	d.journal.ledgerWritten = false
 }
 
-// dropLocked ends a batch without delivery. What its own lines declare is to be declared again.
-func (d *Dispatcher) dropLocked(b *batch, reason string) {
+// dropBatchLocked ends a batch without delivery. What its own lines declare is to be declared again.
+func (d *Dispatcher) dropBatchLocked(b *batch, reason string) {
 	if b.declares {
 		for line := range d.eachLine(b) {
-			d.regainLocked(line)
+			d.redeclareLocked(line)
 		}
 	}
 	l := loss{Reason: reason, Instance: b.source.Instance()}
 	l.add(uint64(b.lines), b.first, b.last)
 	d.removeLocked(b, false)
-	d.lostLocked(l)
+	d.countLossLocked(l)
 }
 
-// regainLocked takes back what a line has declared that is lost itself.
-func (d *Dispatcher) regainLocked(line []byte) {
+// redeclareLocked takes back what a line has declared that is lost itself.
+func (d *Dispatcher) redeclareLocked(line []byte) {
 	var said struct{ Record loss }
 	if isLoss(line) && json.Unmarshal(line, &said) == nil {
-		d.account.undeclared.note(said.Record)
+		d.account.undeclared.add(said.Record)
 	}
 }
 
@@ -116,12 +116,12 @@ func (d *Dispatcher) regainLocked(line []byte) {
 func (d *Dispatcher) declareLocked() {
 	for key, l := range d.account.undeclared {
 		if !d.emitLocked(typeDropped, l) {
-			d.taking = false
+			d.accepting = false
 			continue
 		}
 		delete(d.account.undeclared, key)
-		d.declaring.note(*l)
-		d.journal.booked = false
+		d.declaring.add(*l)
+		d.journal.ledgerWritten = false
 	}
 }
 
@@ -136,7 +136,7 @@ func (d *Dispatcher) emitLocked(kind string, content any) (made bool) {
 	if err != nil {
 		panic("dispatcher: an event of numbers and strings did not encode: " + err.Error())
 	}
-	e := &Event{Raw: raw, Class: own}
+	e := &Event{Raw: raw, Class: diagnostic}
 	if d.excessLocked(d.keyLocked(e), &record.Event{Raw: raw, Seq: d.seq, Source: d.source}, e.Record) > 0 {
 		return false
 	}
@@ -152,11 +152,11 @@ const statsEvery = 5 * time.Minute
 func (d *Dispatcher) EmitStats() {
 	d.mu.Lock()
 	defer d.unlock()
-	d.sayStatsLocked()
+	d.emitStatsLocked()
 	d.journalLocked()
 }
 
-func (d *Dispatcher) sayStatsLocked() {
+func (d *Dispatcher) emitStatsLocked() {
 	d.declareLocked() // before it: at the end of a life it is the last event
 	_ = d.emitLocked(typeStats, d.statsLocked())
 	d.statsAt = time.Now().Add(statsEvery).Round(0) // by the wall clock, which goes on in a freeze

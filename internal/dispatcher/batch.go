@@ -16,9 +16,9 @@ type Class uint8
 
 // The classes, from the first to be dropped to the last.
 const (
-	Log      Class = iota // function and extension logs
-	Platform              // what the platform says of the function's life
-	own                   // the extension's own events
+	Log        Class = iota // function and extension logs
+	Platform                // what the platform says of the function's life
+	diagnostic              // the extension's own events
 )
 
 // batch is what a flight carries: lines as the stream has them, of one partition key and one instance, in order of receipt. It is
@@ -41,28 +41,28 @@ type batch struct {
 	at          int64  // emission of the oldest event, about, Unix milliseconds: time passes while the environment is frozen
 	declares    bool   // one of its lines declares a loss
 
-	flying   bool
+	inFlight bool
 	from, to int  // its pieces among the parts of the flight
 	reopen   bool // it was filled on when it took off, and its partition key has no newer batch
 	logsOnly bool // the lines that are not logs do not count: they were copied to another batch
 	unread   bool // an earlier life's, which is in the journal alone
-	torn     bool // was that, and something of it is missing
+	damaged  bool // was that, and something of it is missing
 	unsealed bool // the header of the last page does not say yet what is in it
 	summed   int  // the last page's checksum is of its lines up to here
 	sum      uint32
 }
 
-// begin is where lines begin in a page of the batch.
-func (b *batch) begin(i int) int {
+// linesStart is where lines linesStart in a page of the batch.
+func (b *batch) linesStart(i int) int {
 	if i == 0 {
 		return b.start
 	}
 	return headerBytes
 }
 
-// endOf is where they end. Kinesis takes base64: pieces whose length is a multiple of three are encoded each by itself.
-func (d *Dispatcher) endOf(b *batch, i int) int {
-	begin := b.begin(i)
+// linesEnd is where they end. Kinesis takes base64: pieces whose length is a multiple of three are encoded each by itself.
+func (d *Dispatcher) linesEnd(b *batch, i int) int {
+	begin := b.linesStart(i)
 	return begin + (d.pages.size-begin)/3*3
 }
 
@@ -144,7 +144,7 @@ func (l *list) all() iter.Seq[*batch] {
 
 // layOutLocked appends an event to a batch, as a line of the given size.
 func (d *Dispatcher) layOutLocked(b *batch, e *record.Event, size int) {
-	if len(b.pages) > 0 && b.tail+size <= d.endOf(b, len(b.pages)-1) {
+	if len(b.pages) > 0 && b.tail+size <= d.linesEnd(b, len(b.pages)-1) {
 		page := d.pages.memory(b.pages[len(b.pages)-1])
 		line := append(record.AppendEvent(page[b.tail:b.tail], e), '\n')
 		b.tail += len(line)
@@ -163,11 +163,11 @@ func (d *Dispatcher) writeLocked(b *batch, text []byte) {
 	d.bytes += len(text)
 	for len(text) > 0 {
 		last := len(b.pages) - 1
-		if last < 0 || b.tail == d.endOf(b, last) {
+		if last < 0 || b.tail == d.linesEnd(b, last) {
 			d.extendLocked(b)
 			last++
 		}
-		n := copy(d.pages.memory(b.pages[last])[b.tail:d.endOf(b, last)], text)
+		n := copy(d.pages.memory(b.pages[last])[b.tail:d.linesEnd(b, last)], text)
 		b.tail += n
 		text = text[n:]
 	}
@@ -183,15 +183,15 @@ func (d *Dispatcher) countLocked(b *batch, seq uint64, class Class, at int64, de
 		b.logs++
 		switch {
 		case b.logs > 1:
-		case d.shedFrom == &d.list.batch:
-			d.shedFrom = b
+		case d.logsFrom == &d.list.batch:
+			d.logsFrom = b
 		case b.next != &d.list.batch: // b may be in front of it
-			d.shedFrom = nil
+			d.logsFrom = nil
 		}
 	}
 	b.first, b.last, b.at = min(b.first, seq), max(b.last, seq), min(b.at, at)
 	b.declares = b.declares || declares
-	d.held++
+	d.events++
 	if !b.unsealed {
 		b.unsealed = true
 		d.unsealed = append(d.unsealed, b)
@@ -243,20 +243,20 @@ func (d *Dispatcher) sealLocked(b *batch) {
 func (d *Dispatcher) removeLocked(b *batch, sent bool) {
 	d.closeLocked(b)
 	d.list.remove(b)
-	if d.shedFrom == b {
-		d.shedFrom = nil
+	if d.logsFrom == b {
+		d.logsFrom = nil
 	}
-	d.held -= b.lines
+	d.events -= b.lines
 	d.bytes -= b.size
 	if len(b.pages) > 0 {
 		// What is dirty may not be in its place in the file, but another batch, which could not be marked.
 		sent = sent && !b.logsOnly && !d.pages.dirty.has(b.pages[0])
-		d.journal.pending = append(d.journal.pending, mark{b.pages[0], stateFree, sent})
+		d.journal.pending = append(d.journal.pending, pendingState{b.pages[0], stateFree, sent})
 	}
 	for _, page := range b.pages {
-		d.pages.drop(page)
+		d.pages.retire(page)
 	}
-	d.journal.dropped = append(d.journal.dropped, b.pages...)
+	d.journal.retired = append(d.journal.retired, b.pages...)
 	b.pages = nil
 }
 
@@ -264,18 +264,18 @@ func (d *Dispatcher) removeLocked(b *batch, sent bool) {
 func (d *Dispatcher) pieces(b *batch) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for i, page := range b.pages {
-			begin, end := b.begin(i), d.endOf(b, i)
+			begin, end := b.linesStart(i), d.linesEnd(b, i)
 			if i == len(b.pages)-1 {
 				end = b.tail
 			}
 			memory := d.pages.memory(page)
-			if b.torn {
+			if b.damaged {
 				slots := header(memory).get()
 				if end = begin; page >= firstPage && len(slots) > 0 {
 					end = slots[0].used
 				}
 			}
-			if !yield(memory[begin:end:end]) || end < d.endOf(b, i) && b.torn && !yield(nil) {
+			if !yield(memory[begin:end:end]) || end < d.linesEnd(b, i) && b.damaged && !yield(nil) {
 				return
 			}
 		}
@@ -319,8 +319,8 @@ func linesOf(pieces [][]byte, logsOnly bool) iter.Seq[[]byte] {
 	}
 }
 
-// keepLocked copies those lines of a batch that stay to the batch that to returns for each.
-func (d *Dispatcher) keepLocked(b *batch, to func(need int) *batch, stays func(n int, line []byte) bool) {
+// copyLinesLocked copies those lines of a batch that stay to the batch that to returns for each.
+func (d *Dispatcher) copyLinesLocked(b *batch, to func(need int) *batch, stays func(n int, line []byte) bool) {
 	n := 0
 	for line := range d.eachLine(b) {
 		if stays(n, line) {
@@ -359,8 +359,8 @@ func classOf(line []byte) Class {
 	switch {
 	case bytes.HasPrefix(kind, []byte("platform.")):
 		return Platform
-	case bytes.HasPrefix(kind, []byte(ownPrefix)):
-		return own
+	case bytes.HasPrefix(kind, []byte(diagnosticPrefix)):
+		return diagnostic
 	}
 	return Log
 }

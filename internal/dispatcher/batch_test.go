@@ -44,10 +44,10 @@ func TestFilledOnAfterAFlight(t *testing.T) {
 	defer d.Close(false)
 	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		receiveFor(d, "a")
-		return all(kinesis.Unsent, errors.New("no answer"))(ctx, records)
+		return answerAll(kinesis.Unsent, errors.New("no answer"))(ctx, records)
 	})
 	receiveFor(d, "a", "b")
-	d.fly(t.Context(), flush.AtShutdown)
+	d.sendFlight(t.Context(), flush.AtShutdown)
 	receiveFor(d, "a", "b")
 	if got, want := fmt.Sprint(d.seqs()), "[[0] [1 4] [2 3]]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -59,7 +59,7 @@ func TestOpenBatches(t *testing.T) {
 	for _, keys := range []int{maxOpen, maxOpen + 1} {
 		o := options()
 		o.PartitionKey, o.Flush.BufferBytes = ByRequest, 1<<20
-		d := New(o, discard{})
+		d := New(o, discardStream{})
 		var requests []string
 		for n := range keys {
 			requests = append(requests, fmt.Sprint(n))
@@ -79,7 +79,7 @@ func TestLinesOfABatch(t *testing.T) {
 	for format, want := range map[record.Format][]int{record.NDJSON: {501}, record.JSON: {500, 1}} {
 		o := options()
 		o.Format, o.Flush.RecordBytes, o.Flush.BufferBytes = format, 1<<20, 16<<20
-		d := New(o, discard{})
+		d := New(o, discardStream{})
 		for range 501 {
 			receiveFor(d, "")
 		}
@@ -101,7 +101,7 @@ func TestTypesOfLines(t *testing.T) {
 		`{"time":"t","type":"\u0070latform.report","record":{}}`:   Platform,
 		`{"time":"t","type":"platform\u002ereport","record":{}}`:   Platform,
 		`{"type":"platform.report","time":"t","record":{}}`:        Platform,
-		`{"time":"t","type":"kinesis-telemetry.stats"}`:            own,
+		`{"time":"t","type":"kinesis-telemetry.stats"}`:            diagnostic,
 		`{"time":"t","type":"function","record":"platform.start"}`: Log,
 		`{"time":"t`: Log,
 	} {

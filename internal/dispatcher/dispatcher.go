@@ -103,39 +103,39 @@ type Dispatcher struct {
 	done sync.WaitGroup
 
 	// mu guards all below. It is never held across I/O but the journal's, which goes to the page cache.
-	mu     sync.Mutex
-	policy *flush.Policy
-	noted  chan struct{} // closed, and made anew, when the policy has a new fact
-	looks  time.Time     // when the background shipper looks again, by itself; zero: never
-	source *record.Source
+	mu       sync.Mutex
+	policy   *flush.Policy
+	noted    chan struct{} // closed, and made anew, when the policy has a new fact
+	nextLook time.Time     // when the background shipper looks again, by itself; zero: never
+	source   *record.Source
 	// logStream is the function's, as the platform names it.
 	logStream string
 	seq       uint64
 
-	pages       pages
-	list        list     // of all batches
-	open        []*batch // the newest of their partition keys, the one that was used last in front
-	number      uint64   // of the last batch
-	held, bytes int      // events, and what they take, with the flight's
-	shedFrom    *batch   // no batch in front of it, up to the list's end, has logs that can be dropped; nil: not known
-	line        []byte   // scratch
+	pages         pages
+	list          list     // of all batches
+	open          []*batch // the newest of their partition keys, the one that was used last in front
+	number        uint64   // of the last batch
+	events, bytes int      // events, and what they take, with the flight's
+	logsFrom      *batch   // no batch in front of it, up to the list's end, has logs that can be dropped; nil: not known
+	line          []byte   // scratch
 
-	flight      []*batch // on their way; empty when nobody ships
-	flightBytes int
-	taking      bool               // the stream took something of the last flight
-	abort       context.CancelFunc // ends the background's flight, if there is one
+	flight       []*batch // on their way; empty when nobody ships
+	flightBytes  int
+	accepting    bool               // the stream took something of the last flight
+	cancelFlight context.CancelFunc // ends the background's flight, if there is one
 
-	account   account
-	declaring losses // that are declared by lines which the journal does not have yet
-	cut       bool   // an event came in part
-	journal   journal
-	adopts    *time.Timer   // when what earlier lives have left is taken over; nil without a journal
-	adopted   chan struct{} // closed then
-	unsealed  []*batch
-	statsAt   time.Time       // when the figures are next put into the stream
-	failing   bool            // the last flight met trouble
-	said      map[string]bool // kinds of trouble that were logged
-	toSay     string          // see unlock
+	account        account
+	declaring      losses // that are declared by lines which the journal does not have yet
+	cut            bool   // an event came in part
+	journal        journal
+	adoptTimer     *time.Timer   // when what earlier lives have left is taken over; nil without a journal
+	adopted        chan struct{} // closed then
+	unsealed       []*batch
+	statsAt        time.Time       // when the figures are next put into the stream
+	failing        bool            // the last flight met trouble
+	logged         map[string]bool // kinds of trouble that were logged
+	pendingWarning string          // see unlock
 }
 
 // New returns a Dispatcher whose background shipper waits for the first fact. Close ends it.
@@ -151,17 +151,17 @@ func New(options Options, stream Stream) *Dispatcher {
 	}
 	options.Flush.RecordBytes = min(options.Flush.RecordBytes, options.Flush.BufferBytes/4) // an overflow drops the logs of a batch
 	d := &Dispatcher{
-		options: options,
-		stream:  stream,
-		sending: make(chan struct{}, 1),
-		wake:    make(chan struct{}, 1),
-		policy:  flush.New(options.Flush),
-		noted:   make(chan struct{}),
-		statsAt: time.Now().Add(statsEvery).Round(0),
-		said:    map[string]bool{},
-		abort:   func() {},
-		number:  uint64(time.Now().UnixNano()), // behind those of all earlier lives
-		taking:  true,
+		options:      options,
+		stream:       stream,
+		sending:      make(chan struct{}, 1),
+		wake:         make(chan struct{}, 1),
+		policy:       flush.New(options.Flush),
+		noted:        make(chan struct{}),
+		statsAt:      time.Now().Add(statsEvery).Round(0),
+		logged:       map[string]bool{},
+		cancelFlight: func() {},
+		number:       uint64(time.Now().UnixNano()), // behind those of all earlier lives
+		accepting:    true,
 
 		account:   account{undeclared: losses{}},
 		declaring: losses{},
@@ -238,14 +238,14 @@ func (d *Dispatcher) Receive(events []Event, emitted time.Time, cut bool) {
 		d.acceptLocked(&events[i], emitted)
 	}
 	if cut != d.cut {
-		d.cut, d.journal.booked = cut, false
+		d.cut, d.journal.ledgerWritten = cut, false
 	}
 	d.trimLocked()
 	d.journalLocked()
 	// To wake a goroutine for each POST in vain would cost more than the rest of a small one.
 	wait, ever := d.policy.NextFlight(now, d.bufferedLocked())
-	if ever && (d.looks.IsZero() || now.Add(wait).Before(d.looks) || now.After(d.looks)) {
-		d.nudge()
+	if ever && (d.nextLook.IsZero() || now.Add(wait).Before(d.nextLook) || now.After(d.nextLook)) {
+		d.wakeShipper()
 	}
 }
 
@@ -255,7 +255,7 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	d.seq++
 	d.account.Received++
 	if e.Raw == nil {
-		d.turnAwayLocked(reasonMalformed, event.Seq)
+		d.dropEventLocked(reasonMalformed, event.Seq)
 		return
 	}
 	key := d.keyLocked(e)
@@ -263,18 +263,18 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	if excess := d.excessLocked(key, &event, e.Record); excess > 0 {
 		event.Raw = record.Truncate(e.Raw, e.Record, len(e.Raw)-excess)
 		if event.Raw == nil || d.options.Oversize == Drop {
-			d.turnAwayLocked(reasonTooLarge, event.Seq)
+			d.dropEventLocked(reasonTooLarge, event.Seq)
 			return
 		}
 		need = record.EventSize(&event) + 1
 	}
 	if need/(d.pages.size-headerBytes) >= d.options.Flush.BufferBytes/d.pages.size { // whatever is dropped for it
-		d.turnAwayLocked(reasonOverflow, event.Seq)
+		d.dropEventLocked(reasonOverflow, event.Seq)
 		return
 	}
 	b := d.openLocked(key, need)
 	d.layOutLocked(b, &event, need)
-	d.countLocked(b, event.Seq, e.Class, at.UnixMilli(), e.Class == own && isLoss(e.Raw))
+	d.countLocked(b, event.Seq, e.Class, at.UnixMilli(), e.Class == diagnostic && isLoss(e.Raw))
 }
 
 // excessLocked is how many bytes an event has too many for a record, at most 0 where it fits. of is where its record lies: where that
@@ -288,9 +288,9 @@ func (d *Dispatcher) excessLocked(key string, event *record.Event, of record.Spa
 	return excess
 }
 
-// turnAwayLocked ends an event that was never held.
-func (d *Dispatcher) turnAwayLocked(reason string, seq uint64) {
-	d.lostLocked(loss{Reason: reason, Count: 1, FirstSeq: seq, LastSeq: seq, Instance: d.source.Instance()})
+// dropEventLocked ends an event that was never held.
+func (d *Dispatcher) dropEventLocked(reason string, seq uint64) {
+	d.countLossLocked(loss{Reason: reason, Count: 1, FirstSeq: seq, LastSeq: seq, Instance: d.source.Instance()})
 }
 
 // compresses tells whether records are compressed.
@@ -305,8 +305,8 @@ func (d *Dispatcher) SetLogStream(name string) {
 	d.logStream = name
 }
 
-// randomKey stands for a key that is drawn for each record when it is packed; it has the length of those.
-const randomKey = "0000000000000000"
+// keyPlaceholder stands for a key that is drawn for each record when it is packed; it has the length of those.
+const keyPlaceholder = "0000000000000000"
 
 func (d *Dispatcher) keyLocked(e *Event) string {
 	switch d.options.PartitionKey {
@@ -323,7 +323,7 @@ func (d *Dispatcher) keyLocked(e *Event) string {
 			return d.options.Source.Function
 		}
 	case ByRandom:
-		return randomKey
+		return keyPlaceholder
 	case ByEnvironment:
 	}
 	return d.source.Instance()
@@ -331,31 +331,31 @@ func (d *Dispatcher) keyLocked(e *Event) string {
 
 // trimLocked drops what does not fit: the oldest logs first, all else only where there are no logs.
 func (d *Dispatcher) trimLocked() {
-	for limit := d.options.Flush.BufferBytes / d.pages.size; d.pages.count > limit && d.shedLocked(); {
+	for limit := d.options.Flush.BufferBytes / d.pages.size; d.pages.count > limit && d.dropOldestLocked(); {
 	}
 }
 
-// shedLocked drops the logs of the oldest batch that has any, or else the oldest batch. It tells whether there was one.
-func (d *Dispatcher) shedLocked() bool {
-	b := d.shedFrom
+// dropOldestLocked drops the logs of the oldest batch that has any, or else the oldest batch. It tells whether there was one.
+func (d *Dispatcher) dropOldestLocked() bool {
+	b := d.logsFrom
 	if b == nil {
 		b = d.list.next
 	}
 	for ; b != &d.list.batch; b = b.next {
-		if b.logs > 0 && !b.flying {
-			d.shedFrom = b.next
-			d.shedLogsLocked(b)
+		if b.logs > 0 && !b.inFlight {
+			d.logsFrom = b.next
+			d.dropLogsLocked(b)
 			return true
 		}
 	}
-	d.shedFrom = b
+	d.logsFrom = b
 	for b := range d.list.all() {
-		if !b.flying {
+		if !b.inFlight {
 			if b.declares {
 				d.readLocked(b)
 			}
 			if len(b.pages) > 0 { // else another one stands for it now
-				d.dropLocked(b, reasonOverflow)
+				d.dropBatchLocked(b, reasonOverflow)
 			}
 			return true
 		}
@@ -363,22 +363,22 @@ func (d *Dispatcher) shedLocked() bool {
 	return false
 }
 
-// shedLogsLocked drops the logs of a batch. What else it has goes into the batch before it, if that has room and nothing but such
+// dropLogsLocked drops the logs of a batch. What else it has goes into the batch before it, if that has room and nothing but such
 // lines, too.
-func (d *Dispatcher) shedLogsLocked(b *batch) {
+func (d *Dispatcher) dropLogsLocked(b *batch) {
 	if b.logs == b.lines {
-		d.dropLocked(b, reasonOverflow)
+		d.dropBatchLocked(b, reasonOverflow)
 		return
 	}
 	if b.unread {
-		d.shedFrom = nil
+		d.logsFrom = nil
 		d.readLocked(b) // and look again
 		return
 	}
 	kept := b.prev
 	lost := loss{Reason: reasonOverflow, Instance: b.source.Instance()}
-	d.keepLocked(b, func(need int) *batch {
-		if kept.key != b.key || kept.source != b.source || kept.logs > 0 || kept.flying || kept.unread || kept == &d.list.batch || !d.fitsLocked(kept, need) {
+	d.copyLinesLocked(b, func(need int) *batch {
+		if kept.key != b.key || kept.source != b.source || kept.logs > 0 || kept.inFlight || kept.unread || kept == &d.list.batch || !d.fitsLocked(kept, need) {
 			kept = d.addLocked(b.key, b.source, b.logStream, b.prev)
 		}
 		return kept
@@ -390,7 +390,7 @@ func (d *Dispatcher) shedLogsLocked(b *batch) {
 		return !isLog
 	})
 	d.removeLocked(b, false)
-	d.lostLocked(lost)
+	d.countLossLocked(lost)
 }
 
 // Stats are the Dispatcher's figures at one instant.
@@ -403,7 +403,7 @@ func (d *Dispatcher) Stats() Stats {
 func (d *Dispatcher) statsLocked() Stats {
 	stats := d.account.Stats
 	stats.Reasons = maps.Clone(stats.Reasons)
-	stats.Buffered = uint64(d.held)
+	stats.Buffered = uint64(d.events)
 	stats.HoldMs = float64(d.policy.TotalHold().Microseconds()) / 1000
 	return stats
 }

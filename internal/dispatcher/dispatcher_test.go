@@ -47,7 +47,7 @@ func (s *fakeStream) Put(ctx context.Context, records []kinesis.Record) kinesis.
 	s.calls++
 	s.mu.Unlock()
 	if put == nil {
-		put = all(kinesis.Sent, nil)
+		put = answerAll(kinesis.Sent, nil)
 	}
 	result := put(ctx, records)
 	s.mu.Lock()
@@ -70,8 +70,8 @@ func (s *fakeStream) Probe(ctx context.Context, records []kinesis.Record) kinesi
 	return s.Put(ctx, records)
 }
 
-// all answers every record of a request alike.
-func all(outcome kinesis.Outcome, err error) func(context.Context, []kinesis.Record) kinesis.Result {
+// answerAll answers every record of a request alike.
+func answerAll(outcome kinesis.Outcome, err error) func(context.Context, []kinesis.Record) kinesis.Result {
 	return func(_ context.Context, records []kinesis.Record) kinesis.Result {
 		return kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{outcome}, len(records)), Requests: 1, Err: err}
 	}
@@ -132,13 +132,13 @@ func check(t *testing.T, d *Dispatcher) Stats {
 		held += lines
 		size += total
 		pages += len(b.pages)
-		if b.flying {
+		if b.inFlight {
 			flying += total
 		}
 	}
-	if held != d.held || size != d.bytes || flying != d.flightBytes || pages != d.pages.count {
+	if held != d.events || size != d.bytes || flying != d.flightBytes || pages != d.pages.count {
 		t.Fatalf("%d events, %d bytes, %d on their way, %d pages; said are %d, %d, %d, %d",
-			held, size, flying, pages, d.held, d.bytes, d.flightBytes, d.pages.count)
+			held, size, flying, pages, d.events, d.bytes, d.flightBytes, d.pages.count)
 	}
 	if size := pages * d.pages.size; size-flying > d.options.Flush.BufferBytes/8*9+d.options.RequestBytes+d.options.MaxRecordBytes { // last words are copies
 		t.Fatalf("%d bytes are buffered of %d, %d pages of %d, %d batches, %d flying", size, d.options.Flush.BufferBytes, pages, d.pages.size, len(slices.Collect(d.list.all())), flying)
@@ -248,9 +248,9 @@ func TestOrderIsKept(t *testing.T) {
 		if first { // nothing taken: all of it comes again, before what came later
 			first = false
 			d.Receive([]Event{logEvent(1000, 50)}, time.Time{}, false)
-			return all(kinesis.Unsent, errors.New("no answer"))(ctx, records)
+			return answerAll(kinesis.Unsent, errors.New("no answer"))(ctx, records)
 		}
-		return all(kinesis.Sent, nil)(ctx, records)
+		return answerAll(kinesis.Sent, nil)(ctx, records)
 	})
 	for n := range 100 {
 		d.Receive([]Event{logEvent(n, 50)}, time.Time{}, false)
@@ -350,7 +350,7 @@ func TestKeysCount(t *testing.T) {
 					sizes = append(sizes, r.Size())
 				}
 				flights = append(flights, sizes)
-				return all(kinesis.Sent, nil)(ctx, records)
+				return answerAll(kinesis.Sent, nil)(ctx, records)
 			}}
 			ship := func(o Options) {
 				o.Format = format
@@ -386,7 +386,7 @@ func TestInterleavedRequests(t *testing.T) {
 	records := 0
 	stream := &fakeStream{put: func(ctx context.Context, r []kinesis.Record) kinesis.Result {
 		records += len(r)
-		return all(kinesis.Sent, nil)(ctx, r)
+		return answerAll(kinesis.Sent, nil)(ctx, r)
 	}}
 	o := options()
 	o.PartitionKey, o.MaxRecordBytes, o.RequestBytes = ByRequest, 1<<20, 5<<20
@@ -420,7 +420,7 @@ func TestPartitionKeys(t *testing.T) {
 			for _, r := range records {
 				keys = append(keys, r.PartitionKey)
 			}
-			return all(kinesis.Sent, nil)(ctx, records)
+			return answerAll(kinesis.Sent, nil)(ctx, records)
 		}}
 		o := options()
 		o.PartitionKey, o.Flush.RecordBytes = key, 1
@@ -462,7 +462,7 @@ func TestOversize(t *testing.T) {
 				for _, r := range records {
 					largest = max(largest, r.Size())
 				}
-				return all(kinesis.Sent, nil)(ctx, records)
+				return answerAll(kinesis.Sent, nil)(ctx, records)
 			})
 			d := New(o, stream)
 			long := logEvent(2, 6000)
@@ -591,7 +591,7 @@ func TestNewInstance(t *testing.T) {
 func BenchmarkReceiveAndFlush(b *testing.B) {
 	o := options()
 	o.Flush.BufferBytes, o.RequestBytes, o.Flush.RecordBytes = 8<<20, 2<<20, 100_000
-	d := New(o, discard{})
+	d := New(o, discardStream{})
 	defer d.Close(false)
 	events := slices.Repeat([]Event{logEvent(1, 300)}, 1000)
 	b.ReportAllocs()
@@ -601,19 +601,19 @@ func BenchmarkReceiveAndFlush(b *testing.B) {
 	}
 }
 
-type discard struct{}
+type discardStream struct{}
 
-func (d discard) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+func (d discardStream) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	return d.Put(ctx, records)
 }
 
-func (discard) Put(_ context.Context, records []kinesis.Record) kinesis.Result {
+func (discardStream) Put(_ context.Context, records []kinesis.Record) kinesis.Result {
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1}
 }
 
 // A loss is declared when the stream takes something again, and once. What a declaration says is said again where it is lost itself.
 func TestDeclaredOnceItIsTaken(t *testing.T) {
-	stream := &fakeStream{put: all(kinesis.Rejected, nil)}
+	stream := &fakeStream{put: answerAll(kinesis.Rejected, nil)}
 	d := New(options(), stream)
 	defer d.Close(false)
 	ship := func(n int) {
@@ -635,12 +635,12 @@ func TestDeclaredOnceItIsTaken(t *testing.T) {
 	}
 	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		if declares(records) {
-			return all(kinesis.Rejected, nil)(ctx, records)
+			return answerAll(kinesis.Rejected, nil)(ctx, records)
 		}
-		return all(kinesis.Sent, nil)(ctx, records)
+		return answerAll(kinesis.Sent, nil)(ctx, records)
 	})
 	ship(3) // the declaration goes by itself, and is rejected
-	stream.script(all(kinesis.Sent, nil))
+	stream.script(answerAll(kinesis.Sent, nil))
 	ship(4)
 	lines, _ := stream.took()
 	var l loss
@@ -691,7 +691,7 @@ func TestFigures(t *testing.T) {
 		for _, r := range records[:len(records)-1] {
 			bytes += r.Size()
 		}
-		result := all(kinesis.Sent, nil)(ctx, records)
+		result := answerAll(kinesis.Sent, nil)(ctx, records)
 		result.Outcomes[len(records)-1] = kinesis.Rejected
 		result.Requests, result.Retried = 3, 2
 		return result
@@ -731,7 +731,7 @@ func TestFlightCountsAgainstTheBuffer(t *testing.T) {
 			t.Errorf("%d bytes are held, %d allowed", weight, o.Flush.BufferBytes)
 		}
 		stream.script(nil)
-		return all(kinesis.Unsent, context.Canceled)(ctx, records)
+		return answerAll(kinesis.Unsent, context.Canceled)(ctx, records)
 	})
 	for n := range 20 {
 		d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)

@@ -93,7 +93,7 @@ func (e *encoder) add(b *batch, pieces [][]byte) {
 
 func (e *encoder) addRecord(key string, data [][]byte) {
 	if e.random {
-		key = kernelrand.Hex(len(randomKey) / 2)
+		key = kernelrand.Hex(len(keyPlaceholder) / 2)
 	}
 	e.records = append(e.records, kinesis.Record{PartitionKey: key, Data: data})
 }

@@ -32,19 +32,19 @@ func TestLogStream(t *testing.T) {
 				t.Error("no owner")
 			}
 		}
-		return all(kinesis.Sent, nil)(ctx, records)
+		return answerAll(kinesis.Sent, nil)(ctx, records)
 	}}
 	dir, o := t.TempDir(), options()
 	o.Format, o.Compression = record.CloudWatch, record.Gzip
 	o.Source.Version = "7"
-	d := life(t, o, dir, stream)
+	d := startProcess(t, o, dir, stream)
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 	d.SetLogStream("2026/11/26/[7]abc")
 	d.Receive([]Event{logEvent(2, 10)}, time.Time{}, false)
 	instance := d.source.Instance()
 	d.kill()
 	o.LogGroup = "orders"
-	d = life(t, o, dir, stream)
+	d = startProcess(t, o, dir, stream)
 	d.Receive([]Event{logEvent(3, 10)}, time.Time{}, false)
 	d.Ship(t.Context(), flush.AtShutdown)
 	d.Close(false)
@@ -58,13 +58,13 @@ func TestLogStream(t *testing.T) {
 	}
 }
 
-// weighing is a stream that takes everything and notes the size of each record.
-func weighing(sizes *[]int) *fakeStream {
+// sizeRecorder is a stream that takes everything and notes the size of each record.
+func sizeRecorder(sizes *[]int) *fakeStream {
 	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		for i := range records {
 			*sizes = append(*sizes, records[i].Size())
 		}
-		return all(kinesis.Sent, nil)(ctx, records)
+		return answerAll(kinesis.Sent, nil)(ctx, records)
 	}}
 }
 
@@ -73,7 +73,7 @@ func weighing(sizes *[]int) *fakeStream {
 func TestCompressedAboveTheLimit(t *testing.T) {
 	for _, compression := range []record.Compression{record.Gzip, record.Zstd} {
 		var sizes []int
-		stream := weighing(&sizes)
+		stream := sizeRecorder(&sizes)
 		o := options()
 		o.Compression = compression
 		d := New(o, stream)
@@ -101,7 +101,7 @@ func TestRecordsAreFilled(t *testing.T) {
 	for _, format := range []record.Format{record.NDJSON, record.KPL} {
 		for short := range 2 {
 			var sizes []int
-			stream := weighing(&sizes)
+			stream := sizeRecorder(&sizes)
 			o := options()
 			o.Format = format
 			d := New(o, stream)
@@ -132,7 +132,7 @@ func TestCompressedLimit(t *testing.T) {
 		whole       bool
 	}{{record.Gzip, 0, true}, {record.Gzip, 1, false}, {record.Uncompressed, 0, false}} {
 		var sizes []int
-		stream := weighing(&sizes)
+		stream := sizeRecorder(&sizes)
 		o := options()
 		o.Compression = record.Gzip
 		d := New(o, stream)

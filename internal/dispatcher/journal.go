@@ -29,21 +29,21 @@ const (
 	ledgerAt     = 4096
 	ledgerBytes  = 6144
 	pagesAt      = ledgerAt + 2*ledgerBytes
-	// retryJournal is how long nothing new is written after a write has failed.
-	retryJournal = time.Minute
+	// journalPause is how long nothing new is written after a write has failed.
+	journalPause = time.Minute
 )
 
 // journal is what the Dispatcher knows of its journal. The zero value has no file.
 type journal struct {
-	file    journalFile
-	size    int64     // that the file has
-	grown   int       // the first page for which the disk was not asked whether it has room
-	pending []mark    // states to be written
-	stale   bool      // there were states that could not be written
-	dropped []int     // pages that are free then
-	serial  uint64    // of the ledger
-	booked  bool      // the ledger is as it should be
-	paused  time.Time // no page is written before
+	file          journalFile
+	size          int64          // that the file has
+	grown         int            // the first page for which the disk was not asked whether it has room
+	pending       []pendingState // states to be written
+	stale         bool           // there were states that could not be written
+	retired       []int          // pages that are free then
+	serial        uint64         // of the ledger
+	ledgerWritten bool           // the ledger is as it should be
+	pausedUntil   time.Time      // no page is written before
 	// unopened: it is opened with the first thing to be written. adopting: the pages before this one may have batches of earlier lives.
 	unopened bool
 	adopting int
@@ -69,8 +69,8 @@ func (j *journal) write(data []byte, at int64) error {
 // diskFile is a journalFile.
 type diskFile struct{ *os.File }
 
-// mark is a state of a batch that the journal does not have yet.
-type mark struct {
+// pendingState is a state of a batch that the journal does not have yet.
+type pendingState struct {
 	page  int // the batch's first
 	state uint32
 	sent  bool // it holds whatever of the buffer could be written
@@ -126,10 +126,10 @@ func parseDescriptor(descriptor []byte) (key, logStream string, source []byte, e
 // before the batch that had the events is freed, and forgotten after the line that declares it was written. No page is used again
 // before what its lines were copied to is written. Where that cannot be written, the batch is not marked: its lines may come again.
 func (d *Dispatcher) journalLocked() {
-	d.beginJournalLocked()
-	d.sealAllLocked()
+	d.ensureJournalLocked()
+	d.sealBatchesLocked()
 	j := &d.journal
-	written := d.saveLocked()
+	written := d.writeBufferLocked()
 	for _, m := range j.pending {
 		if written || m.sent {
 			d.writeStateLocked(m.page, m.state)
@@ -141,7 +141,7 @@ func (d *Dispatcher) journalLocked() {
 	d.freeLocked()
 	if written && len(d.declaring) > 0 {
 		clear(d.declaring)
-		_ = d.bookLocked() // else the loss is declared again
+		_ = d.writeLedgerLocked() // else the loss is declared again
 	}
 	if written && j.stale {
 		d.writeStatesLocked()
@@ -150,26 +150,26 @@ func (d *Dispatcher) journalLocked() {
 
 // freeLocked frees the pages of batches that have ended.
 func (d *Dispatcher) freeLocked() {
-	for _, page := range d.journal.dropped {
+	for _, page := range d.journal.retired {
 		d.pages.free(page)
 	}
-	d.journal.dropped = d.journal.dropped[:0]
+	d.journal.retired = d.journal.retired[:0]
 }
 
-// saveLocked writes the ledger and the pages that have changed. It tells whether the journal has all that is held.
-func (d *Dispatcher) saveLocked() bool {
-	if d.journal.file == nil || time.Now().Before(d.journal.paused) {
+// writeBufferLocked writes the ledger and the pages that have changed. It tells whether the journal has all that is held.
+func (d *Dispatcher) writeBufferLocked() bool {
+	if d.journal.file == nil || time.Now().Before(d.journal.pausedUntil) {
 		return false
 	}
 	var err error
-	if !d.journal.booked {
-		err = d.bookLocked()
+	if !d.journal.ledgerWritten {
+		err = d.writeLedgerLocked()
 	}
 	if err == nil {
 		err = d.writePagesLocked()
 	}
 	if err != nil {
-		d.troubleWithJournalLocked(err)
+		d.pauseJournalLocked(err)
 	}
 	return err == nil
 }
@@ -183,7 +183,7 @@ func (d *Dispatcher) writeStateLocked(page int, state uint32) {
 		return // the page is not in the file
 	}
 	if err := d.journal.write(encoded[:], at); err != nil {
-		d.troubleWithJournalLocked(err)
+		d.pauseJournalLocked(err)
 		d.journal.stale = true
 	}
 	if state == stateLogsOnly {
@@ -206,8 +206,8 @@ func (d *Dispatcher) writeStatesLocked() {
 	}
 }
 
-// bookLocked writes the ledger.
-func (d *Dispatcher) bookLocked() error {
+// writeLedgerLocked writes the ledger.
+func (d *Dispatcher) writeLedgerLocked() error {
 	j := &d.journal
 	book := ledger{Cut: d.cut}
 	for _, losses := range []losses{d.declaring, d.account.undeclared} {
@@ -228,7 +228,7 @@ func (d *Dispatcher) bookLocked() error {
 	order.PutUint64(entry[8:], j.serial)
 	order.PutUint32(entry[4:], checksum(entry[8:]))
 	err = j.write(entry, ledgerAt+int64(j.serial%2)*ledgerBytes)
-	j.booked = err == nil
+	j.ledgerWritten = err == nil
 	return err
 }
 
@@ -252,8 +252,8 @@ func readLedger(file io.ReaderAt) (book ledger, serial uint64) {
 	return book, serial
 }
 
-// sealAllLocked makes the header of each page say what is in it.
-func (d *Dispatcher) sealAllLocked() {
+// sealBatchesLocked makes the header of each page say what is in it.
+func (d *Dispatcher) sealBatchesLocked() {
 	for _, b := range d.unsealed {
 		if b.unsealed && len(b.pages) > 0 {
 			d.sealLocked(b)
@@ -303,33 +303,33 @@ func (d *Dispatcher) growLocked(page int) error {
 	return nil
 }
 
-// troubleWithJournalLocked stops writing pages for a while.
-func (d *Dispatcher) troubleWithJournalLocked(err error) {
-	d.journal.paused = time.Now().Add(retryJournal).Round(0)
-	d.unkeptLocked(err)
+// pauseJournalLocked stops writing pages for a while.
+func (d *Dispatcher) pauseJournalLocked(err error) {
+	d.journal.pausedUntil = time.Now().Add(journalPause).Round(0)
+	d.warnNoJournalLocked(err)
 }
 
-// unkeptLocked logs why there is no journal, once, and when the lock is released.
-func (d *Dispatcher) unkeptLocked(err error) {
+// warnNoJournalLocked logs why there is no journal, once, and when the lock is released.
+func (d *Dispatcher) warnNoJournalLocked(err error) {
 	const unkept = "what is undelivered cannot be kept for the environment's next life: KINESIS_TELEMETRY_SPILL_DIR: "
-	if !d.said[unkept] {
-		d.said[unkept] = true
-		d.toSay = unkept + err.Error()
+	if !d.logged[unkept] {
+		d.logged[unkept] = true
+		d.pendingWarning = unkept + err.Error()
 	}
 }
 
 // unlock releases the lock, and logs what was to be logged meanwhile.
 func (d *Dispatcher) unlock() {
-	say := d.toSay
-	d.toSay = ""
+	say := d.pendingWarning
+	d.pendingWarning = ""
 	d.mu.Unlock()
 	if say != "" {
 		d.options.Log.Warn(say)
 	}
 }
 
-// lookAfterJournalLocked makes the journal anew from memory where somebody has removed or truncated it.
-func (d *Dispatcher) lookAfterJournalLocked() {
+// checkJournalLocked makes the journal anew from memory where somebody has removed or truncated it.
+func (d *Dispatcher) checkJournalLocked() {
 	j := &d.journal
 	if j.file == nil || j.adopting > 0 {
 		return

@@ -20,8 +20,8 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// life begins a life with a journal in dir.
-func life(t *testing.T, o Options, dir string, stream Stream) *Dispatcher {
+// startProcess begins a startProcess with a journal in dir.
+func startProcess(t *testing.T, o Options, dir string, stream Stream) *Dispatcher {
 	t.Helper()
 	o.SpillDir, o.SpillOwner = dir, "stream"
 	d := New(o, stream)
@@ -39,10 +39,10 @@ func (d *Dispatcher) kill() {
 	}
 }
 
-// undelivered runs a life that is killed with so many events, and returns its instance.
-func undelivered(t *testing.T, dir string, n int) (instance string) {
+// killWith runs a life that is killed with so many events, and returns its instance.
+func killWith(t *testing.T, dir string, n int) (instance string) {
 	t.Helper()
-	d := life(t, options(), dir, &fakeStream{})
+	d := startProcess(t, options(), dir, &fakeStream{})
 	for i := range n {
 		d.Receive([]Event{logEvent(i, 10+i)}, time.Time{}, false)
 	}
@@ -51,11 +51,11 @@ func undelivered(t *testing.T, dir string, n int) (instance string) {
 	return instance
 }
 
-// drained runs a life that delivers what it finds and an event of its own, and returns what is on the stream before its last figures.
-func drained(t *testing.T, dir string) (lines []record.Line) {
+// deliverAll runs a life that delivers what it finds and an event of its own, and returns what is on the stream before its last figures.
+func deliverAll(t *testing.T, dir string) (lines []record.Line) {
 	t.Helper()
 	stream := &fakeStream{}
-	d := life(t, options(), dir, stream)
+	d := startProcess(t, options(), dir, stream)
 	d.Ship(t.Context(), flush.AtShutdown)
 	if s := check(t, d); s.Buffered != 0 {
 		t.Errorf("%+v", s)
@@ -70,19 +70,19 @@ func TestSeveralLives(t *testing.T) {
 	dir := t.TempDir()
 	var want []string
 	for n := 1; n <= 3; n++ {
-		instance := undelivered(t, dir, n)
+		instance := killWith(t, dir, n)
 		for seq := range n {
 			want = append(want, fmt.Sprint(instance, seq))
 		}
 	}
 	var got []string
-	for _, line := range drained(t, dir) {
+	for _, line := range deliverAll(t, dir) {
 		got = append(got, fmt.Sprint(line.Source.Instance, line.Seq))
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if again := drained(t, dir); len(again) > 0 {
+	if again := deliverAll(t, dir); len(again) > 0 {
 		t.Errorf("delivered again: %+v", again)
 	}
 }
@@ -90,14 +90,14 @@ func TestSeveralLives(t *testing.T) {
 // A second copy of the extension has a journal of its own, and each finds what it has left.
 func TestTwoCopies(t *testing.T) {
 	dir := t.TempDir()
-	first := life(t, options(), dir, &fakeStream{})
+	first := startProcess(t, options(), dir, &fakeStream{})
 	first.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
-	second := life(t, options(), dir, &fakeStream{})
+	second := startProcess(t, options(), dir, &fakeStream{})
 	second.Receive([]Event{logEvent(1, 10), logEvent(2, 10)}, time.Time{}, false)
 	first.kill()
 	second.kill()
 	a, b := &fakeStream{}, &fakeStream{}
-	first, second = life(t, options(), dir, a), life(t, options(), dir, b)
+	first, second = startProcess(t, options(), dir, a), startProcess(t, options(), dir, b)
 	for n, d := range []*Dispatcher{first, second} {
 		d.Ship(t.Context(), flush.AtShutdown)
 		if s := check(t, d); s.Recovered != uint64(n+1) || s.Sent != uint64(n+1) {
@@ -130,8 +130,8 @@ func TestFilesOfOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, _ := os.Lstat(path)
-			undelivered(t, dir, 3)
-			if lines := drained(t, dir); len(lines) != 3 {
+			killWith(t, dir, 3)
+			if lines := deliverAll(t, dir); len(lines) != 3 {
 				t.Errorf("%d of 3 events", len(lines))
 			}
 			after, err := os.Lstat(path)
@@ -155,11 +155,11 @@ func TestNoPlaceForAJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, "/proc/kinesis-telemetry", "/dev/full/x"} {
-		said := &lines{then: func() {}}
+		said := &logLines{then: func() {}}
 		o := options()
 		o.Log = slog.New(said)
 		stream := &fakeStream{}
-		d := life(t, o, dir, stream)
+		d := startProcess(t, o, dir, stream)
 		for n := range 5 {
 			d.Note(invoked(n + 1))
 			d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
@@ -171,14 +171,14 @@ func TestNoPlaceForAJournal(t *testing.T) {
 	}
 }
 
-// full is a file on a disk that takes no byte behind a place.
-type full struct {
+// fullDisk is a file on a disk that takes no byte behind a place.
+type fullDisk struct {
 	journalFile
 	from int64
 	free int64
 }
 
-func (f *full) WriteAt(data []byte, at int64) (int, error) {
+func (f *fullDisk) WriteAt(data []byte, at int64) (int, error) {
 	if room := f.from - at; room < int64(len(data)) {
 		n, _ := f.journalFile.WriteAt(data[:max(room, 0)], at)
 		return n, syscall.ENOSPC
@@ -186,20 +186,20 @@ func (f *full) WriteAt(data []byte, at int64) (int, error) {
 	return f.journalFile.WriteAt(data, at)
 }
 
-func (f *full) Free() (int64, error) { return f.free, nil }
+func (f *fullDisk) Free() (int64, error) { return f.free, nil }
 
 // A disk that is full is said once. What is written before stays, what is not written is not counted as kept and is delivered all the
 // same, and after a minute all that is held is written.
 func TestFullDisk(t *testing.T) {
-	for name, disk := range map[string]*full{
+	for name, disk := range map[string]*fullDisk{
 		"a write fails":          {from: pagesAt + 5000, free: 1 << 40},
 		"a quarter of the space": {from: 1 << 40, free: slabPages * 4096},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			dir, said := t.TempDir(), &lines{then: func() {}}
+			dir, said := t.TempDir(), &logLines{then: func() {}}
 			o := options()
 			o.Log = slog.New(said)
-			d := life(t, o, dir, &fakeStream{})
+			d := startProcess(t, o, dir, &fakeStream{})
 			file := d.journal.file
 			disk.journalFile = file
 			d.journal.file = disk
@@ -214,14 +214,14 @@ func TestFullDisk(t *testing.T) {
 			if _, dirty := dirtyPages(d); !dirty {
 				t.Errorf("%s: it is tried again at once", name)
 			}
-			time.Sleep(retryJournal + time.Second)
+			time.Sleep(journalPause + time.Second)
 			d.Receive([]Event{logEvent(9, 1000)}, time.Time{}, false)
 			if pages, dirty := dirtyPages(d); dirty {
 				t.Errorf("%s: after a minute pages %v are not written", name, pages)
 			}
 			check(t, d)
 			d.kill()
-			if lines := drained(t, dir); len(lines) != 10 {
+			if lines := deliverAll(t, dir); len(lines) != 10 {
 				t.Errorf("%s: the next life has %d of 10 events", name, len(lines))
 			}
 		})
@@ -231,15 +231,15 @@ func TestFullDisk(t *testing.T) {
 // While nothing new can be written, lines that were written stay in the journal, also where they moved. When it can be written again
 // they are there once.
 func TestMovedWhileNothingIsWritten(t *testing.T) {
-	for _, wait := range []time.Duration{0, retryJournal + time.Second} {
+	for _, wait := range []time.Duration{0, journalPause + time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			dir := t.TempDir()
-			d := life(t, options(), dir, &fakeStream{})
-			disk := &full{journalFile: d.journal.file, from: pagesAt + int64(d.pages.size), free: 1 << 40}
+			d := startProcess(t, options(), dir, &fakeStream{})
+			disk := &fullDisk{journalFile: d.journal.file, from: pagesAt + int64(d.pages.size), free: 1 << 40}
 			d.journal.file = disk
 			d.Receive([]Event{platformEvent(), logEvent(1, 10)}, time.Time{}, false)
 			d.mu.Lock()
-			d.shedLocked()
+			d.dropOldestLocked()
 			d.journalLocked()
 			d.mu.Unlock()
 			disk.from = 1 << 40
@@ -250,7 +250,7 @@ func TestMovedWhileNothingIsWritten(t *testing.T) {
 			check(t, d)
 			d.kill()
 			var got []uint64
-			for _, line := range drained(t, dir) {
+			for _, line := range deliverAll(t, dir) {
 				if line.Type == typeDropped {
 					got = append(got, 100)
 				} else {
@@ -266,12 +266,12 @@ func TestMovedWhileNothingIsWritten(t *testing.T) {
 
 // A page that could not be written keeps the slot that the file has: the next write may be cut short.
 func TestSlotOfWhatWasWritten(t *testing.T) {
-	d := life(t, options(), t.TempDir(), &fakeStream{})
+	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(0, 10)}, time.Time{}, false)
-	d.journal.file = &full{journalFile: d.journal.file}
+	d.journal.file = &fullDisk{journalFile: d.journal.file}
 	for n := range 4 {
-		d.journal.paused = time.Time{}
+		d.journal.pausedUntil = time.Time{}
 		d.Receive([]Event{logEvent(n, 10)}, time.Time{}, false)
 	}
 	slots := header(d.pages.memory(d.list.next.pages[0])).get()
@@ -301,8 +301,8 @@ func TestJournalThatDisappears(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			old := undelivered(t, dir, 3)
-			d := life(t, options(), dir, &fakeStream{})
+			old := killWith(t, dir, 3)
+			d := startProcess(t, options(), dir, &fakeStream{})
 			d.Receive([]Event{logEvent(1, 10), logEvent(2, 10)}, time.Time{}, false)
 			if err := harm(filepath.Join(dir, "journal-0")); err != nil {
 				t.Fatal(err)
@@ -313,7 +313,7 @@ func TestJournalThatDisappears(t *testing.T) {
 			d.kill()
 			delivered := map[string]int{}
 			var declared uint64
-			for _, line := range drained(t, dir) {
+			for _, line := range deliverAll(t, dir) {
 				if line.Type == typeDropped {
 					var l loss
 					mustUnmarshal(t, line.Record, &l)
@@ -332,7 +332,7 @@ func TestJournalThatDisappears(t *testing.T) {
 // What a life has received before it may open files (a snapshot was taken of it) stands beside what an earlier life has left.
 func TestReceivedBeforeTheJournal(t *testing.T) {
 	dir := t.TempDir()
-	undelivered(t, dir, 20)
+	killWith(t, dir, 20)
 	o := options()
 	o.SpillDir, o.SpillOwner = dir, "stream"
 	d := New(o, &fakeStream{})
@@ -345,7 +345,7 @@ func TestReceivedBeforeTheJournal(t *testing.T) {
 	d.Receive([]Event{logEvent(9, 1000)}, time.Time{}, false)
 	check(t, d)
 	d.kill()
-	if lines := drained(t, dir); len(lines) != 30 {
+	if lines := deliverAll(t, dir); len(lines) != 30 {
 		t.Errorf("%d of 30 events", len(lines))
 	}
 }
@@ -353,10 +353,10 @@ func TestReceivedBeforeTheJournal(t *testing.T) {
 // The beginning of an event whose end never comes is answered, too: the next life declares it.
 func TestCutWhenKilled(t *testing.T) {
 	dir := t.TempDir()
-	d := life(t, options(), dir, &fakeStream{})
+	d := startProcess(t, options(), dir, &fakeStream{})
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, true)
 	d.kill()
-	lines := drained(t, dir)
+	lines := deliverAll(t, dir)
 	var l loss
 	if len(lines) == 2 {
 		mustUnmarshal(t, lines[1].Record, &l)
@@ -364,14 +364,14 @@ func TestCutWhenKilled(t *testing.T) {
 	if l.Count != 1 || l.Reason != reasonMalformed {
 		t.Errorf("got %+v", lines)
 	}
-	d = life(t, options(), dir, &fakeStream{})
+	d = startProcess(t, options(), dir, &fakeStream{})
 	d.Receive(nil, time.Time{}, true)
 	if !d.cut {
 		t.Error("a POST of a beginning alone is not noted")
 	}
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false) // it came
 	d.kill()
-	if lines := drained(t, dir); len(lines) != 1 {
+	if lines := deliverAll(t, dir); len(lines) != 1 {
 		t.Errorf("got %+v", lines)
 	}
 }
@@ -384,7 +384,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add(uint16(5000), bytes.Repeat([]byte{0xff}, 100))
 	f.Fuzz(func(t *testing.T, at uint16, over []byte) {
 		dir := t.TempDir()
-		d := life(t, options(), dir, &fakeStream{})
+		d := startProcess(t, options(), dir, &fakeStream{})
 		for n := range 20 {
 			d.Receive([]Event{logEvent(n, 100*n)}, time.Time{}, false)
 		}
@@ -399,7 +399,7 @@ func FuzzJournal(f *testing.F) {
 		}
 		_ = file.Close()
 		seen := map[uint64]bool{}
-		for _, line := range drained(t, dir) {
+		for _, line := range deliverAll(t, dir) {
 			if line.Type == typeDropped {
 				continue
 			}
@@ -413,14 +413,14 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
-// harmed runs a life that is killed with a batch of three pages, changes one of them in the journal, and returns what the next life
+// deliverDamaged runs a life that is killed with a batch of three pages, changes one of them in the journal, and returns what the next life
 // delivers of the batch, and how much it declares.
-func harmed(t *testing.T, page int, harm func(memory []byte)) (delivered []uint64, declared int) {
+func deliverDamaged(t *testing.T, page int, harm func(memory []byte)) (delivered []uint64, declared int) {
 	t.Helper()
 	dir := t.TempDir()
 	o := options()
 	o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes = 40_000, 40_000, 1<<20
-	d := life(t, o, dir, &fakeStream{})
+	d := startProcess(t, o, dir, &fakeStream{})
 	for n := range 30 {
 		d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
 	}
@@ -441,7 +441,7 @@ func harmed(t *testing.T, page int, harm func(memory []byte)) (delivered []uint6
 	}
 	_ = file.Close()
 	stream := &fakeStream{}
-	d = life(t, o, dir, stream)
+	d = startProcess(t, o, dir, stream)
 	d.pages.spare = [][]byte{used}
 	d.Ship(t.Context(), flush.AtShutdown)
 	d.Ship(t.Context(), flush.AtShutdown)
@@ -461,14 +461,14 @@ func harmed(t *testing.T, page int, harm func(memory []byte)) (delivered []uint6
 
 // A line of which only the beginning, or only the end, was written is not delivered.
 func TestLineThatWasNotWrittenToItsEnd(t *testing.T) {
-	if delivered, _ := harmed(t, 2, func(memory []byte) { clear(memory) }); len(delivered) < 20 || delivered[len(delivered)-1] != uint64(len(delivered)-1) {
+	if delivered, _ := deliverDamaged(t, 2, func(memory []byte) { clear(memory) }); len(delivered) < 20 || delivered[len(delivered)-1] != uint64(len(delivered)-1) {
 		t.Errorf("without the last page: %d", delivered)
 	}
-	delivered, declared := harmed(t, 0, func(memory []byte) { header(memory).forget(header(memory).get()[0]) })
+	delivered, declared := deliverDamaged(t, 0, func(memory []byte) { header(memory).clearSlot(header(memory).get()[0]) })
 	if len(delivered) != 29 || declared != 1 || slices.Contains(delivered, 11) {
 		t.Errorf("with an older first page: %d, and %d declared", delivered, declared)
 	}
-	delivered, declared = harmed(t, 1, func(memory []byte) { clear(memory) })
+	delivered, declared = deliverDamaged(t, 1, func(memory []byte) { clear(memory) })
 	if len(delivered)+declared != 30 || declared < 10 || declared > 14 {
 		t.Errorf("without the second page: %d, and %d declared", delivered, declared)
 	}
@@ -479,14 +479,14 @@ func TestBatchWithoutAWholeLine(t *testing.T) {
 	dir := t.TempDir()
 	o := options()
 	o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes = 40_000, 40_000, 1<<20
-	d := life(t, o, dir, &fakeStream{})
+	d := startProcess(t, o, dir, &fakeStream{})
 	d.Receive([]Event{logEvent(1, 20_000)}, time.Time{}, false)
 	at := pageAt(d.list.next.pages[1], d.pages.size)
 	d.kill()
 	if err := os.Truncate(filepath.Join(dir, "journal-0"), at); err != nil {
 		t.Fatal(err)
 	}
-	d = life(t, o, dir, &fakeStream{})
+	d = startProcess(t, o, dir, &fakeStream{})
 	defer d.Close(true)
 	if s := check(t, d); s.Received != 0 || d.pages.count != 0 {
 		t.Errorf("%+v, %d pages", s, d.pages.count)
@@ -501,12 +501,12 @@ func TestLongTags(t *testing.T) {
 			o := options()
 			o.Source.Tags = map[string]string{"tag": tag}
 			o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes, o.RequestBytes = size, 10<<20, 1<<20, 10<<20
-			d := life(t, o, dir, &fakeStream{})
+			d := startProcess(t, o, dir, &fakeStream{})
 			for n := range 5 {
 				d.Receive([]Event{logEvent(n, 10)}, time.Time{}, false)
 			}
 			d.kill()
-			d = life(t, o, dir, &fakeStream{})
+			d = startProcess(t, o, dir, &fakeStream{})
 			d.Ship(t.Context(), flush.AtShutdown)
 			if s := check(t, d); s.Recovered != 5 || s.Sent != 5 {
 				t.Errorf("tags of %d bytes, records of %d: %+v", len(tag), size, s)
@@ -521,12 +521,12 @@ func TestLongTags(t *testing.T) {
 func TestLongLogStream(t *testing.T) {
 	for excess := range 2 {
 		dir := t.TempDir()
-		d := life(t, options(), dir, &fakeStream{})
+		d := startProcess(t, options(), dir, &fakeStream{})
 		empty := appendDescriptor(nil, d.source.Instance(), "", d.source)
 		d.SetLogStream(strings.Repeat("x", d.pages.size-512-headerBytes-len(empty)+excess))
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		d.kill()
-		if lines := drained(t, dir); len(lines) != 1-excess {
+		if lines := deliverAll(t, dir); len(lines) != 1-excess {
 			t.Errorf("%d lines of a batch with %d bytes too many", len(lines), excess)
 		}
 	}
@@ -535,8 +535,8 @@ func TestLongLogStream(t *testing.T) {
 // What is found to be lost while the journal is made anew leaves no page behind.
 func TestPagesOfAJournalThatIsMadeAnew(t *testing.T) {
 	dir := t.TempDir()
-	undelivered(t, dir, 3)
-	d := life(t, options(), dir, &fakeStream{})
+	killWith(t, dir, 3)
+	d := startProcess(t, options(), dir, &fakeStream{})
 	defer d.Close(true)
 	path := filepath.Join(dir, "journal-0")
 	if err := os.Truncate(path, 0); err != nil {
@@ -551,15 +551,15 @@ func TestPagesOfAJournalThatIsMadeAnew(t *testing.T) {
 // A journal that a life has begun itself is looked after like one that it found.
 func TestFirstJournalThatDisappears(t *testing.T) {
 	dir := t.TempDir()
-	undelivered(t, dir, 0)
-	d := life(t, options(), dir, &fakeStream{})
+	killWith(t, dir, 0)
+	d := startProcess(t, options(), dir, &fakeStream{})
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 	if err := os.Remove(filepath.Join(dir, "journal-0")); err != nil {
 		t.Fatal(err)
 	}
 	d.Note(invoked(1))
 	d.kill()
-	if lines := drained(t, dir); len(lines) != 1 {
+	if lines := deliverAll(t, dir); len(lines) != 1 {
 		t.Errorf("%d of 1 events", len(lines))
 	}
 }
@@ -567,8 +567,8 @@ func TestFirstJournalThatDisappears(t *testing.T) {
 // What was received before the journal is opened may fly while earlier lives' pages are taken over.
 func TestFlightBeforeTheJournal(t *testing.T) {
 	dir := t.TempDir()
-	undelivered(t, dir, 20)
-	drained(t, dir)
+	killWith(t, dir, 20)
+	deliverAll(t, dir)
 	o := options()
 	o.SpillDir, o.SpillOwner = dir, "stream"
 	stream := &fakeStream{}
@@ -579,11 +579,11 @@ func TestFlightBeforeTheJournal(t *testing.T) {
 		stream.script(nil)
 		d.awaitAdopted(t.Context())
 		d.Receive([]Event{logEvent(1, 1000), logEvent(2, 1000)}, time.Time{}, false)
-		return all(kinesis.Sent, nil)(ctx, records)
+		return answerAll(kinesis.Sent, nil)(ctx, records)
 	})
 	d.NewInstance()
 	d.StartJournal()
-	d.fly(t.Context(), flush.AtShutdown)
+	d.sendFlight(t.Context(), flush.AtShutdown)
 	d.Ship(t.Context(), flush.AtShutdown)
 	if s := check(t, d); s.Sent != 3 {
 		t.Errorf("%+v", s)
@@ -602,7 +602,7 @@ func TestCutShortTwice(t *testing.T) {
 	for _, size := range []int64{0, ledgerAt} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "journal-0")
-		d := life(t, options(), dir, &fakeStream{})
+		d := startProcess(t, options(), dir, &fakeStream{})
 		d.Receive([]Event{{}}, time.Time{}, false)
 		for range 2 {
 			if err := os.Truncate(path, size); err != nil {
@@ -612,7 +612,7 @@ func TestCutShortTwice(t *testing.T) {
 		}
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		d.kill()
-		if lines := drained(t, dir); len(lines) != 2 {
+		if lines := deliverAll(t, dir); len(lines) != 2 {
 			t.Errorf("cut to %d: an event, and what was lost: %+v", size, lines)
 		}
 	}
@@ -629,16 +629,16 @@ func TestLastWordsInTheJournal(t *testing.T) {
 		"paused": func(d *Dispatcher, _ string) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			d.journal.paused = time.Time{}
+			d.journal.pausedUntil = time.Time{}
 			d.journalLocked()
 		},
 	} {
 		dir := t.TempDir()
-		d := life(t, options(), dir, &fakeStream{})
+		d := startProcess(t, options(), dir, &fakeStream{})
 		d.Receive([]Event{logEvent(0, 10), platformEvent(), logEvent(2, 10)}, time.Time{}, false)
 		d.mu.Lock()
 		if name == "paused" {
-			d.journal.paused = time.Now().Add(time.Hour)
+			d.journal.pausedUntil = time.Now().Add(time.Hour)
 		}
 		d.lastWordsFirstLocked()
 		d.journalLocked()
@@ -647,7 +647,7 @@ func TestLastWordsInTheJournal(t *testing.T) {
 		check(t, d)
 		d.kill()
 		var got []uint64
-		for _, line := range drained(t, dir) {
+		for _, line := range deliverAll(t, dir) {
 			got = append(got, line.Seq)
 		}
 		slices.Sort(got)
@@ -661,17 +661,17 @@ func TestLastWordsInTheJournal(t *testing.T) {
 func TestManyCopies(t *testing.T) {
 	dir := t.TempDir()
 	for range maxJournals {
-		d := life(t, options(), dir, &fakeStream{})
+		d := startProcess(t, options(), dir, &fakeStream{})
 		defer d.Close(false)
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		if len(slices.Collect(d.list.all())) != 1 || d.journal.file == nil {
 			t.Fatal("a copy has no journal")
 		}
 	}
-	said := &lines{then: func() {}}
+	said := &logLines{then: func() {}}
 	o := options()
 	o.Log = slog.New(said)
-	d := life(t, o, dir, &fakeStream{})
+	d := startProcess(t, o, dir, &fakeStream{})
 	defer d.Close(false)
 	if d.journal.file != nil || len(said.text) != 1 || !strings.Contains(said.text[0], errInUse.Error()) {
 		t.Errorf("said %q", said.text)
@@ -680,12 +680,12 @@ func TestManyCopies(t *testing.T) {
 
 // The ledger has as many losses as it has room for, and the younger of the two counts.
 func TestLedger(t *testing.T) {
-	d := life(t, options(), t.TempDir(), &fakeStream{})
+	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	for n := range 100 {
 		d.mu.Lock()
-		d.account.undeclared.note(loss{Reason: reasonOverflow, Count: 1, Instance: fmt.Sprintf("%032d", n)})
-		d.journal.booked = false
+		d.account.undeclared.add(loss{Reason: reasonOverflow, Count: 1, Instance: fmt.Sprintf("%032d", n)})
+		d.journal.ledgerWritten = false
 		d.journalLocked()
 		d.mu.Unlock()
 		book, serial := readLedger(d.journal.file)
@@ -712,12 +712,12 @@ func TestWholeBatchesAreTakenOver(t *testing.T) {
 		dir := t.TempDir()
 		o := options()
 		o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes, o.RequestBytes = 40_000, 50_000, 1<<20, 100_000
-		d := life(t, o, dir, &fakeStream{})
+		d := startProcess(t, o, dir, &fakeStream{})
 		for n := range events + 40 {
 			d.Receive([]Event{logEvent(n, 500)}, time.Time{}, false)
 		}
 		d.kill()
-		d = life(t, o, dir, &fakeStream{})
+		d = startProcess(t, o, dir, &fakeStream{})
 		d.mu.Lock()
 		var before, after []uint64
 		pages := 0

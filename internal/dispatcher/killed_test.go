@@ -18,8 +18,8 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// dying is a file of a process that is killed in the middle of a write: after so many bytes of it, where a page of memory ends.
-type dying struct {
+// dyingFile is a file of a process that is killed in the middle of a write: after so many bytes of it, where a page of memory ends.
+type dyingFile struct {
 	journalFile
 	writes int  // until the one that is cut short
 	bytes  int  // of that one which are written
@@ -27,7 +27,7 @@ type dying struct {
 	dead   bool
 }
 
-func (f *dying) WriteAt(data []byte, at int64) (int, error) {
+func (f *dyingFile) WriteAt(data []byte, at int64) (int, error) {
 	const page = 4096
 	if f.dead {
 		return len(data), nil
@@ -45,8 +45,8 @@ func (f *dying) WriteAt(data []byte, at int64) (int, error) {
 	return f.journalFile.WriteAt(data, at)
 }
 
-// fates is what a test knows of its events.
-type fates struct {
+// eventFates is what a test knows of its events.
+type eventFates struct {
 	answered  map[string]string // the instance that answered, by an event's own number, which is in its record
 	delivered map[string]int
 	declared  map[string]uint64 // by instance
@@ -74,14 +74,14 @@ func TestKilledAtAnyWrite(t *testing.T) {
 			o.Flush.BufferBytes *= 3
 		}
 		name := fmt.Sprintf("seed %d: %s, %s, %d bytes a record, a buffer of %d", seed, o.Format, o.PartitionKey, o.Flush.RecordBytes, o.Flush.BufferBytes)
-		f := fates{answered: map[string]string{}, delivered: map[string]int{}, declared: map[string]uint64{}, seen: map[string]string{}}
+		f := eventFates{answered: map[string]string{}, delivered: map[string]int{}, declared: map[string]uint64{}, seen: map[string]string{}}
 		dir := t.TempDir()
 		number := 0
 		for range 3 {
 			number = f.liveAndDie(t, o, dir, random, number)
 		}
 		stream := &fakeStream{}
-		d := life(t, o, dir, stream)
+		d := startProcess(t, o, dir, stream)
 		d.Ship(t.Context(), flush.AtShutdown)
 		d.Receive([]Event{logEvent(0, 1)}, time.Time{}, false) // the stream takes something: now it is declared
 		d.Ship(t.Context(), flush.AtShutdown)
@@ -89,13 +89,13 @@ func TestKilledAtAnyWrite(t *testing.T) {
 		check(t, d)
 		d.mu.Lock()
 		d.journalLocked()
-		if d.held != 0 || d.pages.count != 0 || d.pages.used[0] != 1 {
-			t.Fatalf("%s: %d events and %d pages are held, of the first %b", name, d.held, d.pages.count, d.pages.used[0])
+		if d.events != 0 || d.pages.count != 0 || d.pages.used[0] != 1 {
+			t.Fatalf("%s: %d events and %d pages are held, of the first %b", name, d.events, d.pages.count, d.pages.used[0])
 		}
 		d.mu.Unlock()
 		d.kill()
 		again := &fakeStream{}
-		d = life(t, o, dir, again)
+		d = startProcess(t, o, dir, again)
 		d.Ship(t.Context(), flush.AtShutdown)
 		if len(again.lines) > 0 {
 			t.Fatalf("%s: delivered to the end, and again: %d lines, the first is %+v", name, len(again.lines), again.lines[0])
@@ -116,10 +116,10 @@ func TestKilledAtAnyWrite(t *testing.T) {
 }
 
 // liveAndDie runs a life until its process is killed.
-func (f *fates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Rand, number int) int {
+func (f *eventFates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Rand, number int) int {
 	t.Helper()
 	var d *Dispatcher
-	var file *dying
+	var file *dyingFile
 	receive := func() {
 		var events []Event
 		first := number
@@ -168,11 +168,11 @@ func (f *fates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Ran
 	d = New(o, stream)
 	d.StartJournal()
 	die := func(writes int) {
-		file = &dying{journalFile: d.journal.file, writes: writes, bytes: random.IntN(12)}
+		file = &dyingFile{journalFile: d.journal.file, writes: writes, bytes: random.IntN(12)}
 		d.journal.file = file
 	}
 	d.mu.Lock()
-	d.beginJournalLocked()
+	d.ensureJournalLocked()
 	die(random.IntN(60))
 	d.mu.Unlock()
 	d.awaitAdopted(t.Context())
@@ -197,7 +197,7 @@ func (f *fates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Ran
 			d.mu.Lock()
 			file.full = !file.full && random.IntN(2) == 0
 			if random.IntN(2) == 0 && !file.dead {
-				d.journal.paused = time.Time{} // a minute goes by
+				d.journal.pausedUntil = time.Time{} // a minute goes by
 				writes := file.writes
 				file.writes = 1000 // not killed in the middle of it: what was moved meanwhile may be written behind what takes its place
 				d.journalLocked()
@@ -213,7 +213,7 @@ func (f *fates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Ran
 				if err := errors.Join(os.Remove(path)); err != nil {
 					t.Error(err)
 				}
-				d.lookAfterJournalLocked()
+				d.checkJournalLocked()
 				die(file.writes)
 			}
 			d.mu.Unlock()
@@ -231,7 +231,7 @@ func (f *fates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Ran
 }
 
 // read notes what a stream has.
-func (f *fates) read(t *testing.T, stream *fakeStream) {
+func (f *eventFates) read(t *testing.T, stream *fakeStream) {
 	t.Helper()
 	for _, line := range stream.lines {
 		id := fmt.Sprint(line.Source.Instance, line.Seq)
@@ -256,14 +256,14 @@ func (f *fates) read(t *testing.T, stream *fakeStream) {
 func TestAllAtOnce(t *testing.T) {
 	for _, format := range []record.Format{record.NDJSON, record.JSON} {
 		dir := t.TempDir()
-		f := fates{delivered: map[string]int{}, declared: map[string]uint64{}, seen: map[string]string{}}
+		f := eventFates{delivered: map[string]int{}, declared: map[string]uint64{}, seen: map[string]string{}}
 		o := options()
 		o.Format, o.PartitionKey = format, ByRequest
 		o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes = 20_000, 20_000, 1<<20
 		event := func(number int) Event {
 			return Event{Raw: fmt.Appendf(nil, `{"time":"t","type":"function","record":"%d %0*d"}`, number, number*37%3000, 0), RequestID: fmt.Sprint("r", number%5)}
 		}
-		before := life(t, o, dir, discard{})
+		before := startProcess(t, o, dir, discardStream{})
 		const old, events = 100, 400
 		for n := range old {
 			before.Receive([]Event{event(n)}, time.Time{}, false)
@@ -274,9 +274,9 @@ func TestAllAtOnce(t *testing.T) {
 			select {
 			case <-time.After(time.Duration(len(records)%2) * 2 * time.Millisecond):
 			case <-ctx.Done():
-				return all(kinesis.Unsent, errors.New("called off"))(ctx, records)
+				return answerAll(kinesis.Unsent, errors.New("called off"))(ctx, records)
 			}
-			result := all(kinesis.Sent, nil)(ctx, records)
+			result := answerAll(kinesis.Sent, nil)(ctx, records)
 			result.Outcomes[len(records)/2] = kinesis.Unsent
 			return result
 		}

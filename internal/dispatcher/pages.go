@@ -80,8 +80,8 @@ func (p *pages) reserve(before int) {
 	}
 }
 
-// release ends reserve.
-func (p *pages) release(before int) {
+// unreserve ends reserve.
+func (p *pages) unreserve(before int) {
 	for page := firstPage; page < before; page++ {
 		p.used.clear(page)
 	}
@@ -97,8 +97,8 @@ func (p *pages) use(page int) {
 	p.count++
 }
 
-// drop ends the use of a page. It is not taken again before free.
-func (p *pages) drop(page int) {
+// retire ends the use of a page. It is not taken again before free.
+func (p *pages) retire(page int) {
 	if page < firstPage {
 		return // it was missing in the journal
 	}
@@ -186,9 +186,9 @@ func (h header) slot(i int) []byte { return h[firstSlot+i*slotBytes:][:slotBytes
 func (h header) used() int { return int(max(order.Uint32(h.slot(0)), order.Uint32(h.slot(1)))) }
 
 // put writes a slot: over the older of the two, or where the journal does not have the newer one, over that.
-func (h header) put(s slot, again bool) {
+func (h header) put(s slot, overwrite bool) {
 	b := h.slot(0)
-	if newest := order.Uint32(b) > order.Uint32(h.slot(1)); newest != again {
+	if newest := order.Uint32(b) > order.Uint32(h.slot(1)); newest != overwrite {
 		b = h.slot(1)
 	}
 	order.PutUint32(b[0:], uint32(s.used))
@@ -205,8 +205,8 @@ func (h header) put(s slot, again bool) {
 	order.PutUint32(b[44:], checksum(b[:44]))
 }
 
-// forget removes a slot.
-func (h header) forget(s slot) {
+// clearSlot removes a slot.
+func (h header) clearSlot(s slot) {
 	for i := range 2 {
 		if b := h.slot(i); int(order.Uint32(b)) == s.used {
 			clear(b)

@@ -19,7 +19,7 @@ func TestPages(t *testing.T) {
 		t.Errorf("%d pages", p.count)
 	}
 	for _, page := range []int{200, 70} {
-		p.drop(page)
+		p.retire(page)
 		p.free(page)
 	}
 	for _, want := range []int{70, 200, slabs * slabPages} {
@@ -28,7 +28,7 @@ func TestPages(t *testing.T) {
 		}
 	}
 	for page := firstPage; page <= slabs*slabPages; page++ {
-		p.drop(page)
+		p.retire(page)
 		p.free(page)
 	}
 	if p.count != 0 || len(p.spare) != maxSpare {
@@ -45,11 +45,11 @@ func TestPages(t *testing.T) {
 			t.Errorf("%d slabs are left, want %d", len(p.spare), want)
 		}
 	}
-	p.release(100)
+	p.unreserve(100)
 	if got := p.take(); got != firstPage {
 		t.Errorf("took %d, want the first", got)
 	}
-	p.drop(0) // it was missing
+	p.retire(0) // it was missing
 	p.free(0)
 	if p.count != 2 || p.used[0] != 1<<firstPage|1 {
 		t.Errorf("%d pages, of the first %b", p.count, p.used[0])
@@ -58,9 +58,9 @@ func TestPages(t *testing.T) {
 
 // The journal grows to at most a quarter of what the disk has, its own part included.
 func TestRoomOnTheDisk(t *testing.T) {
-	d := life(t, options(), t.TempDir(), &fakeStream{})
+	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
-	disk := &full{journalFile: d.journal.file, from: 1 << 40}
+	disk := &fullDisk{journalFile: d.journal.file, from: 1 << 40}
 	d.journal.file = disk
 	slab := int64(slabPages * d.pages.size)
 	for _, test := range []struct {
@@ -83,10 +83,10 @@ func TestRoomOnTheDisk(t *testing.T) {
 
 // Pages that lie side by side are one write.
 func TestOneWrite(t *testing.T) {
-	d := life(t, options(), t.TempDir(), &fakeStream{})
+	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 1500)}, time.Time{}, false)
-	file := &dying{journalFile: d.journal.file, writes: 10}
+	file := &dyingFile{journalFile: d.journal.file, writes: 10}
 	d.journal.file = file
 	d.Receive([]Event{logEvent(1, 1500), logEvent(2, 1500), logEvent(3, 1500), logEvent(4, 1500)}, time.Time{}, false)
 	if writes := 10 - file.writes; writes != 1 || len(d.seqs()) != 5 {
@@ -134,7 +134,7 @@ func TestSizesOfPages(t *testing.T) {
 
 // A journal that nobody has touched stays as it is.
 func TestJournalIsLeftAlone(t *testing.T) {
-	d := life(t, options(), t.TempDir(), &fakeStream{})
+	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 1500)}, time.Time{}, false)
 	file := d.journal.file

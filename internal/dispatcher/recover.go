@@ -29,14 +29,14 @@ func (d *Dispatcher) StartJournal() {
 		return
 	}
 	d.mu.Lock()
-	d.journal.unopened, d.adopts, d.adopted = true, time.NewTimer(adoptAfter), make(chan struct{})
+	d.journal.unopened, d.adoptTimer, d.adopted = true, time.NewTimer(adoptAfter), make(chan struct{})
 	d.mu.Unlock()
 	d.done.Go(func() {
 		defer d.options.Guard()
 		defer close(d.adopted)
-		<-d.adopts.C
+		<-d.adoptTimer.C
 		d.mu.Lock()
-		d.beginJournalLocked()
+		d.ensureJournalLocked()
 		file, count := d.journal.file, d.journal.adopting
 		d.unlock()
 		if count > 0 {
@@ -48,7 +48,7 @@ func (d *Dispatcher) StartJournal() {
 // awaitAdopted waits until what earlier lives have left is taken over, which begins at once then.
 func (d *Dispatcher) awaitAdopted(ctx context.Context) {
 	d.mu.Lock()
-	adopts, adopted := d.adopts, d.adopted
+	adopts, adopted := d.adoptTimer, d.adopted
 	d.mu.Unlock()
 	if adopts == nil {
 		return
@@ -60,8 +60,8 @@ func (d *Dispatcher) awaitAdopted(ctx context.Context) {
 	}
 }
 
-// beginJournalLocked opens the journal, if there is to be one and it is not open.
-func (d *Dispatcher) beginJournalLocked() {
+// ensureJournalLocked opens the journal, if there is to be one and it is not open.
+func (d *Dispatcher) ensureJournalLocked() {
 	if !d.journal.unopened {
 		return
 	}
@@ -85,9 +85,9 @@ func (d *Dispatcher) beginJournalLocked() {
 func (d *Dispatcher) readLedgerLocked() {
 	book, serial := readLedger(d.journal.file)
 	d.journal.serial = serial
-	d.journal.booked = len(d.account.undeclared) == 0 && !d.cut
+	d.journal.ledgerWritten = len(d.account.undeclared) == 0 && !d.cut
 	for i := range book.Losses {
-		d.account.undeclared.note(book.Losses[i])
+		d.account.undeclared.add(book.Losses[i])
 	}
 	if book.Cut { // it got no number yet
 		d.acceptLocked(&Event{Class: Log}, time.Now())
@@ -97,21 +97,21 @@ func (d *Dispatcher) readLedgerLocked() {
 // openJournalLocked opens a journal, and tells whether there is one now.
 func (d *Dispatcher) openJournalLocked() bool {
 	var size int64
-	file, err := d.openJournal()
+	file, err := d.openJournalFile()
 	if err == nil {
 		size, err = file.Seek(0, io.SeekEnd)
 	}
 	if err != nil {
 		d.journal = journal{}
-		d.unkeptLocked(err)
+		d.warnNoJournalLocked(err)
 		return false
 	}
 	d.journal = journal{file: diskFile{file}, size: size}
 	return true
 }
 
-// openJournal opens the first journal of this owner that no other process has, or makes one.
-func (d *Dispatcher) openJournal() (file *os.File, err error) {
+// openJournalFile opens the first journal of this owner that no other process has, or makes one.
+func (d *Dispatcher) openJournalFile() (file *os.File, err error) {
 	if err = os.MkdirAll(d.options.SpillDir, 0o700); err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (d *Dispatcher) openJournal() (file *os.File, err error) {
 		if err != nil {
 			continue
 		}
-		if err = claim(file, []byte(first)); err == nil {
+		if err = claimFile(file, []byte(first)); err == nil {
 			return file, nil
 		}
 		_ = file.Close() // nothing was written
@@ -136,8 +136,8 @@ var (
 	errInUse   = errors.New("is in use by another process")
 )
 
-// claim locks a file, and begins it if it is empty. It fails where it is another's, which its first bytes tell.
-func claim(file *os.File, first []byte) error {
+// claimFile locks a file, and begins it if it is empty. It fails where it is another's, which its first bytes tell.
+func claimFile(file *os.File, first []byte) error {
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return cmp.Or(err, errForeign)
 	}
@@ -159,7 +159,7 @@ func claim(file *os.File, first []byte) error {
 // relocateLocked keeps the pages before the given one for what an earlier life has left in them. What this life has in such pages
 // already (a snapshot may have been taken of it) moves.
 func (d *Dispatcher) relocateLocked(before int) {
-	d.sealAllLocked()
+	d.sealBatchesLocked()
 	p := &d.pages
 	p.reserve(before)
 	for b := range d.list.all() {
@@ -182,7 +182,7 @@ func (d *Dispatcher) adopt(file io.ReaderAt, count int) {
 	d.mu.Lock()
 	defer d.unlock()
 	d.journal.adopting = 0
-	d.pages.release(count)
+	d.pages.unreserve(count)
 	at := &d.list.batch
 	for _, b := range batches {
 		d.list.insert(b, at)
@@ -190,15 +190,15 @@ func (d *Dispatcher) adopt(file io.ReaderAt, count int) {
 		for _, page := range b.pages {
 			d.pages.use(page)
 		}
-		d.held += b.lines
+		d.events += b.lines
 		d.bytes += b.size
 		d.account.Received += uint64(b.lines)
 		d.account.Recovered += uint64(b.lines)
 	}
-	d.shedFrom = nil
+	d.logsFrom = nil
 	d.trimLocked()
 	d.journalLocked()
-	d.nudge()
+	d.wakeShipper()
 }
 
 // foundPage is a page of a batch that may not have ended.
@@ -334,16 +334,16 @@ func (d *Dispatcher) readPageLocked(b *batch, i int) bool {
 		clear(h[:headerBytes])
 		return false
 	}
-	begin, isLast := b.begin(i), i == len(b.pages)-1
+	begin, isLast := b.linesStart(i), i == len(b.pages)-1
 	for n, s := range h.get() {
-		if s.used >= begin && s.used <= d.endOf(b, i) && extendChecksum(0, memory[begin:s.used]) == s.sum {
+		if s.used >= begin && s.used <= d.linesEnd(b, i) && extendChecksum(0, memory[begin:s.used]) == s.sum {
 			if isLast {
 				b.tail, b.summed, b.sum = s.used, s.used, s.sum // it may be filled on
 				return n == 0 && memory[s.used-1] == '\n'       // else the page behind it was not written
 			}
-			return n == 0 && s.used == d.endOf(b, i)
+			return n == 0 && s.used == d.linesEnd(b, i)
 		}
-		h.forget(s) // its write was cut short
+		h.clearSlot(s) // its write was cut short
 	}
 	return false
 }
@@ -352,12 +352,12 @@ func (d *Dispatcher) readPageLocked(b *batch, i int) bool {
 func (d *Dispatcher) salvageLocked(b *batch) {
 	lost := loss{Reason: reasonMalformed, Count: uint64(b.lines), FirstSeq: b.first, LastSeq: b.last, Instance: b.source.Instance()}
 	kept := d.addLocked(b.key, b.source, b.logStream, b)
-	b.torn = true
-	d.keepLocked(b, func(int) *batch { return kept }, func(int, []byte) bool { return true })
+	b.damaged = true
+	d.copyLinesLocked(b, func(int) *batch { return kept }, func(int, []byte) bool { return true })
 	d.account.Received += uint64(max(kept.lines-b.lines, 0)) // lines that were not answered yet
 	lost.Count -= uint64(min(kept.lines, b.lines))
 	d.removeLocked(b, false)
-	d.lostLocked(lost)
+	d.countLossLocked(lost)
 	if kept.lines == 0 {
 		d.list.remove(kept)
 	}

@@ -22,7 +22,7 @@ func (d *Dispatcher) Note(facts ...flush.Fact) {
 	defer d.unlock()
 	for _, fact := range facts {
 		if _, invoked := fact.(flush.Invoked); invoked {
-			d.lookAfterJournalLocked()
+			d.checkJournalLocked()
 		}
 	}
 	d.noteLocked(facts...)
@@ -34,7 +34,7 @@ func (d *Dispatcher) noteLocked(facts ...flush.Fact) {
 	}
 	close(d.noted)
 	d.noted = make(chan struct{})
-	d.nudge()
+	d.wakeShipper()
 }
 
 // bufferedLocked says what waits, in the policy's words. A loss that is to be declared now waits, too.
@@ -44,11 +44,11 @@ func (d *Dispatcher) bufferedLocked() flush.Buffered {
 		waiting = max(waiting, pages-d.flightBytes) // of many partition keys, whose pages are half empty
 	}
 	for b := range d.list.all() {
-		if !b.flying {
+		if !b.inFlight {
 			return flush.Buffered{Bytes: waiting, Oldest: time.UnixMilli(b.at)}
 		}
 	}
-	if len(d.account.undeclared) > 0 && d.taking {
+	if len(d.account.undeclared) > 0 && d.accepting {
 		return flush.Buffered{Bytes: 1, Oldest: time.Now()}
 	}
 	return flush.Buffered{}
@@ -93,7 +93,7 @@ func (d *Dispatcher) Ship(ctx context.Context, why flush.Occasion) {
 	}
 	d.acquire(ctx, patience)
 	defer func() { <-d.sending }()
-	for ctx.Err() == nil && d.fly(ctx, why) {
+	for ctx.Err() == nil && d.sendFlight(ctx, why) {
 	}
 }
 
@@ -111,14 +111,14 @@ func (d *Dispatcher) acquire(ctx context.Context, patience time.Duration) {
 	case <-ctx.Done():
 	}
 	d.mu.Lock()
-	d.abort()
+	d.cancelFlight()
 	d.mu.Unlock()
 	d.sending <- struct{}{}
 }
 
-// fly sends one batch. It tells whether to go on.
-func (d *Dispatcher) fly(ctx context.Context, why flush.Occasion) (more bool) {
-	probe, ok := d.load(why)
+// sendFlight sends one batch. It tells whether to go on.
+func (d *Dispatcher) sendFlight(ctx context.Context, why flush.Occasion) (more bool) {
+	probe, ok := d.loadFlight(why)
 	if !ok {
 		return false
 	}
@@ -146,8 +146,8 @@ func (d *Dispatcher) fly(ctx context.Context, why flush.Occasion) (more bool) {
 	return more
 }
 
-// load takes batches on board, where the policy wants something shipped, and tells whether that is to be a probe.
-func (d *Dispatcher) load(why flush.Occasion) (probe, ok bool) {
+// loadFlight takes batches on board, where the policy wants something shipped, and tells whether that is to be a probe.
+func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	d.mu.Lock()
 	defer d.unlock()
 	now := time.Now()
@@ -155,13 +155,13 @@ func (d *Dispatcher) load(why flush.Occasion) (probe, ok bool) {
 	if !ok {
 		return false, false
 	}
-	d.landLocked()         // nothing, unless a flight ended in a panic
-	d.beginJournalLocked() // it moves pages, and those of a flight may not move
-	if d.taking {
+	d.endFlightLocked()     // nothing, unless a flight ended in a panic
+	d.ensureJournalLocked() // it moves pages, and those of a flight may not move
+	if d.accepting {
 		d.declareLocked()
 	}
 	if now.After(d.statsAt) {
-		d.sayStatsLocked()
+		d.emitStatsLocked()
 	}
 	if why == flush.AtShutdown && d.policy.LogsLast(d.bufferedLocked()) {
 		d.lastWordsFirstLocked()
@@ -186,15 +186,15 @@ func (d *Dispatcher) load(why flush.Occasion) (probe, ok bool) {
 		}
 		size += need
 		records += n
-		d.boardLocked(b)
+		d.addToFlightLocked(b)
 	}
 	d.journalLocked()
 	return load.Probe, true
 }
 
-// boardLocked takes a batch on board.
-func (d *Dispatcher) boardLocked(b *batch) {
-	b.flying, b.reopen = true, slices.Contains(d.open, b)
+// addToFlightLocked takes a batch on board.
+func (d *Dispatcher) addToFlightLocked(b *batch) {
+	b.inFlight, b.reopen = true, slices.Contains(d.open, b)
 	d.closeLocked(b)
 	d.flight = append(d.flight, b)
 	d.flightBytes += b.size
@@ -221,7 +221,7 @@ func (d *Dispatcher) lastWordsFirstLocked() {
 		if d.pages.count > limit+limit/8 {
 			break // of many partition keys: a copy takes a page of its own
 		}
-		if b.flying || b.unread || b.logs == b.lines {
+		if b.inFlight || b.unread || b.logs == b.lines {
 			continue
 		}
 		d.closeLocked(b)
@@ -236,7 +236,7 @@ func (d *Dispatcher) lastWordsFirstLocked() {
 			continue
 		}
 		before := d.bytes
-		d.keepLocked(b, func(need int) *batch {
+		d.copyLinesLocked(b, func(need int) *batch {
 			if words == &d.list.batch || words.key != b.key || words.source != b.source || !d.fitsLocked(words, need) {
 				words = d.addLocked(b.key, b.source, b.logStream, words)
 			}
@@ -244,11 +244,11 @@ func (d *Dispatcher) lastWordsFirstLocked() {
 		}, func(_ int, line []byte) bool { return classOf(line) != Log })
 		b.size -= d.bytes - before
 		d.bytes = before
-		d.held -= b.lines - b.logs
+		d.events -= b.lines - b.logs
 		b.lines, b.logsOnly, b.declares = b.logs, true, false
-		d.journal.pending = append(d.journal.pending, mark{page: b.pages[0], state: stateLogsOnly})
+		d.journal.pending = append(d.journal.pending, pendingState{page: b.pages[0], state: stateLogsOnly})
 	}
-	d.shedFrom = nil
+	d.logsFrom = nil
 }
 
 // settle writes down how each event of the flight ended; those that are to be sent again stay where they are. It tells whether to go
@@ -263,24 +263,24 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight flush.Flight) (more b
 		flight.Failed = d.settleBatchLocked(b, outcomes[:n]) || flight.Failed
 		outcomes = outcomes[n:]
 	}
-	d.landLocked()
+	d.endFlightLocked()
 	flight.Partial = result.AttemptFailed
-	d.taking = flight.Progress || d.taking && len(result.Outcomes) == 0
+	d.accepting = flight.Progress || d.accepting && len(result.Outcomes) == 0
 	d.noteLocked(flight)
 	d.journalLocked()
-	return !flight.Failed, d.troubleLocked(result.Err, flight.Failed)
+	return !flight.Failed, d.logTroubleLocked(result.Err, flight.Failed)
 }
 
 // settleBatchLocked ends a batch, or what was sent of it. outcomes are of its one record, or of a record a line. It tells whether
 // something is to be sent again.
-func (d *Dispatcher) settleBatchLocked(b *batch, outcomes []kinesis.Outcome) (again bool) {
+func (d *Dispatcher) settleBatchLocked(b *batch, outcomes []kinesis.Outcome) (unsent bool) {
 	if first := outcomes[0]; !slices.ContainsFunc(outcomes, func(o kinesis.Outcome) bool { return o != first }) {
 		switch first {
 		case kinesis.Sent:
 			d.account.Sent += uint64(b.lines)
 			d.removeLocked(b, true)
 		case kinesis.Rejected:
-			d.dropLocked(b, reasonRejected)
+			d.dropBatchLocked(b, reasonRejected)
 		case kinesis.Unsent:
 			return true
 		}
@@ -288,7 +288,7 @@ func (d *Dispatcher) settleBatchLocked(b *batch, outcomes []kinesis.Outcome) (ag
 	}
 	var rest *batch
 	lost := loss{Reason: reasonRejected, Instance: b.source.Instance()}
-	d.keepLocked(b, func(int) *batch {
+	d.copyLinesLocked(b, func(int) *batch {
 		if rest == nil {
 			rest = d.addLocked(b.key, b.source, b.logStream, b)
 		}
@@ -299,26 +299,26 @@ func (d *Dispatcher) settleBatchLocked(b *batch, outcomes []kinesis.Outcome) (ag
 			d.account.Sent++
 		case kinesis.Rejected:
 			lost.add(1, seqOf(line, b.source), seqOf(line, b.source))
-			d.regainLocked(line)
+			d.redeclareLocked(line)
 		case kinesis.Unsent:
 			return true
 		}
 		return false
 	})
 	d.removeLocked(b, false)
-	d.lostLocked(lost)
+	d.countLossLocked(lost)
 	return rest != nil
 }
 
-// landLocked ends the flight. What is left of it waits again, and the newest batch of a partition key is filled on.
-func (d *Dispatcher) landLocked() {
+// endFlightLocked ends the flight. What is left of it waits again, and the newest batch of a partition key is filled on.
+func (d *Dispatcher) endFlightLocked() {
 	for _, b := range d.flight {
-		if b.flying = false; b.reopen && len(b.pages) > 0 && b.source == d.source {
+		if b.inFlight = false; b.reopen && len(b.pages) > 0 && b.source == d.source {
 			d.reopenLocked(b)
 		}
 	}
 	clear(d.flight)
-	d.flight, d.flightBytes, d.shedFrom = d.flight[:0], 0, nil
+	d.flight, d.flightBytes, d.logsFrom = d.flight[:0], 0, nil
 }
 
 // countRecordsLocked adds a flight to the figures and returns how many of its records Kinesis took.
@@ -337,12 +337,12 @@ func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 	return sent
 }
 
-// troubleLocked returns what logs the trouble with the stream: one line for each kind, however often it comes and its text
+// logTroubleLocked returns what logs the trouble with the stream: one line for each kind, however often it comes and its text
 // differs.
-func (d *Dispatcher) troubleLocked(err error, waits bool) (log func()) {
+func (d *Dispatcher) logTroubleLocked(err error, waits bool) (log func()) {
 	recovered := d.failing && err == nil
 	d.failing = err != nil
-	kind, held := "unknown", d.held
+	kind, held := "unknown", d.events
 	var trouble *kinesis.Error
 	if errors.As(err, &trouble) {
 		kind = trouble.Kind.String()
@@ -350,10 +350,10 @@ func (d *Dispatcher) troubleLocked(err error, waits bool) (log func()) {
 	switch {
 	case recovered:
 		return func() { d.options.Log.Info("the stream takes records again") }
-	case err == nil || d.said[kind]:
+	case err == nil || d.logged[kind]:
 		return func() {}
 	}
-	d.said[kind] = true
+	d.logged[kind] = true
 	what := "telemetry is buffered, it cannot be delivered: "
 	if !waits {
 		what = "telemetry is dropped: "
@@ -370,11 +370,11 @@ func (d *Dispatcher) shipInBackground(background context.Context) {
 		d.mu.Lock()
 		now := time.Now()
 		wait, ever := d.policy.NextFlight(now, d.bufferedLocked())
-		d.looks = now.Add(wait).Round(0)
+		d.nextLook = now.Add(wait).Round(0)
 		if !ever {
-			wait, d.looks = math.MaxInt64, time.Time{}
+			wait, d.nextLook = math.MaxInt64, time.Time{}
 		}
-		d.abort = cancel
+		d.cancelFlight = cancel
 		d.mu.Unlock()
 		timer.Reset(wait)
 		select {
@@ -390,8 +390,8 @@ func (d *Dispatcher) shipInBackground(background context.Context) {
 	}
 }
 
-// nudge wakes the background shipper when it may have something to do.
-func (d *Dispatcher) nudge() {
+// wakeShipper wakes the background shipper when it may have something to do.
+func (d *Dispatcher) wakeShipper() {
 	select {
 	case d.wake <- struct{}{}:
 	default:

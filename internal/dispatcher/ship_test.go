@@ -19,17 +19,17 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// hang answers when its context is done, as a stream does that is unreachable.
-func hang(ctx context.Context, records []kinesis.Record) kinesis.Result {
+// neverAnswer answers when its context is done, as a stream does that is unreachable.
+func neverAnswer(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	<-ctx.Done()
-	return all(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindDeadline})(ctx, records)
+	return answerAll(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindDeadline})(ctx, records)
 }
 
-// slow is a stream that takes everything after a while.
-func slow(roundTrip time.Duration) *fakeStream {
+// slowStream is a stream that takes everything after a while.
+func slowStream(roundTrip time.Duration) *fakeStream {
 	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		time.Sleep(roundTrip)
-		return all(kinesis.Sent, nil)(ctx, records)
+		return answerAll(kinesis.Sent, nil)(ctx, records)
 	}}
 }
 
@@ -158,7 +158,7 @@ func TestAwaitEnd(t *testing.T) {
 // What the stream did not take beside one handler is sent again in the background, though the handler that runs on logs nothing.
 func TestFailedFlightIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stream := &fakeStream{put: all(kinesis.Unsent, errors.New("no answer"))}
+		stream := &fakeStream{put: answerAll(kinesis.Unsent, errors.New("no answer"))}
 		o := options()
 		o.Flush.Mode = flush.Deferred
 		d := New(o, stream)
@@ -174,13 +174,13 @@ func TestFailedFlightIsTriedAgain(t *testing.T) {
 	})
 }
 
-// probed remembers how many events the probes carried.
-type probed struct {
+// probedStream remembers how many events the probes carried.
+type probedStream struct {
 	fakeStream
 	probes []int
 }
 
-func (s *probed) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
+func (s *probedStream) Probe(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	events := 0
 	for _, r := range records {
 		for range record.Unpack(bytes.Join(r.Data, nil)) {
@@ -198,7 +198,7 @@ func (s *probed) Probe(ctx context.Context, records []kinesis.Record) kinesis.Re
 func TestProbes(t *testing.T) {
 	for kind, want := range map[kinesis.Kind]bool{kinesis.KindService: true, kinesis.KindInvalid: false} {
 		synctest.Test(t, func(t *testing.T) {
-			stream := &probed{fakeStream: fakeStream{put: all(kinesis.Unsent, &kinesis.Error{Kind: kind})}}
+			stream := &probedStream{fakeStream: fakeStream{put: answerAll(kinesis.Unsent, &kinesis.Error{Kind: kind})}}
 			d := New(options(), stream)
 			defer d.Close(false)
 			d.Note(flush.NeverFrozen{})
@@ -217,7 +217,7 @@ func TestProbes(t *testing.T) {
 func TestRequestsAreFilled(t *testing.T) {
 	for _, mode := range []flush.Mode{flush.Sync, flush.Deferred} {
 		synctest.Test(t, func(t *testing.T) {
-			stream := slow(30 * time.Millisecond)
+			stream := slowStream(30 * time.Millisecond)
 			o := options()
 			o.Flush.Mode, o.Flush.BufferBytes, o.Flush.RecordBytes, o.RequestBytes = mode, 1<<20, 5000, 100_000
 			d := New(o, stream)
@@ -244,7 +244,7 @@ func TestDeferredShipsAllThatIsBuffered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options()
 		o.Flush.Mode, o.RequestBytes, o.Flush.MaxDelay = flush.Deferred, 10_000, time.Minute
-		d := New(o, slow(1200*time.Millisecond))
+		d := New(o, slowStream(1200*time.Millisecond))
 		defer d.Close(false)
 		for n := range 20 {
 			d.Receive([]Event{logEvent(n, 900)}, time.Time{}, false)
@@ -260,7 +260,7 @@ func TestDeferredShipsAllThatIsBuffered(t *testing.T) {
 // Init may log more than the buffer holds, and what it logs may wait for an invocation for hours.
 func TestInit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stream := slow(10 * time.Millisecond)
+		stream := slowStream(10 * time.Millisecond)
 		d := New(options(), stream)
 		defer d.Close(false)
 		d.Note(flush.Initialising{})
@@ -287,7 +287,7 @@ func TestHangingFlightIsCalledOff(t *testing.T) {
 		{flush.AtShutdown, func() []flush.Fact { return []flush.Fact{flush.ShuttingDown{}} }, 200 * time.Millisecond},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			stream := &fakeStream{put: hang}
+			stream := &fakeStream{put: neverAnswer}
 			d := New(options(), stream)
 			defer d.Close(false)
 			d.Note(invoked(1))
@@ -307,7 +307,7 @@ func TestHangingFlightIsCalledOff(t *testing.T) {
 // Shipping at the end is over when the hold is: a stream that hangs costs no more than FlushTimeout.
 func TestHoldEndsShipping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := New(options(), &fakeStream{put: hang})
+		d := New(options(), &fakeStream{put: neverAnswer})
 		defer d.Close(false)
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		d.Note(invoked(1), flush.EndSeen{Number: 1, At: time.Now().Add(-300 * time.Millisecond)}) // the end was told late
@@ -326,7 +326,7 @@ func TestCaughtFlightIsNoFailure(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 				time.Sleep(50 * time.Millisecond)
-				return all(kinesis.Unsent, &kinesis.Error{Kind: kind})(ctx, records)
+				return answerAll(kinesis.Unsent, &kinesis.Error{Kind: kind})(ctx, records)
 			}}
 			o := options()
 			o.Flush.Mode, o.Flush.MaxDelay = flush.Deferred, time.Hour
@@ -355,7 +355,7 @@ func TestCaughtFlightIsNoFailure(t *testing.T) {
 // stream is probed.
 func TestHangingFlightIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stream := &probed{fakeStream: fakeStream{put: hang}}
+		stream := &probedStream{fakeStream: fakeStream{put: neverAnswer}}
 		o := options()
 		o.Flush.Mode = flush.Deferred
 		d := New(o, stream)
@@ -376,7 +376,7 @@ func (d *Dispatcher) flights() int { return int(d.Stats().Flushes) }
 // What a flight took that a freeze may have caught is no round trip: an invocation is waited for all the same.
 func TestCaughtFlightIsNoRoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := New(options(), slow(10*time.Minute)) // the freeze is in it
+		d := New(options(), slowStream(10*time.Minute)) // the freeze is in it
 		defer d.Close(false)
 		d.Note(invoked(1), flush.TelemetryLost{})
 		d.AwaitEnd(t.Context())
@@ -397,7 +397,7 @@ func TestCaughtFlightIsNoRoundTrip(t *testing.T) {
 // A dead stream is paid for a few times, not by every invocation; and a working one is used again.
 func TestDeadStreamRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stream := &fakeStream{put: hang}
+		stream := &fakeStream{put: neverAnswer}
 		d := New(options(), stream)
 		defer d.Close(false)
 		var held time.Duration
@@ -435,7 +435,7 @@ func TestFalteringIsPaidOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			time.Sleep(900 * time.Millisecond)
-			result := all(kinesis.Sent, nil)(ctx, records)
+			result := answerAll(kinesis.Sent, nil)(ctx, records)
 			result.AttemptFailed = true
 			return result
 		}}
@@ -482,7 +482,7 @@ func TestPanicInFlight(t *testing.T) {
 
 // A blocked log stops its caller alone: no lock is held meanwhile. Each kind of trouble is logged once, and that it is over.
 func TestLogUnderNoLock(t *testing.T) {
-	said := &lines{}
+	said := &logLines{}
 	o := options()
 	o.Log = slog.New(said)
 	stream := &fakeStream{}
@@ -492,12 +492,12 @@ func TestLogUnderNoLock(t *testing.T) {
 	for _, put := range []func(context.Context, []kinesis.Record) kinesis.Result{
 		nil,
 		nil,
-		all(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindThrottled}),
-		all(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindThrottled}),
-		all(kinesis.Unsent, io.ErrUnexpectedEOF),
+		answerAll(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindThrottled}),
+		answerAll(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindThrottled}),
+		answerAll(kinesis.Unsent, io.ErrUnexpectedEOF),
 		nil,
 		nil,
-		all(kinesis.Rejected, &kinesis.Error{Kind: kinesis.KindInvalid}),
+		answerAll(kinesis.Rejected, &kinesis.Error{Kind: kinesis.KindInvalid}),
 	} {
 		stream.script(put)
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
@@ -512,17 +512,17 @@ func TestLogUnderNoLock(t *testing.T) {
 	}
 }
 
-// lines is a log that remembers its lines.
-type lines struct {
+// logLines is a log that remembers its logLines.
+type logLines struct {
 	text []string
 	then func()
 }
 
-func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
-func (l *lines) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l *lines) WithGroup(string) slog.Handler            { return l }
+func (l *logLines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logLines) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *logLines) WithGroup(string) slog.Handler            { return l }
 
-func (l *lines) Handle(_ context.Context, r slog.Record) error {
+func (l *logLines) Handle(_ context.Context, r slog.Record) error {
 	l.text = append(l.text, r.Level.String()+" "+r.Message)
 	l.then()
 	return nil
@@ -530,7 +530,7 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 
 // What waits are the bytes that are not on their way, or the pages once these fill three quarters of the buffer.
 func TestBuffered(t *testing.T) {
-	d := New(options(), discard{})
+	d := New(options(), discardStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 	d.mu.Lock()
@@ -559,7 +559,7 @@ func TestFlightIsFilled(t *testing.T) {
 			var sizes []int
 			o := options()
 			o.Format, o.PartitionKey = format, ByTenant
-			d := New(o, weighing(&sizes))
+			d := New(o, sizeRecorder(&sizes))
 			defer d.Close(false)
 			for n := range 6 {
 				e := logEvent(n, 10)
@@ -567,7 +567,7 @@ func TestFlightIsFilled(t *testing.T) {
 				d.Receive([]Event{e}, time.Time{}, false)
 			}
 			d.options.RequestBytes = limit
-			d.fly(t.Context(), flush.AtShutdown)
+			d.sendFlight(t.Context(), flush.AtShutdown)
 			for _, n := range sizes {
 				bytes += n
 			}
@@ -587,7 +587,7 @@ func TestFlightIsFilled(t *testing.T) {
 func TestLastWordsFirst(t *testing.T) {
 	first := func(why flush.Occasion, excess int) string {
 		o := options()
-		d := New(o, discard{})
+		d := New(o, discardStream{})
 		defer d.Close(false)
 		d.Receive([]Event{logEvent(1, 10), platformEvent(), logEvent(2, 10)}, time.Time{}, false)
 		d.mu.Lock()
@@ -619,7 +619,7 @@ func TestLastWordsFirst(t *testing.T) {
 		t.Errorf("with more: %s, want %s", got, ordered)
 	}
 	// A batch of logs alone stays as it is.
-	d := New(options(), discard{})
+	d := New(options(), discardStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 	d.mu.Lock()

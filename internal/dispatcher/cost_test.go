@@ -11,8 +11,8 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// holding is a Dispatcher that holds events, and does nothing by itself.
-type holding struct {
+// loadedDispatcher is a Dispatcher that holds events, and does nothing by itself.
+type loadedDispatcher struct {
 	*Dispatcher
 	posted []Event
 	posts  int
@@ -20,11 +20,11 @@ type holding struct {
 
 const perPost = 100
 
-func hold(events int, class Class, key PartitionKey) *holding {
+func newLoaded(events int, class Class, key PartitionKey) *loadedDispatcher {
 	o := options()
 	o.PartitionKey = key
 	o.Flush.RecordBytes, o.MaxRecordBytes, o.RequestBytes, o.Flush.BufferBytes = 100_000, 1<<20, 1<<20, 256<<20
-	h := &holding{Dispatcher: New(o, discard{})}
+	h := &loadedDispatcher{Dispatcher: New(o, discardStream{})}
 	h.sending <- struct{}{}
 	for n := range perPost {
 		e := logEvent(n, 300)
@@ -40,13 +40,13 @@ func hold(events int, class Class, key PartitionKey) *holding {
 	return h
 }
 
-func (h *holding) end() {
+func (h *loadedDispatcher) end() {
 	<-h.sending
 	h.Close(false)
 }
 
 // post has four events of each request.
-func (h *holding) post() {
+func (h *loadedDispatcher) post() {
 	h.posts++
 	if h.options.PartitionKey == ByRequest {
 		for i := range h.posted {
@@ -57,37 +57,37 @@ func (h *holding) post() {
 }
 
 // fly boards the oldest batches, and lands them.
-func (h *holding) fly(batches int, outcome kinesis.Outcome) {
+func (h *loadedDispatcher) fly(batches int, outcome kinesis.Outcome) {
 	h.mu.Lock()
 	h.parts = h.parts[:0]
 	for b := h.list.next; b != &h.list.batch && len(h.flight) < batches; b = b.next {
-		h.boardLocked(b)
+		h.addToFlightLocked(b)
 	}
 	h.mu.Unlock()
 	h.encode()
 	h.settle(&kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{outcome}, len(h.encoder.records))}, flush.Flight{})
 }
 
-// holdings are what may cost more where more is held. Each turn is about as many events.
-var holdings = []struct {
+// costCases are what may cost more where more is held. Each turn is about as many events.
+var costCases = []struct {
 	name  string
 	class Class
 	key   PartitionKey
 	full  bool
-	turn  func(*holding)
+	turn  func(*loadedDispatcher)
 }{
-	{"sent", Log, ByEnvironment, false, func(h *holding) { h.post(); h.post(); h.fly(1, kinesis.Sent) }},
-	{"unsent", Log, ByEnvironment, false, func(h *holding) { h.fly(2, kinesis.Unsent) }},
-	{"logs overflow", Log, ByEnvironment, true, (*holding).post},
-	{"platform events overflow", Platform, ByEnvironment, true, (*holding).post},
-	{"sent by request", Log, ByRequest, false, func(h *holding) { h.post(); h.fly(25, kinesis.Sent) }},
-	{"unsent by request", Log, ByRequest, false, func(h *holding) { h.fly(25, kinesis.Unsent) }},
-	{"logs overflow by request", Log, ByRequest, true, (*holding).post},
-	{"platform events overflow by request", Platform, ByRequest, true, (*holding).post},
+	{"sent", Log, ByEnvironment, false, func(h *loadedDispatcher) { h.post(); h.post(); h.fly(1, kinesis.Sent) }},
+	{"unsent", Log, ByEnvironment, false, func(h *loadedDispatcher) { h.fly(2, kinesis.Unsent) }},
+	{"logs overflow", Log, ByEnvironment, true, (*loadedDispatcher).post},
+	{"platform events overflow", Platform, ByEnvironment, true, (*loadedDispatcher).post},
+	{"sent by request", Log, ByRequest, false, func(h *loadedDispatcher) { h.post(); h.fly(25, kinesis.Sent) }},
+	{"unsent by request", Log, ByRequest, false, func(h *loadedDispatcher) { h.fly(25, kinesis.Unsent) }},
+	{"logs overflow by request", Log, ByRequest, true, (*loadedDispatcher).post},
+	{"platform events overflow by request", Platform, ByRequest, true, (*loadedDispatcher).post},
 }
 
 // What an event costs does not depend on how many are held, in a buffer of 256 MiB that is full or not.
-func TestCostOfManyHeld(t *testing.T) {
+func TestCostOfManyBuffered(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it holds very many events")
 	}
@@ -95,10 +95,10 @@ func TestCostOfManyHeld(t *testing.T) {
 	if os.Getenv("BUDGETS") != "" {
 		held = 500_000
 	}
-	for _, test := range holdings {
+	for _, test := range costCases {
 		t.Run(test.name, func(t *testing.T) {
 			cost := func(events int) (least time.Duration) {
-				h := hold(events, test.class, test.key)
+				h := newLoaded(events, test.class, test.key)
 				defer h.end()
 				if test.full {
 					h.mu.Lock()
@@ -131,7 +131,7 @@ func TestCostOfManyHeld(t *testing.T) {
 func TestLogsInFrontAreFound(t *testing.T) {
 	o := options()
 	o.PartitionKey = ByRequest
-	d := New(o, discard{})
+	d := New(o, discardStream{})
 	defer d.Close(false)
 	receive := func(e Event, request string) {
 		e.RequestID = request
@@ -144,7 +144,7 @@ func TestLogsInFrontAreFound(t *testing.T) {
 	shed := func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.shedLocked()
+		d.dropOldestLocked()
 	}
 	shed()
 	shed()
@@ -162,10 +162,10 @@ func TestLogsInFrontAreFound(t *testing.T) {
 }
 
 func BenchmarkHeld(b *testing.B) {
-	for _, test := range holdings {
+	for _, test := range costCases {
 		for _, events := range []int{500, 500_000} {
 			b.Run(fmt.Sprintf("%s/%d", test.name, events), func(b *testing.B) {
-				h := hold(events, test.class, test.key)
+				h := newLoaded(events, test.class, test.key)
 				defer h.end()
 				if test.full {
 					h.mu.Lock()
@@ -185,7 +185,7 @@ func BenchmarkHeld(b *testing.B) {
 func TestOverflowOfLargeRecords(t *testing.T) {
 	o := options()
 	o.Flush.RecordBytes, o.MaxRecordBytes, o.RequestBytes, o.Flush.BufferBytes = 10<<20, 10<<20, 10<<20, 1<<20
-	d := New(o, discard{})
+	d := New(o, discardStream{})
 	defer d.Close(false)
 	for range 1 << 20 / 1000 * 3 {
 		d.Receive([]Event{logEvent(1, 900)}, time.Time{}, false)
