@@ -102,7 +102,7 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 	if isStream {
 		from, err = openBacklog(ctx, name, &f.streamFlags, time.Now(), shown)
 	} else {
-		from, err = a.openable(args, "audit")
+		from, err = a.openInputs(args, "audit")
 	}
 	if err != nil {
 		return err

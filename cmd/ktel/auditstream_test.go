@@ -29,7 +29,7 @@ func TestAuditWindow(t *testing.T) {
 	if err := server.CreateStream("s", 2); err != nil {
 		t.Fatal(err)
 	}
-	shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "s"})
+	setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "s"})
 	client := awskinesis.New(awskinesis.Options{
 		Region: testRegion, BaseEndpoint: aws.String(server.URL()), Credentials: credentials.NewStaticCredentialsProvider("a", "s", ""),
 	})
@@ -77,7 +77,7 @@ func TestAuditWindow(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			status, stdout, stderr := call(t, append([]string{"audit", "--json", "--endpoint-url", server.URL()}, test.args...)...)
+			status, stdout, stderr := runKtel(t, append([]string{"audit", "--json", "--endpoint-url", server.URL()}, test.args...)...)
 			if status != test.status || stderr != "" {
 				t.Fatalf("status %d, %s", status, stderr)
 			}
@@ -98,14 +98,14 @@ func TestAuditWindow(t *testing.T) {
 // A duration is counted back from Kinesis's time, whatever the local clock says.
 func TestSinceOtherClock(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, time.Minute} {
-		shell(t, nil)
+		setEnviron(t, nil)
 		url := startKinesis(t, kinesislocal.Options{Now: func() time.Time { return time.Now().Add(ahead) }}).URL()
-		feed(t, url, event(0, "checkout", "function", requestA, `"x"`), event(1, "checkout", "function", requestA, `"x"`))
-		status, stdout, stderr := call(t, "tail", "orders", "--endpoint-url", url, "--no-follow", "--since", "30s", "-o", "ndjson")
+		putRecords(t, url, event(0, "checkout", "function", requestA, `"x"`), event(1, "checkout", "function", requestA, `"x"`))
+		status, stdout, stderr := runKtel(t, "tail", "orders", "--endpoint-url", url, "--no-follow", "--since", "30s", "-o", "ndjson")
 		if status != 0 || strings.Count(stdout, "\n") != 2 {
 			t.Errorf("%v: tail: status %d, %s%s", ahead, status, stdout, stderr)
 		}
-		status, stdout, stderr = call(t, "audit", "orders", "--endpoint-url", url, "--since", "30s", "--json")
+		status, stdout, stderr = runKtel(t, "audit", "orders", "--endpoint-url", url, "--since", "30s", "--json")
 		if status != 0 || !strings.Contains(stdout, `"events": 2,`) {
 			t.Errorf("%v: audit: status %d, %s%s", ahead, status, stdout, stderr)
 		}

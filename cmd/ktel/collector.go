@@ -11,9 +11,9 @@ import (
 // collector takes the records of a stream as they arrive, audits them and shows their events in that order. Its goroutine lives from
 // newCollector to finish.
 type collector struct {
-	audit  audit.Audit
-	show   showLine        // nil: show nothing
-	failed func(err error) // called once, when nothing can be shown any more
+	audit   audit.Audit
+	show    showLine        // nil: show nothing
+	onError func(err error) // called once, when nothing can be shown any more
 
 	mu       sync.Mutex
 	queue    []kinesisRecord
@@ -31,7 +31,7 @@ type kinesisRecord struct {
 }
 
 func newCollector(show showLine, failed func(error)) *collector {
-	c := &collector{show: show, failed: failed, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	c := &collector{show: show, onError: failed, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go c.loop()
 	return c
 }
@@ -69,7 +69,7 @@ func (c *collector) loop() {
 		c.queue = nil
 		c.mu.Unlock()
 		for _, r := range records {
-			c.take(r)
+			c.process(r)
 		}
 		if finished {
 			return
@@ -77,7 +77,7 @@ func (c *collector) loop() {
 	}
 }
 
-func (c *collector) take(r kinesisRecord) {
+func (c *collector) process(r kinesisRecord) {
 	c.audit.AddRecord(r.partitionKey, r.data)
 	if c.show == nil {
 		return
@@ -86,7 +86,7 @@ func (c *collector) take(r kinesisRecord) {
 	for i := range lines {
 		if err := c.show(&lines[i]); err != nil {
 			c.show = nil
-			c.failed(err)
+			c.onError(err)
 			return
 		}
 	}

@@ -56,14 +56,14 @@ func (a *app) decodeCommand() *cobra.Command {
 const maxErrors = 1000
 
 func (a *app) decode(ctx context.Context, files []string) error {
-	in, err := a.openable(files, "decode")
+	in, err := a.openInputs(files, "decode")
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(a.stdout, 64<<10)
 	_, terminal := terminalWidth(a.stdout)
-	in.idle = out.Flush // a reader that waits for the next event has all before it
-	in.patience = maxErrors
+	in.beforeRead = out.Flush // a reader that waits for the next event has all before it
+	in.maxErrorsInARow = maxErrors
 	unreadable := 0
 	for event, err := range in.events(ctx) {
 		if piece, ok := errors.AsType[*input.UnreadableError](err); ok {

@@ -50,12 +50,12 @@ func TestDecodeGivesUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	status, stdout, stderr := call(t, append([]string{"decode"}, names...)...)
+	status, stdout, stderr := runKtel(t, append([]string{"decode"}, names...)...)
 	if status != statusIncomplete || stdout != strings.Repeat(event, 3) || strings.Count(stderr, "\n") != 1000+3*999 ||
 		strings.Count(stderr, "other: line 1000: the last of 1,000 errors in a row, the rest is left out: not written by") != 1 {
 		t.Errorf("status %d, %d bytes, %d errors", status, len(stdout), strings.Count(stderr, "\n"))
 	}
-	if status, _, stderr := call(t, "audit", names[0], names[1]); status != statusComplete || stderr != "" {
+	if status, _, stderr := runKtel(t, "audit", names[0], names[1]); status != statusComplete || stderr != "" {
 		t.Errorf("audit: status %d, %s", status, stderr)
 	}
 }
@@ -70,7 +70,7 @@ func TestDecodeIsRead(t *testing.T) {
 		var reports []AuditReport
 		for _, file := range []string{name, filepath.Join(t.TempDir(), "decoded")} {
 			if file != name {
-				status, stdout, stderr := call(t, "decode", name)
+				status, stdout, stderr := runKtel(t, "decode", name)
 				if status != statusComplete {
 					t.Fatalf("%s: status %d, %s", name, status, stderr)
 				}
@@ -79,7 +79,7 @@ func TestDecodeIsRead(t *testing.T) {
 				}
 			}
 			var report AuditReport
-			_, stdout, _ := call(t, "audit", "--json", file)
+			_, stdout, _ := runKtel(t, "audit", "--json", file)
 			if err := json.Unmarshal([]byte(stdout), &report); err != nil {
 				t.Fatal(err)
 			}

@@ -73,7 +73,7 @@ func (a *app) demo(ctx context.Context, f *trialFlags, seed uint64) error {
 		},
 	}
 	a.prepare(s, f)
-	return a.conduct(ctx, s, f, false)
+	return a.runTrial(ctx, s, f, false)
 }
 
 // demoPayloads are events for the sample function: some lines each time, now and then many, long ones or a failure.

@@ -13,36 +13,36 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// Columns of a shown event, without the message, which takes the rest of the line. A narrow terminal has no seq.
+// Columns of a shown event, without the message, which takes the rest of the line. A narrowColumns terminal has no seq.
 const (
-	timeColumns    = 12
-	typeColumns    = 20
-	requestColumns = 8
-	seqColumns     = 5
-	messageAt      = timeColumns + typeColumns + requestColumns + seqColumns + 4
-	leastMessage   = 20
-	narrow         = 72 // below this
-	secondColumns  = 8  // of a time without its fraction
-	familyColumns  = 11 // of a type without its family: most of them
+	timeColumns       = 12
+	typeColumns       = 20
+	requestColumns    = 8
+	seqColumns        = 5
+	messageAt         = timeColumns + typeColumns + requestColumns + seqColumns + 4
+	minMessageColumns = 20
+	narrowColumns     = 72 // below this
+	secondColumns     = 8  // of a time without its fraction
+	familyColumns     = 11 // of a type without its family: most of them
 )
 
 // display shows events for a person to read, each on a line of its own.
 type display struct {
-	out     io.Writer
-	colors  palette
-	columns func() int // of the terminal; 0: do not shorten
-	headed  bool
+	out         io.Writer
+	colors      palette
+	columns     func() int // of the terminal; 0: do not shorten
+	headerShown bool
 }
 
 // show writes the event of a line, or what is wrong with it.
 func (d *display) show(line *audit.Line) error {
 	var b strings.Builder
 	columns := d.columns()
-	if !d.headed {
-		d.headed = true
+	if !d.headerShown {
+		d.headerShown = true
 		head := pad("time (UTC)", timeColumns) + " " + pad("type", typeColumns) + " " + pad("request", requestColumns) + " " +
 			fmt.Sprintf("%*s", seqColumns, "seq") + " message"
-		if columns > 0 && columns < narrow {
+		if columns > 0 && columns < narrowColumns {
 			head = pad("UTC", secondColumns) + " " + pad("type", familyColumns) + " " + pad("request", requestColumns) + " message"
 		}
 		b.WriteString(d.colors.dim(head) + "\n")
@@ -62,7 +62,7 @@ func (d *display) render(b *strings.Builder, line *audit.Line, columns int) {
 	}
 	if line.Err != nil {
 		at := messageAt
-		if columns > 0 && columns < narrow {
+		if columns > 0 && columns < narrowColumns {
 			at = len("not an event ")
 		}
 		b.WriteString(d.colors.bad(pad("not an event", at-1)) + " " + fit(printable(line.Err.Error()+": "+string(line.Raw)), room(at)))
@@ -74,7 +74,7 @@ func (d *display) render(b *strings.Builder, line *audit.Line, columns int) {
 	if line.Numbered {
 		seq = fmt.Sprintf("%*d ", seqColumns, line.Seq)
 	}
-	if columns > 0 && columns < narrow {
+	if columns > 0 && columns < narrowColumns {
 		moment, typed, seq = pad(fit(moment, secondColumns), secondColumns), pad(nameOf(kind), familyColumns), ""
 		if clocked := clock(line.TimeText()); len(clocked) == timeColumns {
 			moment = clocked[:secondColumns]

@@ -56,7 +56,7 @@ func TestDisplay(t *testing.T) {
 	}
 	for _, test := range tests {
 		var out strings.Builder
-		wide := &display{out: &out, colors: newPalette(false), columns: func() int { return 0 }, headed: true}
+		wide := &display{out: &out, colors: newPalette(false), columns: func() int { return 0 }, headerShown: true}
 		lines := audit.Lines([]byte(test.line))
 		if err := wide.show(&lines[0]); err != nil || out.String() != test.want+"\n" {
 			t.Errorf("%s\n got %q, %v\nwant %q", test.line, out.String(), err, test.want+"\n")
@@ -94,7 +94,7 @@ func FuzzDisplay(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, line := range audit.Lines(data) {
 			var out strings.Builder
-			d := &display{out: &out, colors: newPalette(false), columns: func() int { return 80 }, headed: true}
+			d := &display{out: &out, colors: newPalette(false), columns: func() int { return 80 }, headerShown: true}
 			if err := d.show(&line); err != nil {
 				t.Fatal(err)
 			}

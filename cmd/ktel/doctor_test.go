@@ -24,9 +24,9 @@ func TestDoctorShell(t *testing.T) {
 	for name, test := range map[string]struct {
 		variables variables
 		status    int
-		want      []wanted
+		want      []wantFinding
 	}{
-		"all well": {nil, 0, []wanted{
+		"all well": {nil, 0, []wantFinding{
 			{"region", doctor.OK, testRegion, ""},
 			{"credentials", doctor.OK, "arn:aws:iam::123456789012:user/me", ""},
 			{"settings", doctor.OK, "stream orders, delivery adaptive, events platform,function", ""},
@@ -37,25 +37,25 @@ func TestDoctorShell(t *testing.T) {
 			{"encryption", doctor.OK, "none", ""},
 			{"write", doctor.OK, "a PutRecords dry run passed", ""},
 		}},
-		"its own ARN":        {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}, 0, []wanted{{"write", doctor.OK, "passed", ""}}},
-		"no region":          {variables{"AWS_REGION": ""}, 1, []wanted{{"region", doctor.Problem, "no region", "--region"}, {"credentials", doctor.NotChecked, "", ""}}},
-		"no such region":     {variables{"AWS_REGION": "Ireland"}, 1, []wanted{{"region", doctor.Problem, `"Ireland" is no region`, "eu-west-1"}}},
-		"zone for region":    {variables{"AWS_REGION": "eu-west-1b"}, 1, []wanted{{"region", doctor.Problem, "availability zone", "eu-west-1"}}},
-		"other region":       {variables{"AWS_REGION": "us-east-1"}, 1, []wanted{{"stream", doctor.Problem, "credentials", "renew"}}},
-		"no credentials":     {variables{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 1, []wanted{{"credentials", doctor.Problem, "no credentials", "AWS_PROFILE"}}},
-		"no such stream":     {variables{prefix + "STREAM": "order"}, 1, []wanted{{"stream", doctor.Problem, "there is no stream order in eu-west-1", "aws kinesis create-stream --region eu-west-1 --stream-name order"}, {"write", doctor.NotChecked, "", ""}}},
-		"bad stream":         {variables{prefix + "STREAM": "my stream"}, 1, []wanted{{"settings", doctor.Problem, "STREAM", "the name of a stream"}, {"stream", doctor.NotChecked, "", ""}}},
-		"bad setting":        {variables{prefix + "MAX_DELAY": "10"}, 1, []wanted{{"settings", doctor.Problem, `MAX_DELAY is "10"; with it the extension stands idle`, "500ms"}, {"write", doctor.OK, "", ""}}},
-		"bad, to fail":       {variables{prefix + "FORMAT": "xml", prefix + "ON_ERROR": "fail"}, 1, []wanted{{"settings", doctor.Problem, "init fails", "ndjson"}}},
-		"unknown setting":    {variables{prefix + "STREEM": "x"}, 0, []wanted{{"settings", doctor.Warning, "STREEM", "STREAM"}}},
-		"disabled":           {variables{prefix + "ENABLED": "false"}, 0, []wanted{{"settings", doctor.Warning, "nothing is delivered", "true"}}},
-		"record limit":       {variables{prefix + "MAX_RECORD_BYTES": "1048577"}, 1, []wanted{{"record size", doctor.Problem, "the stream takes records of 1024 KiB", "update-max-record-size --region eu-west-1 --stream-arn arn:aws:kinesis:eu-west-1:123456789012:stream/orders --max-record-size-in-ki-b 1025"}}},
-		"one shard for all":  {variables{prefix + "PARTITION_KEY": "function"}, 0, []wanted{{"capacity", doctor.Warning, "one shard", "PARTITION_KEY"}}},
-		"no such host":       {variables{prefix + "ENDPOINT_URL": "http://kinesis.invalid"}, 1, []wanted{{"endpoint", doctor.Problem, "kinesis.invalid does not resolve", "ENDPOINT_URL"}, {"write", doctor.NotChecked, "", ""}}},
-		"refused":            {variables{prefix + "ENDPOINT_URL": "http://" + closedPort}, 1, []wanted{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}}},
-		"untrusted":          {variables{prefix + "ENDPOINT_URL": untrusted(t)}, 1, []wanted{{"endpoint", doctor.Problem, "is not trusted", "AWS_CA_BUNDLE"}}},
-		"other's stream":     {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"}, 1, []wanted{{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"}, {"write", doctor.Problem, "not allowed", "put-resource-policy"}}},
-		"role not assumable": {variables{prefix + "ROLE_ARN": "arn:aws:iam::123456789012:role/writer"}, 1, []wanted{{"role", doctor.Problem, "cannot be assumed", "sts:AssumeRole"}}},
+		"its own ARN":        {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}, 0, []wantFinding{{"write", doctor.OK, "passed", ""}}},
+		"no region":          {variables{"AWS_REGION": ""}, 1, []wantFinding{{"region", doctor.Problem, "no region", "--region"}, {"credentials", doctor.NotChecked, "", ""}}},
+		"no such region":     {variables{"AWS_REGION": "Ireland"}, 1, []wantFinding{{"region", doctor.Problem, `"Ireland" is no region`, "eu-west-1"}}},
+		"zone for region":    {variables{"AWS_REGION": "eu-west-1b"}, 1, []wantFinding{{"region", doctor.Problem, "availability zone", "eu-west-1"}}},
+		"other region":       {variables{"AWS_REGION": "us-east-1"}, 1, []wantFinding{{"stream", doctor.Problem, "credentials", "renew"}}},
+		"no credentials":     {variables{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 1, []wantFinding{{"credentials", doctor.Problem, "no credentials", "AWS_PROFILE"}}},
+		"no such stream":     {variables{prefix + "STREAM": "order"}, 1, []wantFinding{{"stream", doctor.Problem, "there is no stream order in eu-west-1", "aws kinesis create-stream --region eu-west-1 --stream-name order"}, {"write", doctor.NotChecked, "", ""}}},
+		"bad stream":         {variables{prefix + "STREAM": "my stream"}, 1, []wantFinding{{"settings", doctor.Problem, "STREAM", "the name of a stream"}, {"stream", doctor.NotChecked, "", ""}}},
+		"bad setting":        {variables{prefix + "MAX_DELAY": "10"}, 1, []wantFinding{{"settings", doctor.Problem, `MAX_DELAY is "10"; with it the extension stands idle`, "500ms"}, {"write", doctor.OK, "", ""}}},
+		"bad, to fail":       {variables{prefix + "FORMAT": "xml", prefix + "ON_ERROR": "fail"}, 1, []wantFinding{{"settings", doctor.Problem, "init fails", "ndjson"}}},
+		"unknown setting":    {variables{prefix + "STREEM": "x"}, 0, []wantFinding{{"settings", doctor.Warning, "STREEM", "STREAM"}}},
+		"disabled":           {variables{prefix + "ENABLED": "false"}, 0, []wantFinding{{"settings", doctor.Warning, "nothing is delivered", "true"}}},
+		"record limit":       {variables{prefix + "MAX_RECORD_BYTES": "1048577"}, 1, []wantFinding{{"record size", doctor.Problem, "the stream takes records of 1024 KiB", "update-max-record-size --region eu-west-1 --stream-arn arn:aws:kinesis:eu-west-1:123456789012:stream/orders --max-record-size-in-ki-b 1025"}}},
+		"one shard for all":  {variables{prefix + "PARTITION_KEY": "function"}, 0, []wantFinding{{"capacity", doctor.Warning, "one shard", "PARTITION_KEY"}}},
+		"no such host":       {variables{prefix + "ENDPOINT_URL": "http://kinesis.invalid"}, 1, []wantFinding{{"endpoint", doctor.Problem, "kinesis.invalid does not resolve", "ENDPOINT_URL"}, {"write", doctor.NotChecked, "", ""}}},
+		"refused":            {variables{prefix + "ENDPOINT_URL": "http://" + closedPort}, 1, []wantFinding{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}}},
+		"untrusted":          {variables{prefix + "ENDPOINT_URL": untrusted(t)}, 1, []wantFinding{{"endpoint", doctor.Problem, "is not trusted", "AWS_CA_BUNDLE"}}},
+		"other's stream":     {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"}, 1, []wantFinding{{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"}, {"write", doctor.Problem, "not allowed", "put-resource-policy"}}},
+		"role not assumable": {variables{prefix + "ROLE_ARN": "arn:aws:iam::123456789012:role/writer"}, 1, []wantFinding{{"role", doctor.Problem, "cannot be assumed", "sts:AssumeRole"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := variables{
@@ -63,8 +63,8 @@ func TestDoctorShell(t *testing.T) {
 				prefix + "STREAM": "orders",
 			}
 			maps.Copy(all, test.variables)
-			shell(t, all)
-			diagnose(t, test.status, nil, test.want...)
+			setEnviron(t, all)
+			runDoctor(t, test.status, nil, test.want...)
 		})
 	}
 }
@@ -81,28 +81,28 @@ func untrusted(t *testing.T) string {
 func TestDoctorWrite(t *testing.T) {
 	for code, test := range map[string]struct {
 		status int
-		want   wanted
+		want   wantFinding
 	}{
-		"AccessDeniedException":                  {1, wanted{"", doctor.Problem, "not allowed", `{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}`}},
-		"KMSAccessDeniedException":               {1, wanted{"", doctor.Problem, "denied", "kms:GenerateDataKey"}},
-		"KMSDisabledException":                   {1, wanted{"", doctor.Problem, "disabled", "aws kms enable-key"}},
-		"KMSInvalidStateException":               {1, wanted{"", doctor.Problem, "not usable", "aws kms cancel-key-deletion --region eu-west-1 --key-id ARN-OF-THE-KEY"}},
-		"KMSNotFoundException":                   {1, wanted{"", doctor.Problem, "does not exist", "start-stream-encryption"}},
-		"KMSOptInRequired":                       {1, wanted{"", doctor.Problem, "no access to KMS", "subscribe"}},
-		"KMSThrottlingException":                 {0, wanted{"", doctor.Warning, "throttled", "quota"}},
-		"ProvisionedThroughputExceededException": {0, wanted{"", doctor.Warning, "takes no more", "add shards"}},
-		"ExpiredTokenException":                  {1, wanted{"", doctor.Problem, "not accepted", "renew"}},
-		"UnknownOperationException":              {1, wanted{"", doctor.Problem, "failed", "an endpoint of Kinesis?"}},
-		"":                                       {4, wanted{"", doctor.NotChecked, "no answer", "again"}},
+		"AccessDeniedException":                  {1, wantFinding{"", doctor.Problem, "not allowed", `{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}`}},
+		"KMSAccessDeniedException":               {1, wantFinding{"", doctor.Problem, "denied", "kms:GenerateDataKey"}},
+		"KMSDisabledException":                   {1, wantFinding{"", doctor.Problem, "disabled", "aws kms enable-key"}},
+		"KMSInvalidStateException":               {1, wantFinding{"", doctor.Problem, "not usable", "aws kms cancel-key-deletion --region eu-west-1 --key-id ARN-OF-THE-KEY"}},
+		"KMSNotFoundException":                   {1, wantFinding{"", doctor.Problem, "does not exist", "start-stream-encryption"}},
+		"KMSOptInRequired":                       {1, wantFinding{"", doctor.Problem, "no access to KMS", "subscribe"}},
+		"KMSThrottlingException":                 {0, wantFinding{"", doctor.Warning, "throttled", "quota"}},
+		"ProvisionedThroughputExceededException": {0, wantFinding{"", doctor.Warning, "takes no more", "add shards"}},
+		"ExpiredTokenException":                  {1, wantFinding{"", doctor.Problem, "not accepted", "renew"}},
+		"UnknownOperationException":              {1, wantFinding{"", doctor.Problem, "failed", "an endpoint of Kinesis?"}},
+		"":                                       {4, wantFinding{"", doctor.NotChecked, "no answer", "again"}},
 	} {
 		t.Run(code, func(t *testing.T) {
 			rule := kinesislocal.Rule{ErrorType: code, Reset: code == ""}
 			server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}}})
-			shell(t, map[string]string{
+			setEnviron(t, map[string]string{
 				"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ENDPOINT_URL_KINESIS": server.URL(), "KINESIS_TELEMETRY_STREAM": "orders",
 			})
 			test.want.check = "write"
-			diagnose(t, test.status, nil, test.want)
+			runDoctor(t, test.status, nil, test.want)
 			if n := len(server.Records("orders")); n > 0 {
 				t.Errorf("%d records were stored", n)
 			}
@@ -120,17 +120,17 @@ func TestDoctorCredentials(t *testing.T) {
 	for name, test := range map[string]struct {
 		kinesis kinesislocal.Options
 		sts     map[string]answer
-		want    wanted
+		want    wantFinding
 	}{
-		"expired for Kinesis":   {expired, nil, wanted{"stream", doctor.Problem, "ExpiredTokenException", "renew"}},
-		"wrong secret":          {kinesislocal.Options{Credentials: map[string]string{key: "another"}}, nil, wanted{"stream", doctor.Problem, "InvalidSignatureException", "clock"}},
-		"unknown key":           {kinesislocal.Options{Credentials: map[string]string{}}, nil, wanted{"stream", doctor.Problem, "UnrecognizedClientException", "renew"}},
-		"expired for STS":       {kinesislocal.Options{}, map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")}, wanted{"credentials", doctor.Problem, "ExpiredToken", "aws sso login"}},
-		"not an answer of STS":  {kinesislocal.Options{}, map[string]answer{"GetCallerIdentity": {404, "<html>"}}, wanted{"credentials", doctor.NotChecked, "STS does not say", "AWS_ENDPOINT_URL_STS"}},
-		"STS takes them, alone": {expired, nil, wanted{"credentials", doctor.OK, "user/me", ""}},
+		"expired for Kinesis":   {expired, nil, wantFinding{"stream", doctor.Problem, "ExpiredTokenException", "renew"}},
+		"wrong secret":          {kinesislocal.Options{Credentials: map[string]string{key: "another"}}, nil, wantFinding{"stream", doctor.Problem, "InvalidSignatureException", "clock"}},
+		"unknown key":           {kinesislocal.Options{Credentials: map[string]string{}}, nil, wantFinding{"stream", doctor.Problem, "UnrecognizedClientException", "renew"}},
+		"expired for STS":       {kinesislocal.Options{}, map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")}, wantFinding{"credentials", doctor.Problem, "ExpiredToken", "aws sso login"}},
+		"not an answer of STS":  {kinesislocal.Options{}, map[string]answer{"GetCallerIdentity": {404, "<html>"}}, wantFinding{"credentials", doctor.NotChecked, "STS does not say", "AWS_ENDPOINT_URL_STS"}},
+		"STS takes them, alone": {expired, nil, wantFinding{"credentials", doctor.OK, "user/me", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shell(t, map[string]string{
+			setEnviron(t, map[string]string{
 				"AWS_ENDPOINT_URL": fakeAWS(t, test.sts), "AWS_ENDPOINT_URL_KINESIS": startKinesis(t, test.kinesis).URL(),
 				"KINESIS_TELEMETRY_STREAM": "orders", "AWS_SESSION_TOKEN": "token",
 			})
@@ -138,7 +138,7 @@ func TestDoctorCredentials(t *testing.T) {
 			if test.want.status == doctor.NotChecked {
 				status = 0
 			}
-			diagnose(t, status, nil, test.want)
+			runDoctor(t, status, nil, test.want)
 		})
 	}
 }
@@ -148,9 +148,9 @@ func TestDoctorMayOnlyWrite(t *testing.T) {
 	server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{
 		{Operation: "DescribeStreamSummary", ErrorType: "AccessDeniedException"},
 	}}})
-	shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ENDPOINT_URL_KINESIS": server.URL(), "KINESIS_TELEMETRY_STREAM": "orders"})
-	diagnose(t, 0, nil, wanted{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"},
-		wanted{"write", doctor.OK, "passed", ""})
+	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ENDPOINT_URL_KINESIS": server.URL(), "KINESIS_TELEMETRY_STREAM": "orders"})
+	runDoctor(t, 0, nil, wantFinding{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"},
+		wantFinding{"write", doctor.OK, "passed", ""})
 }
 
 // Streams that no emulator makes.
@@ -164,24 +164,24 @@ func TestDoctorStream(t *testing.T) {
 	for name, test := range map[string]struct {
 		describe answer
 		status   int
-		want     wanted
+		want     wantFinding
 	}{
-		"on-demand":      {summary(`"StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"OpenShardCount":4`), 0, wanted{"capacity", doctor.OK, "on-demand", ""}},
-		"one shard":      {summary(`"StreamStatus":"UPDATING","OpenShardCount":1`), 0, wanted{"capacity", doctor.OK, "1 shard takes", ""}},
-		"creating":       {summary(`"StreamStatus":"CREATING"`), 0, wanted{"stream", doctor.Warning, "CREATING", "aws kinesis wait stream-exists"}},
-		"deleting":       {summary(`"StreamStatus":"DELETING"`), 1, wanted{"stream", doctor.Problem, "DELETING", "create-stream"}},
-		"no limit told":  {summary(`"StreamStatus":"ACTIVE"`), 0, wanted{"record size", doctor.NotChecked, "does not tell", "1024 KiB"}},
-		"managed key":    {key("alias/aws/kinesis"), 0, wanted{"encryption", doctor.OK, "managed key", ""}},
-		"customer's key": {key("11111111-2222-3333-4444-555555555555"), 0, wanted{"encryption", doctor.NotChecked, "customer's key", `"kms:GenerateDataKey","Resource":"arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"`}},
-		"alias":          {key("alias/orders"), 0, wanted{"encryption", doctor.NotChecked, "alias/orders", "ARN-OF-THE-KEY"}},
+		"on-demand":      {summary(`"StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"OpenShardCount":4`), 0, wantFinding{"capacity", doctor.OK, "on-demand", ""}},
+		"one shard":      {summary(`"StreamStatus":"UPDATING","OpenShardCount":1`), 0, wantFinding{"capacity", doctor.OK, "1 shard takes", ""}},
+		"creating":       {summary(`"StreamStatus":"CREATING"`), 0, wantFinding{"stream", doctor.Warning, "CREATING", "aws kinesis wait stream-exists"}},
+		"deleting":       {summary(`"StreamStatus":"DELETING"`), 1, wantFinding{"stream", doctor.Problem, "DELETING", "create-stream"}},
+		"no limit told":  {summary(`"StreamStatus":"ACTIVE"`), 0, wantFinding{"record size", doctor.NotChecked, "does not tell", "1024 KiB"}},
+		"managed key":    {key("alias/aws/kinesis"), 0, wantFinding{"encryption", doctor.OK, "managed key", ""}},
+		"customer's key": {key("11111111-2222-3333-4444-555555555555"), 0, wantFinding{"encryption", doctor.NotChecked, "customer's key", `"kms:GenerateDataKey","Resource":"arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"`}},
+		"alias":          {key("alias/orders"), 0, wantFinding{"encryption", doctor.NotChecked, "alias/orders", "ARN-OF-THE-KEY"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+			setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
 				"DescribeStreamSummary": test.describe,
 				"PutRecords":            {200, `{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1","ShardId":"shardId-000000000000"}]}`},
 			})})
-			diagnose(t, test.status, nil, test.want,
-				wanted{"write", doctor.Warning, "does not know dry runs: it stored 1 record with the partition key ktel-doctor-dry-run", "skip"})
+			runDoctor(t, test.status, nil, test.want,
+				wantFinding{"write", doctor.Warning, "does not know dry runs: it stored 1 record with the partition key ktel-doctor-dry-run", "skip"})
 		})
 	}
 }
@@ -189,26 +189,26 @@ func TestDoctorStream(t *testing.T) {
 // The KCL drops aggregated records on streams that distribute records themselves.
 func TestDoctorFormat(t *testing.T) {
 	for format, status := range map[string]int{"kpl": 1, "ndjson": 0} {
-		shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_FORMAT": format, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+		setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_FORMAT": format, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
 			"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE",` +
 				`"StreamModeDetails":{"StreamMode":"ON_DEMAND"},"RecordDistributionStrategy":"AUTO"}}`},
 			"PutRecords": jsonError("DryRunOperationException", "would have succeeded"),
 		})})
-		want := []wanted{{"write", doctor.OK, "", ""}}
+		want := []wantFinding{{"write", doctor.OK, "", ""}}
 		if status > 0 {
-			want = append(want, wanted{"format", doctor.Problem, "AUTO", "FORMAT=kpl"})
+			want = append(want, wantFinding{"format", doctor.Problem, "AUTO", "FORMAT=kpl"})
 		}
-		diagnose(t, status, nil, want...)
+		runDoctor(t, status, nil, want...)
 	}
 }
 
 func TestDoctorManagedKeyOfAnother(t *testing.T) {
 	const arn = "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"
-	shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": arn, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+	setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": arn, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
 		"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"` + arn + `","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"alias/aws/kinesis"}}`},
 		"PutRecords":            jsonError("DryRunOperationException", "would have succeeded"),
 	})})
-	diagnose(t, 1, nil, wanted{"encryption", doctor.Problem, "no other account can use", "start-stream-encryption"}, wanted{"write", doctor.OK, "", ""})
+	runDoctor(t, 1, nil, wantFinding{"encryption", doctor.Problem, "no other account can use", "start-stream-encryption"}, wantFinding{"write", doctor.OK, "", ""})
 }
 
 // The extension writes as the role that the settings name, to that role's account.
@@ -226,15 +226,15 @@ func TestDoctorAssumesTheRole(t *testing.T) {
 		"AssumeRole":                              xmlError("AccessDenied", "not authorized to perform: sts:AssumeRole"),
 	})
 	for _, stream := range []string{"orders", "arn:aws:kinesis:eu-west-1:" + other + ":stream/orders"} {
-		shell(t, map[string]string{
+		setEnviron(t, map[string]string{
 			"AWS_ENDPOINT_URL": sts, "AWS_ENDPOINT_URL_KINESIS": server.URL(),
 			"KINESIS_TELEMETRY_STREAM": stream, "KINESIS_TELEMETRY_ROLE_ARN": "arn:aws:iam::" + other + ":role/writer",
 		})
-		diagnose(t, 0, nil, wanted{"role", doctor.OK, "role/writer is assumed", ""}, wanted{"write", doctor.OK, "passed", ""})
+		runDoctor(t, 0, nil, wantFinding{"role", doctor.OK, "role/writer is assumed", ""}, wantFinding{"write", doctor.OK, "passed", ""})
 	}
 	// What is denied then is of the role's own account: no resource policy is in question.
 	server.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{ErrorType: "AccessDeniedException"}}})
-	_, stdout, _ := call(t, "doctor")
+	_, stdout, _ := runKtel(t, "doctor")
 	if !strings.Contains(stdout, "kinesis:PutRecords") || strings.Contains(stdout, "put-resource-policy") {
 		t.Error(stdout)
 	}
@@ -242,11 +242,11 @@ func TestDoctorAssumesTheRole(t *testing.T) {
 	server.SetFaults(nil)
 	const prefix = "KINESIS_TELEMETRY_ROLE_"
 	t.Setenv(prefix+"EXTERNAL_ID", "between/us")
-	diagnose(t, 1, nil, wanted{"role", doctor.Problem, "cannot be assumed", "under the sts:ExternalId of " + prefix + "EXTERNAL_ID"})
+	runDoctor(t, 1, nil, wantFinding{"role", doctor.Problem, "cannot be assumed", "under the sts:ExternalId of " + prefix + "EXTERNAL_ID"})
 	t.Setenv(prefix+"SESSION_NAME", "reporting")
-	diagnose(t, 0, nil, wanted{"role", doctor.OK, "role/writer is assumed", ""}, wanted{"write", doctor.OK, "passed", ""})
+	runDoctor(t, 0, nil, wantFinding{"role", doctor.OK, "role/writer is assumed", ""}, wantFinding{"write", doctor.OK, "passed", ""})
 	t.Setenv(prefix+"EXTERNAL_ID", "")
-	diagnose(t, 1, nil, wanted{"role", doctor.Problem, "cannot be assumed", "set " + prefix + "EXTERNAL_ID"})
+	runDoctor(t, 1, nil, wantFinding{"role", doctor.Problem, "cannot be assumed", "set " + prefix + "EXTERNAL_ID"})
 }
 
 // With its CA named, an endpoint of one's own is as good as AWS's.
@@ -263,19 +263,19 @@ func TestDoctorCABundle(t *testing.T) {
 	if err := os.WriteFile(bundle, certificate, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	shell(t, map[string]string{
+	setEnviron(t, map[string]string{
 		"AWS_ENDPOINT_URL": fakeAWS(t, nil), "KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_ENDPOINT_URL": server.URL, "AWS_CA_BUNDLE": bundle,
 	})
-	diagnose(t, 0, nil, wanted{"endpoint", doctor.OK, "answers in", ""}, wanted{"write", doctor.OK, "passed", ""})
+	runDoctor(t, 0, nil, wantFinding{"endpoint", doctor.OK, "answers in", ""}, wantFinding{"write", doctor.OK, "passed", ""})
 }
 
 // The command names the key, where the stream does.
 func TestDoctorDisabledKey(t *testing.T) {
-	shell(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+	setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
 		"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"11111111-2222"}}`},
 		"PutRecords":            jsonError("KMSDisabledException", "it is disabled"),
 	})})
-	diagnose(t, 1, nil, wanted{"write", doctor.Problem, "disabled", "aws kms enable-key --region eu-west-1 --key-id arn:aws:kms:eu-west-1:123456789012:key/11111111-2222"})
+	runDoctor(t, 1, nil, wantFinding{"write", doctor.Problem, "disabled", "aws kms enable-key --region eu-west-1 --key-id arn:aws:kms:eu-west-1:123456789012:key/11111111-2222"})
 }
 
 // What a person sees.

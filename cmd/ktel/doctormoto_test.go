@@ -28,7 +28,7 @@ type account struct {
 }
 
 func openAccount(t *testing.T) account {
-	shell(t, map[string]string{"AWS_ENDPOINT_URL": startMoto(t), "KINESIS_TELEMETRY_STREAM": "orders"})
+	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": startMoto(t), "KINESIS_TELEMETRY_STREAM": "orders"})
 	cfg, err := config.LoadDefaultConfig(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -102,32 +102,32 @@ func (a account) publishLayer(name string, architecture types.Architecture) stri
 
 func TestConformanceDoctorStream(t *testing.T) {
 	a := openAccount(t)
-	diagnose(t, 1, nil, wanted{"stream", doctor.Problem, "there is no stream orders", "create-stream"})
+	runDoctor(t, 1, nil, wantFinding{"stream", doctor.Problem, "there is no stream orders", "create-stream"})
 	a.createStream("orders", kinesistypes.StreamModeProvisioned)
-	dryRun := wanted{"write", doctor.Warning, "does not know dry runs", "skip"} // moto stores the record
-	diagnose(t, 0, nil, wanted{"capacity", doctor.OK, "provisioned: 3 shards", ""}, wanted{"encryption", doctor.OK, "none", ""}, dryRun)
+	dryRun := wantFinding{"write", doctor.Warning, "does not know dry runs", "skip"} // moto stores the record
+	runDoctor(t, 0, nil, wantFinding{"capacity", doctor.OK, "provisioned: 3 shards", ""}, wantFinding{"encryption", doctor.OK, "none", ""}, dryRun)
 	_, err := a.kinesis.StartStreamEncryption(t.Context(), &awskinesis.StartStreamEncryptionInput{
 		StreamName: aws.String("orders"), EncryptionType: kinesistypes.EncryptionTypeKms, KeyId: aws.String("alias/aws/kinesis"),
 	})
 	a.check(err)
-	diagnose(t, 0, nil, wanted{"encryption", doctor.OK, "managed key", ""})
+	runDoctor(t, 0, nil, wantFinding{"encryption", doctor.OK, "managed key", ""})
 	t.Setenv("KINESIS_TELEMETRY_STREAM", "demanded")
 	a.createStream("demanded", kinesistypes.StreamModeOnDemand)
-	diagnose(t, 0, nil, wanted{"capacity", doctor.OK, "on-demand", ""}, dryRun)
+	runDoctor(t, 0, nil, wantFinding{"capacity", doctor.OK, "on-demand", ""}, dryRun)
 	t.Setenv("AWS_REGION", "us-east-1")
-	diagnose(t, 1, nil, wanted{"stream", doctor.Problem, "there is no stream demanded in us-east-1", "--region us-east-1"})
+	runDoctor(t, 1, nil, wantFinding{"stream", doctor.Problem, "there is no stream demanded in us-east-1", "--region us-east-1"})
 }
 
 func TestConformanceDoctorFunction(t *testing.T) {
 	a := openAccount(t)
 	a.createStream("orders", kinesistypes.StreamModeOnDemand)
 	function := []string{"--function", "checkout"}
-	diagnose(t, 1, function, wanted{"function", doctor.Problem, "there is no function checkout", "list-functions"})
+	runDoctor(t, 1, function, wantFinding{"function", doctor.Problem, "there is no function checkout", "list-functions"})
 	role := a.createFunction("checkout", nil)
-	diagnose(t, 1, function,
-		wanted{"function", doctor.OK, "provided.al2023, arm64, 128 MB, 3 s", ""},
-		wanted{"layer", doctor.Problem, "0 layers", `--layers "$(aws ssm get-parameter --region eu-west-1 --name /telemetry/kinesis/extension/arn `},
-		wanted{"role", doctor.Problem, "kinesis:PutRecords on arn:aws:kinesis:eu-west-1:123456789012:stream/orders", "put-role-policy --role-name checkout"})
+	runDoctor(t, 1, function,
+		wantFinding{"function", doctor.OK, "provided.al2023, arm64, 128 MB, 3 s", ""},
+		wantFinding{"layer", doctor.Problem, "0 layers", `--layers "$(aws ssm get-parameter --region eu-west-1 --name /telemetry/kinesis/extension/arn `},
+		wantFinding{"role", doctor.Problem, "kinesis:PutRecords on arn:aws:kinesis:eu-west-1:123456789012:stream/orders", "put-role-policy --role-name checkout"})
 
 	attach := func(arns ...string) {
 		_, err := a.lambda.UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: aws.String("checkout"), Layers: arns})
@@ -136,19 +136,19 @@ func TestConformanceDoctorFunction(t *testing.T) {
 	other := a.publishLayer("other", types.ArchitectureArm64)
 	wrong := a.publishLayer("kinesis-telemetry-extension-x86_64", types.ArchitectureX8664)
 	attach(other, wrong)
-	diagnose(t, 1, function, wanted{"layer", doctor.Problem, "of x86_64, the function of arm64", "--layers " + other + ` "$(aws ssm`})
+	runDoctor(t, 1, function, wantFinding{"layer", doctor.Problem, "of x86_64, the function of arm64", "--layers " + other + ` "$(aws ssm`})
 	attach(other, a.publishLayer("kinesis-telemetry-extension-arm64", types.ArchitectureArm64))
-	diagnose(t, 1, append(function, "--layer", "otherwise"), wanted{"layer", doctor.Problem, "none of the function's 2 layers is named otherwise", ""})
+	runDoctor(t, 1, append(function, "--layer", "otherwise"), wantFinding{"layer", doctor.Problem, "none of the function's 2 layers is named otherwise", ""})
 
 	put := func(document string) {
 		_, err := a.iam.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &role, PolicyName: aws.String("p"), PolicyDocument: &document})
 		a.check(err)
 	}
 	put(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:PutRecord","Resource":"*"}]}`)
-	diagnose(t, 1, function, wanted{"role", doctor.Problem, "no policy of", "put-role-policy"})
+	runDoctor(t, 1, function, wantFinding{"role", doctor.Problem, "no policy of", "put-role-policy"})
 	put(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}]}`)
-	diagnose(t, 0, function, wanted{"layer", doctor.OK, "layer:kinesis-telemetry-extension-arm64:1, of arm64", ""},
-		wanted{"role", doctor.OK, "may kinesis:PutRecords (its policies", ""})
+	runDoctor(t, 0, function, wantFinding{"layer", doctor.OK, "layer:kinesis-telemetry-extension-arm64:1, of arm64", ""},
+		wantFinding{"role", doctor.OK, "may kinesis:PutRecords (its policies", ""})
 
 	key, err := a.kms.CreateKey(t.Context(), nil)
 	a.check(err)
@@ -156,11 +156,11 @@ func TestConformanceDoctorFunction(t *testing.T) {
 		StreamName: aws.String("orders"), EncryptionType: kinesistypes.EncryptionTypeKms, KeyId: key.KeyMetadata.Arn,
 	})
 	a.check(err)
-	diagnose(t, 1, function, wanted{"encryption", doctor.Problem, "neither a policy of the role nor the key's own", "put-role-policy --role-name checkout"})
+	runDoctor(t, 1, function, wantFinding{"encryption", doctor.Problem, "neither a policy of the role nor the key's own", "put-role-policy --role-name checkout"})
 	_, err = a.kms.PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: key.KeyMetadata.Arn, PolicyName: aws.String("default"), Policy: aws.String(
 		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:role/checkout"},"Action":"kms:GenerateDataKey","Resource":"*"}}`)})
 	a.check(err)
-	diagnose(t, 0, function, wanted{"encryption", doctor.OK, "the key's policy", ""})
+	runDoctor(t, 0, function, wantFinding{"encryption", doctor.OK, "the key's policy", ""})
 
 	deny, err := a.iam.CreatePolicy(t.Context(), &iam.CreatePolicyInput{
 		PolicyName: aws.String("deny"), PolicyDocument: aws.String(`{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"kinesis:*","Resource":"*"}}`),
@@ -168,7 +168,7 @@ func TestConformanceDoctorFunction(t *testing.T) {
 	a.check(err)
 	_, err = a.iam.AttachRolePolicy(t.Context(), &iam.AttachRolePolicyInput{RoleName: &role, PolicyArn: deny.Policy.Arn})
 	a.check(err)
-	diagnose(t, 1, function, wanted{"role", doctor.Problem, "forbidden", "remove"})
+	runDoctor(t, 1, function, wantFinding{"role", doctor.Problem, "forbidden", "remove"})
 }
 
 func TestConformanceDoctorSettings(t *testing.T) {
@@ -180,8 +180,8 @@ func TestConformanceDoctorSettings(t *testing.T) {
 		f.Environment.Variables["KINESIS_TELEMETRY_STREEM"] = "x"
 		f.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormatJson, ApplicationLogLevel: "INFO", SystemLogLevel: "WARN"}
 	})
-	diagnose(t, 1, []string{"--function", "wrong"},
-		wanted{"settings", doctor.Problem, `DELIVERY is "soon"`, "adaptive, sync, deferred"},
-		wanted{"settings", doctor.Warning, "STREEM", "STREAM"},
-		wanted{"timeout", doctor.Warning, "3 s, shipping after it 9s", "FLUSH_TIMEOUT"})
+	runDoctor(t, 1, []string{"--function", "wrong"},
+		wantFinding{"settings", doctor.Problem, `DELIVERY is "soon"`, "adaptive, sync, deferred"},
+		wantFinding{"settings", doctor.Warning, "STREEM", "STREAM"},
+		wantFinding{"timeout", doctor.Warning, "3 s, shipping after it 9s", "FLUSH_TIMEOUT"})
 }

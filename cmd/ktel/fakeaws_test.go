@@ -25,8 +25,8 @@ const (
 	testAccount = "123456789012"
 )
 
-// shell gives the test an environment without any of AWS's or the extension's variables but those given.
-func shell(t *testing.T, variables map[string]string) {
+// setEnviron gives the test an environment without any of AWS's or the extension's variables but those given.
+func setEnviron(t *testing.T, variables map[string]string) {
 	t.Helper()
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
@@ -45,8 +45,8 @@ func shell(t *testing.T, variables map[string]string) {
 	}
 }
 
-// call runs ktel in this process.
-func call(t *testing.T, args ...string) (status int, stdout, stderr string) {
+// runKtel runs ktel in this process.
+func runKtel(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -56,16 +56,16 @@ func call(t *testing.T, args ...string) (status int, stdout, stderr string) {
 }
 
 // wanted is a finding in part: what was seen and what is to be done contain these.
-type wanted struct {
+type wantFinding struct {
 	check    string
 	status   doctor.Status
 	seen, do string
 }
 
-// diagnose runs 'ktel doctor --json', which must end with the status and find what is wanted.
-func diagnose(t *testing.T, status int, args []string, want ...wanted) {
+// runDoctor runs 'ktel doctor --json', which must end with the status and find what is wanted.
+func runDoctor(t *testing.T, status int, args []string, want ...wantFinding) {
 	t.Helper()
-	got, stdout, stderr := call(t, append([]string{"doctor", "--json"}, args...)...)
+	got, stdout, stderr := runKtel(t, append([]string{"doctor", "--json"}, args...)...)
 	if got != status {
 		t.Errorf("exit status %d, want %d: %s", got, status, stderr)
 	}

@@ -66,7 +66,7 @@ func TestConformanceHandlers(t *testing.T) {
 // checkLines runs a handler three times: each invocation has each line, and no others.
 func checkLines(t *testing.T, file, format string, want []string) {
 	t.Helper()
-	status, stdout, stderr := call(t, "run", "-n", "3", "-o", "ndjson", "--event", `{"order":7}`, "--log-format", format, "--", file)
+	status, stdout, stderr := runKtel(t, "run", "-n", "3", "-o", "ndjson", "--event", `{"order":7}`, "--log-format", format, "--", file)
 	if status != 0 {
 		t.Fatalf("%s: exit status %d: %s", format, status, stderr)
 	}

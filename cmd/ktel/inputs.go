@@ -21,15 +21,15 @@ type inputs struct {
 	files []string
 	stdin io.Reader
 	size  int64 // of all files; -1 where that cannot be known
-	// idle is called before more is read, which may take as long as it likes; nil: nothing is.
-	idle func() error
-	// patience is how many pieces in a row may be unreadable until the rest of a file is left out; 0: all.
-	patience int
-	read     atomic.Int64 // bytes
+	// beforeRead is called before more is read, which may take as long as it likes; nil: nothing is.
+	beforeRead func() error
+	// maxErrorsInARow is how many pieces in a row may be unreadable until the rest of a file is left out; 0: all.
+	maxErrorsInARow int
+	read            atomic.Int64 // bytes
 }
 
-// openable finds out whether the files can be read before any of them is: a name that is wrong is a mistake of the command line.
-func (a *app) openable(files []string, verb string) (*inputs, error) {
+// openInputs finds out whether the files can be read before any of them is: a name that is wrong is a mistake of the command line.
+func (a *app) openInputs(files []string, verb string) (*inputs, error) {
 	in := &inputs{files: files, stdin: a.stdin}
 	if len(files) == 0 {
 		in.files = []string{standardInput}
@@ -110,12 +110,12 @@ func (in *inputs) file(ctx context.Context, name string, yield func(input.Event,
 		name = "standard input"
 	}
 	row := 0 // of pieces that cannot be read
-	for event, err := range input.Read(ctx, &watched{from, in}) {
+	for event, err := range input.Read(ctx, &countingReader{from, in}) {
 		piece, unreadable := errors.AsType[*input.UnreadableError](err)
 		switch {
 		case unreadable:
 			piece.Where = name + ": " + piece.Where
-			if row++; row == in.patience {
+			if row++; row == in.maxErrorsInARow {
 				piece.Err = fmt.Errorf("the last of %s in a row, the rest is left out: %w", plural(row, "error"), piece.Err)
 			}
 		case err != nil:
@@ -127,7 +127,7 @@ func (in *inputs) file(ctx context.Context, name string, yield func(input.Event,
 		if !yield(event, err) {
 			return false
 		}
-		if row > 0 && row == in.patience {
+		if row > 0 && row == in.maxErrorsInARow {
 			return true
 		}
 	}
@@ -168,15 +168,15 @@ func (in *inputs) reading() reading {
 	return reading{done: n, whole: in.size, bytes: n}
 }
 
-// watched counts what is read.
-type watched struct {
+// countingReader counts what is read.
+type countingReader struct {
 	from io.Reader
 	in   *inputs
 }
 
-func (w *watched) Read(p []byte) (int, error) {
-	if w.in.idle != nil {
-		if err := w.in.idle(); err != nil {
+func (w *countingReader) Read(p []byte) (int, error) {
+	if w.in.beforeRead != nil {
+		if err := w.in.beforeRead(); err != nil {
 			return 0, err
 		}
 	}

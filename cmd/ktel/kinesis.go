@@ -185,7 +185,7 @@ type servedKinesis struct {
 // serveOn serves until close, which closes the listener too.
 func serveOn(listener net.Listener, server *kinesislocal.Server, faults string) *servedKinesis {
 	k := &servedKinesis{url: "http://" + listener.Addr().String(), server: server, web: &http.Server{
-		Handler: &faultSwitch{server: server, text: faults}, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+		Handler: &faultHandler{server: server, text: faults}, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
 	}}
 	k.serving.Go(func() { _ = k.web.Serve(listener) }) // ends with close
 	return k

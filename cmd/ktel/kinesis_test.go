@@ -89,9 +89,9 @@ func (k *kinesisCommand) end(t *testing.T) []string {
 
 // A program writes and tail reads, faults change meanwhile, and the log has a line for each call.
 func TestKinesis(t *testing.T) {
-	shell(t, nil)
+	setEnviron(t, nil)
 	k := startKinesisCommand(t, "--stream", "orders:2", "--stream", "returns", "--log")
-	client := clientOf(k.url)
+	client := kinesisClient(k.url)
 	put := func() *awskinesis.PutRecordsOutput {
 		t.Helper()
 		entry := types.PutRecordsRequestEntry{PartitionKey: aws.String("a"), Data: []byte("hello\n")}
@@ -105,7 +105,7 @@ func TestKinesis(t *testing.T) {
 	}
 	fault := func(want string, args ...string) {
 		t.Helper()
-		status, stdout, stderr := call(t, append([]string{"kinesis", "fault", "--endpoint-url", k.url}, args...)...)
+		status, stdout, stderr := runKtel(t, append([]string{"kinesis", "fault", "--endpoint-url", k.url}, args...)...)
 		if status != 0 || stdout != want+"\n" {
 			t.Errorf("fault %v: status %d, %q, %s", args, status, stdout, stderr)
 		}
@@ -118,12 +118,12 @@ func TestKinesis(t *testing.T) {
 	}
 	fault("throttle")
 	fault("none", "none")
-	status, stdout, _ := call(t, "tail", "orders", "--endpoint-url", k.url, "--since", "1h", "--no-follow")
+	status, stdout, _ := runKtel(t, "tail", "orders", "--endpoint-url", k.url, "--since", "1h", "--no-follow")
 	if status != 0 || strings.Count(stdout, "hello") != 2 {
 		t.Errorf("tail: status %d\n%s", status, stdout)
 	}
 	address := strings.TrimPrefix(k.url, "http://")
-	if status, _, stderr := call(t, "kinesis", "--listen", address); status != 4 ||
+	if status, _, stderr := runKtel(t, "kinesis", "--listen", address); status != 4 ||
 		!strings.Contains(stderr, "another program listens at "+address) {
 		t.Errorf("a port that is taken: status %d, %s", status, stderr)
 	}
@@ -189,7 +189,7 @@ func TestConformanceKinesisClients(t *testing.T) {
 		duplicates   bool
 	}{{"well", "none", false}, {"throttled", "throttle=0.3,latency=20ms", false}, {"failing", "error=0.2,lost=0.2", true}} {
 		t.Run(test.name, func(t *testing.T) {
-			shell(t, nil)
+			setEnviron(t, nil)
 			for _, client := range []struct {
 				name  string
 				count int
@@ -234,7 +234,7 @@ func scripted(name string) func(*testing.T, *kinesisCommand, int) []string {
 
 func goSDK(t *testing.T, k *kinesisCommand, count int) []string {
 	t.Helper()
-	client := clientOf(k.url)
+	client := kinesisClient(k.url)
 	var batch []types.PutRecordsRequestEntry
 	for i := range count {
 		data := fmt.Sprintf("go %d", i)

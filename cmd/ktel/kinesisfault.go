@@ -32,8 +32,8 @@ const faultWords = `  throttle=P     records of puts, and calls of GetRecords, a
   hang=P         no answer comes, and nothing is done
   latency=TIME   the answer comes later by that much`
 
-// outages are the faults that take a whole request, in the order of the help.
-var outages = []struct {
+// requestFaults are the faults that take a whole request, in the order of the help.
+var requestFaults = []struct {
 	word string
 	rule kinesislocal.Rule
 }{
@@ -130,7 +130,7 @@ func faultsOfWords(text string) (*kinesislocal.Faults, error) {
 }
 
 func isFault(word string) bool {
-	for _, o := range outages {
+	for _, o := range requestFaults {
 		if o.word == word {
 			return true
 		}
@@ -142,7 +142,7 @@ func isFault(word string) bool {
 func faultsOf(shares map[string]float64, latency time.Duration) (*kinesislocal.Faults, error) {
 	f := &kinesislocal.Faults{}
 	left := 1.0 // the share of requests that no rule has taken
-	for _, o := range outages {
+	for _, o := range requestFaults {
 		share := shares[o.word]
 		if share == 0 { // as a rule's probability 0 is always
 			continue
@@ -173,15 +173,15 @@ func faultsOf(shares map[string]float64, latency time.Duration) (*kinesislocal.F
 
 const faultPath = "/faults"
 
-// faultSwitch is a Kinesis whose faults can be read and replaced at faultPath. A page of a browser cannot: it would have to ask first
+// faultHandler is a Kinesis whose faults can be read and replaced at faultPath. A page of a browser cannot: it would have to ask first
 // whether it may PUT, and is told no.
-type faultSwitch struct {
+type faultHandler struct {
 	server *kinesislocal.Server
 	mu     sync.Mutex // guards text, and keeps it that of the server's rules
 	text   string
 }
 
-func (s *faultSwitch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *faultHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != faultPath {
 		s.server.ServeHTTP(w, r)
 		return

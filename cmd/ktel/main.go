@@ -97,7 +97,7 @@ func (a *app) command() *cobra.Command {
 	root.AddCommand(a.demoCommand(), a.runCommand(), a.kinesisCommand(), a.tailCommand(), a.decodeCommand(), a.auditCommand(),
 		a.doctorCommand(), a.publishCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()
-	dress(root, columns)
+	prepareHelp(root, columns)
 	return root
 }
 
@@ -109,8 +109,8 @@ func (a *app) helpColumns() int {
 	return 80
 }
 
-// dress breaks the texts of a command and of those below it, and lets a shell complete what their flags take.
-func dress(cmd *cobra.Command, columns int) {
+// prepareHelp breaks the texts of a command and of those below it, and lets a shell complete what their flags take.
+func prepareHelp(cmd *cobra.Command, columns int) {
 	cmd.Long = reflow(cmd.Long, columns)
 	complete := func(flag *pflag.Flag) {
 		words, ok := flag.Value.(choice)
@@ -121,7 +121,7 @@ func dress(cmd *cobra.Command, columns int) {
 	cmd.Flags().VisitAll(complete)
 	cmd.PersistentFlags().VisitAll(complete)
 	for _, sub := range cmd.Commands() {
-		dress(sub, columns)
+		prepareHelp(sub, columns)
 	}
 }
 
@@ -133,7 +133,7 @@ func foldFlags(usage string, columns int) string {
 	return flagLine.ReplaceAllStringFunc(usage, func(line string) string {
 		part := flagLine.FindStringSubmatch(line)
 		indent := len(part[1])
-		if columns-indent < leastMessage {
+		if columns-indent < minMessageColumns {
 			indent = 10
 		}
 		return part[1] + fold(part[2], columns, len(part[1]), indent)

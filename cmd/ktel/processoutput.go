@@ -34,7 +34,7 @@ type processOutput struct {
 	verbose  bool
 
 	mu   sync.Mutex
-	said string // the last line of the audited extension that is not about all being well
+	last string // the last line of the audited extension that is not about all being well
 }
 
 // subscriptionClosed is the error of a subscription after the end of init.
@@ -49,7 +49,7 @@ func (p *processOutput) Write(data []byte) (int, error) {
 		audited := name == "["+p.audited+"]"
 		news := !strings.HasPrefix(text, "level=INFO ")
 		if audited && news {
-			p.said = text
+			p.last = text
 			// The extension subscribes in init. Where that is over the environment did not start, which is told.
 			news = !strings.Contains(text, subscriptionClosed)
 		}
@@ -63,9 +63,9 @@ func (p *processOutput) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// lastWords is that line.
-func (p *processOutput) lastWords() string {
+// lastMessage is that line.
+func (p *processOutput) lastMessage() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.said
+	return p.last
 }

@@ -40,10 +40,10 @@ func layerZips(t *testing.T, dir, version string) {
 	}
 }
 
-// published runs 'ktel publish --json' and gives the outcome of each step.
-func published(t *testing.T, status int, args ...string) []string {
+// publishOutcomes runs 'ktel publish --json' and gives the outcome of each step.
+func publishOutcomes(t *testing.T, status int, args ...string) []string {
 	t.Helper()
-	got, stdout, stderr := call(t, append([]string{"publish", "--json"}, args...)...)
+	got, stdout, stderr := runKtel(t, append([]string{"publish", "--json"}, args...)...)
 	if got != status {
 		t.Fatalf("exit status %d, want %d: %s%s", got, status, stdout, stderr)
 	}
@@ -59,7 +59,7 @@ func published(t *testing.T, status int, args ...string) []string {
 }
 
 func TestConformancePublish(t *testing.T) {
-	shell(t, map[string]string{"AWS_ENDPOINT_URL": startMoto(t)})
+	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": startMoto(t)})
 	cfg, err := config.LoadDefaultConfig(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -93,12 +93,12 @@ func TestConformancePublish(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
 
-	expect(published(t, 0, "--dir", dir, "--dry-run"), wouldPublish, wouldSet, wouldPublish, wouldSet)
+	expect(publishOutcomes(t, 0, "--dir", dir, "--dry-run"), wouldPublish, wouldSet, wouldPublish, wouldSet)
 	if n := versions(arm); n != 0 || !strings.Contains(parameter(path), "ParameterNotFound") {
 		t.Errorf("a dry run made %d versions, and parameter %s", n, parameter(path))
 	}
-	expect(published(t, 0, "--dir", dir, "--release", "v1.2.3"), wasPublished, wasSet, wasPublished, wasSet)
-	expect(published(t, 0, "--dir", dir), isUnchanged, isUnchanged, isUnchanged, isUnchanged)
+	expect(publishOutcomes(t, 0, "--dir", dir, "--release", "v1.2.3"), wasPublished, wasSet, wasPublished, wasSet)
+	expect(publishOutcomes(t, 0, "--dir", dir), isUnchanged, isUnchanged, isUnchanged, isUnchanged)
 	if versions(arm) != 1 || versions(x86) != 1 || parameter(path) != armARN+":1" || parameter(x86Path) != x86ARN+":1" {
 		t.Errorf("%d and %d versions, parameters %s and %s", versions(arm), versions(x86), parameter(path), parameter(x86Path))
 	}
@@ -109,8 +109,8 @@ func TestConformancePublish(t *testing.T) {
 	}
 
 	layerZips(t, dir, "2")
-	expect(published(t, 0, "--dir", dir, "--dry-run"), wouldPublish, wouldSet, wouldPublish, wouldSet)
-	expect(published(t, 0, "--dir", dir), wasPublished, wasSet, wasPublished, wasSet)
+	expect(publishOutcomes(t, 0, "--dir", dir, "--dry-run"), wouldPublish, wouldSet, wouldPublish, wouldSet)
+	expect(publishOutcomes(t, 0, "--dir", dir), wasPublished, wasSet, wasPublished, wasSet)
 	if versions(arm) != 2 || parameter(path) != armARN+":2" || parameter(x86Path) != x86ARN+":2" {
 		t.Errorf("%d versions, parameters %s and %s", versions(arm), parameter(path), parameter(x86Path))
 	}
@@ -126,20 +126,20 @@ func TestConformancePublish(t *testing.T) {
 		}
 	}
 	put(ssmtypes.ParameterTypeString, armARN+":1")
-	expect(published(t, 0, "--dir", dir, "--dry-run"), isUnchanged, wouldSet, isUnchanged, isUnchanged)
-	expect(published(t, 0, "--dir", dir), isUnchanged, wasSet, isUnchanged, isUnchanged)
+	expect(publishOutcomes(t, 0, "--dir", dir, "--dry-run"), isUnchanged, wouldSet, isUnchanged, isUnchanged)
+	expect(publishOutcomes(t, 0, "--dir", dir), isUnchanged, wasSet, isUnchanged, isUnchanged)
 	for kind, value := range map[ssmtypes.ParameterType]string{
 		ssmtypes.ParameterTypeString: "arn:aws:lambda:eu-west-1:123456789012:layer:of-a-stack:1", ssmtypes.ParameterTypeSecureString: armARN + ":1",
 	} {
 		put(kind, value)
-		expect(published(t, 4, "--dir", dir, "--dry-run"), isUnchanged, hasFailed, isUnchanged, isUnchanged)
-		expect(published(t, 4, "--dir", dir), isUnchanged, hasFailed, isUnchanged, isUnchanged)
+		expect(publishOutcomes(t, 4, "--dir", dir, "--dry-run"), isUnchanged, hasFailed, isUnchanged, isUnchanged)
+		expect(publishOutcomes(t, 4, "--dir", dir), isUnchanged, hasFailed, isUnchanged, isUnchanged)
 		if kind == ssmtypes.ParameterTypeString && parameter(path) != value {
 			t.Errorf("the parameter holds %s", parameter(path))
 		}
 	}
-	expect(published(t, 0, "--dir", dir, "--region", "us-east-1", "--region", testRegion, "--parameters="), wasPublished, wasPublished, isUnchanged, isUnchanged)
-	expect(published(t, 0, "--dir", dir, "--name-prefix", "mine", "--parameters", "/mine/"), wasPublished, wasSet, wasPublished, wasSet)
+	expect(publishOutcomes(t, 0, "--dir", dir, "--region", "us-east-1", "--region", testRegion, "--parameters="), wasPublished, wasPublished, isUnchanged, isUnchanged)
+	expect(publishOutcomes(t, 0, "--dir", dir, "--name-prefix", "mine", "--parameters", "/mine/"), wasPublished, wasSet, wasPublished, wasSet)
 	if parameter("/mine/x86_64/arn") != "arn:aws:lambda:eu-west-1:123456789012:layer:mine-x86_64:1" {
 		t.Error(parameter("/mine/x86_64/arn"))
 	}
@@ -155,8 +155,8 @@ func TestPublishCredentials(t *testing.T) {
 			"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")}),
 		},
 	} {
-		shell(t, variables)
-		status, stdout, stderr := call(t, "publish", "--dir", dir, "--dry-run")
+		setEnviron(t, variables)
+		status, stdout, stderr := runKtel(t, "publish", "--dir", dir, "--dry-run")
 		if status != 4 || stdout != "" || !strings.HasPrefix(stderr, "ktel: error: "+says) || !strings.Contains(stderr, "ktel: hint: set AWS_PROFILE, or") || strings.Count(stderr, "\n") != 2 {
 			t.Errorf("status %d\n%s%s", status, stdout, stderr)
 		}
@@ -168,11 +168,11 @@ func TestPublishPartialFailure(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
 	const list = "GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions"
-	shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
+	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
 		list: {200, `{"LayerVersions":[]}`},
 		"POST /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions": {201, `{"LayerVersionArn":"arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:1"}`},
 	})})
-	status, stdout, stderr := call(t, "publish", "--dir", dir)
+	status, stdout, stderr := runKtel(t, "publish", "--dir", dir)
 	const want = `
   eu-west-1  kinesis-telemetry-extension-arm64   published     arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:1
   eu-west-1  /telemetry/kinesis/extension/arn    failed        AccessDeniedException: not authorized to perform GetParameter
@@ -182,7 +182,7 @@ func TestPublishPartialFailure(t *testing.T) {
 		t.Errorf("status %d\n%s%s", status, stdout, stderr)
 	}
 	args := []string{"--dir", dir, "--parameters=", "--region", "eu-west-1", "--region", "eu-west-2"}
-	if got := published(t, 4, args...); !slices.Equal(got, []string{wasPublished, hasFailed, wasPublished, hasFailed}) {
+	if got := publishOutcomes(t, 4, args...); !slices.Equal(got, []string{wasPublished, hasFailed, wasPublished, hasFailed}) {
 		t.Errorf("%q", got)
 	}
 }
@@ -223,12 +223,12 @@ func TestPublishParameters(t *testing.T) {
 			if test.description != "" { // else it may not be seen
 				answers["DescribeParameters"] = answer{200, `{"Parameters":[{"Description":"` + test.description + `"}]}`}
 			}
-			shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers)})
+			setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers)})
 			if test.wantDry == "" {
 				test.wantDry = test.want
 			}
 			for flag, want := range map[string]string{"--dry-run=false": test.want, "--dry-run": test.wantDry} {
-				_, stdout, _ := call(t, "publish", "--dir", dir, flag)
+				_, stdout, _ := runKtel(t, "publish", "--dir", dir, flag)
 				if line := strings.Split(stdout, "\n")[1]; !strings.HasSuffix(line, "  "+want) {
 					t.Errorf("%s\nwant %s", line, want)
 				}
@@ -240,7 +240,7 @@ func TestPublishParameters(t *testing.T) {
 func TestPublishInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
-	shell(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, nil)})
+	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, nil)})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, errs bytes.Buffer
@@ -262,11 +262,11 @@ func TestPublishChecksTheZips(t *testing.T) {
 		"is no program of Linux":             zipped(t, inside, []byte("#!/bin/sh\n")),
 		"the program in it is for EM_X86_64": zipped(t, inside, program(elf.EM_X86_64, "")),
 	} {
-		shell(t, nil)
+		setEnviron(t, nil)
 		dir := t.TempDir()
 		layerZips(t, dir, "1")
 		os.WriteFile(filepath.Join(dir, "kinesis-telemetry-extension-arm64.zip"), content, 0o600)
-		if status, stdout, stderr := call(t, "publish", "--dir", dir); status != 2 || stdout != "" || !strings.Contains(stderr, says) {
+		if status, stdout, stderr := runKtel(t, "publish", "--dir", dir); status != 2 || stdout != "" || !strings.Contains(stderr, says) {
 			t.Errorf("%s: status %d: %s%s", says, status, stdout, stderr)
 		}
 	}
@@ -274,10 +274,10 @@ func TestPublishChecksTheZips(t *testing.T) {
 
 // Without a way to AWS publish says what it could not reach, in short, and what helps.
 func TestPublishUnreached(t *testing.T) {
-	shell(t, map[string]string{"AWS_ENDPOINT_URL": "http://" + freePort(t), "AWS_MAX_ATTEMPTS": "1"})
+	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": "http://" + freePort(t), "AWS_MAX_ATTEMPTS": "1"})
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
-	status, stdout, stderr := call(t, "publish", "--dir", dir)
+	status, stdout, stderr := runKtel(t, "publish", "--dir", dir)
 	for _, want := range []string{"failed        dial tcp 127.0.0.1:", "connection refused\n"} {
 		if status != 4 || strings.Count(stdout, want) != 2 {
 			t.Errorf("status %d, not twice %q in\n%s", status, want, stdout)

@@ -23,12 +23,12 @@ const (
 
 // remoteStream is a stream behind a Kinesis endpoint, read from where its shards were when it was opened.
 type remoteStream struct {
-	dest   destination
-	cancel context.CancelFunc
-	polls  chan session.Poll     // without a reader they are dropped
-	failed atomic.Pointer[error] // what keeps the stream from being read at the moment; nil: nothing
-	done   chan struct{}         // closed when reading has ended
-	err    error                 // why it ended; read after done
+	dest      destination
+	cancel    context.CancelFunc
+	polls     chan session.Poll     // without a reader they are dropped
+	readError atomic.Pointer[error] // what keeps the stream from being read at the moment; nil: nothing
+	done      chan struct{}         // closed when reading has ended
+	err       error                 // why it ended; read after done
 }
 
 // remoteOptions name a stream (its name or ARN) and where it is.
@@ -92,9 +92,9 @@ func (s *remoteStream) polled(p session.Poll) {
 
 func (s *remoteStream) trouble(err error) {
 	if err == nil {
-		s.failed.Store(nil)
+		s.readError.Store(nil)
 	} else {
-		s.failed.Store(&err)
+		s.readError.Store(&err)
 	}
 }
 
@@ -116,7 +116,7 @@ func (s *remoteStream) drain(ctx context.Context, complete func() bool) error {
 				return nil
 			}
 		case <-quiet.C:
-			err := s.failed.Load()
+			err := s.readError.Load()
 			switch {
 			case err == nil || complete(): // reads that fail now and then leave no round without one
 				return nil

@@ -238,7 +238,7 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 	}
 	s.extend(telemetry, others)
 	a.prepare(s, &f.trialFlags)
-	err = a.conduct(ctx, s, &f.trialFlags, true)
+	err = a.runTrial(ctx, s, &f.trialFlags, true)
 	if f.kept == nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-// obeyed tells whether text has a character that a terminal obeys, beside the ends of lines.
-func obeyed(text string) bool {
+// hasControls tells whether text has a character that a terminal obeys, beside the ends of lines.
+func hasControls(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' })
 }
 
@@ -32,7 +32,7 @@ func TestDoctorShowsNoSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	quoted, _ := json.Marshal("broken: " + evil)
-	answers := answersFor(`"State":"Failed","StateReason":` + string(quoted) + `,"Description":` + string(quoted) + `,"Environment":{"Variables":` + string(encoded) + `}`)
+	answers := healthyAnswers(`"State":"Failed","StateReason":` + string(quoted) + `,"Description":` + string(quoted) + `,"Environment":{"Variables":` + string(encoded) + `}`)
 	answers["GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions/7"] = answer{400, `{"__type":"AccessDeniedException","message":` + string(quoted) + `}`}
 	mine := map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers), "AWS_ENDPOINT_URL_KINESIS": startKinesis(t, kinesislocal.Options{}).URL()}
 	for _, args := range [][]string{{"--function", "checkout"}, {"--function", "checkout", "--json"}, {}, {"--json"}} {
@@ -42,12 +42,12 @@ func TestDoctorShowsNoSecrets(t *testing.T) {
 			delete(all, "GOMEMLIMIT")
 			delete(all, "AWS_CA_BUNDLE") // the SDK's own words about it
 		}
-		shell(t, all)
-		status, stdout, stderr := call(t, append([]string{"doctor"}, args...)...)
+		setEnviron(t, all)
+		status, stdout, stderr := runKtel(t, append([]string{"doctor"}, args...)...)
 		if status != 1 || !strings.Contains(stdout, "ENDPOINT_URL cannot be used") {
 			t.Errorf("%q: exit status %d: %s%s", args, status, stdout, stderr)
 		}
-		if strings.Contains(stdout+stderr, secret) || obeyed(stdout+stderr) {
+		if strings.Contains(stdout+stderr, secret) || hasControls(stdout+stderr) {
 			t.Errorf("%q: %q%q", args, stdout, stderr)
 		}
 	}
@@ -61,7 +61,7 @@ func TestTerminalObeysNothing(t *testing.T) {
 	a.explain(usageError("no "+evil+"\n"+evil, "do "+evil))
 	a.progress("building %s", evil)
 	writeSteps(&out, newPalette(false), []step{{Region: evil, Layer: evil, Outcome: hasFailed, Error: evil}, {Region: evil, Parameter: evil, Outcome: wouldSet}})
-	if obeyed(out.String()) || strings.Count(out.String(), `\x1b[2J\u202e\u009b`) != 9 {
+	if hasControls(out.String()) || strings.Count(out.String(), `\x1b[2J\u202e\u009b`) != 9 {
 		t.Errorf("%q", out.String())
 	}
 }
@@ -77,7 +77,7 @@ func TestWriteJSON(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got[want] != want {
 		t.Errorf("%q, %v", got, err)
 	}
-	if text := out.String(); obeyed(text) || !strings.Contains(text, `"<a & b> é 😀 `) {
+	if text := out.String(); hasControls(text) || !strings.Contains(text, `"<a & b> é 😀 `) {
 		t.Errorf("%q", text)
 	}
 	if err := writeJSON(&out, func() {}); err == nil {

@@ -28,7 +28,7 @@ type Summary struct {
 	Invocations InvocationSummary  `json:"invocations"`
 	Events      EventSummary       `json:"events"`
 	Stream      StreamSummary      `json:"stream"`
-	HeldBack    HeldSummary        `json:"heldBack"`
+	HeldBack    HoldSummary        `json:"heldBack"`
 	Extensions  []ExtensionSummary `json:"extensions"`
 	Problems    []Problem          `json:"problems,omitempty"`
 }
@@ -72,9 +72,9 @@ type StreamSummary struct {
 	GzipBytes               int64  `json:"gzipBytes"` // what Bytes would be with COMPRESSION=gzip
 }
 
-// HeldSummary is how long extensions kept invocations from ending after the function was done, in milliseconds. The
+// HoldSummary is how long extensions kept invocations from ending after the function was done, in milliseconds. The
 // caller of a function does not wait for it, but it is billed.
-type HeldSummary struct {
+type HoldSummary struct {
 	P50Ms    float64 `json:"p50Ms"`
 	MaxMs    float64 `json:"maxMs"`
 	BilledMs int64   `json:"billedMs"`
@@ -115,7 +115,7 @@ func summarize(invocations []invocation, processes []sandbox.ProcessStats, repor
 			PayloadUnits: report.PayloadUnits, PayloadUnitsOnePerEvent: report.UnitsOnePerEvent,
 			OnDemandKB: report.OnDemandKB, OnDemandKBOnePerEvent: report.OnDemandKBOnePerEvent, GzipBytes: report.GzipBytes,
 		},
-		HeldBack:   heldBack(invocations),
+		HeldBack:   summarizeHolds(invocations),
 		Extensions: extensions(processes),
 	}
 	for _, n := range report.Own {
@@ -147,9 +147,9 @@ func (s *Summary) problems(kind string, events []audit.Event) {
 	}
 }
 
-// heldBack takes the median as the nearest rank: a value that was measured.
-func heldBack(invocations []invocation) HeldSummary {
-	var h HeldSummary
+// summarizeHolds takes the median as the nearest rank: a value that was measured.
+func summarizeHolds(invocations []invocation) HoldSummary {
+	var h HoldSummary
 	held := make([]time.Duration, 0, len(invocations))
 	for _, each := range invocations {
 		r := each.result

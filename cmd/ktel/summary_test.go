@@ -18,7 +18,7 @@ import (
 )
 
 // twenty invocations, held back for 1 to 20 ms; the last one failed.
-func twenty() []invocation {
+func twentyInvocations() []invocation {
 	invocations := make([]invocation, 20)
 	for i := range invocations {
 		held := time.Duration(20-i) * time.Millisecond
@@ -40,7 +40,7 @@ func TestSummaryText(t *testing.T) {
 		Emitted: 1412, Delivered: 1412, Own: map[string]int{"kinesis-telemetry.stats": 2},
 		Records: 21, Bytes: 96431, PayloadUnits: 21, UnitsOnePerEvent: 1414, OnDemandKB: 104, OnDemandKBOnePerEvent: 1414,
 	}
-	s := summarize(twenty(), someProcesses(), &report)
+	s := summarize(twentyInvocations(), someProcesses(), &report)
 	s.Audited = true
 	check(t, &s, `
   invocations  20 in all   19 succeeded   1 failed
@@ -155,7 +155,7 @@ func TestVerdict(t *testing.T) {
 
 // The JSON is read by programs: its names stay.
 func TestSummaryJSON(t *testing.T) {
-	s := summarize(twenty(), someProcesses(), &audit.Report{Emitted: 2, Delivered: 1, Lost: []audit.Event{{Type: "function"}}})
+	s := summarize(twentyInvocations(), someProcesses(), &audit.Report{Emitted: 2, Delivered: 1, Lost: []audit.Event{{Type: "function"}}})
 	s.Audited = true
 	var out strings.Builder
 	a := &app{stdout: &out}
@@ -202,8 +202,8 @@ func TestProcessOutput(t *testing.T) {
 	for verbose, want := range map[bool]string{false: "[beside] y\n[ours] level=ERROR msg=broken\n[beside] " + closed + "\n", true: lines} {
 		var out bytes.Buffer
 		p := &processOutput{out: &out, colors: newPalette(false), function: "app", audited: "ours", verbose: verbose}
-		if _, err := p.Write([]byte(lines)); err != nil || out.String() != want || p.lastWords() != closed {
-			t.Errorf("verbose %v: %v, last %q, got\n%s", verbose, err, p.lastWords(), out.String())
+		if _, err := p.Write([]byte(lines)); err != nil || out.String() != want || p.lastMessage() != closed {
+			t.Errorf("verbose %v: %v, last %q, got\n%s", verbose, err, p.lastMessage(), out.String())
 		}
 	}
 }

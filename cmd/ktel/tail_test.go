@@ -64,8 +64,8 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-// feed puts records of data into the stream orders.
-func feed(t *testing.T, url string, data ...[]byte) {
+// putRecords puts records of data into the stream orders.
+func putRecords(t *testing.T, url string, data ...[]byte) {
 	t.Helper()
 	client := awskinesis.New(awskinesis.Options{
 		Region: testRegion, BaseEndpoint: &url, Credentials: credentials.NewStaticCredentialsProvider("AKIATESTTESTTESTTEST", "secret", ""),
@@ -96,12 +96,12 @@ const (
 		`{"durationMs":3000,"billedDurationMs":3000,"memorySizeMB":128,"maxMemoryUsedMB":20}}`
 )
 
-// tailed is a stream with the events of two functions, and a record of somebody else's.
-func tailed(t *testing.T) (server *kinesislocal.Server, url string) {
+// streamOfEvents is a stream with the events of two functions, and a record of somebody else's.
+func streamOfEvents(t *testing.T) (server *kinesislocal.Server, url string) {
 	t.Helper()
-	shell(t, nil)
+	setEnviron(t, nil)
 	server = startKinesis(t, kinesislocal.Options{})
-	feed(t, server.URL(),
+	putRecords(t, server.URL(),
 		slices.Concat(
 			event(1, "checkout", "platform.start", requestA, `{"requestId":"r","version":"$LATEST"}`),
 			event(2, "checkout", "function", requestA, `{"level":"INFO","message":"order received","order":1001}`),
@@ -123,14 +123,14 @@ func tailed(t *testing.T) (server *kinesislocal.Server, url string) {
 // tailNow runs 'ktel tail orders --no-follow' and wants these lines.
 func tailNow(t *testing.T, url string, args []string, want ...string) {
 	t.Helper()
-	status, stdout, stderr := call(t, append([]string{"tail", "orders", "--no-follow", "--endpoint-url", url}, args...)...)
+	status, stdout, stderr := runKtel(t, append([]string{"tail", "orders", "--no-follow", "--endpoint-url", url}, args...)...)
 	if got := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n"); status != 0 || stderr != "" || !slices.Equal(got, want) {
 		t.Errorf("%q: exit status %d, %s\n got %s\nwant %s", args, status, stderr, strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 	}
 }
 
 func TestTail(t *testing.T) {
-	_, url := tailed(t)
+	_, url := streamOfEvents(t)
 	const (
 		day     = "2026-11-26 UTC"
 		start   = "08:30:00.001 checkout 8476a536 start version $LATEST"
@@ -141,7 +141,7 @@ func TestTail(t *testing.T) {
 		success = "08:30:00.006 checkout 8476a536 report success 21.48 ms billed 22 ms init 97.3 ms memory 18 MB"
 		dropped = "08:30:00.007 checkout          dropped reason=bufferFull count=3"
 	)
-	status, stdout, _ := call(t, "tail", "orders", "--no-follow", "--endpoint-url", url)
+	status, stdout, _ := runKtel(t, "tail", "orders", "--no-follow", "--endpoint-url", url)
 	lines := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
 	last := lines[len(lines)-1]
 	if status != 0 || !strings.HasPrefix(last, "foreign shardId-00000000000") || !strings.HasSuffix(last, " 16 bytes: a JSON array") {
@@ -171,12 +171,12 @@ func TestTail(t *testing.T) {
 	tailNow(t, url, []string{"--by-invocation", "--type", "function", "--function", "payment"}, day,
 		"payment "+requestB+" 3000 ms, billed 3000 ms, memory 20 of 128 MB, timeout Sandbox.Timedout",
 		"  08:30:00.004 plain text with an ERROR in it")
-	_, stdout, _ = call(t, "tail", "orders", "--no-follow", "--endpoint-url", url, "--type", "foreign", "-o", "ndjson")
+	_, stdout, _ = runKtel(t, "tail", "orders", "--no-follow", "--endpoint-url", url, "--type", "foreign", "-o", "ndjson")
 	var foreign struct{ Type, ShardID, SequenceNumber, Reason, Data string }
 	if json.Unmarshal([]byte(stdout), &foreign) != nil || foreign.Reason != "a JSON array" || foreign.Data != "W3sibm90Ijoib3VycyJ9XQ==" {
 		t.Errorf("%q", stdout)
 	}
-	_, stdout, _ = call(t, "tail", "orders", "--no-follow", "--endpoint-url", url, "--type", "start", "-o", "json")
+	_, stdout, _ = runKtel(t, "tail", "orders", "--no-follow", "--endpoint-url", url, "--type", "start", "-o", "json")
 	if !strings.HasPrefix(stdout, "{\n  \"time\": \"2026-11-26T08:30:00.001Z\",\n") || !json.Valid([]byte(stdout)) {
 		t.Errorf("%q", stdout)
 	}
@@ -184,7 +184,7 @@ func TestTail(t *testing.T) {
 
 // Every format and compression, and what -o raw writes is what was put.
 func TestTailFormats(t *testing.T) {
-	shell(t, nil)
+	setEnviron(t, nil)
 	server := startKinesis(t, kinesislocal.Options{})
 	vectors, err := filepath.Glob("../../record/testdata/vectors/*.bin")
 	if err != nil || len(vectors) < 10 {
@@ -203,10 +203,10 @@ func TestTailFormats(t *testing.T) {
 			}
 			want++
 		}
-		feed(t, server.URL(), data)
+		putRecords(t, server.URL(), data)
 		all = append(all, data...)
 	}
-	status, stdout, stderr := call(t, "tail", "orders", "--no-follow", "--endpoint-url", server.URL(), "-o", "ndjson")
+	status, stdout, stderr := runKtel(t, "tail", "orders", "--no-follow", "--endpoint-url", server.URL(), "-o", "ndjson")
 	if lines := strings.Count(stdout, "\n"); status != 0 || stderr != "" || lines != want {
 		t.Errorf("exit status %d, %d lines of %d: %s", status, lines, want, stderr)
 	}
@@ -215,7 +215,7 @@ func TestTailFormats(t *testing.T) {
 			t.Errorf("%q", line)
 		}
 	}
-	if _, stdout, _ = call(t, "tail", "orders", "--no-follow", "--endpoint-url", server.URL(), "-o", "raw"); stdout != string(all) {
+	if _, stdout, _ = runKtel(t, "tail", "orders", "--no-follow", "--endpoint-url", server.URL(), "-o", "raw"); stdout != string(all) {
 		t.Errorf("raw: %d bytes of %d", len(stdout), len(all))
 	}
 }
@@ -253,8 +253,8 @@ func TestTailColumns(t *testing.T) {
 	}
 }
 
-// running is 'ktel tail' in the background, in this process.
-type running struct {
+// backgroundTail is 'ktel tail' in the background, in this process.
+type backgroundTail struct {
 	mu             sync.Mutex
 	stdout, stderr bytes.Buffer
 	cancel         context.CancelFunc
@@ -272,10 +272,10 @@ func (g guarded) Write(data []byte) (int, error) {
 	return g.Writer.Write(data)
 }
 
-func tailing(t *testing.T, args ...string) *running {
+func startTail(t *testing.T, args ...string) *backgroundTail {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{cancel: cancel, status: make(chan int, 1)}
+	r := &backgroundTail{cancel: cancel, status: make(chan int, 1)}
 	go func() {
 		r.status <- run(ctx, append([]string{"tail"}, args...), strings.NewReader(""), guarded{&r.mu, &r.stdout}, guarded{&r.mu, &r.stderr})
 	}()
@@ -283,14 +283,14 @@ func tailing(t *testing.T, args ...string) *running {
 	return r
 }
 
-func (r *running) out() string {
+func (r *backgroundTail) out() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.stdout.String()
 }
 
-// until waits for what is to come true.
-func until(t *testing.T, what string, holds func() bool) {
+// waitUntil waits for what is to come true.
+func waitUntil(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -301,10 +301,10 @@ func until(t *testing.T, what string, holds func() bool) {
 
 // Interrupted at any time it ends cleanly: 0 ms after its start, while it waits, while nothing answers, while nobody reads.
 func TestTailInterrupted(t *testing.T) {
-	shell(t, nil)
+	setEnviron(t, nil)
 	server := startKinesis(t, kinesislocal.Options{})
 	for _, after := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond, 1200 * time.Millisecond} {
-		r := tailing(t, "orders", "--endpoint-url", server.URL())
+		r := startTail(t, "orders", "--endpoint-url", server.URL())
 		time.Sleep(after)
 		r.cancel()
 		if status := <-r.status; status != statusInterrupted || r.stderr.String() != "ktel: interrupted\n" {
@@ -313,7 +313,7 @@ func TestTailInterrupted(t *testing.T) {
 	}
 	for _, fault := range []kinesislocal.Rule{{Operation: "*", Hang: true}, {Operation: "GetRecords", Hang: true}} {
 		server.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{fault}})
-		r := tailing(t, "orders", "--endpoint-url", server.URL())
+		r := startTail(t, "orders", "--endpoint-url", server.URL())
 		time.Sleep(300 * time.Millisecond)
 		began := time.Now()
 		r.cancel()
@@ -322,7 +322,7 @@ func TestTailInterrupted(t *testing.T) {
 		}
 	}
 	server.SetFaults(nil)
-	feed(t, server.URL(), event(1, "checkout", "function", requestA, `"x"`))
+	putRecords(t, server.URL(), event(1, "checkout", "function", requestA, `"x"`))
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -357,7 +357,7 @@ func (brokenPipe) Write([]byte) (int, error) {
 }
 
 func TestTailClosedPipe(t *testing.T) {
-	_, url := tailed(t)
+	_, url := streamOfEvents(t)
 	var stderr bytes.Buffer
 	for _, args := range [][]string{{"--since", "1h"}, {"--since", "1h", "--by-invocation"}} {
 		args = append([]string{"tail", "orders", "--endpoint-url", url}, args...)
@@ -369,7 +369,7 @@ func TestTailClosedPipe(t *testing.T) {
 
 // The endpoint goes away and comes back: one line each, and nothing twice.
 func TestTailRestart(t *testing.T) {
-	shell(t, nil)
+	setEnviron(t, nil)
 	backend := kinesislocal.New(kinesislocal.Options{Region: testRegion})
 	t.Cleanup(func() { backend.Close() })
 	if err := backend.CreateStream("orders", 2); err != nil {
@@ -379,7 +379,7 @@ func TestTailRestart(t *testing.T) {
 	serve := func() *http.Server {
 		server := &http.Server{Addr: address, Handler: backend}
 		go server.ListenAndServe()
-		until(t, "the endpoint listens", func() bool {
+		waitUntil(t, "the endpoint listens", func() bool {
 			response, err := http.Get("http://" + address)
 			if err == nil {
 				response.Body.Close()
@@ -389,15 +389,15 @@ func TestTailRestart(t *testing.T) {
 		return server
 	}
 	server := serve()
-	r := tailing(t, "orders", "--endpoint-url", "http://"+address, "--since", "1m", "-o", "ndjson")
-	feed(t, "http://"+address, event(1, "checkout", "function", requestA, `"x"`))
-	until(t, "the first event", func() bool { return strings.Count(r.out(), "\n") == 1 })
+	r := startTail(t, "orders", "--endpoint-url", "http://"+address, "--since", "1m", "-o", "ndjson")
+	putRecords(t, "http://"+address, event(1, "checkout", "function", requestA, `"x"`))
+	waitUntil(t, "the first event", func() bool { return strings.Count(r.out(), "\n") == 1 })
 	server.Close()
 	time.Sleep(1500 * time.Millisecond)
 	server = serve()
 	defer server.Close()
-	feed(t, "http://"+address, event(2, "checkout", "function", requestA, `"x"`))
-	until(t, "the second event", func() bool { return strings.Count(r.out(), "\n") == 2 })
+	putRecords(t, "http://"+address, event(2, "checkout", "function", requestA, `"x"`))
+	waitUntil(t, "the second event", func() bool { return strings.Count(r.out(), "\n") == 2 })
 	r.cancel()
 	<-r.status
 	said := strings.Split(r.stderr.String(), "\n")

@@ -39,10 +39,10 @@ type tailer struct {
 	mu        sync.Mutex // guards all below: records and the clock both write
 	err       error      // of writing: nothing is written after it
 	status    *tailStatus
-	groups    *invocations // nil: no grouping
-	day       string       // of the last event shown
-	functions int          // columns of their names
-	troubled  bool         // which was said
+	groups    *invocationGroups // nil: no grouping
+	day       string            // of the last event shown
+	functions int               // columns of their names
+	troubled  bool              // which was said
 }
 
 // run reads the stream until its end.
@@ -50,7 +50,7 @@ func (t *tailer) run(ctx context.Context, stream *session.Stream, o session.Read
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if t.flags.byInvocation {
-		t.groups = newInvocations()
+		t.groups = newInvocationGroups()
 	}
 	if _, terminal := terminalWidth(t.stderr); terminal && t.live {
 		t.status = newTailStatus(time.Now())
@@ -68,7 +68,7 @@ func (t *tailer) run(ctx context.Context, stream *session.Stream, o session.Read
 					t.showEnded(t.groups.ended(now))
 					t.drawStatus(now)
 				})
-				if err := t.failed(); err != nil {
+				if err := t.writeError(); err != nil {
 					cancel(err)
 				}
 			case <-ctx.Done():
@@ -77,8 +77,8 @@ func (t *tailer) run(ctx context.Context, stream *session.Stream, o session.Read
 		}
 	})
 	err := stream.Read(ctx, o, func(r session.Record) error {
-		t.locked(func() { t.take(&r) })
-		return t.failed()
+		t.locked(func() { t.showRecord(&r) })
+		return t.writeError()
 	})
 	cancel(nil)
 	clock.Wait()
@@ -86,7 +86,7 @@ func (t *tailer) run(ctx context.Context, stream *session.Stream, o session.Read
 		t.showEnded(t.groups.all())
 		t.eraseStatus()
 	})
-	if failure := t.failed(); failure != nil { // whatever ctx says: it was cancelled for this
+	if failure := t.writeError(); failure != nil { // whatever ctx says: it was cancelled for this
 		return cannot(fmt.Errorf("write the events: %w", failure))
 	}
 	return err
@@ -98,7 +98,7 @@ func (t *tailer) locked(do func()) {
 	do()
 }
 
-func (t *tailer) failed() error {
+func (t *tailer) writeError() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err
@@ -113,8 +113,8 @@ func (t *tailer) write(text []byte) {
 	_, t.err = t.stdout.Write(text)
 }
 
-// take shows the events of a record.
-func (t *tailer) take(r *session.Record) {
+// showRecord shows the events of a record.
+func (t *tailer) showRecord(r *session.Record) {
 	if t.status != nil {
 		t.status.record(r, time.Now())
 	}
@@ -125,8 +125,8 @@ func (t *tailer) take(r *session.Record) {
 	told := false // of what cannot be read, since the last event: a text of others has an error for each of its lines
 	for line, err := range record.Unpack(r.Data) {
 		if err != nil {
-			if !told && t.keep.showsForeign(r.Data) {
-				t.foreign(r, err)
+			if !told && t.keep.matchesForeign(r.Data) {
+				t.showForeign(r, err)
 			}
 			told = true
 			if errors.Is(err, record.ErrForeign) && len(line.Raw) == 0 || t.err != nil {
@@ -138,19 +138,19 @@ func (t *tailer) take(r *session.Record) {
 		if t.status != nil {
 			t.status.event(&line, r.Arrival)
 		}
-		t.event(&line)
+		t.showEvent(&line)
 		if t.err != nil {
 			return
 		}
 	}
 }
 
-// event shows one event, if it is chosen. An invocation has its REPORT whatever is chosen.
-func (t *tailer) event(line *record.Line) {
+// showEvent shows one showEvent, if it is chosen. An invocation has its REPORT whatever is chosen.
+func (t *tailer) showEvent(line *record.Line) {
 	m := messageOf(line.Type, line.Record)
-	chosen, now := t.keep.shows(line, &m), time.Now()
-	if (chosen || t.keep.concerns(line)) && t.groups.add(line, &m, chosen, now) {
-		t.showEnded(t.groups.tooMany(now))
+	chosen, now := t.keep.matches(line, &m), time.Now()
+	if (chosen || t.keep.matchesSource(line)) && t.groups.add(line, &m, chosen, now) {
+		t.showEnded(t.groups.overflow(now))
 		return
 	}
 	if !chosen {
@@ -192,8 +192,8 @@ func encoded(line *record.Line, indented bool) []byte {
 	return b.Bytes()
 }
 
-// foreign shows what cannot be read.
-func (t *tailer) foreign(r *session.Record, err error) {
+// showForeign shows what cannot be read.
+func (t *tailer) showForeign(r *session.Record, err error) {
 	reason := strings.TrimPrefix(err.Error(), record.ErrForeign.Error()+": ")
 	if t.flags.output == outputText {
 		head := "no event"
@@ -223,7 +223,7 @@ func (t *tailer) render(b *strings.Builder, line *record.Line, m *message, margi
 	t.renderDay(b, line.Time)
 	columns := t.width()
 	moment := pad(clock(line.Time), timeColumns)
-	if columns > 0 && columns < narrow && len(clock(line.Time)) == timeColumns {
+	if columns > 0 && columns < narrowColumns && len(clock(line.Time)) == timeColumns {
 		moment = moment[:secondColumns]
 	}
 	head, shown := margin+moment+" ", margin+t.colors.dim(moment)+" "
@@ -266,7 +266,7 @@ func (t *tailer) renderDay(b *strings.Builder, timestamp string) {
 // functionName fits the name of a function into its column, which grows with the names.
 func (t *tailer) functionName(name string, columns int) string {
 	limit := maxFunctionColumns
-	if columns > 0 && columns < narrow {
+	if columns > 0 && columns < narrowColumns {
 		limit = narrowFunctionColumns
 	}
 	name = printable(name)
@@ -316,7 +316,7 @@ func (t *tailer) polled(p session.Poll) {
 }
 
 // showEnded writes invocations.
-func (t *tailer) showEnded(ended []*invoked) {
+func (t *tailer) showEnded(ended []*invocationGroup) {
 	for _, i := range ended {
 		var b strings.Builder
 		t.renderInvocation(&b, i)

@@ -95,8 +95,8 @@ func (f *filterFlags) filter() (*filter, error) {
 	return checked, nil
 }
 
-// concerns tells whether an event is of a function and a request that are chosen.
-func (f *filter) concerns(line *record.Line) bool {
+// matchesSource tells whether an event is of a function and a request that are chosen.
+func (f *filter) matchesSource(line *record.Line) bool {
 	if len(f.functions) > 0 && !slices.ContainsFunc(f.functions, func(pattern string) bool {
 		matches, _ := path.Match(pattern, line.Source.Function)
 		return matches
@@ -106,9 +106,9 @@ func (f *filter) concerns(line *record.Line) bool {
 	return strings.HasPrefix(line.RequestID, f.request)
 }
 
-// shows tells whether an event is chosen.
-func (f *filter) shows(line *record.Line, m *message) bool {
-	if !f.concerns(line) {
+// matches tells whether an event is chosen.
+func (f *filter) matches(line *record.Line, m *message) bool {
+	if !f.matchesSource(line) {
 		return false
 	}
 	if f.level >= 0 && severity(m) < f.level {
@@ -120,8 +120,8 @@ func (f *filter) shows(line *record.Line, m *message) bool {
 	return f.pattern == nil || f.pattern.MatchString(strings.TrimSpace(m.level+" "+m.text)) || f.pattern.Match(line.Raw)
 }
 
-// showsForeign tells whether a record of others is chosen.
-func (f *filter) showsForeign(data []byte) bool {
+// matchesForeign tells whether a record of others is chosen.
+func (f *filter) matchesForeign(data []byte) bool {
 	if len(f.functions) > 0 || f.request != "" || f.level >= 0 || len(f.types) > 0 && !slices.Contains(f.types, typeForeign) {
 		return false
 	}

@@ -14,12 +14,12 @@ import (
 const (
 	// graceTime is how long after its REPORT an invocation waits for events that another shard brings.
 	graceTime = 2 * time.Second
-	// unendedTime is how long an invocation waits for its REPORT: Lambda's longest, and what delivery takes.
-	unendedTime = 16 * time.Minute
-	// heldBytes bounds what waits in all: the oldest are shown then as they are.
-	heldBytes = 64 << 20
-	// eventBytes is what an event takes besides its text.
-	eventBytes = 500
+	// reportTimeout is how long an invocation waits for its REPORT: Lambda's longest, and what delivery takes.
+	reportTimeout = 16 * time.Minute
+	// maxGroupBytes bounds what waits in all: the oldest are shown then as they are.
+	maxGroupBytes = 64 << 20
+	// eventOverhead is what an event takes besides its text.
+	eventOverhead = 500
 )
 
 // Types of what begins and ends an invocation.
@@ -28,10 +28,10 @@ const (
 	typeReport = "platform.report"
 )
 
-// invoked is an invocation whose events come in.
-type invoked struct {
+// invocationGroup is an invocation whose events come in.
+type invocationGroup struct {
 	key      string
-	events   []invokedEvent
+	events   []groupedEvent
 	bytes    int
 	chosen   bool // one of its events is to be shown
 	report   *record.Line
@@ -39,48 +39,48 @@ type invoked struct {
 	reported time.Time
 }
 
-type invokedEvent struct {
+type groupedEvent struct {
 	line record.Line
 	m    message
 }
 
-// invocations groups events. Of a nil one nothing is grouped.
-type invocations struct {
-	open  map[string]*invoked
-	order []*invoked
+// invocationGroups groups events. Of a nil one nothing is grouped.
+type invocationGroups struct {
+	open  map[string]*invocationGroup
+	order []*invocationGroup
 	bytes int
-	shown map[string]over // what comes later is not grouped any more
+	shown map[string]shownGroup // what comes later is not grouped any more
 }
 
-// over is an invocation that was shown.
-type over struct {
+// shownGroup is an invocation that was shown.
+type shownGroup struct {
 	at   time.Time // when that was
 	last string    // time of its REPORT; empty where it had none
 }
 
-func newInvocations() *invocations {
-	return &invocations{open: make(map[string]*invoked), shown: make(map[string]over)}
+func newInvocationGroups() *invocationGroups {
+	return &invocationGroups{open: make(map[string]*invocationGroup), shown: make(map[string]shownGroup)}
 }
 
 // add takes an event that belongs to an invocation. Where it is not chosen only what begins or ends the invocation counts.
-func (g *invocations) add(line *record.Line, m *message, chosen bool, now time.Time) bool {
+func (g *invocationGroups) add(line *record.Line, m *message, chosen bool, now time.Time) bool {
 	if g == nil || line.RequestID == "" || !chosen && line.Type != typeStart && line.Type != typeReport {
 		return false
 	}
 	key := line.Source.Function + " " + line.RequestID
 	if line.Type == typeStart {
-		g.begin(key, line.Time)
+		g.startAgain(key, line.Time)
 	}
 	i := g.open[key]
 	if i == nil {
 		if _, late := g.shown[key]; late {
 			return false
 		}
-		i = &invoked{key: key, since: now}
+		i = &invocationGroup{key: key, since: now}
 		g.open[key] = i
 		g.order = append(g.order, i)
 	}
-	kept, size := *line, len(m.text)+eventBytes
+	kept, size := *line, len(m.text)+eventOverhead
 	kept.Raw, kept.Record = nil, nil // they would keep the whole record
 	if line.Type == typeReport {
 		kept.Record = bytes.Clone(line.Record)
@@ -89,16 +89,16 @@ func (g *invocations) add(line *record.Line, m *message, chosen bool, now time.T
 	}
 	if chosen {
 		i.chosen = true
-		i.events = append(i.events, invokedEvent{kept, *m})
+		i.events = append(i.events, groupedEvent{kept, *m})
 	}
 	i.bytes += size
 	g.bytes += size
 	return true
 }
 
-// begin makes room for another invocation under the same request id: Lambda runs an asynchronous event again that failed. A copy of a
+// startAgain makes room for another invocation under the same request id: Lambda runs an asynchronous event again that failed. A copy of a
 // start that was seen is none.
-func (g *invocations) begin(key, at string) {
+func (g *invocationGroups) startAgain(key, at string) {
 	if last, ok := g.shown[key]; ok && last.last != "" && last.last < at {
 		delete(g.shown, key)
 	}
@@ -107,28 +107,28 @@ func (g *invocations) begin(key, at string) {
 	}
 }
 
-// take removes the invocations that are due, and returns those that are to be shown.
-func (g *invocations) take(now time.Time, due func(*invoked) bool) []*invoked {
+// removeAll removes the invocations that are due, and returns those that are to be shown.
+func (g *invocationGroups) removeAll(now time.Time, due func(*invocationGroup) bool) []*invocationGroup {
 	if g == nil {
 		return nil
 	}
-	var taken []*invoked
-	g.order = slices.DeleteFunc(g.order, func(i *invoked) bool {
+	var taken []*invocationGroup
+	g.order = slices.DeleteFunc(g.order, func(i *invocationGroup) bool {
 		if !due(i) {
 			return false
 		}
-		taken = g.leave(taken, i, now)
+		taken = g.remove(taken, i, now)
 		return true
 	})
 	return taken
 }
 
-// leave ends an invocation, and appends it if it is to be shown.
-func (g *invocations) leave(taken []*invoked, i *invoked, now time.Time) []*invoked {
+// remove ends an invocation, and appends it if it is to be shown.
+func (g *invocationGroups) remove(taken []*invocationGroup, i *invocationGroup, now time.Time) []*invocationGroup {
 	g.bytes -= i.bytes
 	if current := g.open[i.key]; current == i || current == nil {
 		delete(g.open, i.key)
-		ended := over{at: now}
+		ended := shownGroup{at: now}
 		if i.report != nil {
 			ended.last = i.report.Time
 		}
@@ -141,37 +141,37 @@ func (g *invocations) leave(taken []*invoked, i *invoked, now time.Time) []*invo
 }
 
 // ended are those that have their REPORT, or will not get it. It looks through all of them, and is for the clock.
-func (g *invocations) ended(now time.Time) []*invoked {
+func (g *invocationGroups) ended(now time.Time) []*invocationGroup {
 	if g == nil {
 		return nil
 	}
 	for key, last := range g.shown {
-		if now.Sub(last.at) > unendedTime {
+		if now.Sub(last.at) > reportTimeout {
 			delete(g.shown, key)
 		}
 	}
-	return g.take(now, func(i *invoked) bool {
-		return i.report != nil && now.Sub(i.reported) >= graceTime || now.Sub(i.since) > unendedTime
+	return g.removeAll(now, func(i *invocationGroup) bool {
+		return i.report != nil && now.Sub(i.reported) >= graceTime || now.Sub(i.since) > reportTimeout
 	})
 }
 
-func (g *invocations) all() []*invoked {
-	return g.take(time.Now(), func(*invoked) bool { return true })
+func (g *invocationGroups) all() []*invocationGroup {
+	return g.removeAll(time.Now(), func(*invocationGroup) bool { return true })
 }
 
-// tooMany are the oldest, where more waits than may. It is called for every event, and looks at none but those.
-func (g *invocations) tooMany(now time.Time) []*invoked {
-	var taken []*invoked
-	for g.bytes > heldBytes {
-		taken = g.leave(taken, g.order[0], now)
+// overflow are the oldest, where more waits than may. It is called for every event, and looks at none but those.
+func (g *invocationGroups) overflow(now time.Time) []*invocationGroup {
+	var taken []*invocationGroup
+	for g.bytes > maxGroupBytes {
+		taken = g.remove(taken, g.order[0], now)
 		g.order[0], g.order = nil, g.order[1:]
 	}
 	return taken
 }
 
 // renderInvocation writes an invocation: its REPORT, and under it its events.
-func (t *tailer) renderInvocation(b *strings.Builder, i *invoked) {
-	slices.SortStableFunc(i.events, func(x, y invokedEvent) int {
+func (t *tailer) renderInvocation(b *strings.Builder, i *invocationGroup) {
+	slices.SortStableFunc(i.events, func(x, y groupedEvent) int {
 		if x.line.Source.Instance == y.line.Source.Instance {
 			return cmp.Compare(x.line.Seq, y.line.Seq)
 		}
@@ -194,7 +194,7 @@ func (t *tailer) renderInvocation(b *strings.Builder, i *invoked) {
 }
 
 // summary is the REPORT in one line: duration, billed, memory, cold start, error.
-func (i *invoked) summary() message {
+func (i *invocationGroup) summary() message {
 	if i.report == nil {
 		return message{text: "no REPORT yet"}
 	}

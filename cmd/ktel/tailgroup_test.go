@@ -21,14 +21,14 @@ func grouping(t *testing.T, f filterFlags) (tail *tailer, out *bytes.Buffer) {
 	}
 	out = new(bytes.Buffer)
 	return &tailer{
-		app: &app{stdout: out}, flags: &tailFlags{output: outputText}, keep: keep, colors: newPalette(false), groups: newInvocations(),
+		app: &app{stdout: out}, flags: &tailFlags{output: outputText}, keep: keep, colors: newPalette(false), groups: newInvocationGroups(),
 	}, out
 }
 
 // takeEach gives the tailer each event in a record of its own.
 func takeEach(tail *tailer, events ...[]byte) {
 	for _, e := range events {
-		tail.take(&session.Record{Data: e})
+		tail.showRecord(&session.Record{Data: e})
 	}
 }
 
@@ -78,15 +78,15 @@ func TestFilteredInvocations(t *testing.T) {
 
 // What waits is within bounds: nothing is looked through for an event. Beyond them the oldest leave, and no more than must.
 func TestHeldInvocations(t *testing.T) {
-	g, began := newInvocations(), time.Now()
+	g, began := newInvocationGroups(), time.Now()
 	m := message{text: strings.Repeat("x", 1<<20)}
 	held := func(n int) *record.Line {
 		return &record.Line{Type: "function", RequestID: fmt.Sprint(n), Source: record.SourceFields{Function: "checkout"}}
 	}
-	g.shown["long ago"] = over{at: began.Add(-2 * unendedTime)}
+	g.shown["long ago"] = shownGroup{at: began.Add(-2 * reportTimeout)}
 	for n := range 63 {
 		g.add(held(n), &m, true, began)
-		if due := g.tooMany(began); len(due) > 0 {
+		if due := g.overflow(began); len(due) > 0 {
 			t.Fatalf("%d of %d MiB leave", len(due), n)
 		}
 	}
@@ -97,10 +97,10 @@ func TestHeldInvocations(t *testing.T) {
 		g.add(held(100+n), &m, true, began)
 	}
 	var left []string
-	for _, i := range g.tooMany(began) {
+	for _, i := range g.overflow(began) {
 		left = append(left, i.events[0].line.RequestID)
 	}
-	if !slices.Equal(left, []string{"0", "1", "2"}) || len(g.order) != 63 || len(g.open) != 63 || g.bytes != 63*(1<<20+eventBytes) {
+	if !slices.Equal(left, []string{"0", "1", "2"}) || len(g.order) != 63 || len(g.open) != 63 || g.bytes != 63*(1<<20+eventOverhead) {
 		t.Errorf("%q leave, and %d and %d wait, %d bytes", left, len(g.order), len(g.open), g.bytes)
 	}
 	if g.add(held(0), &m, true, began) {
@@ -113,14 +113,14 @@ func TestHeldInvocations(t *testing.T) {
 
 // BenchmarkInvocations has two events for each of b.N invocations, which all wait: its time an event must not grow with their number.
 func BenchmarkInvocations(b *testing.B) {
-	g, now := newInvocations(), time.Now()
+	g, now := newInvocationGroups(), time.Now()
 	line := record.Line{Source: record.SourceFields{Function: "checkout"}}
 	var m message
 	for n := range b.N {
 		line.RequestID = fmt.Sprint(n)
 		for _, line.Type = range []string{typeStart, typeReport} {
 			g.add(&line, &m, true, now)
-			g.tooMany(now)
+			g.overflow(now)
 		}
 	}
 }

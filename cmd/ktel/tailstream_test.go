@@ -24,7 +24,7 @@ import (
 
 // Our own endpoint, which throttles reads and lets iterators expire.
 func TestTailThroughReshard(t *testing.T) {
-	shell(t, nil)
+	setEnviron(t, nil)
 	server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Seed: 1, Rules: []kinesislocal.Rule{
 		{Operation: "GetRecords", ErrorType: "ProvisionedThroughputExceededException", Probability: 0.2},
 		{Operation: "GetRecords", ErrorType: "ExpiredIteratorException", Probability: 0.2, From: 3},
@@ -37,7 +37,7 @@ func TestTailThroughReshard(t *testing.T) {
 }
 
 func TestTailSince(t *testing.T) {
-	shell(t, nil)
+	setEnviron(t, nil)
 	tailSince(t, startKinesis(t, kinesislocal.Options{}).URL())
 }
 
@@ -50,7 +50,7 @@ func TestConformanceTailKinesisLocal(t *testing.T) {
 	if folder == "" {
 		t.Skip("KINESIS_LOCAL does not name the folder of the npm package kinesis-local; .ci/run installs it")
 	}
-	shell(t, nil)
+	setEnviron(t, nil)
 	address := freePort(t)
 	_, port, _ := net.SplitHostPort(address)
 	_, tls, _ := net.SplitHostPort(freePort(t))
@@ -61,7 +61,7 @@ func TestConformanceTailKinesisLocal(t *testing.T) {
 }
 
 func TestConformanceTailMoto(t *testing.T) {
-	shell(t, nil)
+	setEnviron(t, nil)
 	tailConforms(t, startMoto(t))
 }
 
@@ -69,17 +69,17 @@ func tailConforms(t *testing.T, url string) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, string){"reshard": tailThroughReshard, "since": tailSince} {
 		t.Run(name, func(t *testing.T) {
-			client := clientOf(url)
+			client := kinesisClient(url)
 			in := &awskinesis.CreateStreamInput{StreamName: aws.String("orders"), ShardCount: aws.Int32(2)}
 			if _, err := client.CreateStream(t.Context(), in); err != nil {
 				t.Fatal(err)
 			}
-			active(t, client)
+			waitActive(t, client)
 			test(t, url)
 			if _, err := client.DeleteStream(t.Context(), &awskinesis.DeleteStreamInput{StreamName: aws.String("orders")}); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "the stream is deleted", func() bool {
+			waitUntil(t, "the stream is deleted", func() bool {
 				_, err := client.DescribeStreamSummary(t.Context(), &awskinesis.DescribeStreamSummaryInput{StreamName: aws.String("orders")})
 				return err != nil
 			})
@@ -87,15 +87,15 @@ func tailConforms(t *testing.T, url string) {
 	}
 }
 
-func clientOf(url string) *awskinesis.Client {
+func kinesisClient(url string) *awskinesis.Client {
 	return awskinesis.New(awskinesis.Options{
 		Region: testRegion, BaseEndpoint: &url, Credentials: credentials.NewStaticCredentialsProvider("AKIATESTTESTTESTTEST", "secret", ""),
 	})
 }
 
-func active(t *testing.T, client *awskinesis.Client) {
+func waitActive(t *testing.T, client *awskinesis.Client) {
 	t.Helper()
-	until(t, "the stream is active", func() bool {
+	waitUntil(t, "the stream is active", func() bool {
 		d, err := client.DescribeStreamSummary(t.Context(), &awskinesis.DescribeStreamSummaryInput{StreamName: aws.String("orders")})
 		return err == nil && d.StreamDescriptionSummary.StreamStatus == types.StreamStatusActive
 	})
@@ -110,12 +110,12 @@ func tailThroughReshard(t *testing.T, url string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	client := clientOf(url)
-	tail := tailing(t, "orders", "--endpoint-url", url, "-o", "ndjson")
+	client := kinesisClient(url)
+	tail := startTail(t, "orders", "--endpoint-url", url, "-o", "ndjson")
 	time.Sleep(time.Second) // what comes before it has its place is not shown
 	produced := make(chan string, 1)
 	go func() {
-		status, _, stderr := call(t, "run", "-n", "30", "--freeze", "150ms", "-q", "--endpoint-url", url, "--stream", "orders",
+		status, _, stderr := runKtel(t, "run", "-n", "30", "--freeze", "150ms", "-q", "--endpoint-url", url, "--stream", "orders",
 			"--env", "KINESIS_TELEMETRY_DELIVERY=sync", "--layer-extension", filepath.Join(dir, "kinesis-telemetry-extension"),
 			"--event", `{"text":3,"json":2}`, "--", filepath.Join(dir, "hello"))
 		if status == 0 {
@@ -124,15 +124,15 @@ func tailThroughReshard(t *testing.T, url string) {
 		produced <- stderr
 	}()
 	events := func() int { return strings.Count(tail.out(), "\n") }
-	until(t, "the first events", func() bool { return events() > 20 })
+	waitUntil(t, "the first events", func() bool { return events() > 20 })
 	split(t, client)
-	until(t, "events behind the split", func() bool { return events() > 90 })
+	waitUntil(t, "events behind the split", func() bool { return events() > 90 })
 	merge(t, client)
 	if failure := <-produced; failure != "" {
 		t.Errorf("ktel run: %s", failure)
 	}
 	var want int
-	until(t, "the last event", func() bool {
+	waitUntil(t, "the last event", func() bool {
 		for line := range strings.Lines(tail.out()) {
 			var e struct {
 				Type   string
@@ -164,10 +164,10 @@ func tailThroughReshard(t *testing.T, url string) {
 	}
 }
 
-// open are the open shards, in the order of their hash keys.
-func open(t *testing.T, client *awskinesis.Client) []types.Shard {
+// openShards are the open shards, in the order of their hash keys.
+func openShards(t *testing.T, client *awskinesis.Client) []types.Shard {
 	t.Helper()
-	active(t, client)
+	waitActive(t, client)
 	answer, err := client.ListShards(t.Context(), &awskinesis.ListShardsInput{StreamName: aws.String("orders")})
 	if err != nil {
 		t.Fatal(err)
@@ -183,35 +183,35 @@ func open(t *testing.T, client *awskinesis.Client) []types.Shard {
 // split splits both shards in the middle.
 func split(t *testing.T, client *awskinesis.Client) {
 	t.Helper()
-	shards := open(t, client)
+	shards := openShards(t, client)
 	for i, middle := range []string{"85070591730234615865843651857942052864", "255211775190703847597530955573826158592"} {
 		if _, err := client.SplitShard(t.Context(), &awskinesis.SplitShardInput{
 			StreamName: aws.String("orders"), ShardToSplit: shards[i].ShardId, NewStartingHashKey: &middle,
 		}); err != nil {
 			t.Fatal(err)
 		}
-		active(t, client)
+		waitActive(t, client)
 	}
 }
 
 // merge merges the four shards to two.
 func merge(t *testing.T, client *awskinesis.Client) {
 	t.Helper()
-	shards := open(t, client)
+	shards := openShards(t, client)
 	for i := 0; i < 4; i += 2 {
 		if _, err := client.MergeShards(t.Context(), &awskinesis.MergeShardsInput{
 			StreamName: aws.String("orders"), ShardToMerge: shards[i].ShardId, AdjacentShardToMerge: shards[i+1].ShardId,
 		}); err != nil {
 			t.Fatal(err)
 		}
-		active(t, client)
+		waitActive(t, client)
 	}
 }
 
 // tailSince wants --since and --until to be exact to the millisecond.
 func tailSince(t *testing.T, url string) {
 	t.Helper()
-	client := clientOf(url)
+	client := kinesisClient(url)
 	const count = 12
 	for seq := range count {
 		if _, err := client.PutRecord(t.Context(), &awskinesis.PutRecordInput{
@@ -222,7 +222,7 @@ func tailSince(t *testing.T, url string) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	var arrived []time.Time
-	for _, shard := range open(t, client) {
+	for _, shard := range openShards(t, client) {
 		in := awskinesis.GetShardIteratorInput{ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
 		records := readFrom(t, client, in)
 		for _, r := range records {
@@ -248,7 +248,7 @@ func tailSince(t *testing.T, url string) {
 			if j < count && arrived[j].After(arrived[i]) {
 				args, end = append(args, "--until", arrived[j].UTC().Format(time.RFC3339Nano)), from(arrived[j])
 			}
-			status, stdout, stderr := call(t, args...)
+			status, stdout, stderr := runKtel(t, args...)
 			if want := end - from(arrived[i]); status != 0 || strings.Count(stdout, "\n") != want {
 				t.Errorf("%q: exit status %d, %d events, want %d: %s", args, status, strings.Count(stdout, "\n"), want, stderr)
 			}

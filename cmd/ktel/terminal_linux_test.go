@@ -81,16 +81,16 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) (pro
 
 // On a terminal of 60 columns, and one of 200: no line is longer, the last line is drawn and goes away, colours follow NO_COLOR.
 func TestTailOnTerminal(t *testing.T) {
-	_, url := tailed(t)
+	_, url := streamOfEvents(t)
 	words := strings.TrimSpace(strings.Repeat("a line of words that are not cut ", 5))
-	feed(t, url, event(8, "checkout", "function", requestA, `{"level":"INFO","message":"`+words+`"}`))
+	putRecords(t, url, event(8, "checkout", "function", requestA, `{"level":"INFO","message":"`+words+`"}`))
 	for _, columns := range []uint16{60, 200} {
 		for _, env := range [][]string{{"TERM=xterm"}, {"TERM=xterm", "NO_COLOR=1"}} {
 			process, screen := onTerminal(t, columns, env, "tail", "orders", "--since", "1h", "--endpoint-url", url)
-			until(t, "the last line", func() bool { return strings.Contains(screen(), " events/s ") && strings.Contains(screen(), "words") })
+			waitUntil(t, "the last line", func() bool { return strings.Contains(screen(), " events/s ") && strings.Contains(screen(), "words") })
 			time.Sleep(2 * statusInterval)
 			process.Process.Signal(os.Interrupt)
-			until(t, "the end", func() bool { return strings.Contains(screen(), "ktel: interrupted") })
+			waitUntil(t, "the end", func() bool { return strings.Contains(screen(), "ktel: interrupted") })
 			err := process.Wait()
 			if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != statusInterrupted { //nolint:errorlint // Wait's own
 				t.Errorf("it ended with %v", err)
@@ -123,7 +123,7 @@ func TestHelpOnTerminal(t *testing.T) {
 	for _, verb := range []string{"tail", "run", "demo", "doctor", "publish"} {
 		process, screen := onTerminal(t, 60, []string{"TERM=xterm"}, verb, "--help")
 		process.Wait()
-		until(t, "the end of the help", func() bool { return strings.Contains(screen(), "Examples:") })
+		waitUntil(t, "the end of the help", func() bool { return strings.Contains(screen(), "Examples:") })
 		help, _, _ := strings.Cut(strings.ReplaceAll(screen(), "\r\n", "\n"), "\nExamples:")
 		paragraph, _, _ := strings.Cut(help, "\n\n")
 		lines := strings.Split(paragraph, "\n")
@@ -150,11 +150,11 @@ func TestDecodeOnTerminal(t *testing.T) {
 	}
 	process, screen := onTerminal(t, 200, []string{"TERM=xterm"}, "decode", path)
 	process.Wait()
-	until(t, "the event", func() bool { return strings.Contains(screen(), "}}") })
+	waitUntil(t, "the event", func() bool { return strings.Contains(screen(), "}}") })
 	if got := screen(); strings.ContainsAny(got, "\u009b\u007f\u202e") || !strings.Contains(got, `\u009b31m red \u007f \u202e é 漢`) {
 		t.Errorf("%q", got)
 	}
-	if _, piped, _ := call(t, "decode", path); !strings.Contains(piped, words) {
+	if _, piped, _ := runKtel(t, "decode", path); !strings.Contains(piped, words) {
 		t.Errorf("%q", piped)
 	}
 }

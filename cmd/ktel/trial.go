@@ -58,7 +58,7 @@ func (s *trial) run(parent context.Context) (Summary, error) {
 		c.finish()
 		return Summary{}, err
 	}
-	invocations, processes, initErr, err := s.live(ctx, st.destination(), c)
+	invocations, processes, initErr, err := s.runEnvironment(ctx, st.destination(), c)
 	if err == nil {
 		err = st.drain(ctx, func() bool { r := c.audit.Report(); return r.Complete() })
 	}
@@ -82,7 +82,7 @@ func (s *trial) run(parent context.Context) (Summary, error) {
 		summary.InitError = initErr.Type + ": " + initErr.Message
 	}
 	if summary.Audited && !summary.Disabled && initErr == nil && report.Emitted == 0 {
-		summary.Idle = cmp.Or(s.output.lastWords(), "it printed nothing")
+		summary.Idle = cmp.Or(s.output.lastMessage(), "it printed nothing")
 	}
 	summary.Complete = summary.Complete && summary.InitError == "" && summary.Idle == ""
 	return summary, nil
@@ -98,8 +98,8 @@ func (s *trial) disabled() bool {
 	return !settings.Enabled
 }
 
-// live is the life of the environment, from init to shutdown.
-func (s *trial) live(ctx context.Context, to destination, c *collector) ([]invocation, []sandbox.ProcessStats, *sandbox.InitError, error) {
+// runEnvironment is the life of the environment, from init to shutdown.
+func (s *trial) runEnvironment(ctx context.Context, to destination, c *collector) ([]invocation, []sandbox.ProcessStats, *sandbox.InitError, error) {
 	cfg, err := s.config(to, c)
 	if err != nil {
 		return nil, nil, nil, err

@@ -75,8 +75,8 @@ func (a *app) prepare(s *trial, f *trialFlags) {
 	}
 }
 
-// conduct runs the trial and prints its summary. functionCounts: that the function failed counts.
-func (a *app) conduct(ctx context.Context, s *trial, f *trialFlags, functionCounts bool) error {
+// runTrial runs the trial and prints its summary. functionCounts: that the function failed counts.
+func (a *app) runTrial(ctx context.Context, s *trial, f *trialFlags, functionCounts bool) error {
 	end := func() {}
 	if s.show == nil { // else the events show that it works
 		end = every(progressElsewhere, func() { a.progress("%d of %s so far", s.answered.Load(), plural(s.count, "invocation")) })
@@ -145,9 +145,9 @@ func respondTo(w io.Writer, colors palette, total int) func(invocation) {
 		}
 		head := fmt.Sprintf("%*d/%d %s ", digits, i.number, total, shortID(r.RequestID))
 		took := fmt.Sprintf(" %s ms ", decimal(milliseconds(r.Duration-r.Hold)))
-		room := 3 * leastMessage
+		room := 3 * minMessageColumns
 		if terminal {
-			room = max(leastMessage, columns-len(head)-7-len(took))
+			room = max(minMessageColumns, columns-len(head)-7-len(took))
 		}
 		_, _ = fmt.Fprintln(w, colors.dim(head)+status+colors.dim(took)+fit(printable(string(r.Payload)), room))
 	}

@@ -56,7 +56,7 @@ type Finding struct {
 	Check  string `json:"check"`
 	Status Status `json:"status"`
 	Seen   string `json:"seen"`
-	Fix     string `json:"do,omitempty"`
+	Fix    string `json:"do,omitempty"`
 }
 
 // Report is all that was found.
@@ -94,17 +94,17 @@ const callTimeout = 5 * time.Second
 
 // examiner makes the checks.
 type examiner struct {
-	options  Options
-	aws      aws.Config
-	environ  []string                // the extension's: the shell's or the function's
-	account  string                  // of the credentials; empty where it could not be learnt
-	assumed  aws.CredentialsProvider // of ROLE_ARN, in a shell; nil without
-	function *function
-	settings config.Config
-	stream   place
-	key      string // that encrypts the stream, as far as its description tells
-	blocked  string // why a dry run would tell nothing new; empty where it would
-	report   Report
+	options   Options
+	aws       aws.Config
+	environ   []string                // the extension's: the shell's or the function's
+	account   string                  // of the credentials; empty where it could not be learnt
+	assumed   aws.CredentialsProvider // of ROLE_ARN, in a shell; nil without
+	function  *function
+	settings  config.Config
+	stream    streamTarget
+	key       string // that encrypts the stream, as far as its description tells
+	skipWrite string // why a dry run would tell nothing new; empty where it would
+	report    Report
 }
 
 // Examine makes all checks. It fails only when AWS's configuration of this machine cannot be read.
@@ -112,7 +112,7 @@ func Examine(ctx context.Context, o Options) (*Report, error) {
 	if part := strings.Split(o.Function, ":"); len(part) > 3 && part[0] == "arn" && o.Region == "" {
 		o.Region = part[3]
 	}
-	cfg, err := load(ctx, o.Region)
+	cfg, err := loadAWS(ctx, o.Region)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func Examine(ctx context.Context, o Options) (*Report, error) {
 	return &e.report, ctx.Err()
 }
 
-func load(ctx context.Context, region string) (aws.Config, error) {
+func loadAWS(ctx context.Context, region string) (aws.Config, error) {
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(callTimeout)),
 		awsconfig.WithRetryMaxAttempts(2),

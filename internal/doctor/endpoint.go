@@ -27,18 +27,18 @@ func (e *examiner) seeEndpoint(ctx context.Context) bool {
 	defer cancel()
 	addresses, err := net.DefaultResolver.LookupNetIP(bound, "ip", e.stream.url.Hostname())
 	if err != nil {
-		e.unresolved(err)
+		e.reportUnresolved(err)
 		return false
 	}
 	address := addresses[0].Unmap()
-	if e.outOfReach(address) {
+	if e.privateOutsideVPC(address) {
 		e.add(checkEndpoint, Warning, fmt.Sprintf("%s is %s, a private address, but the function is in no VPC", host, address),
 			"put the function into the VPC of that endpoint, or remove "+e.settings.AWS.EndpointVariable)
 		return true
 	}
 	start := time.Now()
 	if err := e.connect(ctx); err != nil {
-		e.unconnected(address, err)
+		e.reportUnreachable(address, err)
 		return false
 	}
 	of := ""
@@ -49,9 +49,9 @@ func (e *examiner) seeEndpoint(ctx context.Context) bool {
 	return true
 }
 
-// outOfReach tells whether the settings name an endpoint in a VPC that the function is not in. Where they name none, a
+// privateOutsideVPC tells whether the settings name an endpoint in a VPC that the function is not in. Where they name none, a
 // private address is what this machine's network calls AWS's own host; the function is given another.
-func (e *examiner) outOfReach(address netip.Addr) bool {
+func (e *examiner) privateOutsideVPC(address netip.Addr) bool {
 	private := address.IsPrivate() || address.IsLoopback()
 	return private && e.settings.AWS.EndpointURL != "" && e.function != nil && e.function.vpc == ""
 }
@@ -102,27 +102,27 @@ func (e *examiner) connect(ctx context.Context) error {
 	return tls.Client(conn, settings).HandshakeContext(bound)
 }
 
-const afar = " from this machine, which says nothing about the function's VPC"
+const fromHere = " from this machine, which says nothing about the function's VPC"
 
-// unresolved judges a host name without an address.
-func (e *examiner) unresolved(err error) {
+// reportUnresolved judges a host name without an address.
+func (e *examiner) reportUnresolved(err error) {
 	host := e.stream.url.Hostname()
 	seen := host + " does not resolve: " + Reason(err)
 	switch {
 	case e.function != nil && e.function.vpc != "":
-		e.add(checkEndpoint, NotChecked, host+" does not resolve"+afar, e.wayOut())
+		e.add(checkEndpoint, NotChecked, host+" does not resolve"+fromHere, e.route())
 	case e.settings.AWS.EndpointURL != "":
 		e.add(checkEndpoint, Problem, seen, "correct "+e.settings.AWS.EndpointVariable)
 	case e.function != nil: // this machine may reach AWS by other ways, such as a proxy
 		e.add(checkEndpoint, Warning, seen, fmt.Sprintf("is there a region %s? If so, it is this machine's network alone", e.stream.Region))
 	default:
 		e.add(checkEndpoint, Problem, seen, fmt.Sprintf("is there a region %s? If so, let this network look up names of AWS; in a VPC: %s",
-			e.stream.Region, e.wayOut()))
+			e.stream.Region, e.route()))
 	}
 }
 
-// unconnected judges a host that resolves and is not reached.
-func (e *examiner) unconnected(address netip.Addr, err error) {
+// reportUnreachable judges a host that resolves and is not reached.
+func (e *examiner) reportUnreachable(address netip.Addr, err error) {
 	host := e.stream.url.Host
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		e.add(checkEndpoint, Problem, fmt.Sprintf("the certificate of %s is not trusted: %v", host, certificate.Err),
@@ -132,23 +132,23 @@ func (e *examiner) unconnected(address netip.Addr, err error) {
 	seen := fmt.Sprintf("%s resolves to %s and does not connect: %s", host, address, Reason(err))
 	switch {
 	case e.function != nil && e.function.vpc != "":
-		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+afar, e.wayOut())
+		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+fromHere, e.route())
 	case e.function != nil:
 		e.add(checkEndpoint, Warning, seen, "is it this machine's network alone? The function's own is not asked")
 	case e.settings.AWS.EndpointURL != "" && !address.IsPrivate():
 		e.add(checkEndpoint, Problem, seen, "start what listens there, or correct "+e.settings.AWS.EndpointVariable)
 	default:
-		e.add(checkEndpoint, Problem, seen, "open a way out: "+e.wayOut())
+		e.add(checkEndpoint, Problem, seen, "open a way out: "+e.route())
 	}
 }
 
-// wayOut is what a VPC needs.
-func (e *examiner) wayOut() string {
+// route is what a VPC needs.
+func (e *examiner) route() string {
 	host := e.stream.url.Hostname()
 	switch {
-	case e.far() && e.settings.AWS.EndpointURL != "":
+	case e.inOtherRegion() && e.settings.AWS.EndpointURL != "":
 		return fmt.Sprintf("a way to %s, which %s names", host, e.settings.AWS.EndpointVariable)
-	case e.far():
+	case e.inOtherRegion():
 		return fmt.Sprintf("a NAT gateway: the stream is in %s, which no interface endpoint of %s serves", e.stream.Region, e.settings.AWS.Region)
 	}
 	text := fmt.Sprintf("a NAT gateway or an interface endpoint %s with private DNS, and security groups that let TCP 443 out of the function and into the endpoint",
@@ -159,11 +159,11 @@ func (e *examiner) wayOut() string {
 	return text
 }
 
-// far tells whether the stream is of another region than the function or shell.
-func (e *examiner) far() bool { return e.stream.Region != e.settings.AWS.Region }
+// inOtherRegion tells whether the stream is of another region than the function or shell.
+func (e *examiner) inOtherRegion() bool { return e.stream.Region != e.settings.AWS.Region }
 
 // endpointService is the service, as VPCs call it, that answers under the host of the stream.
-func (p *place) endpointService() string {
+func (p *streamTarget) endpointService() string {
 	name := "com.amazonaws." + p.Region + ".kinesis-streams"
 	if p.Partition == "aws-cn" {
 		name = "cn." + name

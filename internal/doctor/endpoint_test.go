@@ -19,31 +19,31 @@ func TestUnreachableHosts(t *testing.T) {
 		want     Finding
 	}{
 		"no such region": {
-			"orders", nil, func(e *examiner) { e.unresolved(errors.New("no such host")) },
+			"orders", nil, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
 			Finding{checkEndpoint, Problem, "kinesis.eu-west-9.amazonaws.com does not resolve: no such host", "is there a region eu-west-9?"},
 		},
 		"no way out of a VPC": {
-			"orders", nil, func(e *examiner) { e.unconnected(netip.MustParseAddr("10.0.0.7"), refused) },
+			"orders", nil, func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("10.0.0.7"), refused) },
 			Finding{checkEndpoint, Problem, "kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7", "a NAT gateway or an interface endpoint com.amazonaws.eu-west-9.kinesis-streams"},
 		},
 		"the host of another account": {
-			"arn:aws:kinesis:eu-west-9:210987654321:stream/orders", nil, func(e *examiner) { e.unresolved(errors.New("no such host")) },
+			"arn:aws:kinesis:eu-west-9:210987654321:stream/orders", nil, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
 			Finding{checkEndpoint, Problem, "210987654321.data-kinesis.eu-west-9.amazonaws.com", "not at the plain regional host"},
 		},
 		"a function elsewhere": {
-			"orders", &function{account: "123456789012"}, func(e *examiner) { e.unconnected(netip.MustParseAddr("192.0.2.1"), refused) },
+			"orders", &function{account: "123456789012"}, func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("192.0.2.1"), refused) },
 			Finding{checkEndpoint, Warning, "192.0.2.1 and does not connect", "this machine's network alone"},
 		},
 		"a function in a region that may not be": {
-			"orders", &function{account: "123456789012"}, func(e *examiner) { e.unresolved(errors.New("no such host")) },
+			"orders", &function{account: "123456789012"}, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
 			Finding{checkEndpoint, Warning, "does not resolve", "is there a region eu-west-9?"},
 		},
 		"a function in a VPC": {
-			"orders", &function{account: "123456789012", vpc: "vpc-1"}, func(e *examiner) { e.unresolved(errors.New("no such host")) },
+			"orders", &function{account: "123456789012", vpc: "vpc-1"}, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
 			Finding{checkEndpoint, NotChecked, "which says nothing about the function's VPC", "security groups"},
 		},
 		"a private address that only this machine is given": {
-			"orders", &function{account: "123456789012"}, func(e *examiner) { e.ok(checkEndpoint, "%t", e.outOfReach(netip.MustParseAddr("10.0.0.7"))) },
+			"orders", &function{account: "123456789012"}, func(e *examiner) { e.ok(checkEndpoint, "%t", e.privateOutsideVPC(netip.MustParseAddr("10.0.0.7"))) },
 			Finding{checkEndpoint, OK, "false", ""},
 		},
 	} {
@@ -90,7 +90,7 @@ func TestWaysOut(t *testing.T) {
 		}
 		e.report.Findings = nil
 		e.seeNetwork()
-		e.unresolved(errors.New("no such host"))
+		e.reportUnresolved(errors.New("no such host"))
 		network, endpoint := e.report.Findings[0].Fix, e.report.Findings[1].Fix
 		if test.service == "" {
 			if network != "there must be "+test.instead || endpoint != test.instead {

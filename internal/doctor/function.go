@@ -148,8 +148,8 @@ func (e *examiner) seeNetwork() {
 	switch {
 	case e.stream.url == nil:
 		do = "mend what is above, then run this again"
-	case e.far():
-		do = "there must be " + e.wayOut()
+	case e.inOtherRegion():
+		do = "there must be " + e.route()
 	default:
 		do = fmt.Sprintf("there must be a NAT gateway, or this must list one: aws ec2 describe-vpc-endpoints --region %s --filters Name=vpc-id,Values=%s Name=service-name,Values=%s",
 			e.stream.Region, f.vpc, e.stream.endpointService())

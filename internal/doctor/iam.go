@@ -6,25 +6,25 @@ import (
 	"strings"
 )
 
-// verdict is what policies say about an action on a resource.
-type verdict int
+// decision is what policies say about an action on a resource.
+type decision int
 
 const (
-	missing     verdict = iota // nothing allows it
-	allowed                    // a statement does, and none forbids it
-	forbidden                  // a statement forbids it
-	conditional                // it depends on what cannot be judged here
+	implicitDeny decision = iota // nothing allows it
+	allowed                      // a statement does, and none forbids it
+	explicitDeny                 // a statement forbids it
+	conditional                  // it depends on what cannot be judged here
 )
 
-// judgePolicies matches the documents of a role's policies. It does not evaluate a Condition, NotAction or NotResource.
-func judgePolicies(documents []string, action, resource string) verdict {
-	return judgeStatements(documents, func(s *policyStatement) (covers, sure bool) { return s.covers(action, resource) })
+// evaluatePolicies matches the documents of a role's policies. It does not evaluate a Condition, NotAction or NotResource.
+func evaluatePolicies(documents []string, action, resource string) decision {
+	return evaluate(documents, func(s *policyStatement) (covers, sure bool) { return s.covers(action, resource) })
 }
 
-// judgeKeyPolicy matches the policy of a key. What it says of the account counts for nothing: that leaves it to the
+// evaluateKeyPolicy matches the policy of a key. What it says of the account counts for nothing: that leaves it to the
 // policies of the role.
-func judgeKeyPolicy(document, role, action, key string) verdict {
-	return judgeStatements([]string{document}, func(s *policyStatement) (covers, sure bool) {
+func evaluateKeyPolicy(document, role, action, key string) decision {
+	return evaluate([]string{document}, func(s *policyStatement) (covers, sure bool) {
 		covers, sure = s.covers(action, key)
 		if len(s.NotPrincipal) > 0 {
 			return covers, false
@@ -33,7 +33,7 @@ func judgeKeyPolicy(document, role, action, key string) verdict {
 	})
 }
 
-func judgeStatements(documents []string, about func(*policyStatement) (covers, sure bool)) verdict {
+func evaluate(documents []string, about func(*policyStatement) (covers, sure bool)) decision {
 	var allows, mayAllow, denies, mayDeny bool
 	for _, document := range documents {
 		var policy struct{ Statement oneOrMore[policyStatement] }
@@ -55,13 +55,13 @@ func judgeStatements(documents []string, about func(*policyStatement) (covers, s
 	}
 	switch {
 	case denies:
-		return forbidden
+		return explicitDeny
 	case allows && !mayDeny:
 		return allowed
 	case allows || mayAllow:
 		return conditional
 	}
-	return missing
+	return implicitDeny
 }
 
 type policyStatement struct {

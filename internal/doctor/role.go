@@ -22,12 +22,12 @@ func (e *examiner) seeRole(ctx context.Context, d *types.StreamDescriptionSummar
 	}
 	role := e.function.Role
 	if other := e.settings.AWS.RoleARN; other != "" {
-		e.seeAllowed(ctx, role, "sts:AssumeRole", other)
-		e.add(checkRole, NotChecked, "the trust policy of "+other+" must name "+role+e.trusted(),
+		e.checkAllowed(ctx, role, "sts:AssumeRole", other)
+		e.add(checkRole, NotChecked, "the trust policy of "+other+" must name "+role+e.trustCondition(),
 			fmt.Sprintf("aws iam get-role --role-name %s --query Role.AssumeRolePolicyDocument", roleName(other)))
 		role = other
 	}
-	e.seeAllowed(ctx, role, "kinesis:PutRecords", stream)
+	e.checkAllowed(ctx, role, "kinesis:PutRecords", stream)
 	if e.stream.foreign {
 		e.add(checkRole, NotChecked, "the stream is of account "+e.stream.AccountID+", whose resource policy must allow it, too",
 			fmt.Sprintf("there: aws kinesis get-resource-policy --region %s --resource-arn %s (it must allow kinesis:PutRecords to %s)", e.stream.Region, stream, role))
@@ -41,30 +41,30 @@ const keyAction = "kms:GenerateDataKey"
 // within one account, the key's.
 func (e *examiner) seeKey(ctx context.Context, key string) {
 	role := e.function.Role
-	v, how, err := e.judge(ctx, role, keyAction, key)
+	v, how, err := e.evaluateRole(ctx, role, keyAction, key)
 	seen := "KMS with the customer's key " + key
 	switch {
 	case err != nil:
 		e.add(checkEncryption, NotChecked, seen+"; the role's policies cannot be seen: "+Reason(err), "the role needs "+statement(keyAction, key))
 		return
-	case v == missing && e.stream.foreign:
+	case v == implicitDeny && e.stream.foreign:
 		e.add(checkEncryption, Problem, seen+", of another account; no policy of the role allows its use ("+how+")", grant(role, keyAction, key))
 		return
-	case v == missing || v == conditional:
-		own, err := e.judgeByKey(ctx, role, key)
+	case v == implicitDeny || v == conditional:
+		own, err := e.evaluateKey(ctx, role, key)
 		if err != nil {
 			e.add(checkEncryption, NotChecked, fmt.Sprintf("%s; no policy of the role surely allows its use (%s), and the key's own cannot be seen: %s", seen, how, Reason(err)),
 				grant(role, keyAction, key))
 			return
 		}
-		if own != missing {
+		if own != implicitDeny {
 			v, how = own, "the key's policy"
 		}
 	}
 	switch v {
 	case allowed:
 		e.ok(checkEncryption, "%s, which the role may use (%s)", seen, how)
-	case forbidden:
+	case explicitDeny:
 		e.add(checkEncryption, Problem, seen+", which is forbidden to the role ("+how+")", "remove the statement that denies "+keyAction)
 	case conditional:
 		e.add(checkEncryption, NotChecked, seen+", which the role may use under a condition ("+how+")",
@@ -74,27 +74,27 @@ func (e *examiner) seeKey(ctx context.Context, key string) {
 	}
 }
 
-// judgeByKey asks what the key's policy says of the role.
-func (e *examiner) judgeByKey(ctx context.Context, role, key string) (verdict, error) {
+// evaluateKey asks what the key's policy says of the role.
+func (e *examiner) evaluateKey(ctx context.Context, role, key string) (decision, error) {
 	cfg := e.aws.Copy()
 	cfg.Region = e.stream.Region
 	policy, err := awsapi.KeyPolicy(ctx, cfg, key)
 	if err != nil {
-		return missing, err
+		return implicitDeny, err
 	}
-	return judgeKeyPolicy(policy, role, keyAction, key), nil
+	return evaluateKeyPolicy(policy, role, keyAction, key), nil
 }
 
-// seeAllowed judges one permission of a role.
-func (e *examiner) seeAllowed(ctx context.Context, role, action, resource string) {
-	v, how, err := e.judge(ctx, role, action, resource)
+// checkAllowed judges one permission of a role.
+func (e *examiner) checkAllowed(ctx context.Context, role, action, resource string) {
+	v, how, err := e.evaluateRole(ctx, role, action, resource)
 	switch {
 	case err != nil:
 		e.add(checkRole, NotChecked, fmt.Sprintf("the policies of %s cannot be seen: %s", role, Reason(err)),
 			fmt.Sprintf("aws iam simulate-principal-policy --policy-source-arn %s --action-names %s --resource-arns %s", role, action, resource))
 	case v == allowed:
 		e.ok(checkRole, "%s may %s (%s)", role, action, how)
-	case v == forbidden:
+	case v == explicitDeny:
 		e.add(checkRole, Problem, fmt.Sprintf("%s is forbidden to %s (%s)", action, role, how), "remove the statement that denies it: its own policies', its boundary's or the organization's")
 	case v == conditional:
 		e.add(checkRole, NotChecked, fmt.Sprintf("%s may %s under a condition (%s)", role, action, how),
@@ -123,19 +123,19 @@ func grant(role, action, resource string) string {
 		roleName(role), strings.ToLower(action[strings.IndexByte(action, ':')+1:]), statement(action, resource))
 }
 
-// judge lets IAM simulate, or where that is not possible looks at the role's policies. It tells which.
-func (e *examiner) judge(ctx context.Context, role, action, resource string) (verdict, string, error) {
+// evaluateRole lets IAM simulate, or where that is not possible looks at the role's policies. It tells which.
+func (e *examiner) evaluateRole(ctx context.Context, role, action, resource string) (decision, string, error) {
 	if account := kinesis.RoleAccount(role); account != e.account {
-		return missing, "", fmt.Errorf("it is of account %s, these credentials are not", account)
+		return implicitDeny, "", fmt.Errorf("it is of account %s, these credentials are not", account)
 	}
 	results, err := awsapi.Simulate(ctx, e.aws, role, action, resource)
 	if err == nil && len(results) > 0 {
-		v := missing
+		v := implicitDeny
 		switch result := results[0]; {
 		case result.EvalDecision == "allowed":
 			v = allowed
 		case result.EvalDecision == "explicitDeny":
-			v = forbidden
+			v = explicitDeny
 		case len(result.MissingContextValues) > 0:
 			v = conditional
 		}
@@ -143,12 +143,12 @@ func (e *examiner) judge(ctx context.Context, role, action, resource string) (ve
 	}
 	documents, err := awsapi.RolePolicies(ctx, e.aws, roleName(role))
 	if err != nil {
-		return missing, "", err
+		return implicitDeny, "", err
 	}
 	for i, text := range documents {
 		if plain, err := url.PathUnescape(text); err == nil { // IAM writes them so
 			documents[i] = plain
 		}
 	}
-	return judgePolicies(documents, action, resource), "its policies, without boundaries and the organization's", nil
+	return evaluatePolicies(documents, action, resource), "its policies, without boundaries and the organization's", nil
 }

@@ -10,8 +10,8 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// place is the stream as the extension addresses it.
-type place struct {
+// streamTarget is the stream as the extension addresses it.
+type streamTarget struct {
 	kinesis.Stream          // with everything that is known of it
 	foreign        bool     // another account's than the one that writes
 	url            *url.URL // of the endpoint
@@ -74,23 +74,23 @@ func (e *examiner) writer() string {
 }
 
 // locate finds the endpoint with the extension's own client, which does no I/O for it.
-func locate(c *config.Config, account string) (place, error) {
+func locate(c *config.Config, account string) (streamTarget, error) {
 	client, err := kinesis.New(kinesis.Config{
 		Stream: c.AWS.Stream, Region: c.AWS.Region, AccountID: account, EndpointURL: c.AWS.EndpointURL,
 		UseFIPS: c.AWS.FIPS, UseDualStack: c.AWS.DualStack, Credentials: aws.AnonymousCredentials{},
 	})
 	if err != nil {
-		return place{}, err
+		return streamTarget{}, err
 	}
 	u, err := url.Parse(client.Endpoint())
 	if err != nil {
-		return place{}, err
+		return streamTarget{}, err
 	}
 	s, err := kinesis.ParseStream(c.AWS.Stream)
 	if err != nil {
-		return place{}, err
+		return streamTarget{}, err
 	}
-	where := place{Stream: s, url: u, foreign: s.AccountID != "" && s.AccountID != account}
+	where := streamTarget{Stream: s, url: u, foreign: s.AccountID != "" && s.AccountID != account}
 	if s.AccountID == "" {
 		where.Region, where.AccountID, where.Partition = c.AWS.Region, account, kinesis.Partition(c.AWS.Region)
 	}
@@ -98,7 +98,7 @@ func locate(c *config.Config, account string) (place, error) {
 }
 
 // arn names the stream for a policy; an account that is not known is a star.
-func (p *place) arn() string {
+func (p *streamTarget) arn() string {
 	s := p.Stream
 	if s.AccountID == "" {
 		s.AccountID = "*"

@@ -50,15 +50,15 @@ func (e *examiner) assume(ctx context.Context) bool {
 	}))
 	if _, err := e.assumed.Retrieve(ctx); err != nil {
 		e.add(checkRole, Problem, role+" cannot be assumed: "+Reason(err),
-			"let the role's trust policy name these credentials"+e.trusted()+", and give them "+statement("sts:AssumeRole", role))
+			"let the role's trust policy name these credentials"+e.trustCondition()+", and give them "+statement("sts:AssumeRole", role))
 		return false
 	}
 	e.ok(checkRole, "%s is assumed", role)
 	return true
 }
 
-// trusted is what else a role's trust policy may ask for. The external id is not shown: those who share it may keep it secret.
-func (e *examiner) trusted() string {
+// trustCondition is what else a role's trust policy may ask for. The external id is not shown: those who share it may keep it secret.
+func (e *examiner) trustCondition() string {
 	if e.settings.AWS.RoleExternalID == "" {
 		return " without an sts:ExternalId (or set " + config.Prefix + "ROLE_EXTERNAL_ID to the one that it asks for)"
 	}
@@ -80,8 +80,8 @@ func (e *examiner) streamName() (name, arn *string) {
 // describe sees whether there is such a stream and in what state it is; nil where that cannot be told.
 func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDescriptionSummary {
 	if !reached && e.function == nil {
-		e.blocked = "without a way to the endpoint"
-		e.skip(e.blocked, checkStream)
+		e.skipWrite = "without a way to the endpoint"
+		e.skip(e.skipWrite, checkStream)
 		return nil
 	}
 	name, arn := e.streamName()
@@ -91,20 +91,20 @@ func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDesc
 		e.seeStatus(answer.StreamDescriptionSummary)
 		return answer.StreamDescriptionSummary
 	case awsapi.ErrorCode(err) == "ResourceNotFoundException":
-		e.add(checkStream, Problem, e.missing(), e.create())
-		e.blocked = "without the stream"
+		e.add(checkStream, Problem, e.noSuchStream(), e.create())
+		e.skipWrite = "without the stream"
 	case denied(err):
 		e.add(checkStream, NotChecked, "these credentials may not describe the stream; the extension need not", statement("kinesis:DescribeStreamSummary", e.stream.arn()))
 	case badCredentials(err):
 		e.add(checkStream, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
-		e.blocked = "with these credentials"
+		e.skipWrite = "with these credentials"
 	case err != nil:
 		e.add(checkStream, NotChecked, "the stream cannot be described: "+Reason(err), "run this again where the endpoint can be reached")
 	}
 	return nil
 }
 
-func (e *examiner) missing() string {
+func (e *examiner) noSuchStream() string {
 	return fmt.Sprintf("there is no stream %s in %s", e.stream.Name, e.stream.Region)
 }
 

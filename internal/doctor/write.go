@@ -16,8 +16,8 @@ const dryRunKey = "ktel-doctor-dry-run"
 
 // seeWrite asks with a dry run whether a record would be taken.
 func (e *examiner) seeWrite(ctx context.Context) {
-	if e.blocked != "" {
-		e.skip(e.blocked, checkWrite)
+	if e.skipWrite != "" {
+		e.skip(e.skipWrite, checkWrite)
 		return
 	}
 	name, arn := e.streamName()
@@ -31,26 +31,26 @@ func (e *examiner) seeWrite(ctx context.Context) {
 		return
 	}
 	if e.function != nil {
-		e.judgeForFunction(err)
+		e.reportFunctionWrite(err)
 		return
 	}
-	e.judgeWrite(err)
+	e.reportWrite(err)
 }
 
-// judgeForFunction: a dry run with the shell's credentials tells of the stream and its key, not of the function's role.
-func (e *examiner) judgeForFunction(err error) {
+// reportFunctionWrite: a dry run with the shell's credentials tells of the stream and its key, not of the function's role.
+func (e *examiner) reportFunctionWrite(err error) {
 	switch code := awsapi.ErrorCode(err); {
 	case code == "DryRunOperationException":
 		e.ok(checkWrite, "the stream takes records from these credentials; whether from the function, its role tells")
 	case denied(err) || code == "KMSAccessDeniedException":
 		e.add(checkWrite, NotChecked, "these credentials may not write: "+Reason(err), "nothing, where the role below may")
 	default:
-		e.judgeWrite(err)
+		e.reportWrite(err)
 	}
 }
 
-// judgeWrite maps how a dry run failed to what to do.
-func (e *examiner) judgeWrite(err error) {
+// reportWrite maps how a dry run failed to what to do.
+func (e *examiner) reportWrite(err error) {
 	problem := func(seen, do string) { e.add(checkWrite, Problem, seen+": "+Reason(err), do) }
 	key := orElse(e.keyARN(e.key), "ARN-OF-THE-KEY")
 	onKey := func(command string) string {
@@ -61,7 +61,7 @@ func (e *examiner) judgeWrite(err error) {
 	case code == "DryRunOperationException":
 		e.ok(checkWrite, "a PutRecords dry run passed")
 	case code == "ResourceNotFoundException":
-		problem(e.missing(), e.create())
+		problem(e.noSuchStream(), e.create())
 	case denied(err):
 		do := "give whoever writes " + statement("kinesis:PutRecords", e.stream.arn())
 		if e.stream.foreign {
@@ -88,12 +88,12 @@ func (e *examiner) judgeWrite(err error) {
 	case code != "":
 		problem("PutRecords failed", "is "+e.stream.url.Host+" an endpoint of Kinesis?")
 	default:
-		e.unanswered(err)
+		e.reportNoAnswer(err)
 	}
 }
 
-// unanswered judges a dry run that got no answer of Kinesis.
-func (e *examiner) unanswered(err error) {
+// reportNoAnswer judges a dry run that got no answer of Kinesis.
+func (e *examiner) reportNoAnswer(err error) {
 	e.add(checkWrite, NotChecked, "PutRecords got no answer: "+Reason(err), "run this again where the endpoint can be reached")
 	if e.function == nil {
 		e.report.Err = fmt.Errorf("whether the stream takes records could not be seen: %s", Reason(err))
