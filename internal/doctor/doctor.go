@@ -30,25 +30,25 @@ const (
 
 // Names of the checks, in the order in which they are made.
 const (
-	checkRegion      = "region"
-	checkCredentials = "credentials"
-	checkFunction    = "function"
-	checkLayer       = "layer"
-	checkMemory      = "memory"
-	checkTimeout     = "timeout"
-	checkSnapStart   = "snapstart"
-	checkInstances   = "instances"
-	checkLogging     = "logging"
-	checkSettings    = "settings"
-	checkNetwork     = "network"
-	checkEndpoint    = "endpoint"
-	checkStream      = "stream"
-	checkCapacity    = "capacity"
-	checkRecordSize  = "record size"
-	checkFormat      = "format"
-	checkEncryption  = "encryption"
-	checkWrite       = "write"
-	checkRole        = "role"
+	regionCheck      = "region"
+	credentialsCheck = "credentials"
+	functionCheck    = "function"
+	layerCheck       = "layer"
+	memoryCheck      = "memory"
+	timeoutCheck     = "timeout"
+	snapStartCheck   = "snapstart"
+	instancesCheck   = "instances"
+	loggingCheck     = "logging"
+	settingsCheck    = "settings"
+	networkCheck     = "network"
+	endpointCheck    = "endpoint"
+	streamCheck      = "stream"
+	capacityCheck    = "capacity"
+	recordSizeCheck  = "record size"
+	formatCheck      = "format"
+	encryptionCheck  = "encryption"
+	writeCheck       = "write"
+	roleCheck        = "role"
 )
 
 // Finding is how one check ended: what was seen and, unless all is well, what to do.
@@ -138,41 +138,41 @@ func loadAWS(ctx context.Context, region string) (aws.Config, error) {
 }
 
 func (e *examiner) examine(ctx context.Context) {
-	if !e.seeRegion() {
-		e.skip("without a region", checkCredentials)
+	if !e.checkRegion() {
+		e.skip("without a region", credentialsCheck)
 		return
 	}
-	if !e.seeCredentials(ctx) {
+	if !e.checkCredentials(ctx) {
 		return
 	}
 	if e.options.Function == "" {
 		// The check of the credentials has judged those.
 		e.environ = append(os.Environ(), "AWS_REGION="+e.aws.Region, "AWS_ACCESS_KEY_ID=checked")
-	} else if !e.seeFunction(ctx) {
+	} else if !e.checkFunction(ctx) {
 		return
 	}
-	known := e.seeSettings()
+	known := e.checkSettings()
 	if e.function != nil {
-		e.seeNetwork()
+		e.checkNetwork()
 	}
 	if !known {
-		e.skip("without the stream's name", checkEndpoint, checkStream, checkWrite)
+		e.skip("without the stream's name", endpointCheck, streamCheck, writeCheck)
 		return
 	}
 	if !e.assume(ctx) {
-		e.skip("without the role", checkEndpoint, checkStream, checkWrite)
+		e.skip("without the role", endpointCheck, streamCheck, writeCheck)
 		return
 	}
-	described := e.describe(ctx, e.seeEndpoint(ctx))
+	described := e.describe(ctx, e.checkEndpoint(ctx))
 	if described != nil {
-		e.seeCapacity(described)
-		e.seeRecordSize(described)
-		e.seeFormat(described)
-		e.seeEncryption(ctx, described)
+		e.checkCapacity(described)
+		e.checkRecordSize(described)
+		e.checkFormat(described)
+		e.checkEncryption(ctx, described)
 	}
-	e.seeWrite(ctx)
+	e.checkWrite(ctx)
 	if e.function != nil {
-		e.seeRole(ctx, described)
+		e.checkRole(ctx, described)
 	}
 }
 

@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// seeEndpoint looks up the host that the extension sends to and connects to it, as far as that can be judged from here.
+// checkEndpoint looks up the host that the extension sends to and connects to it, as far as that can be judged from here.
 // It is false where no request of this machine would arrive.
-func (e *examiner) seeEndpoint(ctx context.Context) bool {
+func (e *examiner) checkEndpoint(ctx context.Context) bool {
 	host := e.stream.url.Host
 	if proxy := e.proxy(); proxy != "" {
-		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s is reached through the proxy %s", host, proxy),
+		e.add(endpointCheck, NotChecked, fmt.Sprintf("%s is reached through the proxy %s", host, proxy),
 			"see that the proxy lets CONNECT "+e.address()+" through")
 		return true
 	}
@@ -32,7 +32,7 @@ func (e *examiner) seeEndpoint(ctx context.Context) bool {
 	}
 	address := addresses[0].Unmap()
 	if e.privateOutsideVPC(address) {
-		e.add(checkEndpoint, Warning, fmt.Sprintf("%s is %s, a private address, but the function is in no VPC", host, address),
+		e.add(endpointCheck, Warning, fmt.Sprintf("%s is %s, a private address, but the function is in no VPC", host, address),
 			"put the function into the VPC of that endpoint, or remove "+e.settings.AWS.EndpointVariable)
 		return true
 	}
@@ -45,7 +45,7 @@ func (e *examiner) seeEndpoint(ctx context.Context) bool {
 	if e.stream.foreign && strings.Contains(host, ".data-kinesis") {
 		of = ", the host of the stream's account " + e.stream.AccountID + ";"
 	}
-	e.ok(checkEndpoint, "%s%s at %s answers in %d ms", host, of, address, time.Since(start).Milliseconds())
+	e.ok(endpointCheck, "%s%s at %s answers in %d ms", host, of, address, time.Since(start).Milliseconds())
 	return true
 }
 
@@ -110,13 +110,13 @@ func (e *examiner) reportUnresolved(err error) {
 	seen := host + " does not resolve: " + Reason(err)
 	switch {
 	case e.function != nil && e.function.vpc != "":
-		e.add(checkEndpoint, NotChecked, host+" does not resolve"+fromHere, e.route())
+		e.add(endpointCheck, NotChecked, host+" does not resolve"+fromHere, e.route())
 	case e.settings.AWS.EndpointURL != "":
-		e.add(checkEndpoint, Problem, seen, "correct "+e.settings.AWS.EndpointVariable)
+		e.add(endpointCheck, Problem, seen, "correct "+e.settings.AWS.EndpointVariable)
 	case e.function != nil: // this machine may reach AWS by other ways, such as a proxy
-		e.add(checkEndpoint, Warning, seen, fmt.Sprintf("is there a region %s? If so, it is this machine's network alone", e.stream.Region))
+		e.add(endpointCheck, Warning, seen, fmt.Sprintf("is there a region %s? If so, it is this machine's network alone", e.stream.Region))
 	default:
-		e.add(checkEndpoint, Problem, seen, fmt.Sprintf("is there a region %s? If so, let this network look up names of AWS; in a VPC: %s",
+		e.add(endpointCheck, Problem, seen, fmt.Sprintf("is there a region %s? If so, let this network look up names of AWS; in a VPC: %s",
 			e.stream.Region, e.route()))
 	}
 }
@@ -125,20 +125,20 @@ func (e *examiner) reportUnresolved(err error) {
 func (e *examiner) reportUnreachable(address netip.Addr, err error) {
 	host := e.stream.url.Host
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		e.add(checkEndpoint, Problem, fmt.Sprintf("the certificate of %s is not trusted: %v", host, certificate.Err),
+		e.add(endpointCheck, Problem, fmt.Sprintf("the certificate of %s is not trusted: %v", host, certificate.Err),
 			"does a proxy stand between? Name its CA in AWS_CA_BUNDLE")
 		return
 	}
 	seen := fmt.Sprintf("%s resolves to %s and does not connect: %s", host, address, Reason(err))
 	switch {
 	case e.function != nil && e.function.vpc != "":
-		e.add(checkEndpoint, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+fromHere, e.route())
+		e.add(endpointCheck, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+fromHere, e.route())
 	case e.function != nil:
-		e.add(checkEndpoint, Warning, seen, "is it this machine's network alone? The function's own is not asked")
+		e.add(endpointCheck, Warning, seen, "is it this machine's network alone? The function's own is not asked")
 	case e.settings.AWS.EndpointURL != "" && !address.IsPrivate():
-		e.add(checkEndpoint, Problem, seen, "start what listens there, or correct "+e.settings.AWS.EndpointVariable)
+		e.add(endpointCheck, Problem, seen, "start what listens there, or correct "+e.settings.AWS.EndpointVariable)
 	default:
-		e.add(checkEndpoint, Problem, seen, "open a way out: "+e.route())
+		e.add(endpointCheck, Problem, seen, "open a way out: "+e.route())
 	}
 }
 

@@ -20,37 +20,37 @@ func TestUnreachableHosts(t *testing.T) {
 	}{
 		"no such region": {
 			"orders", nil, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
-			Finding{checkEndpoint, Problem, "kinesis.eu-west-9.amazonaws.com does not resolve: no such host", "is there a region eu-west-9?"},
+			Finding{endpointCheck, Problem, "kinesis.eu-west-9.amazonaws.com does not resolve: no such host", "is there a region eu-west-9?"},
 		},
 		"no way out of a VPC": {
 			"orders", nil, func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("10.0.0.7"), refused) },
-			Finding{checkEndpoint, Problem, "kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7", "a NAT gateway or an interface endpoint com.amazonaws.eu-west-9.kinesis-streams"},
+			Finding{endpointCheck, Problem, "kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7", "a NAT gateway or an interface endpoint com.amazonaws.eu-west-9.kinesis-streams"},
 		},
 		"the host of another account": {
 			"arn:aws:kinesis:eu-west-9:210987654321:stream/orders", nil, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
-			Finding{checkEndpoint, Problem, "210987654321.data-kinesis.eu-west-9.amazonaws.com", "not at the plain regional host"},
+			Finding{endpointCheck, Problem, "210987654321.data-kinesis.eu-west-9.amazonaws.com", "not at the plain regional host"},
 		},
 		"a function elsewhere": {
 			"orders", &function{account: "123456789012"}, func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("192.0.2.1"), refused) },
-			Finding{checkEndpoint, Warning, "192.0.2.1 and does not connect", "this machine's network alone"},
+			Finding{endpointCheck, Warning, "192.0.2.1 and does not connect", "this machine's network alone"},
 		},
 		"a function in a region that may not be": {
 			"orders", &function{account: "123456789012"}, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
-			Finding{checkEndpoint, Warning, "does not resolve", "is there a region eu-west-9?"},
+			Finding{endpointCheck, Warning, "does not resolve", "is there a region eu-west-9?"},
 		},
 		"a function in a VPC": {
 			"orders", &function{account: "123456789012", vpc: "vpc-1"}, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
-			Finding{checkEndpoint, NotChecked, "which says nothing about the function's VPC", "security groups"},
+			Finding{endpointCheck, NotChecked, "which says nothing about the function's VPC", "security groups"},
 		},
 		"a private address that only this machine is given": {
-			"orders", &function{account: "123456789012"}, func(e *examiner) { e.ok(checkEndpoint, "%t", e.privateOutsideVPC(netip.MustParseAddr("10.0.0.7"))) },
-			Finding{checkEndpoint, OK, "false", ""},
+			"orders", &function{account: "123456789012"}, func(e *examiner) { e.ok(endpointCheck, "%t", e.privateOutsideVPC(netip.MustParseAddr("10.0.0.7"))) },
+			Finding{endpointCheck, OK, "false", ""},
 		},
 	} {
 		e := &examiner{account: "123456789012", function: test.function, environ: []string{
 			"AWS_REGION=eu-west-9", "AWS_ACCESS_KEY_ID=x", config.Prefix + "STREAM=" + test.stream,
 		}}
-		if !e.seeSettings() {
+		if !e.checkSettings() {
 			t.Fatalf("%s: %v", name, e.report.Findings)
 		}
 		test.judge(e)
@@ -85,11 +85,11 @@ func TestWaysOut(t *testing.T) {
 		e := &examiner{account: "123456789012", function: &function{account: "123456789012", vpc: "vpc-1"}, environ: []string{
 			"AWS_REGION=" + test.region, "AWS_ACCESS_KEY_ID=x", config.Prefix + "STREAM=" + test.stream, test.variable,
 		}}
-		if !e.seeSettings() {
+		if !e.checkSettings() {
 			t.Fatalf("%s: %v", name, e.report.Findings)
 		}
 		e.report.Findings = nil
-		e.seeNetwork()
+		e.checkNetwork()
 		e.reportUnresolved(errors.New("no such host"))
 		network, endpoint := e.report.Findings[0].Fix, e.report.Findings[1].Fix
 		if test.service == "" {

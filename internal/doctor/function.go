@@ -20,31 +20,31 @@ type function struct {
 	variables          map[string]string
 }
 
-// seeFunction asks Lambda about the function and judges what stands by itself. It is false where nothing is known.
-func (e *examiner) seeFunction(ctx context.Context) bool {
+// checkFunction asks Lambda about the function and judges what stands by itself. It is false where nothing is known.
+func (e *examiner) checkFunction(ctx context.Context) bool {
 	answer, err := awsapi.GetFunction(ctx, e.aws, e.options.Function, e.options.Qualifier)
 	switch {
 	case awsapi.ErrorCode(err) == awsapi.ResourceNotFound:
-		e.add(checkFunction, Problem, fmt.Sprintf("there is no function %s in %s: %s", e.named(), e.aws.Region, Reason(err)),
+		e.add(functionCheck, Problem, fmt.Sprintf("there is no function %s in %s: %s", e.named(), e.aws.Region, Reason(err)),
 			fmt.Sprintf("aws lambda list-functions --region %s --query 'Functions[].FunctionName'; or give --region", e.aws.Region))
 		return false
 	case badCredentials(err):
-		e.add(checkFunction, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
+		e.add(functionCheck, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
 		return false
 	case err != nil:
 		do := fmt.Sprintf("let this machine reach Lambda; is there a region %s?", e.aws.Region)
 		if denied(err) {
 			do = "these credentials need " + statement("lambda:GetFunctionConfiguration", "*")
 		}
-		e.add(checkFunction, NotChecked, "Lambda does not describe it: "+Reason(err), do)
+		e.add(functionCheck, NotChecked, "Lambda does not describe it: "+Reason(err), do)
 		e.report.Err = fmt.Errorf("function %s cannot be looked at: %s", e.named(), Reason(err))
 		return false
 	}
 	e.function = newFunction(answer)
 	e.report.Function = answer.FunctionArn
-	e.seeState()
-	e.seeLayer(ctx)
-	e.seeKind()
+	e.checkState()
+	e.checkLayer(ctx)
+	e.checkKind()
 	return e.readVariables()
 }
 
@@ -69,7 +69,7 @@ func newFunction(o *awsapi.Function) *function {
 	return f
 }
 
-func (e *examiner) seeState() {
+func (e *examiner) checkState() {
 	f := e.function
 	kind := f.Runtime
 	if f.PackageType == awsapi.PackageImage {
@@ -78,11 +78,11 @@ func (e *examiner) seeState() {
 	seen := fmt.Sprintf("%s: %s, %s, %d MB, %d s", f.FunctionArn, kind, f.arch, f.MemorySize, f.Timeout)
 	switch f.State {
 	case awsapi.StateFailed:
-		e.add(checkFunction, Problem, seen+"; it has failed: "+f.StateReason, "mend that first: the function does not run")
+		e.add(functionCheck, Problem, seen+"; it has failed: "+f.StateReason, "mend that first: the function does not run")
 	case awsapi.StatePending:
-		e.add(checkFunction, Warning, seen+"; it is still being made", fmt.Sprintf("aws lambda wait function-active-v2 --region %s --function-name %s", e.aws.Region, f.FunctionName))
+		e.add(functionCheck, Warning, seen+"; it is still being made", fmt.Sprintf("aws lambda wait function-active-v2 --region %s --function-name %s", e.aws.Region, f.FunctionName))
 	default:
-		e.ok(checkFunction, "%s", seen)
+		e.ok(functionCheck, "%s", seen)
 	}
 }
 
@@ -90,15 +90,15 @@ func (e *examiner) seeState() {
 func (e *examiner) readVariables() bool {
 	f := e.function
 	if f.Environment.Error != nil {
-		e.add(checkSettings, NotChecked, "Lambda does not show the function's variables: "+f.Environment.Error.Message,
+		e.add(settingsCheck, NotChecked, "Lambda does not show the function's variables: "+f.Environment.Error.Message,
 			"these credentials need "+statement("kms:Decrypt", orElse(f.KMSKeyArn, "ARN-OF-THE-KEY")))
 		e.report.Err = fmt.Errorf("the settings of function %s cannot be seen", e.named())
 		return false
 	}
-	e.seeGo()
+	e.checkGo()
 	for name, value := range f.variables {
 		if name == "AWS_CA_BUNDLE" { // the path of a file that is there, not here
-			e.add(checkSettings, NotChecked, name+" names a file of the function, which cannot be seen from here",
+			e.add(settingsCheck, NotChecked, name+" names a file of the function, which cannot be seen from here",
 				"see that the function's package or one of its layers holds it: without it nothing is delivered")
 			continue
 		}
@@ -110,38 +110,38 @@ func (e *examiner) readVariables() bool {
 	}
 	e.environ = append(e.environ, "AWS_REGION="+region, "AWS_ACCESS_KEY_ID=given-by-Lambda",
 		fmt.Sprint("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=", f.MemorySize))
-	settings, _ := config.Load(e.environ) // seeSettings tells the mistakes
-	e.seeMemory(&settings)
-	e.seeTimeout(&settings)
+	settings, _ := config.Load(e.environ) // checkSettings tells the mistakes
+	e.checkMemory(&settings)
+	e.checkTimeout(&settings)
 	return true
 }
 
-func (e *examiner) seeMemory(c *config.Config) {
+func (e *examiner) checkMemory(c *config.Config) {
 	memory := int64(e.function.MemorySize) << 20
 	need := c.MemoryLimit()
 	if need > memory/2 {
-		e.add(checkMemory, Warning, fmt.Sprintf("the extension may take %d of the function's %d MB", need>>20, memory>>20),
+		e.add(memoryCheck, Warning, fmt.Sprintf("the extension may take %d of the function's %d MB", need>>20, memory>>20),
 			"lower "+config.Prefix+"BUFFER_BYTES or "+config.Prefix+"MAX_RECORD_BYTES, or give the function more memory")
 		return
 	}
-	e.ok(checkMemory, "%d MB; the extension buffers up to %d MiB and keeps to %d MiB in all", memory>>20, c.BufferBytes>>20, need>>20)
+	e.ok(memoryCheck, "%d MB; the extension buffers up to %d MiB and keeps to %d MiB in all", memory>>20, c.BufferBytes>>20, need>>20)
 }
 
-func (e *examiner) seeTimeout(c *config.Config) {
+func (e *examiner) checkTimeout(c *config.Config) {
 	timeout := e.function.Timeout
 	if c.Delivery != flush.Deferred && c.FlushTimeout.Seconds() >= float64(timeout) {
-		e.add(checkTimeout, Warning, fmt.Sprintf("an invocation may take %d s, shipping after it %s", timeout, c.FlushTimeout),
+		e.add(timeoutCheck, Warning, fmt.Sprintf("an invocation may take %d s, shipping after it %s", timeout, c.FlushTimeout),
 			fmt.Sprintf("raise the function's timeout, or lower %sFLUSH_TIMEOUT: both share the invocation's time", config.Prefix))
 		return
 	}
-	e.ok(checkTimeout, "%d s, of which shipping may take %s", timeout, c.FlushTimeout)
+	e.ok(timeoutCheck, "%d s, of which shipping may take %s", timeout, c.FlushTimeout)
 }
 
-// seeNetwork judges the function's way out, which depends on where the stream is.
-func (e *examiner) seeNetwork() {
+// checkNetwork judges the function's way out, which depends on where the stream is.
+func (e *examiner) checkNetwork() {
 	f := e.function
 	if f.vpc == "" {
-		e.ok(checkNetwork, "in no VPC")
+		e.ok(networkCheck, "in no VPC")
 		return
 	}
 	var do string
@@ -154,22 +154,22 @@ func (e *examiner) seeNetwork() {
 		do = fmt.Sprintf("there must be a NAT gateway, or this must list one: aws ec2 describe-vpc-endpoints --region %s --filters Name=vpc-id,Values=%s Name=service-name,Values=%s",
 			e.stream.Region, f.vpc, e.stream.endpointService())
 	}
-	e.add(checkNetwork, NotChecked, "in VPC "+f.vpc+", whose ways out cannot be seen from here", do)
+	e.add(networkCheck, NotChecked, "in VPC "+f.vpc+", whose ways out cannot be seen from here", do)
 }
 
-// seeKind notes what is different in functions of some kinds.
-func (e *examiner) seeKind() {
+// checkKind notes what is different in functions of some kinds.
+func (e *examiner) checkKind() {
 	f := e.function
 	if f.SnapStart.ApplyOn == awsapi.SnapStartPublishedVersions {
-		e.ok(checkSnapStart, "published versions are restored from a snapshot; seq begins anew in each restored environment")
+		e.ok(snapStartCheck, "published versions are restored from a snapshot; seq begins anew in each restored environment")
 	}
 	if f.CapacityProviderConfig != nil {
-		e.ok(checkInstances, "Managed Instances: never frozen; log lines without a request id of their own get none")
+		e.ok(instancesCheck, "Managed Instances: never frozen; log lines without a request id of their own get none")
 	}
 	format := "Text"
 	levels := ""
 	if l := f.LoggingConfig; l.LogFormat == awsapi.LogFormatJSON {
 		format, levels = "JSON", fmt.Sprintf(", levels from %s (application) and %s (system)", l.ApplicationLogLevel, l.SystemLogLevel)
 	}
-	e.ok(checkLogging, "%s%s", format, levels)
+	e.ok(loggingCheck, "%s%s", format, levels)
 }

@@ -10,21 +10,21 @@ import (
 	"kinesis-telemetry-extension/internal/config"
 )
 
-// seeGo judges the function's variables that Go's runtime reads before the program: extensions get them, too, in whatever
+// checkGo judges the function's variables that Go's runtime reads before the program: extensions get them, too, in whatever
 // language the function is.
-func (e *examiner) seeGo() {
+func (e *examiner) checkGo() {
 	const ends = "; with it every Go program ends at once, the extension among them, and the function's init fails"
 	variables := e.function.variables
 	if limit := variables["GOMEMLIMIT"]; !isMemoryLimit(limit) {
-		e.add(checkSettings, Problem, "GOMEMLIMIT "+config.DescribeValue(limit)+ends,
+		e.add(settingsCheck, Problem, "GOMEMLIMIT "+config.DescribeValue(limit)+ends,
 			"set it to "+meantLimit(limit)+": Go reads bytes, a number with B, KiB, MiB, GiB or TiB, or off")
 	}
 	if mode := fipsMode(variables["GODEBUG"]); !slices.Contains([]string{"", "off", "on", "only", "debug"}, mode) {
-		e.add(checkSettings, Problem, "fips140 in GODEBUG "+config.DescribeValue(mode)+ends, "set it to on, only, debug or off")
+		e.add(settingsCheck, Problem, "fips140 in GODEBUG "+config.DescribeValue(mode)+ends, "set it to on, only, debug or off")
 	}
 	if percent := variables["GOGC"]; percent != "" && percent != "off" {
 		if _, err := strconv.ParseInt(percent, 10, 32); err != nil {
-			e.add(checkSettings, Warning, "GOGC "+config.DescribeValue(percent)+"; Go programs ignore it", "set it to a whole number, or to off")
+			e.add(settingsCheck, Warning, "GOGC "+config.DescribeValue(percent)+"; Go programs ignore it", "set it to a whole number, or to off")
 		}
 	}
 }

@@ -28,7 +28,7 @@ func TestGoStarts(t *testing.T) {
 		"fips140=true,fips140=on", "fips140=on,fips140=true", "madvdontneed=1,fips140=yes", "xfips140=yes",
 	} {
 		e := &examiner{function: &function{variables: map[string]string{"GODEBUG": value}}}
-		e.seeGo()
+		e.checkGo()
 		if got, want := len(e.report.Findings) == 0, starts("GODEBUG="+value); got != want {
 			t.Errorf("GODEBUG=%q: %t, Go says %t", value, got, want)
 		}
@@ -37,14 +37,14 @@ func TestGoStarts(t *testing.T) {
 
 func TestGoVariables(t *testing.T) {
 	for variable, want := range map[string]Finding{
-		"GOMEMLIMIT=100MB":                     {checkSettings, Problem, `GOMEMLIMIT is "100MB"; with it every Go program ends at once`, "set it to 100MiB: "},
-		"GOMEMLIMIT= 2 g":                      {checkSettings, Problem, `GOMEMLIMIT is " 2 g"`, "set it to 2GiB: "},
-		"GOMEMLIMIT=much":                      {checkSettings, Problem, `GOMEMLIMIT is "much"`, "such as 100MiB: "},
-		"GOMEMLIMIT=a-secret-by-mistake":       {checkSettings, Problem, "GOMEMLIMIT cannot be used; with it", "such as 100MiB: "},
-		"GODEBUG=gctrace=1,fips140=true":       {checkSettings, Problem, `fips140 in GODEBUG is "true"`, "on, only, debug or off"},
-		"GODEBUG=fips140=a-secret-by-mischief": {checkSettings, Problem, `fips140 in GODEBUG cannot be used`, "on, only, debug or off"},
-		"GOGC=50%":                             {checkSettings, Warning, `GOGC is "50%"; Go programs ignore it`, "a whole number"},
-		"GOGC=99999999999":                     {checkSettings, Warning, `GOGC is "99999999999"`, "a whole number"},
+		"GOMEMLIMIT=100MB":                     {settingsCheck, Problem, `GOMEMLIMIT is "100MB"; with it every Go program ends at once`, "set it to 100MiB: "},
+		"GOMEMLIMIT= 2 g":                      {settingsCheck, Problem, `GOMEMLIMIT is " 2 g"`, "set it to 2GiB: "},
+		"GOMEMLIMIT=much":                      {settingsCheck, Problem, `GOMEMLIMIT is "much"`, "such as 100MiB: "},
+		"GOMEMLIMIT=a-secret-by-mistake":       {settingsCheck, Problem, "GOMEMLIMIT cannot be used; with it", "such as 100MiB: "},
+		"GODEBUG=gctrace=1,fips140=true":       {settingsCheck, Problem, `fips140 in GODEBUG is "true"`, "on, only, debug or off"},
+		"GODEBUG=fips140=a-secret-by-mischief": {settingsCheck, Problem, `fips140 in GODEBUG cannot be used`, "on, only, debug or off"},
+		"GOGC=50%":                             {settingsCheck, Warning, `GOGC is "50%"; Go programs ignore it`, "a whole number"},
+		"GOGC=99999999999":                     {settingsCheck, Warning, `GOGC is "99999999999"`, "a whole number"},
 		"GOGC=off":                             {},
 		"GOGC=-1":                              {},
 		"GOGC=":                                {},
@@ -53,7 +53,7 @@ func TestGoVariables(t *testing.T) {
 	} {
 		name, value, _ := strings.Cut(variable, "=")
 		e := &examiner{function: &function{variables: map[string]string{name: value}}}
-		e.seeGo()
+		e.checkGo()
 		var got Finding
 		for _, got = range e.report.Findings {
 		}

@@ -16,20 +16,20 @@ var (
 	zonePattern   = regexp.MustCompile(`^([a-z]{2,}(-[a-z]+)+-[0-9]+)[a-z]$`)
 )
 
-// seeRegion judges the form of the region alone; whether there is such a one, its endpoint's name tells.
-func (e *examiner) seeRegion() bool {
+// checkRegion judges the form of the region alone; whether there is such a one, its endpoint's name tells.
+func (e *examiner) checkRegion() bool {
 	region := e.aws.Region
 	e.report.Region = region
 	const set = "set AWS_REGION, or give --region"
 	switch {
 	case region == "":
-		e.add(checkRegion, Problem, "no region is set", set)
+		e.add(regionCheck, Problem, "no region is set", set)
 	case zonePattern.MatchString(region):
-		e.add(checkRegion, Problem, region+" is an availability zone", set+": "+zonePattern.FindStringSubmatch(region)[1])
+		e.add(regionCheck, Problem, region+" is an availability zone", set+": "+zonePattern.FindStringSubmatch(region)[1])
 	case !regionPattern.MatchString(region):
-		e.add(checkRegion, Problem, fmt.Sprintf("%q is no region", region), set+" to one such as eu-west-1")
+		e.add(regionCheck, Problem, fmt.Sprintf("%q is no region", region), set+" to one such as eu-west-1")
 	default:
-		e.ok(checkRegion, "%s", region)
+		e.ok(regionCheck, "%s", region)
 		return true
 	}
 	return false
@@ -40,12 +40,12 @@ func Identify(ctx context.Context, cfg aws.Config) (account string, found Findin
 	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
 	defer cancel()
 	e := &examiner{aws: cfg}
-	e.seeCredentials(ctx)
+	e.checkCredentials(ctx)
 	return e.account, e.report.Findings[0]
 }
 
-// seeCredentials asks who this is.
-func (e *examiner) seeCredentials(ctx context.Context) bool {
+// checkCredentials asks who this is.
+func (e *examiner) checkCredentials(ctx context.Context) bool {
 	const set = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; where they come from a login: aws sso login"
 	bound, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -59,20 +59,20 @@ func (e *examiner) seeCredentials(ctx context.Context) bool {
 		if strings.Contains(why, "no EC2 IMDS role found") { // the last place that the SDK looks at; it tells of no other
 			why = "none are configured, and no role of an EC2 instance is found"
 		}
-		e.add(checkCredentials, Problem, "there are no credentials: "+why, set)
+		e.add(credentialsCheck, Problem, "there are no credentials: "+why, set)
 		return false
 	}
 	who, err := sts.NewFromConfig(e.aws).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	switch {
 	case err == nil:
 		e.account = aws.ToString(who.Account)
-		e.ok(checkCredentials, "%s (%s)", aws.ToString(who.Arn), keys.Source)
+		e.ok(credentialsCheck, "%s (%s)", aws.ToString(who.Arn), keys.Source)
 		return true
 	case badCredentials(err):
-		e.add(checkCredentials, Problem, fmt.Sprintf("AWS does not take the credentials (%s): %s", keys.Source, Reason(err)), set)
+		e.add(credentialsCheck, Problem, fmt.Sprintf("AWS does not take the credentials (%s): %s", keys.Source, Reason(err)), set)
 		return false
 	}
-	e.add(checkCredentials, NotChecked, fmt.Sprintf("found (%s), but STS does not say whose they are: %s", keys.Source, Reason(err)),
+	e.add(credentialsCheck, NotChecked, fmt.Sprintf("found (%s), but STS does not say whose they are: %s", keys.Source, Reason(err)),
 		"let this machine reach STS, or name its endpoint in AWS_ENDPOINT_URL_STS")
 	return true
 }

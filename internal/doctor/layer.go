@@ -23,25 +23,25 @@ const ParametersPath = "/telemetry/kinesis/extension"
 // mostLayers is how many a function may have.
 const mostLayers = 5
 
-// seeLayer looks for the extension among the function's layers: by the layer's name and, unless another than ours was
+// checkLayer looks for the extension among the function's layers: by the layer's name and, unless another than ours was
 // asked for, by its description.
-func (e *examiner) seeLayer(ctx context.Context) {
+func (e *examiner) checkLayer(ctx context.Context) {
 	f := e.function
 	if f.PackageType == awsapi.PackageImage {
-		e.add(checkLayer, NotChecked, "a container image has no layers; what is in it cannot be seen from here",
+		e.add(layerCheck, NotChecked, "a container image has no layers; what is in it cannot be seen from here",
 			"docker run --rm --entrypoint ls IMAGE -l /opt/extensions (it must list "+LayerName+")")
 		return
 	}
 	for _, l := range f.Layers {
 		if strings.Contains(layerName(l.Arn), e.options.Layer) {
 			version, err := e.layerVersion(ctx, l.Arn)
-			e.seeArchitecture(l.Arn, version, err)
+			e.checkArchitecture(l.Arn, version, err)
 			return
 		}
 	}
 	seen := fmt.Sprintf("none of the function's %d layers is named %s", len(f.Layers), e.options.Layer)
 	if e.options.Layer != LayerName {
-		e.add(checkLayer, Problem, seen, e.attach(""))
+		e.add(layerCheck, Problem, seen, e.attach(""))
 		return
 	}
 	hidden := ""
@@ -50,15 +50,15 @@ func (e *examiner) seeLayer(ctx context.Context) {
 		if err != nil {
 			hidden = fmt.Sprintf("; %s cannot be looked at: %s", l.Arn, Reason(err))
 		} else if strings.HasPrefix(version.Description, LayerDescription) {
-			e.seeArchitecture(l.Arn, version, nil)
+			e.checkArchitecture(l.Arn, version, nil)
 			return
 		}
 	}
 	if hidden != "" {
-		e.add(checkLayer, NotChecked, seen+hidden, "if it holds the extension, give --layer NAME; else "+e.attach(""))
+		e.add(layerCheck, NotChecked, seen+hidden, "if it holds the extension, give --layer NAME; else "+e.attach(""))
 		return
 	}
-	e.add(checkLayer, Problem, seen+", or described as the extension", e.attach(""))
+	e.add(layerCheck, Problem, seen+", or described as the extension", e.attach(""))
 }
 
 func layerName(arn string) string {
@@ -83,19 +83,19 @@ func (e *examiner) layerVersion(ctx context.Context, arn string) (*awsapi.LayerV
 	return awsapi.GetLayerVersion(ctx, e.aws, layer, version)
 }
 
-// seeArchitecture judges the layer version that holds the extension.
-func (e *examiner) seeArchitecture(arn string, version *awsapi.LayerVersion, err error) {
+// checkArchitecture judges the layer version that holds the extension.
+func (e *examiner) checkArchitecture(arn string, version *awsapi.LayerVersion, err error) {
 	f := e.function
 	switch {
 	case err != nil:
-		e.add(checkLayer, NotChecked, arn+": its architecture cannot be seen: "+Reason(err),
+		e.add(layerCheck, NotChecked, arn+": its architecture cannot be seen: "+Reason(err),
 			"it must be "+f.arch+"; these credentials need "+statement("lambda:GetLayerVersion", arn))
 	case len(version.CompatibleArchitectures) == 0:
-		e.add(checkLayer, NotChecked, arn+" does not say its architecture", "it must be "+f.arch+"; ktel publish says it")
+		e.add(layerCheck, NotChecked, arn+" does not say its architecture", "it must be "+f.arch+"; ktel publish says it")
 	case !slices.Contains(version.CompatibleArchitectures, f.arch):
-		e.add(checkLayer, Problem, fmt.Sprintf("%s is of %s, the function of %s", arn, words(version.CompatibleArchitectures), f.arch), e.attach(arn))
+		e.add(layerCheck, Problem, fmt.Sprintf("%s is of %s, the function of %s", arn, words(version.CompatibleArchitectures), f.arch), e.attach(arn))
 	default:
-		e.ok(checkLayer, "%s, of %s", arn, f.arch)
+		e.ok(layerCheck, "%s, of %s", arn, f.arch)
 	}
 }
 

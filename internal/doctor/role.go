@@ -14,8 +14,8 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// seeRole asks IAM whether the function's role may do what the extension does.
-func (e *examiner) seeRole(ctx context.Context, d *types.StreamDescriptionSummary) {
+// checkRole asks IAM whether the function's role may do what the extension does.
+func (e *examiner) checkRole(ctx context.Context, d *types.StreamDescriptionSummary) {
 	stream := e.stream.arn()
 	if d != nil {
 		stream = aws.ToString(d.StreamARN)
@@ -23,13 +23,13 @@ func (e *examiner) seeRole(ctx context.Context, d *types.StreamDescriptionSummar
 	role := e.function.Role
 	if other := e.settings.AWS.RoleARN; other != "" {
 		e.checkAllowed(ctx, role, "sts:AssumeRole", other)
-		e.add(checkRole, NotChecked, "the trust policy of "+other+" must name "+role+e.trustCondition(),
+		e.add(roleCheck, NotChecked, "the trust policy of "+other+" must name "+role+e.trustCondition(),
 			fmt.Sprintf("aws iam get-role --role-name %s --query Role.AssumeRolePolicyDocument", roleName(other)))
 		role = other
 	}
 	e.checkAllowed(ctx, role, "kinesis:PutRecords", stream)
 	if e.stream.foreign {
-		e.add(checkRole, NotChecked, "the stream is of account "+e.stream.AccountID+", whose resource policy must allow it, too",
+		e.add(roleCheck, NotChecked, "the stream is of account "+e.stream.AccountID+", whose resource policy must allow it, too",
 			fmt.Sprintf("there: aws kinesis get-resource-policy --region %s --resource-arn %s (it must allow kinesis:PutRecords to %s)", e.stream.Region, stream, role))
 	}
 }
@@ -37,23 +37,23 @@ func (e *examiner) seeRole(ctx context.Context, d *types.StreamDescriptionSummar
 // keyAction is what writing to a stream needs of the key that encrypts it.
 const keyAction = "kms:GenerateDataKey"
 
-// seeKey asks whether the function's role may use the key that encrypts the stream: its own policies may allow it or,
+// checkKey asks whether the function's role may use the key that encrypts the stream: its own policies may allow it or,
 // within one account, the key's.
-func (e *examiner) seeKey(ctx context.Context, key string) {
+func (e *examiner) checkKey(ctx context.Context, key string) {
 	role := e.function.Role
 	v, how, err := e.evaluateRole(ctx, role, keyAction, key)
 	seen := "KMS with the customer's key " + key
 	switch {
 	case err != nil:
-		e.add(checkEncryption, NotChecked, seen+"; the role's policies cannot be seen: "+Reason(err), "the role needs "+statement(keyAction, key))
+		e.add(encryptionCheck, NotChecked, seen+"; the role's policies cannot be seen: "+Reason(err), "the role needs "+statement(keyAction, key))
 		return
 	case v == implicitDeny && e.stream.foreign:
-		e.add(checkEncryption, Problem, seen+", of another account; no policy of the role allows its use ("+how+")", grant(role, keyAction, key))
+		e.add(encryptionCheck, Problem, seen+", of another account; no policy of the role allows its use ("+how+")", grant(role, keyAction, key))
 		return
 	case v == implicitDeny || v == conditional:
 		own, err := e.evaluateKey(ctx, role, key)
 		if err != nil {
-			e.add(checkEncryption, NotChecked, fmt.Sprintf("%s; no policy of the role surely allows its use (%s), and the key's own cannot be seen: %s", seen, how, Reason(err)),
+			e.add(encryptionCheck, NotChecked, fmt.Sprintf("%s; no policy of the role surely allows its use (%s), and the key's own cannot be seen: %s", seen, how, Reason(err)),
 				grant(role, keyAction, key))
 			return
 		}
@@ -63,14 +63,14 @@ func (e *examiner) seeKey(ctx context.Context, key string) {
 	}
 	switch v {
 	case allowed:
-		e.ok(checkEncryption, "%s, which the role may use (%s)", seen, how)
+		e.ok(encryptionCheck, "%s, which the role may use (%s)", seen, how)
 	case explicitDeny:
-		e.add(checkEncryption, Problem, seen+", which is forbidden to the role ("+how+")", "remove the statement that denies "+keyAction)
+		e.add(encryptionCheck, Problem, seen+", which is forbidden to the role ("+how+")", "remove the statement that denies "+keyAction)
 	case conditional:
-		e.add(checkEncryption, NotChecked, seen+", which the role may use under a condition ("+how+")",
+		e.add(encryptionCheck, NotChecked, seen+", which the role may use under a condition ("+how+")",
 			"see whether the condition holds in the function, or "+grant(role, keyAction, key))
 	default:
-		e.add(checkEncryption, Problem, seen+"; neither a policy of the role nor the key's own allows its use ("+how+")", grant(role, keyAction, key))
+		e.add(encryptionCheck, Problem, seen+"; neither a policy of the role nor the key's own allows its use ("+how+")", grant(role, keyAction, key))
 	}
 }
 
@@ -90,19 +90,19 @@ func (e *examiner) checkAllowed(ctx context.Context, role, action, resource stri
 	v, how, err := e.evaluateRole(ctx, role, action, resource)
 	switch {
 	case err != nil:
-		e.add(checkRole, NotChecked, fmt.Sprintf("the policies of %s cannot be seen: %s", role, Reason(err)),
+		e.add(roleCheck, NotChecked, fmt.Sprintf("the policies of %s cannot be seen: %s", role, Reason(err)),
 			fmt.Sprintf("aws iam simulate-principal-policy --policy-source-arn %s --action-names %s --resource-arns %s", role, action, resource))
 	case v == allowed:
-		e.ok(checkRole, "%s may %s (%s)", role, action, how)
+		e.ok(roleCheck, "%s may %s (%s)", role, action, how)
 	case v == explicitDeny:
-		e.add(checkRole, Problem, fmt.Sprintf("%s is forbidden to %s (%s)", action, role, how), "remove the statement that denies it: its own policies', its boundary's or the organization's")
+		e.add(roleCheck, Problem, fmt.Sprintf("%s is forbidden to %s (%s)", action, role, how), "remove the statement that denies it: its own policies', its boundary's or the organization's")
 	case v == conditional:
-		e.add(checkRole, NotChecked, fmt.Sprintf("%s may %s under a condition (%s)", role, action, how),
+		e.add(roleCheck, NotChecked, fmt.Sprintf("%s may %s under a condition (%s)", role, action, how),
 			fmt.Sprintf("see whether the condition holds in the function, or %s", grant(role, action, resource)))
 	case e.namedByStream(ctx, role, resource):
-		e.add(checkRole, Warning, fmt.Sprintf("no policy of %s allows %s (%s); the stream's resource policy names it", role, action, how), grant(role, action, resource))
+		e.add(roleCheck, Warning, fmt.Sprintf("no policy of %s allows %s (%s); the stream's resource policy names it", role, action, how), grant(role, action, resource))
 	default:
-		e.add(checkRole, Problem, fmt.Sprintf("no policy of %s allows %s on %s (%s)", role, action, resource, how), grant(role, action, resource))
+		e.add(roleCheck, Problem, fmt.Sprintf("no policy of %s allows %s on %s (%s)", role, action, resource, how), grant(role, action, resource))
 	}
 }
 

@@ -17,27 +17,27 @@ type streamTarget struct {
 	url            *url.URL // of the endpoint
 }
 
-// seeSettings reads the settings as the extension does. It is false where they do not say which stream is meant.
-func (e *examiner) seeSettings() bool {
+// checkSettings reads the settings as the extension does. It is false where they do not say which stream is meant.
+func (e *examiner) checkSettings() bool {
 	settings, mistakes := config.Load(e.environ)
 	e.settings = settings
 	e.report.Stream = settings.AWS.Stream
 	for _, m := range mistakes {
-		e.add(checkSettings, Problem, m.Variable+" "+m.Problem+"; with "+e.consequence(), m.Expected)
+		e.add(settingsCheck, Problem, m.Variable+" "+m.Problem+"; with "+e.consequence(), m.Expected)
 	}
 	for _, m := range settings.Warnings {
-		e.add(checkSettings, Warning, m.Variable+" "+m.Problem, m.Expected)
+		e.add(settingsCheck, Warning, m.Variable+" "+m.Problem, m.Expected)
 	}
 	if !settings.Enabled {
-		e.add(checkSettings, Warning, config.Prefix+"ENABLED is false: nothing is delivered", "remove it, or set it to true")
+		e.add(settingsCheck, Warning, config.Prefix+"ENABLED is false: nothing is delivered", "remove it, or set it to true")
 	}
 	if len(mistakes) == 0 && settings.Enabled {
-		e.ok(checkSettings, "stream %s, delivery %s, events %s", settings.AWS.Stream, settings.Delivery, words(settings.Events))
+		e.ok(settingsCheck, "stream %s, delivery %s, events %s", settings.AWS.Stream, settings.Delivery, words(settings.Events))
 	}
 	where, err := locate(&settings, e.writer())
 	if err != nil {
 		if len(mistakes) == 0 { // else they have said it
-			e.add(checkSettings, Problem, err.Error(), "correct "+config.Prefix+"STREAM")
+			e.add(settingsCheck, Problem, err.Error(), "correct "+config.Prefix+"STREAM")
 		}
 		return false
 	}

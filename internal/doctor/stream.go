@@ -49,11 +49,11 @@ func (e *examiner) assume(ctx context.Context) bool {
 		}
 	}))
 	if _, err := e.assumed.Retrieve(ctx); err != nil {
-		e.add(checkRole, Problem, role+" cannot be assumed: "+Reason(err),
+		e.add(roleCheck, Problem, role+" cannot be assumed: "+Reason(err),
 			"let the role's trust policy name these credentials"+e.trustCondition()+", and give them "+statement("sts:AssumeRole", role))
 		return false
 	}
-	e.ok(checkRole, "%s is assumed", role)
+	e.ok(roleCheck, "%s is assumed", role)
 	return true
 }
 
@@ -81,25 +81,25 @@ func (e *examiner) streamName() (name, arn *string) {
 func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDescriptionSummary {
 	if !reached && e.function == nil {
 		e.skipWrite = "without a way to the endpoint"
-		e.skip(e.skipWrite, checkStream)
+		e.skip(e.skipWrite, streamCheck)
 		return nil
 	}
 	name, arn := e.streamName()
 	answer, err := e.client().DescribeStreamSummary(ctx, &awskinesis.DescribeStreamSummaryInput{StreamName: name, StreamARN: arn})
 	switch {
 	case err == nil && answer.StreamDescriptionSummary != nil:
-		e.seeStatus(answer.StreamDescriptionSummary)
+		e.checkStatus(answer.StreamDescriptionSummary)
 		return answer.StreamDescriptionSummary
 	case awsapi.ErrorCode(err) == "ResourceNotFoundException":
-		e.add(checkStream, Problem, e.noSuchStream(), e.create())
+		e.add(streamCheck, Problem, e.noSuchStream(), e.create())
 		e.skipWrite = "without the stream"
 	case denied(err):
-		e.add(checkStream, NotChecked, "these credentials may not describe the stream; the extension need not", statement("kinesis:DescribeStreamSummary", e.stream.arn()))
+		e.add(streamCheck, NotChecked, "these credentials may not describe the stream; the extension need not", statement("kinesis:DescribeStreamSummary", e.stream.arn()))
 	case badCredentials(err):
-		e.add(checkStream, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
+		e.add(streamCheck, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
 		e.skipWrite = "with these credentials"
 	case err != nil:
-		e.add(checkStream, NotChecked, "the stream cannot be described: "+Reason(err), "run this again where the endpoint can be reached")
+		e.add(streamCheck, NotChecked, "the stream cannot be described: "+Reason(err), "run this again where the endpoint can be reached")
 	}
 	return nil
 }
@@ -113,19 +113,19 @@ func (e *examiner) create() string {
 		e.stream.Region, e.stream.Name, config.Prefix)
 }
 
-func (e *examiner) seeStatus(d *types.StreamDescriptionSummary) {
+func (e *examiner) checkStatus(d *types.StreamDescriptionSummary) {
 	seen := fmt.Sprintf("%s is %s", aws.ToString(d.StreamARN), d.StreamStatus)
 	switch d.StreamStatus {
 	case types.StreamStatusActive, types.StreamStatusUpdating: // both take records
-		e.ok(checkStream, "%s", seen)
+		e.ok(streamCheck, "%s", seen)
 	case types.StreamStatusCreating:
-		e.add(checkStream, Warning, seen, fmt.Sprintf("aws kinesis wait stream-exists --region %s --stream-name %s", e.stream.Region, e.stream.Name))
+		e.add(streamCheck, Warning, seen, fmt.Sprintf("aws kinesis wait stream-exists --region %s --stream-name %s", e.stream.Region, e.stream.Name))
 	default:
-		e.add(checkStream, Problem, seen, e.create())
+		e.add(streamCheck, Problem, seen, e.create())
 	}
 }
 
-func (e *examiner) seeCapacity(d *types.StreamDescriptionSummary) {
+func (e *examiner) checkCapacity(d *types.StreamDescriptionSummary) {
 	shards := int(aws.ToInt32(d.OpenShardCount))
 	mode := fmt.Sprintf("provisioned: %d shards take %d MiB or %d records a second", shards, shards, 1000*shards)
 	if shards == 1 {
@@ -135,35 +135,35 @@ func (e *examiner) seeCapacity(d *types.StreamDescriptionSummary) {
 		mode = "on-demand"
 	}
 	if shards > 1 && e.settings.PartitionKey == dispatcher.ByFunction {
-		e.add(checkCapacity, Warning, mode+"; but all of a function's events go to one shard", "remove "+config.Prefix+"PARTITION_KEY=function")
+		e.add(capacityCheck, Warning, mode+"; but all of a function's events go to one shard", "remove "+config.Prefix+"PARTITION_KEY=function")
 		return
 	}
-	e.ok(checkCapacity, "%s", mode)
+	e.ok(capacityCheck, "%s", mode)
 }
 
-func (e *examiner) seeRecordSize(d *types.StreamDescriptionSummary) {
+func (e *examiner) checkRecordSize(d *types.StreamDescriptionSummary) {
 	most := e.settings.MaxRecordBytes
 	name := config.Prefix + "MAX_RECORD_BYTES"
 	if d.MaxRecordSizeInKiB == nil {
-		e.add(checkRecordSize, NotChecked, "the endpoint does not tell the stream's record limit", fmt.Sprintf("see that it is at least %d KiB (%s)", kib(most), name))
+		e.add(recordSizeCheck, NotChecked, "the endpoint does not tell the stream's record limit", fmt.Sprintf("see that it is at least %d KiB (%s)", kib(most), name))
 		return
 	}
 	limit := int(*d.MaxRecordSizeInKiB)
 	if most > limit<<10 {
-		e.add(checkRecordSize, Problem, fmt.Sprintf("the stream takes records of %d KiB, %s is %d", limit, name, most),
+		e.add(recordSizeCheck, Problem, fmt.Sprintf("the stream takes records of %d KiB, %s is %d", limit, name, most),
 			fmt.Sprintf("set %s to %d, or aws kinesis update-max-record-size --region %s --stream-arn %s --max-record-size-in-ki-b %d",
 				name, limit<<10, e.stream.Region, aws.ToString(d.StreamARN), kib(most)))
 		return
 	}
-	e.ok(checkRecordSize, "records of up to %d bytes, the stream takes %d KiB", most, limit)
+	e.ok(recordSizeCheck, "records of up to %d bytes, the stream takes %d KiB", most, limit)
 }
 
-// seeFormat finds a stream on which aggregated records get lost.
-func (e *examiner) seeFormat(d *types.StreamDescriptionSummary) {
+// checkFormat finds a stream on which aggregated records get lost.
+func (e *examiner) checkFormat(d *types.StreamDescriptionSummary) {
 	if e.settings.Format != record.KPL || d.RecordDistributionStrategy != types.RecordDistributionStrategyAuto {
 		return
 	}
-	e.add(checkFormat, Problem, "the stream distributes records itself (AUTO), and the KCL drops records of the format kpl there, without an error",
+	e.add(formatCheck, Problem, "the stream distributes records itself (AUTO), and the KCL drops records of the format kpl there, without an error",
 		fmt.Sprintf("remove %sFORMAT=kpl, or aws kinesis update-stream-record-distribution-strategy --region %s --stream-arn %s --record-distribution-strategy %s",
 			config.Prefix, e.stream.Region, aws.ToString(d.StreamARN), types.RecordDistributionStrategyUserPartitionKey))
 }
@@ -173,22 +173,22 @@ func kib(bytes int) int { return (bytes + 1<<10 - 1) >> 10 }
 // awsKey is the key that every account has for Kinesis: it needs no permission, and takes no other account.
 const awsKey = "alias/aws/kinesis"
 
-func (e *examiner) seeEncryption(ctx context.Context, d *types.StreamDescriptionSummary) {
+func (e *examiner) checkEncryption(ctx context.Context, d *types.StreamDescriptionSummary) {
 	key := aws.ToString(d.KeyId)
 	e.key = key
 	switch {
 	case d.EncryptionType != types.EncryptionTypeKms:
-		e.ok(checkEncryption, "none")
+		e.ok(encryptionCheck, "none")
 	case strings.HasSuffix(key, awsKey) && e.stream.foreign:
-		e.add(checkEncryption, Problem, "KMS with the managed key of account "+e.stream.AccountID+", which no other account can use",
+		e.add(encryptionCheck, Problem, "KMS with the managed key of account "+e.stream.AccountID+", which no other account can use",
 			fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS --key-id KEY-THAT-ALLOWS-THE-ACCOUNT",
 				e.stream.Region, aws.ToString(d.StreamARN)))
 	case strings.HasSuffix(key, awsKey):
-		e.ok(checkEncryption, "KMS with AWS's managed key: nothing more to allow")
+		e.ok(encryptionCheck, "KMS with AWS's managed key: nothing more to allow")
 	case e.function != nil && e.settings.AWS.RoleARN == "" && e.keyARN(key) != "":
-		e.seeKey(ctx, e.keyARN(key))
+		e.checkKey(ctx, e.keyARN(key))
 	default:
-		e.add(checkEncryption, NotChecked, "KMS with the customer's key "+key+", which a dry run does not ask",
+		e.add(encryptionCheck, NotChecked, "KMS with the customer's key "+key+", which a dry run does not ask",
 			"whoever writes needs "+statement("kms:GenerateDataKey", orElse(e.keyARN(key), "ARN-OF-THE-KEY")))
 	}
 }

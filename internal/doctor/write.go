@@ -14,10 +14,10 @@ import (
 // dryRunKey is the partition key of the dry run's record, should an endpoint take it for real.
 const dryRunKey = "ktel-doctor-dry-run"
 
-// seeWrite asks with a dry run whether a record would be taken.
-func (e *examiner) seeWrite(ctx context.Context) {
+// checkWrite asks with a dry run whether a record would be taken.
+func (e *examiner) checkWrite(ctx context.Context) {
 	if e.skipWrite != "" {
-		e.skip(e.skipWrite, checkWrite)
+		e.skip(e.skipWrite, writeCheck)
 		return
 	}
 	name, arn := e.streamName()
@@ -26,7 +26,7 @@ func (e *examiner) seeWrite(ctx context.Context) {
 		Records: []types.PutRecordsRequestEntry{{Data: []byte("ktel doctor: dry run\n"), PartitionKey: aws.String(dryRunKey)}},
 	})
 	if err == nil {
-		e.add(checkWrite, Warning, fmt.Sprintf("this endpoint does not know dry runs: it stored %d record with the partition key %s",
+		e.add(writeCheck, Warning, fmt.Sprintf("this endpoint does not know dry runs: it stored %d record with the partition key %s",
 			1-aws.ToInt32(answer.FailedRecordCount), dryRunKey), "let consumers skip that record; AWS itself stores none")
 		return
 	}
@@ -41,9 +41,9 @@ func (e *examiner) seeWrite(ctx context.Context) {
 func (e *examiner) reportFunctionWrite(err error) {
 	switch code := awsapi.ErrorCode(err); {
 	case code == "DryRunOperationException":
-		e.ok(checkWrite, "the stream takes records from these credentials; whether from the function, its role tells")
+		e.ok(writeCheck, "the stream takes records from these credentials; whether from the function, its role tells")
 	case denied(err) || code == "KMSAccessDeniedException":
-		e.add(checkWrite, NotChecked, "these credentials may not write: "+Reason(err), "nothing, where the role below may")
+		e.add(writeCheck, NotChecked, "these credentials may not write: "+Reason(err), "nothing, where the role below may")
 	default:
 		e.reportWrite(err)
 	}
@@ -51,7 +51,7 @@ func (e *examiner) reportFunctionWrite(err error) {
 
 // reportWrite maps how a dry run failed to what to do.
 func (e *examiner) reportWrite(err error) {
-	problem := func(seen, do string) { e.add(checkWrite, Problem, seen+": "+Reason(err), do) }
+	problem := func(seen, do string) { e.add(writeCheck, Problem, seen+": "+Reason(err), do) }
 	key := orElse(e.keyARN(e.key), "ARN-OF-THE-KEY")
 	onKey := func(command string) string {
 		return fmt.Sprintf("aws kms %s --region %s --key-id %s", command, e.stream.Region, key)
@@ -59,7 +59,7 @@ func (e *examiner) reportWrite(err error) {
 	another := fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS --key-id ANOTHER-KEY", e.stream.Region, e.stream.arn())
 	switch code := awsapi.ErrorCode(err); {
 	case code == "DryRunOperationException":
-		e.ok(checkWrite, "a PutRecords dry run passed")
+		e.ok(writeCheck, "a PutRecords dry run passed")
 	case code == "ResourceNotFoundException":
 		problem(e.noSuchStream(), e.create())
 	case denied(err):
@@ -82,9 +82,9 @@ func (e *examiner) reportWrite(err error) {
 	case code == "KMSOptInRequired":
 		problem("the account has no access to KMS", "subscribe the account to KMS, or "+another)
 	case code == "KMSThrottlingException":
-		e.add(checkWrite, Warning, "KMS is throttled: "+Reason(err), "raise the account's quota of GenerateDataKey requests, or use AWS's managed key")
+		e.add(writeCheck, Warning, "KMS is throttled: "+Reason(err), "raise the account's quota of GenerateDataKey requests, or use AWS's managed key")
 	case code == "ProvisionedThroughputExceededException" || code == "LimitExceededException":
-		e.add(checkWrite, Warning, "the stream takes no more at present: "+Reason(err), "add shards or use on-demand capacity")
+		e.add(writeCheck, Warning, "the stream takes no more at present: "+Reason(err), "add shards or use on-demand capacity")
 	case code != "":
 		problem("PutRecords failed", "is "+e.stream.url.Host+" an endpoint of Kinesis?")
 	default:
@@ -94,7 +94,7 @@ func (e *examiner) reportWrite(err error) {
 
 // reportNoAnswer judges a dry run that got no answer of Kinesis.
 func (e *examiner) reportNoAnswer(err error) {
-	e.add(checkWrite, NotChecked, "PutRecords got no answer: "+Reason(err), "run this again where the endpoint can be reached")
+	e.add(writeCheck, NotChecked, "PutRecords got no answer: "+Reason(err), "run this again where the endpoint can be reached")
 	if e.function == nil {
 		e.report.Err = fmt.Errorf("whether the stream takes records could not be seen: %s", Reason(err))
 	}
