@@ -57,7 +57,7 @@ func (r *Record) check(limit int) *Error {
 }
 
 // makeBody writes the request that carries those records that batch names, in that order. It overwrites buf where that is large enough.
-func makeBody(buf []byte, prefix string, e *encoder, records []Record, batch []int) []byte {
+func makeBody(buf []byte, prefix string, records []Record, batch []int) []byte {
 	need := len(prefix) + len("]}")
 	for _, i := range batch { // more is needed for a key full of control characters
 		need += base64.StdEncoding.EncodedLen(records[i].Size()) + len(records[i].PartitionKey) + len(`{"Data":"","PartitionKey":""},`)
@@ -72,7 +72,7 @@ func makeBody(buf []byte, prefix string, e *encoder, records []Record, batch []i
 		}
 		buf = append(buf, `{"Data":"`...)
 		for _, piece := range records[i].Data {
-			buf = e.append(buf, piece)
+			buf = appendBase64(buf, piece)
 		}
 		buf = append(buf, `","PartitionKey":"`...)
 		buf = appendEscaped(buf, records[i].PartitionKey)

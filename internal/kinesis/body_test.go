@@ -36,7 +36,7 @@ func FuzzBody(f *testing.F) {
 		records := []Record{{key1, [][]byte{data1[:cut], data1[cut:]}}, {"left out", nil}, {key2, [][]byte{data2}}}
 		batch := []int{0, 2}
 		prefix := `{"StreamName":"logs","Records":[`
-		got := decodeRequest(t, makeBody([]byte("old"), prefix, newEncoder(), records, batch))
+		got := decodeRequest(t, makeBody([]byte("old"), prefix, records, batch))
 		if got.StreamName != "logs" || len(got.Records) != 2 {
 			t.Fatalf("got %+v", got)
 		}

@@ -66,7 +66,6 @@ type Client struct {
 	header    http.Header // of every request
 	signer    *v4.Signer
 	hash      hash.Hash
-	encoder   *encoder
 	transport roundTripper
 	clock     func() instant
 	jitter    func(bound time.Duration) time.Duration // gives the pause before a request is repeated
@@ -119,7 +118,6 @@ func New(cfg Config) (*Client, error) {
 		},
 		signer:    v4.NewSigner(),
 		hash:      sha256.New(),
-		encoder:   newEncoder(),
 		transport: transport,
 		clock:     clock(),
 		jitter:    jitter,
@@ -144,7 +142,7 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	if err != nil {
 		return failed(badCredentials(err))
 	}
-	c.body = makeBody(c.body, c.target.prefix, c.encoder, records, batch)
+	c.body = makeBody(c.body, c.target.prefix, records, batch)
 	c.dropStale()
 	var resp *http.Response
 	for repeated := false; ; repeated = true {
