@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// InitType says how the environment came to be. The zero value is on demand.
+// InitType is the way in which Lambda creates the environment. The zero value means OnDemand.
 type InitType string
 
-// The values are those of the variable AWS_LAMBDA_INITIALIZATION_TYPE.
+// The values of the variable AWS_LAMBDA_INITIALIZATION_TYPE.
 const (
 	OnDemand               InitType = "on-demand"
 	ProvisionedConcurrency InitType = "provisioned-concurrency"
@@ -23,10 +23,10 @@ const (
 	ManagedInstances       InitType = "lambda-managed-instances"
 )
 
-// LogFormat is the function's log format. The zero value is text.
+// LogFormat is the function's log format. The zero value means Text.
 type LogFormat string
 
-// The values are those of the variable AWS_LAMBDA_LOG_FORMAT.
+// The values of the variable AWS_LAMBDA_LOG_FORMAT.
 const (
 	Text LogFormat = "Text"
 	JSON LogFormat = "JSON"
@@ -41,55 +41,58 @@ type Credentials struct {
 type Config struct {
 	Function   Function
 	Extensions []Extension // external extensions, at most 10; started before the runtime, in parallel
-	Layers     []string    // folders whose content is at /opt, a later one over an earlier one; where that can be had (Linux)
+	Layers     []string    // folders to mount at /opt, a later one over an earlier one (Linux with mount namespaces)
 	InitType   InitType    // default OnDemand
 
 	Region    string // default us-east-1
 	AccountID string // default 123456789012
 
-	// Credentials reach the processes as environment variables; under SnapStart by the container credentials endpoint.
-	// Default: invented keys, with which no AWS service can be called.
+	// Credentials are passed to the processes as environment variables, under SnapStart by the container credentials
+	// endpoint. Default: invented keys, which no AWS service accepts.
 	Credentials Credentials
 
-	// TmpDir, if set, is the TMPDIR of every process. It lives as long as the caller lets it: as Lambda's /tmp it survives
-	// freezes and resets.
+	// TmpDir, if set, is the TMPDIR of every process. The sandbox never deletes it: like Lambda's /tmp it survives freezes
+	// and resets.
 	TmpDir string
 
-	// Output, if set, gets a copy of what the processes print, each line with the name of who printed it, and at the end of
-	// the processes a line of the sandbox about each subscriber that never took a POST. It is called
-	// by one goroutine at a time. A writer that blocks holds up the environment itself; Extension.BlockOutput holds up an extension.
+	// Output, if set, gets a copy of the processes' output, each line with the process's name. When the processes have
+	// exited, it also gets a line about each subscriber that never accepted a POST. One goroutine at a time calls it. A
+	// writer that blocks stalls the environment itself; to stall one extension, set Extension.BlockOutput.
 	Output io.Writer
 
-	// OnEvent, if set, is called once for each telemetry event that extension ought to receive, in the order of delivery and
-	// one call at a time for each extension (calls for different extensions may overlap). An event counts when its first
-	// delivery is tried, or when it was dropped because the extension was too slow; between the SHUTDOWN event and the
-	// exit of the extension it counts when the extension accepted it, because nobody can tell whether a process on its way
-	// out was still listening. What is still buffered when the process is gone does not count. Of an extension with several
-	// subscriptions each counts by itself: an event that two of them want is told twice.
+	// OnEvent, if set, is called once for each telemetry event that the extension should receive, in the order of
+	// delivery. Calls for one extension never overlap; calls for different extensions may.
+	//
+	// An event counts at its first delivery attempt, or when it is dropped because the extension is too slow. Between
+	// SHUTDOWN and the extension's exit, an event counts only if the extension accepted it, because a process that is
+	// exiting may no longer be listening. Events that are still buffered at the exit do not count. Each subscription
+	// counts by itself: if two subscriptions of an extension want an event, OnEvent is called twice.
+	//
 	// OnEvent must not call the Environment's methods.
 	OnEvent func(extension string, e Event)
 
-	// OnAccepted, if set, is called once for each telemetry event that extension has answered with success. It is bound as OnEvent is.
+	// OnAccepted, if set, is called once for each telemetry event that the extension answered with 200. OnEvent's rules
+	// for calls apply.
 	OnAccepted func(extension string, e Event)
 
 	API       APIFaults
 	Telemetry TelemetryFaults
 
-	InitTimeout     time.Duration // default 10 s; under other init types than OnDemand 130 s
+	InitTimeout     time.Duration // default 10 s; under init types other than OnDemand 130 s
 	ShutdownTimeout time.Duration // for the whole shutdown with external extensions, default 2 s
 
-	// ReportDelay is the time from the end of the invoke phase to the moment when platform.report is handed to the
-	// Telemetry API. Lambda gives no bound: it was seen after SHUTDOWN. 0: at once.
+	// ReportDelay is the time from the end of the invoke phase to platform.report. 0: at once. AWS documents no bound:
+	// platform.report has been seen after SHUTDOWN.
 	ReportDelay time.Duration
 
 	NoFreeze  bool // leave the processes running between invocations
-	RetryInit bool // a failed init does not fail Start: the next Invoke tries again (suppressed init), as Lambda does
+	RetryInit bool // a failed init does not fail Start: the next Invoke runs init again (suppressed init), as Lambda does
 }
 
 // Function describes the function.
 type Function struct {
-	Command []string          // program and arguments that run the Runtime API's loop; required
-	Dir     string            // working directory and LAMBDA_TASK_ROOT, default the caller's
+	Command []string          // program and arguments of a Runtime API client; required
+	Dir     string            // working directory and LAMBDA_TASK_ROOT, default the caller's working directory
 	Env     map[string]string // the function's own variables; extensions see them too
 
 	Name     string        // default "function"
@@ -103,7 +106,8 @@ type Function struct {
 	Concurrency int       // Managed Instances: AWS_LAMBDA_MAX_CONCURRENCY, default 10
 }
 
-// memoryBytes is the size as telemetry tells it. The guide's samples have megabytes, captures and the emulator bytes.
+// memoryBytes is the memory size as telemetry reports it. The guide's samples have megabytes; captures and the emulator
+// have bytes.
 func (f *Function) memoryBytes() int { return f.MemoryMB << 20 }
 
 // Extension describes an external extension.
@@ -113,51 +117,55 @@ type Extension struct {
 	Name string            // the file name in /opt/extensions, default the base of Path
 	Env  map[string]string // further variables, for this extension alone (Lambda has no such thing)
 
-	// BlockOutput: nobody reads what it prints. Its pipes are full from the start, so that the first write blocks until the
-	// process ends.
+	// BlockOutput leaves the extension's output unread. Its pipes are full from the start, so its first write blocks until
+	// the process is killed.
 	BlockOutput bool
 }
 
-// StatusFault answers calls of an API with a status instead of serving them.
+// StatusFault makes an API answer calls with a status instead of serving them.
 type StatusFault struct {
 	Status int // 0: no fault
-	Times  int // how many calls of each extension's process are answered so; negative: all
+	Times  int // how many calls of each extension's process; negative: all
 }
 
 // APIFaults makes the Extensions API and the subscription misbehave.
 type APIFaults struct {
-	Extension string // the extension that it concerns, "" for all
+	Extension string // name of the only extension affected, "" for all
 	Register  StatusFault
 	Next      StatusFault
-	Subscribe StatusFault // with 202 the body is that of Lambda's emulator; nothing is ever delivered
+	Subscribe StatusFault // with 202 the answer has the emulator's body, and no telemetry is delivered
 }
 
-// TelemetryFaults makes the delivery of telemetry misbehave. Events over the subscriber's maxBytes are always cut, and a
-// slow subscriber always loses events, because Lambda does so too.
+// TelemetryFaults makes the delivery of telemetry misbehave. Two faults are Lambda's own and always present: events above
+// the subscriber's maxBytes are cut, and a slow subscriber loses events.
 type TelemetryFaults struct {
-	// Lose, if set, is asked once about each event whether it gets lost. A lost event is not emitted at all: no subscriber gets
-	// it, and OnEvent is not told of it. typ is the event's type; invocation is the number of the invocation that it is of,
-	// else of the one that began last: from 0, counted over all lives of the environment, and -1 before the first.
-	// Lose is called by one goroutine at a time and must not call the Environment's methods.
+	// Lose, if set, is called once for each event and reports whether to lose it. A lost event is not emitted: no
+	// subscriber gets it, and OnEvent is not called. typ is the event's type. invocation is the number of the event's
+	// invocation, or of the last invocation that began if the event has none. Numbers start at 0 and count through all
+	// generations; -1 means before the first invocation. One goroutine at a time calls Lose. It must not call the
+	// Environment's methods.
 	Lose func(typ string, invocation int) bool
-	// EmitLogsDropped: a platform.logsDropped is emitted in the place of each event that Lose takes, an event as any other about which
-	// Lose is not asked. Without it the loss is silent.
+	// EmitLogsDropped emits a platform.logsDropped in place of each lost event. Lose is not called for it. Without
+	// EmitLogsDropped the loss is silent.
 	EmitLogsDropped bool
 
 	DuplicateRuntimeDone bool
 	RuntimeDoneDelay     time.Duration // from the runtime's next to platform.runtimeDone
-	QueueBytes           int           // bound of each subscriber's queue, default 16 MiB; beyond it events are dropped
-	KeepNewline          bool          // text records keep the newline that ended the line
-	NewConnections       bool          // each POST has a connection of its own
-	DialHost             string        // address where subscribers are reached, default 127.0.0.1; 127.0.0.2 finds listeners bound to 127.0.0.1 alone (Linux)
+	QueueBytes           int           // bound of each subscriber's queue, default 16 MiB; above it events are dropped
+	KeepNewline          bool          // text records keep the line's final newline
+	NewConnections       bool          // each POST uses a new connection
+
+	// DialHost is the address at which subscribers are dialed, default 127.0.0.1. On Linux, 127.0.0.2 reveals listeners
+	// that are bound to 127.0.0.1 alone.
+	DialHost string
 }
 
-// Event is one telemetry event. The slices must not be changed; they may be kept.
+// Event is one telemetry event. The receiver may keep the slices but must not change them.
 type Event struct {
 	Time   time.Time // UTC, whole milliseconds
 	Type   string    // function, extension, platform.start …
-	Raw    []byte    // the bytes of the JSON object as posted
-	Record []byte    // the bytes of its record member
+	Raw    []byte    // the JSON object as posted
+	Record []byte    // the value of its record member
 }
 
 // ErrConfig is in the chain of every error about a mistake in a Config.
@@ -171,7 +179,8 @@ const (
 	defaultShutdownTimeout = 2 * time.Second
 )
 
-// withDefaults returns cfg with every unset field set, or all its mistakes. It copies what the caller could change later.
+// withDefaults returns cfg with defaults for all unset fields, or an error that lists all mistakes. It clones Command, Env
+// and Extensions, so later changes by the caller have no effect.
 func (cfg Config) withDefaults() (Config, error) {
 	var errs []error
 	f := &cfg.Function
@@ -202,7 +211,8 @@ func (cfg Config) withDefaults() (Config, error) {
 		errs = append(errs, fmt.Errorf("unknown InitType %q", cfg.InitType))
 	}
 	setDefault(&f.LogFormat, Text)
-	if cfg.InitType == ManagedInstances { // https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html: JSON always, no freeze
+	// https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html: always JSON, never frozen
+	if cfg.InitType == ManagedInstances {
 		f.LogFormat, cfg.NoFreeze = JSON, true
 	}
 	if f.LogFormat != Text && f.LogFormat != JSON {
@@ -216,7 +226,11 @@ func (cfg Config) withDefaults() (Config, error) {
 	setDefault(&f.Concurrency, 10)
 	setDefault(&cfg.Region, "us-east-1")
 	setDefault(&cfg.AccountID, "123456789012")
-	setDefault(&cfg.Credentials, Credentials{"ASIASANDBOXSANDBOX00", "sandbox/sandbox/sandbox/sandbox/sandbox0", "sandbox-session-token"})
+	setDefault(&cfg.Credentials, Credentials{
+		AccessKeyID:     "ASIASANDBOXSANDBOX00",
+		SecretAccessKey: "sandbox/sandbox/sandbox/sandbox/sandbox0",
+		SessionToken:    "sandbox-session-token",
+	})
 	if cfg.InitType == OnDemand {
 		setDefault(&cfg.InitTimeout, defaultInitTimeout)
 	}

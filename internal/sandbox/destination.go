@@ -15,12 +15,12 @@ import (
 	"time"
 )
 
-// destination is where a subscriber's batches go, over HTTP or TCP. send and close may be called at the same time.
+// destination receives a subscriber's batches over HTTP or TCP. close may be called while send runs.
 type destination interface {
 	append(body, event []byte) []byte // adds an event to a body
-	finish(body []byte) []byte        // ends the body
+	finish(body []byte) []byte        // completes the body
 	send(ctx context.Context, body []byte) error
-	inject(ctx context.Context, body []byte) (status int, err error) // any bytes, beside the batches; TCP has no status
+	inject(ctx context.Context, body []byte) (status int, err error) // sends any bytes; the status is 0 over TCP
 	close()
 }
 
@@ -30,12 +30,12 @@ func newDestination(sub *subscription, faults *TelemetryFaults) destination {
 		return &tcpDestination{addr: addr}
 	}
 	d := &httpDestination{method: sub.method, url: "http://" + sub.host + sub.path}
-	// The names of the host stand for this address, whether the machine resolves them or not. No proxy: the listener is local.
+	// Every host name is dialed at this address, whether the machine resolves it or not. No proxy: the listener is local.
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	// One connection, because one POST is in flight. Injected bodies have connections of their own: two requests at once
-	// could leave one unused, on which a Go server's Shutdown waits for seconds.
+	// One connection suffices, because only one POST is in flight. Injected bodies use connections of their own: two
+	// concurrent requests could leave an unused connection, and a Go server's Shutdown waits for seconds on such a one.
 	d.batches = &http.Transport{MaxIdleConnsPerHost: 1, DisableKeepAlives: faults.NewConnections, DialContext: dial}
 	d.injected = &http.Transport{DisableKeepAlives: true, DialContext: dial}
 	return d
@@ -58,16 +58,16 @@ func (d *httpDestination) append(body, event []byte) []byte {
 
 func (d *httpDestination) finish(body []byte) []byte { return append(body, ']') }
 
-// lastAnswer is how long an answer may take that was under way when the process ended.
+// answerGrace is how long send still waits for an answer when the process has exited.
 const answerGrace = 250 * time.Millisecond
 
-// send posts one batch. Every answer but 200 is an error, because Lambda sends such a batch again. When ctx ends with the
-// process, its answer may be in the socket already: it counts all the same.
+// send posts one batch. Every answer but 200 is an error, because Lambda then retries the batch. When ctx ends with the
+// process, the answer may already be in the socket; such an answer still counts.
 func (d *httpDestination) send(ctx context.Context, body []byte) error {
-	ended := ctx
+	processCtx := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ended, func() { time.AfterFunc(answerGrace, cancel) })()
+	defer context.AfterFunc(processCtx, func() { time.AfterFunc(answerGrace, cancel) })()
 	status, err := d.post(ctx, d.batches, body)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("the subscriber answered with status %d", status)
@@ -79,7 +79,7 @@ func (d *httpDestination) inject(ctx context.Context, body []byte) (int, error) 
 	return d.post(ctx, d.injected, body)
 }
 
-// post has no time limit of its own: the process may be frozen for hours while the POST is in flight.
+// post has no timeout: the process may be frozen for hours while the POST is in flight.
 func (d *httpDestination) post(ctx context.Context, transport *http.Transport, body []byte) (int, error) {
 	req, err := http.NewRequestWithContext(ctx, d.method, d.url, bytes.NewReader(body))
 	if err != nil {
@@ -96,8 +96,8 @@ func (d *httpDestination) post(ctx context.Context, transport *http.Transport, b
 
 func (d *httpDestination) close() { d.batches.CloseIdleConnections() }
 
-// tcpDestination writes newline-delimited JSON. TCP has no acknowledgment: what was written counts as accepted. Events of
-// any size are whole.
+// tcpDestination writes newline-delimited JSON. TCP has no acknowledgment: written events count as accepted. Events are
+// never cut, whatever their size.
 type tcpDestination struct {
 	addr string
 
@@ -152,6 +152,6 @@ func (d *tcpDestination) close() {
 	defer d.mu.Unlock()
 	d.closed = true
 	if d.conn != nil {
-		_ = d.conn.Close() // the process is gone or about to be: nothing to tell
+		_ = d.conn.Close() // the process is exiting or gone: an error does not matter
 	}
 }

@@ -10,15 +10,17 @@ import (
 	"strings"
 )
 
-// hidden are the variables that extensions do not see, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html;
-// nor do they see any whose name starts with _ (emulator).
+// hiddenFromExtensions are the variables that extensions do not see,
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html. In the emulator they also see no variable
+// whose name starts with _.
 var hiddenFromExtensions = []string{
 	"AWS_EXECUTION_ENV", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_XRAY_CONTEXT_MISSING",
 	"AWS_XRAY_DAEMON_ADDRESS", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT",
 }
 
-// sharedEnv are the variables of the function and of the extensions: the host's PATH, HOME and TMPDIR, without which few
-// programs run, Lambda's own, and the function's own, which win (on Lambda reserved names cannot be set at all).
+// sharedEnv returns the variables that the function and the extensions share: the host's PATH, HOME and TMPDIR, which most
+// programs need, Lambda's own, and the function's own. The function's own override the others (Lambda rejects reserved
+// names).
 func (e *Environment) sharedEnv() map[string]string {
 	cfg := &e.cfg
 	f := &cfg.Function
@@ -58,7 +60,7 @@ func (e *Environment) sharedEnv() map[string]string {
 	return env
 }
 
-// functionEnv is the environment of the function's process.
+// functionEnv returns the variables of the function's process.
 func (e *Environment) functionEnv() []string {
 	f := &e.cfg.Function
 	env := map[string]string{
@@ -70,7 +72,7 @@ func (e *Environment) functionEnv() []string {
 	if f.LogLevel != "" {
 		env["AWS_LAMBDA_LOG_LEVEL"] = f.LogLevel
 	}
-	if e.cfg.InitType != SnapStart { // guide, page snapstart-monitoring: SnapStart functions have no log stream of their own
+	if e.cfg.InitType != SnapStart { // guide, page snapstart-monitoring: SnapStart functions have no own log stream
 		env["AWS_LAMBDA_LOG_GROUP_NAME"] = "/aws/lambda/" + f.Name
 		env["AWS_LAMBDA_LOG_STREAM_NAME"] = e.instanceID
 	}
@@ -81,7 +83,7 @@ func (e *Environment) functionEnv() []string {
 	return flatten(env)
 }
 
-// extensionEnv is the environment of an extension's process.
+// extensionEnv returns the variables of an extension's process.
 func (e *Environment) extensionEnv(x *Extension) []string {
 	env := e.sharedEnv()
 	maps.DeleteFunc(env, func(name, _ string) bool {

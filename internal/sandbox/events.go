@@ -10,10 +10,10 @@ import (
 	"unicode/utf8"
 )
 
-// timeLayout is how Lambda writes times: ISO 8601, UTC, milliseconds.
+// timeLayout is Lambda's format of times: ISO 8601, UTC, milliseconds.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// category is what subscriptions choose by.
+// category is a type of telemetry that a subscription can select.
 type category string
 
 const (
@@ -22,7 +22,7 @@ const (
 	categoryExtension category = "extension"
 )
 
-// event is one encoded telemetry event: raw is the JSON object, raw[envelope:len(raw)-1] its record member.
+// event is one encoded telemetry event: raw is the JSON object, raw[envelope:len(raw)-1] the value of its record member.
 type event struct {
 	raw      []byte
 	envelope int // length of {"time":…,"type":…,"record":
@@ -36,8 +36,8 @@ func (ev event) public() Event {
 	return Event{Time: ev.time, Type: ev.typ, Raw: ev.raw, Record: ev.record()}
 }
 
-// arena hands out memory for encoded events in large pieces, so that a line costs no allocation of its own. What was handed
-// out is never used again: consumers may keep it.
+// arena allocates memory for encoded events in large chunks, so that a line needs no allocation of its own. Memory is never
+// reused: consumers may keep events.
 type arena struct{ buf []byte }
 
 const arenaChunk = 128 << 10
@@ -49,7 +49,7 @@ func (a *arena) reserve(n int) {
 	}
 }
 
-// encode appends one event whose record is what appendRecord appends.
+// encode appends one event. appendRecord appends its record, of about size bytes.
 func (a *arena) encode(at time.Time, typ string, size int, appendRecord func([]byte) []byte) event {
 	a.reserve(size + 96)
 	start := len(a.buf)
@@ -66,9 +66,9 @@ func (a *arena) encode(at time.Time, typ string, size int, appendRecord func([]b
 	return event{raw: b[start:len(b):len(b)], envelope: envelope, time: at, typ: typ}
 }
 
-// line encodes one line that a process printed. A line that isJSONObject can be an object, as schemas from 2022-12-13 want it
-// with JSON log format: it keeps its own bytes. Every other is a string. Bytes that are not UTF-8 are replaced by U+FFFD, because
-// JSON is UTF-8 by definition; the guide is silent on what Lambda does with them.
+// line encodes one line of a process's output. With asObject, for a line that isJSONObject, the record is the line's own
+// bytes: with JSON log format, schemas from 2022-12-13 on have objects. Otherwise the record is a string. Bytes that are not
+// UTF-8 become U+FFFD, because JSON must be UTF-8; the guide does not document what Lambda does with them.
 func (a *arena) line(at time.Time, typ string, text []byte, asObject bool) event {
 	if asObject {
 		if !utf8.Valid(text) {
@@ -79,7 +79,7 @@ func (a *arena) line(at time.Time, typ string, text []byte, asObject bool) event
 	return a.encode(at, typ, len(text)+len(text)/8, func(b []byte) []byte { return appendJSONString(b, text) })
 }
 
-// platform encodes a platform event. The records are this package's own structs, which always encode.
+// platform encodes a platform event. Its record is one of this package's structs, which always encode.
 func (a *arena) platform(at time.Time, typ string, record any) event {
 	data, err := json.Marshal(record)
 	if err != nil {
@@ -95,8 +95,8 @@ func isJSONObject(text []byte) bool {
 
 const hexDigits = "0123456789abcdef"
 
-// appendJSONString appends text as a JSON string: the two-character escapes where JSON has them, \u00XX for other control
-// characters, everything else as it is. One text always gives the same bytes.
+// appendJSONString appends text as a JSON string. It uses JSON's two-character escapes, \u00XX for other control characters,
+// and copies everything else. Equal texts give equal bytes.
 func appendJSONString(b, text []byte) []byte {
 	b = append(b, '"')
 	start := 0
@@ -140,9 +140,9 @@ func appendJSONString(b, text []byte) []byte {
 	return append(b, '"')
 }
 
-// cut divides an event that is bigger than maxBytes as Lambda was seen to do: in the middle of the record's value, with the
-// closing brace behind the first part and the same envelope before the rest, so that neither parses. The first part is exactly
-// maxBytes long; it can end inside a character or an escape. cut wants len(ev.raw) > maxBytes > ev.envelope+1.
+// cut divides an event that is larger than maxBytes, as Lambda has been seen to do: in the middle of the record's value, with
+// a closing brace after the first part and the same envelope before the rest. Neither part parses. The first part is exactly
+// maxBytes long; it can end inside a character or an escape. cut requires len(ev.raw) > maxBytes > ev.envelope+1.
 func (ev event) cut(maxBytes int) (first []byte, rest event) {
 	at := maxBytes - 1
 	first = make([]byte, 0, maxBytes)
@@ -154,7 +154,7 @@ func (ev event) cut(maxBytes int) (first []byte, rest event) {
 	return first, rest
 }
 
-// milliseconds is d in ms with three decimals, as in Lambda's metrics.
+// milliseconds returns d in ms with three decimals, as in Lambda's metrics.
 func milliseconds(d time.Duration) float64 {
 	return math.Round(float64(d)/float64(time.Microsecond)) / 1000
 }

@@ -38,7 +38,7 @@ type registerReply struct {
 	AccountID       string `json:"accountId,omitempty"`
 }
 
-// forbidden is a refusal, which the API answers with 403.
+// forbidden is an error that the API answers with 403.
 type forbidden struct{ typ, msg string }
 
 func (f *forbidden) Error() string { return f.typ + ": " + f.msg }
@@ -94,7 +94,7 @@ func (g *generation) registerFaultStatus(name string) int {
 	return 0
 }
 
-// faultLocked is the status with which a call of a is answered instead of being served, or 0.
+// faultStatusLocked returns the status with which fault f answers a call of reg, or 0 if the call is to be served.
 func (g *generation) faultStatusLocked(reg *registration, f *StatusFault) int {
 	if f.Status == 0 || (g.env.cfg.API.Extension != "" && g.env.cfg.API.Extension != reg.name) || !reg.external {
 		return 0
@@ -109,10 +109,12 @@ func (g *generation) faultStatusLocked(reg *registration, f *StatusFault) int {
 	return f.Status
 }
 
-// register registers an extension. A name that no external extension's file has is an internal extension: part of the runtime's
-// process, as aws-lambda-go's GoLangEnableSIGTERM, and without SHUTDOWN. While an external one has yet to register, so that the
-// runtime does not run, it can only be a wrong name. Lambda's emulator takes it for an internal extension all the same: it
-// refuses SHUTDOWN, or lets the init phase end by time. Here the answer says what is wrong.
+// register registers an extension. A name that is no external extension's file name is an internal extension: part of the
+// runtime's process, such as aws-lambda-go's GoLangEnableSIGTERM. It cannot get SHUTDOWN.
+//
+// The runtime starts only when all external extensions have registered. Before that, an unknown name must be a wrong name.
+// Lambda's emulator still treats it as an internal extension: it refuses SHUTDOWN, or the init phase times out. Here the
+// answer names the mistake.
 func (g *generation) register(name string, data []byte) (*registration, error) {
 	if name == "" {
 		return nil, forbid("Extension.InvalidExtensionName", "Empty extension name")
@@ -133,7 +135,7 @@ func (g *generation) register(name string, data []byte) (*registration, error) {
 			g.refusedNames = append(g.refusedNames, quoted)
 		}
 		return nil, forbid("Extension.InvalidExtensionName",
-			"Lambda-Extension-Name %q is not the file name of an extension that has yet to register: %s", name, strings.Join(missing, ", "))
+			"Lambda-Extension-Name %q is not the file name of an extension that has not registered: %s", name, strings.Join(missing, ", "))
 	}
 	for _, event := range body.Events {
 		if !g.canRegister(event, external) {
@@ -164,7 +166,7 @@ func (g *generation) register(name string, data []byte) (*registration, error) {
 	return reg, nil
 }
 
-// unregisteredLocked names the external extensions that have yet to register.
+// unregisteredLocked returns the names of the external extensions that have not registered.
 func (g *generation) unregisteredLocked() []string {
 	var names []string
 	for _, reg := range g.registrations {
@@ -175,8 +177,9 @@ func (g *generation) unregisteredLocked() []string {
 	return names
 }
 
-// mayRegister: internal extensions cannot have SHUTDOWN; Managed Instances have no INVOKE, and no events at all for internal
-// ones (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html).
+// canRegister reports whether an extension can register for an event. Internal extensions cannot get SHUTDOWN. Managed
+// Instances have no INVOKE, and no events at all for internal extensions
+// (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html).
 func (g *generation) canRegister(event string, external bool) bool {
 	managed := g.env.cfg.InitType == ManagedInstances
 	switch event {
@@ -189,7 +192,7 @@ func (g *generation) canRegister(event string, external bool) bool {
 	}
 }
 
-// caller finds the extension that makes the request.
+// caller returns the registration of the extension that sent the request.
 func (g *generation) caller(r *http.Request) (*registration, error) {
 	id := r.Header.Get(headerExtensionID)
 	if id == "" {
@@ -213,7 +216,7 @@ var (
 	errorTypePattern = regexp.MustCompile(`^Extension\.[A-Z][a-zA-Z]+$`)
 )
 
-// serveEvent is next: it blocks until there is an event for the extension.
+// serveEvent serves next: it blocks until the extension has an event.
 func (g *generation) serveEvent(w http.ResponseWriter, r *http.Request) {
 	reg, err := g.caller(r)
 	if err != nil {
@@ -268,7 +271,7 @@ func (g *generation) serveExtensionExitError(w http.ResponseWriter, r *http.Requ
 	g.serveExtensionError(w, r, stateExitError, "Extension.ExitError")
 }
 
-// serveExtensionError takes an extension's report that it cannot go on, which ends this life of the environment.
+// serveExtensionError serves an extension's report that it cannot continue. The report ends the generation.
 func (g *generation) serveExtensionError(w http.ResponseWriter, r *http.Request, state, fallback string) {
 	reg, err := g.caller(r)
 	if err != nil {

@@ -4,8 +4,9 @@ package sandbox
 
 import "syscall"
 
-// Freeze stops all processes and the delivery of telemetry, as Lambda does between invocations: a POST that is in flight
-// completes after the thaw. Invoke does it by itself unless Config.NoFreeze is set. It has no effect on a frozen environment.
+// Freeze stops all processes and the delivery of telemetry, as Lambda does between invocations. A POST in flight completes
+// after the thaw. Invoke freezes the environment itself unless Config.NoFreeze is set. Freeze has no effect on a frozen
+// environment.
 func (e *Environment) Freeze() {
 	e.freezeMu.Lock()
 	defer e.freezeMu.Unlock()
@@ -14,7 +15,7 @@ func (e *Environment) Freeze() {
 		return
 	}
 	e.frozen = true
-	g.hub.freeze() // first: nothing is posted to a stopped process
+	g.hub.freeze() // first, so that no POST goes to a stopped process
 	for _, p := range g.processes() {
 		p.signal(syscall.SIGSTOP)
 		for _, r := range p.readers {

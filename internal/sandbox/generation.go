@@ -11,33 +11,33 @@ import (
 	"time"
 )
 
-// life is what lasts from an init to the shutdown or reset after it: one set of processes, registrations and subscriptions.
-// Handlers change its state under mu and call changedLocked; the phases (init, invoke, shutdown) run in the goroutine of Start,
-// Invoke and Shutdown and wait for the state that they need with await.
+// generation is one set of processes, registrations and subscriptions. It lasts from an init to the next reset or
+// shutdown. HTTP handlers change its state under mu and then call changedLocked. The phases (init, invoke, shutdown) run
+// in the goroutines of Start, Invoke and Shutdown and use await to wait for a state.
 type generation struct {
 	env     *Environment
 	number  int
 	phase   string // init, or invoke for a suppressed init
 	hub     *hub
-	ctx     context.Context //nolint:containedctx // the lifetime of the pollers of both APIs, nobody's request
+	ctx     context.Context //nolint:containedctx // outlives requests: ends the long polls of both APIs
 	cancel  context.CancelFunc
-	invokes chan *invocation // to a poller of the runtime
+	invokes chan *invocation // to the runtime's call of next
 
-	mu                 sync.Mutex // guards what follows and the agents
-	changed            chan struct{}
+	mu                 sync.Mutex    // guards the fields below and the registrations
+	changed            chan struct{} // closed and replaced at each change
 	runtime            *process
 	runtimeReady       time.Time // first next
 	registrations      []*registration
-	registrationClosed bool     // no further registration: the runtime is ready
-	refusedNames       []string // quoted names that are no external extension's
-	stopping           bool     // shutdown or reset runs: processes are expected to end
+	registrationClosed bool     // the runtime is ready: no further extension can register
+	refusedNames       []string // quoted; registrations refused because no external extension has the name
+	stopping           bool     // shutdown or reset runs: processes are expected to exit
 	failure            *failure
-	current            *invocation            // the one that the runtime works on; unused on Managed Instances
-	invocations        map[string]*invocation // those without response yet
+	current            *invocation            // the runtime's current invocation; unused on Managed Instances
+	invocations        map[string]*invocation // by request id; invocations without a response
 	timers             []*time.Timer          // of delayed events
 }
 
-// failure is the first thing that made a life unfit, in the words of telemetry.
+// failure is the first failure of a generation, with telemetry's error type.
 type failure struct {
 	typ string
 	msg string
@@ -45,7 +45,7 @@ type failure struct {
 
 func (f *failure) Error() string { return f.typ + ": " + f.msg }
 
-// Types of failure; those of Lambda's emulator.
+// Types of failure, as in Lambda's emulator.
 const (
 	errExtensionCrash  = "Extension.Crash"
 	errExtensionLaunch = "Extension.LaunchError"
@@ -55,7 +55,7 @@ const (
 	errSandboxFailure  = "Sandbox.Failure"
 )
 
-// errDeadline is the cause of a context whose deadline is Lambda's rather than the caller's.
+// errDeadline is the cause of a context that ended at Lambda's deadline rather than the caller's.
 var errDeadline = errors.New("sandbox: deadline of the phase")
 
 func (e *Environment) newGeneration(phase string) *generation {
@@ -81,7 +81,8 @@ func (g *generation) changedLocked() {
 	g.changed = make(chan struct{})
 }
 
-// await waits until cond, which is called with mu held, is true. It returns the life's *failure, or the cause of ctx's end.
+// await waits until cond is true; it calls cond with mu locked. It returns the generation's *failure, or the cause of
+// ctx's end.
 func (g *generation) await(ctx context.Context, cond func() bool) error {
 	for {
 		g.mu.Lock()
@@ -101,7 +102,7 @@ func (g *generation) await(ctx context.Context, cond func() bool) error {
 	}
 }
 
-// fail notes the first failure.
+// fail records the first failure.
 func (g *generation) fail(typ, msg string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -115,26 +116,26 @@ func (g *generation) failLocked(typ, msg string) {
 	}
 }
 
-// agent is a registered or expected extension; guarded by the life's mu.
+// registration is an extension that has registered or is expected to. The generation's mu guards it.
 type registration struct {
 	id       string
 	name     string
 	external bool
-	process  *process // external ones
+	process  *process // nil for internal extensions
 	state    string
 	errType  string // of the state
 	events   []string
 
 	ready        bool // called next at least once
-	waiting      bool // has called next and got nothing since
+	waiting      bool // called next and has received no event since
 	waitingSince time.Time
-	pendingEvent []byte // the event for next
+	pendingEvent []byte // to be returned by next
 	wake         chan struct{}
 
-	faultedCalls map[*StatusFault]int // calls answered by a fault
+	faultedCalls map[*StatusFault]int // how many calls each fault has answered
 }
 
-// States of an extension as platform.extension tells them.
+// States of an extension, as in platform.extension.
 const (
 	stateStarted        = "Started"
 	stateRegistered     = "Registered"
@@ -159,12 +160,12 @@ func (reg *registration) registered() bool {
 	return reg.state != "" && reg.state != stateStarted && reg.state != stateLaunchError
 }
 
-// failed says that the extension reported an error itself: it gets no further events.
+// reportedError reports whether the extension has reported an error itself. It gets no further events.
 func (reg *registration) reportedError() bool {
 	return reg.state == stateInitError || reg.state == stateExitError
 }
 
-// send hands an event to the extension's next call, the one that waits or the one to come.
+// send queues an event for the extension's waiting or following call of next.
 func (reg *registration) send(event []byte) {
 	reg.pendingEvent, reg.waiting = event, false
 	select {
@@ -173,13 +174,13 @@ func (reg *registration) send(event []byte) {
 	}
 }
 
-// record is the agent's platform.extension.
+// record returns the record of the extension's platform.extension.
 func (reg *registration) record() extensionRecord {
 	return extensionRecord{Name: reg.name, State: reg.state, Events: append([]string{}, reg.events...), ErrorType: reg.errType}
 }
 
-// setState changes an agent's state and emits it. Lambda tells the states at the end of init; later ones are those from which
-// an extension does not come back.
+// setState changes an extension's state and emits it. Lambda emits all states at the end of init, and later only final
+// ones.
 func (g *generation) setState(reg *registration, state, errType string) {
 	g.mu.Lock()
 	reg.state, reg.errType = state, errType
@@ -189,7 +190,8 @@ func (g *generation) setState(reg *registration, state, errType string) {
 	g.hub.platform("platform.extension", rec)
 }
 
-// start starts one process; set stores it. Both happen under mu, so that no call of the process comes before.
+// start starts one process and stores it with set. Both happen under mu, so no API call of the process is handled before
+// the process is stored.
 func (g *generation) start(s processSpec, c category, set func(*process)) error {
 	e := g.env
 	g.mu.Lock()
@@ -209,7 +211,7 @@ func (g *generation) start(s processSpec, c category, set func(*process)) error 
 	return nil
 }
 
-// onExit notes the end of a process: expected while ending, a failure at any other time.
+// onExit records the exit of a process: expected while the generation stops, a failure at any other time.
 func (g *generation) onExit(p *process) {
 	g.mu.Lock()
 	var reg *registration
@@ -227,7 +229,8 @@ func (g *generation) onExit(p *process) {
 			if !reg.registered() {
 				misnamed = g.refusedNamesLocked()
 			}
-			g.failLocked(errExtensionCrash, fmt.Sprintf("extension %s ended (%s) outside shutdown%s; %s", p.name, p.exitText(), misnamed, p.printedText()))
+			g.failLocked(errExtensionCrash, fmt.Sprintf("extension %s exited (%s) before shutdown%s; %s",
+				p.name, p.exitText(), misnamed, p.printedText()))
 		}
 	}
 	g.changedLocked()
@@ -243,7 +246,7 @@ func (g *generation) onExit(p *process) {
 	}
 }
 
-// processes are the life's own, the runtime last.
+// processes returns the generation's processes, the runtime last.
 func (g *generation) processes() []*process {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -259,14 +262,14 @@ func (g *generation) processes() []*process {
 	return all
 }
 
-// drain emits every line that was printed up to now.
+// drain emits every line that the processes have printed so far.
 func (g *generation) drain() {
 	for _, p := range g.processes() {
 		p.drain()
 	}
 }
 
-// later emits a platform event of an invocation after d; at once if d is 0. The end of the life cancels it.
+// emitAfter emits a platform event of an invocation after d, or at once if d is 0. The end of the generation cancels it.
 func (g *generation) emitAfter(d time.Duration, invocation int, typ string, record any) {
 	if d <= 0 {
 		g.hub.platformFor(invocation, typ, record)

@@ -11,37 +11,37 @@ import (
 	"time"
 )
 
-// hub takes the events of one life of the environment to its subscribers: emit encodes an event once in each of its forms and
-// appends it to the queue of every subscriber that wants it, all under one lock, so that all see one order; one sender a
-// subscriber does the rest. Until the init phase ends it keeps the events, for subscribers that come later in the phase.
+// hub delivers the events of one generation to its subscribers. emit encodes an event once in each encoding and appends it to
+// the queue of every subscriber that wants it. One lock guards all queues, so all subscribers see the same order. A sender
+// per subscriber empties its queue. Until the init phase ends, the hub keeps all events for later subscribers.
 type hub struct {
 	cfg    *Config
 	dial   func(*subscription, *TelemetryFaults) destination
-	ctx    context.Context //nolint:containedctx // the lifetime of the senders, nobody's request
+	ctx    context.Context //nolint:containedctx // the lifetime of the senders
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // the senders
 
-	mu             sync.Mutex // guards what follows and the queues of the subscribers; nothing blocks while it is held
+	mu             sync.Mutex // guards the fields below and the subscribers' queues; no code blocks while it is locked
 	arena          arena
-	lastInvocation int // number of the invocation that began last, -1 before the first
+	lastInvocation int // number of the last invocation that began, -1 before the first
 	subs           []*subscriber
 	closed         bool
-	replay         []replayedEvent // nil when the init phase is over
-	replayBytes    int             // bytes in replay
+	replay         []replayedEvent // the events of the init phase; nil after the phase
+	replayBytes    int             // size of replay
 	frozen         bool
 	thawed         chan struct{} // closed while not frozen
-	frozenAt       time.Time     // of the freeze, while frozen
-	frozenTotal    time.Duration // total time spent frozen
+	frozenAt       time.Time     // start of the current freeze
+	frozenTotal    time.Duration // time spent in earlier freezes
 }
 
-// forms are one event as each kind of subscriber gets it. The zero event stands for none: the kind does not have it.
+// encodings has one event in the encoding of each kind of subscriber. The zero event means that this kind does not get it.
 type encodings struct {
 	text   event // Telemetry API; lines as strings
 	object event // Telemetry API since schema 2022-12-13; lines in JSON as objects
 	logs   event // Logs API
 }
 
-// replayed is an event kept for late subscribers.
+// replayedEvent is an event of the init phase, kept for later subscribers.
 type replayedEvent struct {
 	category category
 	forms    encodings
@@ -54,7 +54,7 @@ func newHub(cfg *Config) *hub {
 	return h
 }
 
-// clock is the time that passed since the zero time of the environment, without the time spent frozen.
+// clock returns the time since processStart without the time spent frozen. The caller has locked mu.
 func (h *hub) clock(now time.Time) time.Duration {
 	if h.frozen {
 		now = h.frozenAt
@@ -65,13 +65,13 @@ func (h *hub) clock(now time.Time) time.Duration {
 // processStart is the zero of all clocks; only differences count.
 var processStart = time.Now()
 
-// latest stands for the number of the invocation that began last.
+// latestInvocation stands for the number of the last invocation that began.
 const latestInvocation = -2
 
-// platform emits a platform event that is of no invocation of its own.
+// platform emits a platform event that belongs to no particular invocation.
 func (h *hub) platform(typ string, record any) { h.platformFor(latestInvocation, typ, record) }
 
-// platformOf emits a platform event of an invocation.
+// platformFor emits a platform event of an invocation.
 func (h *hub) platformFor(invocation int, typ string, record any) {
 	h.emit(func(at time.Time) {
 		ev := h.arena.platform(at, typ, record)
@@ -86,7 +86,7 @@ func (h *hub) platformFor(invocation int, typ string, record any) {
 	})
 }
 
-// logsOnly emits a platform event of an invocation that the Logs API alone has. Without a subscriber to it there is no event.
+// logsAPIOnly emits a platform event that only the Logs API has. Without a subscriber to the Logs API it emits nothing.
 func (h *hub) logsAPIOnly(invocation int, typ string, record any) {
 	h.emit(func(at time.Time) {
 		if !h.hasLogsSubscriber(false) {
@@ -99,12 +99,13 @@ func (h *hub) logsAPIOnly(invocation int, typ string, record any) {
 	})
 }
 
-// hasLogs says whether a subscriber to the Logs API is there or, if late is set, may still come.
+// hasLogsSubscriber reports whether the Logs API has a subscriber or, if late is set, can still get one.
 func (h *hub) hasLogsSubscriber(late bool) bool {
 	return (late && h.replay != nil) || slices.ContainsFunc(h.subs, func(s *subscriber) bool { return s.sub.logs })
 }
 
-// loses says whether the fault takes an event, and adds what tells of it.
+// applyLoss reports whether the fault loses an event. If it does, applyLoss adds the platform.logsDropped that the fault may
+// request.
 func (h *hub) applyLoss(typ string, invocation, size int, at time.Time) bool {
 	if invocation == latestInvocation {
 		invocation = h.lastInvocation
@@ -120,14 +121,14 @@ func (h *hub) applyLoss(typ string, invocation, size int, at time.Time) bool {
 	return true
 }
 
-// begin notes that an invocation begins.
+// beginInvocation records that an invocation begins.
 func (h *hub) beginInvocation(invocation int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lastInvocation = max(h.lastInvocation, invocation)
 }
 
-// lines emits lines that a process printed. The lines are not kept.
+// lines emits lines of a process's output. It does not keep the slices.
 func (h *hub) lines(c category, lines [][]byte) {
 	h.emit(func(at time.Time) {
 		for _, line := range lines {
@@ -136,7 +137,7 @@ func (h *hub) lines(c category, lines [][]byte) {
 	})
 }
 
-// emit runs add under the lock and then does what must not be done under it.
+// emit runs add with mu locked, wakes the senders, and then reports dropped events with mu unlocked.
 func (h *hub) emit(add func(at time.Time)) {
 	at := time.Now().UTC()
 	h.mu.Lock()
@@ -155,7 +156,7 @@ func (h *hub) emit(add func(at time.Time)) {
 			dropped[i], s.newlyDropped = s.newlyDropped, nil
 		}
 	}
-	subs := h.subs // only ever appended to
+	subs := h.subs // only subscribe changes it, and it copies the slice
 	h.mu.Unlock()
 	for i, events := range dropped {
 		subs[i].report(events, h.cfg.OnEvent)
@@ -204,13 +205,13 @@ func (h *hub) add(c category, f encodings, at time.Time) {
 	}
 }
 
-// subscribe adds a subscriber, gives it what was emitted so far and starts its sender. gone is done when its process has
-// ended.
+// subscribe adds a subscriber, queues all events emitted so far for it, and starts its sender. gone is done when the
+// subscriber's process has exited.
 //
-// A further subscription of the same extension adds to the first. AWS's pages do not say so. Known is that OpenTelemetry's
-// collector subscribes to two ports in one process, needs what it gets on both, and works on Lambda; and that "duplicate
-// subscribe requests do not result in duplicate subscriptions" (guide, page runtimes-logs-api). That a duplicate is a
-// request for the same destination, and that the first one then stays as it is, is a guess. Managed Instances refuse a
+// A further subscription of the same extension adds to the first. AWS does not document this. But OpenTelemetry's collector
+// subscribes to two ports in one process, needs the events of both, and works on Lambda. The guide also says that "duplicate
+// subscribe requests do not result in duplicate subscriptions" (page runtimes-logs-api). Two guesses remain: that a duplicate
+// is a request for the same destination, and that it leaves the first subscription unchanged. Managed Instances refuse a
 // second subscription (Lambda's emulator).
 func (h *hub) subscribe(name string, sub *subscription, gone context.Context) error {
 	h.mu.Lock()
@@ -242,7 +243,7 @@ func (h *hub) subscribe(name string, sub *subscription, gone context.Context) er
 	return nil
 }
 
-// What subscribe can answer but success.
+// The errors of subscribe.
 var (
 	errSubscriptionsClosed = errors.New("subscriptions are closed: the init phase is over")
 	errSubscribedAlready   = errors.New("the extension has subscribed with this destination already")
@@ -250,7 +251,7 @@ var (
 	errSecondSubscription  = errors.New("the extension is subscribed already; on Managed Instances it can subscribe once")
 )
 
-// endReplay closes subscriptions: the init phase is over.
+// closeSubscriptions ends the time for subscribing: the init phase is over.
 func (h *hub) closeSubscriptions() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -263,14 +264,14 @@ func (h *hub) acceptsSubscriptions() bool {
 	return h.replay != nil && !h.closed
 }
 
-// of returns the subscribers of an extension, in the order of their subscriptions.
+// subscribersOf returns the subscribers of an extension, in the order in which they subscribed.
 func (h *hub) subscribersOf(name string) []*subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(h.subs), func(s *subscriber) bool { return s.name != name })
 }
 
-// freeze stops the timers and keeps senders from starting a POST.
+// freeze stops the timers and prevents senders from starting a POST.
 func (h *hub) freeze() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -292,7 +293,7 @@ func (h *hub) thaw() {
 	}
 }
 
-// flush waits until every subscriber has got what is queued for it, or ctx is done.
+// flush waits until every subscriber's queue is delivered or its process has exited, or until ctx is done.
 func (h *hub) flush(ctx context.Context) {
 	h.mu.Lock()
 	var waits []chan struct{}

@@ -10,15 +10,16 @@ import (
 	"time"
 )
 
-// InitError says that the init phase failed.
+// InitError is the error of a failed init phase.
 type InitError struct {
 	Type    string // as in telemetry: Extension.Crash, Extension.LaunchError, Runtime.ExitError, Sandbox.Timedout …
-	Message string // for a person: what happened, and the last lines that the process printed
+	Message string // for people: what happened, and the process's first and last lines
 }
 
 func (e *InitError) Error() string { return "sandbox: init failed: " + e.Type + ": " + e.Message }
 
-// init runs the init phase of a new life; ctx ends with its limit. On failure the processes still run: the caller resets.
+// init runs the init phase of a new generation. ctx must end at the phase's time limit. After a failure the processes still
+// run: the caller must reset.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 func (g *generation) init(ctx context.Context) (time.Duration, error) {
 	cfg := &g.env.cfg
@@ -39,7 +40,7 @@ func (g *generation) init(ctx context.Context) (time.Duration, error) {
 	var states []extensionRecord
 	for _, reg := range g.registrations {
 		switch reg.state {
-		case stateStarted, stateRegistered, stateReady, stateRunning: // others were told when they came about
+		case stateStarted, stateRegistered, stateReady, stateRunning: // setState has emitted the other states
 			states = append(states, reg.record())
 		}
 	}
@@ -50,16 +51,16 @@ func (g *generation) init(ctx context.Context) (time.Duration, error) {
 	took := time.Since(begin)
 	done.Metrics = &durationMetrics{milliseconds(took)}
 	g.hub.platform("platform.initReport", done)
-	g.hub.closeSubscriptions() // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html: subscribe during init only
+	g.hub.closeSubscriptions() // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html: only init allows subscribing
 	return took, g.initError(err)
 }
 
-// runInit starts everything and waits until all are ready. It reports whether initRuntimeDone was emitted.
+// runInit starts all processes and waits until all are ready. It reports whether it has emitted initRuntimeDone.
 func (g *generation) runInit(ctx context.Context, done initDoneRecord) (runtimeDone bool, err error) {
 	if err := g.startExtensions(); err != nil {
 		return false, err
 	}
-	// The runtime starts only after every external extension registered (guide, page lambda-extensions).
+	// The runtime starts only when every external extension has registered (guide, page lambda-extensions).
 	if err := g.await(ctx, func() bool { return g.allExternal((*registration).registered) }); err != nil {
 		return false, err
 	}
@@ -105,7 +106,7 @@ func (g *generation) startExtensions() error {
 	return nil
 }
 
-// fileCommand makes sure that path is taken for a file rather than for a command to look up in PATH.
+// fileCommand prevents a lookup of path in PATH: path always names a file.
 func fileCommand(path string) string {
 	if !strings.Contains(path, "/") {
 		return "./" + path
@@ -124,7 +125,7 @@ func (g *generation) startRuntime() error {
 	return nil
 }
 
-// explainInit turns the reason of a failed init into an *InitError that says what to look at.
+// initError turns the reason of a failed init into an *InitError that names the processes at fault.
 func (g *generation) initError(err error) error {
 	var fail *failure
 	switch {
@@ -152,10 +153,10 @@ func (g *generation) initError(err error) error {
 	case g.runtime == nil:
 		waits = append(waits, "so the function was not started")
 	}
-	return &InitError{Type: errTimedOut, Message: "time is over: " + strings.Join(waits, "; ")}
+	return &InitError{Type: errTimedOut, Message: "timed out: " + strings.Join(waits, "; ")}
 }
 
-// misnamedLocked tells of the names with which registration was refused.
+// refusedNamesLocked returns a text about the names whose registration was refused, or "".
 func (g *generation) refusedNamesLocked() string {
 	if len(g.refusedNames) == 0 {
 		return ""
@@ -163,7 +164,7 @@ func (g *generation) refusedNamesLocked() string {
 	return " (registration as " + strings.Join(g.refusedNames, ", ") + " was refused: Lambda-Extension-Name must be the file name)"
 }
 
-// initStatus is the status and error type of telemetry for a failed init.
+// initStatus returns telemetry's status and error type of a failed init.
 func initStatus(err error) (status, errType string) {
 	var fail *failure
 	switch {

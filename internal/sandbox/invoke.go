@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Statuses in telemetry and Result.
+// Statuses of telemetry and Result.
 const (
 	statusSuccess = "success"
 	statusError   = "error"
@@ -23,41 +23,48 @@ const (
 // Result is the outcome of one invocation.
 type Result struct {
 	RequestID     string
-	Payload       []byte        // the function's response, or the JSON error that the caller of a real function gets
-	FunctionError string        // "" or "Unhandled", as in the header X-Amz-Function-Error
-	Status        string        // of the phase: success, error, failure (the caller's ctx ended) or timeout
-	ErrorType     string        // as in telemetry, "" on success
-	Error         string        // for a person: what happened, if the phase did not end well
-	FirstByte     time.Duration // from the start of the phase to the response's first byte; 0 without response
-	Response      time.Duration // from the start of the phase to the response's last byte: the caller's latency; 0 without response
-	Duration      time.Duration // of the phase, as platform.report tells it (a suppressed init included)
-	Billed        time.Duration // whole milliseconds, with init at an on-demand cold start
-	Init          time.Duration // of the init phase, in the first invocation only
-	Hold          time.Duration // runtime's next (or end) to the last INVOKE extension's next: PostRuntimeExtensionsDuration
+	Payload       []byte // the function's response, or the JSON error that Lambda returns to a caller
+	FunctionError string // "" or "Unhandled", as in the header X-Amz-Function-Error
+	Status        string // of the phase: success, error, failure (the caller's ctx ended) or timeout
+	ErrorType     string // as in telemetry, "" on success
+	Error         string // why the phase failed, for people; "" on success
+
+	// FirstByte and Response are the times from the start of the phase to the response's first and last byte. Response is
+	// the caller's latency. Both are 0 if there was no response.
+	FirstByte, Response time.Duration
+
+	Duration time.Duration // of the phase, as in platform.report; it includes a suppressed init
+	Billed   time.Duration // whole milliseconds; includes init at an on-demand cold start
+	Init     time.Duration // of the init phase; 0 except in the first invocation
+
+	// Hold is how long extensions kept the invocation open: from the runtime's next (or its exit) to the next of the last
+	// extension that gets INVOKE. The metric PostRuntimeExtensionsDuration.
+	Hold time.Duration
 }
 
 // InvokeOption changes one invocation.
 type InvokeOption func(*invocation)
 
-// WithRequestID sets the request id; default a new UUID.
+// WithRequestID sets the request id. The default is a new UUID.
 func WithRequestID(id string) InvokeOption { return func(inv *invocation) { inv.id = id } }
 
-// WithTrace sets the X-Ray trace header (Root=…;Parent=…;Sampled=1), "" for none; default a new one that is not sampled.
+// WithTrace sets the X-Ray trace header (Root=…;Parent=…;Sampled=1), "" for none. The default is a new header that is not
+// sampled.
 func WithTrace(header string) InvokeOption { return func(inv *invocation) { inv.trace = header } }
 
 // WithTenant sets the tenant id of a function with tenant isolation.
 func WithTenant(id string) InvokeOption { return func(inv *invocation) { inv.tenant = id } }
 
-// phase is one invoke phase on its way.
+// invokePhase is one running invoke phase.
 type invokePhase struct {
 	*invocation
 	env             *Environment
-	number          int // of the environment's invocations, from 0
-	life            *generation
+	number          int // of the invocation, counted from 0 through all generations
+	generation      *generation
 	restoreDuration time.Duration   // SnapStart's restore phase, in the first invocation after init
-	initDuration    time.Duration   // of the init phase that this invocation's report tells
-	registrations   []*registration // those with INVOKE
-	runtimeEnd      time.Time       // the runtime's next, or its end
+	initDuration    time.Duration   // of the init phase, in the first invocation after init
+	registrations   []*registration // of the extensions that get INVOKE
+	runtimeEnd      time.Time       // when the runtime called next or exited
 	result          Result
 }
 
@@ -74,7 +81,7 @@ func (e *Environment) newInvokePhase(payload []byte, opts []InvokeOption) *invok
 	return &invokePhase{invocation: inv, env: e, number: e.invocationCount - 1, result: Result{RequestID: inv.id, Status: statusSuccess}}
 }
 
-// run is the whole phase; it returns the error of the caller's ctx, if that ended it.
+// run runs the whole phase. It returns the caller's ctx error if that ended the phase.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 func (p *invokePhase) run(ctx context.Context) error {
 	ctx, cancel := context.WithDeadlineCause(ctx, p.deadline, errDeadline)
@@ -96,26 +103,27 @@ func (p *invokePhase) run(ctx context.Context) error {
 	return err
 }
 
-// begin thaws or, after a reset, starts the environment and gives the event to the extensions and the runtime at the same time.
+// begin thaws the environment, or starts it after a reset. Then it sends the event to the extensions and the runtime at the
+// same time.
 func (p *invokePhase) begin(ctx context.Context) error {
 	e := p.env
-	p.life = e.currentGeneration()
-	if p.life == nil {
-		p.life = e.newGeneration("invoke")
-		if _, err := p.life.init(ctx); err != nil {
-			p.emitStart() // the emulator's order: start comes after a suppressed init
+	p.generation = e.currentGeneration()
+	if p.generation == nil {
+		p.generation = e.newGeneration("invoke")
+		if _, err := p.generation.init(ctx); err != nil {
+			p.emitStart() // after a suppressed init, as the emulator does
 			return err
 		}
 	} else {
-		p.life.hub.beginInvocation(p.number)
+		p.generation.hub.beginInvocation(p.number)
 		p.initDuration, p.restoreDuration = e.takeInitDuration()
 		e.Thaw()
 		if p.restoreDuration > 0 {
-			p.life.emitRestore(p.restoreDuration)
+			p.generation.emitRestore(p.restoreDuration)
 		}
 	}
 	p.emitStart()
-	g := p.life
+	g := p.generation
 	g.mu.Lock()
 	event := p.invokeEvent()
 	for _, reg := range g.registrations {
@@ -136,7 +144,7 @@ func (p *invokePhase) begin(ctx context.Context) error {
 	return g.dispatch(ctx, p.invocation)
 }
 
-// dispatch hands the invocation to a poller of the runtime.
+// dispatch passes the invocation to a waiting next call of the runtime.
 func (g *generation) dispatch(ctx context.Context, inv *invocation) error {
 	for {
 		g.mu.Lock()
@@ -155,9 +163,9 @@ func (g *generation) dispatch(ctx context.Context, inv *invocation) error {
 	}
 }
 
-// awaitRuntime waits until the runtime is done: it asked for the next invocation, or on Managed Instances it responded.
+// awaitRuntime waits until the runtime is done: it called next or, on Managed Instances, it responded.
 func (p *invokePhase) awaitRuntime(ctx context.Context) error {
-	return p.life.await(ctx, func() bool {
+	return p.generation.await(ctx, func() bool {
 		if p.env.cfg.InitType == ManagedInstances {
 			return !p.responseEnd.IsZero()
 		}
@@ -166,7 +174,7 @@ func (p *invokePhase) awaitRuntime(ctx context.Context) error {
 }
 
 func (p *invokePhase) awaitExtensions(ctx context.Context) error {
-	return p.life.await(ctx, func() bool {
+	return p.generation.await(ctx, func() bool {
 		for _, reg := range p.registrations {
 			if !reg.waiting {
 				return false
@@ -176,9 +184,9 @@ func (p *invokePhase) awaitExtensions(ctx context.Context) error {
 	})
 }
 
-// endRuntime emits the lines that were printed so far and platform.runtimeDone.
+// endRuntime emits the lines printed so far and platform.runtimeDone.
 func (p *invokePhase) endRuntime(err error) {
-	g, cfg := p.life, &p.env.cfg
+	g, cfg := p.generation, &p.env.cfg
 	g.drain()
 	g.mu.Lock()
 	p.runtimeEnd = p.done
@@ -205,8 +213,8 @@ func (p *invokePhase) endRuntime(err error) {
 	}
 }
 
-// settle sets the result's status and payload from the response and err. A response that was there stays, because Lambda gives
-// it to the caller as soon as it has it. The caller holds the life's mu.
+// setOutcomeLocked sets the result's status and payload from the response and err. An error does not replace a response,
+// because Lambda returns a response to the caller at once. The caller has locked the generation's mu.
 func (p *invokePhase) setOutcomeLocked(err error) {
 	r := &p.result
 	if !p.responseEnd.IsZero() {
@@ -226,7 +234,7 @@ func (p *invokePhase) setOutcomeLocked(err error) {
 	case errors.As(err, &fail):
 		r.Status, r.ErrorType, r.Error = statusError, fail.typ, fail.msg
 		msg = fail.msg
-		if p.errType != "" { // aws-lambda-go reports a panic and then exits: the panic is the error
+		if p.errType != "" { // aws-lambda-go reports a panic and then exits: report the panic, not the exit
 			r.ErrorType = p.errType
 		}
 	case errors.As(err, &initErr):
@@ -252,7 +260,7 @@ func (p *invokePhase) timeoutMessage() string {
 	return fmt.Sprintf("Task timed out after %.2f seconds", p.env.cfg.Function.Timeout.Seconds())
 }
 
-// lateLocked says who kept the phase from ending.
+// timeoutCauseLocked names the process for which the phase waited when it timed out.
 func (p *invokePhase) timeoutCauseLocked() string {
 	if p.responseEnd.IsZero() {
 		return ": the function did not respond"
@@ -265,7 +273,7 @@ func (p *invokePhase) timeoutCauseLocked() string {
 	return ": the runtime did not ask for the next invocation"
 }
 
-// spansLocked are the spans of platform.runtimeDone, on Managed Instances those of platform.report.
+// spansLocked returns the spans of platform.runtimeDone, on Managed Instances those of platform.report.
 func (p *invokePhase) spansLocked() []spanRecord {
 	if p.responseEnd.IsZero() {
 		return nil
@@ -280,9 +288,9 @@ func (p *invokePhase) spansLocked() []spanRecord {
 	return spans
 }
 
-// end finishes the phase: platform.report, and the freeze or the reset. ctx is not the one that may have ended the phase.
+// end emits platform.report and freezes or resets the environment. ctx must not be the one that ended the phase.
 func (p *invokePhase) end(ctx context.Context, err error) {
-	g, e, r := p.life, p.env, &p.result
+	g, e, r := p.generation, p.env, &p.result
 	g.drain()
 	now := time.Now()
 	if now.After(p.deadline) {
@@ -306,10 +314,10 @@ func (p *invokePhase) end(ctx context.Context, err error) {
 	managed := e.cfg.InitType == ManagedInstances
 	rec := reportRecord{RequestID: p.id, Status: r.Status, ErrorType: r.ErrorType, TenantID: p.tenant, Tracing: tracing(p.trace)}
 	r.Billed = billed(r.Duration + p.restoreDuration)
-	if e.cfg.InitType == OnDemand { // init of an on-demand environment is billed with its first invocation since 2025-08-01
+	if e.cfg.InitType == OnDemand { // since 2025-08-01 AWS bills on-demand init with the first invocation
 		r.Billed = billed(r.Duration + p.initDuration)
 	}
-	if managed { // guide, page telemetry-schema-reference: durationMs alone
+	if managed { // guide, page telemetry-schema-reference: only durationMs
 		rec.Metrics, rec.Spans = durationMetrics{milliseconds(r.Duration)}, runtimeSpans
 	} else {
 		rec.Metrics = reportMetrics{
@@ -333,7 +341,7 @@ func (p *invokePhase) end(ctx context.Context, err error) {
 	}
 }
 
-// billed is d in whole milliseconds, rounded up.
+// billed rounds d up to whole milliseconds.
 func billed(d time.Duration) time.Duration {
 	return time.Duration(math.Ceil(milliseconds(d))) * time.Millisecond
 }
@@ -349,7 +357,7 @@ func resetReason(err error) string {
 	return "failure"
 }
 
-// memoryMB is the sum of the processes' peaks.
+// memoryMB returns the sum of the processes' peak memory.
 func (g *generation) memoryMB() int64 {
 	var sum int64
 	for _, p := range g.processes() {
@@ -362,10 +370,10 @@ func (p *invokePhase) emitStart() {
 	rec := startRecord{
 		RequestID: p.id, Version: p.env.cfg.Function.Version, FunctionArn: p.arn, TenantID: p.tenant, Tracing: tracing(p.trace),
 	}
-	p.life.hub.platformFor(p.number, "platform.start", rec)
+	p.generation.hub.platformFor(p.number, "platform.start", rec)
 }
 
-// emitRestore tells of SnapStart's restore phase. Extensions have no hook in it.
+// emitRestore emits the events of SnapStart's restore phase. Extensions have no hook in it.
 func (g *generation) emitRestore(took time.Duration) {
 	f := &g.env.cfg.Function
 	g.hub.platform("platform.restoreStart", restoreStartRecord{
@@ -380,7 +388,7 @@ type tracingEvent struct {
 	Value string `json:"value"`
 }
 
-// invokeEvent is INVOKE of the Extensions API.
+// invokeEvent returns the INVOKE event of the Extensions API.
 func (p *invokePhase) invokeEvent() []byte {
 	event := struct {
 		EventType          string        `json:"eventType"`

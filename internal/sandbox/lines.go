@@ -11,24 +11,24 @@ import (
 )
 
 const (
-	readSize        = 64 << 10    // what a pipe holds on Linux
-	maxDrainReads   = 16          // bound of one drain: a background thread may print without end
-	idleLineTimeout = time.Second // after it a line without newline is taken as whole
+	readSize        = 64 << 10    // the capacity of a pipe on Linux
+	maxDrainReads   = 16          // bounds one drain: a background thread may never stop printing
+	idleLineTimeout = time.Second // after it, a line without newline counts as complete
 )
 
-// lineReader cuts what a process prints on one pipe into lines of any length. Besides its own goroutine, drain may read: all
-// that was printed before drain was called has been given to emit when it returns.
+// lineReader splits a process's output on one pipe into lines of any length. Its own goroutine and drain read the pipe. When
+// drain returns, emit has received all that the process printed before the call.
 type lineReader struct {
 	pipe *os.File
 	emit func(lines [][]byte) // gets lines with their newline; must not keep them
-	done chan struct{}        // closed when the pipe is at its end and everything was emitted
+	done chan struct{}        // closed when the pipe has ended and all its lines are emitted
 
-	mu        sync.Mutex // one reader at a time
+	mu        sync.Mutex // guards the fields below: one reader at a time
 	buf       []byte
-	partial   []byte // start of a line whose end has not come yet
+	partial   []byte // start of a line without newline so far
 	lines     [][]byte
 	idleTimer *time.Timer
-	paused    bool // the timer must not emit: frozen or closed
+	paused    bool // frozen or closed: the timer must not emit
 }
 
 func newLineReader(pipe *os.File, emit func([][]byte)) *lineReader {
@@ -42,11 +42,11 @@ func (r *lineReader) run() {
 	defer close(r.done)
 	raw, err := r.pipe.SyscallConn()
 	if err == nil {
-		// An error means that the pipe was closed: the process is gone.
+		// An error means that the pipe is closed: the process is gone.
 		_ = raw.Read(func(fd uintptr) bool {
 			for {
-				if n, again := r.readOnce(fd); n <= 0 {
-					return !again
+				if n, empty := r.readOnce(fd); n <= 0 {
+					return !empty
 				}
 			}
 		})
@@ -58,8 +58,8 @@ func (r *lineReader) run() {
 	r.flush()
 }
 
-// readOnce reads what is there, at most one buffer. again says that nothing is there now.
-func (r *lineReader) readOnce(fd uintptr) (n int, again bool) {
+// readOnce reads the available bytes, at most one buffer. empty reports that the pipe is open and has none.
+func (r *lineReader) readOnce(fd uintptr) (n int, empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
@@ -77,7 +77,7 @@ func (r *lineReader) readOnce(fd uintptr) (n int, again bool) {
 	}
 }
 
-// feed emits the lines that end in data and keeps the rest.
+// feed emits the lines that are complete in data and keeps the rest.
 func (r *lineReader) feed(data []byte) {
 	lines := r.lines[:0]
 	for {
@@ -121,11 +121,11 @@ func (r *lineReader) onIdle() {
 	}
 }
 
-// drain emits what is in the pipe.
+// drain emits the lines in the pipe.
 func (r *lineReader) drain() {
 	raw, err := r.pipe.SyscallConn()
 	if err != nil {
-		return // closed: nothing is left
+		return // closed: the pipe is drained
 	}
 	_ = raw.Control(func(fd uintptr) {
 		for range maxDrainReads {
@@ -136,7 +136,7 @@ func (r *lineReader) drain() {
 	})
 }
 
-// freeze emits everything that the stopped process has printed, a line without newline too.
+// freeze emits all output of the stopped process, including a line without newline.
 func (r *lineReader) freeze() {
 	r.drain()
 	r.mu.Lock()
@@ -158,7 +158,7 @@ func (r *lineReader) thaw() {
 	}
 }
 
-// close ends run when the process is gone but something else holds the pipe's other end; run emits what is left.
+// close ends run when the process is gone but the pipe's other end is still open elsewhere. run emits the last lines.
 func (r *lineReader) close() error {
 	r.drain()
 	return r.pipe.Close()

@@ -3,7 +3,7 @@
 package sandbox
 
 // The Logs API is the Telemetry API's predecessor: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html. It has
-// the same subscription, another path, and platform events of its own. AWS still serves it, except on Managed Instances.
+// the same subscription, a different path, and its own platform events. AWS still serves it, except on Managed Instances.
 
 const (
 	schema20200815 = "2020-08-15" // also the default
@@ -12,7 +12,8 @@ const (
 
 const logsAPIDroppedReason = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs."
 
-// The records of its platform events. The guide has their members; version, in platform.start, is in captures only.
+// The records of the Logs API's platform events. The guide lists their members, except version of platform.start, which was
+// seen in captures.
 type (
 	logsStartRecord struct {
 		RequestID string `json:"requestId"`
@@ -32,15 +33,15 @@ type (
 	}
 )
 
-// logsRecord is the record that the Logs API has for a record of the Telemetry API, nil where it has no such event: nothing of
-// init and restore, and no platform.telemetrySubscription.
+// logsRecord converts a record of the Telemetry API to the Logs API. It returns nil for events that the Logs API lacks:
+// those of init and restore, and platform.telemetrySubscription.
 func logsRecord(record any) any {
 	switch r := record.(type) {
 	case startRecord:
 		return logsStartRecord{RequestID: r.RequestID, Version: r.Version}
 	case runtimeDoneRecord:
 		status := r.Status
-		if status == statusError { // the guide lists success, failure and timeout: that an error is a failure is a guess
+		if status == statusError { // the guide lists success, failure and timeout; error as failure is a guess
 			status = statusFailure
 		}
 		return logsRuntimeDoneRecord{RequestID: r.RequestID, Status: status}
@@ -54,8 +55,8 @@ func logsRecord(record any) any {
 	}
 }
 
-// emitFault emits platform.fault, a string, about an invocation that err ended before the runtime was done. The first text is
-// the guide's sample; that a timeout is a fault, too, and its text, are guesses.
+// emitFault emits platform.fault, a string, if err ended the invocation before the runtime was done. The first text is the
+// guide's sample. That a timeout is also a fault is a guess, and so is its text.
 func (p *invokePhase) emitFault(err error) {
 	text := "Process exited before completing request"
 	switch {
@@ -64,5 +65,5 @@ func (p *invokePhase) emitFault(err error) {
 	case resetReason(err) == "timeout":
 		text = "Error: " + p.timeoutMessage()
 	}
-	p.life.hub.logsAPIOnly(p.number, "platform.fault", "RequestId: "+p.id+" "+text)
+	p.generation.hub.logsAPIOnly(p.number, "platform.fault", "RequestId: "+p.id+" "+text)
 }

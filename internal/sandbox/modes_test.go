@@ -454,7 +454,7 @@ func TestAPIs(t *testing.T) {
 	check(403, "InvalidRequestFormat")(call("POST", register, `{`, headerExtensionName, "ext"))
 	check(403, "InvalidRequestFormat")(call("POST", register, `{"configurationKeys":["a"]}`, headerExtensionName, "ext"))
 	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["SOMETHING"]}`, headerExtensionName, "ext"))
-	check(403, `"Lambda-Extension-Name \"internal\" is not the file name of an extension that has yet to register: ext, idle"`)(
+	check(403, `"Lambda-Extension-Name \"internal\" is not the file name of an extension that has not registered: ext, idle"`)(
 		call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "internal"))
 	check(403, "Extension.MissingExtensionIdentifier")(call("GET", next, ""))
 	check(403, "Extension.MissingExtensionIdentifier")(call("PUT", telemetry, good))

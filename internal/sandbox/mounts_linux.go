@@ -12,38 +12,39 @@ import (
 	"syscall"
 )
 
-// On Lambda the names sandbox and sandbox.localdomain resolve to the environment itself, and some extensions listen on them
-// (OpenTelemetry's collector, AWS's samples). Here the processes see a hosts file that has them, in a mount namespace.
+// On Lambda the host names sandbox and sandbox.localdomain resolve to the environment itself. Some extensions listen on them
+// (OpenTelemetry's collector, AWS's samples). Here the processes see a hosts file with these names, in a mount namespace.
 const hostsFile = "/etc/hosts"
 
-// names says how the processes of an environment get the names.
+// mounts gives an environment's processes the host names and the layers.
 type mounts struct {
-	file     string // the hosts file; "": there is none
-	hosts    string // the file to put in the place of hostsFile in a user and mount namespace of each process; "": they need none
-	overlay  string // lowerDirs of the layers
-	script   string // for sh, that does it
-	hostsErr error  // why there are no names; nil if there are
-
-	layersErr error // why the layers are not at /opt; nil if they are
+	file      string // the temporary hosts file, "" for none
+	hosts     string // the file that each process mounts at hostsFile, in its own user and mount namespace; "" for no mount
+	overlay   string // overlayOptions of the layers
+	script    string // for sh: mounts both and starts the process
+	hostsErr  error  // why the host names do not resolve, nil if they do
+	layersErr error  // why the layers are not at /opt, nil if they are
 }
 
-// giveNames does what mountNames does, at least without the layers.
+// newMounts calls tryMounts. If that fails, it calls tryMounts again without the layers.
 func newMounts(address string, layers []string) mounts {
 	m := tryMounts(address, layers)
 	if m.hostsErr == nil || len(layers) == 0 {
 		return m
 	}
-	failed := m.hostsErr
+	err := m.hostsErr
 	m.close()
 	m = tryMounts(address, nil)
-	m.layersErr = failed
+	m.layersErr = err
 	return m
 }
 
-// layersTarget is where Lambda has the layers. What this machine has there stays to be seen, below them: a runtime, say.
+// layersTarget is where Lambda has the layers. This machine's own files there, such as a runtime, stay visible below the
+// layers.
 const layersTarget = "/opt"
 
-// lowerDirs are the folders of an overlay, the uppermost first: a later layer replaces the files of an earlier one.
+// overlayOptions returns the mount options of an overlay. It lists the uppermost folder first: a later layer replaces files
+// of an earlier one.
 func overlayOptions(layers []string) string {
 	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`)
 	folders := layersTarget
@@ -53,9 +54,9 @@ func overlayOptions(layers []string) string {
 	return "lowerdir=" + folders
 }
 
-// mountNames makes the names resolve to address, and the layers seen at /opt, in the processes that the calling thread starts.
-// With the rights of root the thread itself gets the mount namespace, which costs its children nothing; else each child gets
-// one, if the kernel lets users have namespaces.
+// tryMounts makes the host names resolve to address, and mounts the layers at /opt, for the processes that the calling thread
+// starts. As root, the thread itself gets the mount namespace, which costs its children nothing. Otherwise each child gets
+// its own, if the kernel allows user namespaces.
 func tryMounts(address string, layers []string) mounts {
 	content, err := os.ReadFile(hostsFile)
 	if err != nil {
@@ -70,18 +71,18 @@ func tryMounts(address string, layers []string) mounts {
 	}
 	err = mountForThread(file, layers)
 	if errors.Is(err, syscall.EPERM) {
-		m, failed := mountsInUserNamespace(file, layers)
+		m, mountErr := mountsInUserNamespace(file, layers)
 		m.file = file
-		if failed == nil {
+		if mountErr == nil {
 			return m
 		}
-		err = failed
+		err = mountErr
 	}
-	// The file stays: over one that is gone no process could mount a hosts file of its own.
+	// close deletes the file: while it is mounted it must exist, or no process could mount its own hosts file over it.
 	return mounts{hostsErr: err, file: file}
 }
 
-// hasNames says whether a hosts file has the names already.
+// hasHostNames reports whether a hosts file already has the names.
 func hasHostNames(hosts []byte) bool {
 	for line := range bytes.Lines(hosts) {
 		entry, _, _ := bytes.Cut(line, []byte("#"))
@@ -92,7 +93,7 @@ func hasHostNames(hosts []byte) bool {
 	return false
 }
 
-// writeHosts makes a file that every user can read.
+// writeHosts creates a temporary file that every user can read.
 func writeHosts(content []byte) (string, error) {
 	f, err := os.CreateTemp("", "sandbox-hosts-")
 	if err != nil {
@@ -106,8 +107,8 @@ func writeHosts(content []byte) (string, error) {
 	return f.Name(), nil
 }
 
-// mountHosts gives the calling thread a mount namespace with file as hosts file and the layers at /opt. What is mounted
-// outside later is seen inside.
+// mountForThread gives the calling thread a mount namespace with file as hosts file and the layers at /opt. Later mounts
+// outside the namespace are visible inside.
 func mountForThread(file string, layers []string) error {
 	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("a mount namespace: %w", err)
@@ -127,8 +128,8 @@ func mountForThread(file string, layers []string) error {
 	return nil
 }
 
-// userNames makes wrap ready and tries whether it works here. It needs sh, mount and unshare (util-linux 2.36), whatever PATH
-// the processes have.
+// mountsInUserNamespace prepares wrap and tests it on this machine. It needs sh, mount and unshare (util-linux 2.36). It looks
+// them up in the sandbox's PATH, whatever PATH the processes have.
 func mountsInUserNamespace(file string, layers []string) (mounts, error) {
 	mount, err := exec.LookPath("mount")
 	if err != nil {
@@ -142,8 +143,9 @@ func mountsInUserNamespace(file string, layers []string) (mounts, error) {
 	if len(layers) > 0 {
 		overlay = fmt.Sprintf(`%s -t overlay -o "ro,$1" overlay %s && `, mount, layersTarget)
 	}
-	m := mounts{hosts: file, overlay: overlayOptions(layers), script: fmt.Sprintf(`%s --bind "$0" %s && %sshift && exec %s --user --map-user=%d --map-group=%d -- "$@"`,
-		mount, hostsFile, overlay, unshare, os.Getuid(), os.Getgid())}
+	script := fmt.Sprintf(`%s --bind "$0" %s && %sshift && exec %s --user --map-user=%d --map-group=%d -- "$@"`,
+		mount, hostsFile, overlay, unshare, os.Getuid(), os.Getgid())
+	m := mounts{hosts: file, overlay: overlayOptions(layers), script: script}
 	cmd := exec.Command("true")
 	m.wrap(cmd)
 	if printed, err := cmd.CombinedOutput(); err != nil {
@@ -152,8 +154,8 @@ func mountsInUserNamespace(file string, layers []string) (mounts, error) {
 	return m, nil
 }
 
-// wrap makes cmd start in a user namespace, where it may mount, and then in another, where it has its own user id again. sh may
-// add variables such as PWD to its environment.
+// wrap makes cmd start in a user namespace, where it can mount, and then in a second one, where it has its own user id again.
+// sh may add variables such as PWD to cmd's environment.
 func (m mounts) wrap(cmd *exec.Cmd) {
 	if m.hosts == "" {
 		return
@@ -168,13 +170,14 @@ func (m mounts) wrap(cmd *exec.Cmd) {
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 }
 
-// check finds what would keep the kernel from executing path: behind wrap a shell would try, and tell it as its own failure.
+// check returns the error that the kernel would give for executing path. Under wrap, a shell would execute it and report the
+// failure as its own.
 func (m mounts) check(path string) error {
 	if m.hosts == "" {
 		return nil
 	}
-	const mayExecute = 1 // X_OK of access(2)
-	if err := syscall.Access(path, mayExecute); err != nil {
+	const executable = 1 // X_OK of access(2)
+	if err := syscall.Access(path, executable); err != nil {
 		return err
 	}
 	f, err := os.Open(path)
@@ -191,6 +194,6 @@ func (m mounts) check(path string) error {
 
 func (m mounts) close() {
 	if m.file != "" {
-		_ = os.Remove(m.file) // in the folder for temporary files
+		_ = os.Remove(m.file) // at worst, a temporary file remains
 	}
 }

@@ -24,18 +24,18 @@ type process struct {
 	generation int
 	cmd        *exec.Cmd
 	started    time.Time
-	exited     context.Context //nolint:containedctx // the process's lifetime: done when it is gone and all that it printed was emitted
-	readers    []*lineReader   // none where its output is blocked
-	unread     []*os.File      // the ends of its pipes that nobody reads
+	exited     context.Context //nolint:containedctx // done when the process is gone and all its output is emitted
+	readers    []*lineReader   // none if its output is blocked
+	unread     []*os.File      // the read ends of its pipes, if its output is blocked
 
-	hostsErr  error // why sandbox.localdomain does not resolve for it
-	layersErr error // why it does not find the layers at /opt
+	hostsErr  error // why sandbox.localdomain does not resolve in the process
+	layersErr error // why the process does not see the layers at /opt
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below
 	stat    ProcessStats
-	head    []string // the first lines that it printed
-	tail    []string // the last ones behind them
-	omitted int      // how many are between
+	head    []string // the first lines of its output
+	tail    []string // the last lines of its output after head
+	omitted int      // number of lines between head and tail
 }
 
 const (
@@ -44,7 +44,7 @@ const (
 	lineWidth = 400
 )
 
-// spec says what to start.
+// processSpec describes a process to start.
 type processSpec struct {
 	name       string
 	kind       ProcessKind
@@ -57,7 +57,7 @@ type processSpec struct {
 	blockOutput bool
 }
 
-// launchError says why a process could not be started.
+// launchError is the reason why a process could not start.
 type launchError struct {
 	path string
 	hint string
@@ -67,7 +67,8 @@ type launchError struct {
 func (e *launchError) Error() string { return fmt.Sprintf("%s: %v%s", e.path, e.err, e.hint) }
 func (e *launchError) Unwrap() error { return e.err }
 
-// startProcess starts what s says. lines gets what it prints; onExit is called once when it is gone, before exited is done.
+// startProcess starts the process that s describes. lines gets its output. onExit is called once when the process is gone,
+// before exited is done.
 func startProcess(spawner *spawner, s processSpec, lines func([][]byte), onExit func(*process)) (*process, error) {
 	p := &process{name: s.name, kind: s.kind, generation: s.generation, hostsErr: spawner.mounts.hostsErr, layersErr: spawner.mounts.layersErr}
 	path, err := lookCommand(s.path, s.dir)
@@ -113,7 +114,7 @@ func startProcess(spawner *spawner, s processSpec, lines func([][]byte), onExit 
 		return nil, explainLaunch(path, err)
 	}
 	for _, w := range writers {
-		_ = w.Close() // the child has its own
+		_ = w.Close() // the child has its own copy
 	}
 	p.stat = ProcessStats{Name: s.name, Kind: s.kind, Generation: s.generation, PID: p.cmd.Process.Pid, ExitCode: -1}
 	exited, gone := context.WithCancel(context.Background())
@@ -129,13 +130,14 @@ func startProcess(spawner *spawner, s processSpec, lines func([][]byte), onExit 
 	return p, nil
 }
 
-// fill writes to a pipe until it takes nothing more. exec makes it a blocking one only when it hands it on.
+// fill writes to a pipe until the pipe is full. The pipe is still non-blocking here: exec makes it blocking when it passes
+// it to the child.
 func fill(pipe *os.File) {
 	raw, err := pipe.SyscallConn()
 	if err != nil {
 		return
 	}
-	// An error means that the pipe is closed, which it is not.
+	// An error would mean that the pipe is closed; it is open.
 	_ = raw.Write(func(fd uintptr) bool {
 		for {
 			if n, err := syscall.Write(int(fd), make([]byte, readSize)); n <= 0 && err != syscall.EINTR {
@@ -145,7 +147,7 @@ func fill(pipe *os.File) {
 	})
 }
 
-// lookCommand finds the program: with a slash in the name relative to dir, else in PATH.
+// lookCommand finds the program. A name with a slash is relative to dir; any other name is looked up in PATH.
 func lookCommand(name, dir string) (string, error) {
 	if !strings.Contains(name, "/") {
 		path, err := exec.LookPath(name)
@@ -181,18 +183,18 @@ func explainLaunch(path string, err error) *launchError {
 	case errors.Is(err, fs.ErrPermission):
 		e.hint = " (is the file executable? chmod +x)"
 	case errors.Is(err, syscall.ENOEXEC):
-		e.hint = " (a script needs a first line #!…, a program must be built for this machine)"
+		e.hint = " (a script needs #! in its first line, a program must be built for this machine)"
 	case errors.Is(err, fs.ErrNotExist):
-		e.hint = " (the file, or the interpreter that it names, is not there)"
+		e.hint = " (the file, or the interpreter in its first line, does not exist)"
 	}
 	return e
 }
 
-// wait waits for the end of the process and of its output.
+// wait waits until the process has exited and its output has ended.
 func (p *process) wait() {
-	// The exit status is in ProcessState; Wait's own error says the same.
+	// ProcessState has the exit status; Wait's error only repeats it.
 	_ = p.cmd.Wait()
-	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // children that it left behind
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // its remaining children
 	for _, r := range p.readers {
 		_ = r.close()
 		<-r.done
@@ -212,7 +214,8 @@ func (p *process) wait() {
 	p.stat.CPU = state.UserTime() + state.SystemTime()
 }
 
-// signal sends sig to the process group, unless the process was seen to end: its number may be another's by then.
+// signal sends sig to the process group, unless the process is known to have exited: another process may have its number
+// by then.
 func (p *process) signal(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -220,14 +223,15 @@ func (p *process) signal(sig syscall.Signal) {
 		return
 	}
 	p.stat.Killed = p.stat.Killed || sig == syscall.SIGKILL
-	// An error means that nobody is left in the group.
+	// An error means that the group is empty.
 	_ = syscall.Kill(-p.cmd.Process.Pid, sig)
 }
 
-// alive reports whether the process has not ended.
+// alive reports whether the process is still running.
 func (p *process) alive() bool { return p.exited.Err() == nil }
 
-// mark notes that register or next was called; what takes the field.
+// markFirst records the time of the first call of register or next in a field of the statistics, and samples the memory. p
+// may be nil.
 func (p *process) markFirst(field func(*ProcessStats) *time.Duration) {
 	if p == nil {
 		return
@@ -245,7 +249,7 @@ func (p *process) markFirst(field func(*ProcessStats) *time.Duration) {
 	}
 }
 
-// sampleRSS updates and returns the peak resident set.
+// sampleRSS updates and returns the process's peak resident set in bytes.
 func (p *process) sampleRSS() int64 {
 	rss := peakRSS(p.cmd.Process.Pid)
 	p.mu.Lock()
@@ -266,7 +270,7 @@ func (p *process) drain() {
 	}
 }
 
-// keep keeps the first and the last lines.
+// keepLines keeps the first and the last lines of the output.
 func (p *process) keepLines(lines [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -288,43 +292,44 @@ func appendLines(kept []string, lines [][]byte) []string {
 	return kept
 }
 
-// words are the first and the last lines that the process printed, for an error text.
+// printedText describes the process's output for an error text, with its first and last lines.
 func (p *process) printedText() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	said := slices.Clone(p.head)
+	printed := slices.Clone(p.head)
 	if p.omitted > 0 {
-		said = append(said, fmt.Sprintf("… %d more lines", p.omitted))
+		printed = append(printed, fmt.Sprintf("… %d more lines", p.omitted))
 	}
-	said = append(said, p.tail...)
+	printed = append(printed, p.tail...)
 	switch {
-	case len(said) == 0:
+	case len(printed) == 0:
 		return "it printed nothing"
 	case p.omitted > 0:
-		return "its first and last lines:\n\t" + strings.Join(said, "\n\t") + p.missingMountsHint(said)
+		return "its first and last lines:\n\t" + strings.Join(printed, "\n\t") + p.missingMountsHint(printed)
 	default:
-		return "it printed:\n\t" + strings.Join(said, "\n\t") + p.missingMountsHint(said)
+		return "it printed:\n\t" + strings.Join(printed, "\n\t") + p.missingMountsHint(printed)
 	}
 }
 
-// namesHint says what to do about the names, or the layers, if the process could not have them and speaks of one.
-func (p *process) missingMountsHint(said []string) string {
-	speaksOf := func(what string) bool {
-		return slices.ContainsFunc(said, func(line string) bool { return strings.Contains(line, what) })
+// missingMountsHint returns advice about the host names or the layers, if the process has none and its output mentions
+// them.
+func (p *process) missingMountsHint(printed []string) string {
+	mentions := func(text string) bool {
+		return slices.ContainsFunc(printed, func(line string) bool { return strings.Contains(line, text) })
 	}
 	hint := ""
-	if p.hostsErr != nil && speaksOf("sandbox") {
-		hint = fmt.Sprintf("\nThe names sandbox and sandbox.localdomain, which Lambda has, do not resolve here (%v). "+
+	if p.hostsErr != nil && mentions("sandbox") {
+		hint = fmt.Sprintf("\nThe host names sandbox and sandbox.localdomain of Lambda do not resolve here (%v). "+
 			"If the extension needs them, add \"127.0.0.1 sandbox.localdomain sandbox\" to /etc/hosts.", p.hostsErr)
 	}
-	if p.layersErr != nil && speaksOf("/opt/") {
-		hint += fmt.Sprintf("\nThe layers are not at /opt, where Lambda has them (%v). An extension that needs its files there needs a copy.",
-			p.layersErr)
+	if p.layersErr != nil && mentions("/opt/") {
+		hint += fmt.Sprintf("\nThe layers are not at /opt, where Lambda has them (%v). "+
+			"If the extension needs its files there, copy them.", p.layersErr)
 	}
 	return hint
 }
 
-// ending describes how the process ended, as Lambda words it.
+// exitText describes how the process exited, in Lambda's words.
 func (p *process) exitText() string {
 	s := p.stats()
 	if s.Signal != "" {

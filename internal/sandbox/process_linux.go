@@ -7,12 +7,12 @@ import (
 	"syscall"
 )
 
-// processAttributes puts a process into a group of its own, which dies with the sandbox.
+// processAttributes starts a process in a group of its own and has it killed when the sandbox dies.
 func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// peakRSS is the peak resident set of a live process in bytes, 0 if it cannot be read.
+// peakRSS returns the peak resident set of a running process in bytes, 0 if it cannot be read.
 func peakRSS(pid int) int64 {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
@@ -33,5 +33,5 @@ func peakRSS(pid int) int64 {
 	return kib << 10
 }
 
-// exitRSS is not used on Linux: the kernel counts the parent's memory at the time of the fork into ru_maxrss.
+// exitRSS returns 0: on Linux, ru_maxrss includes the parent's memory at the time of the fork.
 func exitRSS(*os.ProcessState) int64 { return 0 }

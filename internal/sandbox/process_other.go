@@ -7,13 +7,13 @@ import (
 	"syscall"
 )
 
-// processAttributes puts a process into a group of its own.
+// processAttributes starts a process in a group of its own.
 func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// peakRSS needs /proc.
+// peakRSS returns 0: it would need /proc.
 func peakRSS(int) int64 { return 0 }
 
-// exitRSS is the peak resident set of a process that has ended, in bytes (macOS; the BSDs count in KiB).
+// exitRSS returns the peak resident set of a process that has exited, in bytes (on macOS; the BSDs count in KiB).
 func exitRSS(state *os.ProcessState) int64 {
 	if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
 		return usage.Maxrss

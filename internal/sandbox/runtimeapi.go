@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// Limits of a response: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html (6 MB, with some room as the
-// emulator has it) and …/dg/configuration-response-streaming.html (200 MB).
+// Limits of a response: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html (6 MB; the emulator adds 100
+// bytes) and …/dg/configuration-response-streaming.html (200 MB).
 const (
 	maxResponse = 6<<20 + 100
 	maxStreamed = 200 << 20
 )
 
-// invocation is one request from Invoke to the function. Its outcome is guarded by the life's mu.
+// invocation is one request from Invoke to the function. The generation's mu guards its outcome.
 type invocation struct {
 	id, arn, trace, tenant string
 
@@ -29,19 +29,20 @@ type invocation struct {
 	start    time.Time
 	deadline time.Time
 
+	// The outcome.
 	responding  bool      // the runtime is posting the response or error
 	firstByte   time.Time // of the response
 	responseEnd time.Time // zero: no response
-	done        time.Time // the runtime asked for the next invocation
+	done        time.Time // when the runtime called next again
 	response    []byte
-	functionErr string // Unhandled
+	functionErr string // "" or Unhandled
 	errType     string
 }
 
-// functionErrorType is what telemetry tells of error types; others become Function.Unknown, as in the emulator.
+// functionErrorType matches the error types that telemetry reports. Others become Function.Unknown, as in the emulator.
 var functionErrorType = regexp.MustCompile(`^(Runtime|Function)\.[A-Z][a-zA-Z]+$`)
 
-// serveInvocation is next of the runtime: it ends the invocation that the runtime worked on and blocks until there is another.
+// serveInvocation serves the runtime's next: it ends the runtime's current invocation and blocks until there is another.
 func (g *generation) serveInvocation(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	if inv := g.current; inv != nil {
@@ -82,7 +83,7 @@ func (inv *invocation) writeTo(w http.ResponseWriter) {
 	writeBody(w, http.StatusOK, inv.payload)
 }
 
-// claim finds the invocation that the request answers; only one answer is taken.
+// claim returns the invocation that the request answers. An invocation accepts only one answer.
 func (g *generation) claim(w http.ResponseWriter, r *http.Request) *invocation {
 	g.mu.Lock()
 	inv := g.invocations[r.PathValue("id")]
@@ -102,7 +103,7 @@ func (g *generation) claim(w http.ResponseWriter, r *http.Request) *invocation {
 	return nil
 }
 
-// firstByteReader notes when the first byte came.
+// firstByteReader records when the first byte was read.
 type firstByteReader struct {
 	io.Reader
 	firstByte time.Time
@@ -116,8 +117,8 @@ func (f *firstByteReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// serveResponse takes the function's response, whole or streamed in chunks. A streamed one that fails in the middle ends with
-// trailers that tell the error (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html).
+// serveResponse serves the function's response, buffered or streamed in chunks. A streamed response that fails midway ends
+// with trailers that name the error (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html).
 func (g *generation) serveResponse(w http.ResponseWriter, r *http.Request) {
 	inv := g.claim(w, r)
 	if inv == nil {
@@ -136,7 +137,7 @@ func (g *generation) serveResponse(w http.ResponseWriter, r *http.Request) {
 		g.respond(inv, reader.firstByte, errorJSON("Function.ResponseSizeTooLarge", msg), "Function.ResponseSizeTooLarge")
 		writeError(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", msg)
 		return
-	case err != nil: // the connection broke: the process is gone, or it may try again
+	case err != nil: // the connection broke: the process is gone, or it may post again
 		g.mu.Lock()
 		inv.responding = false
 		g.mu.Unlock()
@@ -161,7 +162,7 @@ func (g *generation) serveFunctionError(w http.ResponseWriter, r *http.Request) 
 	writeStatusOK(w)
 }
 
-// respond notes the outcome; errType is "" for success.
+// respond records the outcome; errType is "" for success.
 func (g *generation) respond(inv *invocation, firstByte time.Time, body []byte, errType string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -176,7 +177,7 @@ func (g *generation) respond(inv *invocation, firstByte time.Time, body []byte, 
 	g.changedLocked()
 }
 
-// serveRuntimeInitError takes the runtime's report that it cannot start the function.
+// serveRuntimeInitError serves the runtime's report that it cannot start the function.
 func (g *generation) serveRuntimeInitError(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
 	if err != nil {
@@ -191,7 +192,8 @@ func (g *generation) serveRuntimeInitError(w http.ResponseWriter, r *http.Reques
 	writeStatusOK(w)
 }
 
-// explainReport words an error that a runtime reports: Node.js has its stack in trace, Python in stackTrace, others have none.
+// explainReport formats an error report of a runtime or an extension. Node.js has its stack in trace, Python in stackTrace;
+// others have none.
 func explainReport(body []byte, typ string) string {
 	var report struct {
 		ErrorType    string
@@ -207,14 +209,14 @@ func explainReport(body []byte, typ string) string {
 		text = report.ErrorType + ": " + text
 	}
 	for _, line := range append(report.Trace, report.StackTrace...) {
-		if !strings.HasSuffix(line, report.ErrorMessage) { // the stack of Node.js begins with it
+		if !strings.HasSuffix(line, report.ErrorMessage) { // the stack of Node.js begins with the message
 			text += "\n" + strings.TrimSuffix(line, "\n")
 		}
 	}
 	return text
 }
 
-// errorJSON is the payload that the caller of a failed function gets.
+// errorJSON returns the payload that the caller of a failed function gets.
 func errorJSON(typ, msg string) []byte {
 	data, err := json.Marshal(errorBody{ErrorMessage: msg, ErrorType: typ})
 	if err != nil {

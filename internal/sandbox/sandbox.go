@@ -19,44 +19,46 @@ import (
 	"time"
 )
 
-// Environment is one execution environment. Its methods may be called from several goroutines; on other init types than
-// ManagedInstances, Invokes run one after the other.
+// Environment is one execution environment. Its methods may be called from several goroutines. Under every init type
+// but ManagedInstances, calls of Invoke run one after the other.
 type Environment struct {
 	cfg        Config
-	addr       string // of the APIs
+	addr       string // where the APIs are served
 	server     *http.Server
-	serverDone chan struct{} // closed when server has ended
+	serverDone chan struct{} // closed when server has stopped
 	spawner    *spawner
 	output     *output
-	token      string // of the endpoints for credentials and metadata
+	token      string // authorizes requests for credentials and metadata
 	instanceID string // also the name of the log stream, as in the emulator
 	taskRoot   string
 
-	phaseToken chan struct{} // holds one token: who has it runs a phase; on Managed Instances only init and shutdown take it
+	// phaseToken holds one token. A phase runs only while it owns the token. On Managed Instances only init and shutdown
+	// take it.
+	phaseToken chan struct{}
 
-	freezeMu sync.Mutex // guards frozen; held while the processes are signalled
+	freezeMu sync.Mutex // guards frozen; locked while the processes are signalled
 	frozen   bool
 
-	mu                sync.Mutex  // guards what follows
+	mu                sync.Mutex  // guards the fields below
 	generation        *generation // nil after a reset
 	generationCount   int
-	invocationCount   int // invocations so far
+	invocationCount   int // invocations started
 	processes         []*process
-	initDuration      time.Duration // of the init phase until the first report told it
+	initDuration      time.Duration // of the init phase
 	beforeFirstInvoke bool          // no invocation since the init phase
 	closed            bool
 	running           sync.WaitGroup
 }
 
-// ErrClosed is returned by calls on an environment that was shut down.
+// ErrClosed is the error of calls on an environment that was shut down.
 var ErrClosed = errors.New("sandbox: the environment is shut down")
 
-// ErrUnhealthy is in the chain of the error of Invoke when a process of a ManagedInstances environment has ended: Lambda
-// replaces such an environment by another, it does not reset it.
+// ErrUnhealthy is in the chain of Invoke's error after a process of a ManagedInstances environment has exited. Lambda
+// replaces such an environment; it does not reset it.
 var ErrUnhealthy = errors.New("sandbox: the environment is unhealthy")
 
-// Start starts the extensions and the function and runs the init phase. It returns when init is complete; if init failed,
-// the error is an *InitError (unless ctx ended) and every process is gone. ctx bounds the init phase only.
+// Start starts the extensions and the function and runs the init phase. It returns when init is complete. If init
+// failed, every process is gone and the error is an *InitError, or ctx's. ctx bounds the init phase only.
 func Start(ctx context.Context, cfg Config) (*Environment, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -66,13 +68,13 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 	if err != nil {
 		return nil, err
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, cfg.InitTimeout, errDeadline)
+	initCtx, cancel := context.WithTimeoutCause(ctx, cfg.InitTimeout, errDeadline)
 	defer cancel()
 	g := e.newGeneration("init")
-	took, err := g.init(limited)
+	duration, err := g.init(initCtx)
 	switch {
 	case err == nil:
-		e.initDuration, e.beforeFirstInvoke = took, true
+		e.initDuration, e.beforeFirstInvoke = duration, true
 		if !cfg.NoFreeze {
 			e.Freeze()
 		}
@@ -80,13 +82,13 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 		e.reset(context.WithoutCancel(ctx), resetReason(err))
 	default:
 		e.reset(context.WithoutCancel(ctx), resetReason(err))
-		_ = e.Shutdown(ctx) // nothing is left but the server: the init error is what counts
+		_ = e.Shutdown(ctx) // only the server is left to stop: the caller needs the init error
 		return nil, err
 	}
 	return e, nil
 }
 
-// listen makes an environment whose APIs are served and whose processes are yet to start.
+// listen creates an environment and serves its APIs. It starts no process.
 func listen(cfg Config) (*Environment, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -107,14 +109,14 @@ func listen(cfg Config) (*Environment, error) {
 	e.server = &http.Server{Handler: e.routes(), ReadHeaderTimeout: time.Minute}
 	go func() {
 		defer close(e.serverDone)
-		_ = e.server.Serve(listener) // returns when Shutdown closes it
+		_ = e.server.Serve(listener) // returns when Shutdown closes the listener
 	}()
 	return e, nil
 }
 
-// Invoke runs a whole invoke phase: thaw, invoke, report, freeze. It returns when the phase has ended; how long the
-// response took is in the Result. What goes wrong in the function or in an extension is in the Result, too. An error means
-// that there was no phase, or that ctx ended during it, which resets the environment.
+// Invoke runs a whole invoke phase: thaw, invoke, report, freeze. It returns when the phase has ended. The Result has the
+// response's own time, and any failure of the function or of an extension. An error means that no phase ran, or that ctx
+// ended during the phase, which resets the environment.
 func (e *Environment) Invoke(ctx context.Context, payload []byte, opts ...InvokeOption) (Result, error) {
 	if e.cfg.InitType == ManagedInstances {
 		return e.invokeManaged(ctx, payload, opts)
@@ -133,8 +135,9 @@ func (e *Environment) Invoke(ctx context.Context, payload []byte, opts ...Invoke
 	return p.result, err
 }
 
-// invokeManaged runs one of several phases at once. There is no reset: the environment lives on after a timeout and is at its
-// end after a crash (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html).
+// invokeManaged runs one of several concurrent phases. It never resets the environment. After a timeout the environment
+// goes on; after a crash it is unhealthy for good
+// (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html).
 func (e *Environment) invokeManaged(ctx context.Context, payload []byte, opts []InvokeOption) (Result, error) {
 	e.mu.Lock()
 	switch {
@@ -160,15 +163,15 @@ func (e *Environment) invokeManaged(ctx context.Context, payload []byte, opts []
 	return p.result, err
 }
 
-// Shutdown runs the shutdown phase (reason spindown) and releases everything: after it every process and goroutine is gone.
-// It waits for a running Invoke. When ctx ends first, what is alive is killed at once. The error tells of extensions that did
-// not end in time or well. Further calls return nil.
+// Shutdown runs the shutdown phase (reason spindown) and releases everything: after it every process and goroutine is
+// gone. It waits for a running Invoke. If ctx ends first, it kills the remaining processes at once. The error names each
+// extension that did not exit in time or exited with a failure. Further calls return nil.
 func (e *Environment) Shutdown(ctx context.Context) error {
 	var errs []error
 	select {
 	case <-e.phaseToken:
 	case <-ctx.Done():
-		for _, p := range e.allProcesses() { // ends the running phase
+		for _, p := range e.allProcesses() { // this ends the running phase
 			p.signal(syscall.SIGKILL)
 		}
 		<-e.phaseToken
@@ -187,9 +190,9 @@ func (e *Environment) Shutdown(ctx context.Context) error {
 		errs = append(errs, g.shutdown(ctx, "spindown"))
 		e.setGeneration(nil)
 	}
-	quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	serverCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if err := e.server.Shutdown(quick); err != nil { // waits for connections, whose other ends are gone
+	if err := e.server.Shutdown(serverCtx); err != nil { // waits for connections; the clients are gone
 		errs = append(errs, fmt.Errorf("sandbox: closing the APIs: %w", e.server.Close()))
 	}
 	<-e.serverDone
@@ -197,11 +200,11 @@ func (e *Environment) Shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// reset ends the processes after a failure; the next Invoke starts them anew.
+// reset stops the processes after a failure. The next Invoke starts new ones.
 func (e *Environment) reset(ctx context.Context, reason string) {
 	g := e.currentGeneration()
 	e.Thaw()
-	// How the extensions ended is in telemetry and Processes; the reason of the reset is what the caller hears.
+	// Telemetry and Processes report how the extensions exited. The caller gets the reason of the reset.
 	_ = g.shutdown(ctx, reason)
 	e.setGeneration(nil)
 }
@@ -230,7 +233,7 @@ func (e *Environment) allProcesses() []*process {
 	return append([]*process(nil), e.processes...)
 }
 
-// Processes describes every process of every life of the environment, in the order of their start.
+// Processes describes every process of every generation, in the order in which they started.
 func (e *Environment) Processes() []ProcessStats {
 	all := e.allProcesses()
 	stats := make([]ProcessStats, len(all))
@@ -240,11 +243,11 @@ func (e *Environment) Processes() []ProcessStats {
 	return stats
 }
 
-// ErrNotSubscribed is the error of Inject for an extension that has no subscription in this life of the environment.
+// ErrNotSubscribed is the error of Inject for an extension that has no subscription in the current generation.
 var ErrNotSubscribed = errors.New("sandbox: the extension is not subscribed to telemetry")
 
-// Inject posts body, whatever it is, to the telemetry destination of the named extension (that of its first subscription),
-// beside the events. It returns the status of the answer and how long it took. A frozen environment is thawed first.
+// Inject posts body, which may be any bytes, to the telemetry destination of the named extension's first subscription,
+// beside the events. It returns the answer's status and how long the POST took. It thaws a frozen environment first.
 func (e *Environment) Inject(extension string, body []byte) (status int, took time.Duration, err error) {
 	g := e.currentGeneration()
 	if g == nil {
@@ -280,14 +283,14 @@ func partition(region string) string {
 	}
 }
 
-// newTrace is an X-Ray header that is not sampled.
+// newTrace returns a new X-Ray trace header that is not sampled.
 func newTrace(now time.Time) string {
 	var b [20]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return fmt.Sprintf("Root=1-%08x-%s;Parent=%s;Sampled=0", now.Unix(), hex.EncodeToString(b[:12]), hex.EncodeToString(b[12:]))
 }
 
-// output copies what processes print for a person to read.
+// output copies the processes' output to a writer for people, each line with the process's name.
 type output struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -306,11 +309,11 @@ func (o *output) write(name string, lines [][]byte) {
 		o.b.Write(bytes.TrimSuffix(line, []byte("\n")))
 		o.b.WriteByte('\n')
 	}
-	_, _ = o.w.Write(o.b.Bytes()) // a broken display does not stop the function
+	_, _ = o.w.Write(o.b.Bytes()) // a broken writer does not stop the function
 }
 
-// takeInitDuration returns the durations of the init phase and, under SnapStart, of the restore phase to the first invocation
-// after init, zeros to others.
+// takeInitDuration returns the duration of the init phase or, under SnapStart, of the restore phase. Only the first
+// invocation after init gets it; later ones get zeros.
 func (e *Environment) takeInitDuration() (initTook, restored time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -318,7 +321,8 @@ func (e *Environment) takeInitDuration() (initTook, restored time.Duration) {
 		return 0, 0
 	}
 	e.beforeFirstInvoke = false
-	if e.cfg.InitType == SnapStart { // init was when the version was published; there is no snapshot here: restoring takes no time
+	// SnapStart runs init when a version is published. The sandbox takes no snapshot, so restoring takes no time.
+	if e.cfg.InitType == SnapStart {
 		return 0, time.Millisecond
 	}
 	if e.cfg.InitType == ManagedInstances {
@@ -327,7 +331,8 @@ func (e *Environment) takeInitDuration() (initTook, restored time.Duration) {
 	return e.initDuration, 0
 }
 
-// waitManaged waits for running invocations; when ctx ends it kills the processes, which ends them.
+// awaitManagedInvocations waits for running invocations. When ctx ends, it kills the processes, which ends the
+// invocations.
 func (e *Environment) awaitManagedInvocations(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {

@@ -98,7 +98,7 @@ func TestSubscriberThatNeverAccepts(t *testing.T) {
 	shutdown(t, e)
 	text := output.String()
 	for _, want := range []string{
-		"[sandbox] extension x0 subscribed with http://sandbox.localdomain:", "/telemetry and never took a POST; tries: ",
+		"[sandbox] extension x0 subscribed with http://sandbox.localdomain:", "/telemetry and never accepted a POST; attempts: ",
 		"connection refused (nothing listens there:", "[sandbox] extension x2 subscribed", "the subscriber answered with status 503",
 	} {
 		if !strings.Contains(text, want) {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// routes are all the APIs that Lambda serves on one address, http://${AWS_LAMBDA_RUNTIME_API}.
+// routes returns the handler of all APIs that Lambda serves on one address, http://${AWS_LAMBDA_RUNTIME_API}.
 func (e *Environment) routes() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, serve func(*generation, http.ResponseWriter, *http.Request)) {
@@ -45,8 +45,8 @@ const (
 	metadataPath    = "/2026-01-15/metadata/execution-environment"
 )
 
-// serveCredentials is the endpoint of AWS_CONTAINER_CREDENTIALS_FULL_URI, which SnapStart functions have instead of keys in
-// the environment (https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html).
+// serveCredentials serves AWS_CONTAINER_CREDENTIALS_FULL_URI, which SnapStart functions have instead of keys in environment
+// variables (https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html).
 func (e *Environment) serveCredentials(w http.ResponseWriter, r *http.Request) {
 	if e.cfg.InitType != SnapStart || !e.authorized(r, "") {
 		writeError(w, http.StatusNotFound, "CredentialsNotFound", "no credentials for this token")
@@ -59,8 +59,9 @@ func (e *Environment) serveCredentials(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serveMetadata is the endpoint of AWS_LAMBDA_METADATA_API,
-// https://docs.aws.amazon.com/lambda/latest/dg/configuration-metadata-endpoint.html. The zone is the emulator's, in any region.
+// serveMetadata serves AWS_LAMBDA_METADATA_API,
+// https://docs.aws.amazon.com/lambda/latest/dg/configuration-metadata-endpoint.html. In every region it returns the
+// emulator's availability zone.
 func (e *Environment) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	if !e.authorized(r, "Bearer ") {
 		writeError(w, http.StatusUnauthorized, "Unauthorized", "Authorization must be Bearer ${AWS_LAMBDA_METADATA_TOKEN}")
@@ -70,7 +71,7 @@ func (e *Environment) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"AvailabilityZoneID": "use1-az1"})
 }
 
-// authorized says whether the request has the environment's token behind the scheme.
+// authorized reports whether the request's Authorization header is the scheme followed by the environment's token.
 func (e *Environment) authorized(r *http.Request, scheme string) bool {
 	return subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(scheme+e.token)) == 1
 }
@@ -100,7 +101,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 func writeBody(w http.ResponseWriter, status int, data []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(data) // an error means that the process is gone, which its own watcher sees
+	_, _ = w.Write(data) // an error means that the process is gone; process.wait handles that
 }
 
 // newUUID returns a random (version 4) UUID. The package kinesislocal has a copy: neither imports another of ours.

@@ -11,22 +11,23 @@ import (
 	"time"
 )
 
-// Parts of the shutdown's time, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html: nothing without
-// extensions, 500 ms with internal ones, 2 s with external ones. The guide is silent on the runtime's share; the emulator
-// gives it 30 %.
+// Time limits of the shutdown, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html: 0 without
+// extensions, 500 ms with internal ones, 2 s with external ones. The guide does not document the runtime's share; the
+// emulator gives it 30 %.
 const (
 	internalShutdownTimeout = 500 * time.Millisecond
 	runtimeShutdownPercent  = 30
-	maxFlush                = 500 * time.Millisecond // and at most a third of what is left; the emulator has up to 1 s
+	maxFlush                = 500 * time.Millisecond // and at most a third of the remaining time; the emulator takes up to 1 s
 )
 
-// shutdown ends the life: runtime, flush of telemetry, extensions, in this order and under one deadline. It returns when every
-// process is gone. The error tells of extensions that did not end in time or well. If ctx ends, the rest is killed.
+// shutdown ends the generation under one deadline: it stops the runtime, flushes telemetry, and stops the extensions. It
+// returns when every process is gone. The error names each extension that did not exit in time or exited with a failure. If
+// ctx ends, the remaining processes are killed.
 func (g *generation) shutdown(ctx context.Context, reason string) error {
 	g.mu.Lock()
 	g.stopping = true
 	runtime := g.runtime
-	agents := g.registrations
+	registrations := g.registrations
 	g.mu.Unlock()
 	for _, p := range g.processes() {
 		p.sampleRSS()
@@ -36,28 +37,28 @@ func (g *generation) shutdown(ctx context.Context, reason string) error {
 	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errDeadline)
 	defer cancel()
 
-	// The runtime first, so that its last lines are flushed to the extensions.
+	// The runtime stops first, so that its last lines are flushed to the extensions.
 	if runtime != nil {
-		share, cancel := context.WithTimeout(ctx, deadline.Sub(now)*runtimeShutdownPercent/100)
-		if len(agents) > 0 {
+		runtimeCtx, cancel := context.WithTimeout(ctx, deadline.Sub(now)*runtimeShutdownPercent/100)
+		if len(registrations) > 0 {
 			runtime.signal(syscall.SIGTERM)
-			awaitExit(share, runtime)
+			awaitExit(runtimeCtx, runtime)
 		}
 		cancel()
 		runtime.signal(syscall.SIGKILL)
 		<-runtime.exited.Done()
 	}
-	flushing, stop := context.WithTimeout(ctx, min(maxFlush, time.Until(deadline)/3))
-	g.hub.flush(flushing)
+	flushCtx, stop := context.WithTimeout(ctx, min(maxFlush, time.Until(deadline)/3))
+	g.hub.flush(flushCtx)
 	stop()
 	g.sendShutdown(deadline, reason)
 	var errs []error
-	for _, reg := range agents {
+	for _, reg := range registrations {
 		if reg.process != nil && !awaitExit(ctx, reg.process) {
 			reg.process.signal(syscall.SIGKILL)
 		}
 	}
-	for _, reg := range agents {
+	for _, reg := range registrations {
 		if reg.process == nil {
 			continue
 		}
@@ -65,7 +66,7 @@ func (g *generation) shutdown(ctx context.Context, reason string) error {
 		errs = append(errs, g.shutdownError(reg))
 	}
 	g.close()
-	for _, s := range g.hub.subs { // no one adds to them any more
+	for _, s := range g.hub.subs { // the hub is closed: no lock needed
 		if text := s.neverAccepted(); text != "" {
 			g.env.output.write("sandbox", [][]byte{[]byte(text)})
 		}
@@ -73,7 +74,7 @@ func (g *generation) shutdown(ctx context.Context, reason string) error {
 	return errors.Join(errs...)
 }
 
-// sendShutdown gives SHUTDOWN to the extensions that registered for it and kills the others: they get no signal that they
+// sendShutdown sends SHUTDOWN to the extensions that registered for it. It kills the others; they get no signal that they
 // could handle.
 func (g *generation) sendShutdown(deadline time.Time, reason string) {
 	event, err := json.Marshal(struct {
@@ -85,9 +86,9 @@ func (g *generation) sendShutdown(deadline time.Time, reason string) {
 		panic("sandbox: encoding SHUTDOWN: " + err.Error()) // strings and numbers always encode
 	}
 	g.mu.Lock()
-	agents := g.registrations
+	registrations := g.registrations
 	g.mu.Unlock()
-	for _, reg := range agents {
+	for _, reg := range registrations {
 		if reg.process == nil {
 			continue
 		}
@@ -95,12 +96,12 @@ func (g *generation) sendShutdown(deadline time.Time, reason string) {
 			s.markShutdownSent()
 		}
 		g.mu.Lock()
-		told, failed := reg.wants(eventShutdown), reg.reportedError()
-		if told && !failed {
+		wantsShutdown, failed := reg.wants(eventShutdown), reg.reportedError()
+		if wantsShutdown && !failed {
 			reg.send(event)
 		}
 		g.mu.Unlock()
-		if !told && !failed { // one that reported an error is expected to exit by itself
+		if !wantsShutdown && !failed { // an extension that reported an error exits by itself
 			reg.process.signal(syscall.SIGKILL)
 		}
 	}
@@ -119,16 +120,17 @@ func (g *generation) shutdownBudget() time.Duration {
 	return budget
 }
 
-// judge says what was wrong with the end of an extension that knew of SHUTDOWN.
+// shutdownError returns an error if an extension that registered for SHUTDOWN was killed or exited with a failure.
 func (g *generation) shutdownError(reg *registration) error {
 	g.mu.Lock()
-	told := reg.wants(eventShutdown)
+	wantsShutdown := reg.wants(eventShutdown)
 	g.mu.Unlock()
 	switch s := reg.process.stats(); {
-	case !told:
+	case !wantsShutdown:
 		return nil
 	case s.Killed:
-		return fmt.Errorf("sandbox: extension %s was killed: it did not end within %v of shutdown; %s", reg.name, g.env.cfg.ShutdownTimeout, reg.process.printedText())
+		return fmt.Errorf("sandbox: extension %s was killed: it did not exit within %v of shutdown; %s",
+			reg.name, g.env.cfg.ShutdownTimeout, reg.process.printedText())
 	case s.ExitCode != 0:
 		return fmt.Errorf("sandbox: extension %s ended with %s; %s", reg.name, reg.process.exitText(), reg.process.printedText())
 	default:
@@ -136,7 +138,7 @@ func (g *generation) shutdownError(reg *registration) error {
 	}
 }
 
-// release ends the life's goroutines and timers.
+// close ends the generation's goroutines and timers.
 func (g *generation) close() {
 	g.mu.Lock()
 	timers := g.timers

@@ -4,22 +4,23 @@ package sandbox
 
 import "runtime"
 
-// spawner forks on one operating system thread. On Linux a process with Pdeathsig is killed when the thread that started it
-// ends (golang.org/issue/27505), and Go threads can end; this one lives as long as the environment. It may also have a mount
-// namespace of its own, which its children inherit; see names.
+// spawner starts all processes from one operating system thread, which lives as long as the environment. On Linux a process
+// with Pdeathsig is killed when the thread that started it ends (golang.org/issue/27505), and Go may end a thread at any
+// time. The thread may also have its own mount namespace, which its children inherit; see mounts.
 type spawner struct {
 	work   chan func()
 	done   chan struct{}
 	mounts mounts
 }
 
-// newSpawner starts the thread. Its children find sandbox.localdomain at address, and the layers at /opt, where that can be arranged.
+// newSpawner starts the thread. If this machine allows the mounts, its children resolve sandbox.localdomain to address and
+// see the layers at /opt.
 func newSpawner(address string, layers []string) *spawner {
 	s := &spawner{work: make(chan func()), done: make(chan struct{})}
 	ready := make(chan struct{})
 	go func() {
 		defer close(s.done)
-		runtime.LockOSThread() // and no unlock: a thread in another namespace must end with its goroutine
+		runtime.LockOSThread() // never unlocked: a thread in another namespace must end with its goroutine
 		s.mounts = newMounts(address, layers)
 		close(ready)
 		for f := range s.work {
@@ -37,7 +38,7 @@ func (s *spawner) do(f func() error) error {
 	return <-result
 }
 
-// close ends the thread; do must not be called any more.
+// close ends the thread. do must not be called afterwards.
 func (s *spawner) close() {
 	close(s.work)
 	<-s.done

@@ -4,26 +4,29 @@ package sandbox
 
 import "time"
 
-// ProcessStats describes one process, alive or gone.
+// ProcessStats describes one process, running or exited.
 type ProcessStats struct {
-	Name       string        // the extension's name, or the function's
+	Name       string        // of the extension or the function
 	Kind       ProcessKind   // runtime or extension
-	Generation int           // of the environment's life that it belongs to: 1, and one more after each reset
+	Generation int           // 1 for the first set of processes, one more after each reset
 	PID        int           // also the number of its process group
-	Register   time.Duration // from exec to register, 0 if it never did
-	FirstNext  time.Duration // from exec to the first next, 0 if it never did
+	Register   time.Duration // from exec to register, 0 if it never registered
+	FirstNext  time.Duration // from exec to the first next, 0 if it never called next
 	Exited     bool
-	ExitCode   int           // -1 while alive or if a signal ended it
+	ExitCode   int           // -1 while running or if a signal ended it
 	Signal     string        // the signal that ended it, or ""
-	MaxRSS     int64         // peak resident set in bytes as far as it was seen: at register, next, the ends of phases and (not on Linux) the end
-	CPU        time.Duration // user and system, 0 while alive
+	CPU        time.Duration // user and system time, 0 while running
 	Killed     bool          // the sandbox sent SIGKILL
+
+	// MaxRSS is the highest peak of the resident set that was sampled, in bytes: at register, next, the ends of phases and,
+	// except on Linux, the exit.
+	MaxRSS int64
 }
 
-// ProcessKind tells runtimes from extensions.
+// ProcessKind is the kind of a process.
 type ProcessKind string
 
-// The kinds of process.
+// The kinds of processes.
 const (
 	RuntimeProcess   ProcessKind = "runtime"
 	ExtensionProcess ProcessKind = "extension"

@@ -11,68 +11,69 @@ import (
 	"time"
 )
 
-// What tells of events that got lost; the reason is the text of the guide's sample.
+// Type and reason of the event that reports dropped events. The reason is the text of the guide's sample.
 const (
 	typeLogsDropped        = "platform.logsDropped"
 	telemetryDroppedReason = "Some logs were dropped because the downstream consumer is slower than the logs production rate"
 )
 
-// Backoff between tries of one batch. Lambda retries with backoff (guide, page telemetry-api); its times are not published.
+// Backoff between attempts to deliver one batch. Lambda retries with backoff (guide, page telemetry-api); AWS does not
+// document the times.
 const (
 	firstBackoff = 50 * time.Millisecond
 	maxBackoff   = time.Second
 )
 
-// subscriber is one subscription of an extension: a bounded queue that the hub fills and a sender goroutine that empties it.
+// subscriber is one subscription of an extension: a bounded queue, filled by the hub and emptied by a sender goroutine.
 type subscriber struct {
 	hub         *hub
 	name        string
 	sub         *subscription
-	processDone context.Context //nolint:containedctx // the lifetime of the extension's process
+	processDone context.Context //nolint:containedctx // done when the extension's process has exited
 	dest        destination
-	wake        chan struct{} // capacity 1: tells the sender to look at the queue
+	wake        chan struct{} // capacity 1: makes the sender check the queue
 
 	// Guarded by hub.mu.
-	queue          []queued // queue[head:] is what waits
+	queue          []queued // queue[head:] are the buffered events
 	head           int
 	bytes          int // of queue[head:]
 	droppedRecords int // since the last platform.logsDropped
 	droppedBytes   int
-	newlyDropped   []event // dropped in this emit, not counted yet
-	flushWaiters   []chan struct{}
-	shutdownSent   bool // SHUTDOWN was handed out
-	timerSet       bool // the sender waits for a timer
+	newlyDropped   []event         // dropped in the current emit, not reported yet
+	flushWaiters   []chan struct{} // closed when the queue is empty
+	shutdownSent   bool            // the extension has been sent SHUTDOWN
+	timerSet       bool            // the sender waits for a timer
 	inFlight       *batch
-	accepted       bool  // at least one batch was
-	lastErr        error // why the last try failed, while none was accepted
-	attempts       int   // that failed, while none was accepted
+	accepted       bool  // the extension has accepted a batch
+	lastErr        error // of the last failed attempt, until a batch is accepted
+	attempts       int   // failed ones, until a batch is accepted
 
-	callbackMu *sync.Mutex // one call of OnEvent at a time for an extension; never held together with hub.mu
+	callbackMu *sync.Mutex // serializes an extension's calls of OnEvent; never locked together with hub.mu
 }
 
-// queued is an event in a queue. cont marks the rest of an event that was cut, which is sent at once.
+// queued is an event in a queue.
 type queued struct {
 	event
 	at        time.Duration // on the hub's clock
-	remainder bool
-	reported  bool // OnEvent knows it already
+	remainder bool          // the rest of an event that was cut: it is sent at once
+	reported  bool          // OnEvent was called
 }
 
 // batch is the content of one POST.
 type batch struct {
 	body     []byte
-	events   []event // that end or start here and are to be counted
-	reported bool    // guarded by hub.mu
+	events   []event // to be reported to OnEvent and OnAccepted
+	reported bool    // OnEvent was called; guarded by hub.mu
 }
 
 func newSubscriber(h *hub, name string, sub *subscription, gone context.Context) *subscriber {
 	return &subscriber{hub: h, name: name, sub: sub, processDone: gone, wake: make(chan struct{}, 1), callbackMu: &sync.Mutex{}}
 }
 
-// objects says whether JSON lines are objects for this subscriber: since schema 2022-12-13 of the Telemetry API.
+// objects reports whether this subscriber gets JSON lines as objects: since schema 2022-12-13 of the Telemetry API.
 func (s *subscriber) objects() bool { return !s.sub.logs && s.sub.schema != schema20220701 }
 
-// offer appends the form of an event that the subscription wants, if it wants one. The caller holds hub.mu.
+// offer appends an event in the subscription's encoding, if the subscription wants it. The caller has locked hub.mu.
 func (s *subscriber) offer(c category, f encodings, clock time.Duration) {
 	ev := f.text
 	switch {
@@ -91,7 +92,7 @@ func (s *subscriber) offer(c category, f encodings, clock time.Duration) {
 	}
 }
 
-// enqueue appends ev, or drops it when the queue is full. The caller holds hub.mu.
+// enqueue appends ev, or drops it if the queue is full. The caller has locked hub.mu.
 func (s *subscriber) enqueue(ev event, clock time.Duration) {
 	if s.bytes+len(ev.raw) > s.hub.cfg.Telemetry.QueueBytes && s.head < len(s.queue) {
 		s.droppedRecords++
@@ -101,7 +102,7 @@ func (s *subscriber) enqueue(ev event, clock time.Duration) {
 		}
 		return
 	}
-	if s.head > 0 && len(s.queue) == cap(s.queue) { // move to the front rather than grow
+	if s.head > 0 && len(s.queue) == cap(s.queue) { // move the queue to the front instead of growing it
 		n := copy(s.queue, s.queue[s.head:])
 		clear(s.queue[n:])
 		s.queue, s.head = s.queue[:n], 0
@@ -117,15 +118,15 @@ func (s *subscriber) wakeUp() {
 	}
 }
 
-// wakeIfDue wakes the sender when it has to act: on the first event, to start the timer, and on a full batch. The caller holds
-// hub.mu.
+// wakeIfNeeded wakes the sender for the first event, to start its timer, and for a full batch. The caller has locked hub.mu.
 func (s *subscriber) wakeIfNeeded() {
 	if n := len(s.queue) - s.head; n > 0 && s.inFlight == nil && (!s.timerSet || n >= s.sub.items || s.bytes >= s.sub.bytes) {
 		s.wakeUp()
 	}
 }
 
-// take returns the next batch, or nil and the time after which to ask again (negative: after wake). The caller holds hub.mu.
+// nextBatch returns the next batch. If none is ready, it returns nil and the time after which to call it again; a negative
+// time means after wake. The caller has locked hub.mu.
 func (s *subscriber) nextBatch(now time.Time) (*batch, time.Duration) {
 	n := len(s.queue) - s.head
 	s.timerSet = false
@@ -148,7 +149,8 @@ func (s *subscriber) nextBatch(now time.Time) (*batch, time.Duration) {
 	return s.buildBatch(), 0
 }
 
-// compose moves events from the queue into a batch: until there are maxItems of them or maxBytes are reached.
+// buildBatch moves events from the queue into a batch until it has maxItems events or maxBytes bytes. It cuts a last event
+// that alone exceeds maxBytes.
 func (s *subscriber) buildBatch() *batch {
 	b := &batch{}
 	size, end := 0, s.head
@@ -164,7 +166,7 @@ func (s *subscriber) buildBatch() *batch {
 		}
 		raw := q.raw
 		s.bytes -= len(raw)
-		if len(raw) > s.sub.bytes && !s.sub.tcp { // the last one, because it fills the batch
+		if len(raw) > s.sub.bytes && !s.sub.tcp { // the batch's last event, because it fills the batch
 			var rest event
 			raw, rest = q.cut(s.sub.bytes)
 			b.body = s.dest.append(b.body, raw)
@@ -188,7 +190,7 @@ func (s *subscriber) buildBatch() *batch {
 	return b
 }
 
-// tellDropped queues platform.logsDropped, whatever the queue's bound.
+// queueLogsDropped queues a platform.logsDropped, even if the queue is full.
 func (s *subscriber) queueLogsDropped() {
 	at := time.Now().UTC()
 	reason := telemetryDroppedReason
@@ -202,7 +204,8 @@ func (s *subscriber) queueLogsDropped() {
 	s.bytes += len(ev.raw)
 }
 
-// run is the sender: one batch after the other, one POST in flight, until the process or the environment's life ends.
+// run is the sender. It delivers one batch after the other, with one POST in flight, until the process exits or the
+// generation ends.
 func (s *subscriber) run() {
 	ctx, cancel := context.WithCancel(s.hub.ctx)
 	defer cancel()
@@ -232,7 +235,7 @@ func (s *subscriber) run() {
 	}
 }
 
-// deliver sends b until it is accepted. It starts nothing while the environment is frozen.
+// deliver sends b until the extension accepts it. It starts no attempt while the environment is frozen.
 func (s *subscriber) deliver(ctx context.Context, b *batch) {
 	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		s.hub.mu.Lock()
@@ -264,20 +267,21 @@ func (s *subscriber) recordAttempt(err error) {
 	switch {
 	case err == nil:
 		s.accepted = true
-	case !s.accepted && (!s.shutdownSent || s.lastErr == nil): // on its way out the extension closes its listener
+	case !s.accepted && (!s.shutdownSent || s.lastErr == nil): // after SHUTDOWN the extension closes its listener
 		s.lastErr = err
 		s.attempts++
 	}
 }
 
-// deaf says that the subscriber never took a batch, and why not; "" if it did, or if there was none.
+// neverAccepted returns a text about a subscriber that never accepted a batch, with the reason. It returns "" if one was
+// accepted or none was sent.
 func (s *subscriber) neverAccepted() string {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	if s.accepted || s.lastErr == nil {
 		return ""
 	}
-	text := fmt.Sprintf("extension %s subscribed with %s and never took a POST; tries: %d, the last error: %v",
+	text := fmt.Sprintf("extension %s subscribed with %s and never accepted a POST; attempts: %d, last error: %v",
 		s.name, s.sub.address(), s.attempts, s.lastErr)
 	if errors.Is(s.lastErr, syscall.ECONNREFUSED) {
 		text += fmt.Sprintf(" (nothing listens there: the listener must be up before the subscription, on %s or on all addresses)",
@@ -286,7 +290,8 @@ func (s *subscriber) neverAccepted() string {
 	return text
 }
 
-// countBatch reports the events of b to OnEvent, once. What was not accepted does not count any more when SHUTDOWN was handed out.
+// reportBatch calls OnEvent for the events of b, once, and OnAccepted if they were accepted. After SHUTDOWN, only accepted
+// events count.
 func (s *subscriber) reportBatch(b *batch, accepted bool) {
 	s.hub.mu.Lock()
 	count := !b.reported && (accepted || !s.shutdownSent)
@@ -311,13 +316,13 @@ func (s *subscriber) report(events []event, onEvent func(string, Event)) {
 	}
 }
 
-// leave marks the moment when SHUTDOWN is handed out, after a flush. What the flush could not deliver in its time, though the
-// process was there, counts; what came after the flush counts when it is accepted.
+// markShutdownSent records that the extension is sent SHUTDOWN, after a flush. If the flush timed out, it reports the events
+// that were not delivered, because the process had the chance to accept them. Later events count when they are accepted.
 func (s *subscriber) markShutdownSent() {
 	s.hub.mu.Lock()
 	s.shutdownSent = true
 	var events []event
-	if len(s.flushWaiters) > 0 { // the flush did not come to its end
+	if len(s.flushWaiters) > 0 { // the flush timed out
 		if b := s.inFlight; b != nil && !b.reported {
 			b.reported = true
 			events = append(events, b.events...)

@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// Limits and defaults of a subscription, https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html. The
-// pages disagree on the default of maxItems (1,000 or 10,000); the emulator's code has 10,000, and so has the Logs API's page,
-// which has the same limits.
+// Limits and defaults of a subscription, https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html. AWS's
+// pages disagree on the default of maxItems (1,000 or 10,000). The emulator's code has 10,000, and so has the page of the
+// Logs API, which has the same limits.
 const (
 	minItems, maxItems, defaultItems       = 1000, 10_000, 10_000
 	minBytes, maxBytes, defaultBytes       = 256 << 10, 1 << 20, 256 << 10
 	minTimeout, maxTimeout, defaultTimeout = 25, 30_000, 1000 // ms
-	reservedPort                           = 9001             // of the Runtime API on Lambda
+	reservedPort                           = 9001             // Lambda's Runtime API
 )
 
 const (
@@ -33,14 +33,14 @@ const (
 
 // subscription is a valid request to subscribe to the Telemetry API or the Logs API.
 type subscription struct {
-	logs    bool // to the Logs API
+	logs    bool // to the Logs API rather than the Telemetry API
 	schema  string
 	types   []category
 	tcp     bool
 	port    int
 	path    string // HTTP: path and query of the URI
-	host    string // HTTP: as in the URI, with the port
-	method  string // HTTP: POST, or PUT where the Logs API was asked for it
+	host    string // HTTP: host and port of the URI
+	method  string // HTTP: POST; PUT if a subscription to the Logs API requests it
 	items   int
 	bytes   int
 	timeout time.Duration
@@ -48,7 +48,7 @@ type subscription struct {
 
 func (s *subscription) wants(c category) bool { return slices.Contains(s.types, c) }
 
-// address is the destination as text. Both names of the host are one.
+// address returns the destination as text. Both host names give the same text.
 func (s *subscription) address() string {
 	if s.tcp {
 		return "tcp://sandbox.localdomain:" + strconv.Itoa(s.port)
@@ -72,11 +72,11 @@ type subscriptionBody struct {
 	} `json:"buffering"`
 }
 
-// apiVersion says what a subscription may ask for.
+// apiVersion describes the subscriptions that an API accepts.
 type apiVersion struct {
 	logs          bool
 	schemas       []string
-	defaultSchema string // the schema of a request that names none, "" if it must
+	defaultSchema string // of a request without schemaVersion; "": schemaVersion is required
 }
 
 var (
@@ -85,7 +85,7 @@ var (
 	logsAPI             = apiVersion{logs: true, schemas: []string{schema20200815, schema20210318}, defaultSchema: schema20200815}
 )
 
-// parseSubscription reads the body of PUT /2022-07-01/telemetry or /2020-08-15/logs. Unknown members are allowed, as the
+// parseSubscription parses the body of PUT /2022-07-01/telemetry or /2020-08-15/logs. It ignores unknown members, as the
 // emulator's JSON schema does.
 func parseSubscription(data []byte, api apiVersion) (*subscription, error) {
 	var body subscriptionBody
@@ -184,12 +184,12 @@ func (s *subscription) setBuffering(body *subscriptionBody) error {
 	return err
 }
 
-func boundedInt(name string, v *float64, lowest, highest, unset int) (int, error) {
-	if v == nil {
-		return unset, nil
+func boundedInt(name string, value *float64, lowest, highest, def int) (int, error) {
+	if value == nil {
+		return def, nil
 	}
-	if *v != math.Trunc(*v) || *v < float64(lowest) || *v > float64(highest) {
+	if *value != math.Trunc(*value) || *value < float64(lowest) || *value > float64(highest) {
 		return 0, fmt.Errorf("%s must be an integer between %d and %d", name, lowest, highest)
 	}
-	return int(*v), nil
+	return int(*value), nil
 }

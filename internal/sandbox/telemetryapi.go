@@ -9,7 +9,8 @@ import (
 	"net/http"
 )
 
-// serveTelemetry is PUT /2022-07-01/telemetry, https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html.
+// serveTelemetry serves PUT /2022-07-01/telemetry,
+// https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html.
 func (g *generation) serveTelemetry(w http.ResponseWriter, r *http.Request) {
 	api := telemetryAPI
 	if g.env.cfg.InitType == ManagedInstances {
@@ -18,8 +19,8 @@ func (g *generation) serveTelemetry(w http.ResponseWriter, r *http.Request) {
 	g.serveSubscribe(w, r, "Telemetry", "ValidationError", api) //nolint:contextcheck // a subscription outlives its request
 }
 
-// serveLogs is PUT /2020-08-15/logs, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html. Managed Instances
-// do not have it; their emulator knows no such path.
+// serveLogs serves PUT /2020-08-15/logs, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html. Managed
+// Instances do not have the Logs API; their emulator answers 404.
 func (g *generation) serveLogs(w http.ResponseWriter, r *http.Request) {
 	if g.env.cfg.InitType == ManagedInstances {
 		http.NotFound(w, r)
@@ -28,7 +29,7 @@ func (g *generation) serveLogs(w http.ResponseWriter, r *http.Request) {
 	g.serveSubscribe(w, r, "Logs", "Logs.ValidationError", logsAPI) //nolint:contextcheck // as above
 }
 
-// serveSubscribe takes a subscription to the API of that name; invalid is its type of error for a body that it refuses.
+// serveSubscribe serves a subscription to the API called name. invalid is that API's error type for an invalid body.
 func (g *generation) serveSubscribe(w http.ResponseWriter, r *http.Request, name, invalid string, api apiVersion) {
 	reg, err := g.caller(r)
 	if err != nil {
@@ -65,7 +66,7 @@ func (g *generation) serveSubscribe(w http.ResponseWriter, r *http.Request, name
 	case errors.Is(err, errSubscribedAlready):
 		writeJSON(w, http.StatusOK, "AlreadySubcribed") // the spelling is that of a fixture in the emulator's tests
 		return
-	case errors.Is(err, errOtherAPI): // the guide says "an error"; which one is a guess
+	case errors.Is(err, errOtherAPI): // the guide documents only "an error"; this type is a guess
 		writeRefusal(w, forbid(name+".AlreadySubscribed", "extension %s: %v", reg.name, err))
 		return
 	case errors.Is(err, errSecondSubscription): // the emulator has the status
@@ -84,7 +85,7 @@ func (g *generation) serveSubscribe(w http.ResponseWriter, r *http.Request, name
 	writeJSON(w, http.StatusOK, "OK")
 }
 
-// processContext ends with the process that the agent lives in.
+// processContext returns a context that ends with the extension's process.
 func (g *generation) processContext(reg *registration) context.Context {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,6 +95,6 @@ func (g *generation) processContext(reg *registration) context.Context {
 	case g.runtime != nil:
 		return g.runtime.exited
 	default:
-		return g.ctx // an internal registration before the runtime runs: a stranger
+		return g.ctx // an internal extension before the runtime runs: the caller is no process of ours
 	}
 }
