@@ -1,5 +1,5 @@
 // The kinesis-telemetry-extension is an AWS Lambda extension that ships a function's telemetry to an Amazon Kinesis
-// data stream. Lambda starts it from /opt/extensions. README.md tells its settings.
+// data stream. Lambda starts it from /opt/extensions. README.md lists its settings.
 package main
 
 import (
@@ -17,11 +17,11 @@ func main() {
 
 func run(executable string, environ []string) (exitCode int) {
 	cfg, mistakes := config.Load(environ)
-	for name, value := range cfg.AWS.Proxies { // net/http reads the process's own, which may have a newline at the end
-		_ = os.Setenv(name, value) // it fails for a NUL alone, which no environment can hold
+	for name, value := range cfg.AWS.Proxies { // net/http reads the process's own variables, which may end with a newline
+		_ = os.Setenv(name, value) // fails only for a NUL byte, which no environment can contain
 	}
-	log, wait := extension.NewLog(os.Stderr, cfg.LogLevel)
-	defer wait()
+	log, flush := extension.NewLog(os.Stderr, cfg.LogLevel)
+	defer flush()
 	if err := extension.Run(context.Background(), filepath.Base(executable), cfg, mistakes, log); err != nil {
 		log.Error(err.Error())
 		return 1

@@ -197,7 +197,7 @@ func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
 // What the function prints arrives on the stream, and what the extension says of a function that was gone at once is no news.
 func TestProcessOutput(t *testing.T) {
-	const closed = `level=ERROR msg="subscribe was answered 403: Telemetry.SubscriptionClosed"`
+	const closed = `level=ERROR msg="subscribe returned status 403: Telemetry.SubscriptionClosed"`
 	lines := "[app] x\n[beside] y\n[ours] level=INFO msg=all\n[ours] level=ERROR msg=broken\n[ours] " + closed + "\n[beside] " + closed + "\n"
 	for verbose, want := range map[bool]string{false: "[beside] y\n[ours] level=ERROR msg=broken\n[beside] " + closed + "\n", true: lines} {
 		var out bytes.Buffer

@@ -7,13 +7,13 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// newClient makes the Kinesis Client from the settings. account is the function's own. It refuses nothing that config.Load
-// has let pass: ON_ERROR=fail heeds what Load finds, and this comes after it.
+// newClient makes the Kinesis Client from the settings. account is the function's own account. newClient accepts every
+// configuration that config.Load accepts: ON_ERROR=fail acts on what Load finds, and an error here would come too late for it.
 func newClient(cfg *config.Config, account string) (*kinesis.Client, error) {
 	settings := &cfg.AWS
 	credentials, err := kinesis.NewCredentials(settings.Credentials)
 	if err == nil && settings.RoleARN != "" {
-		account = kinesis.RoleAccount(settings.RoleARN) // the role's own streams are found by name then
+		account = kinesis.RoleAccount(settings.RoleARN) // the role finds its own account's streams by name
 		credentials, err = kinesis.NewRole(credentials, kinesis.RoleConfig{
 			ARN:          settings.RoleARN,
 			ExternalID:   settings.RoleExternalID,

@@ -585,7 +585,7 @@ func TestJournalAtTheEnd(t *testing.T) {
 func TestSummary(t *testing.T) {
 	const buffered, unsaved = "WARN telemetry is buffered", "WARN what is undelivered cannot be kept"
 	const nothing = "summary: received 2, sent 0, dropped 0, undelivered 2 events, "
-	const tooLarge = "ERROR summary: received 3, sent 2, dropped 1, undelivered 0 events, 0 of them saved for the next life; 1 records, "
+	const tooLarge = "ERROR summary: received 3, sent 2, dropped 1, undelivered 0 events, 0 of them saved for the extension's next start; 1 records, "
 	for name, test := range map[string]struct {
 		line, reason, dir string
 		s                 fakeClient

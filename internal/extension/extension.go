@@ -1,5 +1,5 @@
-// Package extension is the Telemetry API Extension: the life of the extension from its registration to its ordered
-// shutdown. It is never in the function's way: whatever goes wrong, it says so once and goes on asking for events.
+// Package extension is the Telemetry API Extension: it runs the extension from its registration to its orderly shutdown. It
+// never harms the function: on any failure it logs one line and keeps asking Lambda for events.
 package extension
 
 import (
@@ -28,11 +28,11 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// buffering asks Lambda for telemetry as soon as it is to be had, in POSTs as large as are allowed: an event above
-// MaxBytes arrives in pieces. All is said explicitly, since the documents disagree on the defaults.
+// buffering asks for the shortest delay and the largest POSTs that Lambda allows, because an event above MaxBytes arrives in
+// pieces. Every value is explicit, because AWS's documents disagree on the defaults.
 var buffering = lambdaapi.Buffering{MaxItems: 10000, MaxBytes: 1 << 20, Timeout: flush.BufferingTimeout}
 
-// Extension is one life of the extension's process.
+// Extension is one run of the extension's process.
 type Extension struct {
 	config config.Config
 	name   string
@@ -47,11 +47,11 @@ type Extension struct {
 	warming    sync.WaitGroup
 	subscribed bool
 
-	abandon  context.CancelFunc // ends all work for telemetry
+	abandon  context.CancelFunc // stops all work for telemetry
 	panicked atomic.Bool
 }
 
-// lambdaAPI is Lambda's Extensions API and Telemetry API, as lambdaapi.Client speaks them.
+// lambdaAPI is Lambda's Extensions API and Telemetry API. lambdaapi.Client implements it.
 type lambdaAPI interface {
 	Register(ctx context.Context, name string, events ...lambdaapi.EventType) (lambdaapi.Registration, error)
 	Subscribe(ctx context.Context, port int, buffering lambdaapi.Buffering, types ...lambdaapi.TelemetryType) error
@@ -59,9 +59,9 @@ type lambdaAPI interface {
 	InitError(ctx context.Context, errorType, message string) error
 }
 
-// Run registers the extension under name (the file name of the executable, by which Lambda knows it) and serves until
-// SHUTDOWN. It returns an error only where the process shall fail: outside Lambda, and for mistakes in the settings
-// where the user has asked for it.
+// Run registers the extension under name and serves until SHUTDOWN. Lambda knows an extension by the file name of its
+// executable, so name must be that. Run returns an error only if the process must fail: outside Lambda, and for mistakes in the
+// settings with ON_ERROR=fail.
 func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.Mistake, log *slog.Logger) error {
 	if cfg.RuntimeAPI == "" {
 		return errors.New("AWS_LAMBDA_RUNTIME_API is not set: this program is a Lambda extension and runs in Lambda only; " +
@@ -74,8 +74,8 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	if err != nil {
 		return err
 	}
-	// Lambda sends extensions no signal; whoever else does wants an ordered end. Only now, since nothing shall delay the
-	// registration: the runtime starts when it is made.
+	// Lambda never signals extensions, so SIGTERM comes from someone else, who wants an orderly shutdown. The handler is
+	// installed only now, because nothing may delay the registration: Lambda starts the runtime after it.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
 	work, abandon := context.WithCancel(ctx)
@@ -97,26 +97,27 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	return nil
 }
 
-// guard is deferred wherever our code runs. A panic is a mistake of ours, and must not be the function's: it is said once, nothing
-// more is done for telemetry before SHUTDOWN, and the main loop goes on asking for events.
+// guard recovers from a panic. Every goroutine and callback of the extension defers it, because a bug in the extension must not
+// harm the function. guard logs the first panic and stops all work for telemetry until SHUTDOWN. The main loop keeps asking for
+// events.
 func (x *Extension) guard() {
 	if value := recover(); value != nil {
 		x.abandon()
 		if !x.panicked.Swap(true) {
-			x.log.Error("no telemetry is delivered from now on, the function is not affected; this is a bug of the extension, please report it",
+			x.log.Error("no telemetry is delivered from now on, the function is not affected; this is a bug in the extension, please report it",
 				"panic", fmt.Sprint(value), "stack", string(debug.Stack()))
 		}
 	}
 }
 
-// register registers for the events that this life needs. Lambda starts the runtime only when it has succeeded, so it
-// is tried again for as long as it takes.
+// register registers for the events that this run needs. Lambda starts the runtime only after every extension has registered,
+// so register retries until it succeeds.
 func (x *Extension) register(ctx context.Context, active bool) (lambdaapi.Registration, error) {
 	events := []lambdaapi.EventType{lambdaapi.Invoke, lambdaapi.Shutdown}
-	if !active || x.config.ManagedRuntime { // Managed Instances refuse INVOKE; who delivers nothing need not be waited for
+	if !active || x.config.ManagedRuntime { // Managed Instances refuse INVOKE; an inactive extension must not delay invocations
 		events = events[1:]
 	}
-	var wait backoff
+	var retry backoff
 	for {
 		registration, err := x.api.Register(ctx, x.name, events...)
 		if err == nil {
@@ -124,20 +125,20 @@ func (x *Extension) register(ctx context.Context, active bool) (lambdaapi.Regist
 		}
 		var status *lambdaapi.StatusError
 		if len(events) > 1 && errors.As(err, &status) && status.Type == "Extension.InvalidEventType" {
-			x.config.ManagedRuntime = true // a kind of environment that does not tell its name in a variable
+			x.config.ManagedRuntime = true // this environment does not name its kind in a variable
 			events = events[1:]
 			continue
 		}
-		if wait.first() {
-			x.log.Error("cannot register with Lambda, trying again: " + err.Error())
+		if retry.first() {
+			x.log.Error("cannot register with Lambda, retrying: " + err.Error())
 		}
-		if err := wait.sleep(ctx); err != nil {
+		if err := retry.sleep(ctx); err != nil {
 			return lambdaapi.Registration{}, fmt.Errorf("register: %w", err)
 		}
 	}
 }
 
-// failInit makes the environment's init fail because of mistakes in the settings.
+// failInit reports mistakes in the settings to Lambda, which then fails the environment's init. It returns them as an error.
 func (x *Extension) failInit(ctx context.Context, mistakes []config.Mistake) error {
 	err := errors.New("mistakes in the settings: " + config.Join(mistakes))
 	apiErr := callWithTimeout(ctx, "init/error", func(ctx context.Context) error {
@@ -146,27 +147,27 @@ func (x *Extension) failInit(ctx context.Context, mistakes []config.Mistake) err
 	return errors.Join(err, apiErr)
 }
 
-// answerTimeout bounds how long init waits for an answer of Lambda's local APIs without which the extension can go on, in time
-// that the environment is awake. Init as a whole has ten seconds.
+// answerTimeout bounds how long init waits for a response from Lambda's local APIs, if the extension can go on without it. Only
+// time in which the environment is awake counts. Init as a whole has ten seconds.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 const answerTimeout = 5 * time.Second
 
-// callWithTimeout makes a call for as long as answerTimeout.
-func callWithTimeout(ctx context.Context, what string, call func(context.Context) error) error {
+// callWithTimeout makes a call and cancels it after answerTimeout. name is the call's name in the error.
+func callWithTimeout(ctx context.Context, name string, call func(context.Context) error) error {
 	ctx, span := awake.WithTimeout(ctx, answerTimeout)
 	defer span.Stop()
 	err := call(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		return fmt.Errorf("%s: no answer within %s", what, answerTimeout)
+		return fmt.Errorf("%s: no response within %s", name, answerTimeout)
 	}
 	return err
 }
 
-// start makes the way of the events, from its end to its beginning, and subscribes. Where that is not to be, the
-// extension stays without telemetry.
+// start builds the pipeline back to front (client, dispatcher, listener) and subscribes to telemetry. If a step fails, start logs
+// the error, and the extension runs on without telemetry.
 func (x *Extension) start(ctx context.Context, registration lambdaapi.Registration) {
 	defer x.guard()
-	// The function's own GOGC and GOMEMLIMIT are in this environment, too, and not meant for this program.
+	// This environment also contains GOGC and GOMEMLIMIT of the function. They are not meant for this program.
 	debug.SetGCPercent(100)
 	debug.SetMemoryLimit(x.config.MemoryLimit())
 	stream, err := newClient(&x.config, registration.AccountID)
@@ -181,7 +182,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	if x.config.ManagedRuntime {
 		spillDir = "" // a process that dies ends the environment
 	}
-	x.dispatcher = dispatcher.New(dispatcher.Options{ //nolint:contextcheck // it ships on while this context is done: shutdown ends it
+	x.dispatcher = dispatcher.New(dispatcher.Options{ //nolint:contextcheck // it keeps shipping after this context is done: shutdown stops it
 		Source: record.SourceFields{
 			Function: registration.FunctionName,
 			Version:  registration.FunctionVersion,
@@ -203,7 +204,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		Log:            x.log,
 		Guard:          x.guard,
 	}, stream)
-	if !x.config.SnapStart { // what a snapshot has open, each environment of it would
+	if !x.config.SnapStart { // every environment restored from a snapshot would share an open journal
 		x.dispatcher.StartJournal()
 	}
 	if x.listener, err = listener.Listen(x.config.EventBytes(), x.receive, x.guard); err == nil {
@@ -214,20 +215,20 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		return
 	}
 	x.subscribed = true
-	x.warming.Go(func() { // beside the runtime's init and the first call of next: neither waits for it
+	x.warming.Go(func() { // in parallel with the runtime's init and the first call of next: neither waits for it
 		defer x.guard()
 		stream.Warm(ctx)
 	})
 	switch {
 	case x.config.ManagedRuntime:
 		x.dispatcher.Note(flush.NeverFrozen{})
-	case !x.config.SnapStart: // a snapshot must not hold a request under way: each environment of it would begin with that
+	case !x.config.SnapStart: // a snapshot must not contain a request in flight: every environment would start with it
 		x.dispatcher.Note(flush.Initialising{})
 	}
 }
 
-// subscribe asks for the user's selection and for platform events, which say when an invocation ends. What is no refusal is tried
-// again.
+// subscribe subscribes to the selected types and to platform events, which report when an invocation ends. It retries every
+// failure except a refusal.
 func (x *Extension) subscribe(ctx context.Context) error {
 	types := x.config.Events
 	if !slices.Contains(types, lambdaapi.Platform) {
@@ -235,19 +236,19 @@ func (x *Extension) subscribe(ctx context.Context) error {
 	}
 	return callWithTimeout(ctx, "subscribe to telemetry", func(ctx context.Context) error {
 		const attempts = 4
-		var wait backoff
+		var retry backoff
 		for attempt := 1; ; attempt++ {
 			err := x.api.Subscribe(ctx, x.listener.Port(), buffering, types...)
 			var status *lambdaapi.StatusError
-			final := errors.As(err, &status) && status.Status < http.StatusInternalServerError
-			if err == nil || final || attempt == attempts || wait.sleep(ctx) != nil {
+			refused := errors.As(err, &status) && status.Status < http.StatusInternalServerError
+			if err == nil || refused || attempt == attempts || retry.sleep(ctx) != nil {
 				return err
 			}
 		}
 	})
 }
 
-// explainRefusal says what a refused subscription means.
+// explainRefusal returns the error's text, with the cause of a refused subscription.
 func explainRefusal(err error) string {
 	text := err.Error()
 	var status *lambdaapi.StatusError
@@ -256,29 +257,29 @@ func explainRefusal(err error) string {
 	}
 	switch status.Status {
 	case http.StatusAccepted:
-		return text + " (this environment is an emulation that has no telemetry; `ktel run` has)"
+		return text + " (this environment is an emulation without telemetry; `ktel run` has it)"
 	case http.StatusNotFound:
 		return text + " (this environment has no Telemetry API)"
 	case http.StatusForbidden:
-		return text + " (the environment's init phase is over, or another extension of this name is registered)"
+		return text + " (the environment's init phase is over, or another extension with this name is registered)"
 	}
 	return text
 }
 
-// serve is the main loop: one event of the Extensions API after the other, until SHUTDOWN. work ends before ctx when the
-// extension is broken; then it goes on asking for events, and does nothing about them.
+// serve is the main loop: it handles one event of the Extensions API after the other, until SHUTDOWN. If a panic ends work before
+// ctx, serve keeps asking for events and ignores every INVOKE.
 func (x *Extension) serve(ctx, work context.Context) {
-	var wait backoff
+	var retry backoff
 	for ctx.Err() == nil {
 		event, err := x.api.Next(ctx)
 		if err != nil {
-			if ctx.Err() == nil && wait.first() {
-				x.log.Error("cannot ask Lambda for the next event, trying again: " + err.Error())
+			if ctx.Err() == nil && retry.first() {
+				x.log.Error("cannot get the next event from Lambda, retrying: " + err.Error())
 			}
-			_ = wait.sleep(ctx) // a done ctx ends the loop
+			_ = retry.sleep(ctx) // the loop ends when ctx is done
 			continue
 		}
-		wait = backoff{}
+		retry = backoff{}
 		switch {
 		case event.Type == lambdaapi.Shutdown:
 			x.handleShutdown(ctx, event)
@@ -292,10 +293,10 @@ func (x *Extension) serve(ctx, work context.Context) {
 			}()
 		}
 	}
-	x.handleShutdown(ctx, lambdaapi.Event{ShutdownReason: "signal"}) // the process is told to end otherwise than by Lambda
+	x.handleShutdown(ctx, lambdaapi.Event{ShutdownReason: "signal"}) // SIGTERM, not Lambda, ends the process
 }
 
-// handleShutdown shuts down within Lambda's deadline, also where a panic has left something behind that never ends.
+// handleShutdown shuts down within Lambda's deadline, even if an earlier panic left something that never ends.
 func (x *Extension) handleShutdown(ctx context.Context, event lambdaapi.Event) {
 	if !x.subscribed {
 		return
@@ -303,7 +304,7 @@ func (x *Extension) handleShutdown(ctx context.Context, event lambdaapi.Event) {
 	left, margin := shutdownTime(time.Until(event.Deadline))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), left-margin)
 	defer cancel()
-	over := time.After(left - margin/2)
+	timeout := time.After(left - margin/2)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -312,23 +313,24 @@ func (x *Extension) handleShutdown(ctx context.Context, event lambdaapi.Event) {
 	}()
 	select {
 	case <-done:
-	case <-over:
+	case <-timeout:
 	}
 }
 
-// backoff is the pause between tries of a local API. The zero value is ready.
+// backoff is the pause between attempts to call a local API. The zero value is ready.
 type backoff struct{ pause time.Duration }
 
-// While /next fails every invocation waits for it, so the pauses stay short; but there are pauses.
+// The pauses stay short, because every invocation waits while /next fails. They are not zero, so that a failing API costs no
+// busy loop.
 const (
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
 )
 
-// first tells whether nothing has been slept yet, that is, whether the failure is worth a line.
+// first reports whether no pause has passed yet. Only the first failure of a series is logged.
 func (b *backoff) first() bool { return b.pause == 0 }
 
-// sleep waits, twice as long each time, and returns ctx's error when that ends it.
+// sleep waits, twice as long each time, up to maxPause. If ctx ends the wait, sleep returns ctx's error.
 func (b *backoff) sleep(ctx context.Context) error {
 	b.pause = min(max(b.pause*2, minPause), maxPause)
 	return smithytime.SleepWithContext(ctx, b.pause)

@@ -194,7 +194,7 @@ func (f *process) post(events ...string) {
 		}
 		response.Body.Close()
 		if response.StatusCode != http.StatusOK {
-			f.Errorf("a POST was answered %d", response.StatusCode)
+			f.Errorf("a POST returned status %d", response.StatusCode)
 		}
 	}
 }

@@ -15,19 +15,19 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// intake is what the way from the Listener to the Dispatcher remembers between two POSTs.
+// intake is the state of the path from the Listener to the Dispatcher that outlives a POST.
 type intake struct {
 	mu          sync.Mutex // POSTs are numbered one after the other
 	events      []dispatcher.Event
-	requests    []string // of a POST's events
-	seen        []runEvent
-	tenant      string // of the environment, as the platform says: tenants never share one
+	requests    []string // request ids of a POST's events
+	runEvents   []runEvent
+	tenant      string // of the environment, as the platform names it; tenants never share an environment
 	hasRestored bool
 	logged      struct{ malformed, repaired, truncated bool }
 }
 
-// restore begins a new instance, once in a life: SnapStart restores many environments from one memory image. The restore shows by
-// an event or by the first INVOKE, whichever comes first.
+// restore starts a new instance, once in a process: SnapStart restores many environments from one memory image. An event or the
+// first INVOKE shows the restore, whichever arrives first.
 func (in *intake) restore(d *dispatcher.Dispatcher) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -42,24 +42,24 @@ func (in *intake) restoreLocked(d *dispatcher.Dispatcher) {
 	}
 }
 
-// receive takes what one POST held: it finds out which invocation each event belongs to and hands on those that the
-// user has selected. The end of an invocation is made known last, when everything before it is in the buffer.
+// receive forwards the events of one POST to the Dispatcher. It notes the end of an invocation last, when every event before the
+// end is in the buffer.
 func (x *Extension) receive(batch listener.Batch) {
 	facts, log := x.forward(batch)
 	x.dispatcher.Note(facts...)
 	log()
 }
 
-// forward is receive without what must not be done under the lock. It returns what follows for the flush policy, and what logs
-// what was odd.
+// forward finds the invocation that each event belongs to, and passes the selected events to the Dispatcher. It returns the facts
+// for the flush policy, and log, which logs warnings. receive uses both without holding the lock.
 func (x *Extension) forward(batch listener.Batch) (facts []flush.Fact, log func()) {
 	in := &x.intake
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.events = in.events[:0]
-	in.requests, in.seen = x.attribute(in.requests[:0], in.seen[:0], batch.Events)
+	in.requests, in.runEvents = x.attribute(in.requests[:0], in.runEvents[:0], batch.Events)
 	malformed, repaired, lost := 0, false, batch.Truncated
-	var emitted time.Time // the oldest is the first
+	var emitted time.Time // of the oldest event, which is the first
 	if len(batch.Events) > 0 {
 		emitted = parseTime(batch.Events[0].Time)
 	}
@@ -77,7 +77,7 @@ func (x *Extension) forward(batch listener.Batch) (facts []flush.Fact, log func(
 		switch string(e.Type) {
 		case "platform.restoreStart":
 			if x.config.SnapStart {
-				x.dispatcher.Receive(in.events, emitted, false) // what came before the restore belongs to the instance before it
+				x.dispatcher.Receive(in.events, emitted, false) // events from before the restore belong to the old instance
 				in.events = in.events[:0]
 				in.restoreLocked(x.dispatcher)
 			}
@@ -85,7 +85,7 @@ func (x *Extension) forward(batch listener.Batch) (facts []flush.Fact, log func(
 			lost = true
 		case "platform.initStart":
 			var start struct{ Record struct{ InstanceID string } }
-			if json.Unmarshal(e.Raw, &start) == nil && strings.Contains(start.Record.InstanceID, "/") { // else it is not the log stream
+			if json.Unmarshal(e.Raw, &start) == nil && strings.Contains(start.Record.InstanceID, "/") { // without a slash it is no log stream's name
 				x.dispatcher.SetLogStream(start.Record.InstanceID)
 			}
 		}
@@ -100,37 +100,37 @@ func (x *Extension) forward(batch listener.Batch) (facts []flush.Fact, log func(
 		}
 	}
 	x.dispatcher.Receive(in.events, emitted, batch.PartialEvent)
-	clear(in.events) // lets go of the body
-	facts = x.invocations.facts(in.seen)
+	clear(in.events) // releases the body
+	facts = x.invocations.facts(in.runEvents)
 	if lost || malformed > 0 {
-		facts = append([]flush.Fact{flush.TelemetryLost{}}, facts...) // an end that was not lost counts behind it
+		facts = append([]flush.Fact{flush.TelemetryLost{}}, facts...) // first, so that an end in the same POST counts as seen
 	}
 	return facts, x.warningsLocked(malformed, repaired, batch.Truncated)
 }
 
-// maxTenantID bounds what is taken for a tenant, bytes: Lambda's have at most 256, as have partition keys, but the member
-// of a log line may hold anything.
+// maxTenantID is the longest tenant id that is accepted, in bytes. Lambda's tenant ids and partition keys have at most 256, but a
+// log line's member may contain anything.
 // https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html
 const maxTenantID = 256
 
-// tenantOfLocked finds the tenant that an event belongs to: the one that the platform has named, else the one that the event
-// itself carries.
+// tenantOfLocked returns the tenant that an event belongs to: the tenant that the platform named last. Until the platform has named
+// one, it is the tenant in the event itself.
 func (in *intake) tenantOfLocked(e *listener.Event, class dispatcher.Class) string {
-	own := e.TenantID
-	if len(own) > maxTenantID {
-		own = nil
+	id := e.TenantID
+	if len(id) > maxTenantID {
+		id = nil
 	}
 	switch {
-	case class == dispatcher.Platform && len(own) > 0 && string(own) != in.tenant:
-		in.tenant = string(own)
+	case class == dispatcher.Platform && len(id) > 0 && string(id) != in.tenant:
+		in.tenant = string(id)
 	case class != dispatcher.Platform && in.tenant == "":
-		return string(own)
+		return string(id)
 	}
 	return in.tenant
 }
 
-// classify tells how readily an event may be dropped, and whether the user wants it. Types that are not known (AWS
-// adds some) are always wanted.
+// classify returns an event's class, which decides what an overflow drops first, and whether the user selected the event. Unknown
+// types, which AWS may add, are always selected.
 func (x *Extension) classify(kind []byte) (class dispatcher.Class, selected bool) {
 	switch {
 	case bytes.HasPrefix(kind, []byte("platform.")):
@@ -143,23 +143,25 @@ func (x *Extension) classify(kind []byte) (class dispatcher.Class, selected bool
 	return dispatcher.Log, true
 }
 
-// warningsLocked returns what logs what is odd in a POST, each kind once: each further time would be a line a POST.
+// warningsLocked returns a function that logs warnings about a POST. Each kind is logged only once, because otherwise there could
+// be a line for each POST.
 func (x *Extension) warningsLocked(malformed int, repaired, truncated bool) (log func()) {
-	said := &x.intake.logged
-	var logs []func()
-	once := func(is bool, said *bool, text string, args ...any) {
-		if is && !*said {
-			*said = true
-			logs = append(logs, func() { x.log.Warn(text, args...) })
+	logged := &x.intake.logged
+	var warnings []func()
+	warnOnce := func(found bool, logged *bool, text string, args ...any) {
+		if found && !*logged {
+			*logged = true
+			warnings = append(warnings, func() { x.log.Warn(text, args...) })
 		}
 	}
-	once(malformed > 0, &said.malformed, "Lambda posted telemetry that is not an event; it is dropped, and declared in the stream", "elements", malformed)
-	once(repaired, &said.repaired, "telemetry held bytes that are not UTF-8; U+FFFD stands for them in the stream")
-	once(truncated, &said.truncated,
-		"a POST of telemetry ended early or was too long; what was whole in it is delivered", "bound", listener.MaxBody)
+	warnOnce(malformed > 0, &logged.malformed,
+		"Lambda posted telemetry that is not an event; it is dropped and declared in the stream", "elements", malformed)
+	warnOnce(repaired, &logged.repaired, "telemetry contained bytes that are not UTF-8; U+FFFD replaces them in the stream")
+	warnOnce(truncated, &logged.truncated,
+		"a POST of telemetry ended early or was too long; its complete events are delivered", "bound", listener.MaxBody)
 	return func() {
-		for _, log := range logs {
-			log()
+		for _, warn := range warnings {
+			warn()
 		}
 	}
 }

@@ -57,7 +57,7 @@ func TestOddPosts(t *testing.T) {
 	}
 	want := []string{
 		"Lambda posted telemetry that is not an event",
-		"telemetry held bytes that are not UTF-8",
+		"telemetry contained bytes that are not UTF-8",
 		"a POST of telemetry ended early",
 	}
 	if !slices.EqualFunc(said, want, strings.HasPrefix) {

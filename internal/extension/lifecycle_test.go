@@ -105,7 +105,7 @@ func TestRegisterIsTriedAgain(t *testing.T) {
 	f := newFakeLambda(t, map[string][]string{"register": {"500 oops", "500 oops"}}).start(t.Context())
 	f.awaitNext()
 	f.expect("called", f.apiCalls()[:3], registerBoth, registerBoth, registerBoth)
-	f.expect("said", f.logLines(), "ERROR cannot register with Lambda, trying again: register was answered 500: oops")
+	f.expect("said", f.logLines(), "ERROR cannot register with Lambda, retrying: register returned status 500: oops")
 	f.spindown()
 }
 
@@ -168,15 +168,15 @@ func TestSubscribe(t *testing.T) {
 		{
 			[]string{`202 {"errorType":"Telemetry.NotSupported"}`},
 			1,
-			"202: Telemetry.NotSupported (this environment is an emulation that has no telemetry; `ktel run` has)",
+			"202: Telemetry.NotSupported (this environment is an emulation without telemetry; `ktel run` has it)",
 		},
-		{[]string{"403 no"}, 1, "403: no (the environment's init phase is over, or another extension of this name is registered)"},
+		{[]string{"403 no"}, 1, "403: no (the environment's init phase is over, or another extension with this name is registered)"},
 		{[]string{"404 no"}, 1, "404: no (this environment has no Telemetry API)"},
 		{[]string{"400 no"}, 1, "400: no"},
 		{[]string{"499 no"}, 1, "499: no"},
 		{[]string{"500 no", "502 no", "503 no"}, 4, ""},
 		{[]string{"500 no", "500 no", "500 no", "500 no", "500 no"}, 4, "500: no"},
-		{[]string{"500 no", "403 no"}, 2, "403: no (the environment's init phase is over, or another extension of this name is registered)"},
+		{[]string{"500 no", "403 no"}, 2, "403: no (the environment's init phase is over, or another extension with this name is registered)"},
 	} {
 		f := newFakeLambda(t, map[string][]string{"telemetry": test.answers}).start(t.Context())
 		f.awaitNext()
@@ -190,7 +190,7 @@ func TestSubscribe(t *testing.T) {
 				calls++
 			}
 		}
-		prefix, said := unaffected+"subscribe to telemetry: subscribe was answered ", f.logLines()
+		prefix, said := unaffected+"subscribe to telemetry: subscribe returned status ", f.logLines()
 		if test.said == "" {
 			prefix = "INFO summary: received 3, sent 3"
 		}
@@ -230,7 +230,7 @@ func TestCallsThatAreNeverAnswered(t *testing.T) {
 		return x.failInit(ctx, []config.Mistake{{Variable: "X", Problem: "is not set", Expected: "y"}})
 	}
 	passing := &lambdaapi.StatusError{Call: "subscribe", Status: 503}
-	const noAnswer = "subscribe to telemetry: no answer within 5s"
+	const noAnswer = "subscribe to telemetry: no response within 5s"
 	for name, test := range map[string]struct {
 		errors []error
 		call   func(context.Context, *Extension) error
@@ -238,7 +238,7 @@ func TestCallsThatAreNeverAnswered(t *testing.T) {
 	}{
 		"subscribe":             {nil, subscribe, noAnswer},
 		"subscribe, behind 503": {[]error{passing, passing}, subscribe, noAnswer},
-		"init/error":            {nil, refuse, "mistakes in the settings: X is not set: y\ninit/error: no answer within 5s"},
+		"init/error":            {nil, refuse, "mistakes in the settings: X is not set: y\ninit/error: no response within 5s"},
 	} {
 		l := idleListener(t)
 		synctest.Test(t, func(t *testing.T) {
@@ -272,7 +272,7 @@ func TestNext(t *testing.T) {
 	f.post(eventNow("platform.start", "a"))
 	f.spindown()
 	said := f.logLines()
-	again := "ERROR cannot ask Lambda for the next event, trying again: next was answered 500: no"
+	again := "ERROR cannot get the next event from Lambda, retrying: next returned status 500: no"
 	if want := []string{again, "WARN Lambda sent an event of an unknown type", again}; len(said) != 4 || !slices.Equal(said[:3], want) {
 		t.Errorf("said %q", said)
 	}
@@ -329,7 +329,7 @@ func TestIdle(t *testing.T) {
 // ON_ERROR=fail makes the environment's init fail with the mistake's text, so that a deployment with it is seen at once.
 func TestFail(t *testing.T) {
 	t.Parallel()
-	for answer, want := range map[string]string{"202 {}": "", "500 no": "\ninit/error was answered 500: no"} {
+	for answer, want := range map[string]string{"202 {}": "", "500 no": "\ninit/error returned status 500: no"} {
 		l := newFakeLambda(t, map[string][]string{"error": {answer}})
 		err := l.start(t.Context(), "KINESIS_TELEMETRY_DELIVERY=never", "KINESIS_TELEMETRY_ON_ERROR=fail").wait()
 		const text = "mistakes in the settings: " + neverMode
@@ -538,7 +538,7 @@ func TestPanicInALife(t *testing.T) {
 	}
 }
 
-func isBug(text string) bool { return strings.Contains(text, "this is a bug of the extension") }
+func isBug(text string) bool { return strings.Contains(text, "this is a bug in the extension") }
 
 // An invocation that is being waited for is let go when the extension breaks.
 func TestPanicWhileTheEndIsAwaited(t *testing.T) {

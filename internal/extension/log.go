@@ -8,18 +8,18 @@ import (
 )
 
 const (
-	// maxLogLines is how many lines wait for a slow reader of w; more are left out.
+	// maxLogLines is how many lines are queued for a slow reader of the log. Further lines are dropped.
 	maxLogLines = 64
-	// logTimeout is how long the process waits for them at its end.
+	// logTimeout is how long the process waits at its end for queued lines to be written.
 	logTimeout = 100 * time.Millisecond
 )
 
-// NewLog returns the log of the extension's own few lines, and what waits for the last of them at the process's end. Lambda
-// puts the time to each line, so they have none. A line never blocks: where nobody reads w, as when Lambda's own log is
-// slow, the function must not wait for it.
-func NewLog(w io.Writer, level slog.Level) (log *slog.Logger, wait func()) {
+// NewLog returns the extension's own log, which writes to w, and flush, which the process calls at its end to wait for queued
+// lines. Lambda adds the time to each line, so the lines have none. Logging never blocks: if nobody reads w, for example because
+// Lambda's own log is slow, the function must not wait for it.
+func NewLog(w io.Writer, level slog.Level) (log *slog.Logger, flush func()) {
 	lines := make(lineQueue, maxLogLines)
-	go func() { // for as long as the process lives: a write that blocks cannot be ended
+	go func() { // runs until the process exits, because a blocked write cannot be cancelled
 		for l := range lines {
 			if l.written != nil {
 				close(l.written)
@@ -40,13 +40,15 @@ func NewLog(w io.Writer, level slog.Level) (log *slog.Logger, wait func()) {
 	return log, lines.flush
 }
 
+// logLine is a line to write or, if written is set, a marker that reports that all earlier lines are written.
 type logLine struct {
 	text    []byte
-	written chan struct{} // closed when all before it is written; nil: nobody waits
+	written chan struct{} // closed when all earlier lines are written
 }
 
 type lineQueue chan logLine
 
+// Write queues a line, or drops it if the queue is full.
 func (q lineQueue) Write(p []byte) (int, error) {
 	select {
 	case q <- logLine{text: bytes.Clone(p)}:
@@ -55,15 +57,16 @@ func (q lineQueue) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// flush waits until all queued lines are written, up to logTimeout.
 func (q lineQueue) flush() {
-	over, written := time.After(logTimeout), make(chan struct{})
+	timeout, written := time.After(logTimeout), make(chan struct{})
 	select {
 	case q <- logLine{written: written}:
-	case <-over:
+	case <-timeout:
 		return
 	}
 	select {
 	case <-written:
-	case <-over:
+	case <-timeout:
 	}
 }

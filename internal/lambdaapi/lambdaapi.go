@@ -1,5 +1,5 @@
-// Package lambdaapi speaks the two local APIs that Lambda offers to extensions: the Extensions API (2020-01-01) and the
-// Telemetry API (2022-07-01). It uses the standard library alone and starts no goroutine.
+// Package lambdaapi is a client of the two local APIs that Lambda offers to extensions: the Extensions API (2020-01-01) and the
+// Telemetry API (2022-07-01). It only uses the standard library and starts no goroutine.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html
@@ -25,11 +25,11 @@ const (
 	headerFeatures   = "Lambda-Extension-Accept-Feature"
 	headerErrorType  = "Lambda-Extension-Function-Error-Type"
 
-	// maxReply bounds what is read of an answer, bytes. The longest, an INVOKE event, has about 500.
-	maxReply = 1 << 20
+	// maxResponse is how much of a response is read, in bytes. The longest response, an INVOKE event, has about 500.
+	maxResponse = 1 << 20
 )
 
-// EventType is what the Extensions API sends to whoever registered for it.
+// EventType is the type of an event of the Extensions API. An extension only receives the types that it registered for.
 type EventType string
 
 // The events of the Extensions API.
@@ -38,31 +38,31 @@ const (
 	Shutdown EventType = "SHUTDOWN"
 )
 
-// Registration is Lambda's answer to Register.
+// Registration is Lambda's response to Register.
 type Registration struct {
 	FunctionName    string `json:"functionName"`
 	FunctionVersion string `json:"functionVersion"`
-	AccountID       string `json:"accountId"` // empty where Lambda does not know the accountId feature
+	AccountID       string `json:"accountId"` // empty if Lambda does not know the accountId feature
 }
 
-// Event is what Next returns.
+// Event is an event of the Extensions API.
 type Event struct {
 	Type           EventType
-	Deadline       time.Time // when Lambda ends the phase; zero where the event names none
+	Deadline       time.Time // when Lambda ends the phase; zero if the event has none
 	RequestID      string    // INVOKE
 	ShutdownReason string    // SHUTDOWN: "spindown", "timeout" or "failure", in lower case
 }
 
-// StatusError is an answer that is not the one that the call is documented to give.
+// StatusError is a response with another status than the one that is documented for the call's success.
 type StatusError struct {
 	Call   string
 	Status int
-	Type   string // errorType of the body, where there is one
+	Type   string // errorType of the body, if there is one
 	Detail string // errorMessage, or the body itself
 }
 
 func (e *StatusError) Error() string {
-	text := fmt.Sprintf("%s was answered %d", e.Call, e.Status)
+	text := fmt.Sprintf("%s returned status %d", e.Call, e.Status)
 	for _, part := range []string{e.Type, e.Detail} {
 		if part != "" {
 			text += ": " + part
@@ -71,7 +71,7 @@ func (e *StatusError) Error() string {
 	return text
 }
 
-// Client calls the APIs at one address. It is for one goroutine at a time, save that Next may block meanwhile.
+// Client calls the APIs at one address. Only one goroutine at a time may use it, except that Next may block in another one.
 type Client struct {
 	base       string
 	http       *http.Client
@@ -80,9 +80,9 @@ type Client struct {
 
 // New returns a client of the APIs at address, the value of AWS_LAMBDA_RUNTIME_API (host:port).
 //
-// No timeout stands on any call: Next blocks for as long as the environment is idle or frozen, and one that gives up
-// leaves every later invocation waiting for an extension that no longer asks. The local APIs are never asked through a
-// proxy, whatever the function's variables say.
+// No call has a timeout. Next blocks for as long as the environment is idle or frozen. If Next gave up, every later invocation
+// would wait for an extension that no longer asks for events. The client never uses a proxy, whatever the function's variables
+// contain.
 func New(address string) *Client {
 	return &Client{
 		base: "http://" + address,
@@ -90,31 +90,31 @@ func New(address string) *Client {
 	}
 }
 
-// Register makes the extension known under name, the file name of its executable, for the given events. Lambda starts
-// the function's runtime only when every extension has registered.
+// Register registers the extension under name, the file name of its executable, for the given events. Lambda starts the function's
+// runtime only after every extension has registered.
 func (c *Client) Register(ctx context.Context, name string, events ...EventType) (Registration, error) {
 	header := http.Header{headerName: {name}, headerFeatures: {"accountId"}}
 	body := struct {
 		Events []EventType `json:"events"`
 	}{events}
-	reply, err := c.call(ctx, "register", http.MethodPost, extensionPath+"register", header, body)
+	response, err := c.call(ctx, "register", http.MethodPost, extensionPath+"register", header, body)
 	if err != nil {
 		return Registration{}, err
 	}
-	c.identifier = reply.header.Get(headerIdentifier)
+	c.identifier = response.header.Get(headerIdentifier)
 	if c.identifier == "" {
-		return Registration{}, fmt.Errorf("register was answered without a %s header", headerIdentifier)
+		return Registration{}, fmt.Errorf("the response to register has no %s header", headerIdentifier)
 	}
 	var registration Registration
-	if err := json.Unmarshal(reply.body, &registration); err != nil {
-		return Registration{}, fmt.Errorf("read the answer to register: %w", err)
+	if err := json.Unmarshal(response.body, &registration); err != nil {
+		return Registration{}, fmt.Errorf("read the response to register: %w", err)
 	}
 	return registration, nil
 }
 
-// Next says that the extension is done with the last event and waits for the next one, for as long as it takes.
+// Next reports to Lambda that the extension is done with the last event, and waits for the next event, without a timeout.
 func (c *Client) Next(ctx context.Context) (Event, error) {
-	reply, err := c.call(ctx, "next", http.MethodGet, extensionPath+"event/next", c.identified(), nil)
+	response, err := c.call(ctx, "next", http.MethodGet, extensionPath+"event/next", c.identified(), nil)
 	if err != nil {
 		return Event{}, err
 	}
@@ -124,8 +124,8 @@ func (c *Client) Next(ctx context.Context) (Event, error) {
 		RequestID      string    `json:"requestId"`
 		ShutdownReason string    `json:"shutdownReason"`
 	}
-	if err := json.Unmarshal(reply.body, &wire); err != nil {
-		return Event{}, fmt.Errorf("read the answer to next: %w", err)
+	if err := json.Unmarshal(response.body, &wire); err != nil {
+		return Event{}, fmt.Errorf("read the response to next: %w", err)
 	}
 	event := Event{
 		Type:           wire.EventType,
@@ -138,8 +138,8 @@ func (c *Client) Next(ctx context.Context) (Event, error) {
 	return event, nil
 }
 
-// InitError tells Lambda that the extension cannot start. The environment fails, and no later call succeeds.
-// errorType is of the form Extension.Reason.
+// InitError reports to Lambda that the extension cannot start. The environment fails, and no later call succeeds. errorType has the
+// form Extension.Reason.
 func (c *Client) InitError(ctx context.Context, errorType, message string) error {
 	header := c.identified()
 	header.Set(headerErrorType, errorType)
@@ -150,41 +150,41 @@ func (c *Client) InitError(ctx context.Context, errorType, message string) error
 
 func (c *Client) identified() http.Header { return http.Header{headerIdentifier: {c.identifier}} }
 
-type reply struct {
+type response struct {
 	header http.Header
 	body   []byte
 }
 
-// call sends one request and reads the whole answer. Anything but 200, or 202 for an error report, is a StatusError.
-func (c *Client) call(ctx context.Context, call, method, path string, header http.Header, body any) (reply, error) {
+// call sends one request and reads the whole response. It returns a StatusError for every status except 200, and 202 for init/error.
+func (c *Client) call(ctx context.Context, call, method, path string, header http.Header, body any) (response, error) {
 	var content io.Reader
 	if body != nil {
 		encoded, err := json.Marshal(body)
 		if err != nil {
-			return reply{}, fmt.Errorf("%s: encode the request: %w", call, err)
+			return response{}, fmt.Errorf("%s: encode the request: %w", call, err)
 		}
 		content = bytes.NewReader(encoded)
 		header.Set("Content-Type", "application/json")
 	}
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
 	if err != nil {
-		return reply{}, fmt.Errorf("%s: %w", call, err)
+		return response{}, fmt.Errorf("%s: %w", call, err)
 	}
 	request.Header = header
-	response, err := c.http.Do(request)
+	reply, err := c.http.Do(request)
 	if err != nil {
-		return reply{}, fmt.Errorf("%s: %w", call, err)
+		return response{}, fmt.Errorf("%s: %w", call, err)
 	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxReply))
+	defer reply.Body.Close()
+	received, err := io.ReadAll(io.LimitReader(reply.Body, maxResponse))
 	if err != nil {
-		return reply{}, fmt.Errorf("%s: read the answer: %w", call, err)
+		return response{}, fmt.Errorf("%s: read the response: %w", call, err)
 	}
-	accepted := response.StatusCode == http.StatusAccepted && call == "init/error"
-	if response.StatusCode != http.StatusOK && !accepted {
-		return reply{}, newStatusError(call, response.StatusCode, answer)
+	accepted := reply.StatusCode == http.StatusAccepted && call == "init/error"
+	if reply.StatusCode != http.StatusOK && !accepted {
+		return response{}, newStatusError(call, reply.StatusCode, received)
 	}
-	return reply{header: response.Header, body: answer}, nil
+	return response{header: reply.Header, body: received}, nil
 }
 
 func newStatusError(call string, status int, body []byte) *StatusError {

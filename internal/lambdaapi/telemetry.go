@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// SchemaVersion is the version of the telemetry events that Subscribe asks for: the only one that Managed Instances
-// accept, backward compatible, recommended for all.
+// SchemaVersion is the version of the telemetry events that Subscribe requests. AWS recommends it for all functions, it is backward
+// compatible, and Managed Instances accept no other version.
 // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
 const SchemaVersion = "2025-01-29"
 
-// TelemetryType is a kind of telemetry to subscribe to.
+// TelemetryType is a type of telemetry to subscribe to.
 type TelemetryType string
 
-// The kinds of telemetry.
+// The types of telemetry.
 const (
 	Platform  TelemetryType = "platform"
 	Function  TelemetryType = "function"
 	Extension TelemetryType = "extension"
 )
 
-// Buffering says when Lambda posts the events it has collected: when any of the bounds is reached.
+// Buffering bounds how long Lambda collects events before it posts them. Lambda posts when any of the bounds is reached.
 // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html
 type Buffering struct {
 	MaxItems int           // 1,000 to 10,000 events
@@ -31,8 +31,8 @@ type Buffering struct {
 	Timeout  time.Duration // 25 ms to 30 s
 }
 
-// Subscribe asks Lambda to post telemetry of the given types to port on this environment. The listener must be up
-// before. A StatusError tells of a refusal: 202 means that this environment accepts the call but has no telemetry.
+// Subscribe asks Lambda to post telemetry of the given types to port in this environment. The listener must be running before.
+// Subscribe returns a StatusError for a refusal. Status 202 means that this environment accepts the call but has no telemetry.
 func (c *Client) Subscribe(ctx context.Context, port int, buffering Buffering, types ...TelemetryType) error {
 	type destination struct {
 		Protocol string `json:"protocol"`
