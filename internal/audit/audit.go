@@ -12,71 +12,71 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// excerptBytes bounds what is kept of an event to show it: the audit holds a digest of every event, never the event.
+// excerptBytes bounds the beginning of an event that a report shows. The audit keeps a digest of each event, never the event.
 const excerptBytes = 200
 
-// Audit collects what was emitted and what the stream holds. The zero value is ready. It is safe for concurrent use;
-// events may be emitted before or after their line is seen.
+// Audit compares the events that Lambda emitted with the records of the stream. The zero value is ready. It is safe for
+// concurrent use. An event may be added before or after its line.
 type Audit struct {
-	mu         sync.Mutex
-	contents   map[digest]*content
-	order      []*content // in order of first sight, so that a report reads in order of time
-	instances  map[string]*numbers
-	highest    map[streamOf]uint64
-	compressor *record.Compressor
-	told       map[string]int // by time: events of which the stream has the message alone
-	report     Report         // what needs no comparison; Report fills in the rest
+	mu          sync.Mutex
+	contents    map[digest]*content
+	order       []*content // in the order they were added, so that a report reads in order of time
+	instances   map[string]*sequence
+	highest     map[orderKey]uint64
+	compressor  *record.Compressor
+	messageOnly map[string]int // by time: the number of events of which the stream has only the message
+	report      Report         // the members that need no comparison; Report fills in the rest
 }
 
 type digest [sha256.Size]byte
 
-// numbers are those of one instance. Which have arrived the set knows; what each of them said only its digest, and that is what
-// tells a copy from another event under the same number.
-type numbers struct {
+// sequence is the numbers of one instance. The digest of a number's event tells a copy from another event under the same
+// number.
+type sequence struct {
 	arrived Numbers
-	said    map[uint64]digest
+	digests map[uint64]digest
 }
 
-// content is one (time, type, record) and how often it was emitted and seen.
+// content is one (time, type, record), how often it was emitted, and the lines that carry it.
 type content struct {
 	event   Event
 	emitted int
-	lines   []seen // one a line that is no copy
+	lines   []lineID // copies are left out
 }
 
-// seen is what identifies one line, to show it where it matches nothing.
-type seen struct {
+// lineID identifies one line, so that a report can show a line that matches no event.
+type lineID struct {
 	instance string
 	seq      uint64
 	numbered bool
 }
 
-// streamOf is within what Kinesis keeps order: records of one partition key.
-type streamOf struct{ instance, partitionKey string }
+// orderKey names a sequence of lines whose order Kinesis keeps: one instance's lines under one partition key.
+type orderKey struct{ instance, partitionKey string }
 
 // Event describes one event or line in a report.
 type Event struct {
-	// Time and Type as they stand in the event, without quotes.
+	// Time and Type are the event's own, without quotes.
 	Time string `json:"time,omitempty"`
 	Type string `json:"type,omitempty"`
-	// Instance and Seq where a line carried them.
+	// Instance and Seq are the line's, if it has them.
 	Instance string  `json:"instance,omitempty"`
 	Seq      *uint64 `json:"seq,omitempty"`
-	// Excerpt is the beginning of the record, or of the whole line where it is not an event.
+	// Excerpt is the beginning of the record, or of the whole line if that is not an event.
 	Excerpt string `json:"excerpt"`
-	// Bytes is the size of what Excerpt is the beginning of.
+	// Bytes is the size of the whole record or line.
 	Bytes int `json:"bytes"`
-	// Reason says what is wrong with a malformed line.
+	// Reason is why a line is malformed.
 	Reason string `json:"reason,omitempty"`
 }
 
-// AddEmitted notes one event as the Telemetry API posted it: a JSON object. It keeps nothing of raw.
+// AddEmitted adds one event as the Telemetry API posted it: a JSON object. It keeps no reference to raw.
 func (a *Audit) AddEmitted(raw []byte) {
 	line := Line{Raw: raw}
 	if members, err := membersOf(raw); err == nil {
 		line.Time, line.Type, line.Record = members["time"], members["type"], members["record"]
 	} else {
-		line.Record = raw // no object: it can only arrive as something else, and is told as it is
+		line.Record = raw // not an object, so that no line can carry it: the report shows it as lost
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -85,12 +85,12 @@ func (a *Audit) AddEmitted(raw []byte) {
 	c.emitted++
 }
 
-// AddRecord notes one Kinesis record, in the order of its shard. It keeps nothing of data.
+// AddRecord adds one Kinesis record. Records of a shard must be added in order. It keeps no reference to data.
 func (a *Audit) AddRecord(partitionKey string, data []byte) {
 	lines := Lines(data)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.report.price(partitionKey, data, lines)
+	a.report.addCost(partitionKey, data, lines)
 	if a.compressor == nil {
 		a.compressor = record.NewCompressor(record.Gzip)
 	}
@@ -100,11 +100,11 @@ func (a *Audit) AddRecord(partitionKey string, data []byte) {
 	}
 	a.report.GzipBytes += compressed
 	for i := range lines {
-		a.line(partitionKey, &lines[i])
+		a.addLine(partitionKey, &lines[i])
 	}
 }
 
-func (a *Audit) line(partitionKey string, line *Line) {
+func (a *Audit) addLine(partitionKey string, line *Line) {
 	if line.Err != nil {
 		event := Event{Excerpt: excerpt(line.Raw), Bytes: len(line.Raw), Reason: line.Err.Error()}
 		a.report.Malformed = append(a.report.Malformed, event)
@@ -122,46 +122,46 @@ func (a *Audit) line(partitionKey string, line *Line) {
 		return
 	}
 	if line.MessageOnly {
-		if a.told == nil {
-			a.told = make(map[string]int)
+		if a.messageOnly == nil {
+			a.messageOnly = make(map[string]int)
 		}
-		a.told[line.TimeText()]++
+		a.messageOnly[line.TimeText()]++
 		return
 	}
-	c.lines = append(c.lines, seen{instance: line.Instance, seq: line.Seq, numbered: line.Numbered})
+	c.lines = append(c.lines, lineID{instance: line.Instance, seq: line.Seq, numbered: line.Numbered})
 }
 
-// isCopy notes the line's number and tells whether the same line was there before.
+// isCopy adds the line's number and reports whether the same line was added before.
 func (a *Audit) isCopy(partitionKey string, line *Line, c *content, sum digest) bool {
 	if a.instances == nil {
-		a.instances = make(map[string]*numbers)
-		a.highest = make(map[streamOf]uint64)
+		a.instances = make(map[string]*sequence)
+		a.highest = make(map[orderKey]uint64)
 	}
-	of := a.instances[line.Instance]
-	if of == nil {
-		of = &numbers{said: make(map[uint64]digest)}
-		a.instances[line.Instance] = of
+	numbers := a.instances[line.Instance]
+	if numbers == nil {
+		numbers = &sequence{digests: make(map[uint64]digest)}
+		a.instances[line.Instance] = numbers
 	}
-	if !of.arrived.Add(line.Seq) {
-		event := c.event.of(seen{instance: line.Instance, seq: line.Seq, numbered: true})
-		if of.said[line.Seq] == sum {
+	if !numbers.arrived.Add(line.Seq) {
+		event := c.event.withID(lineID{instance: line.Instance, seq: line.Seq, numbered: true})
+		if numbers.digests[line.Seq] == sum {
 			a.report.Duplicated = append(a.report.Duplicated, event)
 			return true
 		}
 		a.report.Conflicting = append(a.report.Conflicting, event)
 		return false
 	}
-	of.said[line.Seq] = sum
-	within := streamOf{line.Instance, partitionKey}
-	if highest, known := a.highest[within]; known && line.Seq < highest {
+	numbers.digests[line.Seq] = sum
+	key := orderKey{line.Instance, partitionKey}
+	if highest, known := a.highest[key]; known && line.Seq < highest {
 		a.report.OutOfOrder++
 	} else {
-		a.highest[within] = line.Seq
+		a.highest[key] = line.Seq
 	}
 	return false
 }
 
-// content returns the entry of what Lambda said in this line.
+// content returns the entry of the line's time, type and record, and their digest.
 func (a *Audit) content(line *Line) (*content, digest) {
 	sum := digestOf(line.Time, line.Type, line.Record)
 	if c := a.contents[sum]; c != nil {
@@ -178,7 +178,7 @@ func (a *Audit) content(line *Line) (*content, digest) {
 	return c, sum
 }
 
-// digestOf tells three values apart from any other three, absent (nil) from empty too.
+// digestOf returns the digest of values. An absent value (nil) and an empty one have different digests.
 func digestOf(values ...json.RawMessage) digest {
 	hash := sha256.New()
 	var size [8]byte
@@ -194,15 +194,15 @@ func digestOf(values ...json.RawMessage) digest {
 	return digest(hash.Sum(nil))
 }
 
-// of is the event as one line carried it.
-func (e Event) of(s seen) Event {
+// withID returns the event with a line's instance and number, if the line has them.
+func (e Event) withID(s lineID) Event {
 	if s.numbered {
 		e.Instance, e.Seq = s.instance, &s.seq
 	}
 	return e
 }
 
-// excerpt is the beginning of raw, cut between two characters.
+// excerpt returns the beginning of raw, cut between two characters.
 func excerpt(raw []byte) string {
 	if len(raw) > excerptBytes {
 		raw = raw[:excerptBytes]
@@ -216,14 +216,13 @@ func excerpt(raw []byte) string {
 	return string(raw)
 }
 
-// Report says how what was emitted and what the stream holds compare now. Events that are still on their way count
-// as lost.
+// Report compares the emitted events with the records that were added so far. Events that are still in flight count as lost.
 func (a *Audit) Report() Report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	report := a.report.clone()
-	missing := make(map[[2]string]bool) // time and type of what was lost, to know what was altered
-	told := maps.Clone(a.told)
+	missing := make(map[[2]string]bool) // time and type of the lost events: a line that shares them is an altered event
+	told := maps.Clone(a.messageOnly)
 	for _, c := range a.order {
 		report.Delivered += min(c.emitted, len(c.lines))
 		for range c.emitted - len(c.lines) {
@@ -238,7 +237,7 @@ func (a *Audit) Report() Report {
 	}
 	for _, c := range a.order {
 		for _, extra := range c.lines[min(c.emitted, len(c.lines)):] {
-			event := c.event.of(extra)
+			event := c.event.withID(extra)
 			switch {
 			case c.emitted > 0:
 				report.Duplicated = append(report.Duplicated, event)
@@ -253,8 +252,8 @@ func (a *Audit) Report() Report {
 	return report
 }
 
-// gapsOf finds the numbers that never arrived below the highest one of each instance.
-func gapsOf(instances map[string]*numbers) []Gap {
+// gapsOf returns the numbers that did not arrive, below the highest number of each instance.
+func gapsOf(instances map[string]*sequence) []Gap {
 	var gaps []Gap
 	for _, instance := range slices.Sorted(maps.Keys(instances)) {
 		arrived := instances[instance].arrived.Ranges()

@@ -12,7 +12,7 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// event is what Lambda posts; line is that event as the extension writes it.
+// event returns an event as Lambda posts it. line returns that event as the extension writes it.
 func event(record string) string {
 	return `{"time":"2026-11-23T18:00:00.123Z","type":"function","record":` + record + `}`
 }
@@ -27,7 +27,7 @@ func own(kind, instance string, seq int) string {
 		kind, seq, instance)
 }
 
-// outcome is a Report in short, so that a table can say all of it.
+// outcome summarizes a Report for a table.
 type outcome struct {
 	emitted, delivered, lost, duplicated, altered, conflicting, unknown, malformed, own, outOfOrder int
 	gaps                                                                                            string
@@ -58,11 +58,11 @@ func TestReport(t *testing.T) {
 		want    outcome
 	}{
 		{
-			name: "nothing at all",
+			name: "no events",
 			want: outcome{complete: true},
 		},
 		{
-			name:    "every event once, over two records, with one of the extension's own",
+			name:    "every event arrives once, in two records, with an event of the extension's own",
 			emitted: []string{event(`"a"`), event(`{"level":"INFO"}`), event(`null`)},
 			records: []string{
 				line(`"a"`, "i", 0) + "\n" + line(`{"level":"INFO"}`, "i", 1) + "\n",
@@ -71,13 +71,13 @@ func TestReport(t *testing.T) {
 			want: outcome{emitted: 3, delivered: 3, own: 1, complete: true},
 		},
 		{
-			name:    "one event a record without a line feed (json)",
+			name:    "one event per record without a line feed (format json)",
 			emitted: []string{event(`"a"`), event(`"b"`)},
 			records: []string{line(`"a"`, "i", 0), line(`"b"`, "i", 1)},
 			want:    outcome{emitted: 2, delivered: 2, complete: true},
 		},
 		{
-			name:    "an event is missing, and so is its number",
+			name:    "an event and its number are missing",
 			emitted: []string{event(`"a"`), event(`"b"`), event(`"c"`)},
 			records: []string{line(`"a"`, "i", 0) + "\n" + line(`"c"`, "i", 2) + "\n"},
 			want:    outcome{emitted: 3, delivered: 2, lost: 1, gaps: "i:1-1(1)"},
@@ -89,13 +89,13 @@ func TestReport(t *testing.T) {
 			want:    outcome{emitted: 3, delivered: 2, lost: 1},
 		},
 		{
-			name:    "a copy has the same number and does not stand for an equal event that was lost",
+			name:    "a copy, with the same number, does not replace a lost equal event",
 			emitted: []string{event(`"a"`), event(`"a"`)},
 			records: []string{line(`"a"`, "i", 0) + "\n", line(`"a"`, "i", 0) + "\n"},
 			want:    outcome{emitted: 2, delivered: 1, lost: 1, duplicated: 1},
 		},
 		{
-			name:    "a copy under a new number",
+			name:    "a copy with a new number",
 			emitted: []string{event(`"a"`)},
 			records: []string{line(`"a"`, "i", 0) + "\n" + line(`"a"`, "i", 1) + "\n"},
 			want:    outcome{emitted: 1, delivered: 1, duplicated: 1},
@@ -107,13 +107,13 @@ func TestReport(t *testing.T) {
 			want:    outcome{emitted: 2, delivered: 2, complete: true},
 		},
 		{
-			name:    "the same value spelt otherwise is not the same bytes",
+			name:    "the same value in another spelling is altered",
 			emitted: []string{event(`{"a":1,"b":1.0}`), event(`"\u00e9"`)},
 			records: []string{line(`{"b":1.0,"a":1}`, "i", 0) + "\n" + line(`"é"`, "i", 1) + "\n"},
 			want:    outcome{emitted: 2, lost: 2, altered: 2},
 		},
 		{
-			name:    "a number with two contents",
+			name:    "two contents under one number",
 			emitted: []string{event(`"a"`), event(`"b"`)},
 			records: []string{line(`"a"`, "i", 0) + "\n" + line(`"b"`, "i", 0) + "\n"},
 			want:    outcome{emitted: 2, delivered: 2, conflicting: 1},
@@ -134,7 +134,7 @@ func TestReport(t *testing.T) {
 			want: outcome{emitted: 2, delivered: 1, lost: 1, altered: 1},
 		},
 		{
-			name:    "lines that are no events",
+			name:    "lines that are not events",
 			emitted: []string{event(`"a"`)},
 			records: []string{
 				"", "\n", "null\n", "[1]\n", `{"time":` + "\n", "\xff{}\n",
@@ -147,7 +147,7 @@ func TestReport(t *testing.T) {
 			want: outcome{emitted: 1, delivered: 1, malformed: 11},
 		},
 		{
-			name:    "order within a partition key",
+			name:    "a line out of order within a partition key",
 			emitted: []string{event(`"a"`), event(`"b"`), event(`"c"`)},
 			records: []string{line(`"a"`, "i", 0), line(`"c"`, "i", 2), line(`"b"`, "i", 1)},
 			want:    outcome{emitted: 3, delivered: 3, outOfOrder: 1, complete: true},
@@ -180,7 +180,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// The events of a report are what a person looks for when something is missing.
+// A report describes each event so that a person can find it: time, type, size and an excerpt.
 func TestReportShowsEvents(t *testing.T) {
 	var a audit.Audit
 	long := `"` + strings.Repeat("é", 300) + `"`
@@ -203,9 +203,10 @@ func TestReportShowsEvents(t *testing.T) {
 	}
 }
 
-func TestReportPrices(t *testing.T) {
+// A report has the billed units of the records, and of one record per event.
+func TestReportBilledUnits(t *testing.T) {
 	var a audit.Audit
-	// With the key of 4 bytes: 25 KiB to the byte, then one byte more.
+	// With the key of 4 bytes the first record has exactly 25 KiB, the second one byte more.
 	exact := `{"type":"x","record":"` + strings.Repeat("a", 25<<10-4-len(`{"type":"x","record":""}`)) + `"}`
 	a.AddRecord("0123", []byte(exact))
 	a.AddRecord("0123", []byte(exact+"\n"))
@@ -216,10 +217,10 @@ func TestReportPrices(t *testing.T) {
 		t.Errorf("records %d, lines %d, bytes %d", r.Records, r.Lines, r.Bytes)
 	}
 	if r.PayloadUnits != 1+2+1 || r.UnitsOnePerEvent != 12 {
-		t.Errorf("payload units %d, one record an event %d; want 4, 12", r.PayloadUnits, r.UnitsOnePerEvent)
+		t.Errorf("payload units %d, with one record per event %d; want 4, 12", r.PayloadUnits, r.UnitsOnePerEvent)
 	}
 	if r.OnDemandKB != 25+26+1 || r.OnDemandKBOnePerEvent != 25+25+10 {
-		t.Errorf("on-demand KB %d, one record an event %d; want 52, 60", r.OnDemandKB, r.OnDemandKBOnePerEvent)
+		t.Errorf("on-demand KB %d, with one record per event %d; want 52, 60", r.OnDemandKB, r.OnDemandKBOnePerEvent)
 	}
 }
 
@@ -242,7 +243,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// FuzzLines: no byte of a record is unaccounted for, whatever it holds, and what is taken for an event is one.
+// Each byte of any record is part of a line or ends one, and every line without an error is a JSON event.
 func FuzzLines(f *testing.F) {
 	f.Add([]byte(line(`"a"`, "i", 0) + "\n" + own("stats", "i", 1) + "\n"))
 	f.Add([]byte(`{"record": {"a":[1, 2]} ,"type":"x","seq":18446744073709551615,"source":{"instance":"i"}}`))
@@ -255,11 +256,11 @@ func FuzzLines(f *testing.F) {
 				continue
 			}
 			if !json.Valid(l.Raw) || !utf8.Valid(l.Raw) {
-				t.Errorf("%q is taken for an event", l.Raw)
+				t.Errorf("%q is accepted as an event", l.Raw)
 			}
 			for _, value := range [][]byte{l.Time, l.Type, l.Record} {
 				if value != nil && (!json.Valid(value) || !bytes.Contains(l.Raw, value)) {
-					t.Errorf("%q is taken for a value in %q", value, l.Raw)
+					t.Errorf("%q is accepted as a value in %q", value, l.Raw)
 				}
 			}
 		}
@@ -269,7 +270,7 @@ func FuzzLines(f *testing.F) {
 	})
 }
 
-// FuzzDelivered: an event is delivered by its own bytes, and by those of no other record.
+// An event is delivered if a line has the same bytes of its record, and only then.
 func FuzzDelivered(f *testing.F) {
 	f.Add(`"a"`, `"b"`)
 	f.Add(`{"a": [1.0, 2e3]} `, `{"a":[1.0,2e3]}`)

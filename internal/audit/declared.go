@@ -6,27 +6,28 @@ import (
 	"slices"
 )
 
-// undeclared takes from what is missing what drops declare. Each covers Count numbers between its First and its Last, and is reduced
-// by what it was taken for. A number that several cover is taken for the one that ends first, so that the others have most left. It sorts
-// drops.
-func undeclared(missing Ranges, drops []Drop) (open Ranges, declared uint64) {
+// matchDrops matches missing numbers with declared drops. It returns the numbers that no drop declares, and how many are
+// declared. A drop declares Count numbers between its First and its Last; matchDrops subtracts the numbers that it matched.
+// If several drops cover a number, the one that ends first declares it: the others can still declare later numbers.
+// matchDrops sorts drops.
+func matchDrops(missing Ranges, drops []Drop) (undeclared Ranges, declared uint64) {
 	slices.SortStableFunc(drops, func(x, y Drop) int { return cmp.Compare(x.First, y.First) })
-	var active byEnd // begin at n or before
-	begun := 0       // so many drops were active
+	var active byEnd // the drops that begin at n or before
+	activated := 0   // drops[:activated] were added to active
 	for _, gap := range missing {
 		for n := gap.First; ; {
-			for ; begun < len(drops) && drops[begun].First <= n; begun++ {
-				heap.Push(&active, &drops[begun])
+			for ; activated < len(drops) && drops[activated].First <= n; activated++ {
+				heap.Push(&active, &drops[activated])
 			}
 			for len(active) > 0 && (active[0].Count == 0 || active[0].Last < n) {
 				heap.Pop(&active)
 			}
-			through := gap.Last // how far the same drops cover
-			if begun < len(drops) {
-				through = min(through, drops[begun].First-1)
+			through := gap.Last // the last number that has the same active drops
+			if activated < len(drops) {
+				through = min(through, drops[activated].First-1)
 			}
 			if len(active) == 0 {
-				open = append(open, Range{n, through})
+				undeclared = append(undeclared, Range{n, through})
 			} else {
 				by := active[0]
 				through = min(through, by.Last, n+min(by.Count-1, gap.Last-n))
@@ -39,11 +40,11 @@ func undeclared(missing Ranges, drops []Drop) (open Ranges, declared uint64) {
 			n = through + 1
 		}
 	}
-	return joined(open), declared
+	return merged(undeclared), declared
 }
 
-// joined makes one of ranges that follow each other.
-func joined(ranges Ranges) Ranges {
+// merged joins adjacent ranges.
+func merged(ranges Ranges) Ranges {
 	var all Ranges
 	for _, r := range ranges {
 		if last := len(all) - 1; last >= 0 && all[last].Last+1 == r.First {
@@ -55,8 +56,8 @@ func joined(ranges Ranges) Ranges {
 	return all
 }
 
-// byEnd is a heap of drops: the first one ends first. Of those that end together it is the one that begins last: the others may be
-// taken for what is before it, too.
+// byEnd is a heap of drops: the first one ends first. Of the drops that end together the one that begins last is first: the
+// others can also declare numbers before it.
 type byEnd []*Drop
 
 func (b byEnd) Len() int { return len(b) }
@@ -67,10 +68,10 @@ func (b byEnd) Less(i, j int) bool {
 
 func (b byEnd) Swap(i, j int) { b[i], b[j] = b[j], b[i] }
 
-// Push and Pop are for container/heap.
+// Push implements heap.Interface.
 func (b *byEnd) Push(drop any) { *b = append(*b, drop.(*Drop)) }
 
-// Pop removes the last one.
+// Pop implements heap.Interface.
 func (b *byEnd) Pop() any {
 	last := len(*b) - 1
 	drop := (*b)[last]

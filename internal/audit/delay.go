@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Delay is how long after their time events arrived in the stream, in milliseconds. Percentiles are exact to a hundredth of their value.
+// Delay is the time from an event's own time to its arrival in the stream, in milliseconds. Percentiles are exact to 1 % of
+// their value.
 type Delay struct {
 	Events uint64  `json:"events"`
 	P50Ms  float64 `json:"p50Ms"`
@@ -14,16 +15,16 @@ type Delay struct {
 	MaxMs  float64 `json:"maxMs"`
 }
 
-// delays counts delays by their logarithm: a stream has more of them than memory.
+// delays is a histogram of delays in logarithmic buckets: a stream has more delays than fit in memory.
 type delays struct {
-	buckets [2200]uint64 // the last one is of 37 days
+	buckets [2200]uint64 // the last one holds delays of 37 days
 	events  uint64
 	max     float64 // ms
 }
 
 const bucketGrowth = 1.01
 
-// add takes a delay. The clocks of Lambda and Kinesis differ a little: what came before it was sent took no time.
+// add adds a delay. The clocks of Lambda and Kinesis differ a little, so that a delay can be negative: it counts as zero.
 func (d *delays) add(delay time.Duration) {
 	ms := max(0, float64(delay)/float64(time.Millisecond))
 	bucket := int(math.Ceil(math.Log1p(ms) / math.Log(bucketGrowth)))
@@ -32,7 +33,7 @@ func (d *delays) add(delay time.Duration) {
 	d.max = max(d.max, ms)
 }
 
-func (d *delays) delay() *Delay {
+func (d *delays) summary() *Delay {
 	if d.events == 0 {
 		return nil
 	}
@@ -41,7 +42,7 @@ func (d *delays) delay() *Delay {
 	}
 }
 
-// percentile is the nearest rank: that share of the events took no longer.
+// percentile returns the delay that this share of the events did not exceed, by nearest rank.
 func (d *delays) percentile(share float64) float64 {
 	rank := uint64(math.Ceil(share * float64(d.events)))
 	for bucket, n := range d.buckets {

@@ -1,9 +1,9 @@
-// Package audit says what was lost, duplicated or altered on the way to a stream.
+// Package audit finds the events that were lost, duplicated or altered on the way to a stream.
 //
-// [Audit] compares what a function emitted with what the stream holds. It takes nothing from the code that it judges: lines are read here
-// anew, strictly, and the members that came from Lambda are compared as bytes, never as decoded values. An event is delivered when some
-// line has its time, type and record byte for byte; the comparison is one of multisets, so that two equal events need two lines. A line's
-// (source.instance, seq) tells a copy of an event from an equal event.
+// [Audit] compares the events that a function emitted with the lines of the stream. It has its own strict reader of lines and
+// uses none of the code that it checks. It compares Lambda's members as bytes, never as decoded values. An event is delivered
+// if a line has its time, type and record byte for byte. Two equal events need two lines: the comparison is one of multisets.
+// A line's (source.instance, seq) tells a copy of an event from an equal event.
 //
-// [Completeness] has the stream alone, of any size, and judges by the numbers of events. Both keep those in [Ranges].
+// [Completeness] knows only the stream, of any size, and checks the numbers of its events. Both keep numbers as [Ranges].
 package audit

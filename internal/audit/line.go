@@ -11,34 +11,35 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// ownPrefix begins the type of the events that the extension itself speaks in the stream.
+// ownPrefix begins the type of the extension's own events.
 const ownPrefix = "kinesis-telemetry."
 
 // Line is one line of a record: an event, or bytes that should have been one.
 type Line struct {
-	// Raw is the line without its line feed. It shares the record's memory, as do Time, Type and Record.
+	// Raw is the line without its line feed. Raw, Time, Type and Record share the record's memory.
 	Raw []byte
-	// Time, Type and Record are the members' values, byte for byte, a string with its quotes; nil where there is none.
+	// Time, Type and Record are the members' values, byte for byte, strings with their quotes. An absent member is nil.
 	Time, Type, Record json.RawMessage
-	// RequestID is empty where the line has none.
+	// RequestID is empty if the line has none.
 	RequestID string
-	// Instance and Seq number the line, if Numbered.
+	// Instance and Seq are the line's number, if Numbered.
 	Instance string
 	Seq      uint64
 	Numbered bool
-	// MessageOnly is a log event of the format cloudwatch: its number and its time say which event it is, its message tells it in words.
+	// MessageOnly marks a log event of the format cloudwatch: its number and its time identify the event, and of the event it
+	// has only the message.
 	MessageOnly bool
-	// Err says why the line is not an event; the members are then not to be used.
+	// Err is why the line is not an event. The members are then not valid.
 	Err error
 }
 
-// TypeName is the event's type without quotes; empty where it is no string.
+// TypeName returns the event's type without quotes; empty if it is not a string.
 func (l *Line) TypeName() string { return text(l.Type) }
 
-// TimeText is the event's time as text; empty where it is no string.
+// TimeText returns the event's time as text; empty if it is not a string.
 func (l *Line) TimeText() string { return text(l.Time) }
 
-// fromExtension tells whether the extension itself speaks, rather than Lambda.
+// fromExtension reports whether the event is the extension's own, not Lambda's.
 func (l *Line) fromExtension() bool { return strings.HasPrefix(l.TypeName(), ownPrefix) }
 
 var (
@@ -48,8 +49,8 @@ var (
 	errNotUTF8     = errors.New("the line is not valid UTF-8")
 )
 
-// Lines splits a record's data into its events. Of lines every byte is in one or is the line feed that ends one; what is not an
-// event is a Line with an Err. A record with a single line may go without the line feed (format json).
+// Lines splits a record's data into its events. Each byte of line formats is part of a Line or is the line feed behind it. A
+// line that is not an event has an Err. A record of a single line needs no line feed (format json).
 func Lines(data []byte) []Line {
 	plain, compression, err := record.Decompress(data)
 	if err != nil {
@@ -67,7 +68,7 @@ func Lines(data []byte) []Line {
 	return split(data)
 }
 
-// unpacked are the events of a record that is not lines.
+// unpacked returns the events of a record that does not consist of lines.
 func unpacked(data []byte) (lines []Line) {
 	for event, err := range record.Unpack(data) {
 		line := Line{Raw: event.Raw, Err: err}
@@ -75,7 +76,8 @@ func unpacked(data []byte) (lines []Line) {
 		case err != nil:
 		case event.Format == record.CloudWatch:
 			line.Time, line.Type, line.Record = quoted(event.Time), quoted(event.Type), event.Record
-			line.Instance, line.Seq, line.Numbered, line.MessageOnly = event.Source.Instance, event.Seq, event.Source.Instance != "", true
+			line.Instance, line.Seq = event.Source.Instance, event.Seq
+			line.Numbered, line.MessageOnly = event.Source.Instance != "", true
 		default:
 			line = parseLine(event.Raw)
 		}
@@ -85,11 +87,11 @@ func unpacked(data []byte) (lines []Line) {
 }
 
 func quoted(text string) json.RawMessage {
-	encoded, _ := json.Marshal(text) // of a string it does not fail
+	encoded, _ := json.Marshal(text) // a string always encodes
 	return encoded
 }
 
-// split splits lines.
+// split returns the lines of data.
 func split(data []byte) []Line {
 	if len(data) == 0 {
 		return []Line{{Err: errEmptyRecord}}
@@ -128,8 +130,8 @@ func parseLine(raw []byte) Line {
 	return line
 }
 
-// number reads seq and source.instance. A line that has neither is an event of someone else's making; half a number
-// is a mistake of the extension's.
+// number reads seq and source.instance. A line with neither is another writer's. A line with only one of them is a bug of the
+// extension.
 func (l *Line) number(seq, source json.RawMessage) error {
 	if seq == nil && source == nil {
 		return nil
@@ -146,8 +148,8 @@ func (l *Line) number(seq, source json.RawMessage) error {
 	return nil
 }
 
-// membersOf returns the members of a JSON object with the exact bytes of their values. Of two members of one name
-// the last counts: the extension's own stand behind Lambda's.
+// membersOf returns the members of a JSON object with the exact bytes of their values. The last of two members of one name
+// counts: the extension's members stand behind Lambda's.
 func membersOf(raw []byte) (map[string]json.RawMessage, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
@@ -162,7 +164,7 @@ func membersOf(raw []byte) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
-// text is the content of a JSON string; empty where raw is something else.
+// text returns the content of a JSON string; empty if raw is not a string.
 func text(raw json.RawMessage) string {
 	var s string
 	if len(raw) == 0 || json.Unmarshal(raw, &s) != nil {

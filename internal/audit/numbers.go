@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// Numbers is a set of numbers to which more are added, in any order. The zero value is empty.
+// Numbers is a set of numbers that can be added in any order. The zero value is empty.
 type Numbers struct {
-	// chunks have the set's ranges in order: one at least, and maxChunk at most. An insert moves one chunk, not all ranges.
+	// chunks hold the set's ranges in order, 1 to maxChunk ranges each. An insert moves the ranges of one chunk only.
 	chunks []Ranges
 }
 
 const maxChunk = 64
 
-// Add puts n into the set and tells whether it was not there before.
+// Add adds n to the set and reports whether it is new.
 func (s *Numbers) Add(n uint64) bool {
 	chunk, at := s.find(n)
 	var before, behind *Range
@@ -44,10 +44,10 @@ func (s *Numbers) Add(n uint64) bool {
 	return true
 }
 
-// find returns the place of the first range that ends with n or behind it; that of a further chunk where there is none.
+// find returns the position of the first range that ends at n or later. If there is none, chunk is len(s.chunks).
 func (s *Numbers) find(n uint64) (chunk, at int) {
 	count := len(s.chunks)
-	if count == 0 || s.chunks[count-1].last().Last < n { // in order, as nearly all come
+	if count == 0 || s.chunks[count-1].last().Last < n { // nearly all numbers are added in order
 		return count, 0
 	}
 	chunk, _ = slices.BinarySearchFunc(s.chunks, n, func(c Ranges, n uint64) int { return cmp.Compare(c.last().Last, n) })
@@ -82,7 +82,7 @@ func (s *Numbers) remove(chunk, at int) {
 	}
 }
 
-// Ranges are the numbers of the set, for as long as none is added.
+// Ranges returns the set's ranges. They are valid until the next Add.
 func (s *Numbers) Ranges() Ranges {
 	if len(s.chunks) == 1 {
 		return s.chunks[0]

@@ -11,12 +11,12 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// FuzzNumbers puts numbers into two kinds of set: both must know the same, and ranges must be as few as they can be.
+// Numbers has the same numbers as a map, in the smallest number of ranges.
 func FuzzNumbers(f *testing.F) {
 	f.Add([]byte{0, 1, 2})
 	f.Add([]byte{5, 3, 4, 4, 0, 255, 254})
 	f.Add([]byte{255, 0, 255, 128})
-	every := make([]byte, 0, 256) // second number of all, so that chunks are split, and then those between, which empties them
+	every := make([]byte, 0, 256) // every second number, which splits chunks, and then the numbers between, which empties chunks
 	for b := 254; b >= 0; b -= 2 {
 		every = append(every, byte(b))
 	}
@@ -30,7 +30,7 @@ func FuzzNumbers(f *testing.F) {
 		set := map[uint64]bool{}
 		for _, b := range numbers {
 			n := uint64(b)
-			if b >= 128 { // the upper end of what there is
+			if b >= 128 { // the highest numbers
 				n = math.MaxUint64 - 255 + uint64(b)
 			}
 			if isNew := added.Add(n); isNew == set[n] {
@@ -55,7 +55,7 @@ func FuzzNumbers(f *testing.F) {
 				}
 			}
 		}
-		// Gaps are what is left, of any window.
+		// Gaps returns the other numbers of any window.
 		if len(numbers) < 8 {
 			return
 		}
@@ -79,7 +79,7 @@ func FuzzNumbers(f *testing.F) {
 	})
 }
 
-// The time that numbers take goes with their number, in whatever order they come, and they become one range.
+// The time to add numbers grows with their number, in any order, and all numbers become one range.
 func TestManyNumbers(t *testing.T) {
 	const n = 1 << 18
 	random := rand.New(rand.NewPCG(1, 2))

@@ -6,14 +6,14 @@ type Range struct {
 	Last  uint64 `json:"last"`
 }
 
-// Count is how many numbers that are. (All 2⁶⁴ of them are one too many to count.)
+// Count returns how many numbers the range has. (The range of all 2⁶⁴ numbers overflows to 0.)
 func (r Range) Count() uint64 { return r.Last - r.First + 1 }
 
-// Ranges is a set of numbers, as the ranges that it consists of: ascending, with a number between any two of them that is not in the
-// set. An instance whose events all arrived is one range, however many they are and in whatever order they came.
+// Ranges is a set of numbers: ascending ranges that neither overlap nor touch. An instance whose events all arrived is one
+// range, however many events it has and in whatever order they arrived.
 type Ranges []Range
 
-// Count is how many numbers are in the set.
+// Count returns how many numbers are in the set.
 func (r Ranges) Count() (n uint64) {
 	for _, each := range r {
 		n += each.Count()
@@ -21,7 +21,7 @@ func (r Ranges) Count() (n uint64) {
 	return n
 }
 
-// Gaps are the numbers from first to last that are not in the set.
+// Gaps returns the numbers from first to last that are not in the set.
 func (r Ranges) Gaps(first, last uint64) Ranges {
 	var gaps Ranges
 	for _, each := range r {

@@ -5,50 +5,51 @@ import (
 	"slices"
 )
 
-// Sizes of what Kinesis bills, of each record's data and partition key:
+// Kinesis bills each record's data and partition key, rounded up to these sizes:
 // https://aws.amazon.com/kinesis/data-streams/pricing/
 const (
 	payloadUnitBytes = 25 << 10 // provisioned streams: PUT payload units of 25 KB
-	onDemandBytes    = 1 << 10  // on-demand streams: each record rounded up to the next KB
+	onDemandBytes    = 1 << 10  // on-demand streams: KB
 )
 
 // Report is the outcome of an audit.
 type Report struct {
-	// Emitted counts the events that Lambda posted; Delivered those that some line carries byte for byte.
+	// Emitted counts the events that Lambda posted. Delivered counts the events that a line carries byte for byte.
 	Emitted   int `json:"emitted"`
 	Delivered int `json:"delivered"`
 	// Lost are the events that no line carries.
 	Lost []Event `json:"lost,omitempty"`
-	// Duplicated are the lines beyond the first for an (instance, seq), and those for which no event was emitted any more.
+	// Duplicated are the lines beyond the first of an (instance, seq), and the lines of an event beyond the number of times
+	// that it was emitted.
 	Duplicated []Event `json:"duplicated,omitempty"`
 	// Altered are lines with the time and type of a lost event and another record.
 	Altered []Event `json:"altered,omitempty"`
-	// Conflicting are lines whose (instance, seq) an earlier line carried with other content. By their content they
-	// are counted as any line.
+	// Conflicting are lines whose (instance, seq) an earlier line has with other content. Their content counts as that of any
+	// line.
 	Conflicting []Event `json:"conflicting,omitempty"`
-	// Unknown are lines that were never emitted, as from another writer.
+	// Unknown are lines of events that were never emitted, such as those of another writer.
 	Unknown []Event `json:"unknown,omitempty"`
-	// Malformed are lines that are no events.
+	// Malformed are lines that are not events.
 	Malformed []Event `json:"malformed,omitempty"`
 	// Own counts the extension's own events by type.
 	Own map[string]int `json:"own,omitempty"`
 	// Gaps are the numbers that never arrived.
 	Gaps []Gap `json:"gaps,omitempty"`
-	// OutOfOrder counts lines that came after one of a higher number from the same instance and partition key.
+	// OutOfOrder counts lines behind one with a higher number of the same instance and partition key.
 	OutOfOrder int `json:"outOfOrder"`
 
-	// Records and Bytes (data and partition keys) are what the stream holds; Lines counts the lines of all records.
+	// Records, Lines and Bytes (data and partition keys) are the stream's content.
 	Records int   `json:"records"`
 	Lines   int   `json:"lines"`
 	Bytes   int64 `json:"bytes"`
-	// PayloadUnits is what a provisioned stream bills for the records: PUT payload units of 25 KiB.
-	// UnitsOnePerEvent is what it would for one record a line.
+	// PayloadUnits are the PUT payload units of 25 KiB that a provisioned stream bills for the records. UnitsOnePerEvent are
+	// the units that it would bill for one record per line.
 	PayloadUnits     int `json:"payloadUnits"`
 	UnitsOnePerEvent int `json:"unitsOnePerEvent"`
-	// OnDemandKB is what an on-demand stream bills for the records, in KiB; OnDemandKBOnePerEvent for one record a line.
+	// OnDemandKB are the KiB that an on-demand stream bills for the records, OnDemandKBOnePerEvent for one record per line.
 	OnDemandKB            int `json:"onDemandKB"`
 	OnDemandKBOnePerEvent int `json:"onDemandKBOnePerEvent"`
-	// GzipBytes is what Bytes would be with gzip in place of no compression.
+	// GzipBytes is Bytes with the uncompressed records compressed with gzip.
 	GzipBytes int64 `json:"gzipBytes"`
 }
 
@@ -59,16 +60,16 @@ type Gap struct {
 	Last     uint64 `json:"last"`
 }
 
-// Count is how many numbers the gap covers.
+// Count returns how many numbers the gap has.
 func (g Gap) Count() uint64 { return g.Last - g.First + 1 }
 
-// Complete tells whether every event arrived once, as it was.
+// Complete reports whether every event arrived once and unaltered.
 func (r *Report) Complete() bool {
 	return r.Delivered == r.Emitted && len(r.Lost) == 0 && len(r.Duplicated) == 0 && len(r.Altered) == 0 &&
 		len(r.Conflicting) == 0 && len(r.Malformed) == 0 && len(r.Gaps) == 0
 }
 
-func (r *Report) price(partitionKey string, data []byte, lines []Line) {
+func (r *Report) addCost(partitionKey string, data []byte, lines []Line) {
 	size := len(data) + len(partitionKey)
 	r.Records++
 	r.Lines += len(lines)
