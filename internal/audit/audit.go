@@ -222,12 +222,12 @@ func (a *Audit) Report() Report {
 	defer a.mu.Unlock()
 	report := a.report.clone()
 	missing := make(map[[2]string]bool) // time and type of the lost events: a line that shares them is an altered event
-	told := maps.Clone(a.messageOnly)
+	messageOnly := maps.Clone(a.messageOnly)
 	for _, c := range a.order {
 		report.Delivered += min(c.emitted, len(c.lines))
 		for range c.emitted - len(c.lines) {
-			if told[c.event.Time] > 0 {
-				told[c.event.Time]--
+			if messageOnly[c.event.Time] > 0 {
+				messageOnly[c.event.Time]--
 				report.Delivered++
 				continue
 			}

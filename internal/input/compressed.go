@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	maxDepth  = 2        // Firehose may compress what is compressed
-	maxWindow = 8 << 20  // of zstd
-	maxRatio  = 1000     // of what a member contains to its size
-	anyRatio  = 32 << 20 // below that any ratio will do: one line of one character, repeated
+	maxDepth    = 2        // Firehose can compress compressed records
+	maxWindow   = 8 << 20  // of zstd
+	maxRatio    = 1000     // of a member's content to its size
+	ratioExempt = 32 << 20 // content up to this size may have any ratio: a line can be one character, repeated
 )
 
 var (
 	errTooDeep = errors.New("it is compressed more than twice")
-	errBomb    = errors.New("what it contains is more than 1,000 times its size")
+	errBomb    = errors.New("its content is more than 1,000 times its size")
 )
 
-// decompressor keeps readers from one member to the next: an object of Firehose has thousands.
+// decompressor keeps its readers from one member to the next: an object of Firehose has thousands of members.
 type decompressor struct {
 	gzips [maxDepth]*gzip.Reader
 	zstds [maxDepth]*zstd.Decoder
-	inner [maxDepth]tape
+	inner [maxDepth]rewinder
 }
 
 func (d *decompressor) close() {
@@ -41,33 +41,33 @@ func (d *decompressor) close() {
 	}
 }
 
-// layer is what a member contains, as it is decompressed. Its own errors are an end to those that read it.
+// layer reads the decompressed content of a member. It keeps its own error in err, and its reader sees an end of file.
 type layer struct {
-	source *source
-	outer  *layer // nil: the member is in the input itself
-	from   io.Reader
-	size   func() int64 // of what was read of the member
-	n      int64
-	within int64 // what the members in it contain together
-	err    error
+	source     *source
+	outer      *layer // nil if the member is in the input itself
+	from       io.Reader
+	size       func() int64 // the compressed bytes read so far
+	n          int64        // the decompressed bytes read so far
+	innerTotal int64        // the decompressed bytes of all members in it
+	err        error
 }
 
 func (l *layer) Read(p []byte) (int, error) {
-	if l.err != nil || l.source.ended() { // a member may contain 1,000 times what the source is asked for
+	if l.err != nil || l.source.ended() { // the source alone would notice late: a member's content may be 1,000 times its size
 		return 0, io.EOF
 	}
 	n, err := l.from.Read(p)
 	l.n += int64(n)
 	if l.outer != nil {
-		l.outer.within += int64(n)
+		l.outer.innerTotal += int64(n)
 	}
 	switch {
 	case err == io.EOF:
 		return n, err
 	case err != nil:
-		l.err = plainly(err)
+		l.err = describeError(err)
 		return n, io.EOF
-	case l.outer != nil && isBomb(l.outer.within, l.outer.size()):
+	case l.outer != nil && isBomb(l.outer.innerTotal, l.outer.size()):
 		l.outer.err = errBomb // the ratios of both layers multiply
 		l.err = errBomb
 		return n, io.EOF
@@ -78,15 +78,15 @@ func (l *layer) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func isBomb(contains, size int64) bool { return contains > anyRatio && contains > maxRatio*size }
+func isBomb(content, size int64) bool { return content > ratioExempt && content > maxRatio*size }
 
-// plainly says in one way what the readers say in several.
-func plainly(err error) error {
+// describeError maps the errors of the three decompressors to one text each.
+func describeError(err error) error {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errCut
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
-		return errors.New("its checksum is wrong: events that were read of it may not be as they were")
+		return errors.New("its checksum is wrong: events that were read from it may be damaged")
 	case errors.As(err, new(flate.CorruptInputError)):
 		return errors.New("it is broken")
 	case errors.Is(err, gzip.ErrHeader):
@@ -98,12 +98,12 @@ func plainly(err error) error {
 }
 
 func (s *section) gzipMember() {
-	s.parts++
+	s.members++
 	if s.depth == maxDepth {
 		s.tooDeep()
 		return
 	}
-	where := fmt.Sprintf("%sgzip member %d", s.within, s.parts)
+	where := fmt.Sprintf("%sgzip member %d", s.prefix, s.members)
 	begins := s.from.at()
 	z := s.gzips[s.depth]
 	if z == nil {
@@ -111,22 +111,22 @@ func (s *section) gzipMember() {
 		s.gzips[s.depth] = z
 	}
 	nested := false
-	err := z.Reset(s.from.Reader) // flate knows it, and is faster with it
+	err := z.Reset(s.from.Reader) // flate is faster with a *bufio.Reader
 	if err == nil {
 		z.Multistream(false)
-		nested, err = s.contained(where, z, func() int64 { return s.from.at() - begins }, record.Gzip)
+		nested, err = s.readMember(where, z, func() int64 { return s.from.at() - begins }, record.Gzip)
 	}
 	if err == nil || s.stopped {
 		return
 	}
-	s.failAt(where, fmt.Errorf("gzip: %w", plainly(err)))
-	if !nested { // else what is found could be in it, and was read
+	s.failAt(where, fmt.Errorf("gzip: %w", describeError(err)))
+	if !nested { // with nested members the search would find those again, and they were read
 		s.from.rewind(begins + 1)
 	}
 	s.nextGzip()
 }
 
-// nextGzip goes to where another member begins, as far as ten bytes tell.
+// nextGzip skips to the next ten bytes that look like the header of a gzip member.
 func (s *section) nextGzip() {
 	for {
 		chunk, err := s.chunk()
@@ -146,7 +146,7 @@ func (s *section) nextGzip() {
 	}
 }
 
-// isGzipHeader: https://www.rfc-editor.org/rfc/rfc1952#page-5
+// isGzipHeader reports whether head is a gzip header: https://www.rfc-editor.org/rfc/rfc1952#page-5
 func isGzipHeader(head []byte) bool {
 	if len(head) < 10 || string(head[:3]) != gzipMagic+"\x08" {
 		return false
@@ -156,35 +156,35 @@ func isGzipHeader(head []byte) bool {
 }
 
 func (s *section) zstdFrame() {
-	s.parts++
+	s.members++
 	if s.depth == maxDepth {
 		s.tooDeep()
 		return
 	}
-	where := fmt.Sprintf("%szstd frame %d", s.within, s.parts)
+	where := fmt.Sprintf("%szstd frame %d", s.prefix, s.members)
 	in := &frame{from: s.from}
 	z := s.zstds[s.depth]
 	var err error
 	if z == nil {
-		// The size of a frame does not matter: it is streamed.
+		// No limit of the frame's size is set: it is streamed.
 		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			panic("input: zstd: " + err.Error()) // cannot be: the options are constant
+			panic("input: zstd: " + err.Error()) // cannot happen: the options are constant
 		}
 		s.zstds[s.depth] = z
 	}
 	if err = z.Reset(in); err == nil {
-		_, err = s.contained(where, z, func() int64 { return in.n }, record.Zstd)
+		_, err = s.readMember(where, z, func() int64 { return in.n }, record.Zstd)
 	}
-	if in.n == 0 { // there is no header behind the magic number, so that it is none
+	if in.n == 0 { // no frame header follows the magic number: this is not a frame
 		err = cmp.Or(err, errCut)
 		_, _ = s.from.Discard(len(zstdMagic))
 	}
 	if err != nil {
-		s.failAt(where, fmt.Errorf("zstd: %w", plainly(err)))
+		s.failAt(where, fmt.Errorf("zstd: %w", describeError(err)))
 	}
 	if !s.stopped {
-		_, _ = io.Copy(io.Discard, in) // its blocks say where it ends, whatever is in them
+		_, _ = io.Copy(io.Discard, in) // to the frame's end: its blocks have their lengths, even if their content is broken
 	}
 }
 
@@ -193,26 +193,29 @@ func (s *section) tooDeep() {
 	_, _ = io.Copy(io.Discard, s.from)
 }
 
-// contained reads what a member contains. nested: that is compressed, too.
-func (s *section) contained(where string, from io.Reader, size func() int64, with record.Compression) (nested bool, err error) {
+// readMember reads the content of a member. nested reports whether that content has compressed members.
+func (s *section) readMember(where string, from io.Reader, size func() int64, with record.Compression) (nested bool, err error) {
 	l := &layer{source: s.source, outer: s.layer, from: from, size: size}
-	inner := section{reader: s.reader, from: &s.inner[s.depth], with: with, within: where + ", ", depth: s.depth + 1, piece: s.piece, layer: l}
+	inner := section{
+		reader: s.reader, from: &s.inner[s.depth], compression: with, prefix: where + ", ", depth: s.depth + 1,
+		piece: s.piece, layer: l,
+	}
 	inner.from.reset(l)
 	inner.read()
 	s.piece = inner.piece
 	if !s.stopped {
 		_, _ = io.Copy(io.Discard, l) // to where the next member begins
 	}
-	return inner.parts > 0, l.err
+	return inner.members > 0, l.err
 }
 
-// frame reads one frame of zstd: it says how long its blocks are.
+// frame reads the bytes of one zstd frame, and no more: the headers of its blocks have their lengths.
 type frame struct {
-	from *tape
+	from *rewinder
 	n    int64
-	left int  // of the block, or whatever is next
-	last bool // the last block is being read
-	sum  bool // a checksum follows it
+	left int  // unread bytes of the current header, block or checksum
+	last bool // the current block is the last
+	sum  bool // a checksum follows the last block
 	end  bool
 }
 
@@ -231,7 +234,7 @@ func (f *frame) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// next finds out how much there is to read.
+// next sets left to the size of the next header, block or checksum.
 func (f *frame) next() error {
 	const blockHeader, checksum = 3, 4
 	switch {
@@ -253,7 +256,7 @@ func (f *frame) next() error {
 	}
 	block := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
 	f.last = block&1 == 1
-	if f.left = blockHeader + block>>3; block>>1&3 == 1 { // one byte that is repeated
+	if f.left = blockHeader + block>>3; block>>1&3 == 1 { // an RLE block: one byte, repeated
 		f.left = blockHeader + 1
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// documentMembers may be the first of a document: of GetRecords, and of the events that Lambda functions get.
+// documentMembers are the members that can be the first of a document: a reply of GetRecords, or an event of a Lambda function.
 var documentMembers = []string{
 	"Records", "NextShardIterator", "MillisBehindLatest", "ChildShards", "ResponseMetadata", "$metadata", "window", "shardId", "invocationId",
 }
@@ -24,7 +24,8 @@ func isDocument(firstMember string) bool {
 	return false
 }
 
-// element is a record in a document, as GetRecords, a Lambda event source mapping and Firehose have it. encoding/json takes any case.
+// element is a record in a document of GetRecords, a Lambda event source mapping or Firehose. Their members differ in case,
+// which encoding/json ignores.
 type element struct {
 	Data           *string
 	Arrived        json.RawMessage `json:"ApproximateArrivalTimestamp"`
@@ -34,10 +35,10 @@ type element struct {
 
 var (
 	errNoDocument = errors.New("it is not JSON")
-	errNoData     = errors.New("there is no data of a Kinesis record in it")
+	errNoData     = errors.New("it has no data of a Kinesis record")
 )
 
-// document reads a JSON object with records, or an array of them. No more than one record is held.
+// document reads a JSON object with records, or an array of records. It buffers one record at a time.
 func (s *section) document() {
 	where := s.place()
 	head, _ := s.from.Peek(1)
@@ -45,7 +46,7 @@ func (s *section) document() {
 	if head[0] == '[' {
 		err = s.elements()
 	} else {
-		err = s.members()
+		err = s.documentObject()
 	}
 	if err != nil {
 		s.failAt(where, fmt.Errorf("a JSON document that cannot be read at %s: %w", s.place(), err))
@@ -53,9 +54,9 @@ func (s *section) document() {
 	}
 }
 
-// members reads the members of the object that begins here.
-func (s *section) members() error {
-	return s.each('}', func() error {
+// documentObject reads the members of the object that begins here.
+func (s *section) documentObject() error {
+	return s.list('}', func() error {
 		name, err := s.value(true)
 		if err != nil {
 			return err
@@ -79,7 +80,7 @@ func (s *section) members() error {
 
 // elements reads the array of records that begins here.
 func (s *section) elements() error {
-	return s.each(']', func() error {
+	return s.list(']', func() error {
 		value, err := s.value(true)
 		if err == nil {
 			s.element(value)
@@ -88,8 +89,8 @@ func (s *section) elements() error {
 	})
 }
 
-// each reads what is between the bracket that begins here and the one that closes it.
-func (s *section) each(closing byte, read func() error) error {
+// list calls read for each element between the bracket that begins here and its closing one.
+func (s *section) list(closing byte, read func() error) error {
 	_, _ = s.from.Discard(1)
 	for first := true; !s.stopped; first = false {
 		head, err := s.skipSpace()
@@ -116,10 +117,10 @@ func (s *section) each(closing byte, read func() error) error {
 	return nil
 }
 
-// element reads a record of a document: an object, or base64 alone.
+// element reads a record of a document: an object, or a string of base64.
 func (s *section) element(value []byte) {
 	s.records++
-	where := fmt.Sprintf("%srecord %d", s.within, s.records)
+	where := fmt.Sprintf("%srecord %d", s.prefix, s.records)
 	e := element{}
 	var err error
 	if value[0] == '"' {
@@ -146,10 +147,10 @@ func (s *section) element(value []byte) {
 		s.failAt(where, fmt.Errorf("its data: %w", err))
 		return
 	}
-	s.unpack(where, data, arrival(e.Arrived), s.with)
+	s.unpack(where, data, arrival(e.Arrived), s.compression)
 }
 
-// arrival reads a time: text in the AWS CLI's version 2, seconds since 1970 elsewhere.
+// arrival reads a time: text in version 2 of the AWS CLI, elsewhere seconds since 1970.
 func arrival(value json.RawMessage) time.Time {
 	var text string
 	if json.Unmarshal(value, &text) == nil {

@@ -1,6 +1,7 @@
-// Package input reads events of the extension from whatever somebody has them in: the data of records as they are or in base64, what `aws
-// kinesis get-records` prints, the event of a Lambda function that reads a stream, and objects as Firehose writes them. What it is, the
-// bytes tell, and may change from one piece to the next. An input is streamed: of gigabytes no more than a piece is held, 64 MiB at most.
+// Package input reads the extension's events from files and pipes: the data of records, plain or in base64, the output of
+// `aws kinesis get-records`, the event of a Lambda function that reads a stream, and S3 objects that Firehose writes. It
+// detects each kind by its bytes; one input may have several. It streams an input of any size and buffers one piece of at most
+// 64 MiB.
 package input
 
 import (
@@ -15,16 +16,16 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-const maxPiece = 64 << 20 // of a line, a JSON value, a record: far more than Kinesis takes
+const maxPiece = 64 << 20 // the size of a line, a JSON value or a record: far above the limits of Kinesis
 
 // Event is one event.
 type Event struct {
 	record.Line
-	// Arrived is when the stream got it; zero where the input does not say.
+	// Arrived is when the event arrived in the stream; zero if the input does not have that time.
 	Arrived time.Time
 }
 
-// UnreadableError is a piece that is no event. Reading goes on behind it.
+// UnreadableError reports a piece that is not an event. Reading continues behind it.
 type UnreadableError struct {
 	Where string // such as "line 3"
 	Err   error
@@ -34,15 +35,15 @@ func (u *UnreadableError) Error() string { return u.Where + ": " + u.Err.Error()
 
 func (u *UnreadableError) Unwrap() error { return u.Err }
 
-// Read yields the events of an input, in order. What it cannot read is an *UnreadableError, and what is behind it follows; it wraps
-// record.ErrForeign where others have written it, and nothing else is left out. Another error is one of the reader or of ctx, and the last. An
-// event's memory is the consumer's until the next.
+// Read yields the events of an input, in order. A piece that it cannot read is an *UnreadableError, and the pieces behind it
+// follow. The error wraps record.ErrForeign if another writer wrote the piece and no event of the extension was skipped. Any
+// other error comes from the reader or from ctx, and is the last. An event's memory is valid until the next event.
 func Read(ctx context.Context, from io.Reader) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		source := &source{ctx: ctx, from: from}
 		r := &reader{yield: yield, source: source}
 		defer r.close()
-		top := section{reader: r, from: new(tape), with: record.Uncompressed}
+		top := section{reader: r, from: new(rewinder), compression: record.Uncompressed}
 		top.from.reset(source)
 		top.read()
 		if source.err != nil && !r.stopped {
@@ -51,14 +52,14 @@ func Read(ctx context.Context, from io.Reader) iter.Seq2[Event, error] {
 	}
 }
 
-// source keeps the error of the input itself apart from those of its content.
+// source separates an error of the input itself from the errors of its content.
 type source struct {
 	ctx  context.Context //nolint:containedctx // of the loop that reads
 	from io.Reader
 	err  error
 }
 
-// ended tells whether nothing more is read: after an error, and when the context ends.
+// ended reports whether reading has ended, by an error or by the context.
 func (s *source) ended() bool {
 	if s.err == nil {
 		s.err = s.ctx.Err()
@@ -78,12 +79,12 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// reader is what all sections of an input share.
+// reader is the state that all sections of an input share.
 type reader struct {
 	yield   func(Event, error) bool
 	stopped bool
 	source  *source
-	records int // of JSON documents
+	records int // in JSON documents, so far
 	decompressor
 }
 
@@ -93,7 +94,7 @@ func (r *reader) emit(event Event, err error) {
 	}
 }
 
-// unpack yields the events of a record, or of several in a row.
+// unpack yields the events of one record, or of several concatenated records.
 func (r *reader) unpack(where string, data []byte, arrived time.Time, with record.Compression) {
 	for line, err := range record.Unpack(data) {
 		if line.Compression == record.Uncompressed {
@@ -108,27 +109,28 @@ func (r *reader) unpack(where string, data []byte, arrived time.Time, with recor
 	}
 }
 
-// section is the input, or what a compressed member of it contains.
+// section is the input itself, or the content of a compressed member of it.
 type section struct {
 	*reader
-	from       *tape
-	with       record.Compression
-	within     string // "gzip member 3, "
-	depth      int    // of compression
-	line       int    // that is read, from 0
-	parts      int    // members and frames so far
-	piece      []byte
-	aggregates int    // aggregated records so far
-	layer      *layer // what a member contains; nil: the input itself
+	from        *rewinder
+	compression record.Compression
+	prefix      string // of each place: "gzip member 3, "
+	depth       int    // the number of compressions around it
+	line        int    // the current line, from 0
+	members     int    // gzip members and zstd frames so far
+	piece       []byte
+	aggregates  int    // aggregated records so far
+	layer       *layer // the decompressed member; nil for the input itself
 }
 
-// place says where in the input a piece is.
-func (s *section) place() string { return fmt.Sprintf("%sline %d", s.within, s.line+1) }
+// place returns the place of the current piece in the input.
+func (s *section) place() string { return fmt.Sprintf("%sline %d", s.prefix, s.line+1) }
 
 func (s *section) fail(err error) { s.failAt(s.place(), err) }
 
 func (s *section) failAt(where string, err error) {
-	if s.source.err == nil && (s.layer == nil || s.layer.err == nil) { // else it is cut because of that, which is told itself
+	// After an error of the input or of the layer the piece is cut short for that reason, and that error is reported.
+	if s.source.err == nil && (s.layer == nil || s.layer.err == nil) {
 		s.emit(Event{}, &UnreadableError{where, err})
 	}
 }
@@ -136,7 +138,7 @@ func (s *section) failAt(where string, err error) {
 const (
 	gzipMagic = "\x1f\x8b"
 	zstdMagic = "\x28\xb5\x2f\xfd"
-	// A skippable frame of zstd begins with a byte 0x50 to 0x5f and these.
+	// A skippable frame of zstd begins with a byte from 0x50 to 0x5f, and these three bytes follow.
 	skippableMagic = "\x2a\x4d\x18"
 )
 
@@ -163,7 +165,7 @@ func (s *section) read() {
 	}
 }
 
-// skipSpace goes to the next piece and returns up to four bytes of it.
+// skipSpace skips to the next piece and returns up to four bytes of it.
 func (s *section) skipSpace() ([]byte, error) {
 	for {
 		head, err := s.from.Peek(1)
@@ -173,7 +175,7 @@ func (s *section) skipSpace() ([]byte, error) {
 		switch head[0] {
 		case '\n':
 			s.line++
-		case ' ', '\t', '\r', 0xef, 0xbb, 0xbf: // a byte order mark, as Windows writes it
+		case ' ', '\t', '\r', 0xef, 0xbb, 0xbf: // the last three are the byte order mark that Windows writes
 		default:
 			head, _ = s.from.Peek(4)
 			return head, nil
@@ -183,26 +185,26 @@ func (s *section) skipSpace() ([]byte, error) {
 }
 
 var (
-	errTooLong = errors.New("it is longer than 64 MiB: no event or record is")
+	errTooLong = errors.New("it is longer than 64 MiB: no event or record is so long")
 	errCut     = errors.New("it is cut short")
 )
 
-// object reads what begins with a brace: an event, an envelope of CloudWatch Logs, or a JSON document with records.
+// object reads a JSON object: an event, an envelope of CloudWatch Logs, or a document with records.
 func (s *section) object() {
-	name, spread := s.firstMember()
+	name, multiline := s.firstMember()
 	if isDocument(name) {
 		s.document()
 		return
 	}
 	where := s.place()
-	value, err := s.value(spread)
+	value, err := s.value(multiline)
 	if err != nil {
 		s.failAt(where, err)
 		s.skipLine()
 		return
 	}
 	if name == "messageType" {
-		s.unpack(where, value, time.Time{}, s.with)
+		s.unpack(where, value, time.Time{}, s.compression)
 		return
 	}
 	line, err := record.ParseEvent(value)
@@ -210,38 +212,39 @@ func (s *section) object() {
 		s.failAt(where, fmt.Errorf("not an event: %w", err))
 		return
 	}
-	line.Format, line.Compression = record.NDJSON, s.with
+	line.Format, line.Compression = record.NDJSON, s.compression
 	s.emit(Event{Line: line}, nil)
 }
 
-// firstMember is the name of the first member of the object that begins here. spread: the object is written over several lines, as people
-// read it. It looks no further than it must: a program that pipes events in one by one has written no more yet.
-func (s *section) firstMember() (name string, spread bool) {
+// firstMember returns the name of the first member of the object that begins here, and whether the object has a line end
+// before that name, as in indented JSON. It reads in small steps: a program that pipes events one by one may have written no
+// more bytes yet.
+func (s *section) firstMember() (name string, multiline bool) {
 	const step, most = 16, 512
 	for n := step; ; n += step {
 		head, err := s.from.Peek(n)
-		name, spread, ok := firstMember(head)
+		name, multiline, ok := firstMember(head)
 		if ok || err != nil || n >= most {
-			return name, spread
+			return name, multiline
 		}
 	}
 }
 
-// firstMember is ok where head has the whole name, or there is none.
-func firstMember(head []byte) (name string, spread, ok bool) {
+// firstMember sets ok if head has the whole name, or if there is none.
+func firstMember(head []byte) (name string, multiline, ok bool) {
 	rest := bytes.TrimLeft(head[1:], " \t\r\n")
-	spread = bytes.IndexByte(head[:len(head)-len(rest)], '\n') >= 0
+	multiline = bytes.IndexByte(head[:len(head)-len(rest)], '\n') >= 0
 	if len(rest) == 0 || rest[0] != '"' {
-		return "", spread, len(rest) > 0
+		return "", multiline, len(rest) > 0
 	}
 	content, _, ok := bytes.Cut(rest[1:], []byte{'"'})
 	if !ok {
-		return "", spread, false
+		return "", multiline, false
 	}
-	return string(content), spread, true
+	return string(content), multiline, true
 }
 
-// text reads a line that is neither JSON nor compressed: base64 of records, one or several, or nothing of ours.
+// text reads a line that is neither JSON nor compressed: base64 of one or several records, or another writer's text.
 func (s *section) text() {
 	where := s.place()
 	line, err := s.textLine()
@@ -253,17 +256,18 @@ func (s *section) text() {
 	switch records := s.base64(line); {
 	case records != nil:
 		for _, data := range records {
-			if s.unpack(where, data, time.Time{}, s.with); s.stopped {
+			if s.unpack(where, data, time.Time{}, s.compression); s.stopped {
 				return
 			}
 		}
 	case isBinary(line):
-		var what error
-		for _, err := range record.Unpack(line) { // it knows more of them by name
-			what = err
+		var kind error
+		for _, err := range record.Unpack(line) { // its error names the kind of data
+			kind = err
 			break
 		}
-		s.failAt(where, fmt.Errorf("%v; the rest is left out", what)) //nolint:errorlint // what is left out may be ours
+		// The error does not wrap ErrForeign: the rest may have events of the extension.
+		s.failAt(where, fmt.Errorf("%v; the rest is skipped", kind)) //nolint:errorlint // see above
 		_, _ = io.Copy(io.Discard, s.from)
 	default:
 		s.failAt(where, fmt.Errorf("%w: text, %.40q", record.ErrForeign, line))

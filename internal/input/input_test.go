@@ -2,12 +2,15 @@ package input_test
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -23,7 +26,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// vectors are records of every format and compression.
+// vectors returns records of every format and compression.
 func vectors(t testing.TB) map[string][]byte {
 	t.Helper()
 	files, err := filepath.Glob("../../record/testdata/vectors/*.bin")
@@ -41,7 +44,7 @@ func vectors(t testing.TB) map[string][]byte {
 	return records
 }
 
-// rawOf are the events of records as they stood, as package record reads them.
+// rawOf returns the bytes of the records' events, as package record reads them.
 func rawOf(t testing.TB, records ...[]byte) (events []string) {
 	t.Helper()
 	for _, data := range records {
@@ -58,7 +61,7 @@ func rawOf(t testing.TB, records ...[]byte) (events []string) {
 	return events
 }
 
-// read returns the events of an input as they stood, and what it says of the rest.
+// read returns the bytes of an input's events, the messages of its unreadable pieces, and the reader's own error.
 func read(from io.Reader) (events, unreadable []string, err error) {
 	for event, problem := range input.Read(context.Background(), from) {
 		if u, ok := errors.AsType[*input.UnreadableError](problem); ok {
@@ -72,7 +75,7 @@ func read(from io.Reader) (events, unreadable []string, err error) {
 	return events, unreadable, err
 }
 
-// check demands these events and no others, however the input comes.
+// check fails unless the input has exactly these events and unreadable pieces, whether it is read whole or byte by byte.
 func check(t *testing.T, data []byte, want []string, wantUnreadable ...string) {
 	t.Helper()
 	for name, from := range map[string]io.Reader{
@@ -103,7 +106,7 @@ func zstded(data ...[]byte) []byte {
 
 func base64Of(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
 
-// getRecords is what the AWS CLI prints.
+// getRecords returns records as `aws kinesis get-records` prints them.
 func getRecords(records ...[]byte) []byte {
 	var b strings.Builder
 	b.WriteString("{\n    \"Records\": [")
@@ -118,7 +121,7 @@ func getRecords(records ...[]byte) []byte {
 	return []byte(b.String())
 }
 
-// lambdaEvent is what an event source mapping hands to a function.
+// lambdaEvent returns records as an event source mapping passes them to a function.
 func lambdaEvent(records ...[]byte) []byte {
 	var list []any
 	for i, data := range records {
@@ -134,7 +137,8 @@ func lambdaEvent(records ...[]byte) []byte {
 	return event
 }
 
-func TestEveryFormatEveryWay(t *testing.T) {
+// Records of every format are read in every kind of input.
+func TestEveryFormatInEveryInput(t *testing.T) {
 	var all [][]byte
 	for name, data := range vectors(t) {
 		want := rawOf(t, data)
@@ -169,8 +173,8 @@ func TestEveryFormatEveryWay(t *testing.T) {
 	check(t, slices.Concat(getRecords(all...), lambdaEvent(all...), lines.Bytes()), slices.Concat(want, want, want))
 }
 
-// Records in a row, as Firehose writes them: nothing is between them.
-func TestRecordsInARow(t *testing.T) {
+// Concatenated records are read, as Firehose writes them: without a separator.
+func TestConcatenatedRecords(t *testing.T) {
 	v := vectors(t)
 	names := []string{
 		"ndjson.gzip.bin", "json.bin", "json.bin", "cloudwatch-text.bin", "ndjson.zstd.bin", "json.zstd.bin", "json-in-a-row.bin",
@@ -188,7 +192,8 @@ func TestRecordsInARow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, slices.Concat(plain, plain, plain), slices.Concat(rawOf(t, plain), rawOf(t, plain), rawOf(t, plain))) // Firehose decompresses
+	events := rawOf(t, plain)
+	check(t, slices.Concat(plain, plain, plain), slices.Concat(events, events, events)) // Firehose decompresses
 	for event, err := range input.Read(t.Context(), bytes.NewReader(v["ndjson.zstd.bin"])) {
 		if err != nil || event.Format != record.NDJSON || event.Compression != record.Zstd {
 			t.Fatalf("%s %s, %v", event.Format, event.Compression, err)
@@ -196,32 +201,36 @@ func TestRecordsInARow(t *testing.T) {
 	}
 }
 
-// Aggregated records in a row, as 'ktel tail -o raw' writes them, are told apart by their checksums.
-func TestAggregatedInARow(t *testing.T) {
+// Concatenated aggregated records, as `ktel tail -o raw` writes them, are separated by their checksums.
+func TestConcatenatedAggregatedRecords(t *testing.T) {
 	v := vectors(t)
 	kpl, lines := v["kpl.bin"], v["ndjson.bin"]
 	want := rawOf(t, kpl)
 	check(t, slices.Concat(kpl, kpl, kpl), slices.Concat(want, want, want))
-	check(t, slices.Concat(kpl, lines, kpl, v["json.gzip.bin"], kpl), slices.Concat(want, rawOf(t, lines), want, rawOf(t, v["json.gzip.bin"]), want))
+	check(t,
+		slices.Concat(kpl, lines, kpl, v["json.gzip.bin"], kpl),
+		slices.Concat(want, rawOf(t, lines), want, rawOf(t, v["json.gzip.bin"]), want))
 	check(t, gzipped(kpl, kpl), slices.Concat(want, want))
-	empty := append([]byte("\xf3\x89\x9a\xc2"), "\xd4\x1d\x8c\xd9\x8f\x00\xb2\x04\xe9\x80\x09\x98\xec\xf8\x42\x7e"...) // of no record
+	empty := append([]byte("\xf3\x89\x9a\xc2"), "\xd4\x1d\x8c\xd9\x8f\x00\xb2\x04\xe9\x80\x09\x98\xec\xf8\x42\x7e"...) // no sub-record
 	check(t, slices.Concat(kpl, empty, kpl), slices.Concat(want, want))
-	check(t, slices.Concat(kpl, kpl[:len(kpl)-1]), want, "aggregated record 2: "+notApart)
+	check(t, slices.Concat(kpl, kpl[:len(kpl)-1]), want, "aggregated record 2: "+notAggregated)
 	broken := bytes.Clone(kpl)
 	broken[len(broken)-40] ^= 0x20
-	check(t, slices.Concat(kpl, broken, kpl), want, "aggregated record 2: "+notApart)
+	check(t, slices.Concat(kpl, broken, kpl), want, "aggregated record 2: "+notAggregated)
 }
 
 const (
-	notApart = "it cannot be taken apart: it was cut, or is something else; the rest is left out"
+	notAggregated = "it cannot be deaggregated: it was cut short, or is not an aggregated record; the rest is skipped"
+	wrongChecksum = "its checksum is wrong: events that were read from it may be damaged"
 
 	foreign = "not written by the extension: "
-	tooLong = "it is longer than 64 MiB: no event or record is"
-	bomb    = "what it contains is more than 1,000 times its size"
+	tooLong = "it is longer than 64 MiB: no event or record is so long"
+	bomb    = "its content is more than 1,000 times its size"
 )
 
 const event = `{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"a \"{[ b","seq":1,"source":{"function":"f","instance":"i"}}`
 
+// Each piece that cannot be read is reported with its place, and the pieces behind it are read.
 func TestUnreadable(t *testing.T) {
 	v := vectors(t)
 	ndjson, gz, zst := v["ndjson.bin"], v["ndjson.gzip.bin"], v["ndjson.zstd.bin"]
@@ -238,93 +247,114 @@ func TestUnreadable(t *testing.T) {
 		events     []string
 		unreadable []string
 	}{
-		{"nothing", "", nil, nil},
+		{"an empty input", "", nil, nil},
 		{"blank lines", "\n\r\n \n\t\n", nil, nil},
 		{"a byte order mark", "\xef\xbb\xbf" + event, []string{event}, nil},
-		{"a cut line", event + "\n" + event[:40] + "\n" + event, []string{event, event}, []string{"line 2: it is cut short"}},
-		{"a cut end", event + "\n" + event[:90], []string{event}, []string{"line 2: it is cut short"}},
+		{"a line cut short", event + "\n" + event[:40] + "\n" + event, []string{event, event}, []string{"line 2: it is cut short"}},
+		{"a last line cut short", event + "\n" + event[:90], []string{event}, []string{"line 2: it is cut short"}},
 		{
 			"text", "INFO starting\n" + event + "\nhello\n",
 			[]string{event},
 			[]string{"line 1: " + foreign + `text, "INFO starting"`, "line 3: " + foreign + `text, "hello"`},
 		},
 		{
-			"JSON of others", `{"hello":"world"}` + event + "\n",
+			"JSON of another writer", `{"hello":"world"}` + event + "\n",
 			[]string{event},
 			[]string{"line 1: not an event: " + foreign + "JSON without source.instance"},
 		},
-		{"no JSON", "{]\n" + event, []string{event}, []string{
-			"line 1: not an event: invalid character ']' looking for beginning of object key string",
-		}},
-		{"an event as people read it", indented.String() + "\n" + indented.String(), []string{indented.String(), indented.String()}, nil},
-		{"binary", event + "\n\x00\x01\x02" + event, []string{event}, []string{
-			"line 2: " + foreign + "binary data; the rest is left out",
-		}},
-		{"a zip", "PK\x03\x04zip", nil, []string{"line 1: " + foreign + "a zip archive; the rest is left out"}},
-		{"base64 of others", base64Of([]byte(`{"a":1}`)) + "\n", nil, []string{
-			"line 1: line 1 of the record is not an event: " + foreign + "JSON without source.instance",
-		}},
+		{
+			"invalid JSON", "{]\n" + event,
+			[]string{event},
+			[]string{"line 1: not an event: invalid character ']' looking for beginning of object key string"},
+		},
+		{"indented events", indented.String() + "\n" + indented.String(), []string{indented.String(), indented.String()}, nil},
+		{
+			"binary data", event + "\n\x00\x01\x02" + event,
+			[]string{event},
+			[]string{"line 2: " + foreign + "binary data; the rest is skipped"},
+		},
+		{"a zip archive", "PK\x03\x04zip", nil, []string{"line 1: " + foreign + "a zip archive; the rest is skipped"}},
+		{
+			"base64 of another writer", base64Of([]byte(`{"a":1}`)) + "\n",
+			nil,
+			[]string{"line 1: line 1 of the record is not an event: " + foreign + "JSON without source.instance"},
+		},
 		{"base64 over several lines", wrap(base64Of(gz), 76) + "\n" + wrap(base64Of(zst), 64), slices.Concat(ofGzip, ofZstd), nil},
 		{
-			"the same from Windows",
+			"base64 over several lines, from Windows",
 			strings.ReplaceAll(wrap(base64Of(gz), 76)+"\n"+wrap(base64Of(zst), 64)+"\n", "\n", "\r\n") + event + "\r\n",
 			slices.Concat(ofGzip, ofZstd, []string{event}), nil,
 		},
 		{"text from Windows", "hello\r\n", nil, []string{"line 1: " + foreign + `text, "hello"`}},
 		{
-			"a cut member", string(gz) + string(gz[:len(gz)-40]), nil,
+			"a last gzip member cut short", string(gz) + string(gz[:len(gz)-40]), nil,
 			[]string{"gzip member 2: gzip: it is cut short"},
 		},
 		{
-			"a cut member in the middle", string(gz) + string(gz[:len(gz)/2]) + string(gz), slices.Concat(ofGzip, ofGzip[:6], ofGzip),
+			"a gzip member cut short between two others", string(gz) + string(gz[:len(gz)/2]) + string(gz),
+			slices.Concat(ofGzip, ofGzip[:6], ofGzip),
 			[]string{"gzip member 2: gzip: it is broken"},
 		},
 		{
-			"a member's checksum", string(broken) + string(gz), slices.Concat(ofGzip, ofGzip),
-			[]string{"gzip member 1: gzip: its checksum is wrong: events that were read of it may not be as they were"},
-		},
-		{"no gzip", "\x1f\x8bxxxxxxxxxxxxxxxxx" + string(gz), ofGzip, []string{"gzip member 1: gzip: its header is broken"}},
-		{
-			"a frame's checksum", string(withoutSum(bytes.Clone(zst))) + string(zst), nil,
-			[]string{"zstd frame 1: zstd: its checksum is wrong: events that were read of it may not be as they were"},
+			"a gzip member with a wrong checksum", string(broken) + string(gz), slices.Concat(ofGzip, ofGzip),
+			[]string{"gzip member 1: gzip: " + wrongChecksum},
 		},
 		{
-			"compressed thrice", string(gzipped(gzipped(gz))) + "\n" + event,
+			"a broken gzip header", "\x1f\x8bxxxxxxxxxxxxxxxxx" + string(gz),
+			ofGzip,
+			[]string{"gzip member 1: gzip: its header is broken"},
+		},
+		{
+			"a zstd frame with a wrong checksum", string(breakChecksum(bytes.Clone(zst))) + string(zst), nil,
+			[]string{"zstd frame 1: zstd: " + wrongChecksum},
+		},
+		{
+			"compressed three times", string(gzipped(gzipped(gz))) + "\n" + event,
 			[]string{event},
 			[]string{"gzip member 1, gzip member 1, line 1: it is compressed more than twice"},
 		},
 		{
-			"a cut line in a member", string(gzipped([]byte(event+"\n"+event[:50]+"\n"+event+"\n"))) + event,
+			"a line cut short in a gzip member", string(gzipped([]byte(event+"\n"+event[:50]+"\n"+event+"\n"))) + event,
 			[]string{event, event, event},
 			[]string{"gzip member 1, line 2: it is cut short"},
 		},
-		{"half a frame's header", event + "\n\x28\xb5\x2f\xfd", []string{event}, []string{"zstd frame 1: zstd: it is cut short"}},
 		{
-			"the same in a broken member", string(withoutSum(gzipped([]byte(event+"\n\x28\xb5\x2f\xfd")))) + string(gz),
-			append([]string{event}, ofGzip...),
-			[]string{"gzip member 1: gzip: its checksum is wrong: events that were read of it may not be as they were"},
+			"a zstd frame's header cut short", event + "\n\x28\xb5\x2f\xfd",
+			[]string{event},
+			[]string{"zstd frame 1: zstd: it is cut short"},
 		},
-		{"another's KPL record", "\xf3\x89\x9a\xc2 and more than sixteen bytes", nil, []string{"aggregated record 1: " + notApart}},
 		{
-			"records of others in get-records", string(getRecords([]byte("hello"), ndjson, nil)), lines,
+			"a zstd frame's header cut short in a broken gzip member",
+			string(breakChecksum(gzipped([]byte(event+"\n\x28\xb5\x2f\xfd")))) + string(gz),
+			append([]string{event}, ofGzip...),
+			[]string{"gzip member 1: gzip: " + wrongChecksum},
+		},
+		{
+			"an aggregated record of another writer", "\xf3\x89\x9a\xc2 and more than sixteen bytes",
+			nil,
+			[]string{"aggregated record 1: " + notAggregated},
+		},
+		{
+			"get-records with a record of another writer", string(getRecords([]byte("hello"), ndjson, nil)), lines,
 			[]string{"record 1, sequence number 49600: line 1 of the record is not an event: " + foreign + `text, "hello"`},
 		},
 		{
-			"no data", `{"Records":[{"a":1},7,{"Data":"!"},{"Data":"` + base64Of(ndjson) + `"}]}`, lines,
+			"records without valid data", `{"Records":[{"a":1},7,{"Data":"!"},{"Data":"` + base64Of(ndjson) + `"}]}`, lines,
 			[]string{
-				"record 1: there is no data of a Kinesis record in it", "record 2: json: cannot unmarshal number into Go value of type input.element",
+				"record 1: it has no data of a Kinesis record",
+				"record 2: json: cannot unmarshal number into Go value of type input.element",
 				"record 3: its data: illegal base64 data at input byte 0",
 			},
 		},
 		{"no records", `{"NextShardIterator":"x","ChildShards":[{"a":[1]}],"MillisBehindLatest":7}` + event, []string{event}, nil},
 		{
-			"a cut document", string(getRecords(ndjson)[:200]) + "\n" + event,
+			"a document cut short", string(getRecords(ndjson)[:200]) + "\n" + event,
 			[]string{event},
 			[]string{"line 1: a JSON document that cannot be read at line 6: it is cut short"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if test.events == nil { // what came before the damage
+			if test.events == nil { // the row checks only the unreadable pieces
 				test.events, _, _ = read(strings.NewReader(test.data))
 			}
 			check(t, []byte(test.data), test.events, test.unreadable...)
@@ -332,8 +362,8 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// withoutSum breaks the checksum at the end.
-func withoutSum(data []byte) []byte {
+// breakChecksum breaks the checksum at the end.
+func breakChecksum(data []byte) []byte {
 	data[len(data)-1] ^= 0xff
 	return data
 }
@@ -346,7 +376,7 @@ func wrap(text string, columns int) string {
 	return b.String() + text
 }
 
-// Where the stream got a record, the CLI and Lambda say.
+// An event's arrival in the stream is read from the output of the AWS CLI and from Lambda's event.
 func TestArrival(t *testing.T) {
 	want := time.Date(2026, 11, 23, 18, 0, 2, 500_000_000, time.UTC)
 	data := vectors(t)["ndjson.bin"]
@@ -366,7 +396,7 @@ func TestArrival(t *testing.T) {
 	}
 }
 
-// What only others have written is foreign; what may have hidden events is not.
+// A piece that another writer wrote is foreign. A piece that may hide events of the extension is not.
 func TestForeign(t *testing.T) {
 	for text, want := range map[string]bool{
 		"hello": true, `{"a":1}`: true, string(getRecords([]byte("hello"))): true, event[:50]: false, "\x00\x01": false,
@@ -380,7 +410,7 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// An error of the reader itself is that, and no fault of what was read.
+// An error of the input's reader is reported as that, and not as an unreadable piece.
 func TestReaderFails(t *testing.T) {
 	gz := vectors(t)["ndjson.gzip.bin"]
 	for name, data := range map[string][]byte{
@@ -394,51 +424,52 @@ func TestReaderFails(t *testing.T) {
 	}
 }
 
-// zeros yields so many bytes of one kind.
-type zeros struct {
-	of   byte
-	left int
+// repeated is a reader of one byte, repeated left times.
+type repeated struct {
+	value byte
+	left  int
 }
 
-func (z *zeros) Read(p []byte) (int, error) {
-	if z.left == 0 {
+func (r *repeated) Read(p []byte) (int, error) {
+	if r.left == 0 {
 		return 0, io.EOF
 	}
-	n := min(len(p), z.left)
+	n := min(len(p), r.left)
 	for i := range n {
-		p[i] = z.of
+		p[i] = r.value
 	}
-	z.left -= n
+	r.left -= n
 	return n, nil
 }
 
-// Bombs end, and cost no more than a piece.
+// A decompression bomb, or a piece without an end, is one unreadable piece, and reading ends.
 func TestBombs(t *testing.T) {
-	var gz, zst bytes.Buffer
-	w := gzip.NewWriter(&gz)
-	io.Copy(w, &zeros{'x', 80 << 20})
-	w.Close()
+	gz := gzipBomb('x', 80)
+	var zst bytes.Buffer
 	z, _ := zstd.NewWriter(&zst)
-	io.Copy(z, &zeros{'\n', 80 << 20})
+	io.Copy(z, &repeated{'\n', 80 << 20})
 	z.Close()
 	for name, test := range map[string]struct {
 		data io.Reader
 		want string
 	}{
-		"a line":         {&zeros{'x', 80 << 20}, "line 1: " + tooLong},
-		"a line in gzip": {bytes.NewReader(gz.Bytes()), "gzip member 1: gzip: " + bomb},
-		"a value":        {&zeros{'{', 80 << 20}, "line 1: " + tooLong},
-		"a document": {
-			io.MultiReader(strings.NewReader(`{"Records":[{"Data":"`), &zeros{'A', 80 << 20}),
+		"a line":         {&repeated{'x', 80 << 20}, "line 1: " + tooLong},
+		"a line in gzip": {bytes.NewReader(gz), "gzip member 1: gzip: " + bomb},
+		"a JSON value":   {&repeated{'{', 80 << 20}, "line 1: " + tooLong},
+		"a JSON document": {
+			io.MultiReader(strings.NewReader(`{"Records":[{"Data":"`), &repeated{'A', 80 << 20}),
 			"line 1: a JSON document that cannot be read at line 1: " + tooLong,
 		},
-		"lines in zstd":   {bytes.NewReader(zst.Bytes()), "zstd frame 1: zstd: " + bomb},
-		"a record of kpl": {io.MultiReader(strings.NewReader("\xf3\x89\x9a\xc2"), &zeros{1, 80 << 20}), "aggregated record 1: " + tooLong},
-		"gzip in a record": {
-			bytes.NewReader(getRecords(gz.Bytes())), "record 1, sequence number 49600: gzip: " +
-				"its data are larger than a reader takes: 64 MiB, and 1,000 times what they are compressed",
+		"lines in zstd": {bytes.NewReader(zst.Bytes()), "zstd frame 1: zstd: " + bomb},
+		"an aggregated record": {
+			io.MultiReader(strings.NewReader("\xf3\x89\x9a\xc2"), &repeated{0x7a, 80 << 20}), // fields of 0x7a bytes
+			"aggregated record 1: " + tooLong,
 		},
-		"a bomb in a frame": {bytes.NewReader(zstded(gz.Bytes())), "zstd frame 1: zstd: " + bomb},
+		"gzip in a record": {
+			bytes.NewReader(getRecords(gz)),
+			"record 1, sequence number 49600: gzip: its data are larger than a reader takes: 64 MiB, and 1,000 times what they are compressed",
+		},
+		"gzip in zstd": {bytes.NewReader(zstded(gz)), "zstd frame 1: zstd: " + bomb},
 	} {
 		t.Run(name, func(t *testing.T) {
 			events, unreadable, err := read(test.data)
@@ -449,33 +480,58 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// gzippedOf is a gzip member of so many bytes of one kind.
-func gzippedOf(size int) []byte {
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	io.Copy(w, &zeros{'\n', size})
-	w.Close()
-	return b.Bytes()
+// gzipBomb returns a gzip member of so many MiB of one byte. It compresses one MiB and repeats its deflate blocks: to compress
+// all takes seconds.
+func gzipBomb(value byte, mebibytes int) []byte {
+	content := bytes.Repeat([]byte{value}, 1<<20)
+	var blocks bytes.Buffer
+	w, _ := flate.NewWriter(&blocks, flate.BestCompression)
+	w.Write(content)
+	w.Flush() // to a byte boundary
+	member := []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff")
+	checksum := crc32.NewIEEE()
+	for range mebibytes {
+		member = append(member, blocks.Bytes()...)
+		checksum.Write(content)
+	}
+	member = append(member, 3, 0) // the final block, empty
+	member = binary.LittleEndian.AppendUint32(member, checksum.Sum32())
+	return binary.LittleEndian.AppendUint32(member, uint32(mebibytes<<20))
 }
 
-// What is compressed twice is measured against the bytes of the input: each layer alone, and each inner member, is small enough.
+// The helper's members are valid, and dense enough to count as bombs.
+func TestGzipBombIsAMember(t *testing.T) {
+	const mebibytes = 2
+	member := gzipBomb('x', mebibytes)
+	reader, err := gzip.NewReader(bytes.NewReader(member))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := io.ReadAll(reader)
+	if err != nil || !bytes.Equal(content, bytes.Repeat([]byte("x"), mebibytes<<20)) || len(content) <= 1000*len(member) {
+		t.Errorf("%d bytes of %d, %v", len(content), len(member), err)
+	}
+}
+
+// The content of two layers is compared with the bytes of the input: each layer alone, and each inner member, is small enough.
 func TestNestedBomb(t *testing.T) {
-	inner := gzippedOf(30 << 20)
+	inner := gzipBomb('\n', 30)
 	data := slices.Concat(zstded(bytes.Repeat(inner, 100)), []byte(event)) // 3 GB
 	check(t, data, []string{event}, "zstd frame 1: zstd: "+bomb)
 }
 
-// Two layers that contain no more than 1,000 times the input are read, however small the outer one makes the inner one.
+// Two layers are read if their content is at most 32 MiB or 1,000 times the input, even if the inner layer is compressed a
+// lot by the outer one.
 func TestNestedDense(t *testing.T) {
-	data := zstded(append(gzippedOf(31<<20), event...))
+	data := zstded(append(gzipBomb('\n', 31), event...))
 	check(t, data, []string{event})
 }
 
-// An interruption ends what comes of a few bytes, too.
+// An interruption also ends the reading of content that needs no more bytes of the input.
 func TestInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
-	lines := gzipped(bytes.Repeat([]byte(event+"\n"), 100_000)) // read whole before the first event
+	lines := gzipped(bytes.Repeat([]byte(event+"\n"), 100_000)) // the input is read completely before the first event
 	events := 0
 	var last error
 	for _, err := range input.Read(ctx, bytes.NewReader(lines)) {
@@ -489,7 +545,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// FuzzRead reads anything: it does not panic, what it calls an event is one, and the size of the pieces that come changes nothing.
+// Any input is read without a panic, each event is valid, and a reader that yields byte by byte gives the same result.
 func FuzzRead(f *testing.F) {
 	for _, data := range vectors(f) {
 		f.Add(data)
@@ -507,22 +563,23 @@ func FuzzRead(f *testing.F) {
 		for event, err := range input.Read(t.Context(), bytes.NewReader(data)) {
 			if err != nil {
 				if _, ok := errors.AsType[*input.UnreadableError](err); !ok {
-					t.Fatalf("an error of the reader, which has none: %v", err)
+					t.Fatalf("the reader cannot fail: %v", err)
 				}
 				unreadable = append(unreadable, err.Error())
 				continue
 			}
 			if !json.Valid(event.Raw) {
-				t.Errorf("no event: %q", event.Raw)
+				t.Errorf("an event that is not JSON: %q", event.Raw)
 			}
 			if event.Format != record.CloudWatch && event.Source.Instance == "" {
-				t.Errorf("an event of no instance: %q", event.Raw)
+				t.Errorf("an event without an instance: %q", event.Raw)
 			}
 			events = append(events, string(event.Raw))
 		}
-		again, unreadableAgain, err := read(iotest.OneByteReader(bytes.NewReader(data)))
-		if err != nil || !slices.Equal(events, again) || !slices.Equal(unreadable, unreadableAgain) {
-			t.Errorf("byte by byte: %d events, %d before; unreadable %q, %q before", len(again), len(events), unreadableAgain, unreadable)
+		bytewise, unreadableBytewise, err := read(iotest.OneByteReader(bytes.NewReader(data)))
+		if err != nil || !slices.Equal(events, bytewise) || !slices.Equal(unreadable, unreadableBytewise) {
+			t.Errorf("%d events, byte by byte %d; unreadable %q, byte by byte %q",
+				len(events), len(bytewise), unreadable, unreadableBytewise)
 		}
 	})
 }

@@ -13,13 +13,13 @@ import (
 
 const kplMagic = "\xf3\x89\x9a\xc2"
 
-var errAggregated = errors.New("it cannot be taken apart: it was cut, or is something else; the rest is left out")
+var errAggregated = errors.New("it cannot be deaggregated: it was cut short, or is not an aggregated record; the rest is skipped")
 
-// aggregated reads an aggregated record of the Kinesis Producer Library. It does not say where it ends: behind its last field is the MD5
-// of all fields.
+// aggregated reads an aggregated record of the Kinesis Producer Library. The record has no length: it ends where the MD5 of
+// all its fields follows.
 func (s *section) aggregated() {
 	s.aggregates++
-	where := fmt.Sprintf("%saggregated record %d", s.within, s.aggregates)
+	where := fmt.Sprintf("%saggregated record %d", s.prefix, s.aggregates)
 	m := message{section: s, sum: md5.New()}
 	s.piece = append(s.piece[:0], kplMagic...)
 	_, _ = s.from.Discard(len(kplMagic))
@@ -28,7 +28,7 @@ func (s *section) aggregated() {
 		if err == nil && bytes.Equal(end, m.sum.Sum(nil)) {
 			s.piece = append(s.piece, end...)
 			_, _ = s.from.Discard(md5.Size)
-			s.unpack(where, s.piece, time.Time{}, s.with)
+			s.unpack(where, s.piece, time.Time{}, s.compression)
 			return
 		}
 		if err == nil {
@@ -48,10 +48,10 @@ func (s *section) aggregated() {
 // message reads the fields of a protobuf message into the section's piece.
 type message struct {
 	*section
-	sum hash.Hash // of the fields so far
+	sum hash.Hash // MD5 of the fields so far
 }
 
-// field reads a field: https://protobuf.dev/programming-guides/encoding/
+// field reads one field: https://protobuf.dev/programming-guides/encoding/
 func (m *message) field() error {
 	begins := len(m.piece)
 	tag, err := m.varint()
@@ -77,7 +77,7 @@ func (m *message) field() error {
 	if size > uint64(maxPiece-min(len(m.piece), maxPiece)) {
 		return errTooLong
 	}
-	for left := int(size); left > 0; { //nolint:gosec // it was compared
+	for left := int(size); left > 0; { //nolint:gosec // at most maxPiece
 		chunk, err := m.chunk()
 		if err != nil {
 			return err

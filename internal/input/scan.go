@@ -6,9 +6,9 @@ import (
 	"errors"
 )
 
-// value reads one JSON value into s.piece: up to where it ends, and not beyond the line unless it is spread over several. It finds the end
-// and checks no more.
-func (s *section) value(spread bool) ([]byte, error) {
+// value reads one JSON value into s.piece. The value must end on its line unless it is multiline. value finds the end and does
+// not check the syntax.
+func (s *section) value(multiline bool) ([]byte, error) {
 	s.piece = s.piece[:0]
 	var v scanner
 	for {
@@ -16,14 +16,14 @@ func (s *section) value(spread bool) ([]byte, error) {
 		if err != nil {
 			return nil, errCut
 		}
-		end, done := v.scan(chunk, spread)
+		end, done := v.scan(chunk, multiline)
 		s.piece = append(s.piece, chunk[:end]...)
 		s.line += bytes.Count(chunk[:end], newline)
 		_, _ = s.from.Discard(end)
 		switch {
 		case done:
 			return s.piece, nil
-		case end < len(chunk): // the line ends
+		case end < len(chunk): // the line ends before the value
 			return nil, errCut
 		case len(s.piece) > maxPiece:
 			return nil, errTooLong
@@ -40,12 +40,12 @@ type scanner struct {
 	scalar            bool
 }
 
-// scan returns how much of chunk belongs to the value, and whether it ends there. Where it does not and there is more of chunk, a line end
-// is in the way.
-func (v *scanner) scan(chunk []byte, spread bool) (end int, done bool) {
+// scan returns how much of chunk belongs to the value, and whether the value ends there. If it does not and chunk has more
+// bytes, the next byte is a line end.
+func (v *scanner) scan(chunk []byte, multiline bool) (end int, done bool) {
 	for i, c := range chunk {
 		switch {
-		case c == '\n' && (v.inString || !spread):
+		case c == '\n' && (v.inString || !multiline):
 			return i, v.scalar
 		case v.escaped:
 			v.escaped = false
@@ -73,7 +73,7 @@ func (v *scanner) scan(chunk []byte, spread bool) (end int, done bool) {
 	return len(chunk), false
 }
 
-// chunk returns what is in the buffer, and fills it if that is nothing.
+// chunk returns the buffered bytes. It fills the buffer if that is empty.
 func (s *section) chunk() ([]byte, error) {
 	if s.from.Buffered() == 0 {
 		if _, err := s.from.Peek(1); err != nil {
@@ -83,13 +83,13 @@ func (s *section) chunk() ([]byte, error) {
 	return s.from.Peek(s.from.Buffered())
 }
 
-// textLine reads up to the end of the line, and leaves out the carriage return that Windows puts there.
+// textLine reads up to the end of the line and drops the carriage return that Windows writes there.
 func (s *section) textLine() ([]byte, error) {
 	s.piece = s.piece[:0]
 	for {
 		chunk, err := s.chunk()
 		if err != nil { // the end of the input ends a line, too
-			return bytes.TrimSuffix(s.piece, carriageReturn), nil //nolint:nilerr // whose error it is tells it
+			return bytes.TrimSuffix(s.piece, carriageReturn), nil //nolint:nilerr // the source or the layer keeps its error
 		}
 		end := bytes.IndexByte(chunk, '\n')
 		if end < 0 {
@@ -106,7 +106,7 @@ func (s *section) textLine() ([]byte, error) {
 	}
 }
 
-// skipLine goes to the end of the line.
+// skipLine skips to the end of the line.
 func (s *section) skipLine() {
 	for {
 		chunk, err := s.chunk()
@@ -122,19 +122,19 @@ func (s *section) skipLine() {
 	}
 }
 
-// base64 decodes a line if that is all it has: records, one or several with space between. A line that is as long as base64 makes its lines
-// goes on in the next one: no record is so short. It returns nil for other text.
+// base64 decodes a line of base64: one record, or several with space between. A line of 64 or 76 characters, where tools wrap
+// base64, continues on the next line: no whole record is so short. It returns nil for other text.
 func (s *section) base64(line []byte) (records [][]byte) {
-	if !isRecord(line) {
+	if !looksLikeRecord(line) {
 		return nil
 	}
 	if wrapped := len(line); wrapped == 76 || wrapped == 64 {
 		whole := bytes.Clone(line)
-		for more := wrapped; more == wrapped && len(whole) < maxPiece && s.continues(); {
+		for length := wrapped; length == wrapped && len(whole) < maxPiece && s.nextLineIsBase64(); {
 			_, _ = s.from.Discard(1) // the line end
 			s.line++
 			next, _ := s.textLine()
-			more = len(next)
+			length = len(next)
 			whole = append(whole, next...)
 		}
 		line = whole
@@ -149,8 +149,8 @@ func (s *section) base64(line []byte) (records [][]byte) {
 	return records
 }
 
-// isRecord tells whether text begins like base64 of a record.
-func isRecord(text []byte) bool {
+// looksLikeRecord reports whether text begins like base64 of a record.
+func looksLikeRecord(text []byte) bool {
 	text = bytes.TrimLeft(text, `"`)
 	head, err := decodeBase64(text[:min(len(text), 4)])
 	for _, begins := range []string{gzipMagic, zstdMagic[:3], kplMagic[:3], "{"} {
@@ -161,8 +161,8 @@ func isRecord(text []byte) bool {
 	return false
 }
 
-// continues tells whether the next line is base64, as far as one sees.
-func (s *section) continues() bool {
+// nextLineIsBase64 reports whether the first 76 characters of the next line are base64.
+func (s *section) nextLineIsBase64() bool {
 	head, _ := s.from.Peek(1 + 76)
 	if len(head) < 2 {
 		return false
