@@ -41,6 +41,7 @@ type injected struct {
 // In each format ktel audit finds exactly what was done to a stream: which events were taken away, which came twice, and how many the
 // extension dropped by itself for lack of room.
 func TestAuditFindsWhatWasInjected(t *testing.T) {
+	concurrent(t)
 	ktel := buildKtel(t)
 	for _, f := range formats {
 		t.Run(fmt.Sprintf("%s %s", f.format, f.compression), func(t *testing.T) {

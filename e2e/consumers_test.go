@@ -23,6 +23,7 @@ import (
 
 // The consumer in Go reads what the real extension writes. Of each way to lay out and to compress one is enough here.
 func TestConsumerInGo(t *testing.T) {
+	concurrent(t)
 	command := buildConsumer(t)
 	function := buildAwkward(t)
 	for _, w := range []written{

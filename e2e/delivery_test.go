@@ -23,6 +23,7 @@ const mixed = `{"text":5,"json":5,"bytes":120,"duration":"10ms"}`
 
 // Every event of the function's life reads back as it was emitted: in each mode, format and log format.
 func TestEveryEventArrives(t *testing.T) {
+	concurrent(t)
 	for _, delivery := range []string{"sync", "deferred", "adaptive"} {
 		for _, logs := range []sandbox.LogFormat{sandbox.Text, sandbox.JSON} {
 			for _, format := range []string{"ndjson", "json"} {
@@ -78,6 +79,7 @@ func linesOf(r *trial) (lines []record.Line) {
 
 // The members that the extension adds are those of FORMAT.md.
 func TestStamps(t *testing.T) {
+	concurrent(t)
 	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_TAGS": "team=shop", "KINESIS_TELEMETRY_EVENTS": "function"}})
 	first, second := r.invoke(`{"text":2}`), r.invoke(`{"text":1,"json":1}`)
 	report := r.end()
@@ -104,6 +106,7 @@ func TestStamps(t *testing.T) {
 // Each record has the partition key that the user has chosen, and all events of the record belong to it. A member of a log
 // line that only looks like a tenant loses nothing.
 func TestPartitionKeys(t *testing.T) {
+	concurrent(t)
 	tooLong := strings.Repeat("x", 257) // a key has at most 256 characters
 	or := func(key string, line record.Line) string {
 		if key == "" {
@@ -175,6 +178,7 @@ func TestPartitionKeys(t *testing.T) {
 
 // 20 invocations of 5,000 lines each in 200 ms: the listener drops nothing, nothing is lost, memory is bounded.
 func TestLoad(t *testing.T) {
+	concurrent(t)
 	r := newTrial(t, setup{
 		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"}, // little is left for SHUTDOWN, which gives a busy machine no more time
 		kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
@@ -199,6 +203,7 @@ func TestLoad(t *testing.T) {
 
 // 30 % of records throttled and 20 % of requests answered 500: nothing is lost or doubled.
 func TestThrottledAndFailing(t *testing.T) {
+	concurrent(t)
 	for _, delivery := range []string{"sync", "deferred"} {
 		t.Run(delivery, func(t *testing.T) {
 			t.Parallel()
@@ -231,6 +236,7 @@ func TestThrottledAndFailing(t *testing.T) {
 
 // Answers that are lost make duplicates, each recognisable by its first instance and seq; nothing is lost.
 func TestLostAnswers(t *testing.T) {
+	concurrent(t)
 	for name, rule := range map[string]kinesislocal.Rule{
 		"reset":     {Probability: 0.3, StoreThenReset: true},
 		"truncated": {Probability: 0.3, TruncateReply: true},
@@ -263,6 +269,7 @@ func TestLostAnswers(t *testing.T) {
 
 // A sandbox whose telemetry is odd: every POST is answered 200, and neighbours of what is odd arrive.
 func TestOddBodiesReachTheStream(t *testing.T) {
+	concurrent(t)
 	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.NoFreeze = true }})
 	r.invoke(`{"text":1}`)
 	for n, body := range []string{
@@ -338,6 +345,7 @@ func TestOddBodiesReachTheStream(t *testing.T) {
 // An event above the Telemetry API's 1 MiB arrives in pieces. Where the stream takes it, it is delivered as it was; else its
 // beginning is, or the stream says that it is missing. All others are there, runtimeDone too.
 func TestEventAboveMaxBytes(t *testing.T) {
+	concurrent(t)
 	for _, test := range []struct {
 		name     string
 		logs     sandbox.LogFormat
@@ -420,6 +428,7 @@ func (r *trial) create(maxKiB int) {
 
 // Under SnapStart credentials come from the container endpoint alone.
 func TestSnapStart(t *testing.T) {
+	concurrent(t)
 	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.InitType = sandbox.SnapStart }})
 	for range 3 {
 		r.invoke(mixed)
@@ -430,6 +439,7 @@ func TestSnapStart(t *testing.T) {
 
 // On Managed Instances there is SHUTDOWN alone, and several requests run at once.
 func TestManagedInstances(t *testing.T) {
+	concurrent(t)
 	r := newTrial(t, setup{
 		settings: map[string]string{"KINESIS_TELEMETRY_MAX_DELAY": "300ms"},
 		sandbox: func(c *sandbox.Config) {
@@ -466,6 +476,7 @@ func TestManagedInstances(t *testing.T) {
 
 // The late platform.report of the last invocation is waited for at SHUTDOWN.
 func TestLateReport(t *testing.T) {
+	concurrent(t)
 	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.ReportDelay = 40 * time.Millisecond; c.NoFreeze = true }})
 	r.invoke(mixed)
 	report := r.end()
@@ -477,6 +488,7 @@ func TestLateReport(t *testing.T) {
 
 // Timeout and crash: the next life of the environment goes on, and what both lives emitted arrives.
 func TestResets(t *testing.T) {
+	concurrent(t)
 	for name, request := range map[string]string{"timeout": `{"text":3,"duration":"1m","deaf":true}`, "crash": `{"text":3,"panic":true}`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

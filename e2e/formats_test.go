@@ -31,6 +31,7 @@ var formats = []written{
 // In every format and compression each event arrives, in order, also where half of the records are refused, where an event is cut or
 // above the record limit, and where the next life delivers.
 func TestFormats(t *testing.T) {
+	concurrent(t)
 	for _, f := range formats {
 		for _, logs := range []sandbox.LogFormat{sandbox.Text, sandbox.JSON} {
 			t.Run(fmt.Sprintf("%s %s, logs in %s", f.format, f.compression, logs), func(t *testing.T) {
@@ -92,6 +93,7 @@ func TestGuaranteesInEachFormat(t *testing.T) {
 
 // An event that is cut, and one above the record limit, arrive in each format: compressed where it fits so, else truncated.
 func TestLargeEventsInEachFormat(t *testing.T) {
+	concurrent(t)
 	for _, f := range formats {
 		t.Run(fmt.Sprintf("%s %s", f.format, f.compression), func(t *testing.T) {
 			t.Parallel()

@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +41,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == stopAndGo {
 		os.Exit(runStopAndGo(os.Args[2]))
 	}
+	flag.Parse()
+	if os.Getenv("BUDGETS") == "" && flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", strconv.Itoa(waiting)) // unless the command line says otherwise
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "extension-test-")
 		if err != nil {
@@ -57,6 +64,16 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+// waiting is how many tests run at a time: they wait for most of their time, for timeouts and frozen environments.
+const waiting = 8
+
+// concurrent lets a test run beside others, unless budgets are measured: each test has the machine to itself then.
+func concurrent(t *testing.T) {
+	if os.Getenv("BUDGETS") == "" {
+		t.Parallel()
+	}
 }
 
 // build builds a program as `make layer` does.

@@ -44,6 +44,7 @@ func lostEnds() (tests []lostEnd) {
 // An end that gets lost holds back its own invocation for a bounded time, the next one hardly, and later ones as if nothing had
 // been; nothing else is lost.
 func TestLostEnd(t *testing.T) {
+	concurrent(t)
 	for _, test := range lostEnds() {
 		name := fmt.Sprintf("%s, invocation %d, silently", test.mode, test.lost)
 		if test.told {
@@ -114,6 +115,7 @@ func busy(bound time.Duration) time.Duration {
 // Where no telemetry comes at all the first invocation is held back for a bounded time, far from its deadline, and later ones
 // are not; also not by a stream that never answers.
 func TestNoTelemetryAtAll(t *testing.T) {
+	concurrent(t)
 	for _, mode := range []string{"sync", "adaptive", "deferred"} {
 		for name, rules := range map[string][]kinesislocal.Rule{"healthy stream": nil, "dead stream": {{Hang: true}}} {
 			t.Run(mode+", "+name, func(t *testing.T) {
@@ -145,6 +147,7 @@ func TestNoTelemetryAtAll(t *testing.T) {
 
 // An extension whose output nobody takes serves and ends as any other, however much it has to say.
 func TestBlockedOutput(t *testing.T) {
+	concurrent(t)
 	for _, mode := range []string{"sync", "adaptive", "deferred"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()

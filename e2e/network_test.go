@@ -17,6 +17,7 @@ import (
 
 // What lies between the function and Kinesis changes answers, bounds requests, and is configured by hand.
 func TestBetween(t *testing.T) {
+	concurrent(t)
 	bounded := func(b *between, w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || len(body) > 200_000 {

@@ -76,6 +76,7 @@ func TestBudgetSteadyTraffic(t *testing.T) {
 // A stream that never answers holds the first invocations back for FLUSH_TIMEOUT in sum and later ones not at all; the
 // buffer keeps its bound; what is held arrives when the stream comes back.
 func TestDeadStream(t *testing.T) {
+	concurrent(t)
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
 		t.Run(delivery, func(t *testing.T) {
 			r := newTrial(t, setup{
@@ -176,6 +177,7 @@ func TestBudgetBacklog(t *testing.T) {
 // One answer that never comes takes half of what an invocation may be held back; the other half is for another request, and
 // nothing is late or said.
 func TestOneHang(t *testing.T) {
+	concurrent(t)
 	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s"}})
 	r.invoke(mixed)
 	r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{Count: 1, Hang: true}}})
@@ -193,6 +195,7 @@ func TestOneHang(t *testing.T) {
 
 // A platform.runtimeDone that comes twice, late or never ends no other wait, and no wait outlives its deadline.
 func TestRuntimeDone(t *testing.T) {
+	concurrent(t)
 	const timeout = 5 * time.Second
 	for name, test := range map[string]struct {
 		faults      sandbox.TelemetryFaults
@@ -230,6 +233,7 @@ func TestRuntimeDone(t *testing.T) {
 
 // Lambda runs an asynchronous event that failed again under the same request id: each run has an end of its own.
 func TestRequestThatIsRunAgain(t *testing.T) {
+	concurrent(t)
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 	for _, mode := range []string{"sync", "adaptive", "deferred"} {
 		t.Run(mode, func(t *testing.T) {
@@ -248,6 +252,7 @@ func TestRequestThatIsRunAgain(t *testing.T) {
 
 // A long invocation ships while it runs, also where the end of the one before it comes only now.
 func TestLongInvocation(t *testing.T) {
+	concurrent(t)
 	for _, delivery := range []string{"deferred", "adaptive", "sync"} {
 		t.Run(delivery, func(t *testing.T) {
 			t.Parallel()
@@ -283,6 +288,7 @@ func TestMinuteInSync(t *testing.T) {
 
 // A timeout while the stream is dead, then a healthy second life of the environment: everything of both lives arrives.
 func TestSpillToTheNextLife(t *testing.T) {
+	concurrent(t)
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
 		t.Run(delivery, func(t *testing.T) {
 			t.Parallel()

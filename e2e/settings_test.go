@@ -21,6 +21,7 @@ import (
 
 // What the extension prints has no secret of a setting in it, and no character that a terminal obeys, whoever wrote it.
 func TestLogHoldsNoSecrets(t *testing.T) {
+	concurrent(t)
 	const prefix, secret, evil = "KINESIS_TELEMETRY_", "hunter2", "\x1b]0;\u202e\u009b31m\n"
 	for name, test := range map[string]struct {
 		setup setup
@@ -63,6 +64,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 
 // ON_ERROR=fail heeds all that can be seen of the settings before the first request.
 func TestOnErrorFailHeeds(t *testing.T) {
+	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
 	for name, value := range map[string]string{
 		"AWS_CA_BUNDLE": "/nowhere/ca.pem", "AWS_REGION": "eu west", prefix + "ENDPOINT_URL": "https://u:p@h/", prefix + "STREAM": "arn:aws:kinesis:eu-west-1",
@@ -80,6 +82,7 @@ func TestOnErrorFailHeeds(t *testing.T) {
 
 // What only concerns looks stops no delivery.
 func TestLooseSettingsDeliver(t *testing.T) {
+	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
 	for _, test := range []struct {
 		name     string
@@ -107,6 +110,7 @@ func TestLooseSettingsDeliver(t *testing.T) {
 
 // A proxy variable with a newline or quotes goes through the proxy: net/http by itself would go around it in silence.
 func TestProxyVariableIsTrimmed(t *testing.T) {
+	concurrent(t)
 	for _, form := range []string{"%s\n", "'%s'", " \"%s\" "} {
 		r := newTrial(t, setup{sandbox: func(c *sandbox.Config) {
 			env := c.Extensions[0].Env
@@ -123,6 +127,7 @@ func TestProxyVariableIsTrimmed(t *testing.T) {
 
 // The Go runtime keeps to the limit that goes with the buffer, whatever the function's GOMEMLIMIT and GOGC say.
 func TestMemoryLimit(t *testing.T) {
+	concurrent(t)
 	limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(50)
 	t.Cleanup(func() {
 		debug.SetMemoryLimit(limit)

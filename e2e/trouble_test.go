@@ -14,6 +14,7 @@ import (
 // Whatever is wrong, the function runs on, the extension lives on until SHUTDOWN and ends well, and one clear line says
 // the cause.
 func TestNeverInTheWay(t *testing.T) {
+	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
 	mistake := func(setting, value, says string) trouble {
 		return trouble{name: setting, setup: setup{settings: map[string]string{prefix + setting: value}}, says: []string{prefix + setting, says}}
@@ -146,6 +147,7 @@ const closedPort = "127.0.0.1:1"
 
 // ON_ERROR=fail makes a mistake fail the environment's init, as the user has asked for.
 func TestOnErrorFail(t *testing.T) {
+	concurrent(t)
 	_, err := sandbox.Start(t.Context(), sandbox.Config{
 		Function: sandbox.Function{Command: []string{binaries.function}},
 		Extensions: []sandbox.Extension{{Path: binaries.extension, Env: map[string]string{
@@ -159,6 +161,7 @@ func TestOnErrorFail(t *testing.T) {
 
 // Outside Lambda the program says what it is.
 func TestOutsideLambda(t *testing.T) {
+	concurrent(t)
 	command := exec.Command(binaries.extension)
 	command.Env = []string{}
 	printed, err := command.CombinedOutput()
