@@ -47,13 +47,13 @@ func TestBetween(t *testing.T) {
 		}, "HTTP_PROXY"},
 		{"is a proxy that refuses", func(_ *between, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, func(url string) map[string]string {
 			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": "https://kinesis.invalid", "HTTPS_PROXY": url}
-		}, "does not connect to kinesis.invalid:443"},
+		}, "refuses to connect to kinesis.invalid:443"},
 		{"is a firewall", func(_ *between, w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 			_, _ = io.WriteString(w, "<html>blocked \x1b[31m")
 		}, func(url string) map[string]string {
 			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": url}
-		}, "a proxy or a firewall between"},
+		}, "a proxy or a firewall in between"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

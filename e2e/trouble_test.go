@@ -55,7 +55,7 @@ func TestNeverInTheWay(t *testing.T) {
 		answered("KMS", kinesislocal.Rule{ErrorType: "KMSAccessDeniedException"}, "kms:GenerateDataKey"),
 		answered("hang", kinesislocal.Rule{Hang: true}, "no answer from"),
 		answered("500", kinesislocal.Rule{Status: 500}, "answered with an error", "500"),
-		answered("all throttled", kinesislocal.Rule{RecordError: &kinesislocal.RecordError{}}, "takes no more", "add shards"),
+		answered("all throttled", kinesislocal.Rule{RecordError: &kinesislocal.RecordError{}}, "is throttled", "add shards"),
 		{name: "dead network", setup: setup{settings: map[string]string{prefix + "ENDPOINT_URL": "http://" + closedPort}}, says: []string{"refused"}},
 		{name: "no such host", setup: setup{settings: map[string]string{prefix + "ENDPOINT_URL": "http://kinesis.invalid"}}, says: []string{"kinesis.invalid"}},
 		{name: "proxy that is none", setup: setup{settings: map[string]string{prefix + "ENDPOINT_URL": "http://kinesis.invalid", "HTTP_PROXY": "http://" + closedPort}}, says: []string{"refused"}},

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// appendBase64 appends data in base64, padded, as encoding/base64 does. All that is shipped goes through it, so that what the CPU's
-// vector instructions can encode is left to them.
+// appendBase64 appends data to buf as padded base64, like encoding/base64. Every shipped byte goes through it, so it
+// uses the CPU's vector instructions as far as they can encode.
 func appendBase64(buf, data []byte) []byte {
 	size := base64.StdEncoding.EncodedLen(len(data))
 	buf = slices.Grow(buf, size)

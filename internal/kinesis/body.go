@@ -9,26 +9,27 @@ import (
 // Limits of PutRecords.
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html
 const (
-	// MaxRequestRecords is the most records of one request.
+	// MaxRequestRecords is the limit of records in one request.
 	MaxRequestRecords = 500
-	// MaxRequestBytes is the default size of a request, data and keys. The API reference tells of 10 MiB, AWS's guide for
-	// producers of 5 MB; what is at most this is safe everywhere.
+	// MaxRequestBytes is the default limit of a request's size, data and keys. The API reference documents 10 MiB, AWS's
+	// guide for producers 5 MB. This size is safe everywhere.
 	MaxRequestBytes = 5 << 20
-	// MaxRecordBytes is the size of a record, data and key, that every stream takes.
+	// MaxRecordBytes is the record size, data and key, that every stream accepts.
 	MaxRecordBytes = 1 << 20
 
 	maxKeyRunes = 256
 )
 
-// Record is what Kinesis stores.
+// Record is one record of a PutRecords request.
 type Record struct {
-	// PartitionKey is of 1 to 256 characters. What is not UTF-8 in it is sent as U+FFFD: JSON has no way to say it.
+	// PartitionKey has 1 to 256 characters. Bytes that are not UTF-8 are sent as U+FFFD, because JSON cannot express them.
 	PartitionKey string
-	// Data is in pieces, for each of which but the last the length is a multiple of three. It is retained only until Put returns.
+	// Data is the content in pieces. The length of each piece except the last is a multiple of three. The Client retains
+	// Data only until Put returns.
 	Data [][]byte
 }
 
-// Size is what the record counts against the limits: data before base64, and key as it is sent.
+// Size returns the size that counts against the limits: data before base64, plus the key as sent.
 func (r *Record) Size() int {
 	key := r.PartitionKey
 	if !utf8.ValidString(key) {
@@ -41,14 +42,14 @@ func (r *Record) Size() int {
 	return size
 }
 
-// check tells why no stream with that limit takes the record; nil where nothing is wrong with it.
+// check returns why a stream with that record limit would reject the record, or nil if it is valid.
 func (r *Record) check(limit int) *Error {
 	var wrong string
 	if n := utf8.RuneCountInString(r.PartitionKey); n == 0 || n > maxKeyRunes {
 		wrong = fmt.Sprintf("a partition key must have 1 to %d characters, not %d", maxKeyRunes, n)
 	} else if size := r.Size(); size > limit {
 		wrong = fmt.Sprintf("a record of %d bytes with its key is above the limit of %d: "+
-			"where the stream takes larger ones, set KINESIS_TELEMETRY_MAX_RECORD_BYTES", size, limit)
+			"if the stream accepts larger ones, set KINESIS_TELEMETRY_MAX_RECORD_BYTES", size, limit)
 	}
 	if wrong == "" {
 		return nil
@@ -56,13 +57,15 @@ func (r *Record) check(limit int) *Error {
 	return &Error{Kind: KindInvalid, Permanent: true, text: wrong}
 }
 
-// makeBody writes the request that carries those records that batch names, in that order. It overwrites buf where that is large enough.
+// makeBody encodes a request with the records whose indices are in batch, in that order. It reuses buf if buf is large
+// enough.
 func makeBody(buf []byte, prefix string, records []Record, batch []int) []byte {
 	need := len(prefix) + len("]}")
-	for _, i := range batch { // more is needed for a key full of control characters
-		need += base64.StdEncoding.EncodedLen(records[i].Size()) + len(records[i].PartitionKey) + len(`{"Data":"","PartitionKey":""},`)
+	for _, i := range batch { // a key full of control characters needs more
+		r := &records[i]
+		need += base64.StdEncoding.EncodedLen(r.Size()) + len(r.PartitionKey) + len(`{"Data":"","PartitionKey":""},`)
 	}
-	if cap(buf) < need { // slices.Grow would copy what is in it
+	if cap(buf) < need { // slices.Grow would copy the old content
 		buf = make([]byte, 0, need+need/16)
 	}
 	buf = append(buf[:0], prefix...)
@@ -81,7 +84,7 @@ func makeBody(buf []byte, prefix string, records []Record, batch []int) []byte {
 	return append(buf, `]}`...)
 }
 
-// appendEscaped writes what stands between the quotes of a JSON string, U+FFFD for what is not UTF-8.
+// appendEscaped appends s as the content of a JSON string, with U+FFFD for each byte that is not UTF-8.
 func appendEscaped(buf []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	for _, r := range s {

@@ -20,46 +20,50 @@ import (
 	"kinesis-telemetry-extension/internal/awake"
 )
 
-// Config is all that a Client depends on. The zero values of numbers stand for their defaults.
+// Config is everything that a Client depends on. A number that is zero means its default.
 type Config struct {
-	Stream    string // name, or ARN: then its region counts
-	Region    string // of a stream that is given by name
-	AccountID string // that the credentials belong to (the function's, or the role's: RoleAccount); empty where it is not known
+	Stream    string // a name, or an ARN, whose region then overrides Region
+	Region    string // of a stream given by name
+	AccountID string // the account of the credentials (the function's, or the role's: RoleAccount); empty if unknown
 
-	EndpointURL  string // instead of AWS's own endpoint; overrides the next two
+	EndpointURL  string // replaces AWS's own endpoint and overrides the next two
 	UseFIPS      bool
 	UseDualStack bool
 
 	MaxRecordBytes  int // the stream's record limit, data and key; default MaxRecordBytes
-	MaxRequestBytes int // data and keys of a request, at most; a record above it goes by itself; default MaxRequestBytes
+	MaxRequestBytes int // limit of a request, data and keys; a larger record is sent alone; default MaxRequestBytes
 
-	Credentials aws.CredentialsProvider // asked before each request, so it has to cache; see NewCredentials and NewRole
+	Credentials aws.CredentialsProvider // asked before each request, so it must cache; see NewCredentials and NewRole
 	Proxy       func(*http.Request) (*url.URL, error)
-	CABundle    []byte // PEM; instead of the system's roots
+	CABundle    []byte // PEM; replaces the system's roots
 }
 
 const (
-	maxAttemptTime = 5 * time.Second        // of one request without progress; less where Put's context ends soon
-	minAttemptTime = 300 * time.Millisecond // less is not worth an attempt
+	maxAttemptTime = 5 * time.Second        // for one attempt without progress; less if Put's context ends soon
+	minAttemptTime = 300 * time.Millisecond // with less time an attempt is pointless
 	userAgent      = "kinesis-telemetry-extension"
 
-	// The runtime cannot stop a goroutine within one call of SHA-256: to collect garbage, all others would wait, spinning, for as long
-	// as the hash of a whole request takes (5 to 20 ms, ten times that with a tenth of a CPU).
+	// hashedAtOnce is how many bytes one call of SHA-256 hashes. The runtime cannot preempt a goroutine within such a
+	// call. For a garbage collection, all other goroutines would wait, spinning, until a whole request is hashed: 5 to 20
+	// ms, and ten times that with a tenth of a CPU.
 	hashedAtOnce = 32 << 10
 
-	// A request carries what a slow path brings through in time: a request that is cut off has to be sent again, all of it.
-	// Its size begins with firstRequest, doubles while requests of that size are fast, and is halved when one ends by time. Where a round
-	// trip is near nothing a larger one would save nothing either, and takes memory, in bytes that no cache of the CPU holds.
+	// A request is only as large as a slow path can transfer in time, because a request that is cut off has to be sent
+	// again as a whole. The size starts at initialRequestBytes, doubles while requests of that size are fast, and is
+	// halved after a timeout. If a round trip takes almost no time, a larger request saves nothing, and it takes memory
+	// outside the CPU's caches.
 	initialRequestBytes = 1 << 20
 	maxFastTrip         = 250 * time.Millisecond
 	minFastTrip         = 10 * time.Millisecond
 
-	// maxSkew is how far our clock may be from AWS's before a refused signature is blamed on it. AWS takes 5 minutes.
+	// maxSkew is how far our clock may differ from AWS's before it counts as the cause of a refused signature. AWS allows
+	// 5 minutes.
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
 	maxSkew = 4 * time.Minute
 )
 
-// Client sends records to one stream. It is for one caller at a time, and keeps its buffers from one Put to the next.
+// Client sends records to one stream. Only one goroutine at a time may use it, except for Warm. It reuses its buffers
+// for the next Put.
 type Client struct {
 	config    Config
 	target    target
@@ -68,27 +72,27 @@ type Client struct {
 	hash      hash.Hash
 	transport roundTripper
 	clock     func() instant
-	jitter    func(bound time.Duration) time.Duration // gives the pause before a request is repeated
+	jitter    func(bound time.Duration) time.Duration // draws the pause before a retry
 
 	useMu        sync.Mutex
-	lastUse      instant          // of the connection; guarded by useMu: Warm runs beside a Put
-	credentials  aws.Credentials  // of the last request; their time is shortened by expiryWindow
-	skew         time.Duration    // AWS's clock less ours
-	signedAt     time.Time        // by our clock, the request under way
-	roundTrips   [2]time.Duration // what the last two attempts took that were answered
-	requestBytes int              // of requests, data and keys; a record above it goes by itself
-	everStored   bool             // the stream has stored something
-	unknownSince time.Time        // see refusedForLong
+	lastUse      instant          // last use of the connection; guarded by useMu: Warm runs beside a Put
+	credentials  aws.Credentials  // of the last request; Expires is already reduced by expiryWindow
+	skew         time.Duration    // AWS's clock minus ours
+	signedAt     time.Time        // by our clock, when the current request was signed
+	roundTrips   [2]time.Duration // durations of the last two attempts that got an answer
+	requestBytes int              // current limit of a request, data and keys; a larger record is sent alone
+	everStored   bool             // the stream has stored a record in this Client's life
+	unknownSince time.Time        // see unknownForLong
 
 	body      []byte
 	reply     []byte
 	entries   []entry
-	order     []int  // of the records of a Put that may be sent
-	attempted []bool // which of them were in a request before
+	order     []int  // indices of the records of a Put that are valid
+	attempted []bool // by index: the record was in a request before
 	result    Result
 }
 
-// New makes a Client. It does no I/O. Its errors say which value is wrong and what is expected.
+// New makes a Client. It does no I/O. Its errors name the wrong value and what is expected.
 func New(cfg Config) (*Client, error) {
 	t, err := resolve(&cfg)
 	if err != nil {
@@ -124,19 +128,19 @@ func New(cfg Config) (*Client, error) {
 	}, nil
 }
 
-// Endpoint gives the URL that requests go to, for a person to read.
+// Endpoint returns the URL that requests go to, for people to read.
 func (c *Client) Endpoint() string { return c.target.url.String() }
 
-// answer is what came of a request.
+// requestResult is the result of one request: entries, or action and err.
 type requestResult struct {
-	entries []entry // one for each record, where the request was accepted; then the rest is empty
+	entries []entry // one for each record, if the request was accepted
 	action  action
 	err     *Error
 }
 
-// exchange sends the records that batch names in one request and reads the answer. A connection that turns out to have
-// died while it rested or while the environment was frozen is replaced at once, without a pause: that says nothing about
-// the service.
+// exchange sends the records whose indices are in batch in one request and reads the answer. If the connection died
+// while it was idle or while the environment was frozen, exchange opens another one and sends again at once, without a
+// pause: such a failure says nothing about the service.
 func (c *Client) exchange(ctx context.Context, records []Record, batch []int, count func()) requestResult {
 	credentials, err := c.retrieve(ctx)
 	if err != nil {
@@ -146,13 +150,13 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	c.dropStale()
 	var resp *http.Response
 	for repeated := false; ; repeated = true {
-		req, signErr := c.sign(ctx, credentials) // anew: a signature is good for five minutes, a freeze may last for hours
+		req, signErr := c.sign(ctx, credentials) // again for each attempt: a signature is valid for five minutes, a freeze may last for hours
 		if signErr != nil {
 			return failed(badCredentials(signErr))
 		}
-		var again bool
-		resp, again, err = c.attempt(ctx, req, count) //nolint:bodyclose // post reads and closes it
-		if !again || repeated {
+		var retryNow bool
+		resp, retryNow, err = c.attempt(ctx, req, count) //nolint:bodyclose // post reads and closes it
+		if !retryNow || repeated {
 			break
 		}
 		c.transport.CloseIdleConnections()
@@ -168,21 +172,22 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		err = fmt.Errorf("%w: %d results for %d records", errReply, len(c.entries), len(batch))
 	}
 	if err != nil {
-		// The records may have been stored. To send them again is the lesser evil: a consumer can tell a duplicate.
+		// The stream may have stored the records. They are sent again, because a consumer can recognise duplicates.
 		return failed(c.target.unreachable(err))
 	}
-	if took := c.roundTrips[1]; took < maxFastTrip && took > minFastTrip && 2*(len(c.body)*3/4) > c.requestBytes { // less says nothing about the size
+	// A request below half of the limit says nothing about whether larger ones would be fast.
+	if took := c.roundTrips[1]; took < maxFastTrip && took > minFastTrip && 2*(len(c.body)*3/4) > c.requestBytes {
 		c.requestBytes = min(2*c.requestBytes, c.config.MaxRequestBytes)
 	}
 	return requestResult{entries: c.entries}
 }
 
-// retrieve gets the credentials, within the time of an attempt. While the last ones are still good it waits but a moment for
-// new ones: aws.CredentialsCache goes on fetching, and a later request has them.
+// retrieve gets the credentials, within the time of an attempt. While the last ones are still valid, it waits only for
+// refreshTimeout: aws.CredentialsCache goes on fetching, and a later request gets the new ones.
 func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
 	timeout := maxAttemptTime
-	good := c.credentials.CanExpire && c.clock().wall.Before(c.credentials.Expires.Add(expiryWindow))
-	if good {
+	valid := c.credentials.CanExpire && c.clock().wall.Before(c.credentials.Expires.Add(expiryWindow))
+	if valid {
 		timeout = refreshTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -191,14 +196,15 @@ func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
 	switch {
 	case err == nil:
 		c.credentials = fresh
-	case good:
+	case valid:
 		return c.credentials, nil
 	}
 	return fresh, err
 }
 
-// attempt sends the encoded body once and leaves the answer's body in c.reply. It tells whether to try again at once.
-func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (resp *http.Response, again bool, err error) {
+// attempt sends the encoded body once and leaves the answer's body in c.reply. retryNow reports whether the failure was
+// the connection's alone, so that another attempt can follow at once.
+func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (resp *http.Response, retryNow bool, err error) {
 	count()
 	began := time.Now()
 	during, span := awake.WithTimeout(ctx, c.attemptTimeout(ctx))
@@ -213,10 +219,10 @@ func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (
 	return resp, err != nil && ctx.Err() == nil && (frozen || errors.Is(err, errStale)), err
 }
 
-// attemptTimeout is how long an attempt may take while nothing of it gets on its way; an upload over a slow path is not cut
-// short. It leaves the half of what ctx has for another attempt: where this one hangs, as on a connection that is dead and
-// does not say so, the next goes over a fresh one. A stream that usually takes long is not taken for one that hangs: it gets
-// twice the shorter of the last two round trips, of which a freeze may have lengthened one.
+// attemptTimeout returns how long an attempt may go without progress; an upload over a slow path is progress. Half of
+// ctx's time stays for another attempt: if this one hangs, for example on a dead connection that reports no error, the
+// next one uses a new connection. A stream that usually answers slowly gets twice the shorter of the last two round
+// trips; a freeze may have lengthened one of them.
 func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
 	timeout := maxAttemptTime
 	if deadline, ok := ctx.Deadline(); ok {
@@ -226,9 +232,9 @@ func (c *Client) attemptTimeout(ctx context.Context) time.Duration {
 }
 
 // Warm connects to the endpoint, so that the first Put finds an open connection, or at least a TLS session and parsed
-// roots. It may run beside a Put. Whether it succeeds does not matter: what is wrong the Put will meet, too.
+// roots. It may run beside a Put. It reports no failure, because Put will meet the same one.
 //
-// The request carries no signature and asks for nothing; whatever its answer is, the connection stays.
+// Its request has no signature and no operation. The connection stays open whatever the answer is.
 func (c *Client) Warm(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, maxAttemptTime)
 	defer cancel()
@@ -240,11 +246,11 @@ func (c *Client) Warm(ctx context.Context) {
 		return
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, keepReply) // to the end: only then is the connection free
+	_, _ = io.CopyN(io.Discard, resp.Body, keepReply) // to the end: only then can the connection be reused
 	c.markUsed()
 }
 
-// dropRested closes the connection if it may be dead.
+// dropStale closes the connection if it may be dead.
 func (c *Client) dropStale() {
 	c.useMu.Lock()
 	defer c.useMu.Unlock()
@@ -266,30 +272,31 @@ func failed(err *Error) requestResult {
 	return requestResult{action: retry, err: err}
 }
 
-// sign makes the request for the body that is encoded.
+// sign makes a signed request for the encoded body.
 func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.Request, error) {
-	u := *c.target.url // signing writes to it, and Warm may read the other
+	u := *c.target.url // a copy: signing writes to it while Warm may read the original
 	req := &http.Request{Method: http.MethodPost, URL: &u, Header: c.header.Clone(), ContentLength: int64(len(c.body))}
 	c.hash.Reset()
 	for chunk := range slices.Chunk(c.body, hashedAtOnce) {
 		c.hash.Write(chunk)
 	}
 	c.signedAt = c.clock().wall
-	err := c.signer.SignHTTP(ctx, credentials, req, hex.EncodeToString(c.hash.Sum(nil)), "kinesis", c.target.stream.Region, c.signedAt.Add(c.skew))
+	sum := hex.EncodeToString(c.hash.Sum(nil))
+	err := c.signer.SignHTTP(ctx, credentials, req, sum, "kinesis", c.target.stream.Region, c.signedAt.Add(c.skew))
 	req.Header.Set("Accept-Encoding", "identity") // not signed: a proxy may change it
 	return req, err
 }
 
-// refused judges an answer other than success.
+// refused decides what follows from an error answer.
 func (c *Client) refused(resp *http.Response) requestResult {
 	code, message := parseError(resp.Header, c.reply)
 	r := ruleOf(resp.StatusCode, code)
 	a := requestResult{action: r.action, err: c.target.refusal(r, resp.StatusCode, message)}
-	// With a clock that is wrong AWS speaks of permissions too (the SDK's list of clock skew errors has it).
+	// AWS also reports a wrong clock as a lack of permissions (the SDK's list of clock skew errors has that code).
 	if r.action == renew || r.kind == KindAccessDenied {
 		a.action = giveUp
 		now := c.clock().wall
-		aged := now.Sub(c.signedAt) > maxSkew // a freeze lay between the signature and the service
+		aged := now.Sub(c.signedAt) > maxSkew // the environment was frozen after the request was signed
 		if learnSkew(&c.skew, now, resp.Header) || r.action == renew && (aged || c.dropCredentials()) {
 			a.action = renew
 		}
@@ -297,21 +304,22 @@ func (c *Client) refused(resp *http.Response) requestResult {
 	return a
 }
 
-// learnSkew corrects skew, AWS's clock less ours, by an answer's Date, and tells whether that explains a refusal.
+// learnSkew updates skew, AWS's clock minus ours, from an answer's Date, and reports whether the old value explains a
+// refusal.
 func learnSkew(skew *time.Duration, now time.Time, header http.Header) bool {
 	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil || header.Get("Age") != "" { // a cache's answer has an old date
+	if err != nil || header.Get("Age") != "" { // an answer from a cache has an old date
 		return false
 	}
-	is := date.Sub(now)
-	if (is - *skew).Abs() <= maxSkew {
+	measured := date.Sub(now)
+	if (measured - *skew).Abs() <= maxSkew {
 		return false
 	}
-	*skew = is
+	*skew = measured
 	return true
 }
 
-// dropCredentials forgets the cached credentials and tells whether there may be others.
+// dropCredentials drops the cached credentials and reports whether the provider can fetch others.
 func (c *Client) dropCredentials() bool {
 	cache, ok := c.config.Credentials.(interface{ Invalidate() })
 	if ok {

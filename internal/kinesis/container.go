@@ -14,15 +14,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// container gets the function's credentials from the endpoint that containers, and functions under SnapStart, have. It does not
-// repeat a request that fails: Put does. The SDK's endpointcreds would cost 280 KB of binary (DESIGN.md).
+// container gets the function's credentials from the endpoint that containers have, and functions with SnapStart. It
+// does not retry a failed request: Put does. The SDK's endpointcreds would add 280 KB to the binary (DESIGN.md).
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 type container struct {
 	config CredentialsConfig
 	client *http.Client
 }
 
-// containerClient speaks to a local address: never through the proxy that the function may have for the rest of the world.
+// containerClient returns a client without a proxy: the endpoint is local, and the function's proxy is for other hosts.
 func containerClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: credentialsTimeout}
 }
@@ -58,7 +58,7 @@ func (c *container) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return readContainer(body)
 }
 
-// token gives the Authorization header's value. It changes: the file is read anew each time.
+// token returns the value of the Authorization header. It reads the file each time, because the token changes.
 func (c *container) token() (string, error) {
 	if c.config.ContainerTokenFile == "" {
 		return c.config.ContainerToken, nil
@@ -70,7 +70,7 @@ func (c *container) token() (string, error) {
 	return strings.TrimSpace(string(token)), err
 }
 
-// readContainer reads the endpoint's answer. Credentials without an Expiration are good for ever.
+// readContainer parses the endpoint's answer. Credentials without an Expiration never expire.
 func readContainer(body []byte) (aws.Credentials, error) {
 	var answer struct {
 		AccessKeyId, SecretAccessKey, Token string

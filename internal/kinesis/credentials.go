@@ -18,35 +18,39 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// CredentialsConfig says where the function's credentials come from: the keys, else the container endpoint.
+// CredentialsConfig holds the sources of the function's credentials: the keys, or else the container endpoint.
 type CredentialsConfig struct {
 	AccessKeyID, SecretAccessKey, SessionToken string
 
-	// ContainerURI is AWS_CONTAINER_CREDENTIALS_FULL_URI, ContainerRelativeURI the path on the address that containers
-	// have. Lambda gives the former under SnapStart: keys in a snapshot would be stale.
+	// ContainerURI is AWS_CONTAINER_CREDENTIALS_FULL_URI. ContainerRelativeURI is the path at containerAddress. With
+	// SnapStart Lambda sets the former, because keys in a snapshot would be stale.
 	ContainerURI, ContainerRelativeURI string
-	// ContainerToken is the Authorization header's value; ContainerTokenFile is read for it each time.
+	// ContainerToken is the value of the Authorization header. If ContainerTokenFile is set, the value is read from that
+	// file for each request.
 	ContainerToken, ContainerTokenFile string
 }
 
 const (
-	// expiryWindow is how long before they expire credentials are fetched anew. Until then the Client goes on with the old ones.
+	// expiryWindow is how long before their expiry credentials are fetched again. If that fails, the Client goes on with
+	// the old ones until they expire.
 	expiryWindow = 5 * time.Minute
-	// credentialsTimeout bounds one request for credentials. aws.CredentialsCache fetches in a goroutine that the caller's
-	// deadline does not reach.
+	// credentialsTimeout limits one request for credentials. aws.CredentialsCache fetches in a goroutine that the caller's
+	// deadline does not cancel.
 	credentialsTimeout = 5 * time.Second
-	// refreshPatience is how long a request waits for new credentials while it has good ones.
+	// refreshTimeout is how long a request waits for new credentials while the old ones are still valid.
 	refreshTimeout = 100 * time.Millisecond
 )
 
-// containerAddress is where AWS_CONTAINER_CREDENTIALS_RELATIVE_URI leads.
+// containerAddress is the host that AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is relative to.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 const containerAddress = "http://169.254.170.2"
 
 // NewCredentials returns the provider for cfg. It does no I/O yet.
 func NewCredentials(cfg CredentialsConfig) (aws.CredentialsProvider, error) {
 	if cfg.AccessKeyID != "" {
-		return static(aws.Credentials{AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken}), nil
+		return static(aws.Credentials{
+			AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken,
+		}), nil
 	}
 	if variable, expected := cfg.Check(); variable != "" {
 		return nil, errors.New(variable + ": " + expected)
@@ -54,7 +58,8 @@ func NewCredentials(cfg CredentialsConfig) (aws.CredentialsProvider, error) {
 	return cached(&container{config: cfg, client: containerClient()}), nil
 }
 
-// static are credentials that never change: those of the environment are good for as long as it lives.
+// static are credentials that never change. Those in the environment variables are valid as long as the environment
+// lives.
 type static aws.Credentials
 
 // Retrieve implements aws.CredentialsProvider.
@@ -64,16 +69,17 @@ func cached(provider aws.CredentialsProvider) aws.CredentialsProvider {
 	return aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiryWindow })
 }
 
-// Check tells which variable keeps NewCredentials from making a provider, and what is expected of it; "" where none does.
+// Check returns the variable that keeps NewCredentials from making a provider, and what is expected of it. Both are
+// empty if NewCredentials would succeed.
 func (cfg *CredentialsConfig) Check() (variable, expected string) {
 	uri := cfg.containerURI()
 	switch {
 	case cfg.AccessKeyID != "":
 		return "", ""
 	case uri == "":
-		return "AWS_ACCESS_KEY_ID", "Lambda gives the function's credentials by it, or by AWS_CONTAINER_CREDENTIALS_FULL_URI"
+		return "AWS_ACCESS_KEY_ID", "Lambda passes the function's credentials in it, or in AWS_CONTAINER_CREDENTIALS_FULL_URI"
 	case !isContainerURI(uri):
-		return "AWS_CONTAINER_CREDENTIALS_FULL_URI", "expected a URL; plain http is for this machine and for AWS's own addresses"
+		return "AWS_CONTAINER_CREDENTIALS_FULL_URI", "expected a URL; plain http is allowed only for this machine and for AWS's own addresses"
 	}
 	return "", ""
 }
@@ -85,21 +91,22 @@ func (cfg *CredentialsConfig) containerURI() string {
 	return cfg.ContainerURI
 }
 
-// isContainerURI lets a token go over plain HTTP only to where it cannot be overheard.
+// isContainerURI reports whether uri is a URL. It allows plain HTTP only to addresses where nobody can read the token
+// on the way.
 func isContainerURI(uri string) bool {
 	u, err := url.Parse(uri)
 	if err != nil || u.Host == "" {
 		return false
 	}
 	host := u.Hostname()
-	near := IsLoopback(host) || slices.Contains([]string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23"}, host)
-	return u.Scheme == "https" || u.Scheme == "http" && near
+	local := IsLoopback(host) || slices.Contains([]string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23"}, host)
+	return u.Scheme == "https" || u.Scheme == "http" && local
 }
 
-// IsLoopback tells whether what is sent to the host stays on this machine.
+// IsLoopback reports whether traffic to the host stays on this machine.
 func IsLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// ValidateRegion tells whether text can be the name of a region.
+// ValidateRegion returns an error unless text can be the name of a region.
 func ValidateRegion(text string) error {
 	if !isHostLabel(text) {
 		return errors.New("expected a region such as eu-west-1")
@@ -107,18 +114,18 @@ func ValidateRegion(text string) error {
 	return nil
 }
 
-// ValidateRole tells whether text is the ARN of a role.
+// ValidateRole returns an error unless text is the ARN of a role.
 func ValidateRole(text string) error {
 	a, err := arn.Parse(text)
 	path, isRole := strings.CutPrefix(a.Resource, "role/")
-	if err != nil || a.Service != "iam" || !strings.HasPrefix(a.Partition, "aws") || !isHostLabel(a.Partition) || a.Region != "" || !isAccount(a.AccountID) ||
-		!isRole || path == "" || !isPrintable(text) {
+	isIAM := a.Service == "iam" && a.Region == "" && strings.HasPrefix(a.Partition, "aws") && isHostLabel(a.Partition)
+	if err != nil || !isIAM || !isAccount(a.AccountID) || !isRole || path == "" || !isPrintable(text) {
 		return errors.New("expected a role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
 	}
 	return nil
 }
 
-// ValidateExternalID tells whether text can be the external id that a role's trust policy asks for.
+// ValidateExternalID returns an error unless text can be the external id that a role's trust policy requires.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func ValidateExternalID(text string) error {
 	if !consistsOf(text, alphanumeric+"_+=,.@:/-", 2, 1224) {
@@ -127,7 +134,7 @@ func ValidateExternalID(text string) error {
 	return nil
 }
 
-// ValidateSessionName tells whether text can be the name of a role's session.
+// ValidateSessionName returns an error unless text can be the name of a role's session.
 func ValidateSessionName(text string) error {
 	if !consistsOf(text, alphanumeric+"_+=,.@-", 2, 64) {
 		return errors.New("expected 2 to 64 of A-Z a-z 0-9 _ + = , . @ -")
@@ -135,32 +142,33 @@ func ValidateSessionName(text string) error {
 	return nil
 }
 
-// RoleAccount gives the account of a role's ARN: a stream's name means a stream of that account then.
+// RoleAccount returns the account in a role's ARN. With a role, a stream given by name is a stream of that account.
 func RoleAccount(role string) string {
 	a, _ := arn.Parse(role)
 	return a.AccountID
 }
 
-// RoleConfig says which role to assume, and how to reach the Security Token Service.
+// RoleConfig is the role to assume and how to reach the Security Token Service (STS).
 type RoleConfig struct {
 	ARN          string
-	ExternalID   string // that the role's trust policy asks for; empty where it asks for none
+	ExternalID   string // required by the role's trust policy; empty if the policy requires none
 	SessionName  string
 	Region       string // of STS
-	EndpointURL  string // instead of AWS's
+	EndpointURL  string // replaces AWS's own endpoint
 	UseFIPS      bool
 	UseDualStack bool
 	Proxy        func(*http.Request) (*url.URL, error)
-	CABundle     []byte // PEM; instead of the system's roots
+	CABundle     []byte // PEM; replaces the system's roots
 }
 
-// NewRole returns the credentials of a role that base's may assume. It does no I/O yet.
+// NewRole returns the provider of a role's credentials. The credentials of base must be allowed to assume that role.
+// NewRole does no I/O yet.
 func NewRole(base aws.CredentialsProvider, cfg RoleConfig) (aws.CredentialsProvider, error) {
 	transport, err := newTransport(cfg.Proxy, cfg.CABundle)
 	if err != nil {
 		return nil, err
 	}
-	transport.DisableKeepAlives = true // asked once an hour
+	transport.DisableKeepAlives = true // used once an hour
 	if cfg.EndpointURL == "" {
 		cfg.EndpointURL = "https://" + hostOf("sts", cfg.Region, "", cfg.UseFIPS, cfg.UseDualStack) + "/"
 	} else if _, err := ParseEndpointURL(cfg.EndpointURL); err != nil {
@@ -170,16 +178,16 @@ func NewRole(base aws.CredentialsProvider, cfg RoleConfig) (aws.CredentialsProvi
 	return cached(&role{config: cfg, base: base, client: client, signer: v4.NewSigner()}), nil
 }
 
-// role assumes a role with sts:AssumeRole. The SDK's service/sts would cost a fifth of the whole binary (DESIGN.md).
+// role assumes a role with sts:AssumeRole. The SDK's service/sts would be a fifth of the whole binary (DESIGN.md).
 type role struct {
 	config RoleConfig
 	base   aws.CredentialsProvider
 	client *http.Client
 	signer *v4.Signer
-	skew   time.Duration // AWS's clock less ours
+	skew   time.Duration // AWS's clock minus ours
 }
 
-// Retrieve asks for credentials of the role; once again where our clock turns out to be wrong.
+// Retrieve requests credentials of the role. It sends a second request if the answer shows that our clock is wrong.
 func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	for corrected := false; ; corrected = true {
 		answer, body, err := r.ask(ctx) //nolint:bodyclose // ask reads and closes it
@@ -192,7 +200,7 @@ func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 }
 
-// ask sends the request.
+// ask sends one request of AssumeRole.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	form := url.Values{
@@ -225,7 +233,8 @@ func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	return response, answer, err
 }
 
-// readAssumeRole reads the answer, XML of which five elements matter; none of them occurs twice or holds another.
+// readAssumeRole parses the answer. Of its XML five elements matter; none of them occurs twice or contains another
+// element.
 func readAssumeRole(role string, status int, body []byte) (aws.Credentials, error) {
 	expires, err := time.Parse(time.RFC3339, element(body, "Expiration"))
 	keys := aws.Credentials{
@@ -237,26 +246,28 @@ func readAssumeRole(role string, status int, body []byte) (aws.Credentials, erro
 		hint := "it must trust the function's role (with the sts:ExternalId of KINESIS_TELEMETRY_ROLE_EXTERNAL_ID, if it asks for one), " +
 			"which must be allowed sts:AssumeRole on it"
 		if r.code == "" {
-			hint = "is there a proxy or a firewall between?"
+			hint = "is there a proxy or a firewall in between?"
 		}
+		detail := oneLine(fmt.Sprintf("%d %s: %s", status, r.code, element(body, "Message")))
 		return aws.Credentials{}, &Error{
 			Kind: KindCredentials, Permanent: r.action == giveUp, Code: r.code, Status: status,
-			text: fmt.Sprintf("cannot assume %s: %s (%s)", role, hint, oneLine(fmt.Sprintf("%d %s: %s", status, r.code, element(body, "Message")))),
+			text: fmt.Sprintf("cannot assume %s: %s (%s)", role, hint, detail),
 		}
 	}
 	if err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "" {
-		return aws.Credentials{}, &Error{Kind: KindCredentials, text: fmt.Sprintf("cannot assume %s: the answer of STS was cut short or garbled", role)}
+		text := fmt.Sprintf("cannot assume %s: the answer of STS was cut short or garbled", role)
+		return aws.Credentials{}, &Error{Kind: KindCredentials, text: text}
 	}
 	return keys, nil
 }
 
-// element returns the text of the first XML element of that name; empty where there is none.
+// element returns the text of the first XML element of that name, or "" if there is none.
 func element(body []byte, name string) string {
 	_, rest, _ := strings.Cut(string(body), "<"+name+">")
 	text, _, found := strings.Cut(rest, "</"+name+">")
 	if !found {
 		return ""
 	}
-	// The entities of XML; what html.UnescapeString knows besides would cost 70 KB of binary.
+	// The entities of XML. html.UnescapeString knows more of them and would add 70 KB to the binary.
 	return strings.NewReplacer("&lt;", "<", "&gt;", ">", "&quot;", `"`, "&apos;", "'", "&amp;", "&").Replace(strings.TrimSpace(text))
 }

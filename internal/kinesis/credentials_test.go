@@ -284,7 +284,7 @@ func TestAssumeRoleFails(t *testing.T) {
 		"denied":    {403, stsError("AccessDenied", "User x is not\n authorized"), "sts:AssumeRole on it (403 AccessDenied: User x is not authorized)", true},
 		"throttled": {400, stsError("Throttling", "Rate exceeded"), "Throttling", false},
 		"down":      {503, "", "503", false},
-		"firewall":  {403, "<html>no</html>", "is there a proxy or a firewall between? (403", true},
+		"firewall":  {403, "<html>no</html>", "is there a proxy or a firewall in between? (403", true},
 		"garbled":   {200, `<AssumeRoleResponse><AccessKeyId>AS`, "cut short", false},
 		"no token":  {200, `<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><Expiration>2026-11-24T00:00:00Z</Expiration>`, "cut short", false},
 		"not XML":   {200, `hello`, "cut short", false},

@@ -11,31 +11,31 @@ import (
 )
 
 const (
-	dialTimeout = 3 * time.Second // of the lookup and all attempts to connect
+	dialTimeout = 3 * time.Second // for the lookup and all attempts to connect
 
-	// The delays of RFC 8305, section 8: for the other address family, and between two attempts.
+	// The delays of RFC 8305, section 8: the wait for the other address family, and the time between two attempts.
 	resolutionDelay = 50 * time.Millisecond
 	attemptDelay    = 250 * time.Millisecond
 
-	maxRemembered = 16 // addresses that failed
+	maxRemembered = 16 // failed addresses
 )
 
-// dialer connects as RFC 8305 (Happy Eyeballs) has it. net.Dialer waits for the answers about both address families, ten
-// seconds where a name server ignores questions for AAAA, and tries one address of a family after the other.
+// dialer connects as RFC 8305 (Happy Eyeballs) describes. net.Dialer waits for the answers about both address families:
+// ten seconds if a name server ignores AAAA queries. It also tries the addresses of a family one after the other.
 type dialer struct {
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error) // as net.Resolver.LookupNetIP
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error) // like net.Resolver.LookupNetIP
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)  // address is an IP address and a port
 
 	mu     sync.Mutex
-	failed []netip.Addr // are tried last; guarded by mu
+	failed []netip.Addr // addresses to try last; guarded by mu
 }
 
 func newDialer() *dialer {
-	plain := &net.Dialer{KeepAlive: -1} // no connection rests for longer than maxIdle
+	plain := &net.Dialer{KeepAlive: -1} // no keep-alive probes: no connection is idle for longer than maxIdle
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := plain.DialContext(ctx, network, address)
 		if tcp, ok := conn.(*net.TCPConn); ok {
-			// A connection is closed by a reset. Else the kernel would go on to send a request that was given up and is sent again.
+			// Close resets the connection. Otherwise the kernel would go on sending a request that was given up and is retried.
 			_ = tcp.SetLinger(0)
 		}
 		return conn, err
@@ -48,7 +48,7 @@ func newDialer() *dialer {
 	}
 }
 
-// DialContext connects to the first address of a host that answers.
+// DialContext connects to a host, at the first of its addresses that answers.
 func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -63,8 +63,8 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	return d.race(ctx, network, addresses, port)
 }
 
-// resolve finds the addresses of both families, or of one where the other is not known soon after it. The families
-// alternate, IPv6 first.
+// resolve looks up the addresses of both families. If the second answer does not follow the first within
+// resolutionDelay, it returns the addresses of one family. The families alternate, IPv6 first.
 func (d *dialer) resolve(ctx context.Context, host string) (addresses []netip.Addr, err error) {
 	if literal, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{literal}, nil
@@ -104,8 +104,9 @@ func (d *dialer) resolve(ctx context.Context, host string) (addresses []netip.Ad
 	return addresses, err
 }
 
-// race connects to the addresses, to the next when the last has failed or has not answered soon. The first connection wins;
-// nothing else is open or under way when race returns.
+// race connects to the addresses in order. It starts the next attempt when the last one has failed or has taken
+// attemptDelay. The first connection wins. When race returns, every other connection is closed and no attempt is
+// running.
 func (d *dialer) race(ctx context.Context, network string, addresses []netip.Addr, port string) (won net.Conn, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -149,7 +150,7 @@ func (d *dialer) race(ctx context.Context, network string, addresses []netip.Add
 	return won, err
 }
 
-// failedLast sorts addresses: those that failed go last, the one that failed most recently the very last.
+// failedLast sorts the addresses that failed to the end, the most recent failure last.
 func (d *dialer) failedLast(addresses []netip.Addr) []netip.Addr {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -167,7 +168,7 @@ func (d *dialer) failedLast(addresses []netip.Addr) []netip.Addr {
 	return sorted
 }
 
-// remember notes how an attempt ended. One that lost the race counts as failed: it had a head start.
+// remember records how an attempt ended. An attempt that lost the race counts as failed, because it had a head start.
 func (d *dialer) remember(address netip.Addr, failed bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

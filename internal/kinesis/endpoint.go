@@ -10,17 +10,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 )
 
-// Stream is a parsed stream name or ARN. Partition, Region and AccountID are empty where only a name was given.
+// Stream is a parsed stream name or ARN. For a name, Partition, Region and AccountID are empty.
 type Stream struct {
 	Name, Partition, Region, AccountID string
 }
 
 const (
-	streamExpected   = "expected the name of a stream (1 to 128 of A-Z a-z 0-9 _ . -) or its ARN (arn:aws:kinesis:eu-west-1:123456789012:stream/name)"
+	streamExpected = "expected the name of a stream (1 to 128 of A-Z a-z 0-9 _ . -) " +
+		"or its ARN (arn:aws:kinesis:eu-west-1:123456789012:stream/name)"
 	endpointExpected = "expected a URL such as https://vpce-0123.kinesis.eu-west-1.vpce.amazonaws.com"
 )
 
-// ParseStream reads a stream's name or ARN. The error says what is expected; it does not repeat the value.
+// ParseStream parses a stream's name or ARN. The error describes what is expected and does not contain the value.
 func ParseStream(value string) (Stream, error) {
 	if !strings.HasPrefix(value, "arn:") {
 		if !isStreamName(value) {
@@ -47,13 +48,13 @@ func ParseStream(value string) (Stream, error) {
 		return Stream{}, errors.New("the ARN's region is not one: " + streamExpected)
 	case !isHostLabel(s.Partition):
 		return Stream{}, errors.New("the ARN's partition is not one: " + streamExpected)
-	case s.Partition != partitionOf(s.Region).id && slices.ContainsFunc(partitions[:], func(p partition) bool { return p.id == s.Partition }):
-		return Stream{}, fmt.Errorf("the ARN's partition is not that of its region, %s", partitionOf(s.Region).id)
+	case s.Partition != Partition(s.Region) && isKnownPartition(s.Partition):
+		return Stream{}, fmt.Errorf("the ARN's partition is not that of its region, %s", Partition(s.Region))
 	}
 	return s, nil
 }
 
-// ARN gives the stream's ARN, or where only the name is known the name.
+// ARN returns the stream's ARN, or its name if only the name is known.
 func (s Stream) ARN() string {
 	if s.AccountID == "" {
 		return s.Name
@@ -61,20 +62,20 @@ func (s Stream) ARN() string {
 	return "arn:" + s.Partition + ":kinesis:" + s.Region + ":" + s.AccountID + ":stream/" + s.Name
 }
 
-// Warning says what may be wrong about the stream; it is empty where nothing is.
+// Warning returns what may be wrong with the stream, or "".
 func (s Stream) Warning() string {
-	if s.Partition == "" || s.Partition == partitionOf(s.Region).id {
+	if s.Partition == "" || s.Partition == Partition(s.Region) {
 		return ""
 	}
 	return fmt.Sprintf("the stream's ARN is of partition %q, which this version does not know: "+
 		"if its endpoints do not end in amazonaws.com, set KINESIS_TELEMETRY_ENDPOINT_URL", s.Partition)
 }
 
-// ParseEndpointURL reads the URL of an endpoint that is used instead of AWS's own. The error does not repeat the value.
+// ParseEndpointURL parses the URL of an endpoint that replaces AWS's own. The error does not contain the value.
 func ParseEndpointURL(value string) (*url.URL, error) {
 	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		!isPrintable(value) {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" || !isPrintable(value) {
 		return nil, errors.New(endpointExpected)
 	}
 	if u.Path == "" {
@@ -83,19 +84,19 @@ func ParseEndpointURL(value string) (*url.URL, error) {
 	return u, nil
 }
 
-// target is where requests go and how they name the stream.
+// target is the destination of requests: the endpoint, and the stream as requests name it.
 type target struct {
 	url    *url.URL
-	prefix string // of every request's body, up to and with the [ of Records
-	stream Stream // with everything that is known of it, the region always
+	prefix string // beginning of every request's body, up to and including the [ of Records
+	stream Stream // completed from the Config; Region is always set
 
-	foreign     bool // it is another account's stream, as far as is known
-	customRoots bool // the certificates are not the system's
+	foreign     bool // the stream is another account's, as far as is known
+	customRoots bool // Config.CABundle replaces the system's certificates
 }
 
-// resolve picks the endpoint. A name, and an ARN of the function's own account, goes to the plain regional host, which
-// private hosted zones of VPC endpoints know; the host with an account in it, which the SDK takes for every ARN, is used
-// only where it must be: another account's stream can be named by ARN alone.
+// resolve chooses the endpoint. For a name, and for an ARN of the function's own account, that is the plain regional
+// host, which the private hosted zones of VPC endpoints contain. The SDK uses the host with an account in it for every
+// ARN; resolve uses that host only for another account's stream, which only an ARN can identify.
 // https://docs.aws.amazon.com/streams/latest/dev/controlling-access.html
 func resolve(cfg *Config) (target, error) {
 	s, err := ParseStream(cfg.Stream)
@@ -103,7 +104,7 @@ func resolve(cfg *Config) (target, error) {
 		return target{}, fmt.Errorf("stream %q: %w", cfg.Stream, err)
 	}
 	if s.Region == "" {
-		s.Partition, s.Region, s.AccountID = partitionOf(cfg.Region).id, cfg.Region, cfg.AccountID
+		s.Partition, s.Region, s.AccountID = Partition(cfg.Region), cfg.Region, cfg.AccountID
 	}
 	if !isHostLabel(s.Region) {
 		return target{}, fmt.Errorf("region %q: expected one such as eu-west-1 (AWS_REGION), or a stream given as ARN", s.Region)
@@ -130,8 +131,8 @@ func Host(label, region string, dualStack bool) string {
 	return hostOf(label, region, "", false, dualStack)
 }
 
-// hostOf gives the host of a service's API. With an account it is the account's own host of the data plane, where the
-// partition has such.
+// hostOf returns the host of a service's API. With an account, it is the account's own host of the data plane if the
+// partition has such hosts.
 func hostOf(service, region, account string, fips, dualStack bool) string {
 	p := partitionOf(region)
 	plainFIPS := p.id == "aws-us-gov" && !dualStack // GovCloud's plain hosts are the FIPS ones
@@ -150,15 +151,15 @@ func hostOf(service, region, account string, fips, dualStack bool) string {
 }
 
 type partition struct {
-	prefix          string // of the names of its regions
+	prefix          string // beginning of the names of its regions
 	id              string
 	suffix          string
 	dualStackSuffix string
 	accountHosts    bool
 }
 
-// partitions are looked through in order. A region that nobody knows is taken for one of the aws partition, as the SDK does,
-// so that a new region needs no new release.
+// partitions are searched in order. An unknown region counts as a region of the partition aws, as in the SDK, so that a
+// new region needs no new release.
 var partitions = [...]partition{
 	{"cn-", "aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn", true},
 	{"us-gov-", "aws-us-gov", "amazonaws.com", "api.aws", true},
@@ -177,6 +178,10 @@ func partitionOf(region string) partition {
 	return partitions[slices.IndexFunc(partitions[:], func(p partition) bool { return strings.HasPrefix(region, p.prefix) })]
 }
 
+func isKnownPartition(id string) bool {
+	return slices.ContainsFunc(partitions[:], func(p partition) bool { return p.id == id })
+}
+
 const (
 	digits       = "0123456789"
 	alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + digits
@@ -188,12 +193,13 @@ func isHostLabel(s string) bool { return consistsOf(s, alphanumeric+"-", 1, 63) 
 
 func isAccount(s string) bool { return consistsOf(s, digits, 12, 12) }
 
-// isOf tells whether text has a length from least to most and is made of those characters.
-func consistsOf(text, characters string, least, most int) bool {
-	return least <= len(text) && len(text) <= most && strings.Trim(text, characters) == ""
+// consistsOf reports whether text has a length from lo to hi and only the given characters.
+func consistsOf(text, characters string, lo, hi int) bool {
+	return lo <= len(text) && len(text) <= hi && strings.Trim(text, characters) == ""
 }
 
-// isPlain tells whether text is of printable ASCII characters, without spaces: it may stand in a log line.
+// isPrintable reports whether text has only printable ASCII characters and no spaces, so that a log line can contain
+// it.
 func isPrintable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }

@@ -37,9 +37,9 @@ func TestCauses(t *testing.T) {
 		says         []string
 		not          string
 	}{
-		{"a firewall's 403", "logs", answer(403, "Content-Type: text/html", page), KindService, true, []string{"proxy or a firewall between", "403", "Request blocked"}, "kinesis:PutRecords"},
-		{"a 403 that says nothing", "logs", answer(403, "", ""), KindService, true, []string{"proxy or a firewall between", "403"}, "kinesis:PutRecords"},
-		{"a proxy that wants a password", "logs", answer(407, "", ""), KindService, true, []string{"proxy or a firewall between", "407"}, ""},
+		{"a firewall's 403", "logs", answer(403, "Content-Type: text/html", page), KindService, true, []string{"proxy or a firewall in between", "403", "Request blocked"}, "kinesis:PutRecords"},
+		{"a 403 that says nothing", "logs", answer(403, "", ""), KindService, true, []string{"proxy or a firewall in between", "403"}, "kinesis:PutRecords"},
+		{"a proxy that wants a password", "logs", answer(407, "", ""), KindService, true, []string{"proxy or a firewall in between", "407"}, ""},
 		{"not Kinesis", "logs", answer(404, "", "404 page not found"), KindService, true, []string{"is the endpoint URL wrong?"}, ""},
 		{"a code that Kinesis does not have", "logs", refuse(400, "NoSuchBucket"), KindService, true, []string{"is the endpoint URL wrong?", "NoSuchBucket"}, ""},
 		{"Kinesis's own 403", "logs", refuse(403, "SomeAccessException"), KindAccessDenied, true, []string{"kinesis:PutRecords"}, ""},

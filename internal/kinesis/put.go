@@ -9,54 +9,54 @@ import (
 	smithytime "github.com/aws/smithy-go/time"
 )
 
-// Outcome is how a record ended.
+// Outcome is the state of a record at the end of a Put.
 type Outcome uint8
 
 // The outcomes.
 const (
-	Unsent   Outcome = iota // not stored as far as is known; may be given to Put again
+	Unsent   Outcome = iota // not stored, as far as is known; may be passed to Put again
 	Sent                    // stored
-	Rejected                // not stored, and never will be
+	Rejected                // not stored, and the stream will never accept it
 )
 
-// Result is how a Put ended. Its Outcomes are used again by the Client's next Put.
+// Result is the result of a Put. The Client's next Put overwrites its Outcomes.
 type Result struct {
 	Outcomes      []Outcome // one for each record
-	Requests      int       // sent, repetitions included
-	Retried       int       // how often a record was in a request again
-	AttemptFailed bool      // the stream did not take everything at once, though it may have in the end
-	// Err is nil if all were stored, else an *Error: the last cause that left records unsent, or where there are none the
-	// last that had one rejected.
+	Requests      int       // requests sent, retries included
+	Retried       int       // records sent again, each as often as it was
+	AttemptFailed bool      // an attempt left a record unstored, even if a later attempt stored it
+	// Err is nil if all records were stored, else an *Error: the last cause that left records unsent, or if none is
+	// unsent, the last cause of a rejection.
 	Err error
 }
 
-// finalAfter is for how long a record is refused with a code that nobody knows before it is rejected.
+// rejectUnknownAfter is how long records must have been refused with an unknown code before one is rejected.
 const rejectUnknownAfter = 5 * time.Minute
 
-// put is a Put under way.
+// put is one running Put.
 type put struct {
 	*Client
 	records     []Record
-	pending     []int // a window of order: what is still to be sent
-	bisectRange int   // that many of pending's first hold one that makes Kinesis refuse the request
+	pending     []int // a window of order: the records that are still to be sent
+	bisectRange int   // among so many first pending records is a bad one, which makes Kinesis refuse the request; 0: none
 
 	probe       bool   // see Probe
-	failures    int    // requests in a row that got nothing through
-	renewed     bool   // credentials or clock were corrected since a request was last accepted
-	unsentErr   *Error // last cause, as long as there was time
-	rejectedErr *Error // last cause
+	failures    int    // requests in a row of which the stream stored nothing
+	renewed     bool   // credentials or clock were corrected since the last accepted request
+	unsentErr   *Error // last cause of unsent records, the end of ctx only if there is no other
+	rejectedErr *Error // last cause of a rejected record
 }
 
-// Put sends records, in requests of the allowed size, one after the other and in order, and sends again what may get
-// through the next time, until every record has an outcome, another try would be useless, or ctx is done. Records that
-// are sent again are in front of those that were not sent yet. A record that Kinesis would not take is rejected by
-// itself; its neighbours go. What was in flight when ctx ended, or when an answer was lost, is Unsent and may have been
-// stored all the same.
+// Put sends records in order, in requests of the allowed size, one after the other. It retries until every record has a
+// final outcome, a retry would be useless, or ctx is done. A retry sends records that failed before records that were
+// not sent yet. A bad record is rejected alone, and its neighbours are stored. Records in flight when ctx ends, or when
+// an answer is lost, are Unsent, although the stream may have stored them.
 func (c *Client) Put(ctx context.Context, records []Record) Result {
 	return c.run(ctx, put{Client: c, records: records})
 }
 
-// Probe is Put that ends with the first request that gets nothing through: to see whether a stream that failed works again.
+// Probe is a Put that ends with the first request of which the stream stores nothing. It tests whether a failing stream
+// works again.
 func (c *Client) Probe(ctx context.Context, records []Record) Result {
 	return c.run(ctx, put{Client: c, records: records, probe: true})
 }
@@ -72,7 +72,7 @@ func (c *Client) run(ctx context.Context, p put) Result {
 	return p.end(ctx)
 }
 
-// begin sets every record aside that can never go.
+// begin rejects the invalid records and makes the others pending.
 func (p *put) begin() {
 	n := len(p.records)
 	r := &p.result
@@ -100,7 +100,7 @@ func (p *put) reject(record int, err *Error) {
 	p.rejectedErr = err
 }
 
-// step sends one request and settles its records. It tells how long to pause, and whether to go on.
+// step sends one request and settles its records. It returns the pause before the next request, and whether to go on.
 func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 	n, bytes := p.take()
 	batch := p.pending[:n]
@@ -108,7 +108,7 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 	if a.entries != nil {
 		return p.settle(n, a.entries)
 	}
-	if p.unsentErr == nil || ctx.Err() == nil { // that time was over says less than what went wrong before
+	if p.unsentErr == nil || ctx.Err() == nil { // an earlier failure says more than the end of ctx
 		p.unsentErr = a.err
 	}
 	switch a.action {
@@ -125,7 +125,7 @@ func (p *put) step(ctx context.Context) (pause time.Duration, more bool) {
 	return p.jitter(BackoffBound(a.action == retryThrottled, p.failures)), true
 }
 
-// take tells how many of pending go into the next request, and their size.
+// take returns how many pending records go into the next request, and their size.
 func (p *put) take() (n, bytes int) {
 	limit := MaxRequestRecords
 	if p.bisectRange > 0 {
@@ -151,13 +151,13 @@ func (p *put) count(batch []int) {
 	}
 }
 
-// settle gives the first n of pending their outcomes from an accepted request. Those to be sent again stay in front.
+// settle reads the outcomes of the first n pending records from an accepted request. Records to retry stay in front.
 func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 	stored := slices.ContainsFunc(entries, entry.stored)
-	doubtful := slices.IndexFunc(entries, entry.hasUnknownCode)
-	final := p.unknownForLong(stored, doubtful >= 0)
+	unknown := slices.IndexFunc(entries, entry.hasUnknownCode)
+	rejectUnknown := p.unknownForLong(stored, unknown >= 0)
 	p.everStored = p.everStored || stored
-	do, kept := bisect, n // pending[kept:n] stay
+	next, kept := bisect, n // pending[kept:n] are retried
 	var cause *Error
 	for i := n - 1; i >= 0; i-- {
 		record, e := p.pending[i], &entries[i]
@@ -167,11 +167,11 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 		}
 		var r rule
 		r, cause = p.judge(e, cause)
-		if r.action == bisect && p.everStored || i == doubtful && final {
+		if r.action == bisect && p.everStored || i == unknown && rejectUnknown {
 			p.reject(record, cause)
 			continue
 		}
-		do, p.unsentErr = max(do, r.action), cause
+		next, p.unsentErr = max(next, r.action), cause
 		kept--
 		p.pending[kept] = record
 	}
@@ -186,18 +186,21 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 	if kept == n {
 		return 0, true
 	}
-	more = do < renew && (do > retryUnknown || p.failures < 2) // what is refused for what it is has another Put to go with others
-	return p.jitter(BackoffBound(do == retryThrottled, p.failures)), more
+	// Records that are refused for their content wait for another Put, beside other records, after two requests in a row
+	// that stored nothing.
+	more = next < renew && (next > retryUnknown || p.failures < 2)
+	return p.jitter(BackoffBound(next == retryThrottled, p.failures)), more
 }
 
-// refusedForLong tells whether the first record that is refused with a code that nobody knows is to be rejected: such were
-// refused for finalAfter, and others taken beside them. Records are made anew for each Put, but what is not taken comes first.
-func (c *Client) unknownForLong(stored, doubtful bool) bool {
+// unknownForLong reports whether to reject the first record that is refused with an unknown code: such refusals went on
+// for rejectUnknownAfter while the stream stored other records. The Client cannot recognise a record from an earlier
+// Put, but the caller passes the records that failed first.
+func (c *Client) unknownForLong(stored, unknown bool) bool {
 	now := c.clock().wall
 	switch {
-	case !doubtful:
+	case !unknown:
 		c.unknownSince = time.Time{}
-	case !stored: // says nothing
+	case !stored: // the stream may be refusing everything
 	case c.unknownSince.IsZero():
 		c.unknownSince = now
 	case now.Sub(c.unknownSince) >= rejectUnknownAfter:
@@ -207,8 +210,8 @@ func (c *Client) unknownForLong(stored, doubtful bool) bool {
 	return false
 }
 
-// judge says what follows for a record that was not stored. An error that is the same as the last is not made anew: they
-// come by the hundred.
+// judge returns the rule and the error for a record that was not stored. It reuses the last error if the code is the
+// same, because one answer can have hundreds of them.
 func (p *put) judge(e *entry, last *Error) (rule, *Error) {
 	if e.Code == "" {
 		return rule{kind: KindNetwork, action: retry}, p.target.unreachable(errReply)
@@ -220,9 +223,10 @@ func (p *put) judge(e *entry, last *Error) (rule, *Error) {
 	return r, last
 }
 
-// suspect deals with a request that was refused for what it carries: it is halved until the culprit stands alone. While
-// nothing was taken yet it may be the stream that refuses everything: then two records are tried by themselves, the
-// smallest, and stay unsent if they are refused, too. One that is taken shows that others are to blame.
+// bisect handles a request that was refused because of its content. It halves the request until the bad record is
+// alone, and rejects that record. As long as the stream has stored nothing, the stream may be refusing everything. Then
+// bisect sends the two smallest records alone. If both are refused, all records stay unsent. If one is stored, the bad
+// record is another one.
 func (p *put) bisect(n, bytes int, err *Error) (more bool) {
 	switch {
 	case n > 1 && err.Status == http.StatusRequestEntityTooLarge:
@@ -247,7 +251,8 @@ func (p *put) bisect(n, bytes int, err *Error) (more bool) {
 	return true
 }
 
-// smallestFirst moves the smallest of pending to the front, of several the last: what is refused again and again is in front.
+// smallestFirst moves the smallest pending record to the front. Of several it takes the last one, because records that
+// were refused before are in front.
 func (p *put) smallestFirst() {
 	smallest := 0
 	for i, record := range p.pending {
@@ -260,7 +265,7 @@ func (p *put) smallestFirst() {
 	p.pending[0] = record
 }
 
-// end makes up the result and lets go of what is too large to keep.
+// end completes the result and frees buffers that are too large to keep.
 func (p *put) end(ctx context.Context) Result {
 	r := &p.result
 	r.AttemptFailed = p.unsentErr != nil
@@ -281,12 +286,12 @@ func (p *put) end(ctx context.Context) Result {
 	if cap(p.reply) > keepReply {
 		p.reply = nil
 	}
-	clear(p.entries) // they point into the reply
+	clear(p.entries) // the entries point into the reply
 	return *r
 }
 
-// wait pauses and tells whether there is any use in going on: a pause that lasts longer than ctx is not even begun, so
-// that the caller, who may hold up an invocation, has the rest of its time back.
+// wait pauses and reports whether to go on. It does not start a pause that would outlast ctx: the caller may be holding
+// an invocation, and can use that time otherwise.
 func wait(ctx context.Context, pause time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
 		return false

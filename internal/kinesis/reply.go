@@ -9,7 +9,7 @@ import (
 	"unicode"
 )
 
-// entry is what the reply says of one record: stored, or not and why. Neither is possible (a reply that says nothing).
+// entry is the part of a reply about one record: stored, or an error. A malformed reply may have neither.
 type entry struct {
 	Stored  nonEmpty `json:"SequenceNumber"`
 	Code    string   `json:"ErrorCode"`
@@ -20,7 +20,7 @@ func (e entry) stored() bool { return e.Code == "" && bool(e.Stored) }
 
 func (e entry) hasUnknownCode() bool { return e.Code != "" && ruleOf(0, e.Code).action == retryUnknown }
 
-// present tells that a JSON string is there and not empty, without the memory that 500 of them would take.
+// nonEmpty reports that a JSON string is present and not empty. It saves the memory of 500 such strings.
 type nonEmpty bool
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -33,7 +33,7 @@ var errReply = errors.New("the reply is not one of PutRecords")
 
 // parseReply reads a successful reply of PutRecords into entries[:0].
 func parseReply(reply []byte, entries []entry) ([]entry, error) {
-	clear(entries[:cap(entries)]) // encoding/json leaves in an element what the reply does not mention
+	clear(entries[:cap(entries)]) // encoding/json does not reset members that the reply lacks
 	wire := struct{ Records []entry }{entries[:0]}
 	if err := json.Unmarshal(reply, &wire); err != nil {
 		return entries[:0], fmt.Errorf("%w: %w", errReply, err)
@@ -41,8 +41,8 @@ func parseReply(reply []byte, entries []entry) ([]entry, error) {
 	return wire.Records, nil
 }
 
-// parseError reads the error's type and message out of a reply with another status than 200. A reply of somebody else
-// than AWS (a proxy's HTML) has no type; its text is the message.
+// parseError reads the error's type and message from a reply whose status is not 200. A reply that is not from AWS,
+// such as a proxy's HTML, has no type, and its text is the message.
 // https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization
 func parseError(header http.Header, body []byte) (code, message string) {
 	var reply struct {
@@ -59,25 +59,25 @@ func parseError(header http.Header, body []byte) (code, message string) {
 			code = text
 		}
 	}
-	code, _, _ = strings.Cut(code, ":") // may be followed by a URL
+	code, _, _ = strings.Cut(code, ":") // a URL may follow
 	if i := strings.LastIndexByte(code, '#'); i >= 0 {
-		code = code[i+1:] // may follow a namespace
+		code = code[i+1:] // a namespace may precede the code
 	}
 	return code, reply.Message
 }
 
-// oneLine makes text of unknown origin fit to stand in a log line: short, without line breaks and control characters.
+// oneLine makes text of unknown origin safe for a log line: short, without line breaks and control characters.
 func oneLine(text string) string {
-	const most = 300
-	text = strings.Join(strings.Fields(text[:min(len(text), 10*most)]), " ")
+	const limit = 300
+	text = strings.Join(strings.Fields(text[:min(len(text), 10*limit)]), " ")
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '�'
 		}
 		return r
 	}, text)
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
 	}
 	return text
 }

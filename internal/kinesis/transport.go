@@ -22,23 +22,23 @@ import (
 const (
 	handshakeTimeout = 3 * time.Second
 
-	// maxIdle is how long a connection may rest and be used again.
+	// maxIdle is how long a connection may be idle and still be reused.
 	maxIdle = 4 * time.Second
 
-	maxReply  = 4 << 20   // a reply has some 100 bytes a record, with error messages some 300
-	keepReply = 256 << 10 // what of it stays allocated
+	maxReply  = 4 << 20   // a reply has about 100 bytes a record, with error messages about 300
+	keepReply = 256 << 10 // a larger buffer is freed after a Put
 )
 
 // newTransport makes the transport of requests to AWS.
 //
-// It speaks HTTP/1.1 alone: one request is in flight at a time, so HTTP/2 has nothing to give; its pings and window
-// updates are machinery that runs, or fails to run, around a freeze; and 0.5 MB of binary can be left out.
+// It uses only HTTP/1.1. One request is in flight at a time, so HTTP/2 has no advantage. Its pings and window updates
+// would fail around a freeze, and it would add 0.5 MB to the binary.
 func newTransport(proxy func(*http.Request) (*url.URL, error), caBundle []byte) (*http.Transport, error) {
-	var roots *x509.CertPool // nil: the system's, which are parsed at the first handshake
+	var roots *x509.CertPool // nil: the system's roots, parsed at the first handshake
 	if len(caBundle) > 0 {
 		roots = x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(caBundle) {
-			return nil, errors.New("CA bundle (AWS_CA_BUNDLE): there is no certificate in it: expected PEM")
+			return nil, errors.New("CA bundle (AWS_CA_BUNDLE): it contains no certificate: expected PEM")
 		}
 	}
 	var http1 http.Protocols
@@ -50,18 +50,18 @@ func newTransport(proxy func(*http.Request) (*url.URL, error), caBundle []byte) 
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    roots,
-			// After each freeze there is a handshake: resuming the session spares the larger part of its computing.
+			// Each freeze is followed by a handshake. Resuming the session saves most of its CPU time.
 			ClientSessionCache: tls.NewLRUClientSessionCache(2),
 		},
 		TLSHandshakeTimeout: handshakeTimeout,
 		MaxIdleConnsPerHost: 1,
 		IdleConnTimeout:     maxIdle,
-		DisableCompression:  true, // sequence numbers do not compress enough to pay for it
+		DisableCompression:  true, // compressing sequence numbers costs more than it saves
 		Protocols:           &http1,
 	}, nil
 }
 
-// roundTripper is what the Client needs of http.Transport.
+// roundTripper is the part of http.Transport that the Client uses.
 type roundTripper interface {
 	RoundTrip(*http.Request) (*http.Response, error)
 	CloseIdleConnections()
@@ -69,11 +69,11 @@ type roundTripper interface {
 
 // instant is a reading of both clocks.
 type instant struct {
-	wall time.Time     // carries no monotonic reading
-	mono time.Duration // since any fixed point
+	wall time.Time     // without a monotonic reading
+	mono time.Duration // since a fixed point
 }
 
-// clock reads both clocks against a fixed point.
+// clock returns a function that reads both clocks.
 func clock() func() instant {
 	start := time.Now()
 	return func() instant {
@@ -82,25 +82,26 @@ func clock() func() instant {
 	}
 }
 
-// rested tells whether a connection that was last used at last may be dead at now: it has been idle for too long by
-// either clock, or the clocks moved apart, which is how a freeze and a restore show. Then the peer or a NAT between may
-// have forgotten it. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+// mayBeDead reports whether the peer or a NAT gateway may have dropped a connection whose last use was at last: it was
+// idle for too long by either clock, or the clocks moved apart. After a freeze or a restore, the clocks have moved
+// apart.
+// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 func mayBeDead(last, now instant) bool {
 	wall, mono := now.wall.Sub(last.wall), now.mono-last.mono
 	return wall > maxIdle || mono > maxIdle || (wall-mono).Abs() > awake.MaxDrift
 }
 
-// errEncoding marks a reply that nobody can read.
+// errEncoding marks a reply in an encoding that the Client cannot read.
 var errEncoding = errors.New("the reply is encoded")
 
-// errStale marks the failure of a connection that had served before and died without a byte of an answer.
+// errStale marks the failure of a reused connection that died before the first byte of an answer.
 var errStale = errors.New("the idle connection was dead")
 
-// post sends the body once and reads the reply, which lies in buf. It calls progress when it has connected, and as often as a
-// part of the body is on its way.
+// post sends the body once and reads the reply into buf. It calls progress when it has connected, and each time the
+// transport has sent a part of the body.
 //
-// Nothing is sent twice behind the caller's back: http.Transport repeats a POST only if it has a GetBody, or a header
-// Idempotency-Key, and the request has neither. What dies on a reused connection is reported as errStale instead.
+// The transport does not resend by itself: http.Transport retries a POST only if the request has a GetBody or a header
+// Idempotency-Key, and this request has neither. If a reused connection dies, post returns errStale instead.
 func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []byte, progress func()) (*http.Response, []byte, error) {
 	var connected, reused, answered atomic.Bool // the hooks run in the transport's goroutines too
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -133,9 +134,8 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 	return resp, buf, err
 }
 
-// lentBody is a request's body in a buffer that will be used again. The transport may go on reading a body after
-// RoundTrip has returned (an answer before the end of the request, a timeout); once it is closed nothing more is read of the
-// buffer.
+// requestBody is a request's body in a buffer that will be reused. The transport may go on reading a body after
+// RoundTrip has returned: after an early answer, or after a timeout. After Close it reads no more of the buffer.
 type requestBody struct {
 	progress func()
 
@@ -144,7 +144,7 @@ type requestBody struct {
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	b.progress() // who comes for more has sent what he had
+	b.progress() // the transport asks for more when it has sent the previous part
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.data) == 0 {
@@ -162,7 +162,8 @@ func (b *requestBody) Close() error {
 	return nil
 }
 
-// readReply reads at most maxReply bytes into buf. Some proxies compress what they were asked not to.
+// readReply reads at most maxReply bytes into buf. It decompresses gzip, which some proxies apply although the request
+// rules it out.
 func readReply(buf []byte, resp *http.Response) ([]byte, error) {
 	var r io.Reader = resp.Body
 	var err error
@@ -172,7 +173,7 @@ func readReply(buf []byte, resp *http.Response) ([]byte, error) {
 		r, err = gzip.NewReader(r)
 	default:
 		if resp.StatusCode != http.StatusOK {
-			return buf, nil // the status says enough
+			return buf, nil // the status is enough
 		}
 		return buf, fmt.Errorf("%w as %q", errEncoding, encoding)
 	}

@@ -398,7 +398,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	result := c.Put(t.Context(), recordsOf("a"))
-	checkError(t, result.Err, true, KindNetwork, "does a proxy stand between? Name its CA in AWS_CA_BUNDLE")
+	checkError(t, result.Err, true, KindNetwork, "is there a proxy in between? Name its CA in AWS_CA_BUNDLE")
 	if result.Requests != 1 {
 		t.Errorf("%d requests", result.Requests)
 	}
