@@ -1,5 +1,5 @@
-// Layerzip writes the zip of the Lambda layer: the extension under extensions/, with its run bit. The same binary gives
-// the same bytes on every machine and at every time.
+// Layerzip writes the zip of the Lambda layer: the extension in extensions/, executable. The same binary gives the same bytes on
+// every machine and at any time.
 //
 // Usage: layerzip BINARY ZIP
 package main
@@ -42,7 +42,7 @@ func write(binary, target string) (err error) {
 	header := &zip.FileHeader{
 		Name:     "extensions/" + filepath.Base(binary),
 		Method:   zip.Deflate,
-		Modified: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), // any fixed one: a zip cannot hold none
+		Modified: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), // a fixed time: every zip entry has one
 	}
 	header.SetMode(fs.FileMode(0o755))
 	entry, err := archive.CreateHeader(header)

@@ -7,14 +7,14 @@ import (
 	smithy "github.com/aws/smithy-go/middleware"
 )
 
-// skew is how far the endpoint's clock is ahead of ours, at least and at most. Replies tell their time to the second: where ours may be
-// right, it is taken to be.
+// skew is how far the endpoint's clock is ahead of ours. Replies have a time in whole seconds, so the skew is an interval. An
+// interval that includes 0 counts as no skew.
 type skew struct {
 	atLeast, atMost time.Duration
-	known           bool // replies tell their time
+	known           bool // replies have a time
 }
 
-// skewOf reads the clock from a reply.
+// skewOf computes the skew from a reply to a request that was sent at asked.
 func skewOf(reply smithy.Metadata, asked time.Time) skew {
 	least, known := middleware.GetAttemptSkew(reply)
 	answered, _ := middleware.GetResponseAt(reply)
@@ -25,10 +25,11 @@ func skewOf(reply smithy.Metadata, asked time.Time) skew {
 	return skew{least, most, true}
 }
 
-// Now is the time of the stream's endpoint, to the second at least, as Ready learned it.
+// Now returns the time of the endpoint's clock, accurate to a second, with the skew that WaitActive measured.
 func (s *Stream) Now() time.Time { return time.Now().Add(s.skew.atLeast) }
 
-// end is a time behind the records that have arrived, as far as the clocks tell. It is to the millisecond, as arrivals are.
+// endTime returns a time after the arrival of all records so far, as far as the skew is known. It is a whole millisecond, as
+// arrival times are.
 func (s *Stream) endTime() time.Time {
 	return time.Now().Add(s.skew.atMost).Truncate(time.Millisecond).Add(time.Millisecond)
 }

@@ -1,3 +1,3 @@
-// Package session reads a Kinesis data stream back: every shard, through reshardings, expired iterators, throttling and endpoints that
-// restart. It is what the verbs of ktel that look at a stream share; what they show of it is theirs.
+// Package session reads a Kinesis data stream: every shard, through reshardings, expired iterators, throttling and restarts of
+// the endpoint. All commands of ktel that read a stream share it. Each command formats its own output.
 package session

@@ -11,10 +11,10 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// ErrNotFound is wrapped where there is no stream of the name.
+// ErrNotFound is in the chain of an error if no stream has the name.
 var ErrNotFound = errors.New("there is no stream")
 
-// Error is one that says what to do about it.
+// Error is an error with hints on how to fix it.
 type Error struct {
 	Err   error
 	Hints []string
@@ -26,11 +26,11 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func withHints(err error, hints ...string) error { return &Error{err, hints} }
 
-// permissions are what reading needs.
+// permissions names the permissions that reading needs.
 const permissions = "the credentials need kinesis:DescribeStreamSummary, kinesis:ListShards, " +
 	"kinesis:GetShardIterator and kinesis:GetRecords"
 
-// failed explains an error of the SDK. verb says what was attempted.
+// explain turns an error of the SDK into an Error. verb is the attempted action.
 func (s *Stream) explain(verb string, err error) error {
 	what := verb + " stream " + s.target.Stream
 	api, answered := errors.AsType[smithy.APIError](err)
@@ -45,15 +45,15 @@ func (s *Stream) explain(verb string, err error) error {
 			"the stream is encrypted: the credentials need kms:Decrypt on its key")
 	case answered && IsCredentialError(api.ErrorCode()):
 		return withHints(fmt.Errorf("%s: the credentials are not accepted: %s: %s", what, api.ErrorCode(), api.ErrorMessage()),
-			"get new ones ('aws sso login', say), or set AWS_PROFILE")
+			"get new credentials, for example with 'aws sso login', or set AWS_PROFILE")
 	case answered:
 		return withHints(fmt.Errorf("%s: %s: %s", what, api.ErrorCode(), api.ErrorMessage()))
 	case unknownHost:
-		return withHints(fmt.Errorf("%s: the host %s cannot be found", what, lookup.Name), "is the "+s.address()+" right, and the network there?")
-	case strings.Contains(err.Error(), "refused"): // Windows has an error number of its own
+		return withHints(fmt.Errorf("%s: the host %s cannot be found", what, lookup.Name), "check the "+s.address()+" and the network")
+	case strings.Contains(err.Error(), "refused"): // Windows has a different error number
 		return withHints(fmt.Errorf("%s: nothing listens at %s", what, s.endpointOrRegion()))
 	case errors.Is(err, context.DeadlineExceeded):
-		return withHints(fmt.Errorf("%s: no answer from %s", what, s.endpointOrRegion()), "is the "+s.address()+" right, and the network there?")
+		return withHints(fmt.Errorf("%s: no answer from %s", what, s.endpointOrRegion()), "check the "+s.address()+" and the network")
 	}
 	if dial, ok := errors.AsType[*net.OpError](err); ok {
 		err = dial
@@ -65,10 +65,10 @@ func (s *Stream) missingHints() []string {
 	if s.Endpoint != "" {
 		return nil
 	}
-	return []string{"--region names another region, an ARN another account's stream; 'aws kinesis list-streams' lists what is there"}
+	return []string{"--region selects another region, an ARN another account's stream; 'aws kinesis list-streams' lists the streams"}
 }
 
-// where says in which place the stream is looked for.
+// where names the endpoint or the region of the stream, with a preposition.
 func (s *Stream) where() string {
 	if s.Endpoint != "" {
 		return "at " + s.Endpoint
@@ -83,7 +83,7 @@ func (s *Stream) endpointOrRegion() string {
 	return "Kinesis in " + s.Region
 }
 
-// address is what the user gave to say where the stream is.
+// address names the option with which the user chose the stream's place.
 func (s *Stream) address() string {
 	if s.Endpoint != "" {
 		return "endpoint"
@@ -91,7 +91,7 @@ func (s *Stream) address() string {
 	return "region"
 }
 
-// action is the permission that a call needs.
+// action returns the permission that the failed call needs.
 func action(err error) string {
 	if operation, ok := errors.AsType[*smithy.OperationError](err); ok {
 		return "kinesis:" + operation.OperationName

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// A shard answers 5 GetRecords a second to all who read it: Firehose takes one or two, each function that it triggers one.
-	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
+	// All consumers of a shard share 5 GetRecords a second: Firehose uses one or two, each function with an event source
+	// mapping one. https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 	pollInterval = time.Second
 	idleInterval = 4 * time.Second
 	maxBackoff   = 5 * time.Second
-	// missingTime is how long a stream that was there may be missing: an emulator restarts without its streams.
+	// missingTimeout is how long a stream may be missing after it was read: an emulator restarts without its streams.
 	missingTimeout = 30 * time.Second
-	// patience is how long a reading that has an end goes on without an answer.
+	// noAnswerTimeout is how long a read with an end retries without an answer.
 	noAnswerTimeout = time.Minute
-	// maxReplies is how many replies are held at once, those that are still to come included. One has 10 MB, and more while it is decoded.
+	// maxReplies bounds the replies in memory, including those in flight. A reply has up to 10 MB, and more while it is decoded.
 	maxReplies = 6
 )
 
@@ -31,43 +31,44 @@ type Record struct {
 	Shard          string
 	SequenceNumber string
 	PartitionKey   string
-	Arrival        time.Time // at Kinesis, to the millisecond
-	Data           []byte    // the receiver's to keep
+	Arrival        time.Time // at Kinesis, in milliseconds
+	Data           []byte    // the receiver may keep it
 }
 
-// ReadOptions say what is read.
+// ReadOptions select the records to read.
 type ReadOptions struct {
-	// Since is the earliest arrival of a record that is read. Where it is zero, a reading that follows begins with what arrives from now
-	// on, any other and one with All with what the stream holds.
+	// Since is the earliest arrival time to read. If it is zero, the read starts at the stream's oldest record, or with Follow
+	// and without All at the records that arrive from now on.
 	Since time.Time
 	All   bool
-	// Until is the arrival from which on records are not read, and the reading ends; zero: none.
+	// Until ends the read: records that arrive at or after it are not read. Zero means no such time.
 	Until time.Time
-	// Follow waits for what is still to arrive. Without it Until is now at the latest, by the endpoint's clock.
+	// Follow waits for new records. Without it, Until is at the latest the current time of the endpoint's clock.
 	Follow bool
 
-	// Interval is the time between two GetRecords of a shard, 0 for a second; IdleInterval that of a shard into which nothing was
-	// written for a while, 0 for four seconds.
+	// Interval is the time between two GetRecords of a shard, 0 for one second. IdleInterval is the same for a shard without
+	// recent records, 0 for four seconds.
 	Interval, IdleInterval time.Duration
 
-	// What is called is called by Read, one call at a time.
-	OnReady   func()      // once, when what is put from then on is read
-	OnPoll    func(Poll)  // after each GetRecords, when its records were taken
-	OnTrouble func(error) // what is tried again; nil when it is over
+	// Read makes these calls, one at a time.
+	OnReady   func()      // once, when every later record will be read
+	OnPoll    func(Poll)  // after each GetRecords, when its records were passed on
+	OnTrouble func(error) // with each error that is retried; nil when reading works again
 }
 
 // Poll is the outcome of one GetRecords.
 type Poll struct {
 	Shard   string
 	Records int
-	Ended   bool          // nothing more comes of the shard
-	Behind  time.Duration // how far the shard's newest record is ahead of what was read
-	// CaughtUp: since the last record of any shard, each open one was read to its end.
+	Ended   bool          // the shard has no further records to read
+	Behind  time.Duration // how far the read is behind the shard's newest record
+	// CaughtUp: every open shard has been read to its end since the last record of any shard.
 	CaughtUp bool
 }
 
-// Read hands every record on, once, in the order of its shard; the children of a shard come after all of their parents. It returns nil
-// where the reading has an end, the error of take, or ctx's, or why the stream cannot be read.
+// Read passes every record to take, once, in the order of its shard. The records of a shard come after those of all its
+// parents. Read returns nil when a read with an end is complete. Otherwise it returns take's error, ctx's error, or the reason
+// why the stream cannot be read.
 func (s *Stream) Read(ctx context.Context, o ReadOptions, take func(Record) error) error {
 	o.Interval = orElse(o.Interval, pollInterval)
 	o.IdleInterval = max(o.Interval, orElse(o.IdleInterval, idleInterval))
@@ -99,7 +100,7 @@ func orElse(d, fallback time.Duration) time.Duration {
 	return d
 }
 
-// reader is one reading. Its fields belong to the goroutine that called Read.
+// reader is the state of one Read. Only the goroutine that called Read uses its fields.
 type reader struct {
 	stream *Stream
 	o      ReadOptions
@@ -108,16 +109,16 @@ type reader struct {
 	shards          map[string]*shard
 	running         int             // shards that are being read
 	done            int             // shards that have ended
-	withoutIterator int             // of those being read, those that have no iterator yet
-	ready           bool            // Ready was called
+	withoutIterator int             // running shards that have no iterator yet
+	ready           bool            // OnReady was called
 	caughtUp        map[string]bool // shards that were read to their end since the last record
-	troubled        map[string]bool // shards in trouble; "" for the connection
+	troubled        map[string]bool // shards whose last call failed; "" for the connection
 
-	disconnectedShard string // the one that asked for the last reconnection
-	reconnects        int    // reconnections, and tries of one, since it was read again
+	disconnectedShard string // the shard that requested the last reconnection
+	reconnects        int    // reconnections and their attempts since that shard was last read
 }
 
-// shard is where the reading is in a shard.
+// shard is the state of a shard.
 type shard struct {
 	id       string
 	parents  []string
@@ -126,7 +127,7 @@ type shard struct {
 	ended    bool
 }
 
-// beginning is where the reading starts in each shard.
+// startPosition returns the position in each shard at which the read starts.
 func (r *reader) startPosition() position {
 	switch {
 	case !r.o.Since.IsZero():
@@ -137,7 +138,7 @@ func (r *reader) startPosition() position {
 	return position{kind: types.ShardIteratorTypeLatest}
 }
 
-// list finds the shards to begin with.
+// list finds the shards with which the read starts.
 func (r *reader) list(ctx context.Context, from position) error {
 	filter := &types.ShardFilter{Type: types.ShardFilterTypeAtLatest}
 	switch {
@@ -147,7 +148,8 @@ func (r *reader) list(ctx context.Context, from position) error {
 		filter = &types.ShardFilter{Type: types.ShardFilterTypeFromTimestamp, Timestamp: &from.at}
 	}
 	found, err := r.stream.listShards(ctx, filter, nil)
-	if _, refused := errors.AsType[*types.InvalidArgumentException](err); refused && filter != nil { // the places say the same
+	// Some endpoints reject the filter. The start positions have the same effect.
+	if _, refused := errors.AsType[*types.InvalidArgumentException](err); refused && filter != nil {
 		found, err = r.stream.listShards(ctx, nil, nil)
 	}
 	if err != nil {
@@ -155,7 +157,7 @@ func (r *reader) list(ctx context.Context, from position) error {
 	}
 	r.shards, r.done = make(map[string]*shard), 0
 	for _, sh := range found {
-		// Emulators list all shards, whatever the filter: nothing new comes of a closed one.
+		// Emulators list all shards, whatever the filter. A closed shard has no new records.
 		closed := sh.SequenceNumberRange != nil && sh.SequenceNumberRange.EndingSequenceNumber != nil
 		if closed && from.kind == types.ShardIteratorTypeLatest {
 			continue
@@ -171,8 +173,8 @@ func (r *reader) add(id string, parents []string, from position) {
 	}
 }
 
-// descend adds a shard that came after one that is read. Its other parent may itself be one that is still to come of another shard: it
-// is then added, too, and read first.
+// addChild adds a child of a shard that is read. The child's other parent may be unknown so far, because it descends from a
+// shard that is still being read. addChild then adds that parent, too, and it is read first.
 func (r *reader) addChild(sh types.Shard, all []types.Shard) {
 	r.add(aws.ToString(sh.ShardId), parentsOf(sh), position{kind: types.ShardIteratorTypeTrimHorizon})
 	for _, parent := range parentsOf(sh) {
@@ -183,7 +185,7 @@ func (r *reader) addChild(sh types.Shard, all []types.Shard) {
 	}
 }
 
-// descends tells whether one of the shard's ancestors is read.
+// hasReadAncestor reports whether the read includes one of the shard's ancestors.
 func (r *reader) hasReadAncestor(sh types.Shard, all []types.Shard) bool {
 	return slices.ContainsFunc(parentsOf(sh), func(parent string) bool {
 		at := slices.IndexFunc(all, func(other types.Shard) bool { return aws.ToString(other.ShardId) == parent })
@@ -191,7 +193,7 @@ func (r *reader) hasReadAncestor(sh types.Shard, all []types.Shard) bool {
 	})
 }
 
-// pass reads the shards until all have ended, or the connection to the stream is lost.
+// pass reads the shards until all have ended or the connection is lost.
 func (r *reader) pass(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	var followers sync.WaitGroup
@@ -200,7 +202,7 @@ func (r *reader) pass(parent context.Context) error {
 	reports, slots := make(chan report), make(chan struct{}, maxReplies)
 	r.running, r.withoutIterator, r.caughtUp = 0, 0, make(map[string]bool)
 	launch := func() {
-		if r.running+r.done == len(r.shards) { // nothing has changed
+		if r.running+r.done == len(r.shards) { // no new shard
 			return
 		}
 		for _, sh := range r.shards {
@@ -228,12 +230,12 @@ func (r *reader) pass(parent context.Context) error {
 		}
 	}
 	if r.o.Follow && r.o.Until.IsZero() {
-		return errors.New("its shards have ended, and none came after them")
+		return errors.New("all shards have ended, and they have no children")
 	}
 	return nil
 }
 
-// parentsEnded tells whether the shard's turn has come. A parent that is not read was there before what is read.
+// parentsEnded reports whether all parents of the shard have ended. A parent outside the read has only older records.
 func (r *reader) parentsEnded(sh *shard) bool {
 	for _, id := range sh.parents {
 		if parent := r.shards[id]; parent != nil && !parent.ended {
@@ -243,7 +245,7 @@ func (r *reader) parentsEnded(sh *shard) bool {
 	return true
 }
 
-// accept takes what a follower brought.
+// accept processes a follower's report.
 func (r *reader) accept(rep *report) error {
 	sh := r.shards[rep.shard]
 	if rep.err != nil {
@@ -284,12 +286,12 @@ func (r *reader) accept(rep *report) error {
 		}
 	}
 	if rep.polled {
-		r.polled(rep)
+		r.reportPoll(rep)
 	}
 	return nil
 }
 
-func (r *reader) polled(rep *report) {
+func (r *reader) reportPoll(rep *report) {
 	switch {
 	case len(rep.records) > 0:
 		clear(r.caughtUp)
@@ -309,7 +311,7 @@ func (r *reader) reportTrouble(shard string, err error) {
 	}
 }
 
-// calm ends the trouble of a shard that was read, and of the connection.
+// clearTrouble records that a shard was read again, and with it that the connection works. It reports the end of all trouble.
 func (r *reader) clearTrouble(shard string) {
 	if len(r.troubled) == 0 {
 		return
@@ -321,12 +323,12 @@ func (r *reader) clearTrouble(shard string) {
 	}
 }
 
-// reconnect waits until the stream can be asked again. Where it is another one of the same name, as after the restart of an emulator that
-// keeps nothing, all in it is new.
+// reconnect waits until the stream can be described again. If it is another stream of the same name, as after the restart of an
+// emulator without persistence, all its records are new.
 func (r *reader) reconnect(ctx context.Context, cause error) error {
-	clear(r.troubled) // every shard begins again
+	clear(r.troubled) // every shard starts again
 	r.reportTrouble("", cause)
-	var missing time.Time // since when the stream is
+	var missing time.Time // since when the stream is missing
 	start := time.Now()
 	for {
 		if r.reconnects++; r.reconnects > 1 {
@@ -334,8 +336,8 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 				return err
 			}
 		}
-		asking, cancel := context.WithTimeout(ctx, requestTimeout)
-		summary, err := r.stream.describe(asking, noRetry)
+		callCtx, cancel := context.WithTimeout(ctx, requestTimeout)
+		summary, err := r.stream.describe(callCtx, noRetry)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -343,7 +345,7 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 		case err == nil && isReadable(summary.StreamStatus):
 			if created := aws.ToTime(summary.StreamCreationTimestamp); !created.Equal(r.stream.created) {
 				err = r.restart(ctx, created)
-			} else if !isConnection(cause) && r.reconnects > 3 { // the stream is there, and does not know its own shards or iterators
+			} else if !isConnection(cause) && r.reconnects > 3 { // the stream exists but rejects its own shards or iterators
 				return cause
 			}
 			if err == nil {
@@ -369,8 +371,8 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 	}
 }
 
-// givesUp tells whether a reading that has an end was without an answer for too long, and one that follows until a time for as long after
-// that time.
+// gaveUp reports whether a read with an end had no answer for longer than noAnswerTimeout since failing. A read that follows until
+// a time counts only the time after it.
 func (s *Stream) gaveUp(o *ReadOptions, failing time.Time) bool {
 	waited := time.Since(failing)
 	switch {
@@ -382,7 +384,7 @@ func (s *Stream) gaveUp(o *ReadOptions, failing time.Time) bool {
 	return waited > noAnswerTimeout
 }
 
-// restart begins with a stream that was not there before.
+// restart starts reading a new stream of the same name, from its oldest record unless Since is set.
 func (r *reader) restart(ctx context.Context, created time.Time) error {
 	from := r.startPosition()
 	if from.kind == types.ShardIteratorTypeLatest {
@@ -395,12 +397,12 @@ func (r *reader) restart(ctx context.Context, created time.Time) error {
 	return nil
 }
 
-// takeError is what the receiver of the records did not like.
+// receiverError wraps an error of the receiver of the records.
 type receiverError struct{ err error }
 
 func (e *receiverError) Error() string { return e.err.Error() }
 
-// failed explains why the reading ended.
+// explain returns the error with which Read ends.
 func (r *reader) explain(ctx context.Context, err error) error {
 	taking, took := errors.AsType[*receiverError](err)
 	switch {

@@ -27,21 +27,21 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-// endpoint is a Kinesis without a network, which can be off, or another one later. It counts the GetRecords of each second.
+// endpoint is a Kinesis endpoint without a network. A test can switch it off or replace it. It records the times of GetRecords.
 type endpoint struct {
 	mu            sync.Mutex
-	server        *kinesislocal.Server // nil: nothing listens
+	server        *kinesislocal.Server // nil: connections are refused
 	reads         []time.Time          // when GetRecords was called
 	broken        int                  // index of a shard that cannot be read; -1: none
-	noAtTimestamp bool                 // it knows no AT_TIMESTAMP, and begins at the horizon
-	empty         int                  // so many GetRecords get an empty page
-	behind        time.Duration        // of empty pages
-	ahead         time.Duration        // of its clock
+	noAtTimestamp bool                 // AT_TIMESTAMP starts at TRIM_HORIZON
+	empty         int                  // how many GetRecords get an empty page
+	behind        time.Duration        // MillisBehindLatest of empty pages
+	ahead         time.Duration        // how far its clock is ahead
 }
 
 func (e *endpoint) now() time.Time { return time.Now().Add(e.ahead) }
 
-// emptyPages lets the next GetRecords bring nothing, and say how far they are behind.
+// emptyPages makes the next n GetRecords return no records, and behind as MillisBehindLatest.
 func (e *endpoint) emptyPages(n int, behind time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -54,7 +54,7 @@ func (e *endpoint) breakShard(shard int) {
 	e.broken = shard
 }
 
-// readsSince are the times of GetRecords.
+// readsSince returns the times of GetRecords since t.
 func (e *endpoint) readsSince(t time.Time) []time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -117,7 +117,7 @@ type fixture struct {
 	t      *testing.T
 	stream *Stream
 	client *awskinesis.Client
-	put    int // records so far
+	put    int // number of records written
 }
 
 func (f *fixture) serve(shards int) {
@@ -166,21 +166,24 @@ func (f *fixture) open() *Stream {
 	return s
 }
 
-// write puts records, to hash keys all over the stream. Their data is a number, which rises.
+// write puts n records with hash keys spread over the stream. The data of a record is its number, counted from 1.
 func (f *fixture) write(n int) {
 	f.t.Helper()
 	for range n {
 		hash := new(big.Int).Div(new(big.Int).Mul(new(big.Int).Lsh(big.NewInt(1), 128), big.NewInt(int64(f.put%16))), big.NewInt(16))
 		f.put++
 		if _, err := f.client.PutRecord(f.t.Context(), &awskinesis.PutRecordInput{
-			StreamName: aws.String("orders"), PartitionKey: aws.String("k"), ExplicitHashKey: aws.String(hash.String()), Data: fmt.Append(nil, f.put),
+			StreamName:      aws.String("orders"),
+			PartitionKey:    aws.String("k"),
+			ExplicitHashKey: aws.String(hash.String()),
+			Data:            fmt.Append(nil, f.put),
 		}); err != nil {
 			f.t.Fatal(err)
 		}
 	}
 }
 
-// reading is one in the background.
+// reading is a Read in the background.
 type reading struct {
 	f       *fixture
 	records []Record
@@ -214,25 +217,25 @@ func (r *reading) stop() {
 	<-r.done
 }
 
-// wait lets the reading go on for a time.
+// wait lets fake time pass.
 func wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// each checks that the reading brought the records from first to last, each once, in the order of each shard, children after parents.
+// checkRecords checks that the read returned the records from first to last, each once, in the order of each shard.
 func (r *reading) checkRecords(first, last int) {
 	r.f.t.Helper()
 	var all []int
-	latest := map[string]string{}
+	lastSequence := map[string]string{}
 	for _, record := range r.records {
 		var n int
 		fmt.Sscan(string(record.Data), &n)
 		all = append(all, n)
-		if record.SequenceNumber <= latest[record.Shard] {
-			r.f.t.Errorf("%s: %s after %s", record.Shard, record.SequenceNumber, latest[record.Shard])
+		if record.SequenceNumber <= lastSequence[record.Shard] {
+			r.f.t.Errorf("%s: %s after %s", record.Shard, record.SequenceNumber, lastSequence[record.Shard])
 		}
-		latest[record.Shard] = record.SequenceNumber
+		lastSequence[record.Shard] = record.SequenceNumber
 	}
 	slices.Sort(all)
 	var want []int
@@ -244,6 +247,7 @@ func (r *reading) checkRecords(first, last int) {
 	}
 }
 
+// A read with Follow returns the records that are written after its start.
 func TestReadFollows(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
 		f.write(5)
@@ -263,7 +267,7 @@ func TestReadFollows(t *testing.T) {
 	})
 }
 
-// A GetRecords a second for each shard while something comes, less when idle.
+// A shard with new records gets one GetRecords a second, an idle shard fewer.
 func TestReadPace(t *testing.T) {
 	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
 		began := time.Now()
@@ -305,7 +309,8 @@ func (f *fixture) merge(a, b string) {
 	}
 }
 
-// reshard splits the first of two shards and merges the upper half with the second shard, with records before, between and after.
+// reshard splits the first of two shards, then merges its upper half with the second shard. It writes records before, between
+// and after.
 func (f *fixture) reshard() {
 	f.write(16)
 	f.split("shardId-000000000000", "85070591730234615865843651857942052864")
@@ -314,7 +319,7 @@ func (f *fixture) reshard() {
 	f.write(16)
 }
 
-// What a call brought together with the end of a shard is not lost where its children cannot be listed at once.
+// If a closed shard's children cannot be listed at once, the records of its last GetRecords are not lost.
 func TestReadReshardWithoutList(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
 		r := f.read(ReadOptions{Follow: true})
@@ -329,7 +334,7 @@ func TestReadReshardWithoutList(t *testing.T) {
 	})
 }
 
-// While one shard is in trouble, others that are read do not end it.
+// While calls for one shard fail, successful calls for other shards do not report the end of the trouble.
 func TestReadTroubleOfOneShard(t *testing.T) {
 	onFakeTime(t, 4, func(t *testing.T, f *fixture) {
 		r := f.read(ReadOptions{Follow: true})
@@ -344,11 +349,12 @@ func TestReadTroubleOfOneShard(t *testing.T) {
 	})
 }
 
+// A read goes on through a split and a merge: children after parents, every record once.
 func TestReadReshard(t *testing.T) {
 	for name, o := range map[string]ReadOptions{
-		"follow":            {Follow: true},
-		"follow, all":       {Follow: true, All: true},
-		"what there is now": {},
+		"follow":          {Follow: true},
+		"follow, all":     {Follow: true, All: true},
+		"present records": {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onFakeTime(t, 2, func(t *testing.T, f *fixture) {
@@ -379,7 +385,7 @@ func TestReadReshard(t *testing.T) {
 	}
 }
 
-// Since and until are exact to the millisecond, also through a resharding.
+// Since and Until are exact to the millisecond, also across a resharding.
 func TestReadSinceUntil(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
 		began := time.Now()
@@ -411,7 +417,7 @@ func TestReadSinceUntil(t *testing.T) {
 			}
 			r.checkRecords(test.first, test.last)
 		}
-		// An end that is still to come.
+		// Until is in the future.
 		r := f.read(ReadOptions{Follow: true, Until: time.Now().Add(5 * time.Second)})
 		for range 8 {
 			f.write(1)
@@ -422,20 +428,21 @@ func TestReadSinceUntil(t *testing.T) {
 	})
 }
 
-// A bounded reading brings everything, whatever the local clock says: it is read in more than one GetRecords.
+// A bounded read that needs several GetRecords returns all records, even if the local clock is wrong.
 func TestReadWithSkewedClock(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {
 			onFakeTime(t, 1, func(t *testing.T, f *fixture) {
 				f.ahead = ahead
-				f.serve(1) // on that clock
+				f.serve(1) // with that clock
 				f.stream = f.open()
 				records := make([]types.PutRecordsRequestEntry, 500)
 				for i := range records {
 					records[i] = types.PutRecordsRequestEntry{PartitionKey: aws.String("k"), Data: []byte("x")}
 				}
 				for range 50 {
-					if _, err := f.client.PutRecords(t.Context(), &awskinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: records}); err != nil {
+					input := &awskinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: records}
+					if _, err := f.client.PutRecords(t.Context(), input); err != nil {
 						t.Fatal(err)
 					}
 					wait(500 * time.Millisecond) // a shard takes 1,000 a second
@@ -449,20 +456,20 @@ func TestReadWithSkewedClock(t *testing.T) {
 	}
 }
 
-// A page may be empty though records are left: it ends no reading early, also where the local clock is ahead.
+// An empty page before the last record does not end a read, even if the local clock is ahead.
 func TestReadEmptyPage(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, -400 * time.Millisecond, 0, time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {
 			onFakeTime(t, 1, func(_ *testing.T, f *fixture) {
 				f.ahead = ahead
-				f.serve(1) // on that clock
+				f.serve(1) // with that clock
 				f.stream = f.open()
-				wait(time.Minute + 500*time.Millisecond) // in the middle of a second, which is all that replies tell
+				wait(time.Minute + 500*time.Millisecond) // to the middle of a second; replies have whole seconds
 				f.write(16)
 				wait(100 * time.Millisecond)
 				until := f.now()
 				wait(10 * time.Second)
-				f.emptyPages(1, 10100*time.Millisecond) // it is at the first record
+				f.emptyPages(1, 10100*time.Millisecond) // as far behind as the first record
 				r := f.read(ReadOptions{Until: until})
 				<-r.done
 				r.checkRecords(1, 16)
@@ -471,7 +478,7 @@ func TestReadEmptyPage(t *testing.T) {
 	}
 }
 
-// A time that the endpoint's clock has not reached is no error.
+// A Since that is in the future of the endpoint's clock is no error.
 func TestReadSinceInTheFuture(t *testing.T) {
 	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
 		f.ahead = -time.Minute
@@ -491,7 +498,7 @@ func TestReadSinceInTheFuture(t *testing.T) {
 	})
 }
 
-// All shards end at one moment: what arrives while a live stream is read does not count in any.
+// A bounded read of a live stream ends at one moment in all shards: records that arrive later are not read.
 func TestReadEndsAtOneMoment(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
 		f.write(32)
@@ -509,7 +516,7 @@ func TestReadEndsAtOneMoment(t *testing.T) {
 	})
 }
 
-// A reply has 10 MB at most: while the receiver works on one, few more are held, however many shards there are.
+// A reply has up to 10 MB: while the receiver processes one, only a few more are in memory, however many shards there are.
 func TestReadHoldsFewReplies(t *testing.T) {
 	onFakeTime(t, 16, func(t *testing.T, f *fixture) {
 		f.write(32) // into each shard
@@ -521,7 +528,7 @@ func TestReadHoldsFewReplies(t *testing.T) {
 			most = max(most, len(f.readsSince(began))-polled)
 			return nil
 		})
-		if err != nil || taken != 32 || most == 0 || most > maxReplies+1 { // and the one that is worked on
+		if err != nil || taken != 32 || most == 0 || most > maxReplies+1 { // 1 for the reply that is being processed
 			t.Errorf("%d records, %d replies, %v", taken, most, err)
 		}
 	})
@@ -531,7 +538,7 @@ func fault(rule kinesislocal.Rule) *kinesislocal.Faults {
 	return &kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}}
 }
 
-// An iterator that has expired: also where no record was read yet.
+// An expired iterator is replaced, even before the first record, and no record is lost or read twice.
 func TestReadExpiredIterator(t *testing.T) {
 	for _, before := range []int{0, 16} {
 		onFakeTime(t, 1, func(t *testing.T, f *fixture) {
@@ -551,6 +558,7 @@ func TestReadExpiredIterator(t *testing.T) {
 	}
 }
 
+// Throttling and internal failures are retried with a backoff of up to 5 s.
 func TestReadThrottled(t *testing.T) {
 	for _, code := range []string{"ProvisionedThroughputExceededException", "KMSThrottlingException", "InternalFailureException"} {
 		onFakeTime(t, 1, func(t *testing.T, f *fixture) {
@@ -576,7 +584,7 @@ func TestReadThrottled(t *testing.T) {
 	}
 }
 
-// An endpoint that restarts: with its streams, or with a new one of the name, in which all is new.
+// An endpoint restarts, first with its streams, then with a new stream of the same name, in which all records are new.
 func TestReadRestart(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
 		r := f.read(ReadOptions{Follow: true})
@@ -589,11 +597,12 @@ func TestReadRestart(t *testing.T) {
 		f.write(16)
 		wait(20 * time.Second)
 		r.checkRecords(1, 32)
-		if len(r.trouble) == 0 || !strings.Contains(r.trouble[0].Error(), "nothing listens at http://127.0.0.1:1") || r.trouble[len(r.trouble)-1] != nil {
+		if len(r.trouble) == 0 || !strings.Contains(r.trouble[0].Error(), "nothing listens at http://127.0.0.1:1") ||
+			r.trouble[len(r.trouble)-1] != nil {
 			t.Errorf("reported %v", r.trouble)
 		}
 
-		r.records = nil // numbers start anew with the stream
+		r.records = nil // the new stream starts with new sequence numbers
 		f.setServer(nil)
 		wait(7 * time.Second)
 		f.setServer(kinesislocal.New(kinesislocal.Options{})) // without a stream yet
@@ -611,6 +620,7 @@ func TestReadRestart(t *testing.T) {
 	})
 }
 
+// Deleting the stream ends a read.
 func TestReadEndsWithTheStream(t *testing.T) {
 	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
 		r := f.read(ReadOptions{Follow: true})
@@ -624,7 +634,7 @@ func TestReadEndsWithTheStream(t *testing.T) {
 	})
 }
 
-// A reading that has an end does not wait for an endpoint for ever.
+// A bounded read gives up after a minute without an answer.
 func TestReadGivesUp(t *testing.T) {
 	for _, unreachable := range []bool{true, false} {
 		onFakeTime(t, 1, func(t *testing.T, f *fixture) {
@@ -642,7 +652,7 @@ func TestReadGivesUp(t *testing.T) {
 	}
 }
 
-// One that follows until a time that is still to come gives up a minute after it.
+// A read with Follow and Until gives up a minute after Until.
 func TestReadGivesUpAfterUntil(t *testing.T) {
 	for _, unreachable := range []bool{true, false} {
 		onFakeTime(t, 1, func(t *testing.T, f *fixture) {
@@ -664,6 +674,7 @@ func TestReadGivesUpAfterUntil(t *testing.T) {
 	}
 }
 
+// Read returns the receiver's error unchanged and stops.
 func TestReadReturnsTheReceiversError(t *testing.T) {
 	onFakeTime(t, 2, func(t *testing.T, f *fixture) {
 		f.write(10)
@@ -675,12 +686,13 @@ func TestReadReturnsTheReceiversError(t *testing.T) {
 			}
 			return nil
 		})
-		if err != enough || n != 3 { //nolint:errorlint // as it was
+		if err != enough || n != 3 { //nolint:errorlint // the receiver's error itself, unwrapped
 			t.Error(err, n)
 		}
 	})
 }
 
+// Each error names the attempted action and its cause, and has a hint.
 func TestErrors(t *testing.T) {
 	onFakeTime(t, 1, func(t *testing.T, f *fixture) {
 		denied := kinesislocal.Rule{Operation: "*", ErrorType: "AccessDeniedException", Message: "User: me is not authorized"}
@@ -688,13 +700,47 @@ func TestErrors(t *testing.T) {
 			operation, code string
 			want, hint      string
 		}{
-			{"DescribeStreamSummary", "AccessDeniedException", "describe stream orders: kinesis:DescribeStreamSummary is denied: no", "kinesis:DescribeStreamSummary, "},
-			{"ListShards", "AccessDeniedException", "read stream orders: kinesis:ListShards is denied: no", "kinesis:ListShards, "},
-			{"GetShardIterator", "AccessDeniedException", "read stream orders: kinesis:GetShardIterator is denied: no", "kinesis:GetShardIterator"},
-			{"GetRecords", "AccessDeniedException", "read stream orders: kinesis:GetRecords is denied: no", "kinesis:GetRecords"},
-			{"GetRecords", "KMSAccessDeniedException", "read stream orders: KMSAccessDeniedException: no", "kms:Decrypt"},
-			{"GetRecords", "ExpiredTokenException", "read stream orders: the credentials are not accepted: ExpiredTokenException: no", "AWS_PROFILE"},
-			{"DescribeStreamSummary", "ResourceNotFoundException", "there is no stream orders at http://127.0.0.1:1", ""},
+			{
+				operation: "DescribeStreamSummary",
+				code:      "AccessDeniedException",
+				want:      "describe stream orders: kinesis:DescribeStreamSummary is denied: no",
+				hint:      "kinesis:DescribeStreamSummary, ",
+			},
+			{
+				operation: "ListShards",
+				code:      "AccessDeniedException",
+				want:      "read stream orders: kinesis:ListShards is denied: no",
+				hint:      "kinesis:ListShards, ",
+			},
+			{
+				operation: "GetShardIterator",
+				code:      "AccessDeniedException",
+				want:      "read stream orders: kinesis:GetShardIterator is denied: no",
+				hint:      "kinesis:GetShardIterator",
+			},
+			{
+				operation: "GetRecords",
+				code:      "AccessDeniedException",
+				want:      "read stream orders: kinesis:GetRecords is denied: no",
+				hint:      "kinesis:GetRecords",
+			},
+			{
+				operation: "GetRecords",
+				code:      "KMSAccessDeniedException",
+				want:      "read stream orders: KMSAccessDeniedException: no",
+				hint:      "kms:Decrypt",
+			},
+			{
+				operation: "GetRecords",
+				code:      "ExpiredTokenException",
+				want:      "read stream orders: the credentials are not accepted: ExpiredTokenException: no",
+				hint:      "AWS_PROFILE",
+			},
+			{
+				operation: "DescribeStreamSummary",
+				code:      "ResourceNotFoundException",
+				want:      "there is no stream orders at http://127.0.0.1:1",
+			},
 		} {
 			rule := denied
 			rule.Operation, rule.ErrorType, rule.Message = test.operation, test.code, "no"
@@ -715,7 +761,7 @@ func TestErrors(t *testing.T) {
 	})
 }
 
-// An endpoint of the AWS configuration may hold a password: what is wrong with it is said without it.
+// The endpoint of the AWS configuration may contain a password: an error about it does not quote it.
 func TestOpenHidesEndpoint(t *testing.T) {
 	withoutAWS(t)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -733,24 +779,43 @@ func TestOpenHidesEndpoint(t *testing.T) {
 	}
 }
 
+// Open rejects invalid targets, and finds the region of a valid one.
 func TestOpen(t *testing.T) {
 	withoutAWS(t)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	for _, test := range []struct {
-		target Target
-		want   string // the error
-		region string
+		target  Target
+		wantErr string // its beginning; "" for success
+		region  string
 	}{
-		{Target{Stream: "or ders"}, `"or ders" is not the name of a stream: it has 1 to 128 of A-Z a-z 0-9 _ . -`, ""},
-		{Target{Stream: "arn:aws:s3:::x"}, `"arn:aws:s3:::x" is not the ARN of a stream, such as arn:aws:kinesis:eu-west-1:123456789012:stream/my-stream`, ""},
-		{Target{Stream: "arn:aws:kinesis:eu-west-1:123456789012:stream/x", Region: "us-east-1"}, "the ARN's region is eu-west-1, not us-east-1", ""},
-		{Target{Stream: "x"}, "no region is set", ""},
-		{Target{Stream: "x", Region: "eu-west-1"}, "find AWS credentials for Kinesis in eu-west-1", ""},
-		{Target{Stream: "x", Endpoint: "http://localhost:4567"}, "", "us-east-1"},
-		{Target{Stream: "arn:aws:kinesis:eu-west-1:123456789012:stream/x", Endpoint: "http://127.0.0.1:4567"}, "", "eu-west-1"},
+		{
+			target:  Target{Stream: "or ders"},
+			wantErr: `"or ders" is not the name of a stream: it has 1 to 128 of A-Z a-z 0-9 _ . -`,
+		},
+		{
+			target: Target{Stream: "arn:aws:s3:::x"},
+			wantErr: `"arn:aws:s3:::x" is not the ARN of a stream, ` +
+				`such as arn:aws:kinesis:eu-west-1:123456789012:stream/my-stream`,
+		},
+		{
+			target:  Target{Stream: "arn:aws:kinesis:eu-west-1:123456789012:stream/x", Region: "us-east-1"},
+			wantErr: "the ARN's region is eu-west-1, not us-east-1",
+		},
+		{target: Target{Stream: "x"}, wantErr: "no region is set"},
+		{target: Target{Stream: "x", Region: "eu-west-1"}, wantErr: "find AWS credentials for Kinesis in eu-west-1"},
+		{target: Target{Stream: "x", Endpoint: "http://localhost:4567"}, region: "us-east-1"},
+		{
+			target: Target{Stream: "arn:aws:kinesis:eu-west-1:123456789012:stream/x", Endpoint: "http://127.0.0.1:4567"},
+			region: "eu-west-1",
+		},
 	} {
 		s, err := Open(t.Context(), test.target)
-		if test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)) || test.want == "" && (err != nil || s.Region != test.region) {
+		switch {
+		case test.wantErr != "":
+			if err == nil || !strings.HasPrefix(err.Error(), test.wantErr) {
+				t.Errorf("%+v: %+v, %v", test.target, s, err)
+			}
+		case err != nil || s.Region != test.region:
 			t.Errorf("%+v: %+v, %v", test.target, s, err)
 		}
 	}

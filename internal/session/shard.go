@@ -17,39 +17,39 @@ import (
 )
 
 const (
-	requestTimeout = 30 * time.Second // a reply has 10 MB at most
+	requestTimeout = 30 * time.Second // a reply has up to 10 MB
 	firstBackoff   = 250 * time.Millisecond
-	// childTime is how long a closed shard's children may take to be listed, where GetRecords does not name them.
+	// childTimeout is how long to wait until a closed shard's children are listed, if GetRecords does not name them.
 	childTimeout = 20 * time.Second // less than requestTimeout
-	// idlePolls is how many empty reads widen the interval by one.
+	// idlePolls is the number of empty GetRecords after which the interval grows by one Interval.
 	idlePolls = 10
-	// endInterval is the time between the last reads of a shard in a reading that does not follow.
+	// endInterval is the time between the last GetRecords of a shard in a read without Follow.
 	endInterval = 250 * time.Millisecond
 )
 
-// place is where the reading of a shard goes on.
+// position is the point in a shard at which the read continues.
 type position struct {
 	kind     types.ShardIteratorType
 	at       time.Time // of AT_TIMESTAMP
 	sequence string    // of AFTER_SEQUENCE_NUMBER
 }
 
-// report is what a follower brings to the reader.
+// report is the result of one step of a follower.
 type report struct {
 	shard       string
-	gotIterator bool // it has its first iterator
+	gotIterator bool // the follower has its first iterator
 	polled      bool
 	records     []Record
 	behind      time.Duration
-	position    position // behind the records
+	position    position // after the records
 	ended       bool
 	children    []types.Shard
-	allShards   []types.Shard // all shards, where a child has another parent, too
+	allShards   []types.Shard // set if a child also has another parent
 	err         error
 	final       bool // the follower has ended with err
 }
 
-// lostError ends a pass: the shards must be asked for again.
+// disconnectError ends a pass: the stream must be described and its shards listed again.
 type disconnectError struct {
 	shard string
 	err   error
@@ -70,11 +70,11 @@ type follower struct {
 	gotIterator  bool
 	failures     int // in a row
 	failingSince time.Time
-	emptyReads   int // reads in a row that brought nothing
+	emptyReads   int // GetRecords in a row without records
 }
 
-// follow reads until the shard ends, the reading does, or something is wrong that another try would not change. It holds a slot from the
-// call until its report is taken.
+// follow reads until the shard ends, the read ends, or an error occurs that a retry would not fix. It occupies a slot from the
+// call until the reader has received its report.
 func (f *follower) follow(ctx context.Context, slots chan struct{}, reports chan<- report) {
 	for {
 		select {
@@ -100,16 +100,16 @@ func (f *follower) follow(ctx context.Context, slots chan struct{}, reports chan
 	}
 }
 
-// wait is the time until the next step.
+// wait returns the time until the next step.
 func (f *follower) wait(rep *report, took time.Duration) time.Duration {
 	switch {
 	case rep.err != nil:
 		return backoff(f.failures)
-	case rep.gotIterator: // the first records are asked for at once
+	case rep.gotIterator: // request the first records at once
 		return 0
-	case !f.o.Follow && len(rep.records) > 0 && rep.behind == 0: // one more read shows whether that was all
+	case !f.o.Follow && len(rep.records) > 0 && rep.behind == 0: // one more GetRecords shows whether these were the last
 		return 0
-	case !f.o.Follow && rep.behind == 0: // the end of the reading is a second or two away
+	case !f.o.Follow && rep.behind == 0: // the read ends in a second or two
 		return endInterval
 	}
 	interval := min(f.o.IdleInterval, f.o.Interval*time.Duration(1+f.emptyReads/idlePolls))
@@ -147,7 +147,7 @@ func (f *follower) step(ctx context.Context) report {
 	switch classify(err) {
 	case expired:
 		f.iterator = nil
-		if f.failures == 1 { // no trouble: a machine that slept meets this
+		if f.failures == 1 { // no trouble: happens after the machine slept
 			return f.step(ctx)
 		}
 	case disconnected:
@@ -159,7 +159,7 @@ func (f *follower) step(ctx context.Context) report {
 	return report{err: err, final: f.stream.gaveUp(&f.o, f.failingSince)}
 }
 
-// locate gets an iterator for the place.
+// locate gets an iterator for the position.
 func (f *follower) locate(ctx context.Context) error {
 	input := &awskinesis.GetShardIteratorInput{
 		StreamName: f.stream.name(), StreamARN: f.stream.arn(), ShardId: &f.shard, ShardIteratorType: f.position.kind,
@@ -173,7 +173,7 @@ func (f *follower) locate(ctx context.Context) error {
 	}
 	answer, err := f.stream.client.GetShardIterator(ctx, input, noRetry)
 	if _, refused := errors.AsType[*types.InvalidArgumentException](err); refused && f.position.at.After(f.stream.Now().Add(-time.Second)) {
-		// It lies in the future of the endpoint's clock, which tells whole seconds: no record has arrived since.
+		// The time is in the future of the endpoint's clock, known to the second: no record has arrived since.
 		f.position = position{kind: types.ShardIteratorTypeLatest}
 		return f.locate(ctx)
 	}
@@ -181,7 +181,7 @@ func (f *follower) locate(ctx context.Context) error {
 		return err
 	}
 	f.iterator = answer.ShardIterator
-	if f.position.kind == types.ShardIteratorTypeLatest { // what comes from now on is new, also for the next iterator
+	if f.position.kind == types.ShardIteratorTypeLatest { // the next iterator must start at this time, too
 		now, ok := middleware.GetServerTime(answer.ResultMetadata)
 		if !ok {
 			now = time.Now()
@@ -191,7 +191,7 @@ func (f *follower) locate(ctx context.Context) error {
 	return nil
 }
 
-// poll gets records.
+// poll calls GetRecords once.
 func (f *follower) poll(ctx context.Context) (report, error) {
 	asked := time.Now()
 	answer, err := f.stream.client.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: f.iterator, StreamARN: f.stream.arn()}, noRetry)
@@ -200,9 +200,9 @@ func (f *follower) poll(ctx context.Context) (report, error) {
 	}
 	before := f.position
 	rep := report{polled: true, behind: time.Duration(aws.ToInt64(answer.MillisBehindLatest)) * time.Millisecond}
-	readUpTo := asked.Add(skewOf(answer.ResultMetadata, asked).atLeast) // all that arrived before has been read
+	readUpTo := asked.Add(skewOf(answer.ResultMetadata, asked).atLeast) // all records that arrived before have been read
 	if rep.behind > 0 {
-		readUpTo = readUpTo.Add(-rep.behind - time.Second) // which the clocks may differ by
+		readUpTo = readUpTo.Add(-rep.behind - time.Second) // the clocks may differ by a second
 	}
 	for i := range answer.Records {
 		r := &answer.Records[i]
@@ -221,20 +221,20 @@ func (f *follower) poll(ctx context.Context) (report, error) {
 	}
 	f.iterator = answer.NextShardIterator
 	switch {
-	case !f.o.Until.IsZero() && !readUpTo.Before(f.o.Until): // the shard's children hold what arrived later still
+	case !f.o.Until.IsZero() && !readUpTo.Before(f.o.Until): // the shard's children have only later records
 		rep.ended = true
 	case f.iterator == nil:
 		rep.ended = true
 		if rep.children, rep.allShards, err = f.children(ctx, answer.ChildShards); err != nil {
-			f.position = before // the records are asked for again
+			f.position = before // read the records again
 		}
-	case !f.o.Follow && f.o.Until.IsZero(): // the endpoint does not tell its time
+	case !f.o.Follow && f.o.Until.IsZero(): // the endpoint's replies have no time
 		rep.ended = len(answer.Records) == 0 && rep.behind == 0
 	}
 	return rep, err
 }
 
-// children are the shards that go on where this one ended, and where one of them is a merger, all shards.
+// children returns the shard's children. If a child also has another parent, it returns all shards as well.
 func (f *follower) children(ctx context.Context, named []types.ChildShard) (children, all []types.Shard, err error) {
 	merged := len(named) == 0
 	for _, child := range named {
@@ -250,7 +250,7 @@ func (f *follower) children(ctx context.Context, named []types.ChildShard) (chil
 		if all, err = f.stream.listShards(ctx, nil, nil, noRetry); err != nil {
 			return nil, nil, err
 		}
-		if len(children) == 0 { // emulators do not name them
+		if len(children) == 0 { // emulators do not name the children
 			children = slices.DeleteFunc(slices.Clone(all), func(sh types.Shard) bool { return !slices.Contains(parentsOf(sh), f.shard) })
 		}
 		if len(children) > 0 || !f.o.Follow || time.Since(start) > childTimeout {
@@ -273,7 +273,7 @@ func parentsOf(sh types.Shard) []string {
 	return parents
 }
 
-// listShards gives the shards that pass the filter and come after the one named.
+// listShards returns the shards that match the filter and follow the shard after.
 func (s *Stream) listShards(
 	ctx context.Context, filter *types.ShardFilter, after *string, options ...func(*awskinesis.Options),
 ) ([]types.Shard, error) {
@@ -292,17 +292,17 @@ func (s *Stream) listShards(
 	}
 }
 
-// once leaves the tries to the reader, which keeps the pace of each shard.
+// noRetry turns off the SDK's retries: the reader retries by itself, at each shard's pace.
 func noRetry(o *awskinesis.Options) { o.Retryer = aws.NopRetryer{} }
 
-// trouble is what an error means for the reading.
+// errorClass is the consequence of an error for the read.
 type errorClass int
 
 const (
-	fatal        errorClass = iota // another try gives the same
-	transient                      // throttled, or a failure of the service's
-	expired                        // the iterator
-	disconnected                   // no connection, or the stream does not know its shard or iterator: it may be another stream by now
+	fatal        errorClass = iota // a retry would fail as well
+	transient                      // throttled, or a failure of the service
+	expired                        // the iterator has expired
+	disconnected                   // no connection, or the stream rejects the shard or iterator: it may be a new stream
 )
 
 func classify(err error) errorClass {
@@ -315,7 +315,7 @@ func classify(err error) errorClass {
 	if retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err) == aws.TrueTernary {
 		return transient
 	}
-	if api, ok := errors.AsType[smithy.APIError](err); ok && strings.Contains(api.ErrorCode(), "Throttling") { // the key's, of KMS
+	if api, ok := errors.AsType[smithy.APIError](err); ok && strings.Contains(api.ErrorCode(), "Throttling") { // KMS throttles the key
 		return transient
 	}
 	return fatal

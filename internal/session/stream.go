@@ -25,17 +25,17 @@ import (
 
 const (
 	credentialTimeout = 5 * time.Second
-	answerTimeout     = 20 * time.Second // of a first call, the SDK's own retries included
-	activeTimeout     = 2 * time.Minute  // a new stream takes well under a minute
+	answerTimeout     = 20 * time.Second // of a first call, including the SDK's retries
+	activeTimeout     = 2 * time.Minute  // a new stream becomes active in well under a minute
 	activeInterval    = 250 * time.Millisecond
-	defaultRegion     = "us-east-1" // of endpoints that are not AWS's: they take any
+	defaultRegion     = "us-east-1" // for endpoints other than AWS's, which accept any region
 )
 
-// Target names a stream and where it is.
+// Target is a stream's name and place.
 type Target struct {
 	Stream   string                // its name or its ARN
-	Region   string                // empty: the ARN's, or as the AWS configuration has it
-	Endpoint string                // empty: AWS's, or as the AWS configuration has it
+	Region   string                // empty: the ARN's, or that of the AWS configuration
+	Endpoint string                // empty: that of the AWS configuration, or AWS's
 	HTTP     awskinesis.HTTPClient // nil: the SDK's own
 }
 
@@ -43,11 +43,11 @@ type Target struct {
 type Stream struct {
 	Region      string
 	Endpoint    string          // empty: AWS's
-	Credentials aws.Credentials // as they were when the stream was opened
+	Credentials aws.Credentials // as of Open
 
 	target  Target
 	client  *awskinesis.Client
-	created time.Time // of the stream; an emulator may have made another one of the name
+	created time.Time // creation time of the stream; an emulator may create a new stream of the name
 	skew    skew      // of the last description
 }
 
@@ -72,7 +72,7 @@ func (t Target) Validate() error {
 	return nil
 }
 
-// Open finds the AWS configuration and credentials for a stream. It does not ask for the stream yet: Ready does.
+// Open loads the AWS configuration and credentials for a stream. It does not call Kinesis; WaitActive does.
 func Open(ctx context.Context, t Target) (*Stream, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
@@ -85,7 +85,8 @@ func Open(ctx context.Context, t Target) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isLoopback(s.Endpoint) { // no instance role is meant, and asking for one costs seconds elsewhere than on EC2
+	// A local endpoint needs no instance role, and outside EC2 the lookup takes seconds.
+	if isLoopback(s.Endpoint) {
 		if cfg, err = s.configure(ctx, config.WithEC2IMDSClientEnableState(imds.ClientDisabled)); err != nil {
 			return nil, err
 		}
@@ -96,9 +97,9 @@ func Open(ctx context.Context, t Target) (*Stream, error) {
 	return s, nil
 }
 
-// configure makes the client.
+// configure loads the AWS configuration and creates the client.
 func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOptions) error) (aws.Config, error) {
-	options = append(options, config.WithLogger(logging.Nop{})) // its errors are reported, its warnings are no news
+	options = append(options, config.WithLogger(logging.Nop{})) // the SDK's errors are reported; its warnings do not matter here
 	if s.target.Region != "" {
 		options = append(options, config.WithRegion(s.target.Region))
 	}
@@ -107,7 +108,8 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		return cfg, withHints(fmt.Errorf("load the AWS configuration: %w", err), "AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE name what is read")
+		return cfg, withHints(fmt.Errorf("load the AWS configuration: %w", err),
+			"AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE name the profile and the files that are read")
 	}
 	s.client = awskinesis.NewFromConfig(cfg, func(o *awskinesis.Options) {
 		if s.target.Endpoint != "" {
@@ -120,9 +122,10 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 	})
 	used := s.client.Options()
 	s.Region, s.Endpoint = used.Region, aws.ToString(used.BaseEndpoint)
-	if s.Endpoint != "" && !isEndpoint(s.Endpoint) { // it is not shown: it may hold a password
-		return cfg, withHints(errors.New("the endpoint of the AWS configuration is no http:// or https:// URL without "+
-			"a user, a password, a query or a fragment"), "AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL, or endpoint_url in the file of AWS_CONFIG_FILE, sets it")
+	if s.Endpoint != "" && !isEndpoint(s.Endpoint) { // the error hides the endpoint: it may contain a password
+		return cfg, withHints(errors.New("the endpoint of the AWS configuration is not an http:// or https:// URL, or has "+
+			"a user, a password, a query or a fragment"),
+			"AWS_ENDPOINT_URL_KINESIS, AWS_ENDPOINT_URL, or endpoint_url in the file of AWS_CONFIG_FILE, sets it")
 	}
 	if cfg.Region == "" && s.Endpoint == "" {
 		return cfg, withHints(errors.New("no region is set"), "set AWS_REGION, or give --region")
@@ -130,8 +133,9 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 	return cfg, nil
 }
 
-// bodyReader keeps a bug of smithy-go v1.28.9 out: it closes a request's body as soon as there is a reply, and WriteTo of a closed body
-// is an error rather than nothing. net/http, which still looks whether there is more, then closes the connection under the reply.
+// bodyReader works around a bug of smithy-go v1.28.9. It closes a request's body as soon as a reply arrives, and WriteTo of a
+// closed body then returns an error instead of the end. net/http still checks the body for more bytes, and this error makes it
+// close the connection while the reply is being read.
 type bodyReader struct{ next awskinesis.HTTPClient }
 
 func (b bodyReader) Do(r *http.Request) (*http.Response, error) {
@@ -141,7 +145,7 @@ func (b bodyReader) Do(r *http.Request) (*http.Response, error) {
 	return b.next.Do(r)
 }
 
-// retrieve gets the credentials. An endpoint on this machine takes any.
+// retrieve gets the credentials. An endpoint on this machine accepts any.
 func (s *Stream) retrieve(ctx context.Context, provider aws.CredentialsProvider) error {
 	ctx, cancel := context.WithTimeout(ctx, credentialTimeout)
 	defer cancel()
@@ -178,7 +182,7 @@ func isLoopback(endpoint string) bool {
 	return u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
 }
 
-// name and arn: a stream is addressed by one of them.
+// name returns the stream's name, nil if the target is an ARN. Requests have either the name or the ARN.
 func (s *Stream) name() *string {
 	if strings.HasPrefix(s.target.Stream, "arn:") {
 		return nil
@@ -193,7 +197,7 @@ func (s *Stream) arn() *string {
 	return nil
 }
 
-// Create makes the stream, unless there is one of the name.
+// Create creates the stream, unless a stream of this name exists.
 func (s *Stream) Create(ctx context.Context, shards int32) error {
 	_, err := s.client.CreateStream(ctx, &awskinesis.CreateStreamInput{StreamName: s.name(), ShardCount: &shards})
 	if _, exists := errors.AsType[*types.ResourceInUseException](err); err != nil && !exists {
@@ -207,9 +211,9 @@ func (s *Stream) WaitActive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, activeTimeout)
 	defer cancel()
 	for {
-		asking, answered := context.WithTimeout(ctx, answerTimeout)
-		summary, err := s.describe(asking)
-		answered()
+		callCtx, cancelCall := context.WithTimeout(ctx, answerTimeout)
+		summary, err := s.describe(callCtx)
+		cancelCall()
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return ctx.Err()
 		}
@@ -222,7 +226,8 @@ func (s *Stream) WaitActive(ctx context.Context) error {
 		}
 		if smithytime.SleepWithContext(ctx, activeInterval) != nil {
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return withHints(fmt.Errorf("stream %s is %s, and did not become active within %v", s.target.Stream, summary.StreamStatus, activeTimeout))
+				return withHints(fmt.Errorf("stream %s is %s, and did not become active within %v",
+					s.target.Stream, summary.StreamStatus, activeTimeout))
 			}
 			return ctx.Err()
 		}
