@@ -10,7 +10,8 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// corpus returns lines of together about size bytes, of a function that logs text or JSON, each tenth one a platform event.
+// corpus returns lines with a total of about size bytes, of a function that logs text or JSON. Each tenth line is a platform
+// event.
 func corpus(size int, jsonLogs bool) (lines [][]byte) {
 	random := rand.New(rand.NewPCG(1, 2))
 	words := []string{
@@ -47,16 +48,21 @@ func corpus(size int, jsonLogs bool) (lines [][]byte) {
 	return lines
 }
 
-// BenchmarkEncode says per event what a record costs, its ratio, and what an encoder keeps.
+// BenchmarkEncode measures the time per event, the compression ratio, and the memory that an encoder keeps.
 func BenchmarkEncode(b *testing.B) {
 	for _, of := range []struct {
 		logs string
 		size int
-	}{{"text", 100_000}, {"json", 100_000}, {"text", 500_000}, {"json", 500_000}} {
+	}{
+		{"text", 100_000},
+		{"json", 100_000},
+		{"text", 500_000},
+		{"json", 500_000},
+	} {
 		logs := of.logs
 		lines := corpus(of.size, logs == "json")
 		size := len(bytes.Join(lines, nil))
-		var pages [][]byte // as the dispatcher has them
+		var pages [][]byte // of the dispatcher's size
 		for all := bytes.Join(lines, nil); len(all) > 0; {
 			n := min(len(all), 16<<10)
 			pages, all = append(pages, all[:n]), all[n:]

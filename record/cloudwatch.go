@@ -8,27 +8,27 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// subscriptionFilter stands in the envelope where CloudWatch Logs names its filter. It tells our event ids from those of CloudWatch.
+// subscriptionFilter is the name of the filter in the envelope. It tells the extension's event ids from those of CloudWatch.
 const subscriptionFilter = "kinesis-telemetry-extension"
 
-// CloudWatchEncoder lays out the events of one record in the format CloudWatch, gzip'ed. It writes exactly the members that CloudWatch Logs
-// writes: Vector refuses others. It allocates 810 KiB at the first record and room for the largest event, and keeps them. It is for
-// one goroutine.
+// CloudWatchEncoder encodes one record of the format CloudWatch, compressed with gzip. It writes exactly the members that
+// CloudWatch Logs writes: Vector rejects others. It allocates 810 KiB and memory for the largest event, and reuses them. It is
+// for one goroutine.
 type CloudWatchEncoder struct {
-	// Owner is the account's id, and LogGroup the name of the function's log group. Consumers refuse an empty one.
+	// Owner is the account's id. LogGroup is the name of the function's log group. Consumers reject empty ones.
 	Owner, LogGroup string
-	// JSONLogs makes platform events what they are in CloudWatch where the function's log format is JSON, else they are lines of text. It
-	// becomes true with the first log of the function that is an object.
+	// JSONLogs encodes platform events as CloudWatch does for a function with the log format JSON; else they are lines of text.
+	// The first log of the function that is an object sets it.
 	JSONLogs bool
 
 	gzip     *gzip.Writer
 	out      sink
 	event    []byte
-	instance [2]uint64 // as eventID has it
+	instance [2]uint64 // see instanceBits
 	first    bool
 }
 
-// Begin begins a record of events of one instance that is appended to dst.
+// Begin starts a record that is appended to dst. All its events are of one instance.
 func (e *CloudWatchEncoder) Begin(dst []byte, instance, logStream string) {
 	e.out.data = dst
 	e.gzip = e.out.beginGzip(e.gzip)
@@ -45,7 +45,7 @@ func (e *CloudWatchEncoder) Begin(dst []byte, instance, logStream string) {
 	e.write(b)
 }
 
-// Add adds an event: a line as the format NDJSON has it. The line end may be missing.
+// Add adds an event: a line of the format NDJSON, with or without its line end.
 func (e *CloudWatchEncoder) Add(line []byte) {
 	parts := split(bytes.TrimSuffix(line, newline))
 	at := parts.unixMilli()
@@ -66,7 +66,7 @@ func (e *CloudWatchEncoder) Add(line []byte) {
 // End ends the record and returns dst with it.
 func (e *CloudWatchEncoder) End() []byte {
 	e.write(append(e.event[:0], `]}`...))
-	_ = e.gzip.Close() // the sink takes everything
+	_ = e.gzip.Close() // the sink never fails
 	return e.out.take()
 }
 
@@ -75,14 +75,15 @@ func (e *CloudWatchEncoder) write(b []byte) {
 	e.event = b
 }
 
-// MaxCloudWatchSize is the size of a record in the format CloudWatch before compression, at most: size is that of its lines.
+// MaxCloudWatchSize returns an upper bound of the size of a record in the format CloudWatch before compression. size is the
+// total size of its lines.
 func MaxCloudWatchSize(size int) int { return 2*size + 2<<10 }
 
-// appendMessage appends what CloudWatch has as an event's message, as the content of a JSON string.
+// appendMessage appends the message that CloudWatch has for an event, as the content of a JSON string.
 func (e *CloudWatchEncoder) appendMessage(dst []byte, parts *parts) []byte {
 	kind, _ := stringOf(parts.kind)
 	switch {
-	case parts.truncated != nil: // only its own JSON says that it is
+	case parts.truncated != nil: // the message must be the event's JSON, which alone marks it as truncated
 	case string(kind) == "function" || string(kind) == "extension":
 		if content, ok := stringOf(parts.record); ok {
 			return appendText(dst, content)
@@ -99,8 +100,8 @@ func (e *CloudWatchEncoder) appendMessage(dst []byte, parts *parts) []byte {
 	return append(appendQuoted(dst, parts.lambda), '}')
 }
 
-// appendText appends a line of text, as the content of a JSON string. In CloudWatch it ends in a line end, which Telemetry leaves out for
-// some runtimes: consumers that put messages together rely on it.
+// appendText appends a line of text, as the content of a JSON string, with a line end. CloudWatch always has the line end, the
+// Telemetry API leaves it out for some runtimes, and consumers that join messages need it.
 func appendText(dst, content []byte) []byte {
 	dst = append(dst, content...)
 	if before, ok := bytes.CutSuffix(content, []byte{'n'}); ok {
@@ -111,18 +112,18 @@ func appendText(dst, content []byte) []byte {
 	return append(dst, lineEnd...)
 }
 
-// parts are the values of a line's members, as they stand.
+// parts has the bytes of the values of a line's members.
 type parts struct {
 	time, kind, record, truncated []byte
 	seq                           uint64
-	lambda                        []byte // all before the extension's members, without the closing brace
+	lambda                        []byte // the line up to the extension's members, without the closing brace
 }
 
-// split finds the parts of a line. Of two members of one name the last counts: the extension's stand behind Lambda's.
+// split finds the parts of a line. The last of two members of one name counts: the extension's members stand behind Lambda's.
 func split(line []byte) parts {
 	parts := parts{lambda: bytes.TrimSuffix(line, []byte{'}'})}
 	rest := members(line)
-	request := -1 // where the last member begins, if it may be our requestId
+	request := -1 // the position of the last member, if it may be the extension's requestId
 	for {
 		at := rest.at
 		name, value, ok := rest.next()
@@ -155,12 +156,13 @@ func split(line []byte) parts {
 	}
 }
 
-// unixMilli is the event's time; 0 where it cannot be read: an event that is sent again must have the same.
+// unixMilli returns the event's time, or 0 if it cannot be read: a retried event must have the same time, so the clock is no
+// substitute.
 func (p *parts) unixMilli() int64 {
 	content, _ := stringOf(p.time)
 	var at time.Time
 	if at.UnmarshalText(content) != nil {
-		colon := bytes.LastIndexByte(content, ':') // Lambda's guide has 2022-10-12T00:00:15:064Z, too
+		colon := bytes.LastIndexByte(content, ':') // Lambda's guide also has 2022-10-12T00:00:15:064Z
 		if colon < len("2006-01-02T15:04:") {
 			return 0
 		}

@@ -29,7 +29,7 @@ type subscription struct {
 
 const logStream = "2026/11/23/[7]0f4c2a6e8b1d4f3a9c5e7d0b2a4c6e8f"
 
-// stamped is an event as the stream has it.
+// stamped returns an event as the stream has it.
 func stamped(raw string, seq uint64) []byte {
 	e := record.Event{Raw: []byte(raw), RequestID: "8476a536-e9f4-11e8-9739-2dfe598c3fcd", Seq: seq, Source: source}
 	return append(record.AppendEvent(nil, &e), '\n')
@@ -58,6 +58,7 @@ func cloudWatch(t testing.TB, encoder *record.CloudWatchEncoder, lines ...[]byte
 	return data, plain, s
 }
 
+// A record has exactly these bytes.
 func TestCloudWatchGolden(t *testing.T) {
 	_, plain, _ := cloudWatch(t, new(record.CloudWatchEncoder),
 		stamped(`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"é \"x\"\n"}`, 42),
@@ -70,7 +71,7 @@ func TestCloudWatchGolden(t *testing.T) {
 	}
 }
 
-// eventID is at << 144 | seq << 80 | 80 bits of the instance, by other means.
+// eventID computes at << 144 | seq << 80 | 80 bits of the instance with math/big.
 func eventID(at, seq int64) string {
 	instance, _ := new(big.Int).SetString(source.Instance()[:20], 16)
 	id := new(big.Int).Lsh(big.NewInt(at), 144)
@@ -78,11 +79,15 @@ func eventID(at, seq int64) string {
 	return fmt.Sprintf("%056s", id.Or(id, instance))
 }
 
+// Each event has the message that CloudWatch Logs has for it, with either log format of the function.
 func TestCloudWatchMessages(t *testing.T) {
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
-	for _, test := range []struct{ kind, record, text, json string }{ // json: "" is the event's JSON
+	for _, test := range []struct{ kind, record, text, json string }{ // an empty text or json stands for the event's JSON
 		{"function", `"tab\tline\n"`, "tab\tline\n", "tab\tline\n"},
-		{"function", `{"level":"INFO","message":"a \"b\"\n"}`, `{"level":"INFO","message":"a \"b\"\n"}`, `{"level":"INFO","message":"a \"b\"\n"}`},
+		{
+			"function", `{"level":"INFO","message":"a \"b\"\n"}`,
+			`{"level":"INFO","message":"a \"b\"\n"}`, `{"level":"INFO","message":"a \"b\"\n"}`,
+		},
 		{"extension", `"x\n"`, "x\n", "x\n"},
 		{"function", `""`, "\n", "\n"},
 		{"function", `"n"`, "n\n", "n\n"},
@@ -164,7 +169,7 @@ func TestCloudWatchMessages(t *testing.T) {
 	}
 }
 
-// A truncated event is its own JSON: nothing else says that it was truncated.
+// The message of a truncated event is the event's JSON, which alone marks it as truncated.
 func TestCloudWatchTruncated(t *testing.T) {
 	raw, value := event(`"abcdefghijklmnopqrstuvwxyz"`, "")
 	raw = bytes.Replace(raw, []byte(`"t"`), []byte(`"2026-11-23T18:00:00.123Z"`), 1)
@@ -182,8 +187,8 @@ func TestCloudWatchTruncated(t *testing.T) {
 	}
 }
 
-// The first log of the function that is an object says which log format the function has.
-func TestCloudWatchLearnsTheLogFormat(t *testing.T) {
+// The encoder detects the log format JSON by the first log of the function that is an object.
+func TestCloudWatchDetectsTheLogFormat(t *testing.T) {
 	var encoder record.CloudWatchEncoder
 	start := stamped(`{"time":"2026-11-23T18:00:00.123Z","type":"platform.start","record":{"requestId":"r"}}`, 1)
 	log := stamped(`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":{}}`, 2)
@@ -195,6 +200,7 @@ func TestCloudWatchLearnsTheLogFormat(t *testing.T) {
 	}
 }
 
+// Each form of time that Lambda may write becomes a timestamp and an id. A time that cannot be read becomes 0.
 func TestCloudWatchTimes(t *testing.T) {
 	for text, want := range map[string]int64{
 		"2026-11-23T18:00:00.123Z":       1795456800123,

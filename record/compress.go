@@ -7,23 +7,23 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Compression says how the data of a record are compressed.
+// Compression is the compression of a record's data.
 type Compression string
 
 const (
 	// Uncompressed data are the format's bytes.
 	Uncompressed Compression = "none"
-	// Gzip is one member a record.
+	// Gzip is one gzip member per record.
 	Gzip Compression = "gzip"
-	// Zstd is one frame a record, its content size in the header: some readers want it there.
+	// Zstd is one zstd frame per record. Its header has the content's size, which some readers need.
 	Zstd Compression = "zstd"
 )
 
-// zstdWindow is how far a match reaches back. A larger one costs its size in memory and finds little more in log lines.
+// zstdWindow is how far a match reaches back. A larger window costs its size in memory and compresses log lines little better.
 const zstdWindow = 128 << 10
 
-// Compressor compresses the data of records, one by one: Gzip at level 1, Zstd at the fastest level. It allocates its tables at the first
-// record, 810 KiB for Gzip and 780 KiB for Zstd, and keeps them. It is for one goroutine.
+// Compressor compresses the data of records, one by one: Gzip at level 1, Zstd at the fastest level. It allocates its tables
+// at the first record, 810 KiB for Gzip and 780 KiB for Zstd, and reuses them. It is for one goroutine.
 type Compressor struct {
 	with Compression
 	gzip *gzip.Writer
@@ -31,7 +31,7 @@ type Compressor struct {
 	out  sink
 }
 
-// NewCompressor returns a compressor. It panics on a compression that it does not know, Uncompressed too.
+// NewCompressor returns a compressor. It panics unless with is Gzip or Zstd.
 func NewCompressor(with Compression) *Compressor {
 	if with != Gzip && with != Zstd {
 		panic(fmt.Sprintf("record: no compressor for %q", with))
@@ -39,7 +39,7 @@ func NewCompressor(with Compression) *Compressor {
 	return &Compressor{with: with}
 }
 
-// Append compresses what the pieces are together and appends it to dst.
+// Append compresses the concatenated pieces and appends the result to dst.
 func (c *Compressor) Append(dst []byte, pieces [][]byte) []byte {
 	size := 0
 	for _, piece := range pieces {
@@ -49,7 +49,7 @@ func (c *Compressor) Append(dst []byte, pieces [][]byte) []byte {
 	if c.with == Gzip {
 		c.gzip = c.out.beginGzip(c.gzip)
 		for _, piece := range pieces {
-			_, _ = c.gzip.Write(piece) // the sink takes everything
+			_, _ = c.gzip.Write(piece) // the sink never fails
 		}
 		_ = c.gzip.Close()
 	} else {
@@ -68,16 +68,16 @@ func (c *Compressor) beginZstd(size int) {
 		c.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(zstdWindow),
 			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 		if err != nil {
-			panic("record: zstd: " + err.Error()) // cannot be: the options are constant
+			panic("record: zstd: " + err.Error()) // cannot happen: the options are constant
 		}
 	}
 	c.zstd.ResetContentSize(&c.out, int64(size))
 }
 
-// MaxCompressedSize is the most that a Compressor makes of size bytes.
+// MaxCompressedSize returns an upper bound of the size of size bytes after compression by a Compressor.
 func MaxCompressedSize(size int) int { return size + size/1000 + 64 }
 
-// sink collects what an encoder writes.
+// sink collects an encoder's output.
 type sink struct{ data []byte }
 
 func (s *sink) Write(p []byte) (int, error) {
@@ -85,7 +85,7 @@ func (s *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// beginGzip makes a writer, nil at first, write a member to the sink.
+// beginGzip returns a writer of a new member to the sink. It reuses w unless that is nil.
 func (s *sink) beginGzip(w *gzip.Writer) *gzip.Writer {
 	if w == nil {
 		w, _ = gzip.NewWriterLevel(s, gzip.BestSpeed) // fails only on an unknown level
@@ -95,7 +95,7 @@ func (s *sink) beginGzip(w *gzip.Writer) *gzip.Writer {
 	return w
 }
 
-// take hands over what was written: the sink must not keep the caller's memory.
+// take returns the data and forgets them: the sink must not keep the caller's memory.
 func (s *sink) take() []byte {
 	data := s.data
 	s.data = nil

@@ -12,12 +12,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// What a reader takes at most of what one record contains: no record that the extension writes comes near. A line of one character, repeated,
-// is compressed to a ten thousandth, so that the ratio counts only above what a record may ever have been.
+// Limits of one record's decompressed data. Records of the extension are far below them. The ratio has no limit up to
+// ratioExempt, more than any record of the extension has: zstd compresses a line of one repeated character to a ten thousandth.
 const (
 	maxDecompressed = 64 << 20
 	maxRatio        = 1000
-	anyRatio        = 32 << 20
+	ratioExempt     = 32 << 20
 	maxZstdWindow   = 8 << 20
 )
 
@@ -26,19 +26,21 @@ var (
 	errCut      = errors.New("it is cut short")
 )
 
-// roomFor is how much data of that size may contain.
-func roomFor(compressed int) int { return min(maxDecompressed, max(anyRatio, maxRatio*compressed)) }
+// decompressedLimit returns the largest decompressed size that data of this size may have.
+func decompressedLimit(compressed int) int {
+	return min(maxDecompressed, max(ratioExempt, maxRatio*compressed))
+}
 
 const (
 	gzipMagic = "\x1f\x8b"
 	zstdMagic = "\x28\xb5\x2f\xfd"
-	// A skippable frame has no data. Its magic number ends in one of 16 digits.
-	skippableMagic = "\x2a\x4d\x18" // behind the first byte, 0x50 to 0x5f
+	// skippableMagic is the magic number of a skippable frame, which has no data, without its first byte, 0x50 to 0x5f.
+	skippableMagic = "\x2a\x4d\x18"
 )
 
-// Decompress returns the data of a record uncompressed, and how they were compressed. Several members or frames in a row, as Firehose writes
-// records into one object, are one. Data that are not compressed are returned as they are. It takes
-// 64 MiB at most; above 32 MiB, 1,000 times the size of data.
+// Decompress returns the decompressed data of a record, and the compression that they had. It joins the content of several
+// concatenated members or frames, as Firehose writes records into one object. It returns uncompressed data unchanged. It
+// decompresses at most 64 MiB, and above 32 MiB at most 1,000 times the size of data.
 func Decompress(data []byte) ([]byte, Compression, error) {
 	with := compressionOf(data)
 	if with == Uncompressed {
@@ -54,20 +56,20 @@ func Decompress(data []byte) ([]byte, Compression, error) {
 	return plain, with, nil
 }
 
-// stretch is a piece of data that was compressed as one.
-type stretch struct {
+// part is the content of one member or frame, or uncompressed data.
+type part struct {
 	with Compression
 	data []byte
 }
 
-// decompressed yields what members and frames contain, and in one piece what is behind them.
-func decompressed(data []byte) iter.Seq2[stretch, error] {
-	return func(yield func(stretch, error) bool) {
-		room := roomFor(len(data))
+// decompressed yields the content of each member and frame, and any uncompressed data behind them as one part.
+func decompressed(data []byte) iter.Seq2[part, error] {
+	return func(yield func(part, error) bool) {
+		room := decompressedLimit(len(data))
 		var d decompressor
 		defer d.close()
 		for len(data) > 0 {
-			s := stretch{with: compressionOf(data)}
+			s := part{with: compressionOf(data)}
 			size := len(data)
 			var err error
 			switch s.with {
@@ -108,7 +110,7 @@ func hasPrefix(data []byte, prefix string) bool {
 	return len(data) >= len(prefix) && string(data[:len(prefix)]) == prefix
 }
 
-// decompressor keeps the readers from one member or frame to the next: there may be thousands.
+// decompressor reuses its readers for the next member or frame: data may have thousands.
 type decompressor struct {
 	gzip *gzip.Reader
 	zstd *zstd.Decoder
@@ -120,7 +122,7 @@ func (d *decompressor) close() {
 	}
 }
 
-// gunzip reads the member that data begins with, and returns the member's size too.
+// gunzip reads the member that data begins with. It returns the member's content and compressed size.
 func (d *decompressor) gunzip(data []byte, room int) (plain []byte, size int, err error) {
 	from := bytes.NewReader(data)
 	if d.gzip == nil {
@@ -140,7 +142,7 @@ func (d *decompressor) unzstd(frame []byte, room int) (plain []byte, err error) 
 		d.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderMaxMemory(maxDecompressed))
 		if err != nil {
-			panic("record: zstd: " + err.Error()) // cannot be: the options are constant
+			panic("record: zstd: " + err.Error()) // cannot happen: the options are constant
 		}
 	}
 	if err := d.zstd.Reset(bytes.NewReader(frame)); err != nil {
@@ -149,7 +151,7 @@ func (d *decompressor) unzstd(frame []byte, room int) (plain []byte, err error) 
 	return readBounded(d.zstd, room)
 }
 
-// readBounded reads to the end, if that is no more than room.
+// readBounded reads to the end. It fails if that is more than room bytes.
 func readBounded(from io.Reader, room int) ([]byte, error) {
 	var plain bytes.Buffer
 	_, err := plain.ReadFrom(io.LimitReader(from, int64(room)+1))
@@ -162,7 +164,7 @@ func readBounded(from io.Reader, room int) ([]byte, error) {
 	return plain.Bytes(), nil
 }
 
-// readError says in our words what the readers say in several.
+// readError maps the errors of the two decompressors to one error each.
 func readError(err error) error {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -173,7 +175,7 @@ func readError(err error) error {
 	return err
 }
 
-// zstdFrame is the size of the frame that data begins with: its blocks say how long they are.
+// zstdFrame returns the size of the frame that data begins with, by the lengths in the headers of its blocks.
 func zstdFrame(data []byte) (size int, err error) {
 	if !hasPrefix(data, zstdMagic) {
 		if len(data) < 8 {
@@ -196,7 +198,7 @@ func zstdFrame(data []byte) (size int, err error) {
 		}
 		block := int(data[size]) | int(data[size+1])<<8 | int(data[size+2])<<16
 		size += blockHeader
-		if block>>1&3 == 1 { // one byte that is repeated
+		if block>>1&3 == 1 { // an RLE block: one byte, repeated
 			size++
 		} else {
 			size += block >> 3

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// envelope are the members of a subscription record that are read.
+// envelope has the members of a subscription record that are read.
 type envelope struct {
 	MessageType         string   `json:"messageType"`
 	Owner               string   `json:"owner"`
@@ -23,14 +23,15 @@ type logEvent struct {
 	Message   string `json:"message"`
 }
 
-// isEnvelope tells whether a JSON object is a subscription record. In every one that was seen messageType is the first member.
+// isEnvelope reports whether a JSON object is a subscription record: its first member is messageType, as in all known records.
 func isEnvelope(value []byte) bool {
 	rest := members(value)
 	name, _, ok := rest.next()
 	return ok && string(name) == "messageType"
 }
 
-// envelope reads a subscription record. Its events are read one by one: a list of all may be larger than the data by far.
+// envelope reads a subscription record. It reads the log events one by one: a decoded list of them may be far larger than the
+// data.
 func (u *unpacker) envelope(value []byte) {
 	if !json.Valid(value) {
 		u.emit(&Line{Raw: value}, errors.New("the envelope of CloudWatch Logs is not JSON"))
@@ -43,28 +44,28 @@ func (u *unpacker) envelope(value []byte) {
 		if !ok {
 			break
 		}
-		var place any
+		var field any
 		switch string(name) {
 		case "messageType":
-			place = &e.MessageType
+			field = &e.MessageType
 		case "owner":
-			place = &e.Owner
+			field = &e.Owner
 		case "logGroup":
-			place = &e.LogGroup
+			field = &e.LogGroup
 		case "subscriptionFilters":
-			place = &e.SubscriptionFilters
+			field = &e.SubscriptionFilters
 		case "logEvents":
 			events = members(member)
 			continue
 		default:
 			continue
 		}
-		if err := json.Unmarshal(member, place); err != nil {
+		if err := json.Unmarshal(member, field); err != nil {
 			u.emit(&Line{Raw: value}, fmt.Errorf("%w: an envelope of CloudWatch Logs, but its %s: %w", ErrForeign, name, err))
 			return
 		}
 	}
-	if e.MessageType == "CONTROL_MESSAGE" { // CloudWatch asks whether the stream can be reached
+	if e.MessageType == "CONTROL_MESSAGE" { // CloudWatch checks that it can write to the stream
 		return
 	}
 	for number := 1; !u.stopped; number++ {
@@ -109,14 +110,14 @@ func (e *envelope) line(raw []byte) (Line, error) {
 
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// readMessage sets the members that the message tells.
+// readMessage sets the members that the message has.
 func (l *Line) readMessage(message string) {
 	if strings.HasPrefix(message, "{") && json.Valid([]byte(message)) {
 		parts := split([]byte(message))
-		var own Line
-		// An event in full has the event's time; what a function has logged only looks like one.
-		if parts.kind != nil && parts.record != nil && json.Unmarshal([]byte(message), &own) == nil && own.sameTime(l.Time) {
-			l.Time, l.Type, l.Record, l.Truncated = own.Time, own.Type, own.Record, own.Truncated
+		var event Line
+		// A whole event as the message has the log event's time. A function's log that only looks like an event has not.
+		if parts.kind != nil && parts.record != nil && json.Unmarshal([]byte(message), &event) == nil && event.sameTime(l.Time) {
+			l.Time, l.Type, l.Record, l.Truncated = event.Time, event.Type, event.Record, event.Truncated
 			return
 		}
 		l.Type, l.Record = "function", json.RawMessage(message)
@@ -144,18 +145,18 @@ func (l *Line) readMessage(message string) {
 	}
 }
 
-// sameTime tells whether the event is of that time, which has milliseconds; empty is what cannot be read.
-func (l *Line) sameTime(of string) bool {
+// sameTime reports whether the line's time, in milliseconds, is other. An empty other is a time that cannot be read.
+func (l *Line) sameTime(other string) bool {
 	quoted := parts{time: encode(l.Time)}
 	at := quoted.unixMilli()
-	return of == "" && at == 0 || time.UnixMilli(at).UTC().Format(timeLayout) == of
+	return other == "" && at == 0 || time.UnixMilli(at).UTC().Format(timeLayout) == other
 }
 
-// encode makes a JSON string of text. What HTML has to escape stays.
+// encode returns text as a JSON string, without HTML escapes.
 func encode(text string) json.RawMessage {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(text) // a string
+	_ = encoder.Encode(text) // a string always encodes
 	return bytes.TrimSuffix(b.Bytes(), newline)
 }

@@ -6,18 +6,18 @@ import (
 	"strconv"
 )
 
-// An event id of CloudWatch Logs is a number of 56 decimal digits, and the number shifted right by 144 bits is the event's time in Unix
-// milliseconds. Ours have below it 64 bits of seq and the first 80 bits of the instance.
+// An event id of CloudWatch Logs is a number of 56 decimal digits. Its bits from 144 up are the event's time in Unix
+// milliseconds. The extension's ids have 64 bits of seq and the first 80 bits of the instance below the time.
 const (
 	eventIDDigits = 56
-	maxEventTime  = 4_484_155_085_838 // in the year 2112: the last with 56 digits
+	maxEventTime  = 4_484_155_085_838 // in the year 2112: the last time whose ids have 56 digits
 
 	instanceDigits = 80 / 4
 	limb           = 10_000_000_000_000_000_000 // 19 digits
 	limbDigits     = 19
 )
 
-// instanceBits are the 80 bits of an instance: the upper 16, the lower 64.
+// instanceBits returns the first 80 bits of an instance: the upper 16, the lower 64.
 func instanceBits(instance string) (n [2]uint64) {
 	for i := range instanceDigits {
 		digit := uint64(0)
@@ -58,7 +58,7 @@ func appendEventID(dst []byte, at int64, seq uint64, instance [2]uint64) []byte 
 	return append(dst, digits[len(digits)-eventIDDigits:]...)
 }
 
-// parseEventID takes an event id apart; instance are the first 20 digits of one.
+// parseEventID splits an event id into its parts. instance is the first 20 digits of the instance.
 func parseEventID(id string) (at int64, seq uint64, instance string, ok bool) {
 	if len(id) != eventIDDigits {
 		return 0, 0, "", false
@@ -89,7 +89,7 @@ func parseEventID(id string) (at int64, seq uint64, instance string, ok bool) {
 
 // appendDecimal appends a JSON number with the given decimals (-1: as many as it has).
 func appendDecimal(dst, number []byte, decimals int) (_ []byte, ok bool) {
-	const most = 1e15 // longer ones are nothing that Lambda writes
+	const most = 1e15 // Lambda writes no larger numbers
 	f, err := strconv.ParseFloat(string(number), 64)
 	if err != nil || f < -most || f > most {
 		return dst, false

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"kinesis-telemetry-extension/record"
 )
 
-// show prints the first two events of a record, the way a consumer reads any of them.
+// show prints the first two events of a record, as a consumer reads a record of any format.
 func show(file string) {
 	data, err := os.ReadFile("testdata/vectors/" + file) // a record's Data
 	if err != nil {
@@ -80,7 +81,7 @@ func ExampleUnpack_kpl() {
 	// kpl none 1 platform.telemetrySubscription
 }
 
-// A stream that others write to, too.
+// Data of another writer are an error that names their kind.
 func ExampleUnpack_foreign() {
 	for _, err := range record.Unpack([]byte(`H4sIAAAAAAAA/6tWKkktLlGyUlAqS8wpTlWqBQBU1GnaEwAAAA==`)) {
 		fmt.Println(errors.Is(err, record.ErrForeign), err)
@@ -102,8 +103,16 @@ func ExampleCloudWatchEncoder() {
 	encoder.Begin(nil, "a6ccf84e86c2ea85a827f6ab11133759", "2026/11/26/[7]f8763df56ada4a4cb652a99b7d3d9d4a")
 	encoder.Add([]byte(`{"time":"2026-11-26T05:18:23.729Z","type":"function","record":"order 7 received\n","seq":6,"source":{}}`))
 	plain, _, _ := record.Decompress(encoder.End())
-	fmt.Println(string(plain[len(`{"messageType":"DATA_MESSAGE","owner":"123456789012","logGroup":"/aws/lambda/hello",`):]))
-	// Output: "logStream":"2026/11/26/[7]f8763df56ada4a4cb652a99b7d3d9d4a","subscriptionFilters":["kinesis-telemetry-extension"],"logEvents":[{"id":"40044785904028522461069079386156699787440067162853976103","timestamp":1795670303729,"message":"order 7 received\n"}]}
+	fmt.Println(strings.ReplaceAll(string(plain), ",", ",\n"))
+	// Output:
+	// {"messageType":"DATA_MESSAGE",
+	// "owner":"123456789012",
+	// "logGroup":"/aws/lambda/hello",
+	// "logStream":"2026/11/26/[7]f8763df56ada4a4cb652a99b7d3d9d4a",
+	// "subscriptionFilters":["kinesis-telemetry-extension"],
+	// "logEvents":[{"id":"40044785904028522461069079386156699787440067162853976103",
+	// "timestamp":1795670303729,
+	// "message":"order 7 received\n"}]}
 }
 
 func ExampleKPLEncoder() {

@@ -12,7 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Whatever the protobuf of an aggregated record is, there is an end, and what was encoded comes out.
+// Any protobuf message of an aggregated record is read to an end, and an encoded event is decoded unchanged.
 func FuzzKPL(f *testing.F) {
 	var encoder KPLEncoder
 	encoder.Begin(nil, "key")
@@ -47,11 +47,13 @@ func FuzzKPL(f *testing.F) {
 	})
 }
 
-// Whatever an envelope is, an event is JSON, and has the number that its id says.
+// Each event of any envelope is JSON and has the number in its id.
 func FuzzEnvelope(f *testing.F) {
-	const head = `{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"/aws/lambda/f","subscriptionFilters":["` + subscriptionFilter + `"],"logEvents":[`
+	const head = `{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"/aws/lambda/f",` +
+		`"subscriptionFilters":["` + subscriptionFilter + `"],"logEvents":[`
 	f.Add(head + `{"id":"40040024614512148987126934461970495147237668266236877918","timestamp":1795456800123,"message":"x"}]}`)
-	f.Add(head + `{"id":"00000000000000000000000000000000000000000000000000000000","timestamp":0,"message":"{\"time\":\"\",\"type\":\"\",\"record\":0}"}]}`)
+	f.Add(head + `{"id":"00000000000000000000000000000000000000000000000000000000","timestamp":0,` +
+		`"message":"{\"time\":\"\",\"type\":\"\",\"record\":0}"}]}`)
 	f.Add(`{"messageType":"CONTROL_MESSAGE"}`)
 	f.Add(head + `1,"",{},[],null]}`)
 	f.Fuzz(func(t *testing.T, text string) {
@@ -64,21 +66,22 @@ func FuzzEnvelope(f *testing.F) {
 			}
 			var event logEvent
 			_ = json.Unmarshal(line.Raw, &event)
-			if id := appendEventID(nil, event.Timestamp, line.Seq, instanceBits(line.Source.Instance)); line.Source.Instance != "" && string(id) != event.ID {
+			id := appendEventID(nil, event.Timestamp, line.Seq, instanceBits(line.Source.Instance))
+			if line.Source.Instance != "" && string(id) != event.ID {
 				t.Fatalf("%s is %d of %s, whose id is %s", event.ID, line.Seq, line.Source.Instance, id)
 			}
 		}
 	})
 }
 
-// The cursor finds what encoding/json finds.
+// The cursor finds the same members as encoding/json.
 func FuzzMembers(f *testing.F) {
 	f.Add(`{"a":"x\\","b" : [1,{"c":"]"}] ,"d":null,"e":-1.5e3}`)
 	f.Add(`{"a\"b":{}}`)
 	f.Add(`{ }`)
 	f.Fuzz(func(t *testing.T, text string) {
 		rest := members([]byte(text))
-		for n := 0; ; n++ { // it ends whatever the text is
+		for n := 0; ; n++ { // the cursor reaches an end of any text
 			if _, _, ok := rest.next(); !ok {
 				break
 			}
@@ -113,7 +116,7 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// A line of text is in CloudWatch what it was, with a line end.
+// A line of text is unchanged in CloudWatch, and ends in a line end.
 func FuzzText(f *testing.F) {
 	f.Add("x\n")
 	f.Add(`\n`)
@@ -124,7 +127,7 @@ func FuzzText(f *testing.F) {
 			t.Skip()
 		}
 		var want string
-		_ = json.Unmarshal(encoded, &want) // of what was not UTF-8
+		_ = json.Unmarshal(encoded, &want) // text, with invalid UTF-8 replaced
 		for _, test := range []struct {
 			message []byte
 			want    string
@@ -140,7 +143,7 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// Members and frames are taken apart where those who know the formats do.
+// Concatenated members and frames are decompressed as by the decoders of compress/gzip and zstd.
 func FuzzDecompress(f *testing.F) {
 	for _, with := range []Compression{Gzip, Zstd} {
 		c := NewCompressor(with)
@@ -164,7 +167,7 @@ func FuzzDecompress(f *testing.F) {
 		} else if reader, e := stdgzip.NewReader(bytes.NewReader(data)); e == nil {
 			want, err = io.ReadAll(reader)
 		}
-		if err == nil && !bytes.Equal(got, want) { // else what follows is of another kind
+		if err == nil && !bytes.Equal(got, want) { // they fail if data of another kind follow
 			t.Fatalf("%d bytes, want %d", len(got), len(want))
 		}
 	})

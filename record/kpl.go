@@ -10,7 +10,7 @@ import (
 	"math/bits"
 )
 
-// The aggregated record of the Kinesis Producer Library is the magic number, a protobuf message and its MD5:
+// An aggregated record of the Kinesis Producer Library is a magic number, a protobuf message and its MD5:
 // https://github.com/awslabs/amazon-kinesis-producer/blob/master/aggregation-format.md
 const (
 	kplMagic = "\xf3\x89\x9a\xc2"
@@ -28,17 +28,17 @@ const (
 	protobufFixed32 = 5
 )
 
-// MaxKPLEvents is how many events go into one record of the format KPL: Firehose takes no more of one.
+// MaxKPLEvents is the largest number of events in one record of the format KPL: Firehose does not read more sub-records.
 const MaxKPLEvents = 500
 
-// KPLEncoder lays out the events of one record in the format KPL. All have the partition key of the record itself, and none a hash key:
-// a consumer drops an aggregated record, or the whole of it, whose keys belong to another shard. It keeps no memory of its own.
+// KPLEncoder encodes one record of the format KPL. All events have the partition key of the record itself, and no hash key: a
+// consumer drops sub-records, or the whole record, if their keys belong to another shard. It keeps no memory of its own.
 type KPLEncoder struct {
 	dst  []byte
 	from int
 }
 
-// Begin begins a record that is appended to dst.
+// Begin starts a record that is appended to dst.
 func (e *KPLEncoder) Begin(dst []byte, partitionKey string) {
 	e.from = len(dst)
 	dst = append(dst, kplMagic...)
@@ -48,7 +48,7 @@ func (e *KPLEncoder) Begin(dst []byte, partitionKey string) {
 	e.dst = dst
 }
 
-// Add adds an event: a line, of which a line end is left out.
+// Add adds an event: a line, whose line end is dropped.
 func (e *KPLEncoder) Add(line []byte) {
 	line = bytes.TrimSuffix(line, newline)
 	e.dst = append(e.dst, kplRecords)
@@ -66,19 +66,20 @@ func (e *KPLEncoder) End() []byte {
 	return append(dst, sum[:]...)
 }
 
-// MaxKPLSize is the size of a record in the format KPL, at most: events lines of together size bytes, their line ends included.
+// MaxKPLSize returns an upper bound of the size of a record in the format KPL. size is the total size of its lines, one per
+// event, with their line ends.
 func MaxKPLSize(partitionKey string, events, size int) int {
 	longest := varintSize(kplEventSize(size))
 	head := len(kplMagic) + 1 + varintSize(len(partitionKey)) + len(partitionKey) + md5.Size
 	return head + size + events*(1+longest+2+1+longest-len("\n"))
 }
 
-// kplEventSize is the size of the protobuf message Record with data of size bytes.
+// kplEventSize returns the size of the protobuf message Record with data of size bytes.
 func kplEventSize(size int) int { return 2 + 1 + varintSize(size) + size }
 
 func varintSize(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
-var errProtobuf = errors.New("its protobuf is not an AggregatedRecord's")
+var errProtobuf = errors.New("their protobuf message is not an AggregatedRecord")
 
 // kplEvents yields the data of the sub-records.
 func kplEvents(data []byte) iter.Seq2[[]byte, error] {
@@ -86,11 +87,11 @@ func kplEvents(data []byte) iter.Seq2[[]byte, error] {
 		message := data[len(kplMagic):]
 		size := len(message) - md5.Size
 		if size < 0 {
-			yield(nil, errors.New("it is too short"))
+			yield(nil, errors.New("they are too short"))
 			return
 		}
 		if sum := md5.Sum(message[:size]); !bytes.Equal(sum[:], message[size:]) {
-			yield(nil, errors.New("its MD5 is wrong: it was cut, or is something else"))
+			yield(nil, errors.New("their MD5 is wrong: they were cut short, or are not an aggregated record"))
 			return
 		}
 		for message = message[:size]; len(message) > 0; {
@@ -125,7 +126,7 @@ func kplDataOf(message []byte) (data []byte, err error) {
 	return data, nil
 }
 
-// protobufField reads the field that a message begins with. value is the content of one that has a length.
+// protobufField reads the first field of a message. value is the content of a field with a length.
 func protobufField(message []byte) (tag uint64, value, rest []byte, err error) {
 	tag, n := binary.Uvarint(message)
 	if n <= 0 {

@@ -2,7 +2,7 @@ package record
 
 import "bytes"
 
-// platform is what the lines of CloudWatch are made of: values of a platform event's record, as they stand.
+// platform has the values of a platform event's record that the lines of CloudWatch contain, as bytes of JSON.
 type platform struct {
 	requestID, version, initializationType, phase, status, errorType, name, state []byte
 	runtimeVersion, runtimeVersionArn, events, types, metrics, tracing            []byte
@@ -15,13 +15,13 @@ func readPlatform(record []byte) (p platform) {
 		if !ok {
 			return p
 		}
-		if place := p.place(string(name)); place != nil {
-			*place = value
+		if field := p.field(string(name)); field != nil {
+			*field = value
 		}
 	}
 }
 
-func (p *platform) place(member string) *[]byte {
+func (p *platform) field(member string) *[]byte {
 	switch member {
 	case "requestId":
 		return &p.requestID
@@ -55,19 +55,19 @@ func (p *platform) place(member string) *[]byte {
 	return nil
 }
 
-// failed tells whether the status is another than success.
+// failed reports whether the event has a status other than success.
 func (p *platform) failed() bool {
 	status, _ := stringOf(p.status)
 	return len(status) > 0 && string(status) != "success"
 }
 
-// line is a message that is written, as the content of a JSON string. failed is set where a value is missing or is another than Lambda's.
+// line is a message, as the content of a JSON string. failed is set if a required value is missing or has the wrong type.
 type line struct {
 	text   []byte
 	failed bool
 }
 
-// tab and lineEnd are escaped as a JSON string has them.
+// tab and lineEnd are escaped for a JSON string.
 const (
 	tab     = `\t`
 	lineEnd = `\n`
@@ -75,13 +75,13 @@ const (
 
 func (l *line) add(literal string) { l.text = append(l.text, literal...) }
 
-// must adds a string that the line needs.
-func (l *line) must(before string, value []byte) {
-	l.failed = !l.may(before, value) || l.failed
+// required adds a string that the line needs.
+func (l *line) required(before string, value []byte) {
+	l.failed = !l.optional(before, value) || l.failed
 }
 
-// may adds a string if it is there.
-func (l *line) may(before string, value []byte) bool {
+// optional adds a string if the event has it.
+func (l *line) optional(before string, value []byte) bool {
 	content, ok := stringOf(value)
 	if ok {
 		l.text = append(append(l.text, before...), content...)
@@ -98,8 +98,8 @@ func (l *line) number(before string, value []byte, decimals int, unit string) {
 	l.failed = l.failed || !ok
 }
 
-// appendPlatformLine appends the line that CloudWatch has for a platform event where the function's log format is text, as the content of a
-// JSON string. It is not ok where CloudWatch has none.
+// appendPlatformLine appends the line that CloudWatch has for a platform event of a function with the log format text, as the
+// content of a JSON string. ok is false if CloudWatch has no line for the event.
 func appendPlatformLine(dst []byte, kind string, record []byte) (_ []byte, ok bool) {
 	l := line{text: dst}
 	p := readPlatform(record)
@@ -110,32 +110,32 @@ func appendPlatformLine(dst []byte, kind string, record []byte) (_ []byte, ok bo
 		l.runtime("RESTORE_START", &p)
 	case "platform.initReport":
 		kind, _ := stringOf(p.initializationType)
-		if !p.failed() && string(kind) != "snap-start" { // on demand it is in REPORT then
+		if !p.failed() && string(kind) != "snap-start" { // on demand, REPORT has the init duration
 			return dst, false
 		}
 		l.duration("INIT_REPORT Init Duration: ", &p)
 		if p.failed() {
-			l.may(tab+"Phase: ", p.phase)
+			l.optional(tab+"Phase: ", p.phase)
 		}
-		l.trouble(&p)
+		l.failure(&p)
 	case "platform.restoreReport":
 		l.duration("RESTORE_REPORT Restore Duration: ", &p)
-		l.trouble(&p)
+		l.failure(&p)
 	case "platform.start":
-		l.must("START RequestId: ", p.requestID)
-		l.may(" Version: ", p.version)
-	case "platform.runtimeDone": // CloudWatch writes END with REPORT: one event is one line
-		l.must("END RequestId: ", p.requestID)
+		l.required("START RequestId: ", p.requestID)
+		l.optional(" Version: ", p.version)
+	case "platform.runtimeDone": // CloudWatch writes END with REPORT; here each event is one line
+		l.required("END RequestId: ", p.requestID)
 	case "platform.report":
 		l.report(&p)
 	case "platform.extension":
-		l.must("EXTENSION"+tab+"Name: ", p.name)
-		l.must(tab+"State: ", p.state)
+		l.required("EXTENSION"+tab+"Name: ", p.name)
+		l.required(tab+"State: ", p.state)
 		l.list(tab+"Events: [", p.events, ",", false)
-		l.may(tab+"Error Type: ", p.errorType)
+		l.optional(tab+"Error Type: ", p.errorType)
 	case "platform.telemetrySubscription":
-		l.must("TELEMETRY"+tab+"Name: ", p.name)
-		l.must(tab+"State: ", p.state)
+		l.required("TELEMETRY"+tab+"Name: ", p.name)
+		l.required(tab+"State: ", p.state)
 		l.list(tab+"Types: [", p.types, ", ", true)
 	default:
 		return dst, false
@@ -146,8 +146,8 @@ func appendPlatformLine(dst []byte, kind string, record []byte) (_ []byte, ok bo
 
 func (l *line) runtime(name string, p *platform) {
 	l.add(name)
-	l.must(" Runtime Version: ", p.runtimeVersion)
-	l.may(tab+"Runtime Version ARN: ", p.runtimeVersionArn)
+	l.required(" Runtime Version: ", p.runtimeVersion)
+	l.optional(tab+"Runtime Version ARN: ", p.runtimeVersionArn)
 }
 
 func (l *line) duration(before string, p *platform) {
@@ -165,10 +165,10 @@ func (l *line) duration(before string, p *platform) {
 	}
 }
 
-func (l *line) trouble(p *platform) {
+func (l *line) failure(p *platform) {
 	if p.failed() {
-		l.may(tab+"Status: ", p.status)
-		l.may(tab+"Error Type: ", p.errorType)
+		l.optional(tab+"Status: ", p.status)
+		l.optional(tab+"Error Type: ", p.errorType)
 	}
 }
 
@@ -200,7 +200,7 @@ func (l *line) report(p *platform) {
 			}
 		}
 	}
-	l.must("REPORT RequestId: ", p.requestID)
+	l.required("REPORT RequestId: ", p.requestID)
 	l.add(tab)
 	l.failed = l.failed || values[0] == nil // all other metrics may be missing
 	for i, value := range values {
@@ -209,13 +209,13 @@ func (l *line) report(p *platform) {
 		}
 	}
 	if p.failed() {
-		l.may("Status: ", p.status)
-		l.may(tab+"Error Type: ", p.errorType)
+		l.optional("Status: ", p.status)
+		l.optional(tab+"Error Type: ", p.errorType)
 	}
 	l.xray(p.tracing)
 }
 
-// xray adds the line of a trace that is sampled. Telemetry does not name the segment; spanId is the nearest.
+// xray adds the line of a sampled trace. The Telemetry API does not have the segment's id; spanId is the nearest.
 func (l *line) xray(tracing []byte) {
 	var header, span []byte
 	rest := members(tracing)
@@ -237,7 +237,7 @@ func (l *line) xray(tracing []byte) {
 	}
 	l.add(lineEnd + "XRAY TraceId: ")
 	l.text = append(l.text, root...)
-	l.may(tab+"SegmentId: ", span)
+	l.optional(tab+"SegmentId: ", span)
 	l.add(tab + "Sampled: true" + tab)
 }
 
@@ -264,7 +264,7 @@ func (l *line) list(before string, array []byte, between string, capital bool) {
 	l.add("]")
 }
 
-// traceOf reads an X-Amzn-Trace-Id: Root=1-…;Parent=…;Sampled=1.
+// traceOf reads the header X-Amzn-Trace-Id: Root=1-…;Parent=…;Sampled=1.
 func traceOf(header []byte) (root []byte, sampled bool) {
 	for field := range bytes.SplitSeq(header, []byte{';'}) {
 		name, value, _ := bytes.Cut(field, []byte{'='})

@@ -1,9 +1,8 @@
-// Package record is the format of what the extension writes to a Kinesis data stream, both ways: it packs telemetry
-// events into the data of Kinesis records and reads them back. It does no I/O and imports nothing but the standard
-// library and a compressor. FORMAT.md is the specification.
+// Package record implements the format of the extension's Kinesis records: it packs telemetry events into the data of records
+// and reads them back. It does no I/O and imports only the standard library and a compressor. FORMAT.md is the specification.
 //
-// An event goes through as bytes: what Lambda posted is copied, never decoded and encoded again. The extension's own
-// members (requestId, seq, source) are appended behind Lambda's.
+// An event's bytes are copied as Lambda posted them, never decoded and encoded again. The extension's own members (requestId,
+// seq, source) are appended behind Lambda's.
 package record
 
 import (
@@ -14,39 +13,39 @@ import (
 	"strconv"
 )
 
-// Format is a way to lay events out in the data of Kinesis records.
+// Format is a layout of events in the data of Kinesis records.
 type Format string
 
 const (
-	// NDJSON is many events a record, each a line that ends in "\n".
+	// NDJSON has many events in a record, each a line that ends in "\n".
 	NDJSON Format = "ndjson"
-	// JSON is one event a record, without a line end.
+	// JSON has one event in a record, without a line end.
 	JSON Format = "json"
-	// CloudWatch is the record of a CloudWatch Logs subscription: an envelope of many log events, gzip'ed.
+	// CloudWatch is the record of a CloudWatch Logs subscription: an envelope of many log events, compressed with gzip.
 	CloudWatch Format = "cloudwatch"
-	// KPL is the aggregated record of the Kinesis Producer Library: each event is one record to those that take it apart.
+	// KPL is the aggregated record of the Kinesis Producer Library: consumers that deaggregate it get one record per event.
 	KPL Format = "kpl"
 )
 
-// Event is one telemetry event that has got its place in the stream. Its bytes are not changed.
+// Event is one telemetry event with its number and source. Its bytes are not changed.
 type Event struct {
 	// Raw is the JSON object as Lambda posted it: at least "{}", valid UTF-8, no line breaks.
 	Raw []byte
-	// RequestID is the content of a JSON string (already escaped); empty where the invocation is not known.
+	// RequestID is the content of a JSON string (already escaped); empty if the invocation is not known.
 	RequestID string
 	// Seq is the event's number within Source's instance.
 	Seq uint64
-	// Source says where the event comes from.
+	// Source is the event's function and instance.
 	Source *Source
 }
 
-// Source says where events come from. It is encoded once and shared by all events of one instance.
+// Source is the function and the instance that events come from. It is encoded once, and all events of one instance share it.
 type Source struct {
 	instance string
-	member   []byte // of each event, and the event's closing brace
+	member   []byte // the member "source" of each event, and the event's closing brace
 }
 
-// SourceFields are the members of an event's "source". Empty ones are left out, but for Instance.
+// SourceFields are the members of an event's "source". Empty members are left out, except Instance.
 type SourceFields struct {
 	Function string            `json:"function,omitempty"`
 	Version  string            `json:"version,omitempty"`
@@ -60,12 +59,12 @@ type SourceFields struct {
 func NewSource(fields SourceFields) *Source {
 	encoded, err := json.Marshal(fields)
 	if err != nil {
-		panic("record: a source of strings did not encode: " + err.Error()) // cannot be: strings and a map of strings
+		panic("record: a source of strings did not encode: " + err.Error()) // cannot happen: strings and a map of strings
 	}
 	return newSource(fields.Instance, encoded)
 }
 
-// ParseSource reads what JSON has given. It fails on anything but an object with an instance.
+// ParseSource reads a source that JSON has encoded. It fails if encoded is not an object with an instance.
 func ParseSource(encoded []byte) (*Source, error) {
 	var fields SourceFields
 	if err := json.Unmarshal(encoded, &fields); err != nil {
@@ -81,10 +80,10 @@ func newSource(instance string, encoded []byte) *Source {
 	return &Source{instance: instance, member: slices.Concat([]byte(sourceMember), encoded, []byte("}"))}
 }
 
-// JSON is the source as the stream has it. It must not be changed.
+// JSON returns the source as events have it. The caller must not change it.
 func (s *Source) JSON() []byte { return s.member[len(sourceMember) : len(s.member)-1] }
 
-// Instance is the source's instance: the life of one extension process, within which seq counts.
+// Instance returns the source's instance: one run of an extension process, within which seq counts.
 func (s *Source) Instance() string { return s.instance }
 
 const (
@@ -98,11 +97,12 @@ func AppendEvent(dst []byte, e *Event) []byte {
 	return AppendMembers(append(dst, e.Raw[:len(e.Raw)-1]...), e)
 }
 
-// AppendMembers appends what stands behind Lambda's members: the extension's own, and the closing brace.
+// AppendMembers appends the end of the event, which stands behind Lambda's members: the extension's members and the closing
+// brace.
 func AppendMembers(dst []byte, e *Event) []byte {
 	comma := 0
 	if isEmptyObject(e.Raw[:len(e.Raw)-1]) {
-		comma = 1 // nothing stands before the first of our members
+		comma = 1 // no comma before the extension's first member
 	}
 	if e.RequestID == "" {
 		dst = append(dst, seqMember[comma:]...)
@@ -115,7 +115,7 @@ func AppendMembers(dst []byte, e *Event) []byte {
 	return append(dst, e.Source.member...)
 }
 
-// EventSize is the number of bytes that AppendEvent appends.
+// EventSize returns the number of bytes that AppendEvent appends.
 func EventSize(e *Event) int {
 	size := len(e.Raw) - 1 + len(seqMember) + decimalDigits(e.Seq) + len(e.Source.member)
 	if e.RequestID != "" {
@@ -127,7 +127,7 @@ func EventSize(e *Event) int {
 	return size
 }
 
-// isEmptyObject tells whether an object, its closing brace cut off, has no member.
+// isEmptyObject reports whether an object, without its closing brace, has no member.
 func isEmptyObject(inner []byte) bool {
 	for _, c := range inner[1:] {
 		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {

@@ -17,6 +17,7 @@ var source = record.NewSource(record.SourceFields{
 	Instance: "0f4c2a6e8b1d4f3a9c5e7d0b2a4c6e8f", Tags: map[string]string{"team": "shop", "é": `"<&>`},
 })
 
+// An event has exactly these bytes.
 func TestGolden(t *testing.T) {
 	const from = `"source":{"function":"checkout","version":"7","account":"123456789012","region":"eu-west-1",` +
 		`"instance":"0f4c2a6e8b1d4f3a9c5e7d0b2a4c6e8f","tags":{"team":"shop","é":"\"\u003c\u0026\u003e"}}}`
@@ -25,7 +26,10 @@ func TestGolden(t *testing.T) {
 			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"x\n"}`, "8476a536",
 			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"x\n","requestId":"8476a536","seq":42,` + from,
 		},
-		{`{"time":"t","type":"platform.start","record":{ "b" : 1.0 }}`, "", `{"time":"t","type":"platform.start","record":{ "b" : 1.0 },"seq":42,` + from},
+		{
+			`{"time":"t","type":"platform.start","record":{ "b" : 1.0 }}`, "",
+			`{"time":"t","type":"platform.start","record":{ "b" : 1.0 },"seq":42,` + from,
+		},
 		{`{}`, "", `{"seq":42,` + from},
 		{`{ }`, "r", `{ "requestId":"r","seq":42,` + from},
 	} {
@@ -40,7 +44,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// What goes in comes out: byte for byte, in order, as lines and one by one.
+// Events are read back byte for byte and in order, as lines of one record and one by one.
 func FuzzAppendUnpack(f *testing.F) {
 	f.Add(uint64(1))
 	f.Fuzz(func(t *testing.T, seed uint64) {
@@ -77,7 +81,7 @@ func FuzzAppendUnpack(f *testing.F) {
 	})
 }
 
-// Lines are read one by one: what is taken for an event is one, and one that cannot be read costs no other.
+// Each event of any lines is JSON, and a line that cannot be read does not hide the event behind it.
 func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("{\"seq\":1}\n{\"seq\":2}"))
 	f.Add([]byte("{}\nnonsense\n\n{\"type\":1}"))
@@ -90,7 +94,7 @@ func FuzzUnpack(f *testing.F) {
 		found, results := false, 0
 		for line, err := range record.Unpack(slices.Concat(data, []byte("\n"), event)) {
 			if err == nil && !json.Valid(line.Raw) {
-				t.Fatalf("%q was taken for an event", line.Raw)
+				t.Fatalf("%q was accepted as an event", line.Raw)
 			}
 			results++
 			found = err == nil && line.Seq == 7
@@ -105,8 +109,8 @@ func line(n int) []byte {
 	return fmt.Appendf(nil, `{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"%0*d"}`, n, 7)
 }
 
-// Stamping allocates nothing once the buffer has grown.
-func TestAppendAllocatesNothing(t *testing.T) {
+// AppendEvent does not allocate if the buffer is large enough.
+func TestAppendEventDoesNotAllocate(t *testing.T) {
 	e := record.Event{Raw: line(300), RequestID: "8476a536-e9f4-11e8-9739-2dfe598c3fcd", Source: source}
 	buffer := record.AppendEvent(nil, &e)
 	if allocs := testing.AllocsPerRun(100, func() { buffer = record.AppendEvent(buffer[:0], &e) }); allocs != 0 {
@@ -114,19 +118,20 @@ func TestAppendAllocatesNothing(t *testing.T) {
 	}
 }
 
-// A source that JSON has given is the same when it is read; what names no instance is none.
+// An encoded source is read back unchanged. A source without an instance is an error.
 func TestParseSource(t *testing.T) {
-	if read, err := record.ParseSource(source.JSON()); err != nil || read.Instance() != source.Instance() || !bytes.Equal(read.JSON(), source.JSON()) {
+	read, err := record.ParseSource(source.JSON())
+	if err != nil || read.Instance() != source.Instance() || !bytes.Equal(read.JSON(), source.JSON()) {
 		t.Errorf("%+v, %v", read, err)
 	}
 	for _, text := range []string{"", "[]", "{}", `{"instance":1}`} {
 		if read, err := record.ParseSource([]byte(text)); err == nil {
-			t.Errorf("%q became %s", text, read.JSON())
+			t.Errorf("%q is accepted as %s", text, read.JSON())
 		}
 	}
 }
 
-// What cannot be read is named by its line.
+// An error names the line that cannot be read.
 func TestUnpackNamesTheLine(t *testing.T) {
 	var got []string
 	const event = `{"seq":1,"source":{"instance":"i"}}` + "\n"

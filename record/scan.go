@@ -4,8 +4,8 @@ import "bytes"
 
 var newline = []byte{'\n'}
 
-// object is a cursor over the members of a JSON object, or over the elements of an array. It finds where values end and checks no more:
-// it is for lines that the extension has laid out, and gives up on others.
+// object is a cursor over the members of a JSON object, or over the elements of an array. It finds the end of each value and
+// does not check the syntax: it is for lines of the extension, and stops at other text.
 type object struct {
 	text []byte
 	at   int
@@ -20,7 +20,7 @@ func members(text []byte) object {
 	return object{text: text, at: at + 1}
 }
 
-// next returns the next member, both as they stand, name without its quotes; ok is false behind the last.
+// next returns the bytes of the next member: its name without quotes, and its value. ok is false behind the last member.
 func (o *object) next() (name, value []byte, ok bool) {
 	at := o.separator()
 	end := skipString(o.text, at)
@@ -49,7 +49,7 @@ func (o *object) value(at int) (value []byte, ok bool) {
 	return o.text[at:end], true
 }
 
-// separator goes to where the next member begins.
+// separator returns the position of the next member.
 func (o *object) separator() int {
 	at := skipSpace(o.text, o.at)
 	if at < len(o.text) && o.text[at] == ',' {
@@ -58,7 +58,7 @@ func (o *object) separator() int {
 	return at
 }
 
-// skipValue returns the end of the value that begins there; -1 where there is none.
+// skipValue returns the end of the value that begins at at, or -1 if no value begins there.
 func skipValue(text []byte, at int) int {
 	if at >= len(text) {
 		return -1
@@ -97,7 +97,7 @@ func skipNested(text []byte, at int) int {
 	return -1
 }
 
-// skipString returns the end of the string that begins there, its closing quote included; -1 where there is none.
+// skipString returns the end of the string that begins at at, behind its closing quote, or -1 if no string begins there.
 func skipString(text []byte, at int) int {
 	if at >= len(text) || text[at] != '"' {
 		return -1
@@ -132,7 +132,7 @@ func isDelimiter(c byte) bool {
 	return isSpace(c) || c == ',' || c == ':' || c == '}' || c == ']' || c == '{' || c == '[' || c == '"'
 }
 
-// stringOf returns the content of a JSON string, as it stands.
+// stringOf returns the content of a JSON string, with its escapes.
 func stringOf(value []byte) (content []byte, ok bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return nil, false

@@ -12,7 +12,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// TestSchema holds event.schema.json against lines that the extension wrote in ktel, and against lines that it must refuse.
+// event.schema.json accepts the lines that the extension wrote in a run of ktel, and rejects lines that are not events.
 func TestSchema(t *testing.T) {
 	var schema map[string]any
 	decode(t, readFile(t, "../event.schema.json"), &schema)
@@ -50,12 +50,16 @@ func TestSchema(t *testing.T) {
 		{`"source":{`, `"source":{"account":"1",`},
 		{`"record":"x"`, `"record":{},"truncated":7`},
 		{`"function","record":"x"`, `"kinesis-telemetry.stats","record":{}`},
-		{`"function","record":"x"`, `"kinesis-telemetry.dropped","record":{"reason":"x","count":1,"firstSeq":1,"lastSeq":1,"instance":"a6ccf84e86c2ea85a827f6ab11133759"}`},
+		{
+			`"function","record":"x"`,
+			`"kinesis-telemetry.dropped","record":{"reason":"x","count":1,"firstSeq":1,"lastSeq":1,` +
+				`"instance":"a6ccf84e86c2ea85a827f6ab11133759"}`,
+		},
 	} {
 		var event any
 		decode(t, []byte(strings.Replace(good, change[0], change[1], 1)), &event)
 		if len(violations(schema, event, "")) == 0 {
-			t.Errorf("%s is taken for an event", strings.Replace(good, change[0], change[1], 1))
+			t.Errorf("%s is accepted as an event", strings.Replace(good, change[0], change[1], 1))
 		}
 	}
 }
@@ -78,7 +82,7 @@ func decode(t testing.TB, text []byte, into any) {
 	}
 }
 
-// violations is as much of JSON Schema as the schema uses. A keyword that it does not know is a violation.
+// violations implements the keywords of JSON Schema that the schema uses. An unknown keyword is a violation.
 func violations(schema map[string]any, value any, at string) (wrong []string) {
 	object, isObject := value.(map[string]any)
 	text, isText := value.(string)

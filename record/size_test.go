@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What is said to be the most is the most, and not much more than what there is.
+// The bound of a record's size holds, and is close to the size.
 func TestMaxKPLSize(t *testing.T) {
 	var encoder KPLEncoder
 	for _, size := range []int{1, 2, 120, 127, 128, 129, 16380, 16400, 1 << 20, 3 << 20} {
@@ -20,14 +20,15 @@ func TestMaxKPLSize(t *testing.T) {
 			for range events {
 				encoder.Add(line)
 			}
-			got, most := len(encoder.End()), MaxKPLSize(key, events, events*size)
-			if got > most || got < most-events*6 {
-				t.Errorf("%d events of %d bytes: %d bytes, said %d", events, size, got, most)
+			got, bound := len(encoder.End()), MaxKPLSize(key, events, events*size)
+			if got > bound || got < bound-events*6 {
+				t.Errorf("%d events of %d bytes: %d bytes, the bound is %d", events, size, got, bound)
 			}
 		}
 	}
 }
 
+// A record has exactly these bytes.
 func TestKPLGolden(t *testing.T) {
 	var encoder KPLEncoder
 	encoder.Begin([]byte("before"), "key")
@@ -39,6 +40,7 @@ func TestKPLGolden(t *testing.T) {
 	}
 }
 
+// An event id is parsed into the time, the number and the instance that it was made of.
 func TestEventID(t *testing.T) {
 	for _, at := range []int64{0, 1, 448415508583, 1795456800123, maxEventTime} {
 		for _, seq := range []uint64{0, 1, 1 << 16, 1<<48 + 5, 1<<64 - 1} {
@@ -52,11 +54,12 @@ func TestEventID(t *testing.T) {
 		}
 	}
 	if got := instanceBits("no hexadecimal"); got == instanceBits("another") {
-		t.Errorf("instances of other kinds have the same bits: %x", got)
+		t.Errorf("instances that are not hexadecimal have the same bits: %x", got)
 	}
 }
 
-func TestCompressedSize(t *testing.T) {
+// The bound of the compressed size holds for data that cannot be compressed.
+func TestMaxCompressedSize(t *testing.T) {
 	noise := make([]byte, 600_000)
 	state := uint32(1)
 	for i := range noise {
@@ -68,7 +71,7 @@ func TestCompressedSize(t *testing.T) {
 		for _, size := range []int{0, 1, 10, 1000, 100_000, 1<<17 - 1, 1 << 17, 1<<17 + 1, 1 << 18, 600_000} {
 			data := compressor.Append([]byte("before"), [][]byte{noise[:size/2], noise[size/2 : size]})[len("before"):]
 			if len(data) > MaxCompressedSize(size) {
-				t.Errorf("%s: %d of %d bytes, said %d", with, len(data), size, MaxCompressedSize(size))
+				t.Errorf("%s: %d bytes of %d, the bound is %d", with, len(data), size, MaxCompressedSize(size))
 			}
 			plain, found, err := Decompress(append(data, data...))
 			if err != nil || found != with || !bytes.Equal(plain, append(noise[:size:size], noise[:size]...)) {
@@ -78,16 +81,18 @@ func TestCompressedSize(t *testing.T) {
 	}
 }
 
-// Once they have grown, encoders allocate nothing an event. A record costs two allocations of a few bytes with zstd.
-func TestEncodersAllocateNothing(t *testing.T) {
+// Encoders with grown buffers do not allocate per event. With zstd a record costs two allocations of a few bytes.
+func TestEncodersDoNotAllocate(t *testing.T) {
 	source := NewSource(SourceFields{Function: "checkout", Account: "123456789012", Instance: "0f4c2a6e8b1d4f3a9c5e7d0b2a4c6e8f"})
 	var lines [][]byte
 	for seq := range uint64(200) {
 		for _, raw := range []string{
 			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"some text \"quoted\"\n"}`,
 			`{"time":"2026-11-23T18:00:00.123Z","type":"extension","record":{"level":"INFO","message":"some text"}}`,
-			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.report","record":{"requestId":"8476a536","status":"success","metrics":{"durationMs":2338.66,"billedDurationMs":2521,"memorySizeMB":3009,"maxMemoryUsedMB":173}}}`,
-			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.telemetrySubscription","record":{"name":"x","state":"Subscribed","types":["platform","function"]}}`,
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.report","record":{"requestId":"8476a536","status":"success",` +
+				`"metrics":{"durationMs":2338.66,"billedDurationMs":2521,"memorySizeMB":3009,"maxMemoryUsedMB":173}}}`,
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.telemetrySubscription",` +
+				`"record":{"name":"x","state":"Subscribed","types":["platform","function"]}}`,
 		} {
 			lines = append(lines, append(AppendEvent(nil, &Event{Raw: []byte(raw), Seq: seq, Source: source}), '\n'))
 		}

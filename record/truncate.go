@@ -8,15 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// Span is the place of the record's value in an event's JSON. Size is how many bytes of the value Lambda posted: more than the
-// place has where only the beginning was kept.
+// Span is the place of the record's value in an event's JSON. Size is the size in bytes of the value that Lambda posted. Size
+// is more than End - Start if only the beginning of the value was kept.
 type Span struct{ Start, End, Size int }
 
 const truncatedMember = `,"truncated":`
 
-// Truncate returns the event raw in at most room bytes: its record is a string with the beginning of the value's JSON text, as
-// long as fits, cut between two characters and two escapes of that text; its last member, truncated, is the value's size. Truncate
-// returns nil where even an empty string does not fit.
+// Truncate returns the event raw in at most room bytes. Its record becomes a string with the beginning of the value's JSON
+// text, as much as fits, and is cut neither within a character nor within an escape of that text. The value's size becomes its
+// last member, truncated. Truncate returns nil if even an empty string does not fit.
 func Truncate(raw []byte, value Span, room int) []byte {
 	if value.End == 0 {
 		return nil
@@ -31,9 +31,9 @@ func Truncate(raw []byte, value Span, room int) []byte {
 	short = append(append(short, raw[:value.Start]...), '"')
 	var escaped []byte
 	for len(text) > 0 {
-		n := plain(text[:min(len(text), room-len(short))])
+		n := unescapedLen(text[:min(len(text), room-len(short))])
 		short, text = append(short, text[:n]...), text[n:]
-		n = atom(text)
+		n = unitLen(text)
 		if escaped = appendEscaped(escaped[:0], text[:n]); len(short)+len(escaped) > room {
 			break
 		}
@@ -42,8 +42,8 @@ func Truncate(raw []byte, value Span, room int) []byte {
 	return append(short, end...)
 }
 
-// plain is how many bytes at the beginning of text a JSON string holds as they are.
-func plain(text []byte) int {
+// unescapedLen returns how many ASCII characters at the beginning of text a JSON string can have without an escape.
+func unescapedLen(text []byte) int {
 	for i, c := range text {
 		if c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
 			return i
@@ -52,8 +52,9 @@ func plain(text []byte) int {
 	return len(text)
 }
 
-// atom is the length of the character or escape that text begins with. The two escapes of a surrogate pair are one.
-func atom(text []byte) int {
+// unitLen returns the length of the character or escape that text begins with. The two escapes of a surrogate pair are one
+// unit.
+func unitLen(text []byte) int {
 	_, n := utf8.DecodeRune(text)
 	if !bytes.HasPrefix(text, []byte(`\u`)) {
 		if n < len(text) && text[0] == '\\' {

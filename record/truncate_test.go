@@ -10,16 +10,17 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// event puts a record's JSON text into an event.
+// event returns an event with a record of this JSON text.
 func event(text, behind string) (raw []byte, value record.Span) {
 	const before = `{"time":"t","type":"function","record":`
 	return []byte(before + text + behind + "}"), record.Span{Start: len(before), End: len(before) + len(text), Size: len(text)}
 }
 
+// A record is cut at the last character or escape that fits.
 func TestTruncate(t *testing.T) {
 	for _, test := range []struct {
 		text, behind string
-		room         int // beside what an empty string takes
+		room         int // beyond the size of the event with an empty record
 		want         string
 	}{
 		{`"abcdef"`, "", 0, ``},
@@ -59,8 +60,8 @@ func TestTruncate(t *testing.T) {
 			read.Time != "t" || (read.More != nil) != (test.behind != "") {
 			t.Errorf("%s, room for %d bytes: %s, want a record of %q; %v", test.text, test.room, got, test.want, err)
 		}
-		if nothing := record.Truncate(raw, value, empty-1); nothing != nil {
-			t.Errorf("%s: %s has more than %d bytes", test.text, nothing, empty-1)
+		if short := record.Truncate(raw, value, empty-1); short != nil {
+			t.Errorf("%s: %s has more than %d bytes", test.text, short, empty-1)
 		}
 	}
 	if got := record.Truncate([]byte("{}"), record.Span{}, 1000); got != nil {
@@ -68,8 +69,8 @@ func TestTruncate(t *testing.T) {
 	}
 }
 
-// The value of which only a beginning was kept may end anywhere, and may be no JSON.
-func TestTruncateABeginning(t *testing.T) {
+// A value of which only the beginning was kept may end anywhere and may be invalid JSON. The truncated event is valid.
+func TestTruncateIncompleteValue(t *testing.T) {
 	for _, text := range []string{`"a\`, `"a\u`, `"a\u12`, `"a\ud834\u`, "\"\xc3", "\"a\\\xc3\xa9", "\"\x00\x1f"} {
 		raw, value := event(text, "")
 		for room := range len(raw) + 200 {
@@ -81,7 +82,8 @@ func TestTruncateABeginning(t *testing.T) {
 	}
 }
 
-// A truncated event is valid JSON and within its room. Its record is a beginning of the value's text, and no longer one would fit.
+// A truncated event is valid JSON and at most as large as its room. Its record is the longest beginning of the value's text
+// that fits.
 func FuzzTruncate(f *testing.F) {
 	f.Add([]byte(`"é𝄞\n\\\"\u00e9\ud834\udd1e"`), 90)
 	f.Add([]byte(`{"a":[1,"\t"], "b" : null}`), 80)

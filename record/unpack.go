@@ -8,38 +8,39 @@ import (
 	"iter"
 )
 
-// Line is one event read back from the stream. A member that is absent is its zero value.
+// Line is one event that was read from the stream. An absent member has its zero value.
 type Line struct {
 	Time      string          `json:"time"`
 	Type      string          `json:"type"`
-	Record    json.RawMessage `json:"record"` // the bytes that Lambda posted, where the event is not truncated
+	Record    json.RawMessage `json:"record"` // the bytes that Lambda posted, unless the event is truncated
 	RequestID string          `json:"requestId"`
 	Seq       uint64          `json:"seq"`
 	Source    SourceFields    `json:"source"`
-	// Truncated is the size of the record as Lambda posted it; then Record is a string with the beginning of its JSON text.
+	// Truncated is the size of the record that Lambda posted, if the event is truncated. Record is then a string with the
+	// beginning of that record's JSON text.
 	Truncated int `json:"truncated"`
 
-	// Raw are the bytes of the event: a line without its line end, the data of a sub-record, an element of logEvents. They share memory with
-	// the record where it is not compressed.
+	// Raw has the bytes of the event: a line without its line end, the data of a sub-record, or an element of logEvents. It
+	// shares the memory of an uncompressed record.
 	Raw []byte `json:"-"`
 	// Format and Compression are the record's.
 	Format      Format      `json:"-"`
 	Compression Compression `json:"-"`
 }
 
-// ErrForeign is what others have written into the stream. The error that wraps it says what the data look like.
+// ErrForeign reports data that another writer wrote into the stream. The error that wraps it names the kind of data.
 var ErrForeign = errors.New("not written by the extension")
 
-// Unpack reads the data of one Kinesis record in any format and compression, in order. It tells them apart by their bytes, and reads
-// several records in a row, too, as Firehose puts them into one object. An event that cannot be read is yielded as an error that names
-// its place, and the ones behind it follow, until a thousand in a row cannot be read. Data that are no events of the extension are an
-// error that wraps ErrForeign.
+// Unpack yields the events in the data of one Kinesis record, in order. It detects the format and the compression by the
+// bytes. It also reads several concatenated records, as Firehose writes them into one object. For an event that it cannot read
+// it yields an error with the event's place, and continues behind it; it stops after a thousand errors in a row. For data of
+// another writer the error wraps ErrForeign.
 //
-// An event of the format CloudWatch has fewer members: Seq, the first 20 digits of Source.Instance, Source.Account, Source.Function
-// where the log group has the default name, Time, Record, and Type if the message tells. What CloudWatch Logs itself has written into
-// the stream is read, too, and has no Seq and no instance.
+// An event of the format CloudWatch has fewer members: Seq, the first 20 digits of Source.Instance, Source.Account, Time,
+// Record, Source.Function if the log group has the default name, and Type if the message has it. Unpack also reads the records
+// of CloudWatch Logs itself: their events have no Seq and no instance.
 //
-// Of compressed data it takes 64 MiB at most; above 32 MiB, 1,000 times their size.
+// Unpack decompresses at most 64 MiB, and above 32 MiB at most 1,000 times the size of the data.
 func Unpack(data []byte) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		u := unpacker{yield: yield}
@@ -49,7 +50,7 @@ func Unpack(data []byte) iter.Seq2[Line, error] {
 			case err != nil:
 				u.fail(err)
 			case part.with != Uncompressed && compressionOf(part.data) != Uncompressed:
-				u.fail(fmt.Errorf("%w: data that are compressed twice", ErrForeign))
+				u.fail(fmt.Errorf("%w: data compressed twice", ErrForeign))
 			default:
 				u.plain(part.data)
 			}
@@ -69,7 +70,7 @@ type unpacker struct {
 	unreadable  int // errors since the last event
 }
 
-// maxUnreadable is how many errors in a row are yielded: a bomb has millions of lines.
+// maxUnreadable bounds the errors in a row: a decompression bomb has millions of lines.
 const maxUnreadable = 1000
 
 func (u *unpacker) emit(line *Line, err error) {
@@ -78,7 +79,7 @@ func (u *unpacker) emit(line *Line, err error) {
 		u.unreadable = 0
 	}
 	if u.unreadable == maxUnreadable {
-		err = fmt.Errorf("the last of %d errors in a row that are reported: %w", maxUnreadable, err)
+		err = fmt.Errorf("the last reported of %d errors in a row: %w", maxUnreadable, err)
 		u.stopped = true
 	}
 	u.stopped = !u.yield(*line, err) || u.stopped
@@ -86,7 +87,7 @@ func (u *unpacker) emit(line *Line, err error) {
 
 func (u *unpacker) fail(err error) { u.emit(&Line{}, err) }
 
-// plain reads data that are not compressed (any more).
+// plain reads uncompressed data.
 func (u *unpacker) plain(data []byte) {
 	if len(data) == 0 {
 		return
@@ -95,9 +96,9 @@ func (u *unpacker) plain(data []byte) {
 		u.kpl(data)
 		return
 	}
-	if what := foreign(data); what != "" {
+	if kind := foreignKind(data); kind != "" {
 		u.format = ""
-		u.emit(&Line{Raw: data}, fmt.Errorf("%w: %s", ErrForeign, what))
+		u.emit(&Line{Raw: data}, fmt.Errorf("%w: %s", ErrForeign, kind))
 		return
 	}
 	u.format = JSON
@@ -114,7 +115,7 @@ func (u *unpacker) plain(data []byte) {
 	}
 }
 
-// line reads the events of one line: one, or several of the format JSON in a row, or envelopes.
+// line reads the events of one line: an event, several concatenated events of the format JSON, or envelopes.
 func (u *unpacker) line(raw []byte, number int) {
 	for first := true; first || len(raw) > 0; first = false {
 		value, rest := raw, []byte(nil)
@@ -145,7 +146,7 @@ func (u *unpacker) kpl(data []byte) {
 	number := 0
 	for raw, err := range kplEvents(data) {
 		if err != nil {
-			u.emit(&Line{Raw: data}, fmt.Errorf("%w: it begins like a record of the format kpl, but %w", ErrForeign, err))
+			u.emit(&Line{Raw: data}, fmt.Errorf("%w: the data begin like a record of the format kpl, but %w", ErrForeign, err))
 			return
 		}
 		number++
@@ -159,8 +160,8 @@ func (u *unpacker) kpl(data []byte) {
 	}
 }
 
-// ParseEvent reads one event: a line of the format NDJSON without its line end, the data of a record of the format JSON. Raw is the line
-// itself.
+// ParseEvent reads one event: a line of the format NDJSON without its line end, or the data of a record of the format JSON.
+// Raw is the line itself.
 func ParseEvent(line []byte) (Line, error) {
 	event, err := parseLine(line)
 	event.Format = JSON
@@ -182,12 +183,12 @@ func parseLine(raw []byte) (Line, error) {
 	return line, nil
 }
 
-// foreign says what data look like, if it is nothing that begins as ours do.
-func foreign(data []byte) string {
+// foreignKind names the kind of data that do not begin like a record of the extension. It returns "" for data that may be one.
+func foreignKind(data []byte) string {
 	if data[skipSpace(data[:len(data)-1], 0)] == '{' {
 		return ""
 	}
-	for _, known := range []struct{ begins, what string }{
+	for _, known := range []struct{ prefix, kind string }{
 		{"[", "a JSON array"},
 		{"H4sI", "base64 of gzip: decode it first"},
 		{"KLUv/", "base64 of zstd: decode it first"},
@@ -206,8 +207,8 @@ func foreign(data []byte) string {
 		{"\x03\x00", "a record of the Glue Schema Registry"},
 		{"\x03\x05", "a record of the Glue Schema Registry, compressed"},
 	} {
-		if hasPrefix(data, known.begins) {
-			return known.what
+		if hasPrefix(data, known.prefix) {
+			return known.kind
 		}
 	}
 	for _, c := range data[:min(len(data), 256)] {

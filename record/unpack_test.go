@@ -17,7 +17,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// layout makes a record of lines, as the extension would.
+// layout packs lines into records as the extension does.
 type layout struct {
 	format      record.Format
 	compression record.Compression
@@ -36,7 +36,7 @@ var layouts = []layout{
 
 func (l layout) String() string { return fmt.Sprintf("%s %s", l.format, l.compression) }
 
-// pack returns the data of one record, or of a record a line.
+// pack returns the data of one record, or of one record per line.
 func (l layout) pack(t testing.TB, lines ...[]byte) (records [][]byte) {
 	switch l.format {
 	case record.CloudWatch:
@@ -65,17 +65,18 @@ func (l layout) pack(t testing.TB, lines ...[]byte) (records [][]byte) {
 	return records
 }
 
-// What goes in comes out, whatever the format: record by record, and all records in a row.
+// Events of every format are read back unchanged, from each record and from all records concatenated.
 func TestRoundTrip(t *testing.T) {
 	lines := [][]byte{
 		stamped(`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"text\n"}`, 0),
 		stamped(`{"time":"2026-11-23T18:00:00.124Z","type":"function","record":{"level":"INFO"}}`, 1),
-		stamped(`{"time":"2026-11-23T18:00:00.125Z","type":"platform.runtimeDone","record":{"requestId":"8476a536-e9f4-11e8-9739-2dfe598c3fcd"}}`, 2),
+		stamped(`{"time":"2026-11-23T18:00:00.125Z","type":"platform.runtimeDone",`+
+			`"record":{"requestId":"8476a536-e9f4-11e8-9739-2dfe598c3fcd"}}`, 2),
 		stamped(`{"time":"2026-11-23T18:00:00.126Z","type":"kinesis-telemetry.stats","record":{}}`, 3),
 	}
 	for _, l := range layouts {
 		records := l.pack(t, lines...)
-		if l.format != record.KPL { // it says nowhere how long it is
+		if l.format != record.KPL { // such a record does not have its length
 			records = append(records, bytes.Join(append(records, records...), nil))
 		}
 		seq := uint64(0)
@@ -107,43 +108,45 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// What others write is said to be that, and what is damaged is an error, not a panic and not silence.
+// Data of another writer and damaged data are an error each, without a panic. The error of the former wraps ErrForeign.
 func TestUnpackForeign(t *testing.T) {
 	event := stamped(`{"time":"t","type":"function","record":"x"}`, 1)
 	kpl := layout{record.KPL, record.Uncompressed}.pack(t, event)[0]
 	zipped := layout{record.NDJSON, record.Gzip}.pack(t, event)[0]
 	zstd := layout{record.NDJSON, record.Zstd}.pack(t, event)[0]
-	envelope := `{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"g","logStream":"s","subscriptionFilters":["kinesis-telemetry-extension"],"logEvents":[`
+	envelope := `{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"g","logStream":"s",` +
+		`"subscriptionFilters":["kinesis-telemetry-extension"],"logEvents":[`
+	kplOfText := layout{record.KPL, record.Uncompressed}.pack(t, []byte("hello"))[0]
 	for name, test := range map[string]struct {
 		data    string
 		foreign bool
 		want    string
 	}{
-		"text":               {"hello", true, "text"},
-		"binary":             {"\x00\x01\x02\x03", true, "binary"},
-		"an array":           {`[{"a":1}]`, true, "array"},
-		"another's JSON":     {`{"type":"order","id":1}`, true, "source.instance"},
-		"cut JSON":           {`{"time":"t","type":"fun`, false, "line 1"},
-		"Avro":               {"Obj\x01\x04\x14avro.codec", true, "Avro"},
-		"base64 of gzip":     {base64.StdEncoding.EncodeToString(zipped), true, "base64 of gzip"},
-		"base64 of zstd":     {base64.StdEncoding.EncodeToString(zstd), true, "base64 of zstd"},
-		"base64 of kpl":      {base64.StdEncoding.EncodeToString(kpl), true, "base64 of a KPL"},
-		"base64 of JSON":     {base64.StdEncoding.EncodeToString(event), true, "base64 of JSON"},
-		"kpl, cut":           {string(kpl[:len(kpl)-1]), true, "MD5"},
-		"kpl, very short":    {"\xf3\x89\x9a\xc2abc", true, "too short"},
-		"gzip, cut":          {string(zipped[:len(zipped)-9]), false, "gzip: it is cut short"},
-		"gzip, header cut":   {string(zipped[:5]), false, "gzip: it is cut short"},
-		"gzip, damaged":      {string(zipped[:len(zipped)-8]) + "12345678", false, "gzip: "},
-		"zstd, cut":          {string(zstd[:len(zstd)-1]), false, "zstd: it is cut short"},
-		"zstd, damaged":      {string(zstd[:len(zstd)-4]) + "1234", false, "zstd: "},
-		"gzip twice":         {string(record.NewCompressor(record.Zstd).Append(nil, [][]byte{zipped})), true, "twice"},
-		"gzip of text":       {string(record.NewCompressor(record.Gzip).Append(nil, [][]byte{[]byte("hello")})), true, "text"},
-		"an envelope, cut":   {envelope + `{"id":"1"`, false, "not JSON"},
-		"an id of others":    {envelope + `{"id":"123","timestamp":1,"message":"x"}]}`, false, "id"},
-		"an event of others": {envelope + `7]}`, false, "log event 1"},
-		"an envelope, wrong": {`{"messageType":7}`, true, "messageType"},
-		"KPL of text":        {string(layout{record.KPL, record.Uncompressed}.pack(t, []byte("hello"))[0]), true, "sub-record 1"},
-		"an empty object":    {`{}`, true, "source.instance"},
+		"text":                          {"hello", true, "text"},
+		"binary data":                   {"\x00\x01\x02\x03", true, "binary"},
+		"an array":                      {`[{"a":1}]`, true, "array"},
+		"JSON of another writer":        {`{"type":"order","id":1}`, true, "source.instance"},
+		"JSON cut short":                {`{"time":"t","type":"fun`, false, "line 1"},
+		"Avro":                          {"Obj\x01\x04\x14avro.codec", true, "Avro"},
+		"base64 of gzip":                {base64.StdEncoding.EncodeToString(zipped), true, "base64 of gzip"},
+		"base64 of zstd":                {base64.StdEncoding.EncodeToString(zstd), true, "base64 of zstd"},
+		"base64 of kpl":                 {base64.StdEncoding.EncodeToString(kpl), true, "base64 of a KPL"},
+		"base64 of JSON":                {base64.StdEncoding.EncodeToString(event), true, "base64 of JSON"},
+		"kpl, cut short":                {string(kpl[:len(kpl)-1]), true, "MD5"},
+		"kpl, shorter than an MD5":      {"\xf3\x89\x9a\xc2abc", true, "too short"},
+		"gzip, cut short":               {string(zipped[:len(zipped)-9]), false, "gzip: it is cut short"},
+		"gzip, header cut short":        {string(zipped[:5]), false, "gzip: it is cut short"},
+		"gzip, damaged":                 {string(zipped[:len(zipped)-8]) + "12345678", false, "gzip: "},
+		"zstd, cut short":               {string(zstd[:len(zstd)-1]), false, "zstd: it is cut short"},
+		"zstd, damaged":                 {string(zstd[:len(zstd)-4]) + "1234", false, "zstd: "},
+		"zstd of gzip":                  {string(record.NewCompressor(record.Zstd).Append(nil, [][]byte{zipped})), true, "twice"},
+		"gzip of text":                  {string(record.NewCompressor(record.Gzip).Append(nil, [][]byte{[]byte("hello")})), true, "text"},
+		"an envelope cut short":         {envelope + `{"id":"1"`, false, "not JSON"},
+		"an envelope with a foreign id": {envelope + `{"id":"123","timestamp":1,"message":"x"}]}`, false, "id"},
+		"an envelope with a bad event":  {envelope + `7]}`, false, "log event 1"},
+		"an envelope of a wrong type":   {`{"messageType":7}`, true, "messageType"},
+		"kpl of text":                   {string(kplOfText), true, "sub-record 1"},
+		"an empty object":               {`{}`, true, "source.instance"},
 	} {
 		n := 0
 		for line, err := range record.Unpack([]byte(test.data)) {
@@ -158,7 +161,7 @@ func TestUnpackForeign(t *testing.T) {
 	}
 }
 
-// What CloudWatch Logs itself writes is read, and has no number.
+// Events that CloudWatch Logs itself wrote are read, and have no number. Control messages are skipped.
 func TestUnpackCloudWatchLogs(t *testing.T) {
 	const data = `{"messageType":"DATA_MESSAGE","owner":"123456789012","logGroup":"/aws/lambda/f","logStream":"s","subscriptionFilters":["all"],` +
 		`"logEvents":[{"id":"37199773595581154154810589279545129148442535997644275712","timestamp":1668095539607,` +
@@ -179,7 +182,7 @@ func TestUnpackCloudWatchLogs(t *testing.T) {
 	}
 }
 
-// zstdBomb is a frame of blocks of 128 KiB that have one byte each.
+// zstdBomb returns a frame of RLE blocks: each has one byte and decompresses to 128 KiB.
 func zstdBomb(blocks int) []byte {
 	data := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38} // window of 128 KiB
 	for i := range blocks {
@@ -192,6 +195,7 @@ func zstdBomb(blocks int) []byte {
 	return data
 }
 
+// A decompression bomb is an error and costs a bounded amount of memory.
 func TestBombs(t *testing.T) {
 	var zeros bytes.Buffer
 	writer, _ := gzip.NewWriterLevel(&zeros, gzip.BestCompression)
@@ -211,31 +215,33 @@ func TestBombs(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		_, _, err := record.Decompress(data)
 		if err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("Decompress accepts %s", name)
 		}
 		var last error
 		for _, last = range record.Unpack(data) {
 		}
 		if last == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("Unpack accepts %s", name)
 		}
 		runtime.ReadMemStats(&after)
-		if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 2000 { // in two readings, by buffers that double, and under the race detector
+		// The data are read twice, into buffers that double, and maybe under the race detector.
+		if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 2000 {
 			t.Errorf("%s: %d MiB allocated", name, allocated)
 		}
 		t.Logf("%s: %d bytes, %d MiB allocated: %v", name, len(data), (after.TotalAlloc-before.TotalAlloc)>>20, err)
 	}
-	// A record of the extension may be as dense.
+	// A record of the extension may have as high a ratio.
 	if plain, _, err := record.Decompress(zstdBomb(8)); err != nil || len(plain) != 1<<20 {
 		t.Errorf("%d bytes, %v", len(plain), err)
 	}
 }
 
-// A bomb of line ends is not read to its end.
-func TestUnpackGivesUp(t *testing.T) {
+// Unpack stops after a thousand errors in a row.
+func TestUnpackStopsAtManyErrors(t *testing.T) {
 	event := stamped(`{"time":"t","type":"function","record":"x"}`, 1)
 	results, events := 0, 0
-	for _, err := range record.Unpack(slices.Concat(event, bytes.Repeat([]byte("\n"), 500), event, bytes.Repeat([]byte("\n"), 1<<20), event)) {
+	data := slices.Concat(event, bytes.Repeat([]byte("\n"), 500), event, bytes.Repeat([]byte("\n"), 1<<20), event)
+	for _, err := range record.Unpack(data) {
 		results++
 		if err == nil {
 			events++
@@ -246,7 +252,7 @@ func TestUnpackGivesUp(t *testing.T) {
 	}
 }
 
-// Lines of all kinds survive every format, and sizes are as they are said to be.
+// Lines of all types are read back from every format, and the bounds of sizes hold.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add(uint64(1), `"text\n"`)
 	f.Add(uint64(2), `{"a":[1,"\\"]}`)
@@ -258,18 +264,20 @@ func FuzzRoundTrip(f *testing.F) {
 		kinds := []string{"function", "extension", "platform.report", "platform.extension", "platform.initStart", "x"}
 		var lines [][]byte
 		for seq := range 1 + random.Uint64N(8) {
-			raw := fmt.Sprintf(`{"time":"2026-11-23T18:00:%02d.123Z","type":"%s","record":%s}`, random.IntN(60), kinds[random.IntN(len(kinds))], value)
+			raw := fmt.Sprintf(`{"time":"2026-11-23T18:00:%02d.123Z","type":"%s","record":%s}`,
+				random.IntN(60), kinds[random.IntN(len(kinds))], value)
 			lines = append(lines, stamped(raw, seq))
 		}
 		size := len(bytes.Join(lines, nil))
 		for _, l := range layouts {
 			seq := uint64(0)
 			for _, data := range l.pack(t, lines...) {
-				if most := record.MaxKPLSize(source.Instance(), len(lines), size); l.format == record.KPL && len(data) > most {
-					t.Errorf("%d bytes, said %d", len(data), most)
+				if bound := record.MaxKPLSize(source.Instance(), len(lines), size); l.format == record.KPL && len(data) > bound {
+					t.Errorf("%d bytes, the bound is %d", len(data), bound)
 				}
 				for line, err := range record.Unpack(data) {
-					if err != nil || line.Seq != seq || !strings.HasPrefix(source.Instance(), line.Source.Instance) || line.Format != l.format {
+					if err != nil || line.Seq != seq || line.Format != l.format ||
+						!strings.HasPrefix(source.Instance(), line.Source.Instance) {
 						t.Fatalf("%v, event %d: %+v, error %v, of %s", l, seq, line, err, lines[seq])
 					}
 					seq++
@@ -280,13 +288,13 @@ func FuzzRoundTrip(f *testing.F) {
 			}
 		}
 		_, plain, _ := cloudWatch(t, new(record.CloudWatchEncoder), lines...)
-		if most := record.MaxCloudWatchSize(size); len(plain) > most {
-			t.Errorf("%d bytes of %d, said %d", len(plain), size, most)
+		if bound := record.MaxCloudWatchSize(size); len(plain) > bound {
+			t.Errorf("%d bytes of %d, the bound is %d", len(plain), size, bound)
 		}
 	})
 }
 
-// Whatever bytes are in a stream: no panic, an end, and what was read is bounded.
+// Any bytes are read to an end, without a panic and within the limits of decompression.
 func FuzzUnpackAny(f *testing.F) {
 	event := stamped(`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"x"}`, 1)
 	for _, l := range layouts {
@@ -310,7 +318,7 @@ func FuzzUnpackAny(f *testing.F) {
 		if len(plain) > 64<<20 || err == nil && with == record.Uncompressed && !bytes.Equal(plain, data) {
 			t.Fatalf("%d bytes", len(plain))
 		}
-		// An encoder takes any line, too, and its output stays JSON where the line is.
+		// The encoder also accepts any line, and its output is JSON if the line is.
 		encoder := record.CloudWatchEncoder{Owner: "1", LogGroup: "g"}
 		encoder.Begin(nil, "i", "s")
 		encoder.Add(data)

@@ -14,7 +14,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-var update = flag.Bool("update", false, "write the vectors anew")
+var update = flag.Bool("update", false, "write the vectors")
 
 const vectorsDir = "testdata/vectors"
 
@@ -27,16 +27,16 @@ type manifest struct {
 	Vectors   []vector            `json:"vectors"`
 }
 
-// vector is one record, or more in a row, of the events.
+// vector is one record of the events, or several concatenated copies of it.
 type vector struct {
 	File        string             `json:"file"`
 	Format      record.Format      `json:"format"`
 	Compression record.Compression `json:"compression"`
 	LogFormat   string             `json:"logFormat"`
 	Events      string             `json:"events"`
-	Event       *int               `json:"event,omitempty"`    // one of them: the format json
-	Times       int                `json:"times"`              // how often the record is there
-	Messages    string             `json:"messages,omitempty"` // what CloudWatch's events are
+	Event       *int               `json:"event,omitempty"`    // the index of the only event: the format json
+	Times       int                `json:"times"`              // the number of copies
+	Messages    string             `json:"messages,omitempty"` // the file of the messages of CloudWatch's log events
 }
 
 type vectorEvent struct {
@@ -56,7 +56,7 @@ func readJSON(t testing.TB, name string, into any) {
 	}
 }
 
-// lines are the events of a vector as the stream has them.
+// lines returns the vector's events as the stream has them.
 func (v *vector) lines(t testing.TB, m *manifest) (lines [][]byte) {
 	var events []vectorEvent
 	readJSON(t, v.Events, &events)
@@ -71,7 +71,7 @@ func (v *vector) lines(t testing.TB, m *manifest) (lines [][]byte) {
 	return lines
 }
 
-// pack makes the record that the vector is of, or what it is before compression.
+// pack returns the vector's record, or its data before compression.
 func (v *vector) pack(t testing.TB, m *manifest, compress bool) (data []byte) {
 	lines := v.lines(t, m)
 	switch v.Format {
@@ -108,8 +108,8 @@ func (v *vector) pack(t testing.TB, m *manifest, compress bool) (data []byte) {
 	return data
 }
 
-// Every vector is what the encoders write (before compression, which may differ from one version of a compressor to the next), and is read
-// back.
+// The encoders write every vector, and Unpack reads it back. The data are compared before compression, which may differ from
+// one version of a compressor to the next.
 func TestVectors(t *testing.T) {
 	var m manifest
 	readJSON(t, "vectors.json", &m)
@@ -182,7 +182,7 @@ func checkVector(t *testing.T, m *manifest, v *vector, data []byte) {
 	}
 }
 
-// Another language reads them, by FORMAT.md alone.
+// A reader in Python, written by FORMAT.md alone, reads the vectors.
 func TestVectorsInPython(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {

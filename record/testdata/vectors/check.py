@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Reads every vector as FORMAT.md says, with the standard library alone, and compares it with its events.
+"""Reads every vector as FORMAT.md specifies, with the standard library alone, and compares it with its events.
 
-It exits with 1 where one differs. zstd is read where this Python has it (3.14), or a package that brings it.
+It exits with 1 if a vector differs. It reads zstd if Python has it (3.14) or the package backports.zstd is installed.
 """
 
 import gzip
@@ -43,7 +43,7 @@ def uvarint(data, at):
 
 
 def fields(message):
-    """The fields of a protobuf message: number and value."""
+    """Yields the fields of a protobuf message: number and value."""
     at = 0
     while at < len(message):
         tag, at = uvarint(message, at)
@@ -77,7 +77,7 @@ def kpl(data, partition_key):
 
 
 def values(text):
-    """JSON values in a row, with anything white between them."""
+    """Yields concatenated JSON values, with or without white space between them."""
     decoder = json.JSONDecoder()
     at = 0
     while True:
@@ -90,7 +90,7 @@ def values(text):
 
 
 def line_of(event, source):
-    """An event as the stream has it: Lambda's members, then the extension's."""
+    """Returns an event as the stream has it: Lambda's members, then the extension's."""
     raw = event["raw"][:-1]
     if event["requestId"]:
         raw += ',"requestId":"%s"' % event["requestId"]
@@ -126,11 +126,11 @@ def check_cloudwatch(vector, manifest, text, events):
             assert number >> 80 & (1 << 64) - 1 == event["seq"]
             assert "%020x" % (number & (1 << 80) - 1) == manifest["source"]["instance"][:20]
             if raw["type"] in ("function", "extension") and "truncated" not in raw:
-                said = log_event["message"]
+                message = log_event["message"]
                 if isinstance(raw["record"], str):
-                    assert said == raw["record"].removesuffix("\n") + "\n", said
+                    assert message == raw["record"].removesuffix("\n") + "\n", message
                 else:
-                    assert json.loads(said) == raw["record"], said
+                    assert json.loads(message) == raw["record"], message
 
 
 def check(vector, manifest):
