@@ -1,11 +1,11 @@
-# make layer: the two zips of the Lambda layer, the same bytes whenever they are built from the same source.
+# make layer builds the two zips of the Lambda layer. Builds of the same source give the same bytes.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: all test layer demo-function release lint clean
 
 NAME := kinesis-telemetry-extension
 OUT := build
-# nethttpomithttp2: the Kinesis Client speaks HTTP/1.1 alone (DESIGN.md); it saves half a megabyte.
+# nethttpomithttp2 saves half a megabyte: the Kinesis Client speaks only HTTP/1.1 (DESIGN.md).
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags nethttpomithttp2 -ldflags "-s -w -buildid="
 
 all: test layer
@@ -15,7 +15,7 @@ test:
 
 layer: $(OUT)/$(NAME)-x86_64.zip $(OUT)/$(NAME)-arm64.zip
 
-# The zips are named after Lambda's architectures, the folders after Go's.
+# The zips have Lambda's names of the architectures, the folders have Go's.
 $(OUT)/$(NAME)-x86_64.zip: $(OUT)/amd64/extensions/$(NAME)
 $(OUT)/$(NAME)-arm64.zip: $(OUT)/arm64/extensions/$(NAME)
 $(OUT)/$(NAME)-x86_64.zip $(OUT)/$(NAME)-arm64.zip:
@@ -28,7 +28,7 @@ $(OUT)/%/extensions/$(NAME): FORCE
 demo-function:
 	GOOS=linux GOARCH=arm64 $(BUILD) -tags nethttpomithttp2,lambda.norpc -o $(OUT)/demo/bootstrap ./examples/hello
 
-# make release VERSION=1.2.3: the zips, checksums, SBOMs and notes, in dist.
+# make release VERSION=1.2.3 writes the zips, checksums, SBOMs and notes to dist.
 release:
 	.ci/release "$(VERSION)"
 
