@@ -98,16 +98,24 @@ func TestAuditWindow(t *testing.T) {
 // A duration is counted back from Kinesis's time, whatever the local clock says.
 func TestSinceOtherClock(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, time.Minute} {
-		setEnviron(t, nil)
-		url := startKinesis(t, kinesislocal.Options{Now: func() time.Time { return time.Now().Add(ahead) }}).URL()
-		putRecords(t, url, event(0, "checkout", "function", requestA, `"x"`), event(1, "checkout", "function", requestA, `"x"`))
-		status, stdout, stderr := runKtel(t, "tail", "orders", "--endpoint-url", url, "--no-follow", "--since", "30s", "-o", "ndjson")
-		if status != 0 || strings.Count(stdout, "\n") != 2 {
-			t.Errorf("%v: tail: status %d, %s%s", ahead, status, stdout, stderr)
-		}
-		status, stdout, stderr = runKtel(t, "audit", "orders", "--endpoint-url", url, "--since", "30s", "--json")
-		if status != 0 || !strings.Contains(stdout, `"events": 2,`) {
-			t.Errorf("%v: audit: status %d, %s%s", ahead, status, stdout, stderr)
+		for _, test := range []struct {
+			command string
+			flags   []string
+			events  func(stdout string) bool
+		}{
+			{"tail", []string{"--no-follow", "-o", "ndjson"}, func(stdout string) bool { return strings.Count(stdout, "\n") == 2 }},
+			{"audit", []string{"--json"}, func(stdout string) bool { return strings.Contains(stdout, `"events": 2,`) }},
+		} {
+			t.Run(fmt.Sprint(test.command, ahead), func(t *testing.T) {
+				t.Parallel()
+				url := startKinesis(t, kinesislocal.Options{Now: func() time.Time { return time.Now().Add(ahead) }}).URL()
+				putRecords(t, url, event(0, "checkout", "function", requestA, `"x"`), event(1, "checkout", "function", requestA, `"x"`))
+				args := append([]string{test.command, "orders", "--endpoint-url", url, "--since", "30s"}, test.flags...)
+				status, stdout, stderr := runKtel(t, args...)
+				if status != 0 || !test.events(stdout) {
+					t.Errorf("status %d, %s%s", status, stdout, stderr)
+				}
+			})
 		}
 	}
 }

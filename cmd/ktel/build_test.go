@@ -20,6 +20,7 @@ func goList(t *testing.T, env []string, args ...string) string {
 
 // What 'go run ./cmd/ktel demo' has compiled is what its build takes: nothing is compiled twice.
 func TestBuildSharesItsCache(t *testing.T) {
+	t.Parallel()
 	args := []string{"-export", "-f", "{{.Export}}", "net/http", "crypto/tls"}
 	flags, env := ownSettings()
 	plain, own := goList(t, nil, args...), goList(t, env, append(flags, args...)...)
@@ -30,6 +31,7 @@ func TestBuildSharesItsCache(t *testing.T) {
 
 // The SDK's packages for these services take twenty seconds of CPU to compile.
 func TestHeavyPackagesAreNotLinked(t *testing.T) {
+	t.Parallel()
 	for dependency := range strings.FieldsSeq(goList(t, nil, "-deps", ".")) {
 		for _, heavy := range []string{"iam", "ssm", "kms"} {
 			if strings.HasPrefix(dependency+"/", "github.com/aws/aws-sdk-go-v2/service/"+heavy+"/") {

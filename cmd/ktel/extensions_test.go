@@ -64,6 +64,7 @@ func TestFindExtensionInZip(t *testing.T) {
 
 // A layer writes nothing outside of its folder.
 func TestUnzipRefuses(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		entries []zipEntry
 		want    string

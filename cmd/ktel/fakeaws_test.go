@@ -25,20 +25,35 @@ const (
 	testAccount = "123456789012"
 )
 
-// setEnviron gives the test an environment without any of AWS's or the extension's variables but those given.
-func setEnviron(t *testing.T, variables map[string]string) {
-	t.Helper()
+// foreignVariables returns the names of AWS's and the extension's variables in this process.
+func foreignVariables() []string {
+	var names []string
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "KINESIS_TELEMETRY_") {
-			t.Setenv(name, "")
-			os.Unsetenv(name)
+			names = append(names, name)
 		}
 	}
-	all := map[string]string{
+	return names
+}
+
+// accountEnviron returns the variables of a shell with the credentials of the test account.
+func accountEnviron() map[string]string {
+	return map[string]string{
 		"AWS_REGION": testRegion, "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "secret",
 		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
 	}
+}
+
+// setEnviron gives the test the environment of accountEnviron and these variables, which override it.
+// No other variable of AWS or of the extension remains.
+func setEnviron(t *testing.T, variables map[string]string) {
+	t.Helper()
+	for _, name := range foreignVariables() {
+		t.Setenv(name, "")
+		os.Unsetenv(name)
+	}
+	all := accountEnviron()
 	maps.Copy(all, variables)
 	for name, value := range all {
 		t.Setenv(name, value)

@@ -83,6 +83,7 @@ func TestFIFOInterrupted(t *testing.T) {
 
 // The second interruption ends the process even where the first one cannot: here it waits for a reader of its output.
 func TestInterruptedTwice(t *testing.T) {
+	t.Parallel()
 	program, err := exec.LookPath("ktel") // testscript's: this program under another name
 	if err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func (k *kinesisCommand) end(t *testing.T) []string {
 
 // A program writes and tail reads, faults change meanwhile, and the log has a line for each call.
 func TestKinesis(t *testing.T) {
-	setEnviron(t, nil)
+	t.Parallel()
 	k := startKinesisCommand(t, "--stream", "orders:2", "--stream", "returns", "--log")
 	client := kinesisClient(k.url)
 	put := func() *awskinesis.PutRecordsOutput {

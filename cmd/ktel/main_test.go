@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,11 +19,34 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(allTests{m}, map[string]func(){
 		"ktel":          main,
 		"other-kinesis": serveKinesis,
 		"beside":        extendBeside,
 	})
+}
+
+// allTests runs the tests in the environment of a shell with an account, which tests in parallel cannot set for themselves.
+type allTests struct{ *testing.M }
+
+// waitingTests is how many tests run in parallel unless -parallel says otherwise: most of them wait and need little CPU.
+const waitingTests = "6"
+
+func (m allTests) Run() int {
+	for _, name := range foreignVariables() {
+		os.Unsetenv(name)
+	}
+	for name, value := range accountEnviron() {
+		os.Setenv(name, value)
+	}
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", waitingTests)
+	}
+	defer func() { os.RemoveAll(programsDir) }()
+	return m.M.Run()
 }
 
 // serveKinesis is a Kinesis that is not ktel's own: it writes its address to the file that is named to it.
@@ -74,6 +98,7 @@ func extendBeside() {
 }
 
 func TestScript(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: goEnvironment,
@@ -82,6 +107,7 @@ func TestScript(t *testing.T) {
 			"columns":    columns,
 			"mistake":    mistake,
 			"processes":  processes,
+			"programs":   programs,
 			"readenv":    readenv,
 			"requestids": requestids,
 			"status":     status,

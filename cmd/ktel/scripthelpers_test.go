@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -65,6 +66,34 @@ func mistake(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if stderr := ts.ReadFile("stderr"); strings.Count(stderr, "error:") != 1 {
 		ts.Fatalf("standard error: %s", stderr)
+	}
+}
+
+// programsDir is the directory of what buildPrograms builds; empty until then.
+var programsDir string
+
+// buildPrograms builds the extension and the sample function once for all tests.
+var buildPrograms = sync.OnceValues(func() (dir string, err error) {
+	if programsDir, err = os.MkdirTemp("", "ktel-test-"); err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-o", programsDir, "../../examples/hello", "../kinesis-telemetry-extension")
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", build, err, output)
+	}
+	return programsDir, nil
+})
+
+// programs puts the extension and the sample function, hello, into the work directory.
+// They are hard links: a process that runs one has a program below the work directory.
+func programs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: programs")
+	}
+	dir, err := buildPrograms()
+	ts.Check(err)
+	for _, name := range []string{"kinesis-telemetry-extension", "hello"} {
+		ts.Check(os.Link(filepath.Join(dir, name), filepath.Join(ts.Getenv("WORK"), name)))
 	}
 }
 

@@ -99,7 +99,6 @@ const (
 // streamOfEvents is a stream with the events of two functions, and a record of somebody else's.
 func streamOfEvents(t *testing.T) (server *kinesislocal.Server, url string) {
 	t.Helper()
-	setEnviron(t, nil)
 	server = startKinesis(t, kinesislocal.Options{})
 	putRecords(t, server.URL(),
 		slices.Concat(
@@ -130,6 +129,7 @@ func tailNow(t *testing.T, url string, args []string, want ...string) {
 }
 
 func TestTail(t *testing.T) {
+	t.Parallel()
 	_, url := streamOfEvents(t)
 	const (
 		day     = "2026-11-26 UTC"
@@ -184,7 +184,7 @@ func TestTail(t *testing.T) {
 
 // Every format and compression, and what -o raw writes is what was put.
 func TestTailFormats(t *testing.T) {
-	setEnviron(t, nil)
+	t.Parallel()
 	server := startKinesis(t, kinesislocal.Options{})
 	vectors, err := filepath.Glob("../../record/testdata/vectors/*.bin")
 	if err != nil || len(vectors) < 10 {
@@ -299,29 +299,43 @@ func waitUntil(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// Interrupted at any time it ends cleanly: 0 ms after its start, while it waits, while nothing answers, while nobody reads.
+// Interrupted at any time after its start, tail ends cleanly.
 func TestTailInterrupted(t *testing.T) {
-	setEnviron(t, nil)
-	server := startKinesis(t, kinesislocal.Options{})
 	for _, after := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond, 1200 * time.Millisecond} {
-		r := startTail(t, "orders", "--endpoint-url", server.URL())
-		time.Sleep(after)
-		r.cancel()
-		if status := <-r.status; status != statusInterrupted || r.stderr.String() != "ktel: interrupted\n" {
-			t.Errorf("after %v: exit status %d, %q", after, status, r.stderr.String())
-		}
+		t.Run(after.String(), func(t *testing.T) {
+			t.Parallel()
+			r := startTail(t, "orders", "--endpoint-url", startKinesis(t, kinesislocal.Options{}).URL())
+			time.Sleep(after)
+			r.cancel()
+			if status := <-r.status; status != statusInterrupted || r.stderr.String() != "ktel: interrupted\n" {
+				t.Errorf("exit status %d, %q", status, r.stderr.String())
+			}
+		})
 	}
-	for _, fault := range []kinesislocal.Rule{{Operation: "*", Hang: true}, {Operation: "GetRecords", Hang: true}} {
-		server.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{fault}})
-		r := startTail(t, "orders", "--endpoint-url", server.URL())
-		time.Sleep(300 * time.Millisecond)
-		began := time.Now()
-		r.cancel()
-		if status := <-r.status; status != statusInterrupted || time.Since(began) > time.Second {
-			t.Errorf("%+v: exit status %d after %v, %q", fault, status, time.Since(began), r.stderr.String())
-		}
+}
+
+// Interrupted while the stream does not answer, tail ends at once.
+func TestTailInterruptedWithoutAnswer(t *testing.T) {
+	for _, operation := range []string{"*", "GetRecords"} {
+		t.Run(operation, func(t *testing.T) {
+			t.Parallel()
+			rule := kinesislocal.Rule{Operation: operation, Hang: true}
+			server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}}})
+			r := startTail(t, "orders", "--endpoint-url", server.URL())
+			time.Sleep(300 * time.Millisecond)
+			start := time.Now()
+			r.cancel()
+			if status := <-r.status; status != statusInterrupted || time.Since(start) > time.Second {
+				t.Errorf("exit status %d after %v, %q", status, time.Since(start), r.stderr.String())
+			}
+		})
 	}
-	server.SetFaults(nil)
+}
+
+// Interrupted while nobody reads its output, tail ends after endTailTime.
+func TestTailInterruptedWithoutReader(t *testing.T) {
+	t.Parallel()
+	server := startKinesis(t, kinesislocal.Options{})
 	putRecords(t, server.URL(), event(1, "checkout", "function", requestA, `"x"`))
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -329,7 +343,7 @@ func TestTailInterrupted(t *testing.T) {
 	}
 	defer reader.Close()
 	defer writer.Close()
-	for range 1 << 16 / 512 { // a pipe that is full
+	for range 1 << 16 / 512 { // fill the pipe
 		writer.Write(bytes.Repeat([]byte("."), 512))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -345,7 +359,7 @@ func TestTailInterrupted(t *testing.T) {
 			t.Errorf("exit status %d", got)
 		}
 	case <-time.After(endTailTime + 3*time.Second):
-		t.Error("still there: nobody reads what it writes")
+		t.Error("tail did not end although nobody reads its output")
 	}
 }
 
@@ -357,6 +371,7 @@ func (brokenPipe) Write([]byte) (int, error) {
 }
 
 func TestTailClosedPipe(t *testing.T) {
+	t.Parallel()
 	_, url := streamOfEvents(t)
 	var stderr bytes.Buffer
 	for _, args := range [][]string{{"--since", "1h"}, {"--since", "1h", "--by-invocation"}} {
@@ -369,7 +384,7 @@ func TestTailClosedPipe(t *testing.T) {
 
 // The endpoint goes away and comes back: one line each, and nothing twice.
 func TestTailRestart(t *testing.T) {
-	setEnviron(t, nil)
+	t.Parallel()
 	backend := kinesislocal.New(kinesislocal.Options{Region: testRegion})
 	t.Cleanup(func() { backend.Close() })
 	if err := backend.CreateStream("orders", 2); err != nil {

@@ -24,7 +24,7 @@ import (
 
 // Our own endpoint, which throttles reads and lets iterators expire.
 func TestTailThroughReshard(t *testing.T) {
-	setEnviron(t, nil)
+	t.Parallel()
 	server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Seed: 1, Rules: []kinesislocal.Rule{
 		{Operation: "GetRecords", ErrorType: "ProvisionedThroughputExceededException", Probability: 0.2},
 		{Operation: "GetRecords", ErrorType: "ExpiredIteratorException", Probability: 0.2, From: 3},
@@ -37,7 +37,7 @@ func TestTailThroughReshard(t *testing.T) {
 }
 
 func TestTailSince(t *testing.T) {
-	setEnviron(t, nil)
+	t.Parallel()
 	tailSince(t, startKinesis(t, kinesislocal.Options{}).URL())
 }
 
@@ -105,10 +105,9 @@ func waitActive(t *testing.T, client *awskinesis.Client) {
 // halves, and wants tail to show each event once and in order: they have one partition key, so that each shard's children go on with them.
 func tailThroughReshard(t *testing.T, url string) {
 	t.Helper()
-	dir := t.TempDir()
-	build := exec.Command("go", "build", "-o", dir, "../../examples/hello", "../kinesis-telemetry-extension")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	dir, err := buildPrograms()
+	if err != nil {
+		t.Fatal(err)
 	}
 	client := kinesisClient(url)
 	tail := startTail(t, "orders", "--endpoint-url", url, "-o", "ndjson")

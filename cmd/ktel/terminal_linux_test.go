@@ -86,35 +86,43 @@ func TestTailOnTerminal(t *testing.T) {
 	putRecords(t, url, event(8, "checkout", "function", requestA, `{"level":"INFO","message":"`+words+`"}`))
 	for _, columns := range []uint16{60, 200} {
 		for _, env := range [][]string{{"TERM=xterm"}, {"TERM=xterm", "NO_COLOR=1"}} {
-			process, screen := onTerminal(t, columns, env, "tail", "orders", "--since", "1h", "--endpoint-url", url)
-			waitUntil(t, "the last line", func() bool { return strings.Contains(screen(), " events/s ") && strings.Contains(screen(), "words") })
-			time.Sleep(2 * statusInterval)
-			process.Process.Signal(os.Interrupt)
-			waitUntil(t, "the end", func() bool { return strings.Contains(screen(), "ktel: interrupted") })
-			err := process.Wait()
-			if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != statusInterrupted { //nolint:errorlint // Wait's own
-				t.Errorf("it ended with %v", err)
-			}
-			all := screen()
-			drawn, shown, _ := all, "", 0
-			for line := range strings.SplitSeq(strings.ReplaceAll(all, "\r\n", "\n"), "\n") {
-				for part := range strings.SplitSeq(line, "\r"+ansi.EraseLineRight) {
-					if width := ansi.StringWidth(part); width > int(columns) || strings.Contains(part, "events/s") && width >= int(columns) {
-						t.Errorf("%d columns: %d in %q", columns, width, part)
-					}
-				}
-				shown += line[strings.LastIndex(line, "\r")+1:] + "\n"
-			}
-			if strings.Contains(shown, "events/s") || !strings.Contains(drawn, "events/s") {
-				t.Errorf("the last line is still there: %q", shown)
-			}
-			if colored := strings.Contains(all, "\x1b[3"); colored != (len(env) == 1) {
-				t.Errorf("%q: colours: %v", env, colored)
-			}
-			if plain := strings.Join(strings.Fields(ansi.Strip(shown)), " "); !strings.Contains(plain, words) {
-				t.Errorf("%d columns: %s", columns, plain)
+			t.Run(fmt.Sprint(columns, env), func(t *testing.T) {
+				t.Parallel()
+				tailOnTerminal(t, url, columns, env, words)
+			})
+		}
+	}
+}
+
+func tailOnTerminal(t *testing.T, url string, columns uint16, env []string, words string) {
+	t.Helper()
+	process, screen := onTerminal(t, columns, env, "tail", "orders", "--since", "1h", "--endpoint-url", url)
+	waitUntil(t, "the status line", func() bool { return strings.Contains(screen(), " events/s ") && strings.Contains(screen(), "words") })
+	time.Sleep(2 * statusInterval)
+	process.Process.Signal(os.Interrupt)
+	waitUntil(t, "the end", func() bool { return strings.Contains(screen(), "ktel: interrupted") })
+	err := process.Wait()
+	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != statusInterrupted { //nolint:errorlint // Wait's own
+		t.Errorf("tail ended with %v", err)
+	}
+	all := screen()
+	left := "" // on the screen when tail has ended
+	for line := range strings.SplitSeq(strings.ReplaceAll(all, "\r\n", "\n"), "\n") {
+		for part := range strings.SplitSeq(line, "\r"+ansi.EraseLineRight) {
+			if width := ansi.StringWidth(part); width > int(columns) || strings.Contains(part, "events/s") && width >= int(columns) {
+				t.Errorf("%d columns: %d in %q", columns, width, part)
 			}
 		}
+		left += line[strings.LastIndex(line, "\r")+1:] + "\n"
+	}
+	if strings.Contains(left, "events/s") || !strings.Contains(all, "events/s") {
+		t.Errorf("the status line is still there: %q", left)
+	}
+	if colored := strings.Contains(all, "\x1b[3"); colored != (len(env) == 1) {
+		t.Errorf("%q: colours: %v", env, colored)
+	}
+	if plain := strings.Join(strings.Fields(ansi.Strip(left)), " "); !strings.Contains(plain, words) {
+		t.Errorf("%d columns: %s", columns, plain)
 	}
 }
 
