@@ -1,5 +1,5 @@
-// Package listener is the Telemetry Listener: it takes the POSTs of Lambda's Telemetry API, splits their bodies into events
-// whose raw bytes are kept, and answers each POST with 200, whatever its body, when its events are handed on.
+// Package listener is the Telemetry Listener: it receives the POSTs of Lambda's Telemetry API and splits each body into events
+// without changing their bytes. It answers each POST with 200, whatever its body, after the receiver has its events.
 package listener
 
 import (
@@ -16,52 +16,53 @@ import (
 )
 
 const (
-	// MaxBody is how much of one POST is read, bytes. Lambda posts up to twice the subscription's maxBytes and some
-	// metadata, 2 MiB and a little with ours; of a longer body the events that are whole within the bound are kept.
+	// MaxBody is how much of one POST is read, in bytes. Lambda posts up to twice the subscription's maxBytes and some metadata,
+	// which is a little more than 2 MiB for this extension. Of a longer body, the events that are complete within MaxBody are kept.
 	// https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api.html
 	MaxBody = 8 << 20
-	// keepBody is up to which size a buffer is kept for the next body: Lambda's find room in it.
-	keepBody  = 3 << 20
+	// keepBody is the largest buffer that is kept for the next body, in bytes. Lambda's bodies fit in it.
+	keepBody = 3 << 20
+	// firstRead is the smallest buffer that is allocated for a body, in bytes.
 	firstRead = 4 << 10
-	// maxHeader bounds the header of a POST, bytes. Lambda's have a few hundred.
+	// maxHeader bounds the header of a POST, in bytes. Lambda's have a few hundred.
 	maxHeader = 16 << 10
 )
 
-// Batch is what one POST held. It is valid during the call.
+// Batch is the content of one POST. It is valid only during the call of receive.
 type Batch struct {
 	Events []Event
-	// PartialEvent tells that the beginning of another event has come, and its end has not.
+	// PartialEvent reports that another event has started to arrive, in pieces, and that its end has not arrived yet.
 	PartialEvent bool
-	// Truncated tells that the body ended early or went on beyond MaxBody.
+	// Truncated reports that the body ended early or was longer than MaxBody.
 	Truncated bool
 }
 
-// Listener is an HTTP server on a port of its own.
+// Listener is an HTTP server on its own port.
 type Listener struct {
 	server  *http.Server
 	port    int
 	receive func(Batch)
 	guard   func()
 	serving sync.WaitGroup
-	buffer  chan []byte // capacity 1: where the next body is read; a POST beside another one makes its own
+	buffer  chan []byte // capacity 1: the buffer for the next body; parallel POSTs allocate their own
 	seed    maphash.Seed
-	closed  atomic.Bool // no POST is taken any more
+	closed  atomic.Bool // POSTs are refused
 
-	mu         sync.Mutex // held while a POST is handed on; guards all below
+	mu         sync.Mutex // held while a POST is processed; guards the fields below
 	splitter   Splitter
 	events     []Event
-	lastBodies [2]fingerprint // of the last POSTs
+	lastBodies [2]fingerprint // of the last two POSTs
 }
 
-// fingerprint recognises a body.
+// fingerprint identifies a body.
 type fingerprint struct {
 	length int
 	hash   uint64
 }
 
-// Listen binds a free port on all interfaces (Lambda posts to sandbox.localdomain, which is not 127.0.0.1) and serves. limit is
-// [Splitter.Limit]. receive is called for one POST after the other, as their bodies are read to the end, and before the POST is
-// answered; it must not block on I/O. guard is deferred around all work on a POST; it may recover from a panic.
+// Listen binds a free port on all interfaces, because Lambda posts to sandbox.localdomain, which is not 127.0.0.1, and starts to
+// serve. limit is [Splitter.Limit]. Listen calls receive for one POST at a time, after the whole body is read and before the POST
+// is answered. receive must not block on I/O. guard is deferred around all work on a POST; it may recover from a panic.
 func Listen(limit int, receive func(Batch), guard func()) (*Listener, error) {
 	socket, err := net.Listen("tcp", ":0")
 	if err != nil {
@@ -75,17 +76,18 @@ func Listen(limit int, receive func(Batch), guard func()) (*Listener, error) {
 		seed:     maphash.MakeSeed(),
 		splitter: Splitter{Limit: limit},
 	}
-	// No timeouts: the environment may freeze in the middle of a POST, and the time in the freezer counts.
+	// No timeouts: the environment may freeze during a POST, and a timeout would count the frozen time.
 	l.server = &http.Server{Handler: http.HandlerFunc(l.serve), MaxHeaderBytes: maxHeader}
 	l.serving.Go(func() { _ = l.server.Serve(socket) }) // returns when Shutdown closes the socket
 	return l, nil
 }
 
-// Port is the port that the listener is bound to.
+// Port returns the port that the listener is bound to.
 func (l *Listener) Port() int { return l.port }
 
-// Shutdown takes no further POSTs and waits for those under way. When ctx is done it only waits for the one that is being handed
-// on, and hangs up on the others. It hands on a piece of an event whose other pieces did not come. Then nothing more is handed on.
+// Shutdown stops accepting POSTs and waits for those in progress. When ctx is done, it only waits for the POST that is being
+// processed and closes the connections of the others. Last, it passes on a partial event, if there is one, as malformed. receive is
+// not called after Shutdown returns.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	err := l.server.Shutdown(ctx)
 	l.closed.Store(true)
@@ -101,8 +103,9 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// serve answers when the events are handed on. Lambda posts again what was not answered, and sends the next POST after the answer,
-// so that order does not depend on connections. No body, however odd, is refused: Lambda would post it again and again.
+// serve answers a POST after the receiver has its events. Lambda repeats an unanswered POST, and sends the next POST after the
+// answer, so the order of events does not depend on connections. serve refuses no body, not even a malformed one: Lambda would
+// repeat it again and again.
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	defer l.guard()
 	var body []byte
@@ -123,14 +126,15 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// process hands a body on, once. It answers false after Shutdown.
+// process splits a body and passes its events to receive. It ignores a body that Lambda has posted before. It returns false after
+// Shutdown.
 func (l *Listener) process(body []byte, whole bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed.Load() {
 		return false
 	}
-	// Lambda posts a body again when a freeze took the answer.
+	// Lambda repeats a POST if a freeze swallowed the answer.
 	posted := fingerprint{len(body), maphash.Bytes(l.seed, body)}
 	if slices.Contains(l.lastBodies[:], posted) {
 		return true
@@ -138,25 +142,25 @@ func (l *Listener) process(body []byte, whole bool) bool {
 	joining := l.splitter.hasPartial()
 	batch := Batch{Truncated: !whole}
 	batch.Events = l.splitter.Split(l.events[:0], body, whole)
-	inTheMiddle := joining && len(batch.Events) == 0 // pieces in the middle of one event may be the same bytes
-	if whole && !inTheMiddle {
+	isMiddlePiece := joining && len(batch.Events) == 0 // middle pieces of one event may be identical
+	if whole && !isMiddlePiece {
 		l.lastBodies = [2]fingerprint{posted, l.lastBodies[0]}
 	}
 	batch.PartialEvent = l.splitter.hasPartial()
 	l.receive(batch)
-	clear(batch.Events) // lets go of the body
+	clear(batch.Events) // releases the body
 	l.events = batch.Events
 	return true
 }
 
-// read reads the body into a buffer, up to MaxBody, and tells whether it is whole. A buffer that is too small grows with the bytes
-// that came, to no more than the header says. A body that breaks off is taken as far as it came: should Lambda send it again, a
-// duplicate is better than a loss.
+// read reads a body into buffer, up to MaxBody, and reports whether the body is whole. If buffer is too small, it grows with the
+// received bytes, at most to the length in the header. If the body breaks off, read returns the received part: if Lambda repeats the
+// POST, a duplicate is better than a loss.
 func read(buffer []byte, r *http.Request) (body []byte, whole bool) {
 	body = buffer[:0]
 	for {
 		if len(body) == cap(body) {
-			missing := max(r.ContentLength-int64(len(body)), 0) + 1 // one more byte would tell that it goes on
+			missing := max(r.ContentLength-int64(len(body)), 0) + 1 // one more, to see whether the body is longer
 			body = slices.Grow(body, int(min(missing, int64(max(len(body), firstRead)))))
 		}
 		n, err := r.Body.Read(body[len(body):cap(body)])

@@ -1,24 +1,25 @@
 package listener
 
-// certainty is how surely a member of a record names the request that Lambda serves: a requestId may be API Gateway's, or an
-// order's. What common loggers write, and where that can be read, is the table of TestLoggers.
+// certainty is how surely a member of a record names Lambda's request: a requestId may also be API Gateway's, or an order's. The
+// table of TestLoggers shows what common loggers write, with the sources.
 type certainty uint8
 
 const (
 	none   certainty = iota
 	text             // a requestId that is no UUID: an emulation's, or not Lambda's
-	plain            // a requestId
-	nested           // a member of an object that holds a line's context
+	plain            // a requestId that is a UUID
+	nested           // a member of an object that contains a line's context
 	sure             // a member whose name can mean nothing else
 )
 
-// request is what a record says of its request so far.
+// request is the most certain request id that was found in a record so far.
 type request struct {
 	id        []byte
 	certainty certainty
 }
 
-// note looks at one member. requestID is how sure a member of that name is here, named how sure one is that names Lambda.
+// note reads one member. requestID is the certainty of a member named requestId in this place, named the certainty of a member
+// whose name says that the id is Lambda's.
 func (r *request) note(key, value []byte, requestID, named certainty) {
 	c := none
 	switch string(key) {
@@ -30,7 +31,7 @@ func (r *request) note(key, value []byte, requestID, named certainty) {
 		c = named
 	}
 	if c == none {
-		return // nearly all
+		return // nearly all members
 	}
 	id := stringContent(value)
 	if !IsUUID(id) {
@@ -44,15 +45,15 @@ func (r *request) note(key, value []byte, requestID, named certainty) {
 	}
 }
 
-// record reads a record and notes the members that say which request and which tenant it belongs to. Of several that name a request
-// the surest counts, and the last of those that are as sure.
+// record reads a record and finds its request id and its tenant id. If several members name a request, the most certain one counts,
+// and the last of those with the same certainty.
 func (s scanner) record(event *Event, i int) (end int, ok bool) {
 	event.RequestID, event.TenantID = nil, nil
 	if i >= len(s) || s[i] != '{' {
 		return s.value(i, 1)
 	}
 	var r request
-	within := func(object scanner, i int, requestID certainty) (end int, ok bool) {
+	noteMembers := func(object scanner, i int, requestID certainty) (end int, ok bool) {
 		return object.members(i, 0, func(key, value []byte) { r.note(key, value, requestID, nested) })
 	}
 	end, ok = s.members(i, 1, func(key, value []byte) {
@@ -60,14 +61,14 @@ func (s scanner) record(event *Event, i int) (end int, ok bool) {
 		case "tenantId":
 			event.TenantID = stringContent(value)
 		case "context", "contextMap", "mdc", "correlationIds", "CorrelationIds", "correlation_ids":
-			within(value, 0, none)
+			noteMembers(value, 0, none)
 		case "lambdaContext", "lambda_context":
-			within(value, 0, nested)
-		case "span": // the innermost, which may be the function's own
-			within(value, 0, plain)
-		case "spans": // from the outermost, which is the runtime's, to the innermost
+			noteMembers(value, 0, nested)
+		case "span": // the innermost span, which may be the function's own
+			noteMembers(value, 0, plain)
+		case "spans": // from the outermost span, which is the runtime's, to the innermost
 			for i, ok := 0, value[0] == '['; ok && r.certainty < nested; {
-				i, ok = within(value, scanner(value).space(i+1), nested)
+				i, ok = noteMembers(value, scanner(value).space(i+1), nested)
 				i = scanner(value).space(i)
 			}
 		default:
@@ -78,7 +79,7 @@ func (s scanner) record(event *Event, i int) (end int, ok bool) {
 	return end, ok
 }
 
-// IsUUID tells whether an id has the form of Lambda's.
+// IsUUID reports whether an id is a UUID, as Lambda's request ids are.
 func IsUUID(id []byte) bool {
 	if len(id) != 36 {
 		return false
