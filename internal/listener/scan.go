@@ -7,17 +7,17 @@ import (
 	"slices"
 )
 
-// scanner reads JSON (RFC 8259) in place. Its methods take the index of a value's first byte and return the index behind its
-// last. Where ok is false, end is the first byte that is wrong or missing.
+// scanner reads JSON (RFC 8259) in place. Its methods take the index of a value's first byte and return the index after its last
+// byte. If ok is false, end is the index of the first byte that is wrong or missing.
 type scanner []byte
 
-// maxDepth is how deep values may nest, as in encoding/json.
+// maxDepth is how deep values may be nested, as in encoding/json.
 const maxDepth = 10000
 
-// noElement stands for the index of an element where there is none.
+// noElement is returned instead of the index of an element if there is none.
 const noElement = -1
 
-// firstElement finds the first element of a body.
+// firstElement returns the index of the body's first element, or noElement.
 func (s scanner) firstElement() (first int, isArray bool) {
 	i := s.space(0)
 	if s[i] != '[' {
@@ -29,7 +29,7 @@ func (s scanner) firstElement() (first int, isArray bool) {
 	return i, true
 }
 
-// element reads an event and what must stand behind it: end as event, next as follow.
+// element reads an event and the comma or bracket after it. It returns end as event does, and next as afterElement does.
 func (s scanner) element(event *Event, i int) (end, next int, ok bool) {
 	if end, ok = s.event(event, i); ok {
 		next, ok = s.afterElement(end)
@@ -37,7 +37,8 @@ func (s scanner) element(event *Event, i int) (end, next int, ok bool) {
 	return end, next, ok
 }
 
-// afterElement reads what must stand behind an element: a comma and the next element, or the end of the body.
+// afterElement reads the comma after an element and returns the index of the next element. At the closing bracket of the body it
+// returns noElement.
 func (s scanner) afterElement(end int) (next int, ok bool) {
 	end = s.space(end)
 	if end < len(s) && s[end] == ',' {
@@ -46,7 +47,8 @@ func (s scanner) afterElement(end int) (next int, ok bool) {
 	return noElement, end == len(s)-1 && s[end] == ']'
 }
 
-// skipElement is element by brackets and quotes alone. open tells that the body ends within the element.
+// skipElement skips an element that is not valid JSON: it only looks at brackets and quotes. open reports that the body ends within
+// the element.
 func (s scanner) skipElement(i int) (next int, open, ok bool) {
 	var inside nesting
 	end := i + inside.skip(s[i:])
@@ -54,13 +56,13 @@ func (s scanner) skipElement(i int) (next int, open, ok bool) {
 	return next, end == len(s), ok
 }
 
-// nesting is the position of a reader between brackets and quotes. It reads on in the next piece of an event.
+// nesting is the state of a reader that only looks at brackets and quotes. It continues in the next piece of an event.
 type nesting struct {
 	depth           int
 	quoted, escaped bool
 }
 
-// skip reads to the end of an element, which is a comma or a closing bracket at depth 0.
+// skip reads up to the end of an element, which is a comma or a closing bracket at depth 0.
 func (n *nesting) skip(s []byte) (end int) {
 	for i, c := range s {
 		switch {
@@ -84,8 +86,9 @@ func (n *nesting) skip(s []byte) (end int) {
 	return len(s)
 }
 
-// eventAfterTail finds the event behind the element at i, if that is the rest of a cut value. The rest closes more brackets than it
-// opens, so its commas are deeper than those between the elements, whose depth the body's end tells.
+// eventAfterTail returns the index of the event after the element at i, if that element is the tail of a cut value. The tail closes
+// more brackets than it opens, so its commas are deeper than the commas between elements. The end of the body shows the depth of
+// those.
 func (s scanner) eventAfterTail(i int) (next int) {
 	_, value := s.envelope(i)
 	if value == 0 || s[len(s)-1] != ']' {
@@ -93,7 +96,7 @@ func (s scanner) eventAfterTail(i int) (next int) {
 	}
 	rest := s[i+value : len(s)-1]
 	for _, start := range []nesting{{}, {quoted: true}, {quoted: true, escaped: true}} {
-		start.depth = len(rest) // no rest closes more
+		start.depth = len(rest) // no tail closes more brackets
 		inside := start
 		inside.skip(rest)
 		if inside.quoted || inside.depth >= start.depth {
@@ -115,14 +118,15 @@ func (s scanner) eventAfterTail(i int) (next int) {
 }
 
 const (
-	// eventStart is how Lambda begins an event.
+	// eventStart is the text that each of Lambda's events starts with.
 	eventStart = `{"time":`
 	recordKey  = `"record":`
-	// maxEnvelope bounds the bytes of an event up to its record. Lambda's have about 70.
+	// maxEnvelope bounds the bytes of an event before its record. Lambda's events have about 70.
 	maxEnvelope = 512
 )
 
-// envelope reads the beginning of an event, up to the record's value, which is value bytes behind i. Where value is 0 it is none.
+// envelope reads the beginning of an event, up to the record's value, which starts value bytes after i. If value is 0, there is no
+// event at i.
 func (s scanner) envelope(i int) (event Event, value int) {
 	if !bytes.HasPrefix(s[i:], []byte(eventStart)) {
 		return Event{}, 0
@@ -135,7 +139,7 @@ func (s scanner) envelope(i int) (event Event, value int) {
 	return Event{Time: event.Time, Type: event.Type}, len(before) + len(recordKey)
 }
 
-// event reads an event: an object with a time, a type and a record. An event that is not ok is left half read.
+// event reads an event: an object with a time, a type and a record. If ok is false, some fields of event may be set.
 func (s scanner) event(event *Event, i int) (end int, ok bool) {
 	*event = Event{}
 	end, ok = s.object(i, 0, func(key []byte, at int) (end int, ok bool) {
@@ -162,7 +166,7 @@ func (s scanner) event(event *Event, i int) (end int, ok bool) {
 	return end, true
 }
 
-// stringContent returns what stands between the quotes of a JSON string, nil for any other value.
+// stringContent returns the bytes between the quotes of a JSON string, and nil for any other value.
 func stringContent(value []byte) []byte {
 	if value[0] != '"' {
 		return nil
@@ -170,7 +174,7 @@ func stringContent(value []byte) []byte {
 	return value[1 : len(value)-1]
 }
 
-// oneLine overwrites line breaks with spaces. They stand between tokens: inside of a string they are escaped.
+// oneLine overwrites line breaks with spaces. They are always between tokens, because JSON escapes them in strings.
 func oneLine(text []byte) {
 	for i, c := range text {
 		if c == '\n' || c == '\r' {
@@ -186,7 +190,7 @@ func (s scanner) space(i int) int {
 	return i
 }
 
-// object reads an object. value reads the value of each member; the key comes without quotes.
+// object reads an object. value reads the value of each member; key has no quotes.
 func (s scanner) object(i, depth int, value func(key []byte, at int) (end int, ok bool)) (end int, ok bool) {
 	if i >= len(s) || s[i] != '{' {
 		return i, false
@@ -298,17 +302,17 @@ func (s scanner) str(i int) (end int, ok bool) {
 	}
 }
 
-// plain reads the characters of a string up to one that is not itself, or to the end: many at once, as nearly all that the
-// extension receives is the inside of strings.
+// plain returns the index of the first byte that is a quote, a backslash or a control character, or len(s). It reads many bytes at
+// once, because nearly all bytes that the extension receives are inside of strings.
 func (s scanner) plain(i int) (end int) {
 	for ; len(s)-i >= 32; i += 32 {
 		block := s[i : i+32 : i+32]
-		if (odd(block)|odd(block[8:])|odd(block[16:])|odd(block[24:]))&high != 0 {
+		if (special(block)|special(block[8:])|special(block[16:])|special(block[24:]))&high != 0 {
 			break
 		}
 	}
 	for ; len(s)-i >= 8; i += 8 {
-		if found := odd(s[i:i+8:i+8]) & high; found != 0 {
+		if found := special(s[i:i+8:i+8]) & high; found != 0 {
 			return i + bits.TrailingZeros64(found)/8
 		}
 	}
@@ -323,14 +327,15 @@ const (
 	high = 0x80 * ones
 )
 
-// odd sets the high bit of the first of eight bytes that is a backslash or, with one bit turned, below '!': a control character or a
-// quote. It may set some behind that. The other bits mean nothing.
-func odd(text []byte) uint64 {
+// special reads eight bytes and sets the high bit of the first one that ends the plain part of a string: a backslash, a quote or a
+// control character. A quote and a control character are below '!' after one bit is flipped. special may also set high bits of later
+// bytes. Only the high bits have a meaning.
+func special(text []byte) uint64 {
 	word := binary.LittleEndian.Uint64(text)
 	return ((word ^ ones*2 - ones*'!') | (word ^ ones*'\\' - ones)) &^ word
 }
 
-// escape reads what stands behind a backslash and returns the index of its last byte.
+// escape reads the characters after a backslash and returns the index of the last one.
 func (s scanner) escape(i int) (last int, ok bool) {
 	if i >= len(s) {
 		return i, false
