@@ -56,7 +56,7 @@ func TestClientSettings(t *testing.T) {
 }
 
 // ROLE_ARN, what goes with it, and AWS_CA_BUNDLE: the records go to an HTTPS endpoint of a private CA, signed with the role's keys.
-func TestStreamOfARole(t *testing.T) {
+func TestClientWithRole(t *testing.T) {
 	const key, secret = "ASIAROLEROLEROLEROLE", "the role's"
 	server, err := kinesislocal.Start(kinesislocal.Options{Region: "eu-west-1", Credentials: map[string]string{key: secret}})
 	if err != nil {

@@ -54,7 +54,7 @@ func (p *dataPath) receive() {
 func (p *dataPath) ship(ctx context.Context) { p.dispatcher.Ship(ctx, flush.AtShutdown) }
 
 // What a POST allocates does not depend on how many events it has, nor does what their flight allocates.
-func TestAllocationsAnEvent(t *testing.T) {
+func TestAllocationsPerEvent(t *testing.T) {
 	of := func(lines int) float64 {
 		p := newDataPath(t.TempDir(), lines)
 		defer p.dispatcher.Close(false)
@@ -70,7 +70,7 @@ func TestAllocationsAnEvent(t *testing.T) {
 	}
 }
 
-func BenchmarkPath(b *testing.B) {
+func BenchmarkDataPath(b *testing.B) {
 	for _, dir := range []string{"", b.TempDir()} {
 		b.Run("journal="+fmt.Sprint(dir != ""), func(b *testing.B) {
 			const lines = 2500

@@ -9,15 +9,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"kinesis-telemetry-extension/internal/flush"
 	"kinesis-telemetry-extension/internal/kinesis"
+	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/internal/listener"
 	"kinesis-telemetry-extension/record"
 )
 
 // What is buffered keeps no more memory than the buffer's bound, also where it is little of what was posted.
-func TestLittleOfALargeBody(t *testing.T) {
+func TestSmallEventsOfLargeBodies(t *testing.T) {
 	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
 	const small = `{"time":"2026-11-23T18:00:00.001Z","type":"function","record":"a line before the large one"}`
@@ -33,7 +36,7 @@ func TestLittleOfALargeBody(t *testing.T) {
 }
 
 // A POST's body is kept by the events in the buffer alone.
-func TestBodiesAreNotKept(t *testing.T) {
+func TestBodiesAreReleased(t *testing.T) {
 	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
 	post(x, "["+lateLine+","+lateLine+"]")
@@ -45,7 +48,7 @@ func TestBodiesAreNotKept(t *testing.T) {
 }
 
 // What is odd in a POST is said once, however often it comes.
-func TestOddPosts(t *testing.T) {
+func TestWarnsOnce(t *testing.T) {
 	var said []string
 	x := newExtensionWithLog(slog.New(logFunc(func(r slog.Record) { said = append(said, r.Message) })), acceptAll)
 	defer x.dispatcher.Close(false)
@@ -104,7 +107,7 @@ func TestTenants(t *testing.T) {
 }
 
 // The tenant is nobody's partition key where the user has chosen another.
-func TestTenantsAreAskedForAlone(t *testing.T) {
+func TestTenantsOnlyIfSelected(t *testing.T) {
 	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
 	post(x, `[{"time":"t","type":"platform.start","record":{"tenantId":"a"}}]`)
@@ -136,5 +139,49 @@ func TestLongRequestIDs(t *testing.T) {
 		if !slices.Equal(got, want) || kind == "on-demand" && (a.starts != 1 || a.ends != 0) {
 			t.Errorf("%s: %q, want %q; %+v", kind, got, want, a)
 		}
+	}
+}
+
+// SnapStart: what came before the restore belongs to the instance before it, what comes behind it to a new one. The restore shows
+// by its event or by the first INVOKE, and the one that comes second begins no third instance.
+func TestRestoreStartsNewInstance(t *testing.T) {
+	restore := func(_ *testing.T, x *Extension) {
+		post(x, `[`+lateLine+`,{"time":"2026-11-24T00:00:00.000Z","type":"platform.restoreStart","record":{}},`+lateLine+`]`)
+	}
+	invoke := func(t *testing.T, x *Extension) {
+		x.invoke(t.Context(), lambdaapi.Event{RequestID: "a", Deadline: time.Now().Add(200 * time.Millisecond)})
+	}
+	for name, test := range map[string]struct {
+		kind  string
+		steps []func(*testing.T, *Extension)
+		want  string
+	}{
+		"restoreStart first": {"snap-start", []func(*testing.T, *Extension){restore, invoke}, "0 0 1 1 1"},
+		"INVOKE first":       {"snap-start", []func(*testing.T, *Extension){invoke, restore}, "0 1 1 1 1"},
+		"no SnapStart":       {"on-demand", []func(*testing.T, *Extension){restore, invoke}, "0 0 0 0 0"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var s recorder
+			x := newExtension(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+test.kind)
+			defer x.dispatcher.Close(false)
+			post(x, `[`+lateLine+`]`)
+			for _, step := range test.steps {
+				step(t, x)
+			}
+			post(x, `[`+lateLine+`]`)
+			x.dispatcher.Ship(t.Context(), flush.AtShutdown)
+			var instances []string
+			got := ""
+			for _, l := range s.lines {
+				i := slices.Index(instances, l.Source.Instance)
+				if i < 0 {
+					i, instances = len(instances), append(instances, l.Source.Instance)
+				}
+				got += fmt.Sprint(" ", i)
+			}
+			if strings.TrimSpace(got) != test.want {
+				t.Errorf("%s: instances%s, want %s", name, got, test.want)
+			}
+		})
 	}
 }

@@ -97,7 +97,7 @@ func TestAttribution(t *testing.T) {
 
 // Only this request's end is its INVOKE's: not an old one, not one that comes twice; one that came ahead counts. Lambda may run
 // a request again under its id: the end of its first run, seen in time or late, is not that of the second.
-func TestRunsOfRequests(t *testing.T) {
+func TestRuns(t *testing.T) {
 	var foreign string // telemetry of others, out of a line that arrived cut open
 	for n := range 9 {
 		foreign += fmt.Sprintf("done 2 z%d, ", n)
@@ -173,7 +173,7 @@ func TestRunsOfRequests(t *testing.T) {
 
 // An end that is ahead of its INVOKE is told with its time, from which the hold counts; an older one, which lies behind another
 // invocation, without.
-func TestTimeOfAnEndAheadOfItsInvoke(t *testing.T) {
+func TestTimeOfEndBeforeItsInvoke(t *testing.T) {
 	const at = "2026-11-23T18:00:00.500Z"
 	track := newInvocations()
 	end := func(events string) string {
@@ -190,7 +190,7 @@ func TestTimeOfAnEndAheadOfItsInvoke(t *testing.T) {
 }
 
 // How long a handler took is told where its start was seen, and both times can be read.
-func TestDurationOfHandlers(t *testing.T) {
+func TestHandlerDuration(t *testing.T) {
 	const start, end = "start 2026-11-23T18:00:00.000Z a", "done 2026-11-23T18:00:00.500Z a"
 	for events, want := range map[string]time.Duration{
 		start + ", " + end:           500 * time.Millisecond,
@@ -208,7 +208,7 @@ func TestDurationOfHandlers(t *testing.T) {
 }
 
 // The last eight requests are remembered: what is told of an older one is of none.
-func TestRequestsThatAreRemembered(t *testing.T) {
+func TestRememberedRequests(t *testing.T) {
 	track := newInvocations()
 	for n := range 9 {
 		seen(track, fmt.Sprint("INVOKE ", n))
@@ -220,7 +220,7 @@ func TestRequestsThatAreRemembered(t *testing.T) {
 }
 
 // Log lines come by the thousand: to find out whose one is allocates nothing.
-func TestLogLinesAllocateNothing(t *testing.T) {
+func TestLogLinesDoNotAllocate(t *testing.T) {
 	track := newInvocations()
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 	seen(track, "start 2026-11-23T18:00:00.000Z "+id)

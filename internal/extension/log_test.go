@@ -51,7 +51,7 @@ func TestLogLines(t *testing.T) {
 }
 
 // At its end the process waits for lines that are not written yet, up to 100 ms, whether there is room for more lines or not.
-func TestWaitForTheLastLines(t *testing.T) {
+func TestFlushWaitsForLastLines(t *testing.T) {
 	for written, want := range map[time.Duration]time.Duration{
 		90 * time.Millisecond: 90 * time.Millisecond, 110 * time.Millisecond: 100 * time.Millisecond,
 	} {
@@ -107,7 +107,7 @@ func TestBlockedLog(t *testing.T) {
 }
 
 // Lines that find no room while nobody reads are left out; once somebody reads again, later lines are written, each as it was.
-func TestLogAfterABlock(t *testing.T) {
+func TestLogAfterBlock(t *testing.T) {
 	w := &blockedWriter{open: make(chan struct{})}
 	log, wait := NewLog(w, slog.LevelWarn)
 	for n := range 1000 {

@@ -28,7 +28,7 @@ import (
 // traffic and the same stream as the extension itself, and both do the same at the same nanosecond: neither can change alone.
 //
 // Times are odd, so that things that have nothing to do with each other never happen at the same instant.
-func TestSimulatorDoesWhatTheExtensionDoes(t *testing.T) {
+func TestSimulatorMatchesExtension(t *testing.T) {
 	for _, s := range tracedTraffic() {
 		for _, mode := range simulate.Modes {
 			if mode == flush.Deferred && s.Outage > flush.FlightTimeout && s.Handler < flush.FlightTimeout {
