@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -24,6 +26,25 @@ const (
 )
 
 const checkoutHint = "change into a checkout of " + modulePath
+
+// provide puts programs of this module into dir, each under the name of its folder. A released ktel contains them. Any other ktel
+// builds them.
+func (a *app) provide(ctx context.Context, dir string, packages ...string) error {
+	for _, name := range packages {
+		name = path.Base(name)
+		program, err := embedded.ReadFile("programs/" + name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return a.build(ctx, dir, packages...)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), program, 0o700) //nolint:gosec // it is a program
+		}
+		if err != nil {
+			return cannot(err)
+		}
+	}
+	return nil
+}
 
 // build compiles packages of this module into dir, each under the name of its folder.
 func (a *app) build(ctx context.Context, dir string, packages ...string) error {

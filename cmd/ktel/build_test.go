@@ -28,15 +28,3 @@ func TestBuildSharesItsCache(t *testing.T) {
 		t.Errorf("go run compiles %s, ktel's build takes %s", plain, own)
 	}
 }
-
-// The SDK's packages for these services take twenty seconds of CPU to compile.
-func TestHeavyPackagesAreNotLinked(t *testing.T) {
-	t.Parallel()
-	for dependency := range strings.FieldsSeq(goList(t, nil, "-deps", ".")) {
-		for _, heavy := range []string{"iam", "ssm", "kms"} {
-			if strings.HasPrefix(dependency+"/", "github.com/aws/aws-sdk-go-v2/service/"+heavy+"/") {
-				t.Errorf("ktel links %s: internal/awsapi has its calls", dependency)
-			}
-		}
-	}
-}

@@ -14,14 +14,15 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-const demoLong = `demo builds the telemetry extension and a sample function, runs them together in
+const demoLong = `demo runs the telemetry extension and a sample function together in
 a Lambda execution environment on this machine with a Kinesis data stream of two
 shards, and freezes the environment between the invocations as Lambda does. It
 shows the events as they arrive on the stream, then whether all of them arrived
 and what it cost.
 
-It needs Go, a checkout of this module, and no AWS account. The sample function
-prints lines of text and of JSON, and sometimes fails.`
+It needs no AWS account. A released ktel contains both programs. Any other ktel
+builds them, with Go, from a checkout of this module. The sample function prints
+lines of text and of JSON, and sometimes fails.`
 
 func (a *app) demoCommand() *cobra.Command {
 	f := &trialFlags{count: 20, freeze: 100 * time.Millisecond}
@@ -58,7 +59,7 @@ func (a *app) demo(ctx context.Context, f *trialFlags, seed uint64) error {
 		return err
 	}
 	defer remove()
-	if err := a.build(ctx, dir, extensionPackage, samplePackage); err != nil {
+	if err := a.provide(ctx, dir, extensionPackage, samplePackage); err != nil {
 		return err
 	}
 	s := &trial{

@@ -206,8 +206,14 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-// version is the module's version as the build recorded it.
+// release is the version of a released ktel. The linker sets it.
+var release string
+
+// version returns the version of the release, or the module's version as the build recorded it.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"

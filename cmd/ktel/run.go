@@ -120,7 +120,8 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.extensions, "extension", nil,
 		"`PATH` of another extension to run beside, or of a layer, a folder or a zip, with all in its extensions/; repeatable")
 	flags.StringVar(&f.layerExtension, "layer-extension", "",
-		"`PATH` of the telemetry extension or of its layer (default: $KTEL_EXTENSION, or built from the checkout that ktel is from)")
+		"`PATH` of the telemetry extension or of its layer "+
+			"(default: $KTEL_EXTENSION, else the one in a released ktel, else built from a checkout)")
 	flags.BoolVar(&f.noLayerExtension, "no-layer-extension", false, "leave the telemetry extension out; nothing is audited then")
 	flags.StringVar(&f.endpointURL, "endpoint-url", "", "`URL` of another Kinesis than the one that ktel brings")
 	flags.StringVar(&f.region, "region", "", "AWS `REGION` of that Kinesis (default: as AWS's tools find it)")
@@ -231,7 +232,7 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 		respond: respondTo(a.stderr, a.paletteFor(a.stderr), f.count), open: f.open,
 	}
 	if telemetry == "" && !f.noLayerExtension {
-		if err := a.build(ctx, dir, extensionPackage); err != nil {
+		if err := a.provide(ctx, dir, extensionPackage); err != nil {
 			return err
 		}
 		telemetry = filepath.Join(dir, extensionName)
