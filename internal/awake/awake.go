@@ -1,5 +1,5 @@
-// Package awake measures time in which the environment runs. Lambda may freeze it in the middle of anything; an answer
-// that came meanwhile lies in the socket when it thaws, and must not be taken for one that never came.
+// Package awake measures time in which the environment runs. Lambda may freeze the environment at any moment. An answer that
+// arrives during the freeze lies in the socket after the thaw, so no timeout may count it as missing.
 package awake
 
 import (
@@ -9,81 +9,82 @@ import (
 )
 
 const (
-	// slices is into how many parts a timeout is cut, to tell time that passed from time that was slept.
+	// slices is the number of parts of a timeout. A slice that takes much longer than its part shows a freeze.
 	slices = 10
-	// MaxDrift is how far the wall clock and the monotonic clock may move apart, and how long a timer may be overdue,
-	// before it counts as a freeze. Shorter freezes do no harm.
+	// MaxDrift is how far the wall clock and the monotonic clock may drift apart, and how long a timer may be overdue, until
+	// that counts as a freeze. Shorter freezes do no harm.
 	MaxDrift = time.Second
 )
 
-// Froze tells whether the environment stood still between two readings of the clock, where work or a timer would have
-// taken no more than expected. Whether the monotonic clock runs on during a freeze depends on how it is done.
+// Froze reports whether the environment was frozen between two readings of the clock. expected is the longest time that the
+// work or the timer between them takes. Whether the monotonic clock runs during a freeze depends on how Lambda freezes.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 func Froze(from, to time.Time, expected time.Duration) bool {
 	mono, wall := to.Sub(from), to.Round(0).Sub(from.Round(0))
 	return mono > expected+MaxDrift || (wall-mono).Abs() > MaxDrift
 }
 
-// Timeout is a stretch of time with a timeout.
+// Timeout is a timeout that counts only time in which the environment is awake.
 type Timeout struct {
 	end   context.CancelCauseFunc
 	slice time.Duration
 
 	mu     sync.Mutex // guards all below
 	timer  *time.Timer
-	began  time.Time // the slice
-	left   int       // slices, this one included
+	began  time.Time // start of the current slice
+	left   int       // number of slices, the current one included
 	frozen bool
 }
 
-// WithTimeout returns a context that ends with parent, with Timeout.Stop, and when timeout has passed awake, with
-// context.DeadlineExceeded as its cause. Timeout.Stop must be called.
+// WithTimeout returns a context that ends with parent, with Timeout.Stop, or when timeout has passed awake. In the last case
+// its cause is context.DeadlineExceeded. The caller must call Timeout.Stop.
 func WithTimeout(parent context.Context, timeout time.Duration) (context.Context, *Timeout) {
 	ctx, end := context.WithCancelCause(parent)
-	s := &Timeout{end: end, slice: timeout / slices, began: time.Now(), left: slices}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(s.slice, s.tick)
-	return ctx, s
+	t := &Timeout{end: end, slice: timeout / slices, began: time.Now(), left: slices}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer = time.AfterFunc(t.slice, t.tick)
+	return ctx, t
 }
 
-func (s *Timeout) tick() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left == 0 {
-		return // ended while the timer fired
+// tick ends a slice, and the timeout after the last slice.
+func (t *Timeout) tick() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.left == 0 {
+		return // stopped while the timer fired
 	}
-	s.look()
-	if s.left--; s.left == 0 {
-		s.end(context.DeadlineExceeded)
+	t.look()
+	if t.left--; t.left == 0 {
+		t.end(context.DeadlineExceeded)
 		return
 	}
-	s.timer.Reset(s.slice)
+	t.timer.Reset(t.slice)
 }
 
-// look ends a slice and notices a freeze within it.
-func (s *Timeout) look() {
+// look ends a slice and notices a freeze in it.
+func (t *Timeout) look() {
 	now := time.Now()
-	s.frozen = s.frozen || Froze(s.began, now, s.slice)
-	s.began = now
+	t.frozen = t.frozen || Froze(t.began, now, t.slice)
+	t.began = now
 }
 
-// Restart grants the timeout anew, to within a slice: there was progress.
-func (s *Timeout) Restart() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left > 0 {
-		s.left = slices
+// Restart starts the timeout again after progress, to within a slice.
+func (t *Timeout) Restart() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.left > 0 {
+		t.left = slices
 	}
 }
 
-// Stop ends the timeout and tells whether the environment stood still during it.
-func (s *Timeout) Stop() (frozen bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.timer.Stop()
-	s.look()
-	s.left = 0
-	s.end(context.Canceled)
-	return s.frozen
+// Stop ends the timeout and reports whether the environment was frozen during it.
+func (t *Timeout) Stop() (frozen bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer.Stop()
+	t.look()
+	t.left = 0
+	t.end(context.Canceled)
+	return t.frozen
 }

@@ -3,39 +3,39 @@ package flush
 import "time"
 
 const (
-	// failuresToOpen is how many attempts in a row may get nothing through before the breaker opens.
+	// failuresToOpen is how many flights in a row must deliver nothing before the breaker opens.
 	failuresToOpen = 2
-	// minBackoff is about how long a failing stream is first left alone; each further failure doubles it, up to MaxDelay and
-	// at most maxBackoff: a stream that works again must not wait for longer than events may anyway.
+	// minBackoff is about the first pause of a failing stream. Each further failure doubles it, up to MaxDelay and at most
+	// maxBackoff: after the stream recovers, events must not wait for longer than they may anyway.
 	minBackoff = time.Second
 	maxBackoff = time.Minute
-	// spentShare is the share of FlushTimeout that, once spent in vain, opens the breaker: what is left is too little to
-	// get anything through.
+	// spentShare is a share of FlushTimeout. Once holds in vain have used it, the breaker opens: the rest is too short to
+	// deliver anything.
 	spentShare = 0.8
-	// regained is how many attempts in a row must go well for all of FlushTimeout to be granted again. Were it granted at
-	// once, a stream that works now and then would be paid for again and again.
+	// regainFlights is how many flights in a row must succeed until all of FlushTimeout is available again. If one flight were
+	// enough, invocations would be held again and again for a stream that works now and then.
 	regainFlights = 20
-	// fadeShare is the share by which an estimate of the round trip that is too long to wait for shrinks with each invocation:
-	// where all handlers are short, every flight is caught by a freeze and none confirms it.
+	// fadeShare: if the estimated round trip is too long to wait for, it shrinks by one part in fadeShare with each invocation.
+	// If all handlers are short, a freeze interrupts every flight, and no flight measures the round trip again.
 	fadeShare = 64
 )
 
-// breaker remembers how the stream behaves. While it is open nothing is held back, and the background tries the stream
-// at retryAt (half open). A flight that is taken in full closes it.
+// breaker is the circuit breaker of the stream. While it is open no invocation is held, and the background tries the stream
+// at retryAt (half open). A flight that the stream takes in full closes it.
 type breaker struct {
 	open      bool
-	failures  int           // attempts in a row that got nothing through
-	spent     time.Duration // that invocations were held for a stream that failed, of late
-	retryAt   time.Time     // no attempt before it
-	roundTrip time.Duration // what an attempt takes, smoothed; at least what was waited in vain
+	failures  int           // flights in a row that delivered nothing
+	spent     time.Duration // recent holds for a stream that failed
+	retryAt   time.Time     // no flight starts before it
+	roundTrip time.Duration // duration of a flight, smoothed; at least that of the last wait in vain
 }
 
-// note notes a flight. timed: what it took is what the stream took.
+// note takes a flight into account. timed means that its duration is the stream's.
 func (b *breaker) note(now time.Time, f Flight, timed bool, s *Settings) {
 	backoff := minBackoff
 	switch {
 	case f.Failed && !f.Progress && f.Unanswered && (f.Frozen || f.Canceled):
-		// An answer that was lost in a freeze, or not awaited, says nothing about the stream.
+		// The freeze lost the answer, or nothing waited for it: the flight says nothing about the stream.
 	case !f.Failed:
 		b.open, b.failures = false, 0
 		if !f.Partial {
@@ -60,7 +60,7 @@ func (b *breaker) note(now time.Time, f Flight, timed bool, s *Settings) {
 	}
 }
 
-// spend takes time that was held in vain off what may be held.
+// spend takes a hold in vain off the time that invocations may be held.
 func (b *breaker) spend(held, flushTimeout time.Duration) {
 	b.spent = min(b.spent+held, flushTimeout)
 	if float64(b.spent) >= spentShare*float64(flushTimeout) {
@@ -68,7 +68,7 @@ func (b *breaker) spend(held, flushTimeout time.Duration) {
 	}
 }
 
-// measure smooths what an attempt takes.
+// measure smooths the duration of a flight.
 func (b *breaker) measure(took time.Duration) {
 	if b.roundTrip == 0 {
 		b.roundTrip = took
@@ -76,4 +76,5 @@ func (b *breaker) measure(took time.Duration) {
 	b.roundTrip += (took - b.roundTrip) / 4
 }
 
+// fade shrinks the estimated round trip.
 func (b *breaker) fade() { b.roundTrip -= b.roundTrip / fadeShare }

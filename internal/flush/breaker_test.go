@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// How flights end.
+// The results of flights.
 var (
-	taken       = Flight{Took: 5 * ms, Progress: true}                 // everything was taken
-	retried     = Flight{Took: 5 * ms, Progress: true, Partial: true}  // everything, in the end
-	partlyTaken = Flight{Took: 5 * ms, Progress: true, Failed: true}   // something
-	refused     = Flight{Took: 5 * ms, Failed: true}                   // nothing: an answer says so, or the flight used its whole time
-	unanswered  = Flight{Took: 5 * ms, Failed: true, Unanswered: true} // nothing, and no answer says why
+	taken       = Flight{Took: 5 * ms, Progress: true}                 // everything was taken at once
+	retried     = Flight{Took: 5 * ms, Progress: true, Partial: true}  // everything was taken after retries
+	partlyTaken = Flight{Took: 5 * ms, Progress: true, Failed: true}   // something was taken
+	refused     = Flight{Took: 5 * ms, Failed: true}                   // nothing was taken, by an answer or within the whole timeout
+	unanswered  = Flight{Took: 5 * ms, Failed: true, Unanswered: true} // nothing was taken, without an answer
 )
 
 func (f Flight) lasting(took time.Duration) Flight { f.Took = took; return f }
@@ -20,7 +20,7 @@ func (f Flight) frozen() Flight                    { f.Frozen = true; return f }
 func (f Flight) canceled() Flight                  { f.Canceled = true; return f }
 func (f Flight) random(random float64) Flight      { f.Random = random; return f }
 
-// backoff is how long the stream is left alone from now on, however much is buffered.
+// backoff returns the time until the next flight with a full buffer.
 func (e *env) backoff() time.Duration {
 	p := *e.Policy
 	p.Note(e.now, Buffered{}, NeverFrozen{})
@@ -28,7 +28,7 @@ func (e *env) backoff() time.Duration {
 	return rest
 }
 
-// isOpen tells whether behind its rest only one request is sent to find out whether the stream works.
+// isOpen reports whether the next flight, after the backoff, is a probe.
 func (e *env) isOpen() bool {
 	p := *e.Policy
 	p.Note(e.now, Buffered{}, NeverFrozen{})
@@ -36,56 +36,57 @@ func (e *env) isOpen() bool {
 	return load.Probe
 }
 
-// A flight that got no answer, because of a freeze or because it was called off, says nothing about the stream; an answer counts
-// whenever it comes; and only a flight that no freeze can lie in shows how long the stream takes.
-func TestWhatAFlightSays(t *testing.T) {
+// A flight without an answer because of a freeze or a cancel does not count as a failure. An answer counts whenever it comes.
+// Only a flight that no freeze can lie in counts as a round trip.
+func TestFlightCountsAsFailureOrRoundTrip(t *testing.T) {
 	const (
-		awaited = iota // it begins and ends while the function's end is waited for
-		beside         // it begins and ends beside a handler that nothing waits for
-		asked          // next is asked for meanwhile
-		caught         // the next INVOKE comes meanwhile
+		waiting      = iota // it starts and ends while the invocation waits for its end
+		afterNext           // it starts and ends while the handler runs, after the call of next
+		nextDuring          // the extension calls next during it
+		invokeDuring        // the next INVOKE comes during it
 	)
+	partlyUnanswered := Flight{Progress: true, Failed: true, Unanswered: true}
 	for _, test := range []struct {
 		name   string
 		flight Flight
 		when   int
-		fails  bool // it counts as a failure
-		timed  bool // and as a round trip
+		fails  bool // the flight counts as a failure
+		timed  bool // its duration counts as a round trip
 	}{
-		{"no answer", unanswered, awaited, true, true},
-		{"no answer, beside a handler", unanswered, beside, true, false},
-		{"no answer, and next was asked for", unanswered, asked, true, false},
-		{"no answer, and INVOKE came", unanswered, caught, false, false},
-		{"no answer, and the clocks show a freeze", unanswered.frozen(), beside, false, false},
-		{"no answer, and it was called off", unanswered.canceled(), awaited, false, false},
-		{"refused", refused, awaited, true, true},
-		{"refused beside a handler", refused, beside, true, false},
-		{"refused, and INVOKE came", refused, caught, true, false},
-		{"refused, and the clocks show a freeze", refused.frozen(), beside, true, false},
-		{"refused before it was called off", refused.canceled(), awaited, true, false},
-		{"something is taken, then there is no answer", Flight{Progress: true, Failed: true, Unanswered: true}, awaited, false, false},
-		{"something is taken, and INVOKE came", Flight{Progress: true, Failed: true, Unanswered: true}, caught, false, false},
-		{"something is refused", partlyTaken, awaited, false, false},
-		{"taken", taken, awaited, false, true},
-		{"taken after retries", retried, awaited, false, true},
-		{"taken beside a handler", taken, beside, false, false},
-		{"taken, and next was asked for", taken, asked, false, false},
-		{"taken, and INVOKE came", taken, caught, false, false},
-		{"taken, and the clocks show a freeze", taken.frozen(), awaited, false, false},
-		{"taken before it was called off", taken.canceled(), awaited, false, false},
+		{"no answer", unanswered, waiting, true, true},
+		{"no answer, after the call of next", unanswered, afterNext, true, false},
+		{"no answer, next is called during it", unanswered, nextDuring, true, false},
+		{"no answer, INVOKE comes during it", unanswered, invokeDuring, false, false},
+		{"no answer, the clocks show a freeze", unanswered.frozen(), afterNext, false, false},
+		{"no answer, canceled", unanswered.canceled(), waiting, false, false},
+		{"refused", refused, waiting, true, true},
+		{"refused, after the call of next", refused, afterNext, true, false},
+		{"refused, INVOKE comes during it", refused, invokeDuring, true, false},
+		{"refused, the clocks show a freeze", refused.frozen(), afterNext, true, false},
+		{"refused, then canceled", refused.canceled(), waiting, true, false},
+		{"something is taken, then no answer", partlyUnanswered, waiting, false, false},
+		{"something is taken, then no answer, INVOKE comes during it", partlyUnanswered, invokeDuring, false, false},
+		{"something is refused", partlyTaken, waiting, false, false},
+		{"taken", taken, waiting, false, true},
+		{"taken after retries", retried, waiting, false, true},
+		{"taken, after the call of next", taken, afterNext, false, false},
+		{"taken, next is called during it", taken, nextDuring, false, false},
+		{"taken, INVOKE comes during it", taken, invokeDuring, false, false},
+		{"taken, the clocks show a freeze", taken.frozen(), waiting, false, false},
+		{"taken, then canceled", taken.canceled(), waiting, false, false},
 	} {
 		e := newEnv(Sync)
 		e.endFlights(taken)
 		fly := func() {
 			e.invoke(time.Second)
-			if test.when == beside {
+			if test.when == afterNext {
 				e.note(NextCalled{})
 			}
 			e.StartFlight(e.now, Buffered{Bytes: 1}, AtShutdown)
-			if test.when >= asked {
+			if test.when >= nextDuring {
 				e.note(NextCalled{})
 			}
-			if test.when == caught {
+			if test.when == invokeDuring {
 				e.invoke(time.Second)
 			}
 			e.note(test.flight.lasting(time.Minute), NextCalled{})
@@ -100,26 +101,27 @@ func TestWhatAFlightSays(t *testing.T) {
 	}
 }
 
-// Two flights in a row that get nothing through open the breaker. One that gets something through makes the stream slow, not dead.
-func TestWhatOpensTheBreaker(t *testing.T) {
+// Two flights in a row that deliver nothing open the breaker. After a flight that delivers something the stream counts as slow,
+// not as dead.
+func TestTwoFailuresInARowOpenTheBreaker(t *testing.T) {
 	lost := unanswered.frozen()
 	for _, test := range []struct {
 		name    string
 		flights []Flight
 		open    bool
 	}{
-		{"a stream of which nothing is known", nil, false},
+		{"no flight yet", nil, false},
 		{"one failure", []Flight{refused}, false},
 		{"two in a row", []Flight{refused, unanswered}, true},
 		{"a success between", []Flight{refused, taken, refused}, false},
 		{"progress between", []Flight{refused, partlyTaken, refused}, false},
-		{"an answer that was lost between", []Flight{refused, lost, refused}, true},
+		{"a lost answer between", []Flight{refused, lost, refused}, true},
 		{"open, then progress", []Flight{refused, refused, partlyTaken}, true},
 		{"open, then a lost answer", []Flight{refused, refused, lost}, true},
 		{"open, then everything is taken", []Flight{refused, refused, taken}, false},
 		{"open, then everything is taken after retries", []Flight{refused, refused, retried}, false},
 		{"open, then everything is taken before a freeze", []Flight{refused, refused, taken.frozen()}, false},
-		{"open, then nothing is to be tried again", []Flight{refused, refused, {Invalid: true}}, false},
+		{"open, then everything is rejected", []Flight{refused, refused, {Invalid: true}}, false},
 	} {
 		e := newEnv(Sync)
 		e.endFlights(test.flights...)
@@ -129,12 +131,12 @@ func TestWhatOpensTheBreaker(t *testing.T) {
 	}
 }
 
-// The rests of a stream that fails double from about a second up to MaxDelay, and are at most a minute.
-func TestRests(t *testing.T) {
+// The backoff of a stream that fails doubles from about a second up to MaxDelay, and is at most a minute.
+func TestBackoffDoublesUpToMaxDelay(t *testing.T) {
 	const second = time.Second
 	for _, test := range []struct {
 		maxDelay time.Duration
-		want     []time.Duration // the lower ends of the jitter, from the failure that opens the breaker on
+		want     []time.Duration // the shortest backoffs of the jitter, from the failure that opens the breaker on
 	}{
 		{100 * ms, []time.Duration{500 * ms, 500 * ms, 500 * ms}},
 		{10 * second, []time.Duration{second, 2 * second, 4 * second, 5 * second, 5 * second}},
@@ -144,43 +146,43 @@ func TestRests(t *testing.T) {
 		s.MaxDelay = test.maxDelay
 		e := envOf(s)
 		e.endFlights(refused)
-		var rests []time.Duration
+		var backoffs []time.Duration
 		for range test.want {
 			e.endFlights(refused)
-			rests = append(rests, e.backoff())
+			backoffs = append(backoffs, e.backoff())
 		}
-		if !slices.Equal(rests, test.want) {
-			t.Errorf("MaxDelay %s: rests %s", test.maxDelay, rests)
+		if !slices.Equal(backoffs, test.want) {
+			t.Errorf("MaxDelay %s: backoffs %s", test.maxDelay, backoffs)
 		}
 		for range 100 {
 			e.endFlights(refused)
 		}
 		if rest := e.backoff(); rest != test.want[len(test.want)-1] {
-			t.Errorf("MaxDelay %s: rests %s in the end", test.maxDelay, rest)
+			t.Errorf("MaxDelay %s: the last backoff is %s", test.maxDelay, rest)
 		}
 	}
 }
 
-// Environments whose stream failed at the same moment spread over the upper half of the rest.
-func TestRestsHaveJitter(t *testing.T) {
+// Jitter spreads environments whose stream failed at the same moment over the upper half of the backoff.
+func TestBackoffHasJitter(t *testing.T) {
 	for random, want := range map[float64]time.Duration{0: time.Second, 0.25: 1250 * ms, 0.5: 1500 * ms} {
 		e := newEnv(Sync)
 		if e.endFlights(refused, refused.random(random)); e.backoff() != want {
-			t.Errorf("random %g: rests %s", random, e.backoff())
+			t.Errorf("random %g: backoff %s", random, e.backoff())
 		}
 	}
 }
 
-// While the breaker is open the stream rests after each flight, whatever became of it; what is taken in full ends that.
-func TestEachFlightIsFollowedByARest(t *testing.T) {
+// While the breaker is open a backoff follows each flight, whatever its result. A flight that is taken in full ends that.
+func TestBackoffFollowsEachFlight(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		flight Flight
 		want   time.Duration
 	}{
 		{"nothing is taken", refused, 2 * time.Second},
-		{"the answer is lost in a freeze", unanswered.frozen(), 500 * ms},
-		{"the flight is called off", unanswered.canceled(), 500 * ms},
+		{"a freeze loses the answer", unanswered.frozen(), 500 * ms},
+		{"the flight is canceled", unanswered.canceled(), 500 * ms},
 		{"something is taken", partlyTaken, 500 * ms},
 		{"everything is taken", taken, 0},
 		{"everything is taken after retries", retried, 0},
@@ -189,26 +191,26 @@ func TestEachFlightIsFollowedByARest(t *testing.T) {
 		e.endFlights(refused, refused)
 		e.wait(time.Minute)
 		if e.endFlights(test.flight); e.backoff() != test.want {
-			t.Errorf("%s: rests %s", test.name, e.backoff())
+			t.Errorf("%s: backoff %s", test.name, e.backoff())
 		}
 	}
 	e := newEnv(Sync)
 	e.endFlights(refused, refused, partlyTaken, refused)
 	if rest := e.backoff(); rest != 500*ms {
-		t.Errorf("a failure after progress: rests %s, not as behind the first", rest)
+		t.Errorf("a failure after progress: backoff %s, not that of the first failure", rest)
 	}
 }
 
-// A stream that never answers costs FLUSH_TIMEOUT in sum; then invocations are not held until it works again.
-func TestDeadStream(t *testing.T) {
-	for _, spend := range []time.Duration{100 * ms, 700 * ms, time.Second} { // until the stream's failure is known
+// A stream that never answers costs FLUSH_TIMEOUT in sum. Then no invocation is held until the stream works again.
+func TestDeadStreamCostsFlushTimeoutInSum(t *testing.T) {
+	for _, spend := range []time.Duration{100 * ms, 700 * ms, time.Second} { // until the failure is known
 		e := newEnv(Sync)
 		for range 50 {
 			e.invoke(time.Second)
 			waits := e.waits()
 			e.buffer(1, 0)
 			if e.shipsNow() && waits {
-				t.Error("what is shipped at the end is shipped beside the handler, too")
+				t.Error("ships at the end and while the handler runs")
 			}
 			if e.end(); waits {
 				until, _ := e.Bounds(e.now, AtEnd)
@@ -218,20 +220,20 @@ func TestDeadStream(t *testing.T) {
 			e.note(NextCalled{})
 		}
 		if held := e.TotalHold(); held > time.Second || held < min(2*spend, 800*ms) {
-			t.Errorf("failures that take %s: held %s in sum", spend, held)
+			t.Errorf("failures after %s: held %s in sum", spend, held)
 		}
 		if !e.isOpen() || e.nextHold() > 0 {
-			t.Errorf("failures that take %s: an invocation is held for a stream that does not work", spend)
+			t.Errorf("failures after %s: an invocation is held for a stream that fails", spend)
 		}
 		e.endFlights(taken)
 		if hold := e.nextHold(); e.isOpen() || spend == 100*ms && hold == 0 {
-			t.Errorf("failures that take %s: the stream works again, and an invocation may be held %s", spend, hold)
+			t.Errorf("failures after %s: the stream works again, and an invocation may be held for %s", spend, hold)
 		}
 	}
 }
 
-// A stream that takes but a part each time is not waited for longer than FLUSH_TIMEOUT in sum.
-func TestThrottledStream(t *testing.T) {
+// A stream that takes only a part each time costs at most FLUSH_TIMEOUT in sum.
+func TestThrottledStreamCostsFlushTimeoutInSum(t *testing.T) {
 	e := newEnv(Sync)
 	for range 50 {
 		e.invoke(time.Second)
@@ -247,8 +249,8 @@ func TestThrottledStream(t *testing.T) {
 	}
 }
 
-// A stream that takes everything, but every other time only after retries, is not waited for each time.
-func TestUnreliableStream(t *testing.T) {
+// If a stream takes everything, but every other time only after retries, the sum of the holds stays small.
+func TestUnreliableStreamCostsLittle(t *testing.T) {
 	e := newEnv(Sync)
 	for n := range 50 {
 		e.invoke(time.Second)
@@ -264,7 +266,7 @@ func TestUnreliableStream(t *testing.T) {
 	}
 }
 
-// What a freeze did to flights changes nothing, however many they are.
+// Flights that a freeze interrupts change nothing, however many there are.
 func TestFreezeIsNoFailure(t *testing.T) {
 	e := newEnv(Sync)
 	for range 5 {
@@ -272,28 +274,28 @@ func TestFreezeIsNoFailure(t *testing.T) {
 	}
 	e.endFlights(taken.frozen().lasting(time.Hour))
 	if hold := e.nextHold(); hold != 950*ms || e.isOpen() {
-		t.Errorf("may be held %s, open: %t", hold, e.isOpen())
+		t.Errorf("may be held for %s, open: %t", hold, e.isOpen())
 	}
 }
 
-// A stream that answers later than an invocation may be held is not waited for. One slow answer does not make a slow stream, nor one
-// fast answer a fast one.
-func TestRoundTrip(t *testing.T) {
+// No invocation waits for a stream whose answer takes longer than the hold. One slow answer does not make a stream slow, and one
+// fast answer does not make it fast.
+func TestNoWaitForASlowStream(t *testing.T) {
 	const fast, slow = 40 * ms, 400 * ms
 	for _, test := range []struct {
 		name    string
 		flights []Flight
 		waits   bool
 	}{
-		{"nothing is known", nil, true},
+		{"no answer yet", nil, true},
 		{"the first answer counts in full", []Flight{taken.lasting(200 * ms)}, false},
 		{"fast", []Flight{taken.lasting(fast)}, true},
 		{"one slow answer", []Flight{taken.lasting(fast), taken.lasting(slow)}, true},
-		{"two", []Flight{taken.lasting(fast), taken.lasting(slow), taken.lasting(slow)}, false},
-		{"three fast answers of a slow stream", append([]Flight{taken.lasting(slow)}, slices.Repeat([]Flight{taken.lasting(fast)}, 3)...), false},
-		{"four", append([]Flight{taken.lasting(slow)}, slices.Repeat([]Flight{taken.lasting(fast)}, 4)...), true},
-		{"a failure that took long", []Flight{taken.lasting(fast), refused.lasting(slow)}, false},
-		{"a failure that took no time", []Flight{taken.lasting(slow), refused}, false},
+		{"two slow answers", []Flight{taken.lasting(fast), taken.lasting(slow), taken.lasting(slow)}, false},
+		{"three fast answers after a slow one", slices.Insert(slices.Repeat([]Flight{taken.lasting(fast)}, 3), 0, taken.lasting(slow)), false},
+		{"four fast answers after a slow one", slices.Insert(slices.Repeat([]Flight{taken.lasting(fast)}, 4), 0, taken.lasting(slow)), true},
+		{"a slow failure", []Flight{taken.lasting(fast), refused.lasting(slow)}, false},
+		{"a fast failure", []Flight{taken.lasting(slow), refused}, false},
 	} {
 		s := settings(Sync)
 		s.FlushTimeout = 200 * ms
@@ -305,7 +307,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// A stream that was too slow to wait for is waited for again after a while, though every flight since is caught by a freeze.
+// After a while invocations wait again for a stream that was too slow, though a freeze interrupts every flight.
 func TestSlowStreamGetsAnotherChance(t *testing.T) {
 	for _, flushTimeout := range []time.Duration{100 * ms, time.Second, 10 * time.Second} {
 		s := settings(Sync)
@@ -322,7 +324,7 @@ func TestSlowStreamGetsAnotherChance(t *testing.T) {
 	}
 }
 
-// A round trip that there is time for is remembered for as long as nothing contradicts it.
+// The policy remembers a round trip that fits into the hold until another flight changes it.
 func TestRoundTripIsRemembered(t *testing.T) {
 	e := newEnv(Sync)
 	e.endFlights(taken.lasting(500 * ms))
@@ -332,7 +334,7 @@ func TestRoundTripIsRemembered(t *testing.T) {
 	e.buffer(1, 0)
 	for behind, want := range map[time.Duration]bool{449 * ms: true, 450 * ms: false} {
 		if _, ok := e.StartFlight(e.now.Add(behind), e.b, AtEnd); ok != want {
-			t.Errorf("%s behind the end a request that takes half a second is begun: %t", behind, ok)
+			t.Errorf("%s after the end a request that takes half a second starts: %t", behind, ok)
 		}
 	}
 }

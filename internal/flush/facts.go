@@ -2,56 +2,56 @@ package flush
 
 import "time"
 
-// Fact is something that happened, to be handed to Policy.Note.
+// Fact is something that happened to the environment or to a flight. Policy.Note takes it.
 type Fact interface {
 	note(p *Policy, now time.Time, b Buffered)
 }
 
 // The facts.
 type (
-	// Initialising means that init runs, and may end in a freeze at any moment. It is not noted where init ends in a
-	// snapshot, which must not contain a request under way.
+	// Initialising means that init runs and may end in a freeze at any moment. It is not noted if init ends in a snapshot: a
+	// snapshot must not contain a request in flight.
 	Initialising struct{}
 	// NeverFrozen means that Lambda never freezes this environment.
 	NeverFrozen struct{}
 	// Invoked means that INVOKE was received. Numbers count from 1 and rise.
 	Invoked struct {
 		Number   int
-		Deadline time.Time // the wait for the function's end ends then
+		Deadline time.Time // ends the wait for the function's end
 	}
 	// Started means that the platform.start of an invocation was received.
 	Started struct{ Number int }
 	// EndSeen means that the platform.runtimeDone of an invocation was received, and all telemetry before it.
 	EndSeen struct {
-		Number int           // 0: of one that there was no INVOKE for yet, or long ago
-		At     time.Time     // when the function ended; zero: not known
-		Took   time.Duration // what the handler took; 0: not known
+		Number int           // 0: its INVOKE has not arrived yet, or was long ago
+		At     time.Time     // when the function ended; zero: unknown
+		Took   time.Duration // duration of the handler; 0: unknown
 	}
 	// TelemetryLost means that Lambda or a broken POST lost telemetry. The end of an invocation may be among it.
 	TelemetryLost struct{}
-	// NextCalled means that all is done about the invocation, and Lambda is asked for the next event.
+	// NextCalled means that the extension is done with the invocation and asks Lambda for the next event.
 	NextCalled struct{}
-	// ShuttingDown means that SHUTDOWN was received. What the background began now would be called off.
+	// ShuttingDown means that SHUTDOWN was received. The background starts no request from now on: it would be canceled.
 	ShuttingDown struct{}
-	// Flight is how an attempt to ship something ended.
+	// Flight is the result of a flight: one attempt to ship batches.
 	Flight struct {
 		Took       time.Duration
-		Bytes      int  // that it carried
+		Bytes      int  // size of its batches
 		Progress   bool // the stream took something
-		Failed     bool // something was not taken that may be taken later
-		Partial    bool // something was not taken at once, though it may have been in the end
-		Unanswered bool // it ended before its time, and no answer said why
-		Frozen     bool // the clocks show that the environment was frozen meanwhile
-		// Canceled means that it was ended for the freeze or for another flight. That says nothing about the stream.
+		Failed     bool // the stream did not take something, and may take it later
+		Partial    bool // the stream did not take everything at once; it may have taken it after retries
+		Unanswered bool // it ended before its timeout, without an answer that gives the reason
+		Frozen     bool // the clocks show that the environment was frozen during it
+		// Canceled means that the extension ended it, before a freeze or for another flight. That says nothing about the stream.
 		Canceled bool
-		Invalid  bool // it was refused for what it carried
-		// Random is from [0, 1): thousands of environments that failed or began at the same moment must not all come back at
-		// the same moment.
+		Invalid  bool // the stream refused it for its content
+		// Random is the jitter, from [0, 1): thousands of environments that failed or started at the same moment must not all
+		// come back at the same moment.
 		Random float64
 	}
 )
 
-// Note takes a fact into account. b is what is buffered now.
+// Note takes a fact into account. b describes the buffer now.
 func (p *Policy) Note(now time.Time, b Buffered, f Fact) { f.note(p, wall(now), b) }
 
 func (Initialising) note(p *Policy, _ time.Time, _ Buffered) { p.exposure = exposed }
@@ -67,7 +67,7 @@ func (f Invoked) note(p *Policy, now time.Time, b Buffered) {
 	if p.settings.Mode == Adaptive && p.sawEnd {
 		p.waitUntil = earlier(p.waitUntil, now.Add(max(minHandlerWait, handlerFactor*p.longestHandler)))
 	}
-	if p.ended >= p.current { // telemetry was faster than the Extensions API
+	if p.ended >= p.current { // the telemetry arrived before the INVOKE
 		p.end(now)
 	}
 }
@@ -120,12 +120,12 @@ func (NextCalled) note(p *Policy, now time.Time, b Buffered) {
 	}
 	p.waitsForEnd = false
 	held := max(now.Sub(p.endedAt), 0)
-	p.heldBack += held
+	p.totalHold += held
 	if p.failed {
 		p.breaker.spend(held, p.settings.FlushTimeout)
 	}
 	if b.Bytes >= p.fullBacklog() && p.noTimeLeft(now) {
-		p.backlogHeld = min(p.backlogHeld+held, p.settings.FlushTimeout)
+		p.backlogHold = min(p.backlogHold+held, p.settings.FlushTimeout)
 	}
 }
 
@@ -139,22 +139,22 @@ func (f Flight) note(p *Policy, now time.Time, b Buffered) {
 	p.invalid, p.jitter = f.Invalid, f.Random
 	p.failed = p.failed || (f.Failed || f.Partial) && !f.Frozen
 	switch {
-	case p.mayHaveFrozen: // what is urgent was buffered while it flew
+	case p.mayHaveFrozen: // the urgent bytes were buffered during the flight
 	case f.Failed:
-		p.urgent = 0 // the breaker says when to try again
+		p.urgent = 0 // the breaker decides when to retry
 	default:
 		p.urgent -= f.Bytes
 	}
 	if b.Bytes < p.fullBacklog() {
-		p.backlogHeld = 0
+		p.backlogHold = 0
 	}
 	p.breaker.note(now, f, timed, &p.settings)
 	switch {
-	case f.Progress && f.Failed: // it takes less than it gets
+	case f.Progress && f.Failed: // the stream takes less than it gets
 		p.sureBytes = p.settings.RecordBytes
 	case f.Failed:
 		p.sureBytes = firstRequest
-	case f.Bytes >= firstRequest/4 && f.Took > 0: // what a small one takes says nothing
+	case f.Bytes >= firstRequest/4 && f.Took > 0: // the duration of a small flight says nothing about throughput
 		p.sureBytes = int(float64(f.Bytes) * float64(time.Second) / float64(f.Took))
 	default:
 		p.sureBytes = max(p.sureBytes, firstRequest)

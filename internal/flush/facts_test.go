@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// The background ships a full record where no freeze can come, half a buffer where one can, and nothing once the function has ended.
-func TestExposure(t *testing.T) {
-	type leaves string
+// Without a freeze ahead the background ships a full record. Before a possible freeze it ships half a buffer. After the function's
+// end it ships nothing.
+func TestExposureDecidesWhatTheBackgroundShips(t *testing.T) {
+	type shipment string
 	const (
-		nothing    leaves = "nothing"
-		halfBuffer leaves = "half a buffer"
-		fullRecord leaves = "a full record"
+		nothing    shipment = "nothing"
+		halfBuffer shipment = "half a buffer"
+		fullRecord shipment = "a full record"
 	)
 	invoked, started := Invoked{Number: 1, Deadline: start.Add(deadline)}, Started{Number: 1}
 	ended := EndSeen{Number: 1, At: start}
@@ -19,81 +20,81 @@ func TestExposure(t *testing.T) {
 		name  string
 		mode  Mode
 		facts []Fact
-		want  leaves
+		want  shipment
 	}{
-		{"init that may end in a snapshot", Sync, nil, nothing},
-		{"init that may end in a freeze", Sync, []Fact{Initialising{}}, halfBuffer},
+		{"init before a snapshot", Sync, nil, nothing},
+		{"init before a freeze", Sync, []Fact{Initialising{}}, halfBuffer},
 		{"an environment that is never frozen", Sync, []Fact{NeverFrozen{}}, fullRecord},
-		{"its shutdown", Sync, []Fact{NeverFrozen{}, ShuttingDown{}}, nothing},
-		{"an invocation that is waited for", Sync, []Fact{Initialising{}, invoked, started}, fullRecord},
-		{"its end", Sync, []Fact{invoked, started, ended}, nothing},
-		{"behind its end", Sync, []Fact{invoked, started, ended, NextCalled{}}, nothing},
-		{"an invocation that is not waited for", Deferred, []Fact{invoked, started}, halfBuffer},
-		{"next was asked for beside its handler", Deferred, []Fact{invoked, started, NextCalled{}}, halfBuffer},
-		{"its end, seen behind that", Deferred, []Fact{invoked, started, NextCalled{}, ended}, nothing},
-		{"next was asked for, since the wait was given up", Sync, []Fact{invoked, started, NextCalled{}}, halfBuffer},
-		{"the end of the wait that was given up", Sync, []Fact{invoked, started, NextCalled{}, ended}, nothing},
+		{"the shutdown of one that is never frozen", Sync, []Fact{NeverFrozen{}, ShuttingDown{}}, nothing},
+		{"an invocation that waits for its end", Sync, []Fact{Initialising{}, invoked, started}, fullRecord},
+		{"the end that it waits for", Sync, []Fact{invoked, started, ended}, nothing},
+		{"after its end and the call of next", Sync, []Fact{invoked, started, ended, NextCalled{}}, nothing},
+		{"an invocation that does not wait", Deferred, []Fact{invoked, started}, halfBuffer},
+		{"next was called while its handler runs", Deferred, []Fact{invoked, started, NextCalled{}}, halfBuffer},
+		{"its end, after the call of next", Deferred, []Fact{invoked, started, NextCalled{}, ended}, nothing},
+		{"next was called after the wait was given up", Sync, []Fact{invoked, started, NextCalled{}}, halfBuffer},
+		{"the end after its wait was given up", Sync, []Fact{invoked, started, NextCalled{}, ended}, nothing},
 		{"the next invocation", Sync, []Fact{invoked, ended, NextCalled{}, Invoked{Number: 2, Deadline: start.Add(deadline)}}, fullRecord},
-		{"an end that was seen before its INVOKE", Sync, []Fact{Initialising{}, ended, invoked}, nothing},
+		{"an end before its INVOKE", Sync, []Fact{Initialising{}, ended, invoked}, nothing},
 		{"SHUTDOWN while the function runs", Deferred, []Fact{invoked, started, NextCalled{}, ShuttingDown{}}, nothing},
-		{"SHUTDOWN while an end is waited for", Sync, []Fact{invoked, started, ShuttingDown{}}, nothing},
+		{"SHUTDOWN while an invocation waits", Sync, []Fact{invoked, started, ShuttingDown{}}, nothing},
 	} {
 		e := newEnv(test.mode)
 		e.note(test.facts...)
 		got := nothing
 		for _, b := range []struct {
-			leaves
+			shipment
 			bytes int
 		}{{halfBuffer, 4 * megabyte}, {fullRecord, 100_000}} {
 			e.buffer(b.bytes, 0)
 			if e.shipsNow() {
-				got = b.leaves
+				got = b.shipment
 			}
 			if _, ok := e.StartFlight(e.now, e.b, Background); ok != e.shipsNow() {
-				t.Errorf("%s: %s is due: %t, and leaves: %t", test.name, b.leaves, e.shipsNow(), ok)
+				t.Errorf("%s: %s ships now: %t, and a flight starts: %t", test.name, b.shipment, e.shipsNow(), ok)
 			}
 			e.Note(e.now, e.b, Flight{Progress: true})
 		}
 		if got != test.want {
-			t.Errorf("%s: %s leaves, want %s", test.name, got, test.want)
+			t.Errorf("%s: %s ships, want %s", test.name, got, test.want)
 		}
 	}
 }
 
-// At SHUTDOWN no end is waited for any more.
+// SHUTDOWN ends the wait for an end.
 func TestShutdownEndsTheWait(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(0)
 	e.note(ShuttingDown{})
 	if until, seen := e.AwaitEnd(e.now); !until.IsZero() || seen {
-		t.Errorf("waits until %s, %t", until, seen)
+		t.Errorf("waits until %s, seen: %t", until, seen)
 	}
 }
 
-// The end of an invocation that is seen while the next one runs neither ends that one's wait nor keeps the background from shipping.
+// An end that is seen while the next invocation runs does not end the wait of that invocation. The background goes on shipping.
 func TestEndOfThePreviousInvocation(t *testing.T) {
-	for _, number := range []int{1, 0} { // 0: it is not known any more which one ended
+	for _, number := range []int{1, 0} { // 0: the number of the invocation is no longer known
 		e := newEnv(Sync)
 		e.invoke(time.Second)
 		e.giveUp()
-		e.note(NextCalled{}, TelemetryLost{}, EndSeen{Number: 1}) // ends are seen
+		e.note(NextCalled{}, TelemetryLost{}, EndSeen{Number: 1}) // so the next invocation waits
 		e.number = 2
 		e.note(Invoked{Number: 3, Deadline: e.now.Add(deadline)})
 		e.note(EndSeen{Number: number, At: e.now}, EndSeen{Number: 2, At: e.now})
 		if until, seen := e.AwaitEnd(e.now); until.IsZero() || seen {
-			t.Errorf("the end of %d ends the wait for another", number)
+			t.Errorf("the end of %d ends the wait of another invocation", number)
 		}
 		if e.buffer(100_000, 0); !e.shipsNow() {
-			t.Errorf("behind the end of %d nothing is shipped beside another handler", number)
+			t.Errorf("after the end of %d a full record is not shipped while another handler runs", number)
 		}
 		e.note(EndSeen{Number: 3, At: e.now})
 		if _, seen := e.AwaitEnd(e.now); !seen || e.shipsNow() {
-			t.Error("the invocation's own end is not taken for it")
+			t.Error("the invocation's own end does not end it")
 		}
 	}
 }
 
-// Telemetry may be faster than the Extensions API: an end that is noted before its INVOKE counts.
+// Telemetry may arrive before the Extensions API answers: an end that is noted before its INVOKE counts.
 func TestEndBeforeItsInvoke(t *testing.T) {
 	e := newEnv(Sync)
 	e.serve(time.Second)
@@ -103,15 +104,15 @@ func TestEndBeforeItsInvoke(t *testing.T) {
 	e.wait(200 * ms)
 	e.note(Invoked{Number: 2, Deadline: e.now.Add(deadline)})
 	if _, seen := e.AwaitEnd(e.now); !seen {
-		t.Error("the end is waited for though it was seen")
+		t.Error("waits for an end that was already seen")
 	}
 	if until, _ := e.Bounds(e.now, AtEnd); !until.Equal(ended.Add(950 * ms)) {
 		t.Errorf("held until %s behind the end", until.Sub(ended))
 	}
 }
 
-// An end that is noted twice changes nothing the second time.
-func TestDuplicateEnd(t *testing.T) {
+// A duplicate of an end changes nothing.
+func TestDuplicateEndChangesNothing(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(time.Second)
 	ended := e.now
@@ -122,7 +123,7 @@ func TestDuplicateEnd(t *testing.T) {
 		t.Errorf("held until %s behind the end", until.Sub(ended))
 	}
 	if _, seen := e.AwaitEnd(e.now); !seen {
-		t.Error("what is left is not shipped")
+		t.Error("a duplicate stops shipping at the end")
 	}
 	e.note(NextCalled{})
 	e.invoke(time.Second)
@@ -130,18 +131,18 @@ func TestDuplicateEnd(t *testing.T) {
 	e.wait(time.Minute)
 	e.note(EndSeen{Number: 1, At: ended})
 	if !e.waits() {
-		t.Error("a duplicate ends the next invocation's wait")
+		t.Error("a duplicate ends the wait of the next invocation")
 	}
 	if e.end(); e.TotalHold() != 500*ms {
 		t.Errorf("held %s in sum", e.TotalHold())
 	}
 	e.note(NextCalled{})
 	if waited := e.serve(time.Second); !waited {
-		t.Error("a duplicate is taken for an end that came too late")
+		t.Error("a duplicate counts as an end that came too late")
 	}
 }
 
-// The hold counts from the function's end, however late it is seen. Where that is not known or lies in the future, it counts from now.
+// The hold counts from the function's end, however late it is seen. If that time is unknown or in the future, it counts from now.
 func TestHoldCountsFromTheEnd(t *testing.T) {
 	seen := start.Add(time.Minute)
 	for _, test := range []struct {
@@ -152,7 +153,7 @@ func TestHoldCountsFromTheEnd(t *testing.T) {
 		{"seen at once", seen, seen.Add(950 * ms)},
 		{"seen a little later", seen.Add(-25 * ms), seen.Add(925 * ms)},
 		{"seen too late", seen.Add(-time.Minute), start.Add(950 * ms)},
-		{"not known", time.Time{}, seen.Add(950 * ms)},
+		{"unknown", time.Time{}, seen.Add(950 * ms)},
 		{"in the future", seen.Add(time.Hour), seen.Add(950 * ms)},
 	} {
 		e := newEnv(Sync)
@@ -165,8 +166,8 @@ func TestHoldCountsFromTheEnd(t *testing.T) {
 	}
 }
 
-// Only the time between an end that was waited for and the call of next counts as held.
-func TestHeldBack(t *testing.T) {
+// Only the time between an end that the invocation waited for and the call of next counts as a hold.
+func TestTotalHold(t *testing.T) {
 	e := newEnv(Sync)
 	for _, held := range []time.Duration{100 * ms, 50 * ms} {
 		e.invoke(time.Second)
@@ -180,17 +181,17 @@ func TestHeldBack(t *testing.T) {
 	e.note(NextCalled{})
 	e.invoke(time.Second)
 	e.wait(3 * time.Second)
-	e.note(NextCalled{}) // beside the handler
+	e.note(NextCalled{}) // while the handler runs
 	e.wait(time.Second)
 	e.end()
 	if e.TotalHold() != 150*ms {
-		t.Errorf("the handler's own time counts as held: %s", e.TotalHold())
+		t.Errorf("the handler's own time counts as a hold: %s", e.TotalHold())
 	}
 	e.invoke(time.Second)
 	e.end()
 	e.wait(-time.Hour)
 	if e.note(NextCalled{}); e.TotalHold() != 150*ms {
-		t.Errorf("a clock that is set back: %s", e.TotalHold())
+		t.Errorf("a clock that is set back counts as a hold: %s", e.TotalHold())
 	}
 
 	e = newEnv(Deferred)
@@ -198,13 +199,13 @@ func TestHeldBack(t *testing.T) {
 	e.end()
 	e.wait(time.Second)
 	if e.note(NextCalled{}); e.TotalHold() != 0 {
-		t.Errorf("an invocation that was not waited for was held %s", e.TotalHold())
+		t.Errorf("an invocation that did not wait was held %s", e.TotalHold())
 	}
 }
 
-// For one backlog, a full record or more that is left at the end, all holds together are at most FLUSH_TIMEOUT; once it is gone the
-// next invocation has all of it again.
-func TestBacklog(t *testing.T) {
+// A backlog is a full record or more that is left at the end. All holds for one backlog are at most FLUSH_TIMEOUT in sum. Once the
+// backlog is gone, the next invocation may be held for all of FLUSH_TIMEOUT again.
+func TestBacklogBoundsTheHolds(t *testing.T) {
 	e := newEnv(Sync)
 	e.endFlights(Flight{Took: 5 * ms, Progress: true})
 	e.buffer(megabyte, time.Second)
@@ -214,7 +215,7 @@ func TestBacklog(t *testing.T) {
 		if e.waits() {
 			waits++
 		} else if !e.shipsNow() {
-			t.Error("what is not shipped at the end is not shipped beside the handler either")
+			t.Error("ships neither at the end nor while the handler runs")
 		}
 		e.end()
 		if until, _ := e.Bounds(e.now, AtEnd); e.now.Before(until) {
@@ -224,7 +225,7 @@ func TestBacklog(t *testing.T) {
 		e.note(NextCalled{})
 	}
 	if held := e.TotalHold(); waits == 0 || held < 900*ms || held > time.Second {
-		t.Errorf("%d invocations held %s in sum for one backlog", waits, held)
+		t.Errorf("%d invocations waited, held %s in sum for one backlog", waits, held)
 	}
 	for _, left := range []struct {
 		bytes int
@@ -233,19 +234,19 @@ func TestBacklog(t *testing.T) {
 		e.buffer(left.bytes, 0)
 		e.endFlights(Flight{Took: 5 * ms, Bytes: megabyte, Progress: true})
 		if hold := e.nextHold(); hold != left.hold {
-			t.Errorf("%d bytes are left, and the next invocation may be held %s", left.bytes, hold)
+			t.Errorf("%d bytes are left, and the next invocation may be held for %s", left.bytes, hold)
 		}
 	}
 }
 
-// What was left though there was time for it, or was less than a record, is no backlog.
-func TestNoBacklog(t *testing.T) {
+// Less than a record is no backlog. Neither is a record that there was time to ship.
+func TestWhatIsNoBacklog(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		bytes  int
-		answer time.Duration // of the stream
+		bytes  int           // left at the end
+		answer time.Duration // round trip of the stream
 		held   time.Duration
-		next   time.Duration // how long the next invocation may be held
+		next   time.Duration // the longest hold of the next invocation
 	}{
 		{"a full record, and time for a request", 100_000, 100 * ms, 849 * ms, 950 * ms},
 		{"a full record, and no time for one", 100_000, 100 * ms, 850 * ms, 150 * ms * 19 / 20},
@@ -261,7 +262,7 @@ func TestNoBacklog(t *testing.T) {
 		e.buffer(test.bytes, 0)
 		e.note(NextCalled{})
 		if hold := e.nextHold(); hold != test.next {
-			t.Errorf("%s: the next invocation may be held %s, want %s", test.name, hold, test.next)
+			t.Errorf("%s: the next invocation may be held for %s, want %s", test.name, hold, test.next)
 		}
 	}
 }

@@ -1,35 +1,40 @@
-// Package flush decides when telemetry is shipped and how long an invocation may be held for it. It has no clock, does no
-// I/O and starts nothing: times, facts and random numbers are handed in, so that every rule can be tested as a table. The
-// Dispatcher and the simulator drive the same Policy.
+// Package flush is the flush policy: it decides when telemetry is shipped and how long an invocation may be held for that.
+// It has no clock, does no I/O and starts no goroutine. The caller passes in times, facts and random numbers, so a test can
+// state each rule as a table. The Dispatcher and the simulator drive the same Policy.
 //
-// Facts go in by Note. Six questions come out: AwaitEnd (is this invocation's end waited for, until when), StartFlight (may
-// something be shipped now, how much), Bounds (until when), NextFlight (when next), LogsLast (does what is no log leave
-// first), TotalHold (how long invocations were held).
+// Note takes facts in. Six methods answer questions:
+//
+//   - AwaitEnd: does the current invocation wait for the function's end, and until when?
+//   - StartFlight: may something be shipped now, and how much?
+//   - Bounds: until when may shipping go on?
+//   - NextFlight: when does the background ship next?
+//   - LogsLast: must logs leave last at SHUTDOWN?
+//   - TotalHold: how long were invocations held?
 package flush
 
 import "time"
 
-// Mode is how delivery and the function's billed time are weighed against each other.
+// Mode weighs early delivery against the function's billed time.
 type Mode string
 
 // The modes.
 const (
-	// Adaptive is as Deferred where the next invocation is near enough, else as Sync.
+	// Adaptive acts as Deferred if the next invocation is near enough, else as Sync.
 	Adaptive Mode = "adaptive"
 	// Sync ships everything before the environment may freeze.
 	Sync Mode = "sync"
-	// Deferred ships beside the next invocation's handler.
+	// Deferred ships while the handler of the next invocation runs.
 	Deferred Mode = "deferred"
 )
 
-// Settings are what the user has chosen.
+// Settings are the user's choices.
 type Settings struct {
 	Mode Mode
-	// MaxDelay is how long after its emission an event should be on the stream.
+	// MaxDelay is the longest time that should pass between an event's emission and its arrival on the stream.
 	MaxDelay time.Duration
-	// FlushTimeout is the most that one invocation is held after the function's end.
+	// FlushTimeout is the longest hold of one invocation after the function's end.
 	FlushTimeout time.Duration
-	// RecordBytes is the size of a full record, BufferBytes the bound of what is buffered.
+	// RecordBytes is the size of a full record. BufferBytes bounds the buffer.
 	RecordBytes, BufferBytes int
 }
 
@@ -37,46 +42,47 @@ const (
 	// BufferingTimeout is how long Lambda may collect telemetry before it posts: the shortest time that it allows.
 	// https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html
 	BufferingTimeout = 25 * time.Millisecond
-	// FlightTimeout bounds one flight, in time that the environment is awake. It only ends flights that get nowhere.
+	// FlightTimeout bounds one flight, in time that the environment is awake. It ends only flights without progress.
 	FlightTimeout = 10 * time.Second
-	// DeadlineMargin is kept free before Lambda's deadlines, for what follows the last request: an answer that is on its
-	// way, the call of next, the exit.
+	// DeadlineMargin stays free before Lambda's deadlines, for the steps after the last request: the answer's way back, the
+	// call of next, the exit.
 	DeadlineMargin = 100 * time.Millisecond
-	// LateTelemetryWait is how long SHUTDOWN waits for telemetry that was emitted just before it: Buffering, twice.
+	// LateTelemetryWait is how long SHUTDOWN waits for telemetry that was emitted just before it: BufferingTimeout, twice.
 	LateTelemetryWait = 2 * BufferingTimeout
 
-	// firstRequest is the size of the Kinesis Client's first request, bytes.
+	// firstRequest is the size of the Kinesis Client's first request, in bytes.
 	firstRequest = 1 << 20
 
-	// telemetryWait is what a wait for a function's end costs beside the round trip: Lambda's buffering, and the POST.
+	// telemetryWait is the cost of a wait for a function's end besides the round trip: Lambda's buffering, and the POST.
 	telemetryWait = BufferingTimeout + 5*time.Millisecond
-	// startWait bounds the wait for an invocation's platform.start. Lambda emits it at once: where not even that arrives
-	// there is no telemetry, and no end to wait for.
+	// startWait bounds the wait for an invocation's platform.start. Lambda emits it at once. If it does not arrive, no
+	// telemetry arrives, and no end either.
 	startWait = 2 * time.Second
 	// longHandler makes a wait negligible: a handler that takes this many times as long (1 %).
 	longHandler = 100
-	// handlerFactor and minHandlerWait bound the wait of Adaptive, from INVOKE, once an end was seen: a handler that takes
-	// much longer than all before it ships while it runs.
+	// handlerFactor and minHandlerWait bound the wait of Adaptive, counted from INVOKE, once an end was seen. A handler that
+	// takes much longer than all handlers before it ships while it runs.
 	handlerFactor  = 4
 	minHandlerWait = 10 * time.Second
-	// shutdownPatience is how long a request in flight may take at SHUTDOWN, before a new connection is tried.
+	// shutdownPatience is how long a request in flight may take at SHUTDOWN before a new connection is tried.
 	shutdownPatience = 200 * time.Millisecond
 )
 
-// Buffered is what waits to be shipped, without what is in flight.
+// Buffered describes the buffer, without the events in flight.
 type Buffered struct {
 	Bytes  int
-	Oldest time.Time // emission of the oldest event; means nothing while Bytes is 0
+	Oldest time.Time // emission of the oldest event; has no meaning while Bytes is 0
 }
 
-// exposure says what the environment may do at any moment.
+// exposure is what the environment may do at any moment.
 type exposure uint8
 
 const (
-	// closed: the function has ended, or the environment has not begun or shuts down. The background begins nothing.
+	// closed: the function has ended, or the environment has not started yet, or it shuts down. The background starts no
+	// request.
 	closed exposure = iota
-	// exposed: Lambda has been asked for the next event while the function runs. A request in flight when the function
-	// ends is caught by the freeze.
+	// exposed: Lambda has been asked for the next event while the function runs. When the function ends, the freeze
+	// interrupts a request in flight.
 	exposed
 	// safe: Lambda waits for the extension, or never freezes this environment.
 	safe
@@ -89,17 +95,17 @@ type Policy struct {
 	breaker  breaker
 	exposure exposure
 
-	// The invocation that INVOKE was sent for last. Invocations are numbered from 1, so that what is told of one in the
-	// background, in any order, never strikes another.
+	// The current invocation is that of the last INVOKE. Invocations are numbered from 1. With its number, a fact that the
+	// background notes in any order never changes another invocation.
 	current     int
-	started     int // the latest whose platform.start was seen
-	ended       int // the latest whose end was seen
+	started     int // the latest invocation whose platform.start was seen
+	ended       int // the latest invocation whose end was seen
 	endedAt     time.Time
-	waitsForEnd bool      // its end is waited for, and everything is shipped then
-	startBy     time.Time // the wait ends then, unless it has started
-	waitUntil   time.Time // the wait ends then
-	holdUntil   time.Time // shipping ends then, once the end was seen
-	failed      bool      // something was not taken at once since INVOKE
+	waitsForEnd bool      // the current invocation waits for its end, and ships everything then
+	startBy     time.Time // the wait ends then if no platform.start was seen
+	waitUntil   time.Time // the wait ends then in any case
+	holdUntil   time.Time // once the end was seen: shipping ends then
+	failed      bool      // since INVOKE the stream did not take something at once
 	urgent      int       // bytes that the background ships at once
 
 	sawEnd         bool
@@ -107,21 +113,21 @@ type Policy struct {
 	longestHandler time.Duration // of all of them
 	ends           endHistory
 
-	mayHaveFrozen bool    // an INVOKE came since the last flight began: a freeze may lie between
+	mayHaveFrozen bool    // an INVOKE came after the last flight started: a freeze may lie between them
 	flightExposed bool    // that flight was exposed: a freeze may lie within it
-	invalid       bool    // it was refused for what it carried
+	invalid       bool    // that flight was refused for its content
 	jitter        float64 // from [0, 1): how much earlier than necessary this environment ships
 
-	sureBytes int // bytes that leave at SHUTDOWN in any case, about: what the stream takes in a second
+	sureBytes int // about the bytes that leave at SHUTDOWN in any case: what the stream takes in a second
 
-	backlogHeld time.Duration // that invocations were held for a backlog that is still there: a full record, or more
-	heldBack    time.Duration // that all invocations were held
+	backlogHold time.Duration // sum of the holds for a backlog that still exists: a full record, or more
+	totalHold   time.Duration // sum of all holds
 }
 
-// New returns the Policy of an environment that has just begun.
+// New returns the Policy of an environment that has just started.
 func New(settings Settings) *Policy { return &Policy{settings: settings, sureBytes: firstRequest} }
 
-// wall removes a time's monotonic reading, so that wall time is counted from it: the monotonic clock may stand still while
+// wall removes a time's monotonic reading, so that differences count wall time: the monotonic clock may stand still while
 // the environment is frozen.
 func wall(t time.Time) time.Time { return t.Round(0) }
 
@@ -133,13 +139,13 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// plan decides about the invocation that begins now.
+// plan decides how the invocation that starts now ships.
 func (p *Policy) plan(now time.Time, b Buffered) {
-	fits := p.maxHold() > telemetryWait+p.breaker.roundTrip
-	if !fits {
+	hasTime := p.maxHold() > telemetryWait+p.breaker.roundTrip
+	if !hasTime {
 		p.breaker.fade()
 	}
-	p.waitsForEnd = fits && p.modeWaits() && !p.breaker.open
+	p.waitsForEnd = hasTime && p.modeWaits() && !p.breaker.open
 	p.exposure = exposed
 	if p.waitsForEnd {
 		p.exposure = safe
@@ -150,14 +156,14 @@ func (p *Policy) plan(now time.Time, b Buffered) {
 	}
 }
 
-// maxHold is how long after the function's end the invocation may be held for shipping: what is left of FlushTimeout, less
-// what the way back to Lambda takes.
+// maxHold is how long the invocation may be held for shipping after the function's end. It is the rest of FlushTimeout, less
+// the time that the way back to Lambda takes.
 func (p *Policy) maxHold() time.Duration {
-	hold := p.settings.FlushTimeout - max(p.breaker.spent, p.backlogHeld)
+	hold := p.settings.FlushTimeout - max(p.breaker.spent, p.backlogHold)
 	return hold - hold/20
 }
 
-// modeWaits tells whether the mode modeWaits the invocation kept open until the function has ended and everything is shipped.
+// modeWaits reports whether the mode keeps the invocation open until the function has ended and everything is shipped.
 func (p *Policy) modeWaits() bool {
 	switch {
 	case p.ends.skipsWait() || p.settings.Mode == Deferred:
@@ -168,12 +174,12 @@ func (p *Policy) modeWaits() bool {
 	return p.traffic.nextIsFar() || p.lastHandler >= longHandler*telemetryWait
 }
 
-// horizon is how near the next INVOKE must be for deferring to be in time. What a function logs last is received in the
-// next invocation and shipped in the one after that, two gaps later; a third is left for the way.
+// horizon is how near the next INVOKE must be for Deferred to deliver in time. The last logs of a function are received in
+// the next invocation and shipped in the one after that, two gaps later. A third of MaxDelay is left for the way.
 func (p *Policy) horizon() time.Duration { return p.settings.MaxDelay / 3 }
 
-// shipsBesideHandler tells whether what is buffered is shipped shipsBesideHandler the handler: when it would be late at the next INVOKE, or fills
-// a record. Less often is better: each record is billed as a whole, and each request takes of the function's CPU.
+// shipsBesideHandler reports whether the buffer is shipped while the handler runs: if it would be late at the next INVOKE, or
+// fills a record. Fewer requests are better: each record is billed as a whole, and each request takes CPU from the function.
 func (p *Policy) shipsBesideHandler(now time.Time, b Buffered) bool {
 	return b.Bytes >= p.fullBacklog() || now.Add(p.traffic.gap).Sub(b.Oldest) >= p.shipAge()
 }
@@ -181,23 +187,23 @@ func (p *Policy) shipsBesideHandler(now time.Time, b Buffered) bool {
 // fullBacklog is the backlog that justifies a request by itself: one record, at most half of the buffer.
 func (p *Policy) fullBacklog() int { return min(p.settings.RecordBytes, p.settings.BufferBytes/2) }
 
-// shipAge is the age at which an event is shipped: a quarter of MaxDelay is left for the way. Environments that began in the
-// same second would all ship in the same second, again and again; so each takes up to two quarters off, drawn anew each
-// time.
+// shipAge is the age at which an event is shipped. A quarter of MaxDelay is left for the way. Environments that started in
+// the same second would ship in the same second, again and again. So jitter, drawn anew after each flight, takes off up to two
+// more quarters.
 func (p *Policy) shipAge() time.Duration {
 	quarter := p.settings.MaxDelay / 4
 	return 3*quarter - time.Duration(p.jitter*float64(2*quarter))
 }
 
-// AwaitEnd tells whether the end of the current invocation is still waited for: until is when to ask again at the latest, and
-// zero where nothing is waited for any more. seen tells whether the end was seen and everything is to be shipped now.
+// AwaitEnd reports until when the current invocation waits for its end. The caller must ask again at until, or after the next
+// fact. until is zero if the wait is over. seen reports whether the end was seen; the caller ships everything then.
 func (p *Policy) AwaitEnd(now time.Time) (until time.Time, seen bool) {
 	switch {
 	case !p.waitsForEnd:
 		return time.Time{}, false
 	case p.ended >= p.current:
 		return time.Time{}, true
-	case p.breaker.open: // what it is waited for would not be sent
+	case p.breaker.open: // after the end there is no request to hold the invocation for
 		p.waitsForEnd = false
 		return time.Time{}, false
 	}
@@ -213,5 +219,5 @@ func (p *Policy) AwaitEnd(now time.Time) (until time.Time, seen bool) {
 	return until, false
 }
 
-// TotalHold is how long invocations were held after the function's end, in sum.
-func (p *Policy) TotalHold() time.Duration { return p.heldBack }
+// TotalHold returns the sum of the holds of all invocations, each counted from the function's end.
+func (p *Policy) TotalHold() time.Duration { return p.totalHold }

@@ -1,6 +1,7 @@
 package flush
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 const (
 	ms       = time.Millisecond
 	megabyte = 1 << 20
-	// deadline is how long after INVOKE the invocations of these tests time out, where a test does not say.
+	// deadline is the timeout of an invocation, counted from INVOKE, if a test has no other.
 	deadline = 15 * time.Minute
 )
 
@@ -18,11 +19,11 @@ func settings(mode Mode) Settings {
 	return Settings{Mode: mode, MaxDelay: 10 * time.Second, FlushTimeout: time.Second, RecordBytes: 100_000, BufferBytes: 8 * megabyte}
 }
 
-// env is an environment with a clock of its own. It hands its policy the facts in the order in which the extension does.
+// env is an environment with its own clock. It notes facts in the order in which the extension notes them.
 type env struct {
 	*Policy
 	now    time.Time
-	number int // of the last INVOKE
+	number int // of the last invocation
 	b      Buffered
 }
 
@@ -38,28 +39,28 @@ func (e *env) note(facts ...Fact) {
 
 func (e *env) wait(d time.Duration) { e.now = e.now.Add(d) }
 
-// buffer puts so many bytes into the buffer; the oldest are of this age.
+// buffer sets the bytes in the buffer and the age of the oldest event.
 func (e *env) buffer(bytes int, age time.Duration) {
 	e.b = Buffered{Bytes: bytes, Oldest: e.now.Add(-age)}
 }
 
-// invoke lets an INVOKE and its platform.start come, so long after now.
+// invoke notes an INVOKE and its platform.start after a gap.
 func (e *env) invoke(gap time.Duration) {
 	e.wait(gap)
 	e.number++
 	e.note(Invoked{Number: e.number, Deadline: e.now.Add(deadline)}, Started{Number: e.number})
 }
 
-// waits tells whether the end of the current invocation is waited for.
+// waits reports whether the current invocation waits for its end.
 func (e *env) waits() bool {
 	until, _ := e.AwaitEnd(e.now)
 	return !until.IsZero()
 }
 
-// end lets the function end now, and its end be seen.
+// end notes the end of the current invocation: it ends now.
 func (e *env) end() { e.note(EndSeen{Number: e.number, At: e.now}) }
 
-// serve is an invocation of no length with nothing to ship. It tells whether its end was waited for.
+// serve runs an invocation that takes no time and ships nothing. It reports whether the invocation waited for its end.
 func (e *env) serve(gap time.Duration) (waited bool) {
 	e.invoke(gap)
 	waited = e.waits()
@@ -74,13 +75,13 @@ func (e *env) serveAll(gaps []time.Duration) {
 	}
 }
 
-// shipsNow tells whether the background has something to ship now.
+// shipsNow reports whether the background ships now.
 func (e *env) shipsNow() bool {
 	wait, ever := e.NextFlight(e.now, e.b)
 	return ever && wait == 0
 }
 
-// endFlights lets flights begin, whatever stands against it, and end as f says. No time passes.
+// endFlights starts flights, even during a backoff, and ends them with the given results. No time passes.
 func (e *env) endFlights(flights ...Flight) {
 	for _, f := range flights {
 		e.StartFlight(e.now, Buffered{Bytes: 1, Oldest: e.now}, AtShutdown)
@@ -88,13 +89,13 @@ func (e *env) endFlights(flights ...Flight) {
 	}
 }
 
-// heldFor is how long after the function's end the current invocation may be held.
+// heldFor returns how long the current invocation may be held after the function's end.
 func (e *env) heldFor() time.Duration {
 	until, _ := e.Bounds(e.now, AtEnd)
 	return until.Sub(e.endedAt)
 }
 
-// nextHold serves an invocation and returns for how long it might have been held; 0 where it was not waited for.
+// nextHold runs an invocation and returns the longest hold that it could have had; 0 if it did not wait for its end.
 func (e *env) nextHold() (hold time.Duration) {
 	e.invoke(time.Second)
 	waits := e.waits()
@@ -106,7 +107,7 @@ func (e *env) nextHold() (hold time.Duration) {
 	return hold
 }
 
-// ships tells whether something is shipped now.
+// ships reports whether a flight starts now.
 func (e *env) ships(why Occasion) bool {
 	p := *e.Policy
 	_, ok := p.StartFlight(e.now, e.b, why)
@@ -121,7 +122,7 @@ func repeat(gap time.Duration, n int) []time.Duration {
 	return gaps
 }
 
-// bursts gives n bursts of the given size, a minute apart, 100 ms between their invocations.
+// bursts returns the gaps of n bursts, a minute apart, with 100 ms between the invocations of a burst.
 func bursts(size, n int) (gaps []time.Duration) {
 	for range n {
 		gaps = append(gaps, time.Minute)
@@ -130,45 +131,47 @@ func bursts(size, n int) (gaps []time.Duration) {
 	return gaps
 }
 
-// The mode and the traffic decide whether an invocation's end is waited for and whether the buffer is shipped beside its handler.
-func TestModes(t *testing.T) {
+// The mode and the traffic decide whether an invocation waits for its end, and whether the buffer is shipped while its handler
+// runs.
+func TestModeAndTrafficDecideTheWait(t *testing.T) {
 	const second = time.Second
 	horizon := settings(Adaptive).MaxDelay / 3
+	oneFar, twoFar := []time.Duration{0, 20 * second}, []time.Duration{0, 20 * second, 20 * second}
 	for _, test := range []struct {
 		name  string
 		mode  Mode
 		gaps  []time.Duration // before each INVOKE
-		bytes int             // buffered at the last one, fresh
-		waits bool
-		ships bool
+		bytes int             // buffered at the last INVOKE, fresh
+		waits bool            // for its end
+		ships bool            // while the handler runs
 	}{
-		{"sync waits whatever the traffic", Sync, repeat(100*ms, 50), 1, true, false},
-		{"sync ships a full record beside the handler", Sync, repeat(second, 5), 100_000, true, true},
-		{"deferred ships what was left", Deferred, repeat(time.Minute, 5), 1, false, true},
-		{"deferred with nothing left", Deferred, repeat(time.Minute, 5), 0, false, false},
+		{"sync waits in any traffic", Sync, repeat(100*ms, 50), 1, true, false},
+		{"sync ships a full record while the handler runs", Sync, repeat(second, 5), 100_000, true, true},
+		{"deferred ships the rest of the last invocation", Deferred, repeat(time.Minute, 5), 1, false, true},
+		{"deferred with an empty buffer", Deferred, repeat(time.Minute, 5), 0, false, false},
 		{"adaptive waits at a cold start", Adaptive, repeat(0, 1), 1, true, false},
 		{"adaptive waits after one near gap", Adaptive, repeat(100*ms, 2), 1, true, false},
-		{"adaptive asks at once after two near gaps", Adaptive, repeat(100*ms, 3), 1, false, false},
+		{"adaptive calls next at once after two near gaps", Adaptive, repeat(100*ms, 3), 1, false, false},
 		{"invocations at the same moment are near", Adaptive, repeat(0, 3), 1, false, false},
-		{"adaptive ships a full record beside the handler", Adaptive, repeat(100*ms, 3), 100_000, false, true},
-		{"adaptive leaves what fills no record", Adaptive, repeat(100*ms, 3), 99_999, false, false},
-		{"adaptive waits where traffic is sparse", Adaptive, repeat(20*second, 40), 1, true, false},
+		{"adaptive ships a full record while the handler runs", Adaptive, repeat(100*ms, 3), 100_000, false, true},
+		{"adaptive keeps less than a record", Adaptive, repeat(100*ms, 3), 99_999, false, false},
+		{"adaptive waits in sparse traffic", Adaptive, repeat(20*second, 40), 1, true, false},
 		{"the horizon is a third of MaxDelay", Adaptive, repeat(horizon, 40), 1, false, false},
-		{"and no more", Adaptive, repeat(horizon+1, 40), 1, true, false},
+		{"a gap above the horizon is far", Adaptive, repeat(horizon+1, 40), 1, true, false},
 		{"one far gap in steady traffic changes nothing", Adaptive, append(repeat(second, 60), 20*second), 1, false, false},
-		{"one of five minutes neither", Adaptive, append(repeat(second, 60), 5*time.Minute), 1, false, false},
-		{"a longer one is a night, and forgets the traffic before it", Adaptive, append(repeat(second, 60), 5*time.Minute+1), 1, true, false},
-		{"two near gaps after it suffice again", Adaptive, append(repeat(20*second, 60), 8*time.Hour, second, second), 1, false, false},
+		{"a far gap of five minutes changes nothing either", Adaptive, append(repeat(second, 60), 5*time.Minute), 1, false, false},
+		{"a longer gap makes the policy forget the traffic before it", Adaptive, append(repeat(second, 60), 5*time.Minute+1), 1, true, false},
+		{"after that, two near gaps are enough again", Adaptive, append(repeat(20*second, 60), 8*time.Hour, second, second), 1, false, false},
 		{"sparse traffic that becomes steady waits at first", Adaptive, append(repeat(20*second, 40), repeat(second, 60)...), 1, true, false},
-		{"and no longer once the far gaps are long ago", Adaptive, append(repeat(20*second, 40), repeat(second, 160)...), 1, false, false},
-		{"one far gap is outweighed by 19 near ones", Adaptive, append([]time.Duration{0, 20 * second}, repeat(second, 19)...), 1, false, false},
-		{"and not by 18", Adaptive, append([]time.Duration{0, 20 * second}, repeat(second, 18)...), 1, true, false},
-		{"two far gaps are by 31", Adaptive, append([]time.Duration{0, 20 * second, 20 * second}, repeat(second, 31)...), 1, false, false},
-		{"and not by 30", Adaptive, append([]time.Duration{0, 20 * second, 20 * second}, repeat(second, 30)...), 1, true, false},
+		{"and stops once the far gaps are long ago", Adaptive, append(repeat(20*second, 40), repeat(second, 160)...), 1, false, false},
+		{"19 near gaps outweigh one far gap", Adaptive, slices.Concat(oneFar, repeat(second, 19)), 1, false, false},
+		{"18 do not", Adaptive, slices.Concat(oneFar, repeat(second, 18)), 1, true, false},
+		{"31 near gaps outweigh two far gaps", Adaptive, slices.Concat(twoFar, repeat(second, 31)), 1, false, false},
+		{"30 do not", Adaptive, slices.Concat(twoFar, repeat(second, 30)), 1, true, false},
 		{"short bursts wait", Adaptive, bursts(5, 10), 1, true, false},
 		{"long bursts do not", Adaptive, bursts(100, 5), 1, false, false},
-		{"a clock that was set back leaves the estimate alone", Adaptive, append(repeat(second, 10), -time.Hour), 1, false, false},
-		{"and is no near gap", Adaptive, []time.Duration{0, second, -time.Hour}, 1, true, false},
+		{"a clock that was set back does not change the estimate", Adaptive, append(repeat(second, 10), -time.Hour), 1, false, false},
+		{"a clock that was set back is no near gap", Adaptive, []time.Duration{0, second, -time.Hour}, 1, true, false},
 	} {
 		e := newEnv(test.mode)
 		last := len(test.gaps) - 1
@@ -177,13 +180,13 @@ func TestModes(t *testing.T) {
 		e.buffer(test.bytes, 0)
 		e.invoke(0)
 		if waits, ships := e.waits(), e.shipsNow(); waits != test.waits || ships != test.ships {
-			t.Errorf("%s: waits %t, ships beside the handler %t", test.name, waits, ships)
+			t.Errorf("%s: waits %t, ships while the handler runs %t", test.name, waits, ships)
 		}
 	}
 }
 
-// In steady traffic adaptive ships what would be late at the next INVOKE, and not more often.
-func TestAdaptiveShipsBeforeItIsLate(t *testing.T) {
+// In steady traffic adaptive ships events that would be late at the next INVOKE, and not more often.
+func TestAdaptiveShipsBeforeEventsAreLate(t *testing.T) {
 	e := newEnv(Adaptive)
 	e.serveAll(repeat(time.Second, 20))
 	emitted := e.now
@@ -202,8 +205,8 @@ func TestAdaptiveShipsBeforeItIsLate(t *testing.T) {
 	}
 }
 
-// The estimate of the next gap grows at once and shrinks slowly: late telemetry is worse than a request too many.
-func TestNextGap(t *testing.T) {
+// The estimate of the next gap grows at once and shrinks slowly: late telemetry is worse than one more request.
+func TestGapEstimateGrowsAtOnce(t *testing.T) {
 	const fast, slow = 100 * ms, 3 * time.Second
 	for _, test := range []struct {
 		name  string
@@ -218,7 +221,7 @@ func TestNextGap(t *testing.T) {
 		{"traffic that slows down", append(repeat(fast, 10), slow), 4500 * ms, true},
 		{"traffic that has sped up just now", append(repeat(slow, 10), fast), 5 * time.Second, true},
 		{"traffic that has sped up a while ago", append(repeat(slow, 10), repeat(fast, 20)...), 5 * time.Second, false},
-		{"a far gap says nothing of the next", append(repeat(fast, 60), 20*time.Second), 5 * time.Second, false},
+		{"a far gap does not change the estimate", append(repeat(fast, 60), 20*time.Second), 5 * time.Second, false},
 	} {
 		e := newEnv(Adaptive)
 		last := len(test.gaps) - 1
@@ -232,17 +235,17 @@ func TestNextGap(t *testing.T) {
 	}
 }
 
-// Where the handler takes a hundred times as long as the wait, adaptive waits, whatever the traffic.
-func TestLongHandlersAreWaitedFor(t *testing.T) {
+// If the handler takes a hundred times as long as the wait, adaptive waits in any traffic.
+func TestAdaptiveWaitsForLongHandlers(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		took  []time.Duration // 0: not known
+		took  []time.Duration // 0: unknown
 		waits bool
 	}{
-		{"2 s of work are not worth 30 ms", []time.Duration{2 * time.Second}, false},
-		{"3 s are", []time.Duration{3 * time.Second}, true},
+		{"after 2 s of work it does not wait 30 ms", []time.Duration{2 * time.Second}, false},
+		{"after 3 s it does", []time.Duration{3 * time.Second}, true},
 		{"the last handler counts", []time.Duration{3 * time.Second, 2 * time.Second}, false},
-		{"a time that is not known changes nothing", []time.Duration{3 * time.Second, 0}, true},
+		{"an unknown duration changes nothing", []time.Duration{3 * time.Second, 0}, true},
 	} {
 		e := newEnv(Adaptive)
 		e.serveAll(repeat(time.Second, 10))
@@ -256,15 +259,15 @@ func TestLongHandlersAreWaitedFor(t *testing.T) {
 	}
 }
 
-// A wait is worth it only where FLUSH_TIMEOUT has room for the telemetry's way (30 ms) and the stream's answer.
-func TestWaitIsWorthIt(t *testing.T) {
+// An invocation waits only if FLUSH_TIMEOUT has room for the telemetry's way (30 ms) and the stream's answer.
+func TestWaitNeedsTimeToShip(t *testing.T) {
 	for _, test := range []struct {
 		flushTimeout, answer time.Duration
 		waits                bool
 	}{
 		{60 * ms, 5 * ms, true},
 		{37 * ms, 5 * ms, true},
-		{36_842_106, 5 * ms, true}, // 1 ns more than 35 ms and the twentieth for the way back
+		{36_842_106, 5 * ms, true}, // 1 ns more than 35 ms plus the twentieth for the way back
 		{36_842_105, 5 * ms, false},
 		{20 * ms, 5 * ms, false},
 		{40 * ms, 20 * ms, false},
@@ -283,31 +286,32 @@ func TestWaitIsWorthIt(t *testing.T) {
 		}
 		e.buffer(1, 0)
 		if e.invoke(time.Second); e.waits() != test.waits {
-			t.Errorf("FLUSH_TIMEOUT %s, a stream of %s: waits %t", test.flushTimeout, test.answer, e.waits())
+			t.Errorf("FLUSH_TIMEOUT %s, the stream answers after %s: waits %t", test.flushTimeout, test.answer, e.waits())
 		}
 		if e.waits() {
 			ended := e.now
 			e.wait(telemetryWait)
 			if e.note(EndSeen{Number: e.number, At: ended}); !e.ships(AtEnd) {
-				t.Errorf("FLUSH_TIMEOUT %s, a stream of %s: waits, and then there is no time to ship", test.flushTimeout, test.answer)
+				t.Errorf("FLUSH_TIMEOUT %s, the stream answers after %s: waits, but has no time to ship then", test.flushTimeout, test.answer)
 			}
 			continue
 		}
 		if e.shipsNow() == test.waits {
-			t.Errorf("FLUSH_TIMEOUT %s, a stream of %s: what is not shipped at the end leaves beside the handler", test.flushTimeout, test.answer)
+			t.Errorf("FLUSH_TIMEOUT %s, the stream answers after %s: ships neither at the end nor while the handler runs",
+				test.flushTimeout, test.answer)
 		}
 	}
 }
 
-// In a freeze the monotonic clock may stand still, so no time that the policy keeps has a reading of it.
-func TestTimeGoesOnInAFreeze(t *testing.T) {
+// In a freeze the monotonic clock may stand still, so no time that the policy keeps has a monotonic reading.
+func TestPolicyKeepsWallTime(t *testing.T) {
 	e := newEnv(Sync)
 	e.now = time.Now()
 	e.invoke(0)
 	e.AwaitEnd(e.now.Add(deadline)) // given up
 	e.note(EndSeen{Number: e.number, At: e.now}, Flight{Failed: true}, Flight{Failed: true})
 	for name, kept := range map[string]time.Time{
-		"INVOKE": e.traffic.last, "the stream's rest": e.breaker.retryAt, "the wait for platform.start": e.startBy,
+		"INVOKE": e.traffic.last, "the backoff": e.breaker.retryAt, "the wait for platform.start": e.startBy,
 		"the wait for the end": e.waitUntil, "the end": e.endedAt, "the hold": e.holdUntil, "the end of the wait": e.ends.gaveUpAt,
 	} {
 		if kept.IsZero() || kept != kept.Round(0) {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// script is what a fuzzer's bytes decide. Behind the last of them it says 0.
+// script turns a fuzzer's bytes into decisions. After the last byte it returns 0.
 type script []byte
 
 func (s *script) next() (b byte) {
@@ -15,39 +15,40 @@ func (s *script) next() (b byte) {
 	return b
 }
 
-// duration says one of 256 durations between nothing and about 65 s, the short ones closer together.
+// duration returns one of 256 durations from 0 to about 65 s, the short ones closer together.
 func (s *script) duration() time.Duration {
 	b := int(s.next())
 	return time.Duration(b*b) * ms
 }
 
-// flight says how a flight ended that took so long.
+// flight returns the result of a flight with the given duration.
 func (s *script) flight(took time.Duration) Flight {
 	b := s.next()
 	f := Flight{
-		Took: took, Bytes: int(b) * 1000, Progress: b&1 == 0, Failed: b&2 == 0, Partial: b&4 == 0, Unanswered: b&8 == 0, Frozen: b&16 == 0,
-		Canceled: b&32 == 0, Invalid: b&64 == 0, Random: float64(b) / 256,
+		Took: took, Bytes: int(b) * 1000,
+		Progress: b&1 == 0, Failed: b&2 == 0, Partial: b&4 == 0, Unanswered: b&8 == 0,
+		Frozen: b&16 == 0, Canceled: b&32 == 0, Invalid: b&64 == 0, Random: float64(b) / 256,
 	}
 	f.Partial = f.Partial || f.Failed
 	return f
 }
 
-// fuzzed is an environment that checks at each step what must hold whatever happens.
+// fuzzed is an environment that checks invariants at each step.
 type fuzzed struct {
 	*env
 	t *testing.T
 
-	vain    time.Duration // that invocations were held in vain since the stream took something in full
-	backlog time.Duration // that they were held since less than a record was left
-	failed  bool          // something was not taken at once in this invocation
+	vain    time.Duration // sum of the holds in vain since the stream took a flight in full
+	backlog time.Duration // sum of the holds since less than a record was left
+	failed  bool          // the stream did not take something at once in this invocation
 }
 
-// fillBuffer lets so many bytes be buffered.
+// fillBuffer sets the bytes in the buffer and the age of the oldest event.
 func (z *fuzzed) fillBuffer(s *script) {
 	z.buffer(int(s.next())*2000, time.Duration(s.next())*100*ms)
 }
 
-// endFlight lets a flight that has begun end.
+// endFlight ends a flight. caught means that an INVOKE came during it.
 func (z *fuzzed) endFlight(f Flight, caught bool) {
 	switch {
 	case !f.Failed:
@@ -68,22 +69,22 @@ func (z *fuzzed) check() {
 	s := &z.settings
 	switch wait, ever := z.NextFlight(z.now, z.b); {
 	case wait < 0, wait > max(time.Minute, s.MaxDelay):
-		z.t.Fatalf("%s: due in %s", s.Mode, wait)
+		z.t.Fatalf("%s: ships in %s", s.Mode, wait)
 	case ever && z.b.Bytes == 0:
-		z.t.Fatalf("%s: nothing is buffered, and due in %s", s.Mode, wait)
+		z.t.Fatalf("%s: the buffer is empty, and ships in %s", s.Mode, wait)
 	}
 	switch until, patience := z.Bounds(z.now, AtEnd); {
 	case patience <= 0:
-		z.t.Fatalf("%s: a flight that hangs is waited for until it ends", s.Mode)
+		z.t.Fatalf("%s: waits without a bound for a flight that hangs", s.Mode)
 	case until.Sub(z.endedAt) > s.FlushTimeout:
-		z.t.Fatalf("%s: held for %s", s.Mode, until.Sub(z.endedAt))
+		z.t.Fatalf("%s: may be held for %s", s.Mode, until.Sub(z.endedAt))
 	}
 	if z.breaker.spent < 0 || z.breaker.spent > s.FlushTimeout || z.breaker.roundTrip < 0 {
 		z.t.Fatalf("%s: spent %s, round trip %s", s.Mode, z.breaker.spent, z.breaker.roundTrip)
 	}
 }
 
-// invocation serves one: INVOKE, what happens beside the handler, the end or not, what is shipped then, and the call of next.
+// invocation runs an invocation: INVOKE, flights while the handler runs, the end or its loss, flights at the end, the call of next.
 func (z *fuzzed) invocation(s *script) {
 	z.fillBuffer(s)
 	_, flies := z.StartFlight(z.now, z.b, Background) // before the freeze
@@ -92,7 +93,7 @@ func (z *fuzzed) invocation(s *script) {
 	if z.check(); flies {
 		z.endFlight(s.flight(z.now.Sub(z.traffic.last)), true)
 	}
-	if s.next()&1 == 0 { // beside the handler
+	if s.next()&1 == 0 { // while the handler runs
 		if _, ok := z.StartFlight(z.now, z.b, Background); ok {
 			took := s.duration()
 			z.wait(took)
@@ -121,7 +122,7 @@ func (z *fuzzed) invocation(s *script) {
 	z.check()
 }
 
-// shipAtEnd is what happens behind the function's end.
+// shipAtEnd starts flights after the function's end, until the hold is over.
 func (z *fuzzed) shipAtEnd(s *script) {
 	seen := z.now
 	until, _ := z.Bounds(z.now, AtEnd)
@@ -139,7 +140,7 @@ func (z *fuzzed) shipAtEnd(s *script) {
 		stopped = f.Failed
 	}
 	if seen.After(until) {
-		return // too late to be held for anything
+		return // the hold was over before the end was seen
 	}
 	held := z.now.Sub(z.endedAt)
 	if z.failed {
@@ -153,13 +154,13 @@ func (z *fuzzed) shipAtEnd(s *script) {
 	}
 }
 
-// FuzzPolicy: whatever happens, an invocation is never held for longer than FLUSH_TIMEOUT; nor are all together in vain until the stream
-// takes something in full, or for one backlog. Nothing is waited for beyond the deadline, and the background never rests for more than
-// a minute, or MaxDelay.
+// FuzzPolicy checks bounds that hold for any facts. No invocation is held for longer than FLUSH_TIMEOUT. Until the stream takes a
+// flight in full, all holds in vain are at most FLUSH_TIMEOUT in sum; so are all holds for one backlog. No invocation waits beyond
+// its deadline. The background pauses for at most a minute, or MaxDelay.
 func FuzzPolicy(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{20, 100, 1, 2, 3, 200, 100, 7, 9, 255, 0, 0, 0, 4})
-	for seed := range byte(8) { // a few that are long enough to reach something
+	for seed := range byte(8) { // a few inputs that are long enough for many invocations
 		long := make([]byte, 400)
 		x := uint32(seed) + 1
 		for i := range long {

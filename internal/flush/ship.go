@@ -7,21 +7,21 @@ type Occasion uint8
 
 // The occasions.
 const (
-	Background Occasion = iota // what is due, while the environment runs and the stream does not rest
-	AtEnd                      // everything, behind the function's end, while the stream does not rest
-	AtShutdown                 // everything, whatever stands against it
+	Background Occasion = iota // full records and late events, while the environment runs, outside a backoff
+	AtEnd                      // everything, after the function's end, outside a backoff
+	AtShutdown                 // everything, even during a backoff
 )
 
-// Load is what a flight may carry.
+// Load bounds a flight.
 type Load struct {
-	// Bytes bounds it, about; 0: as much as a request takes.
+	// Bytes is about the largest size of the flight; 0: as much as a request takes.
 	Bytes int
-	// Probe means that the stream has failed for so long that one request is sent to find out whether it still does.
+	// Probe means that the stream has failed for so long that one request must find out whether it works again.
 	Probe bool
 }
 
-// StartFlight tells whether something is to be shipped now, and how much of it. Where it is, the flight has begun: a Flight must be
-// noted.
+// StartFlight reports whether a flight starts now, and how much it may carry. If ok, the caller must note a Flight when the
+// flight has ended.
 func (p *Policy) StartFlight(now time.Time, b Buffered, why Occasion) (load Load, ok bool) {
 	if b.Bytes == 0 || why == AtEnd && (now.Before(p.breaker.retryAt) || p.noTimeLeft(now)) {
 		return Load{}, false
@@ -30,41 +30,41 @@ func (p *Policy) StartFlight(now time.Time, b Buffered, why Occasion) (load Load
 		return Load{}, false
 	}
 	p.mayHaveFrozen, p.flightExposed = false, p.exposure == exposed
-	// What was refused for what it carries is not tried alone: only other records can show that it is to blame.
+	// A record that was refused for its content is not sent alone: only other records can show that it is to blame.
 	if why != AtShutdown && p.breaker.open && !p.invalid {
-		load = Load{Bytes: p.settings.RecordBytes, Probe: true} // one record tells as much as many
+		load = Load{Bytes: p.settings.RecordBytes, Probe: true} // one record shows as much as many
 	}
 	return load, true
 }
 
-// noTimeLeft tells whether the invocation may not be held for another round trip. A request that would be called off is not
-// begun: it would be sent again, and be a duplicate.
+// noTimeLeft reports whether the hold ends before another round trip would. Such a request is not started: it would be
+// canceled and sent again, and its events would be duplicates.
 func (p *Policy) noTimeLeft(now time.Time) bool {
 	return !now.Add(p.breaker.roundTrip).Before(p.holdUntil)
 }
 
-// NextFlight tells how long from now the background begins to ship; never is not.
+// NextFlight reports how long from now the background ships next. ever is false if it does not before another fact.
 func (p *Policy) NextFlight(now time.Time, b Buffered) (wait time.Duration, ever bool) {
 	if b.Bytes == 0 || p.exposure == closed {
 		return 0, false
 	}
 	full := p.fullBacklog()
 	if p.exposure == exposed {
-		full = p.settings.BufferBytes / 2 // a request that a freeze may catch is worth it only where events would be dropped
+		full = p.settings.BufferBytes / 2 // a freeze may interrupt the request: worth it only if events would be dropped
 	}
 	if b.Bytes < full && p.urgent <= 0 && !p.breaker.open {
 		wait = b.Oldest.Add(p.shipAge()).Sub(now)
 		if p.waitsForEnd {
-			// The last platform.report comes with the first POST after the freeze, and is old. It is late already, and goes
-			// with what else this invocation has, unless that takes long.
+			// The last platform.report arrives with the first POST after the freeze. It is late already. It leaves together with
+			// the events of this invocation, unless that takes long.
 			wait = max(wait, p.traffic.last.Add(p.settings.MaxDelay/4).Sub(now))
 		}
 	}
 	return max(wait, p.breaker.retryAt.Sub(now), 0), true
 }
 
-// Bounds tells until when shipping on this occasion may go on (zero: as long as the caller has), and for how long a flight
-// of the background that is under way is waited for before it is called off (0: for as long as it takes). What hangs
+// Bounds reports until when shipping on this occasion may go on (zero: as long as the caller has). patience is how long it may
+// wait for a flight of the background before it cancels that flight (0: as long as the flight takes). So a request that hangs
 // leaves time for another request, over another connection.
 func (p *Policy) Bounds(now time.Time, why Occasion) (until time.Time, patience time.Duration) {
 	switch why {
@@ -77,5 +77,5 @@ func (p *Policy) Bounds(now time.Time, why Occasion) (until time.Time, patience 
 	return time.Time{}, 0
 }
 
-// LogsLast tells whether at SHUTDOWN more is buffered than can surely go, so that what is no log is to leave first.
+// LogsLast reports whether at SHUTDOWN more is buffered than surely leaves, so that all other events must leave before logs.
 func (p *Policy) LogsLast(b Buffered) bool { return b.Bytes > p.sureBytes }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// The background ships a full record at once, or half a buffer where a freeze can come, and anything else before it is late.
-func TestNext(t *testing.T) {
+// The background ships a full record at once, or half a buffer before a possible freeze, and other events before they are late.
+func TestBackgroundShipsBeforeEventsAreLate(t *testing.T) {
 	const never = -1
 	for _, test := range []struct {
 		name  string
@@ -39,7 +39,7 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// A record that is as large as the buffer would never be full: half a buffer is shipped like a full record.
+// A record as large as the buffer would never be full, so half a buffer ships like a full record.
 func TestRecordAsLargeAsTheBuffer(t *testing.T) {
 	s := settings(Adaptive)
 	s.RecordBytes, s.BufferBytes = 10*megabyte, 4*megabyte
@@ -47,63 +47,64 @@ func TestRecordAsLargeAsTheBuffer(t *testing.T) {
 		e := envOf(s)
 		e.note(NeverFrozen{})
 		if e.buffer(bytes, 0); e.shipsNow() != want {
-			t.Errorf("%d bytes are due: %t", bytes, e.shipsNow())
+			t.Errorf("%d bytes ship now: %t", bytes, e.shipsNow())
 		}
 		e = envOf(s)
 		e.serveAll(repeat(time.Second, 10))
 		e.wait(time.Second)
 		e.buffer(bytes, 0)
 		if e.invoke(0); e.shipsNow() != want {
-			t.Errorf("%d bytes are shipped beside the handler: %t", bytes, e.shipsNow())
+			t.Errorf("%d bytes ship while the handler runs: %t", bytes, e.shipsNow())
 		}
 	}
 }
 
-// What is received late (the last platform.report comes with the first POST behind INVOKE) is shipped with everything at the end,
-// unless that is far.
-func TestWhatIsOldCanWaitForTheEnd(t *testing.T) {
+// The last platform.report arrives late, with the first POST after INVOKE. It ships with everything else at the end, unless the end
+// is far.
+func TestLateEventsWaitForTheEnd(t *testing.T) {
 	e := newEnv(Sync)
 	e.serve(time.Minute)
 	e.invoke(time.Minute)
 	e.buffer(1, time.Minute)
 	if wait, ever := e.NextFlight(e.now, e.b); wait != 2500*ms || !ever {
-		t.Errorf("due in %s", wait)
+		t.Errorf("ships in %s", wait)
 	}
 	e.wait(time.Second)
 	if wait, _ := e.NextFlight(e.now, e.b); wait != 1500*ms {
-		t.Errorf("a second later, due in %s", wait)
+		t.Errorf("a second later, ships in %s", wait)
 	}
 	e.note(TelemetryLost{})
 	if waited := e.giveUp(); waited != 2*time.Second || !e.shipsNow() {
-		t.Errorf("waited %s, and then nothing is shipped at the end, and it still waits", waited)
+		t.Errorf("waited %s, then ships now: %t", waited, e.shipsNow())
 	}
 }
 
-// An event that is fresh waits for its own time, whether or not the end is waited for.
-func TestWhatIsFreshWaitsForItsTime(t *testing.T) {
+// A fresh event waits for its own time, even if the invocation waits for its end.
+func TestFreshEventsWaitForTheirTime(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(0)
 	e.buffer(1, 0)
 	if wait, _ := e.NextFlight(e.now, e.b); wait != 7500*ms {
-		t.Errorf("due in %s", wait)
+		t.Errorf("ships in %s", wait)
 	}
 }
 
-// Environments that began at the same moment do not ship at the same moment.
-func TestSpread(t *testing.T) {
+// Environments that started at the same moment do not ship at the same moment.
+func TestShipTimesHaveJitter(t *testing.T) {
 	for random, want := range map[float64]time.Duration{0: 7500 * ms, 0.5: 5 * time.Second, 1: 2500 * ms} {
 		e := newEnv(Deferred)
 		e.note(NeverFrozen{})
 		e.endFlights(taken.random(random))
 		e.buffer(1, 0)
 		if wait, _ := e.NextFlight(e.now, e.b); wait != want {
-			t.Errorf("random %g: due in %s", random, wait)
+			t.Errorf("random %g: ships in %s", random, wait)
 		}
 	}
 }
 
-// What was buffered at INVOKE leaves at once beside the handler, in as many requests as that takes; what comes later waits for its time.
-func TestUrgentBytes(t *testing.T) {
+// Deferred ships everything that was buffered at INVOKE while the handler runs, in as many requests as necessary. Later events wait
+// for their time.
+func TestBytesBufferedAtInvokeAreUrgent(t *testing.T) {
 	e := newEnv(Deferred)
 	e.buffer(1000, 0)
 	e.invoke(0)
@@ -112,19 +113,19 @@ func TestUrgentBytes(t *testing.T) {
 		due    bool
 	}{{Flight{Progress: true, Bytes: 600}, true}, {Flight{Progress: true, Bytes: 399}, true}, {Flight{Progress: true, Bytes: 1}, false}} {
 		if _, ok := e.StartFlight(e.now, e.b, Background); !ok {
-			t.Fatal("nothing leaves")
+			t.Fatal("no flight starts")
 		}
 		if e.note(step.flight); e.shipsNow() != step.due {
-			t.Errorf("behind a flight of %d bytes more is due at once: %t", step.flight.Bytes, e.shipsNow())
+			t.Errorf("after a flight of %d bytes more ships at once: %t", step.flight.Bytes, e.shipsNow())
 		}
 	}
 	e.note(NextCalled{})
 	if e.invoke(time.Second); !e.shipsNow() {
-		t.Error("what was left does not leave beside the next handler")
+		t.Error("the rest does not ship while the next handler runs")
 	}
 }
 
-// What failed is not tried at once again beside the same handler.
+// A flight that failed is not repeated at once while the same handler runs.
 func TestFailureIsNotUrgent(t *testing.T) {
 	for _, failed := range []Flight{refused, unanswered, partlyTaken} {
 		e := newEnv(Deferred)
@@ -132,29 +133,29 @@ func TestFailureIsNotUrgent(t *testing.T) {
 		e.invoke(0)
 		e.StartFlight(e.now, e.b, Background)
 		if e.note(failed); e.shipsNow() {
-			t.Errorf("%+v: tried again at once", failed)
+			t.Errorf("%+v: retried at once", failed)
 		}
 	}
 }
 
-// While the stream rests nothing is urgent, at INVOKE neither.
-func TestRestGoesBeforeUrgency(t *testing.T) {
+// During a backoff no bytes are urgent, not even at INVOKE.
+func TestBackoffGoesBeforeUrgency(t *testing.T) {
 	e := newEnv(Deferred)
 	e.endFlights(refused, refused)
 	e.buffer(megabyte, 0)
 	e.invoke(0)
 	if wait, _ := e.NextFlight(e.now, e.b); wait != time.Second {
-		t.Errorf("tried in %s", wait)
+		t.Errorf("ships in %s", wait)
 	}
 	e.endFlights(taken)
 	if e.shipsNow() {
-		t.Error("what came while the stream rested is urgent, though no freeze threatens the buffer")
+		t.Error("events that arrived during the backoff are urgent, though the buffer has room")
 	}
 }
 
-// The background ships what is due; the function's end everything, unless the stream rests or the time left is too short; SHUTDOWN
-// everything.
-func TestTake(t *testing.T) {
+// The background ships full records and late events. At the function's end everything ships, unless a backoff runs or the time left
+// is too short. At SHUTDOWN everything ships.
+func TestOccasionDecidesWhetherAFlightStarts(t *testing.T) {
 	type want struct{ background, end, shutdown bool }
 	ended := func(e *env) { e.invoke(0); e.end() }
 	for _, test := range []struct {
@@ -164,15 +165,20 @@ func TestTake(t *testing.T) {
 		want  want
 	}{
 		{"nothing buffered", func(e *env) { e.note(NeverFrozen{}) }, 0, want{}},
-		{"a full record beside the handler", func(e *env) { e.invoke(0) }, 100_000, want{background: true, shutdown: true}},
-		{"less beside the handler", func(e *env) { e.invoke(0) }, 1, want{shutdown: true}},
+		{"a full record while the handler runs", func(e *env) { e.invoke(0) }, 100_000, want{background: true, shutdown: true}},
+		{"less while the handler runs", func(e *env) { e.invoke(0) }, 1, want{shutdown: true}},
 		{"the function's end", ended, 1, want{end: true, shutdown: true}},
 		{"nothing buffered at the end", ended, 0, want{}},
 		{"the hold is over", func(e *env) { ended(e); e.wait(9500 * ms) }, 1, want{shutdown: true}},
 		{"the hold is nearly over", func(e *env) { ended(e); e.wait(9499 * ms) }, 1, want{end: true, shutdown: true}},
-		{"and another answer would come behind it", func(e *env) { e.endFlights(taken); ended(e); e.wait(9495 * ms) }, 1, want{shutdown: true}},
-		{"the stream still rests", func(e *env) { ended(e); e.endFlights(refused, refused); e.wait(999 * ms) }, 1, want{shutdown: true}},
-		{"the stream has rested", func(e *env) { ended(e); e.endFlights(refused, refused); e.wait(time.Second) }, 1, want{end: true, shutdown: true}},
+		{"the answer would arrive after the hold", func(e *env) { e.endFlights(taken); ended(e); e.wait(9495 * ms) }, 1, want{shutdown: true}},
+		{"during a backoff", func(e *env) { ended(e); e.endFlights(refused, refused); e.wait(999 * ms) }, 1, want{shutdown: true}},
+		{
+			name:  "after a backoff",
+			facts: func(e *env) { ended(e); e.endFlights(refused, refused); e.wait(time.Second) },
+			bytes: 1,
+			want:  want{end: true, shutdown: true},
+		},
 		{"SHUTDOWN", func(e *env) { e.note(ShuttingDown{}) }, megabyte, want{shutdown: true}},
 	} {
 		take := func(why Occasion) bool {
@@ -190,8 +196,8 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// A stream that failed is tried with one record, unless what it refused is to blame or SHUTDOWN leaves no other time.
-func TestProbe(t *testing.T) {
+// A probe of one record goes to a stream that failed, unless a record may be invalid, or at SHUTDOWN.
+func TestProbeAfterFailures(t *testing.T) {
 	probe := Load{Bytes: 100_000, Probe: true}
 	wrong := refused
 	wrong.Invalid = true
@@ -203,9 +209,9 @@ func TestProbe(t *testing.T) {
 	}{
 		{"a stream that works", []Flight{taken}, Background, Load{}},
 		{"one failure", []Flight{refused}, Background, Load{}},
-		{"a stream that rested", []Flight{refused, refused}, Background, probe},
-		{"what it refused may be to blame", []Flight{refused, wrong}, Background, Load{}},
-		{"something else was to blame since", []Flight{wrong, refused}, Background, probe},
+		{"a stream that failed", []Flight{refused, refused}, Background, probe},
+		{"the record may be invalid", []Flight{refused, wrong}, Background, Load{}},
+		{"the last failure had another cause", []Flight{wrong, refused}, Background, probe},
 		{"SHUTDOWN", []Flight{refused, refused}, AtShutdown, Load{}},
 	} {
 		e := newEnv(Sync)
@@ -219,8 +225,8 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// Shipping at the end stops a twentieth of FLUSH_TIMEOUT early, for the way back to Lambda; a flight that is under way then is waited
-// for during half of the time that is left, never without a bound.
+// Shipping at the end stops a twentieth of FLUSH_TIMEOUT early, for the way back to Lambda. It waits for a flight in progress during
+// half of the time that is left, always with a bound.
 func TestBounds(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(0)
@@ -228,7 +234,7 @@ func TestBounds(t *testing.T) {
 	end := e.now
 	for _, test := range []struct {
 		name     string
-		behind   time.Duration // the end
+		after    time.Duration // the end
 		why      Occasion
 		until    time.Time
 		patience time.Duration
@@ -240,14 +246,14 @@ func TestBounds(t *testing.T) {
 		{"SHUTDOWN", 0, AtShutdown, time.Time{}, 200 * ms},
 		{"the background", 0, Background, time.Time{}, 0},
 	} {
-		if until, patience := e.Bounds(end.Add(test.behind), test.why); !until.Equal(test.until) || patience != test.patience {
+		if until, patience := e.Bounds(end.Add(test.after), test.why); !until.Equal(test.until) || patience != test.patience {
 			t.Errorf("%s: until %s, patience %s", test.name, until, patience)
 		}
 	}
 }
 
-// A flight of the invocation before that lands beside this one's handler leaves what is urgent beside this one alone.
-func TestCaughtFlightIsNotUrgent(t *testing.T) {
+// A flight of the previous invocation that ends while this handler runs does not change the urgent bytes of this invocation.
+func TestInterruptedFlightKeepsUrgentBytes(t *testing.T) {
 	for _, flight := range []Flight{taken, unanswered} {
 		e := newEnv(Deferred)
 		e.buffer(1000, 0)
@@ -259,28 +265,32 @@ func TestCaughtFlightIsNotUrgent(t *testing.T) {
 		e.invoke(time.Second)
 		flight.Bytes = 1000
 		if e.note(flight); !e.shipsNow() {
-			t.Errorf("%+v: what was left does not leave beside this handler", flight)
+			t.Errorf("%+v: the rest does not ship while this handler runs", flight)
 		}
 	}
 }
 
-// What surely leaves at SHUTDOWN is a first request, what the stream takes in a second where that was seen, and a record where it
-// takes less than it gets.
-func TestLastWordsFirst(t *testing.T) {
+// The bytes that surely leave at SHUTDOWN are a first request. If a large flight was seen, they are the stream's throughput of a
+// second. If the stream throttles, they are one record. With more in the buffer logs leave last.
+func TestLogsLast(t *testing.T) {
 	const record, mib = 100_000, 1 << 20
 	for name, test := range map[string]struct {
 		flights   []Flight
 		sureBytes int
 	}{
-		"nothing was sent":    {nil, mib},
-		"a small one":         {[]Flight{{Bytes: 1000, Took: time.Second, Progress: true}}, mib},
-		"a slow path":         {[]Flight{{Bytes: mib, Took: 2 * time.Second, Progress: true}}, mib / 2},
-		"a fast one":          {[]Flight{{Bytes: mib / 4, Took: 10 * time.Millisecond, Progress: true}}, 25 * mib},
-		"then a small one":    {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true}, {Bytes: 1000, Took: time.Second, Progress: true}}, 4 * mib},
+		"no flight":      {nil, mib},
+		"a small flight": {[]Flight{{Bytes: 1000, Took: time.Second, Progress: true}}, mib},
+		"a slow path":    {[]Flight{{Bytes: mib, Took: 2 * time.Second, Progress: true}}, mib / 2},
+		"a fast path":    {[]Flight{{Bytes: mib / 4, Took: 10 * time.Millisecond, Progress: true}}, 25 * mib},
+		"a large flight, then a small one": {[]Flight{
+			{Bytes: 4 * mib, Took: time.Second, Progress: true}, {Bytes: 1000, Took: time.Second, Progress: true},
+		}, 4 * mib},
 		"throttled":           {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Failed: true}}, record},
-		"all was taken later": {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Partial: true}}, 4 * mib},
-		"dead":                {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true}, {Bytes: 4 * mib, Took: time.Second, Failed: true}}, mib},
-		"throttled, then well": {[]Flight{
+		"taken after retries": {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Partial: true}}, 4 * mib},
+		"dead": {[]Flight{
+			{Bytes: 4 * mib, Took: time.Second, Progress: true}, {Bytes: 4 * mib, Took: time.Second, Failed: true},
+		}, mib},
+		"throttled, then taken": {[]Flight{
 			{Bytes: 4 * mib, Took: time.Second, Progress: true, Failed: true}, {Bytes: 1000, Took: time.Second, Progress: true},
 		}, mib},
 	} {

@@ -3,28 +3,28 @@ package flush
 import "time"
 
 const (
-	// gapMemory is how many gaps the estimate looks back on, about.
+	// gapMemory is about how many gaps the estimate remembers.
 	gapMemory = 64
-	// farShare is how likely a far next INVOKE must be for an invocation to wait. The wait costs about 30 ms; so one
-	// late batch is taken to be worth 20 waits.
+	// farShare is how likely a far next INVOKE must be for an invocation to wait. A wait costs about 30 ms. So one late batch
+	// is worth 20 waits.
 	farShare = 0.05
-	// priorFar and priorNear are gaps that are assumed before any was seen. Two near gaps in a row outweigh them.
+	// priorFar and priorNear are the counts of gaps before any gap was seen. Two near gaps in a row outweigh them.
 	priorFar, priorNear = 0.1, 0.4
-	// forgetAfter is how much idle time makes what was seen before it worthless: the traffic of another time of day.
+	// forgetAfter is the idle time after which the estimate starts again: traffic before a night says nothing about the day.
 	forgetAfter = 5 * time.Minute
 )
 
-// traffic estimates when the next INVOKE comes. It counts how many gaps were near enough and how many were not, since a
-// mean of gaps is ruined by a burst as by a night.
+// traffic estimates when the next INVOKE comes. It counts near and far gaps. A mean of gaps would be useless after a burst or
+// a night.
 type traffic struct {
-	last      time.Time // INVOKE
-	near, far float64   // gaps, older ones weighing less
-	gap       time.Duration
+	last      time.Time     // INVOKE
+	near, far float64       // counts of gaps; older gaps weigh less
+	gap       time.Duration // estimate of the next near gap: grows at once, shrinks slowly
 }
 
-// invoke notes an INVOKE. Gaps up to horizon are near.
+// invoke notes an INVOKE. A gap up to horizon is near.
 func (t *traffic) invoke(now time.Time, horizon time.Duration) {
-	gap := now.Sub(t.last) // of the first INVOKE: centuries
+	gap := now.Sub(t.last) // before the first INVOKE: centuries
 	t.last = now
 	if gap > forgetAfter {
 		*t = traffic{last: now}
@@ -44,7 +44,7 @@ func (t *traffic) invoke(now time.Time, horizon time.Duration) {
 	t.gap = max(gap, t.gap-t.gap/8)
 }
 
-// nextIsFar tells whether the next INVOKE is too likely to come after the horizon.
+// nextIsFar reports whether the next INVOKE is too likely to come after the horizon.
 func (t *traffic) nextIsFar() bool {
 	return t.far+priorFar > farShare*(t.near+t.far+priorNear+priorFar)
 }
