@@ -1,15 +1,15 @@
-// Hello is a Lambda function that prints what its event asks for, to see what becomes of its telemetry.
+// Command hello is a Lambda function that logs the lines that its event asks for, to test their telemetry.
 //
-// The event is a JSON object; every member may be left out:
+// The event is a JSON object. Every member is optional:
 //
 //	{
 //	  "text":     3,        // lines of plain text to print, at most 100,000
 //	  "json":     2,        // lines of JSON to print, at most 100,000
-//	  "bytes":    200,      // fill each line's message up to this size, at most 1 MiB
-//	  "duration": "50ms",   // how long to work; the lines are spread over it
+//	  "bytes":    200,      // pad each line's message to this size, at most 1 MiB
+//	  "duration": "50ms",   // time to run; the lines are spread over it
 //	  "error":    "no!",    // fail with this message after the last line
 //	  "panic":    true,     // or panic, which ends the process
-//	  "deaf":     true      // work on beyond the function's timeout
+//	  "deaf":     true      // ignore the function's timeout
 //	}
 //
 // The response is {"lines": 5, "requestId": "…"}.
@@ -55,7 +55,7 @@ func main() {
 	lambda.Start(f.handle)
 }
 
-// function prints to out, each line with one Write, so that lines of invocations at the same time stay whole.
+// function prints to out. Each line is one Write, so that concurrent invocations do not mix their lines.
 type function struct{ out io.Writer }
 
 func (f function) handle(ctx context.Context, r request) (response, error) {
@@ -91,7 +91,7 @@ func (f function) handle(ctx context.Context, r request) (response, error) {
 		return response{}, err
 	}
 	if r.Panic {
-		panic("asked to panic")
+		panic("the event asks for a panic")
 	}
 	if r.Error != "" {
 		return response{}, errors.New(r.Error)
@@ -99,7 +99,7 @@ func (f function) handle(ctx context.Context, r request) (response, error) {
 	return answer, nil
 }
 
-// print prints line n: text and JSON take turns as long as there are both to print.
+// print prints line n: text and JSON alternate while both have lines left.
 func (f function) print(ctx context.Context, log *slog.Logger, r request, n int) error {
 	both := 2 * min(r.Text, r.JSON)
 	text := r.Text > r.JSON
@@ -133,12 +133,12 @@ func parseDuration(s string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("duration %q is none, such as 50ms", s)
+		return 0, fmt.Errorf("duration %q must be a duration such as 50ms", s)
 	}
 	return d, nil
 }
 
-// wait sleeps, unless the invocation's time is over before.
+// wait sleeps. It fails if the invocation's context ends first.
 func wait(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil

@@ -11,7 +11,8 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 )
 
-func TestHandlePrintsWhatIsAskedFor(t *testing.T) {
+// The function prints the lines that its event asks for, and takes the time that it asks for.
+func TestHandlePrintsRequestedLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		ctx := lambdacontext.NewContext(t.Context(), &lambdacontext.LambdaContext{AwsRequestID: "id"})
@@ -43,8 +44,15 @@ func TestHandlePrintsWhatIsAskedFor(t *testing.T) {
 	})
 }
 
-func TestHandleRefuses(t *testing.T) {
-	for _, r := range []request{{Text: -1}, {JSON: maxLines + 1}, {Bytes: maxBytes + 1}, {Duration: "soon"}, {Duration: "-1s"}} {
+// The function rejects an invalid event and prints nothing.
+func TestHandleRejectsInvalidEvents(t *testing.T) {
+	for _, r := range []request{
+		{Text: -1},
+		{JSON: maxLines + 1},
+		{Bytes: maxBytes + 1},
+		{Duration: "soon"},
+		{Duration: "-1s"},
+	} {
 		var out bytes.Buffer
 		if _, err := (function{out: &out}).handle(t.Context(), r); err == nil || out.Len() > 0 {
 			t.Errorf("%+v: error %v, printed %q", r, err, out.String())

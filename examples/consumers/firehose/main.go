@@ -1,7 +1,8 @@
-// Command firehose is a Lambda function that transforms data for Firehose. It makes text of each event's record, which is a string in one
-// event and an object in the next: a column of an Iceberg table, or a field of an OpenSearch index, has one type. All other members stay.
+// Command firehose is a Lambda function that transforms data for Firehose. It converts each event's record to text: the record
+// is a string in one event and an object in another, and a column of an Iceberg table, or a field of an OpenSearch index, has
+// one type. The other members are unchanged.
 //
-// It takes one event a Firehose record, as FORMAT=kpl and FORMAT=json give it.
+// Each Firehose record must be one event, as with FORMAT=kpl and FORMAT=json.
 package main
 
 import (
@@ -20,7 +21,7 @@ func handle(batch events.KinesisFirehoseEvent) (answer events.KinesisFirehoseRes
 		row := events.KinesisFirehoseResponseRecord{RecordID: r.RecordID, Result: events.KinesisFirehoseTransformedStateOk}
 		var err error
 		if row.Data, err = transform(r.Data); err != nil {
-			// Firehose writes it as it came under ErrorOutputPrefix, and goes on.
+			// Firehose writes the record unchanged under ErrorOutputPrefix, and continues.
 			row.Result, row.Data = events.KinesisFirehoseTransformedStateProcessingFailed, r.Data
 		}
 		answer.Records = append(answer.Records, row)
@@ -44,7 +45,7 @@ func transform(data []byte) ([]byte, error) {
 		}
 		event["record"] = bytes.TrimSuffix(text, []byte("\n"))
 	}
-	return encode(event) // ends in a newline, as the lines of objects on S3 do
+	return encode(event) // with a newline, which separates events in objects on S3
 }
 
 func encode(value any) ([]byte, error) {

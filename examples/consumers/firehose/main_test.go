@@ -11,14 +11,15 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// The records of real events become text that is the JSON they were, and nothing else changes. What is no event comes back as failed.
+// Records of real events become strings with their JSON text, and the other members do not change. Data that are not an event
+// are returned as failed.
 func TestRecordsBecomeText(t *testing.T) {
 	data, err := os.ReadFile("../../../record/testdata/vectors/kpl.bin")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var batch events.KinesisFirehoseEvent
-	for line, err := range record.Unpack(data) { // as Firehose takes it apart
+	for line, err := range record.Unpack(data) { // as Firehose deaggregates it
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,31 +35,31 @@ func TestRecordsBecomeText(t *testing.T) {
 	}
 	objects := 0
 	for i, got := range answer.Records {
-		asked := batch.Records[i]
-		if got.RecordID != asked.RecordID {
-			t.Fatalf("record %d is %q, want %q", i, got.RecordID, asked.RecordID)
+		in := batch.Records[i]
+		if got.RecordID != in.RecordID {
+			t.Fatalf("record %d is %q, want %q", i, got.RecordID, in.RecordID)
 		}
-		if asked.RecordID == "no event" {
-			if got.Result != "ProcessingFailed" || string(got.Data) != string(asked.Data) {
-				t.Errorf("%q: %s, %q", asked.Data, got.Result, got.Data)
+		if in.RecordID == "no event" {
+			if got.Result != "ProcessingFailed" || string(got.Data) != string(in.Data) {
+				t.Errorf("%q: %s, %q", in.Data, got.Result, got.Data)
 			}
 			continue
 		}
-		before, after := members(t, asked.Data), members(t, got.Data)
+		before, after := members(t, in.Data), members(t, got.Data)
 		var text string
 		if err := json.Unmarshal(after["record"], &text); err != nil || got.Result != "Ok" {
-			t.Fatalf("%s: %s, record %s", asked.Data, got.Result, after["record"])
+			t.Fatalf("%s: %s, record %s", in.Data, got.Result, after["record"])
 		}
 		if before["record"][0] == '{' {
 			objects++
 			after["record"] = json.RawMessage(text)
 		}
 		if !reflect.DeepEqual(before, after) {
-			t.Errorf("%s\nbecame\n%s", asked.Data, got.Data)
+			t.Errorf("%s\nbecame\n%s", in.Data, got.Data)
 		}
 	}
 	if strings := len(batch.Records) - len(noEvents) - objects; objects == 0 || strings == 0 {
-		t.Errorf("%d records are objects, %d strings: nothing is shown of one of them", objects, strings)
+		t.Errorf("%d records are objects, %d strings: the test needs both", objects, strings)
 	}
 }
 

@@ -1,4 +1,5 @@
-// Command go is a Lambda function that reads the telemetry stream and hands each event on once. It reads every format and compression.
+// Command go is a Lambda function that reads the telemetry stream and writes each event once. It reads every format and
+// compression.
 package main
 
 import (
@@ -18,11 +19,12 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-const remembered = 50_000 // keys of events in a generation, about 10 MB
+const generationKeys = 50_000 // keys of events in a generation, about 10 MB
 
 func main() {
 	c := consumer{
-		// UNREADABLE=skip only logs a record that cannot be read; otherwise Lambda is told of it, too. README.md says which to take.
+		// With UNREADABLE=skip a record that cannot be read is only logged; otherwise it is also reported to Lambda. README.md
+		// explains when to use it.
 		reportUnreadable: os.Getenv("UNREADABLE") != "skip",
 		write:            post,
 		younger:          map[string]bool{},
@@ -31,14 +33,14 @@ func main() {
 	lambda.Start(c.handle)
 }
 
-// event is what is handed on: the bytes that are in the stream, and their key.
+// event is an event's bytes in the stream, and its key.
 type event struct {
 	key string
 	raw []byte
 }
 
-// post is what you replace. It writes all events, or returns an error. Each has a key: write so that a key that is written again changes
-// nothing. This one POSTs lines {"key":…,"event":…}.
+// post is the function to replace. It writes all events or returns an error. The sink should ignore an event whose key it
+// already has. This one POSTs lines {"key":…,"event":…}.
 func post(ctx context.Context, list []event) error {
 	var body bytes.Buffer
 	for _, e := range list {
@@ -54,7 +56,7 @@ func post(ctx context.Context, list []event) error {
 		return errors.Unwrap(err) // without the URL, which may have a token
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, response.Body) // so that the connection is used again
+	_, _ = io.Copy(io.Discard, response.Body) // so that the connection is reused
 	if response.StatusCode >= http.StatusMultipleChoices {
 		return fmt.Errorf("the sink answered %s", response.Status)
 	}
@@ -65,7 +67,7 @@ type consumer struct {
 	reportUnreadable bool
 	write            func(context.Context, []event) error
 	log              *slog.Logger
-	// The keys that were written last. The older generation is forgotten when the younger is full.
+	// The last keys that were written. When the younger generation is full, it replaces the older one.
 	younger, older map[string]bool
 }
 
@@ -78,7 +80,7 @@ func (c *consumer) handle(ctx context.Context, batch events.KinesisEvent) (answe
 			if err := c.write(ctx, fresh); err != nil {
 				c.log.Error("not written", "eventID", r.EventID, "reason", err.Error())
 				answer.BatchItemFailures = append(answer.BatchItemFailures, failure)
-				break // Lambda sends this record and all behind it again
+				break // Lambda retries from this record on
 			}
 			c.remember(fresh)
 		}
@@ -92,7 +94,8 @@ func (c *consumer) handle(ctx context.Context, batch events.KinesisEvent) (answe
 	return answer, nil
 }
 
-// unpack returns the events of a record that are new, and why others cannot be read: never with words of the record, which may be secret.
+// unpack returns the new events of a record, and the reason why others cannot be read. The reason never has content of the
+// record, which may be secret.
 func (c *consumer) unpack(data []byte) (fresh []event, unreadable string) {
 	here := map[string]bool{}
 	for line, err := range record.Unpack(data) {
@@ -109,7 +112,7 @@ func (c *consumer) unpack(data []byte) (fresh []event, unreadable string) {
 	return fresh, unreadable
 }
 
-// keyOf names an event wherever and however often it arrives. In an envelope of CloudWatch Logs its id does.
+// keyOf returns an event's key, which is the same in each copy. In an envelope of CloudWatch Logs it is the id.
 func keyOf(line *record.Line) string {
 	if line.Format != record.CloudWatch {
 		return fmt.Sprintf("%s/%d", line.Source.Instance, line.Seq)
@@ -117,7 +120,7 @@ func keyOf(line *record.Line) string {
 	var logEvent struct {
 		ID string `json:"id"`
 	}
-	_ = json.Unmarshal(line.Raw, &logEvent) // Unpack has read it
+	_ = json.Unmarshal(line.Raw, &logEvent) // valid: Unpack has read it
 	return logEvent.ID
 }
 
@@ -125,7 +128,7 @@ func (c *consumer) remember(written []event) {
 	for _, e := range written {
 		c.younger[e.key] = true
 	}
-	if len(c.younger) >= remembered {
+	if len(c.younger) >= generationKeys {
 		c.older, c.younger = c.younger, map[string]bool{}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 )
 
-// What is remembered is bounded, and reaches back over at least one generation.
+// The number of keys in memory is bounded, and they cover at least the last generation.
 func TestRemembersWithinBounds(t *testing.T) {
 	written := 0
 	c := consumer{
@@ -23,20 +23,20 @@ func TestRemembersWithinBounds(t *testing.T) {
 			t.Fatal(answer, err)
 		}
 	}
-	const events = 5*remembered/2 + 1
+	const events = 5*generationKeys/2 + 1
 	for seq := range events {
 		handle(seq)
 	}
-	if kept := len(c.younger) + len(c.older); kept > 2*remembered {
-		t.Errorf("%d keys are remembered, more than two generations", kept)
+	if kept := len(c.younger) + len(c.older); kept > 2*generationKeys {
+		t.Errorf("%d keys in memory, more than two generations", kept)
 	}
-	for seq := events - remembered; seq < events; seq++ {
+	for seq := events - generationKeys; seq < events; seq++ {
 		handle(seq)
 	}
 	if written != events {
 		t.Errorf("%d events were written, want %d", written, events)
 	}
 	if handle(0); written != events+1 {
-		t.Error("an event of long ago is still remembered")
+		t.Error("the first event's key is still in memory")
 	}
 }

@@ -1,13 +1,14 @@
-// A Lambda function in Node.js 22 or later that reads the telemetry stream and hands each event on once.
-// It reads ndjson, json and cloudwatch, uncompressed or as gzip or zstd (node:zlib has zstd from 22.15). It does not read kpl.
+// A Lambda function in Node.js 22 or later that reads the telemetry stream and writes each event once.
+// It reads ndjson, json and cloudwatch, uncompressed or with gzip or zstd (node:zlib has zstd from 22.15 on). It does not read kpl.
 import zlib from 'node:zlib';
 
-// UNREADABLE=skip only logs a record that cannot be read; otherwise Lambda is told of it, too. README.md says which to take.
+// With UNREADABLE=skip a record that cannot be read is only logged; otherwise it is also reported to Lambda. README.md explains when to
+// use it.
 const REPORT_UNREADABLE = process.env.UNREADABLE !== 'skip';
 const MAX_BYTES = 64 * 1024 * 1024; // no record of the extension decompresses to more
-const REMEMBERED = 50_000; // keys of events in a generation, about 10 MB
+const GENERATION_KEYS = 50_000; // keys of events in a generation, about 10 MB
 
-// write is what you replace. It writes all events, or throws. Each has a key: write so that a key that is written again changes nothing.
+// write is the function to replace. It writes all events or throws. The sink should ignore an event whose key it already has.
 // This one POSTs lines {"key":…,"event":…}.
 async function write(events) {
   const response = await fetch(process.env.SINK_URL, {
@@ -17,7 +18,7 @@ async function write(events) {
     signal: AbortSignal.timeout(10_000),
   });
   if (!response.ok) throw new Error(`the sink answered ${response.status}`);
-  await response.arrayBuffer(); // so that the connection is used again
+  await response.arrayBuffer(); // so that the connection is reused
 }
 
 export async function handler(batch) {
@@ -31,7 +32,7 @@ export async function handler(batch) {
       } catch (error) {
         log('not written', eventID, error.message);
         batchItemFailures.push({ itemIdentifier: kinesis.sequenceNumber });
-        break; // Lambda sends this record and all behind it again
+        break; // Lambda retries from this record on
       }
       remember(fresh.keys());
     }
@@ -43,7 +44,8 @@ export async function handler(batch) {
   return { batchItemFailures };
 }
 
-// unpack returns the events that can be read, and why others cannot: never with words of the record, which may be secret.
+// unpack returns the events that can be read, and the reason why others cannot. The reason never has content of the record, which may be
+// secret.
 function unpack(data) {
   const events = [];
   let text;
@@ -69,11 +71,11 @@ function decompress(data) {
   if (magic.startsWith('1f8b')) return zlib.gunzipSync(data, { maxOutputLength: MAX_BYTES });
   if (magic !== '28b52ffd') return data;
   const plain = zlib.zstdDecompressSync(data, { maxOutputLength: MAX_BYTES });
-  if (plain.length === 0) throw new RangeError('cut short'); // node:zlib does not say so; half an event is found later
+  if (plain.length === 0) throw new RangeError('cut short'); // node:zlib does not report it; an incomplete event is found later
   return plain;
 }
 
-// eventsOf returns the events of a line: one, or those of an envelope of CloudWatch Logs. The bytes of an event stay as they are.
+// eventsOf returns the events of a line: one event with its bytes unchanged, or those of an envelope of CloudWatch Logs.
 function eventsOf(line) {
   const value = JSON.parse(line);
   if (value.messageType === 'CONTROL_MESSAGE') return [];
@@ -82,7 +84,7 @@ function eventsOf(line) {
   return [{ key: `${value.source.instance}/${value.seq}`, json: line }];
 }
 
-// The keys that were written last. The older generation is forgotten when the younger is full.
+// The last keys that were written. When the younger generation is full, it replaces the older one.
 let younger = new Set();
 let older = new Set();
 
@@ -92,10 +94,10 @@ function seen(key) {
 
 function remember(keys) {
   for (const key of keys) younger.add(key);
-  if (younger.size >= REMEMBERED) [older, younger] = [younger, new Set()];
+  if (younger.size >= GENERATION_KEYS) [older, younger] = [younger, new Set()];
 }
 
-// log prints where the record lies: an eventID is shard:sequence-number.
+// log prints the record's place: an eventID is shard:sequence-number.
 function log(message, eventID, reason) {
   console.error(JSON.stringify({ level: 'ERROR', message, eventID, reason }));
 }

@@ -1,6 +1,6 @@
-"""A Lambda function in Python that reads the telemetry stream and hands each event on once.
+"""A Lambda function in Python that reads the telemetry stream and writes each event once.
 
-It reads ndjson, json and cloudwatch, uncompressed or as gzip, from Python 3.14 on also as zstd. It does not read kpl.
+It reads ndjson, json and cloudwatch, uncompressed or with gzip, from Python 3.14 on also with zstd. It does not read kpl.
 """
 
 import base64
@@ -14,14 +14,15 @@ try:
 except ImportError:  # before Python 3.14
     zstd = None
 
-# UNREADABLE=skip only logs a record that cannot be read; otherwise Lambda is told of it, too. README.md says which to take.
+# With UNREADABLE=skip a record that cannot be read is only logged; otherwise it is also reported to Lambda. README.md explains when to
+# use it.
 REPORT_UNREADABLE = os.environ.get("UNREADABLE") != "skip"
 MAX_BYTES = 64 * 1024 * 1024  # no record of the extension decompresses to more
-REMEMBERED = 50_000  # keys of events in a generation, about 10 MB
+GENERATION_KEYS = 50_000  # keys of events in a generation, about 10 MB
 
 
 def write(events):
-    """Is what you replace. It writes all events, or raises. Each has a key: write so that a key that is written again changes nothing.
+    """Writes all events or raises: the function to replace. The sink should ignore an event whose key it already has.
 
     This one POSTs lines {"key":…,"event":…}.
     """
@@ -40,10 +41,10 @@ def handler(batch, context):
         if fresh:
             try:
                 write(fresh)
-            except Exception as error:  # whatever it is: what is not written comes again
+            except Exception as error:  # of any kind: Lambda retries the events that are not written
                 log("not written", item["eventID"], str(error))
                 failures.append({"itemIdentifier": number})
-                break  # Lambda sends this record and all behind it again
+                break  # Lambda retries from this record on
             remember(fresh)
         if unreadable:
             log("not readable", item["eventID"], unreadable)
@@ -53,7 +54,10 @@ def handler(batch, context):
 
 
 def unpack(data):
-    """Returns the events that can be read, and why others cannot: never with words of the record, which may be secret."""
+    """Returns the events that can be read, and the reason why others cannot.
+
+    The reason never has content of the record, which may be secret.
+    """
     events, unreadable = [], None
     try:
         lines = decompress(data).split(b"\n")
@@ -62,7 +66,7 @@ def unpack(data):
     for number, line in enumerate(lines, 1):
         try:
             events += events_of(line) if line else []
-        except Exception:  # a RecursionError, too: none may end the invocation, or the shard would stand still
+        except Exception:  # also a RecursionError: an exception that ends the invocation would block the shard
             unreadable = unreadable or "line %d is not an event" % number
     return events, unreadable
 
@@ -81,7 +85,7 @@ def decompress(data):
 
 
 def events_of(line):
-    """Returns the events of a line: one, or those of an envelope of CloudWatch Logs. The bytes of an event stay as they are."""
+    """Returns the events of a line: one event with its bytes unchanged, or those of an envelope of CloudWatch Logs."""
     value = json.loads(line)
     if value.get("messageType") == "CONTROL_MESSAGE":
         return []
@@ -90,7 +94,7 @@ def events_of(line):
     return [("%s/%d" % (value["source"]["instance"], value["seq"]), line)]
 
 
-# The keys that were written last. The older generation is forgotten when the younger is full.
+# The last keys that were written. When the younger generation is full, it replaces the older one.
 younger, older = set(), set()
 
 
@@ -101,10 +105,10 @@ def seen(key):
 def remember(keys):
     global younger, older
     younger.update(keys)
-    if len(younger) >= REMEMBERED:
+    if len(younger) >= GENERATION_KEYS:
         older, younger = younger, set()
 
 
 def log(message, event_id, reason):
-    """Prints where the record lies: an eventID is shard:sequence-number."""
+    """Prints the record's place: an eventID is shard:sequence-number."""
     print(json.dumps({"level": "ERROR", "message": message, "eventID": event_id, "reason": reason}))

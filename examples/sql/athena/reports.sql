@@ -1,6 +1,6 @@
--- Reports of what is in the table of table.sql. Each statement stands alone. dt is the day on which Firehose wrote: put yours.
+-- Reports from the table of table.sql. Each statement runs alone. dt is the day on which Firehose wrote: set yours.
 
--- invocations: one row an invocation. It was a cold start where init_ms is set.
+-- invocations: one row per invocation. If init_ms is set, it was a cold start.
 SELECT from_iso8601_timestamp("time") AS "time", source."function" AS function_name, requestid AS request_id,
        json_extract_scalar(record, '$.status') AS status,
        json_extract_scalar(record, '$.errorType') AS error_type,
@@ -17,7 +17,7 @@ ORDER BY 1, 3;
 WITH lines AS (
   SELECT from_iso8601_timestamp("time") AS "time", source."function" AS function_name, requestid AS request_id, "type", record AS line,
          json_extract_scalar(record, '$.status') AS status, json_extract_scalar(record, '$.errorType') AS error_type,
-         upper(json_extract_scalar(record, '$.level')) AS level -- NULL where it is not JSON
+         upper(json_extract_scalar(record, '$.level')) AS level -- NULL if the line is not JSON
   FROM telemetry
   WHERE "type" IN ('function', 'extension', 'platform.report', 'platform.initReport', 'platform.restoreReport') AND dt >= '2026/11/24'
 )
@@ -26,10 +26,10 @@ SELECT "time", function_name, request_id, "type",
 FROM lines
 WHERE ("type" LIKE 'platform.%' AND status <> 'success')
    OR ("type" NOT LIKE 'platform.%' AND level IN ('ERROR', 'FATAL', 'CRITICAL'))
-   OR ("type" NOT LIKE 'platform.%' AND (line LIKE '[ERROR]%' OR line LIKE '%' || chr(9) || 'ERROR' || chr(9) || '%')) -- Python's, Node.js's text
+   OR ("type" NOT LIKE 'platform.%' AND (line LIKE '[ERROR]%' OR line LIKE '%' || chr(9) || 'ERROR' || chr(9) || '%')) -- text of Python and Node.js
 ORDER BY 1, 3, 5;
 
--- cold_starts: how many, and how long init or restore took, by function.
+-- cold_starts: the number of cold starts, and the time of init or restore, by function.
 WITH reports AS (
   SELECT source."function" AS function_name,
          CAST(coalesce(json_extract_scalar(record, '$.metrics.initDurationMs'), json_extract_scalar(record, '$.metrics.restoreDurationMs')) AS double) AS init_ms
@@ -42,7 +42,7 @@ FROM reports
 GROUP BY function_name
 ORDER BY function_name;
 
--- cost: what Lambda bills by function, and how much telemetry there is. Prices: us-east-1, x86_64, first tier; put yours.
+-- cost: Lambda's price and the number of events, by function. Prices are of us-east-1, x86_64, first tier: set yours.
 WITH events AS (
   SELECT source."function" AS function_name, "type" = 'platform.report' AS is_report,
          CASE WHEN "type" = 'platform.report' THEN CAST(json_extract_scalar(record, '$.metrics.billedDurationMs') AS double) / 1000
@@ -57,7 +57,7 @@ FROM events
 GROUP BY function_name
 ORDER BY function_name;
 
--- delay: from an event's emission until its object was on S3, in seconds: MAX_DELAY, Kinesis, and Firehose's buffering interval.
+-- delay: seconds from an event's emission until its object was on S3. It includes MAX_DELAY, Kinesis and Firehose's buffering interval.
 WITH delays AS (
   SELECT source."function" AS function_name,
          date_diff('millisecond', from_iso8601_timestamp("time"), "$file_modified_time") / 1000E0 AS seconds

@@ -1,9 +1,9 @@
--- The table that reports.sql and audit.sql read: what Firehose wrote to S3 under the prefix telemetry/!{timestamp:yyyy/MM/dd}/, with the
--- file extension .json, or .json.gz for COMPRESSION=gzip. Put your bucket in place of BUCKET, twice, and the first day in the range.
+-- The table that reports.sql and audit.sql read: Firehose's objects on S3 under the prefix telemetry/!{timestamp:yyyy/MM/dd}/, with the
+-- file extension .json, or .json.gz for COMPRESSION=gzip. Replace BUCKET by your bucket, twice, and set the first day of the range.
 CREATE EXTERNAL TABLE telemetry (
   `time` string,
   `type` string,
-  record string, -- text or an object, event by event: as text
+  record string, -- a string in one event, an object in another: read it as text
   requestid string,
   seq bigint,
   source struct<`function`:string,version:string,account:string,region:string,instance:string,tags:map<string,string>>

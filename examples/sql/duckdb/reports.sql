@@ -1,6 +1,6 @@
--- Reports of what is in the table of table.sql. Each statement stands alone. For a window add: WHERE time >= '2026-11-24'.
+-- Reports from the table of table.sql. Each statement runs alone. For a window add: WHERE time >= '2026-11-24'.
 
--- invocations: one row an invocation. It was a cold start where init_ms is set.
+-- invocations: one row per invocation. If init_ms is set, it was a cold start.
 SELECT time, source."function" AS function_name, "requestId" AS request_id,
        record->>'$.status' AS status,
        record->>'$.errorType' AS error_type,
@@ -19,17 +19,17 @@ WITH lines AS (
   FROM telemetry
   WHERE type IN ('function', 'extension', 'platform.report', 'platform.initReport', 'platform.restoreReport')
 ), fields AS (
-  SELECT *, CASE WHEN json_valid(line) THEN CAST(line AS JSON) END AS fields FROM lines -- text that is not JSON has none
+  SELECT *, CASE WHEN json_valid(line) THEN CAST(line AS JSON) END AS fields FROM lines -- NULL if the line is not JSON
 )
 SELECT time, function_name, request_id, type,
        CASE WHEN type LIKE 'platform.%' THEN coalesce(fields->>'$.errorType', fields->>'$.status') ELSE line END AS error
 FROM fields
 WHERE (type LIKE 'platform.%' AND fields->>'$.status' <> 'success')
    OR (type NOT LIKE 'platform.%' AND upper(fields->>'$.level') IN ('ERROR', 'FATAL', 'CRITICAL'))
-   OR (type NOT LIKE 'platform.%' AND (line LIKE '[ERROR]%' OR line LIKE '%' || chr(9) || 'ERROR' || chr(9) || '%')) -- Python's, Node.js's text
+   OR (type NOT LIKE 'platform.%' AND (line LIKE '[ERROR]%' OR line LIKE '%' || chr(9) || 'ERROR' || chr(9) || '%')) -- text of Python and Node.js
 ORDER BY time, request_id, error;
 
--- cold_starts: how many, and how long init or restore took, by function.
+-- cold_starts: the number of cold starts, and the time of init or restore, by function.
 WITH reports AS (
   SELECT source."function" AS function_name,
          CAST(coalesce(record->>'$.metrics.initDurationMs', record->>'$.metrics.restoreDurationMs') AS DOUBLE) AS init_ms
@@ -42,7 +42,7 @@ FROM reports
 GROUP BY function_name
 ORDER BY function_name;
 
--- cost: what Lambda bills by function, and how much telemetry there is. Prices: us-east-1, x86_64, first tier; put yours.
+-- cost: Lambda's price and the number of events, by function. Prices are of us-east-1, x86_64, first tier: set yours.
 SELECT source."function" AS function_name,
        count(*) FILTER (type = 'platform.report') AS invocations,
        coalesce(sum(CAST(record->>'$.metrics.billedDurationMs' AS DOUBLE) / 1000 * CAST(record->>'$.metrics.memorySizeMB' AS DOUBLE) / 1024)
@@ -53,7 +53,7 @@ FROM telemetry
 GROUP BY source."function"
 ORDER BY function_name;
 
--- delay: from an event's emission until its object was on S3, in seconds: MAX_DELAY, Kinesis, and Firehose's buffering interval.
+-- delay: seconds from an event's emission until its object was on S3. It includes MAX_DELAY, Kinesis and Firehose's buffering interval.
 WITH objects AS (SELECT filename, last_modified FROM read_blob('telemetry/**/*.json*')),
      delays AS (
        SELECT source."function" AS function_name, epoch(last_modified) - epoch(time) AS seconds

@@ -1,10 +1,10 @@
--- The table that reports.sql and audit.sql read: every object that Firehose wrote, local or on S3 (`INSTALL httpfs; LOAD httpfs;`).
--- Plain objects (.json), gzip (.json.gz) and zstd (.json.zst) are read. Put your folder in place of telemetry/, here and in the delay
--- report. For more than one statement CREATE OR REPLACE TABLE reads the objects once.
+-- The table that reports.sql and audit.sql read: Firehose's objects, local or on S3 (`INSTALL httpfs; LOAD httpfs;`), plain (.json),
+-- gzip (.json.gz) and zstd (.json.zst). Replace telemetry/ by your folder, here and in the delay report. To run several statements, use
+-- CREATE OR REPLACE TABLE, which reads the objects once.
 CREATE OR REPLACE VIEW telemetry AS
 SELECT *
 FROM read_json('telemetry/**/*.json*', filename = true, format = 'newline_delimited', columns = {
   time: 'TIMESTAMPTZ', type: 'VARCHAR', record: 'JSON', "requestId": 'VARCHAR', seq: 'BIGINT',
   source: 'STRUCT("function" VARCHAR, version VARCHAR, account VARCHAR, region VARCHAR, instance VARCHAR, tags MAP(VARCHAR, VARCHAR))'
 });
--- Objects of FORMAT=json that are compressed have nothing between their events: format = 'unstructured' reads them.
+-- Compressed objects of FORMAT=json have no separator between events: format = 'unstructured' reads them.

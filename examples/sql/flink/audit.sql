@@ -1,11 +1,11 @@
--- The audit of a fleet, from the table of table.sql. Each statement stands alone. Within one source.instance events are numbered by seq:
--- a number that is missing is a lost event, one that comes twice a duplicate (FORMAT.md, Completeness).
+-- The audit of a fleet, from the table of table.sql. Each statement runs alone. seq numbers the events of one source.instance:
+-- a missing number is a lost event, a number that arrives twice is a duplicate (FORMAT.md, Completeness).
 --
--- A window (WHERE `time` >= …) begins and ends in the middle of lives: what is before the first number seen, and after the last, is
--- unknown, not lost. Take a window that is longer than the delay report says, and look again at what lies at its end.
+-- A window (WHERE `time` >= …) begins and ends in the middle of instances: numbers before an instance's first and after its last
+-- are unknown, not lost. Use a window longer than the delays of the delay report, and query the end of the window again later.
 
--- missing: ranges of numbers that never arrived. reason: the extension declared a range that this lies in. How many of an instance are
--- lost without a word: see instances.
+-- missing: ranges of numbers that did not arrive. reason is that of a declared range that overlaps the missing one. The statement
+-- instances has the number of undeclared losses of each instance.
 WITH arrived AS (SELECT DISTINCT source.instance AS instance, seq FROM telemetry),
      steps AS (SELECT instance, seq, lag(seq) OVER (PARTITION BY instance ORDER BY seq) AS before FROM arrived),
      gaps AS (SELECT instance, before + 1 AS first_seq, seq - 1 AS last_seq FROM steps WHERE seq - before > 1),
@@ -20,14 +20,14 @@ FROM gaps g LEFT JOIN declared d ON d.instance = g.instance AND d.first_seq <= g
 GROUP BY g.instance, g.first_seq, g.last_seq
 ORDER BY 1, 2;
 
--- duplicates: numbers that arrived more than once. The copies are the same bytes: keep either.
+-- duplicates: numbers that arrived more than once. The copies have the same bytes: keep any.
 SELECT source.instance AS instance, seq, count(*) AS copies
 FROM telemetry
 GROUP BY source.instance, seq
 HAVING count(*) > 1
 ORDER BY 1, 2;
 
--- dropped: what the extension declared, by instance and reason.
+-- dropped: the losses that the extension declared, by instance and reason.
 WITH declared AS (
   SELECT DISTINCT source.instance AS writer, seq, JSON_VALUE(`record`, '$.instance') AS instance, JSON_VALUE(`record`, '$.reason') AS reason,
          CAST(JSON_VALUE(`record`, '$.count') AS bigint) AS events,
@@ -40,8 +40,8 @@ FROM declared
 GROUP BY instance, reason
 ORDER BY 1, 2;
 
--- instances: the fleet, a row an instance. lost is what is missing and not declared. ended: its last number is one of the extension's own
--- events, as it is at the end of a life in order. Where that is false, more may be missing behind it.
+-- instances: the fleet, one row per instance. lost counts the missing numbers that are not declared. ended is true if the last number
+-- is an event of the extension's own, as after an orderly shutdown. If ended is false, more numbers may be missing behind the last.
 WITH numbers AS (
   SELECT source.instance AS instance, min(seq) AS first_seq, max(seq) AS last_seq, count(*) AS events, count(DISTINCT seq) AS arrived,
          max(CASE WHEN `type` IN ('kinesis-telemetry.stats', 'kinesis-telemetry.dropped') THEN seq END) AS last_own

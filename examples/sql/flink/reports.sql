@@ -1,8 +1,8 @@
--- Reports of what is in the table of table.sql. Each statement stands alone. For a window add
+-- Reports from the table of table.sql. Each statement runs alone. For a window add
 -- WHERE `time` >= TO_TIMESTAMP_LTZ('2026-11-24', 'yyyy-MM-dd').
--- On a stream (execution.runtime-mode 'streaming') leave out the ORDER BY: a row is then brought up to date as events arrive.
+-- On a stream (execution.runtime-mode 'streaming') remove the ORDER BY: Flink then updates the rows as events arrive.
 
--- invocations: one row an invocation. It was a cold start where init_ms is set.
+-- invocations: one row per invocation. If init_ms is set, it was a cold start.
 SELECT `time`, source.`function` AS function_name, `requestId` AS request_id,
        JSON_VALUE(`record`, '$.status') AS status,
        JSON_VALUE(`record`, '$.errorType') AS error_type,
@@ -19,7 +19,7 @@ ORDER BY 1, 3;
 WITH lines AS (
   SELECT `time`, source.`function` AS function_name, `requestId` AS request_id, `type`, `record` AS line,
          JSON_VALUE(`record`, '$.status') AS status, JSON_VALUE(`record`, '$.errorType') AS error_type,
-         upper(JSON_VALUE(`record`, '$.level')) AS level -- NULL where it is not JSON
+         upper(JSON_VALUE(`record`, '$.level')) AS level -- NULL if the line is not JSON
   FROM telemetry
   WHERE `type` IN ('function', 'extension', 'platform.report', 'platform.initReport', 'platform.restoreReport')
 )
@@ -28,10 +28,10 @@ SELECT `time`, function_name, request_id, `type`,
 FROM lines
 WHERE (`type` LIKE 'platform.%' AND status <> 'success')
    OR (`type` NOT LIKE 'platform.%' AND level IN ('ERROR', 'FATAL', 'CRITICAL'))
-   OR (`type` NOT LIKE 'platform.%' AND (line LIKE '[ERROR]%' OR line LIKE '%' || CHR(9) || 'ERROR' || CHR(9) || '%')) -- Python's, Node.js's text
+   OR (`type` NOT LIKE 'platform.%' AND (line LIKE '[ERROR]%' OR line LIKE '%' || CHR(9) || 'ERROR' || CHR(9) || '%')) -- text of Python and Node.js
 ORDER BY 1, 3, 5;
 
--- cold_starts: how many, and how long init or restore took, by function.
+-- cold_starts: the number of cold starts, and the time of init or restore, by function.
 WITH reports AS (
   SELECT source.`function` AS function_name,
          CAST(coalesce(JSON_VALUE(`record`, '$.metrics.initDurationMs'), JSON_VALUE(`record`, '$.metrics.restoreDurationMs')) AS double) AS init_ms
@@ -44,7 +44,7 @@ FROM reports
 GROUP BY function_name
 ORDER BY function_name;
 
--- cost: what Lambda bills by function, and how much telemetry there is. Prices: us-east-1, x86_64, first tier; put yours.
+-- cost: Lambda's price and the number of events, by function. Prices are of us-east-1, x86_64, first tier: set yours.
 WITH events AS (
   SELECT source.`function` AS function_name, `type` = 'platform.report' AS is_report,
          CASE WHEN `type` = 'platform.report' THEN CAST(JSON_VALUE(`record`, '$.metrics.billedDurationMs') AS double) / 1000
@@ -58,7 +58,7 @@ FROM events
 GROUP BY function_name
 ORDER BY function_name;
 
--- delay: from an event's emission until its object was on S3, in seconds: MAX_DELAY, Kinesis, and Firehose's buffering interval.
+-- delay: seconds from an event's emission until its object was on S3. It includes MAX_DELAY, Kinesis and Firehose's buffering interval.
 WITH delays AS (
   SELECT source.`function` AS function_name,
          CAST(TIMESTAMPDIFF(SECOND, `time`, object_time) AS double) AS seconds
