@@ -21,16 +21,25 @@ func TestRefusedHere(t *testing.T) {
 		environ []string
 		want    string // how the only mistake begins; "": there is none
 	}{
-		{[]string{"AWS_CA_BUNDLE=/nowhere/ca.pem"}, "AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (no such file or directory)"},
+		{
+			[]string{"AWS_CA_BUNDLE=/nowhere/ca.pem"},
+			"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (no such file or directory)",
+		},
 		{[]string{"AWS_CA_BUNDLE=/"}, "AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (is a directory)"},
-		{[]string{"AWS_CA_BUNDLE=" + empty}, "AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates in PEM; there is none in it"},
+		{
+			[]string{"AWS_CA_BUNDLE=" + empty},
+			"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates in PEM; there is none in it",
+		},
 		{[]string{"AWS_REGION=eu west"}, "AWS_REGION cannot be used: expected a region such as"},
 		{[]string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"}, ""},
 		{[]string{"AWS_REGION="}, "AWS_REGION is not set: Lambda sets it"},
 		{[]string{"AWS_REGION=", Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s"}, ""},
 		{[]string{"AWS_REGION=", Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s", role}, "AWS_REGION is not set: "},
 		{[]string{"AWS_REGION=eu/west", Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s"}, "AWS_REGION cannot be used: "},
-		{[]string{Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s/consumer/c:1"}, Prefix + "STREAM cannot be used: the ARN is a consumer's"},
+		{
+			[]string{Prefix + "STREAM=arn:aws:kinesis:eu-west-1:123456789012:stream/s/consumer/c:1"},
+			Prefix + "STREAM cannot be used: the ARN is a consumer's",
+		},
 		{[]string{Prefix + "ENDPOINT_URL=https://user:password@host"}, Prefix + "ENDPOINT_URL cannot be used: expected a URL such as"},
 		{[]string{Prefix + "ENDPOINT_URL=https://:443"}, Prefix + "ENDPOINT_URL cannot be used: "},
 		{[]string{Prefix + "ENDPOINT_URL=https://host?x=y"}, Prefix + "ENDPOINT_URL cannot be used: "},
@@ -46,7 +55,10 @@ func TestRefusedHere(t *testing.T) {
 		{[]string{role, Prefix + "ROLE_SESSION_NAME=a/b"}, Prefix + "ROLE_SESSION_NAME cannot be used: expected 2 to 64 of"},
 		{[]string{role, Prefix + "ROLE_EXTERNAL_ID=a/b", Prefix + "ROLE_SESSION_NAME=ab"}, ""},
 		{[]string{"AWS_ACCESS_KEY_ID="}, "AWS_ACCESS_KEY_ID is not set: Lambda gives the function's credentials by it"},
-		{[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://example.com/"}, "AWS_CONTAINER_CREDENTIALS_FULL_URI cannot be used: "},
+		{
+			[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://example.com/"},
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI cannot be used: ",
+		},
 		{[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/"}, ""},
 		{[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials"}, ""},
 		{[]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://example.com/"}, ""}, // the keys come first
@@ -64,11 +76,24 @@ func TestEndpoints(t *testing.T) {
 		environ                []string
 		kinesis, variable, sts string
 	}{
-		{[]string{"AWS_ENDPOINT_URL=https://all"}, "https://all", "AWS_ENDPOINT_URL", ""},
-		{[]string{"AWS_ENDPOINT_URL=https://all", role}, "https://all", "AWS_ENDPOINT_URL", "https://all"},
-		{[]string{"AWS_ENDPOINT_URL=https://all", "AWS_ENDPOINT_URL_KINESIS=https://k", "AWS_ENDPOINT_URL_STS=https://s", role}, "https://k", "AWS_ENDPOINT_URL_KINESIS", "https://s"},
-		{[]string{"AWS_ENDPOINT_URL_KINESIS=https://k", Prefix + "ENDPOINT_URL=https://own", role}, "https://own", Prefix + "ENDPOINT_URL", ""},
-		{[]string{"AWS_ENDPOINT_URL=https://all", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=1", Prefix + "ENDPOINT_URL=https://own", role}, "https://own", Prefix + "ENDPOINT_URL", ""},
+		{environ: []string{"AWS_ENDPOINT_URL=https://all"}, kinesis: "https://all", variable: "AWS_ENDPOINT_URL"},
+		{environ: []string{"AWS_ENDPOINT_URL=https://all", role}, kinesis: "https://all", variable: "AWS_ENDPOINT_URL", sts: "https://all"},
+		{
+			environ:  []string{"AWS_ENDPOINT_URL=https://all", "AWS_ENDPOINT_URL_KINESIS=https://k", "AWS_ENDPOINT_URL_STS=https://s", role},
+			kinesis:  "https://k",
+			variable: "AWS_ENDPOINT_URL_KINESIS",
+			sts:      "https://s",
+		},
+		{
+			environ:  []string{"AWS_ENDPOINT_URL_KINESIS=https://k", Prefix + "ENDPOINT_URL=https://own", role},
+			kinesis:  "https://own",
+			variable: Prefix + "ENDPOINT_URL",
+		},
+		{
+			environ:  []string{"AWS_ENDPOINT_URL=https://all", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=1", Prefix + "ENDPOINT_URL=https://own", role},
+			kinesis:  "https://own",
+			variable: Prefix + "ENDPOINT_URL",
+		},
 	} {
 		cfg, mistakes := with(test.environ)
 		if a := cfg.AWS; len(mistakes) > 0 || a.EndpointURL != test.kinesis || a.EndpointVariable != test.variable || a.STSEndpointURL != test.sts {

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Every size, with every byte at every place in a block of the vector instructions, is encoded as encoding/base64 does it.
+// The result equals encoding/base64's, for every size and for every byte at every position in a block of vector
+// instructions.
 func TestAppendBase64(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{})
 	for size := range 500 {

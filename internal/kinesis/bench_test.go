@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 )
 
-// nullTransport reads the body as http.Transport does and has everything stored.
+// nullTransport reads the body as http.Transport does, and its answer is that everything is stored.
 type nullTransport struct {
 	reply   []byte
 	copying []byte
@@ -45,7 +45,7 @@ func (n *nullTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(n.reply))}, nil
 }
 
-// Do makes it the SDK's HTTP client.
+// Do lets the SDK's client use the transport.
 func (n *nullTransport) Do(req *http.Request) (*http.Response, error) { return n.RoundTrip(req) }
 
 var benchmarks = []struct {
@@ -68,7 +68,7 @@ func nullClient(tb testing.TB, records int) *Client {
 		tb.Fatal(err)
 	}
 	c.transport = newNullTransport(records)
-	c.requestBytes = c.config.MaxRequestBytes // as after some requests
+	c.requestBytes = c.config.MaxRequestBytes // as it is after a few requests
 	return c
 }
 
@@ -87,7 +87,7 @@ func BenchmarkPutRecords(b *testing.B) {
 	}
 }
 
-// BenchmarkPutRecordsSDK is what the SDK's own client takes for the same.
+// BenchmarkPutRecordsSDK measures the SDK's client with the same records.
 func BenchmarkPutRecordsSDK(b *testing.B) {
 	for _, m := range benchmarks {
 		b.Run(m.name, func(b *testing.B) {
@@ -111,13 +111,13 @@ func BenchmarkPutRecordsSDK(b *testing.B) {
 	}
 }
 
-// The client's buffers are used again: in the steady state a request allocates next to nothing of its own size.
+// The client reuses its buffers: after the first Put, a request allocates much less than its own size.
 func TestAllocationBudget(t *testing.T) {
 	const runs = 20
 	for i, budget := range map[int]uint64{1: 300_000, 2: 1_500_000} {
 		m := benchmarks[i]
 		c, records := nullClient(t, m.count), benchRecords(m.count, m.bytes)
-		c.Put(t.Context(), records) // buffers grow once
+		c.Put(t.Context(), records) // the buffers grow once
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range runs {

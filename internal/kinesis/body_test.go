@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// wireRecord and wireRequest are the request as encoding/json sees it.
+// wireRecord and wireRequest are a request as encoding/json decodes it.
 type wireRecord struct {
 	Data         []byte
 	PartitionKey string
@@ -28,6 +28,7 @@ func decodeRequest(t testing.TB, body []byte) wireRequest {
 	return r
 }
 
+// encoding/json decodes a body to the records that were encoded, and Size is the size of that.
 func FuzzBody(f *testing.F) {
 	f.Add("key", []byte("data"), "other", []byte{})
 	f.Add("quote\" slash\\ \x00\x1f\x7f\n\u2028\u00e9\U0001f600", []byte{0, 255}, "\xff\xc0bad\xed\xa0\x80", []byte("x"))
@@ -41,7 +42,8 @@ func FuzzBody(f *testing.F) {
 			t.Fatalf("got %+v", got)
 		}
 		for i, r := range batch {
-			if want := string([]rune(records[r].PartitionKey)); got.Records[i].PartitionKey != want { // each byte that is not UTF-8 is one U+FFFD
+			// Each byte that is not UTF-8 becomes one U+FFFD.
+			if want := string([]rune(records[r].PartitionKey)); got.Records[i].PartitionKey != want {
 				t.Errorf("key %q became %q", records[r].PartitionKey, got.Records[i].PartitionKey)
 			}
 			if !bytes.Equal(got.Records[i].Data, bytes.Join(records[r].Data, nil)) {
@@ -49,7 +51,7 @@ func FuzzBody(f *testing.F) {
 			}
 			size := len(got.Records[i].Data) + len(got.Records[i].PartitionKey)
 			if records[r].Size() != size {
-				t.Errorf("%q counts %d, its size as sent is %d", records[r].PartitionKey, records[r].Size(), size)
+				t.Errorf("the size of %q is %d, as sent it is %d", records[r].PartitionKey, records[r].Size(), size)
 			}
 		}
 	})

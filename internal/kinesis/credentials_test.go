@@ -23,18 +23,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// vendor is an endpoint that gives out credentials.
-type vendor struct {
+// credentialsServer is an endpoint that provides credentials.
+type credentialsServer struct {
 	*httptest.Server
 	mu    sync.Mutex
-	lives time.Duration // guarded by mu, as what follows
+	lives time.Duration // guarded by mu, as are the next three
 	down  bool
 	asked []*http.Request
 	forms []url.Values
 }
 
-func newVendor(t *testing.T, answer func(w http.ResponseWriter, n int, expires time.Time)) *vendor {
-	v := &vendor{lives: time.Hour}
+func newCredentialsServer(t *testing.T, answer func(w http.ResponseWriter, n int, expires time.Time)) *credentialsServer {
+	v := &credentialsServer{lives: time.Hour}
 	v.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -59,7 +59,8 @@ func newVendor(t *testing.T, answer func(w http.ResponseWriter, n int, expires t
 
 func containerAnswer(w http.ResponseWriter, n int, expires time.Time) {
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"AccessKeyId":"AKID%d","SecretAccessKey":"secret","Token":"token","Expiration":%q}`, n, expires.UTC().Format(time.RFC3339))
+	fmt.Fprintf(w, `{"AccessKeyId":"AKID%d","SecretAccessKey":"secret","Token":"token","Expiration":%q}`,
+		n, expires.UTC().Format(time.RFC3339))
 }
 
 func retrieve(t *testing.T, p aws.CredentialsProvider, key string) aws.Credentials {
@@ -71,8 +72,14 @@ func retrieve(t *testing.T, p aws.CredentialsProvider, key string) aws.Credentia
 	return got
 }
 
+// The keys take precedence over the container endpoint, and never expire.
 func TestStaticCredentials(t *testing.T) {
-	p, err := NewCredentials(CredentialsConfig{AccessKeyID: "AKID", SecretAccessKey: "secret", SessionToken: "token", ContainerURI: "http://127.0.0.1:1/"})
+	p, err := NewCredentials(CredentialsConfig{
+		AccessKeyID:     "AKID",
+		SecretAccessKey: "secret",
+		SessionToken:    "token",
+		ContainerURI:    "http://127.0.0.1:1/",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +88,14 @@ func TestStaticCredentials(t *testing.T) {
 	}
 }
 
-// As under SnapStart: the container endpoint gives the credentials, which are fetched anew before they expire. No proxy is
-// ever asked for them.
+// With SnapStart the credentials come from the container endpoint. They are fetched again before they expire, and never
+// through a proxy.
 func TestContainerCredentials(t *testing.T) {
-	client := containerClient() // Go asks no proxy for this machine; the container's address may be another
+	client := containerClient() // Go uses no proxy for this machine; the container's address may be another
 	if transport, ok := client.Transport.(*http.Transport); !ok || transport.Proxy != nil || client.Timeout != credentialsTimeout {
 		t.Errorf("the client has a proxy, or no timeout: %+v", client)
 	}
-	v := newVendor(t, containerAnswer)
+	v := newCredentialsServer(t, containerAnswer)
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("first\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -98,7 +105,7 @@ func TestContainerCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(v.asked) != 0 {
-		t.Error("asked before it was needed")
+		t.Error("a request before credentials were needed")
 	}
 	v.lives = expiryWindow + 1500*time.Millisecond
 	if got := retrieve(t, p, "AKID1"); got.SessionToken != "token" || !got.CanExpire {
@@ -109,7 +116,7 @@ func TestContainerCredentials(t *testing.T) {
 	if err := os.WriteFile(token, []byte("second"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	v.lives = expiryWindow - time.Minute // about to expire: fetched anew each time
+	v.lives = expiryWindow - time.Minute // about to expire: fetched again each time
 	retrieve(t, p, "AKID2")
 	retrieve(t, p, "AKID3")
 	v.mu.Lock()
@@ -133,7 +140,7 @@ func TestContainerCredentials(t *testing.T) {
 	}
 }
 
-// The SDK makes the same of the endpoint's answers, good ones and bad ones; ours says more of the bad ones.
+// Valid and invalid answers of the endpoint have the same result as with the SDK. Our errors have more detail.
 func TestContainerAnswers(t *testing.T) {
 	for answer, says := range map[string]string{
 		`{"AccessKeyId":"AKID","SecretAccessKey":"secret","Token":"token","Expiration":"2030-01-02T03:04:05Z","AccountId":"123456789012"}`: "",
@@ -143,7 +150,7 @@ func TestContainerAnswers(t *testing.T) {
 		`503 {"code":"Throttled","message":"slow down"}`: "503 Throttled: slow down",
 		`403 <html>`: "403 : <html>",
 	} {
-		v := newVendor(t, func(w http.ResponseWriter, _ int, _ time.Time) {
+		v := newCredentialsServer(t, func(w http.ResponseWriter, _ int, _ time.Time) {
 			body := answer
 			if status, rest, found := strings.Cut(answer, " "); found {
 				code, err := strconv.Atoi(status)
@@ -181,6 +188,7 @@ func TestContainerAnswers(t *testing.T) {
 	}
 }
 
+// Plain HTTP is allowed only for this machine and for AWS's own addresses.
 func TestContainerEndpoints(t *testing.T) {
 	for uri, good := range map[string]bool{
 		"http://127.0.0.1:9001/2021-04-23/credentials": true, "http://[::1]/": true, "http://localhost/": true, "http://127.8.9.1/": true,
@@ -212,7 +220,7 @@ func stsAnswer(w http.ResponseWriter, n int, expires time.Time) {
 
 const roleToAssume = "arn:aws:iam::210987654321:role/team/writer"
 
-// The SDK's own client asks for the same thing, with the same headers signed, and makes the same of the answer.
+// The request and its signed headers are the same as the SDK's, and so is the result of the answer.
 func TestAssumeRole(t *testing.T) {
 	for _, externalID := range []string{"", "a1+=,.@:/-_"} {
 		testAssumeRole(t, externalID)
@@ -220,9 +228,15 @@ func TestAssumeRole(t *testing.T) {
 }
 
 func testAssumeRole(t *testing.T, externalID string) {
-	v := newVendor(t, stsAnswer)
+	v := newCredentialsServer(t, stsAnswer)
 	base := credentials.NewStaticCredentialsProvider("AKID", "secret", "base token")
-	p, err := NewRole(base, RoleConfig{ARN: roleToAssume, ExternalID: externalID, SessionName: "a@b,c", Region: "eu-west-1", EndpointURL: v.URL})
+	p, err := NewRole(base, RoleConfig{
+		ARN:         roleToAssume,
+		ExternalID:  externalID,
+		SessionName: "a@b,c",
+		Region:      "eu-west-1",
+		EndpointURL: v.URL,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,46 +270,67 @@ func testAssumeRole(t *testing.T, externalID string) {
 	}
 }
 
-// STS's answers go through the same proxies.
-func TestAssumeRoleZipped(t *testing.T) {
-	v := newVendor(t, func(w http.ResponseWriter, n int, expires time.Time) {
+// An answer of STS that a proxy has compressed is decompressed.
+func TestAssumeRoleGzip(t *testing.T) {
+	v := newCredentialsServer(t, func(w http.ResponseWriter, n int, expires time.Time) {
 		plain := httptest.NewRecorder()
 		stsAnswer(plain, n, expires)
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = io.WriteString(w, zipped(plain.Body.String()))
 	})
-	p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	p, err := newRole(v.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	retrieve(t, p, "ASIA1")
 }
 
+// newRole returns the provider of a role that the STS at that URL knows.
+func newRole(endpoint string) (aws.CredentialsProvider, error) {
+	return NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{
+		ARN: roleToAssume, SessionName: "session", Region: "eu-west-1", EndpointURL: endpoint,
+	})
+}
+
 func stsError(code, message string) string {
 	return `<ErrorResponse><Error><Type>Sender</Type><Code>` + code + `</Code><Message>` + message + `</Message></Error></ErrorResponse>`
 }
 
+// The error names the role, the cause and whether a retry can help.
 func TestAssumeRoleFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		status     int
 		body, says string
 		permanent  bool
 	}{
-		"denied":    {403, stsError("AccessDenied", "User x is not\n authorized"), "sts:AssumeRole on it (403 AccessDenied: User x is not authorized)", true},
-		"throttled": {400, stsError("Throttling", "Rate exceeded"), "Throttling", false},
-		"down":      {503, "", "503", false},
-		"firewall":  {403, "<html>no</html>", "is there a proxy or a firewall in between? (403", true},
-		"garbled":   {200, `<AssumeRoleResponse><AccessKeyId>AS`, "cut short", false},
-		"no token":  {200, `<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><Expiration>2026-11-24T00:00:00Z</Expiration>`, "cut short", false},
-		"not XML":   {200, `hello`, "cut short", false},
-		"no expiry": {200, `<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>`, "cut short", false},
+		"denied": {
+			status:    403,
+			body:      stsError("AccessDenied", "User x is not\n authorized"),
+			says:      "sts:AssumeRole on it (403 AccessDenied: User x is not authorized)",
+			permanent: true,
+		},
+		"throttled": {status: 400, body: stsError("Throttling", "Rate exceeded"), says: "Throttling"},
+		"down":      {status: 503, says: "503"},
+		"firewall":  {status: 403, body: "<html>no</html>", says: "is there a proxy or a firewall in between? (403", permanent: true},
+		"garbled":   {status: 200, body: `<AssumeRoleResponse><AccessKeyId>AS`, says: "cut short"},
+		"no token": {
+			status: 200,
+			body:   `<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><Expiration>2026-11-24T00:00:00Z</Expiration>`,
+			says:   "cut short",
+		},
+		"not XML": {status: 200, body: `hello`, says: "cut short"},
+		"no expiry": {
+			status: 200,
+			body:   `<AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>`,
+			says:   "cut short",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := newVendor(t, func(w http.ResponseWriter, _ int, _ time.Time) {
+			v := newCredentialsServer(t, func(w http.ResponseWriter, _ int, _ time.Time) {
 				w.WriteHeader(c.status)
 				_, _ = io.WriteString(w, c.body)
 			})
-			p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, SessionName: "session", Region: "eu-west-1", EndpointURL: v.URL})
+			p, err := newRole(v.URL)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -312,9 +347,9 @@ func TestAssumeRoleFails(t *testing.T) {
 	}
 }
 
-// The clock is corrected by the Date of STS's refusal.
-func TestAssumeRoleWithAWrongClock(t *testing.T) {
-	v := newVendor(t, func(w http.ResponseWriter, n int, _ time.Time) {
+// The Date of a refusal by STS corrects the clock.
+func TestAssumeRoleClockSkew(t *testing.T) {
+	v := newCredentialsServer(t, func(w http.ResponseWriter, n int, _ time.Time) {
 		theirs := time.Now().Add(time.Hour)
 		w.Header().Set("Date", theirs.UTC().Format(http.TimeFormat))
 		if n == 1 {
@@ -324,7 +359,7 @@ func TestAssumeRoleWithAWrongClock(t *testing.T) {
 		}
 		stsAnswer(w, n, theirs.Add(time.Hour))
 	})
-	p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, SessionName: "session", Region: "eu-west-1", EndpointURL: v.URL})
+	p, err := newRole(v.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,15 +370,15 @@ func TestAssumeRoleWithAWrongClock(t *testing.T) {
 	}
 }
 
-// A clock that is another with each answer is corrected once.
-func TestAssumeRoleWithAClockThatJumps(t *testing.T) {
-	v := newVendor(t, func(w http.ResponseWriter, n int, _ time.Time) {
+// If each answer has another Date, the clock is corrected once.
+func TestAssumeRoleClockJumps(t *testing.T) {
+	v := newCredentialsServer(t, func(w http.ResponseWriter, n int, _ time.Time) {
 		w.Header().Set("Date", time.Now().Add(time.Duration(n)*time.Hour).UTC().Format(http.TimeFormat))
 		if n <= 2 {
 			w.WriteHeader(http.StatusForbidden)
 		}
 	})
-	p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	p, err := newRole(v.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,14 +387,18 @@ func TestAssumeRoleWithAClockThatJumps(t *testing.T) {
 	}
 }
 
-// STS that does not answer, which aws.CredentialsCache would wait for without end.
-func TestAssumeRoleThatHangs(t *testing.T) {
+// A request to STS without an answer ends by timeout: aws.CredentialsCache would wait for ever.
+func TestAssumeRoleHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := func(r *http.Request) (*url.URL, error) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		}
-		p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", Proxy: hang})
+		p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{
+			ARN:    roleToAssume,
+			Region: "eu-west-1",
+			Proxy:  hang,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -370,15 +409,15 @@ func TestAssumeRoleThatHangs(t *testing.T) {
 	})
 }
 
-// once gives credentials for an hour, and then fails after a while.
-type once struct {
+// expiringOnce provides credentials for an hour. Later calls fail after a while.
+type expiringOnce struct {
 	asked int
 	fails time.Duration
 }
 
-func (p *once) Retrieve(context.Context) (aws.Credentials, error) {
+func (p *expiringOnce) Retrieve(context.Context) (aws.Credentials, error) {
 	if p.asked++; p.asked > 100 {
-		panic("asked again and again")
+		panic("requests without end")
 	}
 	if p.asked == 1 {
 		return aws.Credentials{AccessKeyID: "A", SecretAccessKey: "s", CanExpire: true, Expires: time.Now().Add(time.Hour)}, nil
@@ -387,16 +426,17 @@ func (p *once) Retrieve(context.Context) (aws.Credentials, error) {
 	return aws.Credentials{}, errors.New("no answer")
 }
 
-// While the old credentials are good no request waits long for new ones; then each does, and says why it could not go.
-func TestRefreshThatFails(t *testing.T) {
+// While the old credentials are valid, a request waits only refreshTimeout for new ones. Later it waits for them, and
+// its error names the cause.
+func TestRefreshFails(t *testing.T) {
 	for _, fails := range []time.Duration{0, credentialsTimeout} {
-		t.Run(fails.String(), func(t *testing.T) { testRefreshThatFails(t, fails) })
+		t.Run(fails.String(), func(t *testing.T) { testRefreshFails(t, fails) })
 	}
 }
 
-func testRefreshThatFails(t *testing.T, fails time.Duration) {
+func testRefreshFails(t *testing.T, fails time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
-		c, f := newFake(t, func(c *Config) { c.Credentials = cached(&once{fails: fails}) })
+		c, f := newFake(t, func(c *Config) { c.Credentials = cached(&expiringOnce{fails: fails}) })
 		put := func(want string, atMost time.Duration) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -420,36 +460,47 @@ func testRefreshThatFails(t *testing.T, fails time.Duration) {
 		if len(f.seen) != 5 {
 			t.Error("a request was signed with credentials that have expired")
 		}
-		time.Sleep(time.Minute) // the last fetch has ended
+		time.Sleep(time.Minute) // until the last fetch has ended
 	})
 }
 
-// The bounds are those of STS.
-func TestValidateSession(t *testing.T) {
+// Session names, external ids and regions are checked as STS does.
+func TestValidateSessionAndRegion(t *testing.T) {
 	const all = "abcxyzABCXYZ0189_+=,.@-"
 	for text, good := range map[string]struct{ session, external bool }{
-		"": {}, "a": {}, "ab": {true, true}, all: {true, true}, all + ":/": {false, true}, "a b": {}, "ab\n": {}, "ö1": {}, "a#b": {}, "a\x1bb": {},
+		"": {}, "a": {}, "ab": {true, true}, all: {true, true}, all + ":/": {false, true},
+		"a b": {}, "ab\n": {}, "ö1": {}, "a#b": {}, "a\x1bb": {},
 		strings.Repeat("x", 64): {true, true}, strings.Repeat("x", 65): {false, true},
 		strings.Repeat("x", 1224): {false, true}, strings.Repeat("x", 1225): {},
 	} {
-		if session, external := ValidateSessionName(text) == nil, ValidateExternalID(text) == nil; session != good.session || external != good.external {
+		session, external := ValidateSessionName(text) == nil, ValidateExternalID(text) == nil
+		if session != good.session || external != good.external {
 			t.Errorf("%q: session %t, external id %t", text, session, external)
 		}
 	}
-	for text, good := range map[string]bool{"eu-west-1": true, "x": true, "": false, "eu west": false, "-": false, "eu-west-1/": false, "eu\x1b": false} {
+	for text, good := range map[string]bool{
+		"eu-west-1":  true,
+		"x":          true,
+		"":           false,
+		"eu west":    false,
+		"-":          false,
+		"eu-west-1/": false,
+		"eu\x1b":     false,
+	} {
 		if err := ValidateRegion(text); (err == nil) != good {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
 
+// Only the ARN of a role is accepted, and it contains the role's account.
 func TestValidateRole(t *testing.T) {
 	for text, good := range map[string]bool{
 		roleToAssume: true, "arn:aws-cn:iam::123456789012:role/x": true, "arn:aws:iam::123456789012:role/": false,
 		"arn:aws:iam::123456789012:user/x": false, "arn:aws:sts::123456789012:assumed-role/x/y": false, "writer": false,
 		"arn:aws:iam::1234:role/x": false, "": false, "arn:aws:iam::123456789012:role/!~/x": true, "arn:aws:iam::123456789012:role/a b": false,
-		"arn:aws:iam::123456789012:role/x\x1b": false, "arn:aws:iam::123456789012:role/\u202e": false, "arn:aws\x1b:iam::123456789012:role/x": false,
-		"arn:aws~:iam::123456789012:role/x": false, "arn:gcp:iam::123456789012:role/x": false,
+		"arn:aws:iam::123456789012:role/x\x1b": false, "arn:aws:iam::123456789012:role/\u202e": false,
+		"arn:aws\x1b:iam::123456789012:role/x": false, "arn:aws~:iam::123456789012:role/x": false, "arn:gcp:iam::123456789012:role/x": false,
 	} {
 		if err := ValidateRole(text); (err == nil) != good {
 			t.Errorf("%q: %v", text, err)
@@ -463,7 +514,7 @@ func TestValidateRole(t *testing.T) {
 	}
 }
 
-// An element is read to the letter, whatever stands around it.
+// The text of an element is read unchanged, whatever surrounds it.
 func FuzzAssumeRoleReply(f *testing.F) {
 	f.Add("ASIA", "a/b+c==", "token")
 	f.Fuzz(func(t *testing.T, key, secret, token string) {
@@ -481,7 +532,8 @@ func FuzzAssumeRoleReply(f *testing.F) {
 	})
 }
 
-func TestRefreshThatHangsDoesNotHoldPut(t *testing.T) {
+// A provider that hangs does not hold a Put beyond its context.
+func TestCredentialsHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, f := newFake(t, func(c *Config) { c.Credentials = cached(stuck{}) })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -492,11 +544,11 @@ func TestRefreshThatHangsDoesNotHoldPut(t *testing.T) {
 			t.Errorf("%+v after %v", result, took)
 		}
 		checkError(t, result.Err, true, KindCredentials, "cannot get credentials")
-		time.Sleep(time.Minute) // its goroutine ends
+		time.Sleep(time.Minute) // until the provider's goroutine has ended
 	})
 }
 
-// stuck answers long after anybody waits.
+// stuck answers after credentialsTimeout.
 type stuck struct{}
 
 func (stuck) Retrieve(context.Context) (aws.Credentials, error) {

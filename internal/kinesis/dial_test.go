@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// network is a name service and hosts, on fake time. What it does not know of is silent until the caller gives up.
+// network simulates a name server and hosts on fake time. It never answers for unknown names and hosts.
 type network struct {
 	dialer
 	answers map[string]lookupAnswer // by "ip4" and "ip6"
@@ -96,6 +96,7 @@ func (c *countedConn) Close() error {
 	return nil
 }
 
+// after waits, or for ever if there is no answer, and returns the context's error if that ends first.
 func after(ctx context.Context, ever bool, wait time.Duration) error {
 	var passed <-chan time.Time
 	if ever {
@@ -114,8 +115,8 @@ const (
 	host6, host6b         = "2001:db8::1", "2001:db8::2"
 )
 
-// Each line tells what the name service and the hosts answer, which host must be reached, within which time, and which
-// addresses must have been tried, in order.
+// Each case has the answers of the name server and of the hosts, the host that the connection must reach, the time that
+// it takes, and the addresses that must be tried, in order.
 func TestDial(t *testing.T) {
 	const ms = time.Millisecond
 	at := func(after time.Duration, addrs string) lookupAnswer { return lookupAnswer{after: after, addrs: addrs} }
@@ -129,27 +130,141 @@ func TestDial(t *testing.T) {
 		tries   []string
 		says    string
 	}{
-		{name: "IPv4 alone", answers: map[string]lookupAnswer{"ip4": at(3*ms, host4), "ip6": at(5*ms, "")}, hosts: map[string]hostAnswer{host4: {after: 10 * ms}}, reaches: host4, within: 15 * ms, tries: []string{host4}},
-		{name: "IPv6 alone", answers: map[string]lookupAnswer{"ip4": at(3*ms, ""), "ip6": at(5*ms, host6)}, hosts: map[string]hostAnswer{host6: {after: 10 * ms}}, reaches: host6, within: 15 * ms, tries: []string{host6}},
-		{name: "both: IPv6 first", answers: map[string]lookupAnswer{"ip4": at(3*ms, host4), "ip6": at(5*ms, host6)}, hosts: map[string]hostAnswer{host6: {after: 10 * ms}, host4: {}}, reaches: host6, within: 15 * ms, tries: []string{host6}},
-		{name: "no answer to AAAA", answers: map[string]lookupAnswer{"ip4": at(3*ms, host4)}, hosts: map[string]hostAnswer{host4: {}}, reaches: host4, within: 53 * ms, tries: []string{host4}},
-		{name: "no answer to A", answers: map[string]lookupAnswer{"ip6": at(3*ms, host6)}, hosts: map[string]hostAnswer{host6: {}}, reaches: host6, within: 53 * ms, tries: []string{host6}},
-		{name: "AAAA is late", answers: map[string]lookupAnswer{"ip4": at(3*ms, host4), "ip6": at(2*time.Second, host6)}, hosts: map[string]hostAnswer{host4: {}, host6: {}}, reaches: host4, within: 53 * ms, tries: []string{host4}},
-		{name: "both are late", answers: map[string]lookupAnswer{"ip4": at(900*ms, host4), "ip6": at(time.Second, "")}, hosts: map[string]hostAnswer{host4: {}}, reaches: host4, within: 950 * ms, tries: []string{host4}},
-		{name: "no IPv6 here", answers: map[string]lookupAnswer{"ip4": at(0, host4), "ip6": at(0, host6)}, hosts: map[string]hostAnswer{host6: {err: syscall.ENETUNREACH}, host4: {after: 10 * ms}}, reaches: host4, within: 10 * ms, tries: []string{host6, host4}},
-		{name: "IPv6 is a black hole", answers: map[string]lookupAnswer{"ip4": at(0, host4), "ip6": at(0, host6+" "+host6b)}, hosts: map[string]hostAnswer{host4: {after: 10 * ms}}, reaches: host4, within: 260 * ms, tries: []string{host6, host4}},
-		{name: "the first is dead", answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")}, hosts: map[string]hostAnswer{host4b: {after: 10 * ms}}, reaches: host4b, within: 260 * ms, tries: []string{host4, host4b}},
-		{name: "the first refuses", answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")}, hosts: map[string]hostAnswer{host4: {after: ms, err: syscall.ECONNREFUSED}, host4b: {after: 10 * ms}}, reaches: host4b, within: 11 * ms, tries: []string{host4, host4b}},
-		{name: "the first is slow, and still the fastest", answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")}, hosts: map[string]hostAnswer{host4: {after: 300 * ms}, host4b: {after: 100 * ms}}, reaches: host4, within: 300 * ms, tries: []string{host4, host4b}},
-		{name: "the third of three", answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b+" "+host4c), "ip6": at(0, "")}, hosts: map[string]hostAnswer{host4: {after: 400 * ms, err: syscall.ECONNREFUSED}, host4c: {}}, reaches: host4c, within: 400 * ms, tries: []string{host4, host4b, host4c}},
+		{
+			name:    "IPv4 alone",
+			answers: map[string]lookupAnswer{"ip4": at(3*ms, host4), "ip6": at(5*ms, "")},
+			hosts:   map[string]hostAnswer{host4: {after: 10 * ms}},
+			reaches: host4,
+			within:  15 * ms,
+			tries:   []string{host4},
+		},
+		{
+			name:    "IPv6 alone",
+			answers: map[string]lookupAnswer{"ip4": at(3*ms, ""), "ip6": at(5*ms, host6)},
+			hosts:   map[string]hostAnswer{host6: {after: 10 * ms}},
+			reaches: host6,
+			within:  15 * ms,
+			tries:   []string{host6},
+		},
+		{
+			name:    "both: IPv6 first",
+			answers: map[string]lookupAnswer{"ip4": at(3*ms, host4), "ip6": at(5*ms, host6)},
+			hosts:   map[string]hostAnswer{host6: {after: 10 * ms}, host4: {}},
+			reaches: host6,
+			within:  15 * ms,
+			tries:   []string{host6},
+		},
+		{
+			name:    "no answer to AAAA",
+			answers: map[string]lookupAnswer{"ip4": at(3*ms, host4)},
+			hosts:   map[string]hostAnswer{host4: {}},
+			reaches: host4,
+			within:  53 * ms,
+			tries:   []string{host4},
+		},
+		{
+			name:    "no answer to A",
+			answers: map[string]lookupAnswer{"ip6": at(3*ms, host6)},
+			hosts:   map[string]hostAnswer{host6: {}},
+			reaches: host6,
+			within:  53 * ms,
+			tries:   []string{host6},
+		},
+		{
+			name:    "AAAA is late",
+			answers: map[string]lookupAnswer{"ip4": at(3*ms, host4), "ip6": at(2*time.Second, host6)},
+			hosts:   map[string]hostAnswer{host4: {}, host6: {}},
+			reaches: host4,
+			within:  53 * ms,
+			tries:   []string{host4},
+		},
+		{
+			name:    "both are late",
+			answers: map[string]lookupAnswer{"ip4": at(900*ms, host4), "ip6": at(time.Second, "")},
+			hosts:   map[string]hostAnswer{host4: {}},
+			reaches: host4,
+			within:  950 * ms,
+			tries:   []string{host4},
+		},
+		{
+			name:    "no IPv6 here",
+			answers: map[string]lookupAnswer{"ip4": at(0, host4), "ip6": at(0, host6)},
+			hosts:   map[string]hostAnswer{host6: {err: syscall.ENETUNREACH}, host4: {after: 10 * ms}},
+			reaches: host4,
+			within:  10 * ms,
+			tries:   []string{host6, host4},
+		},
+		{
+			name:    "IPv6 is a black hole",
+			answers: map[string]lookupAnswer{"ip4": at(0, host4), "ip6": at(0, host6+" "+host6b)},
+			hosts:   map[string]hostAnswer{host4: {after: 10 * ms}},
+			reaches: host4,
+			within:  260 * ms,
+			tries:   []string{host6, host4},
+		},
+		{
+			name:    "the first is dead",
+			answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")},
+			hosts:   map[string]hostAnswer{host4b: {after: 10 * ms}},
+			reaches: host4b,
+			within:  260 * ms,
+			tries:   []string{host4, host4b},
+		},
+		{
+			name:    "the first refuses",
+			answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")},
+			hosts:   map[string]hostAnswer{host4: {after: ms, err: syscall.ECONNREFUSED}, host4b: {after: 10 * ms}},
+			reaches: host4b,
+			within:  11 * ms,
+			tries:   []string{host4, host4b},
+		},
+		{
+			name:    "the first is slow, and still the fastest",
+			answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")},
+			hosts:   map[string]hostAnswer{host4: {after: 300 * ms}, host4b: {after: 100 * ms}},
+			reaches: host4,
+			within:  300 * ms,
+			tries:   []string{host4, host4b},
+		},
+		{
+			name:    "the third of three",
+			answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b+" "+host4c), "ip6": at(0, "")},
+			hosts:   map[string]hostAnswer{host4: {after: 400 * ms, err: syscall.ECONNREFUSED}, host4c: {}},
+			reaches: host4c,
+			within:  400 * ms,
+			tries:   []string{host4, host4b, host4c},
+		},
 		{name: "a literal address", address: host4 + ":443", hosts: map[string]hostAnswer{host4: {}}, reaches: host4, tries: []string{host4}},
-		{name: "a literal IPv6 address", address: "[" + host6 + "]:443", hosts: map[string]hostAnswer{host6: {}}, reaches: host6, tries: []string{host6}},
+		{
+			name:    "a literal IPv6 address",
+			address: "[" + host6 + "]:443",
+			hosts:   map[string]hostAnswer{host6: {}},
+			reaches: host6,
+			tries:   []string{host6},
+		},
 		{name: "no port", address: "host", says: "missing port", within: 0},
 		{name: "no such host", answers: map[string]lookupAnswer{"ip4": at(0, ""), "ip6": at(0, "")}, says: "no such host"},
-		{name: "no such host, and no answer to AAAA", answers: map[string]lookupAnswer{"ip4": at(0, "")}, says: "i/o timeout", within: dialTimeout},
-		{name: "no name service", says: "i/o timeout", within: dialTimeout},
-		{name: "all refuse", answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")}, hosts: map[string]hostAnswer{host4: {err: syscall.ECONNREFUSED}, host4b: {err: syscall.ECONNREFUSED}}, says: "refused", tries: []string{host4, host4b}},
-		{name: "all are dead", answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")}, says: "timed out", within: dialTimeout, tries: []string{host4, host4b}},
+		{
+			name:    "no such host, and no answer to AAAA",
+			answers: map[string]lookupAnswer{"ip4": at(0, "")},
+			says:    "i/o timeout",
+			within:  dialTimeout,
+		},
+		{name: "no name server", says: "i/o timeout", within: dialTimeout},
+		{
+			name:    "all refuse",
+			answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")},
+			hosts:   map[string]hostAnswer{host4: {err: syscall.ECONNREFUSED}, host4b: {err: syscall.ECONNREFUSED}},
+			says:    "refused",
+			tries:   []string{host4, host4b},
+		},
+		{
+			name:    "all are dead",
+			answers: map[string]lookupAnswer{"ip4": at(0, host4+" "+host4b), "ip6": at(0, "")},
+			says:    "timed out",
+			within:  dialTimeout,
+			tries:   []string{host4, host4b},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -179,7 +294,7 @@ func TestDial(t *testing.T) {
 				if conn != nil {
 					conn.Close()
 				}
-				synctest.Wait() // whoever is left would deadlock the test
+				synctest.Wait() // a goroutine that is left would deadlock the test
 				if n.open != 0 {
 					t.Errorf("%d connections are left open", n.open)
 				}
@@ -189,7 +304,7 @@ func TestDial(t *testing.T) {
 }
 
 // An address that failed is tried last, until it is the one that works.
-func TestDialRemembers(t *testing.T) {
+func TestDialRemembersFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(map[string]lookupAnswer{"ip4": {addrs: host4 + " " + host4b}, "ip6": {}}, map[string]hostAnswer{host4b: {}})
 		reach := func(want string, within time.Duration) {
@@ -206,10 +321,10 @@ func TestDialRemembers(t *testing.T) {
 			reach(host4b, 0)
 		}
 		n.hosts = map[string]hostAnswer{host4: {}, host4b: {err: syscall.ECONNREFUSED}}
-		reach(host4, 0) // at once, since the other refuses
+		reach(host4, 0) // at once, because the other one refuses
 		n.hosts = map[string]hostAnswer{host4: {}}
 		reach(host4, 0)
-		for i := range 100 { // of a name service that turns over, nothing is kept for ever
+		for i := range 100 { // with changing addresses, the list of failed ones stays bounded
 			n.answers = map[string]lookupAnswer{"ip4": {addrs: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}).String()}, "ip6": {}}
 			if _, err := n.DialContext(t.Context(), "tcp", "kinesis.test:443"); err == nil {
 				t.Fatal("connected to nothing")
@@ -221,7 +336,7 @@ func TestDialRemembers(t *testing.T) {
 	})
 }
 
-// Of two that connect at the same moment one is closed.
+// If two connections succeed at the same moment, one is closed.
 func TestDialTie(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
@@ -236,8 +351,8 @@ func TestDialTie(t *testing.T) {
 	}
 }
 
-// A caller who gives up has nothing left behind.
-func TestDialIsCalledOff(t *testing.T) {
+// When the context ends, no connection and no goroutine is left.
+func TestDialIsCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(map[string]lookupAnswer{"ip4": {addrs: host4 + " " + host4b}}, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -249,7 +364,7 @@ func TestDialIsCalledOff(t *testing.T) {
 	})
 }
 
-// nameServer answers questions for A records with this machine's address, and no other.
+// nameServer answers queries for A records with this machine's address, and no other queries.
 func nameServer(conn net.Conn) {
 	defer conn.Close()
 	const header, question = 12, 12 + len("\x07kinesis\x04test\x00") + 4
@@ -266,13 +381,13 @@ func nameServer(conn net.Conn) {
 			continue
 		}
 		message = append(message[:question:question], "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x7f\x00\x00\x01"...)
-		copy(message[2:header], "\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00") // an answer, without what else was asked for
+		copy(message[2:header], "\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00") // an answer, without additional records
 		_, _ = conn.Write(binary.BigEndian.AppendUint16(nil, uint16(len(message))))
 		_, _ = conn.Write(message)
 	}
 }
 
-// Go's own resolver, whose question for AAAA gets no answer, is not waited for. This is real time.
+// If Go's own resolver gets no answer about AAAA, the dialer does not wait for it. This test runs in real time.
 func TestNameServerWithoutAAAA(t *testing.T) {
 	c := rawServer(t, func(_ int, conn net.Conn, r *bufio.Reader) {
 		for takeRequest(r) {
@@ -299,6 +414,6 @@ func TestNameServerWithoutAAAA(t *testing.T) {
 		t.Errorf("outcome %s after %v: %v", outcomesOf(result), time.Since(began), result.Err)
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		t.Error("it took all the time that there was")
+		t.Error("it took all the time of the context")
 	}
 }

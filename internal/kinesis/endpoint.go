@@ -126,7 +126,7 @@ func resolve(cfg *Config) (target, error) {
 	return t, nil
 }
 
-// Host gives the host of another service's API, with the label of the service or of its FIPS variant.
+// Host returns the host of another service's API, with the label of the service or of its FIPS variant.
 func Host(label, region string, dualStack bool) string {
 	return hostOf(label, region, "", false, dualStack)
 }

@@ -20,8 +20,8 @@ func testConfig(stream string) Config {
 	}
 }
 
-// The SDK's endpoint rules are the oracle, for every partition, with and without FIPS and dual-stack.
-func TestEndpointsAreTheSDKs(t *testing.T) {
+// Endpoints are the same as the SDK's, for every partition, with and without FIPS and dual-stack.
+func TestEndpointsMatchTheSDK(t *testing.T) {
 	oracle, stsOracle := awskinesis.NewDefaultEndpointResolverV2(), sts.NewDefaultEndpointResolverV2()
 	for region, partition := range map[string]string{
 		"us-east-1": "aws", "eu-west-1": "aws", "ap-southeast-7": "aws", "mx-central-1": "aws", "nowhere-new-1": "aws",
@@ -40,7 +40,12 @@ func TestEndpointsAreTheSDKs(t *testing.T) {
 				{arn(otherAccount), ownAccount, arn(otherAccount), `"StreamARN":"` + arn(otherAccount) + `"`},
 				{arn(ownAccount), "", arn(ownAccount), `"StreamARN":"` + arn(ownAccount) + `"`},
 			} {
-				parameters := awskinesis.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack, OperationType: aws.String("data")}
+				parameters := awskinesis.EndpointParameters{
+					Region:        &region,
+					UseFIPS:       &fips,
+					UseDualStack:  &dualStack,
+					OperationType: aws.String("data"),
+				}
 				if c.arn != "" {
 					parameters.StreamARN = &c.arn
 				}
@@ -51,7 +56,7 @@ func TestEndpointsAreTheSDKs(t *testing.T) {
 				cfg := testConfig(c.stream)
 				cfg.AccountID, cfg.UseFIPS, cfg.UseDualStack = c.account, fips, dualStack
 				if cfg.Region = region; c.stream != "logs" {
-					cfg.Region = "eu-central-1" // the ARN's counts
+					cfg.Region = "eu-central-1" // the ARN's region overrides it
 				}
 				got, err := resolve(&cfg)
 				if err != nil {
@@ -73,6 +78,7 @@ func TestEndpointsAreTheSDKs(t *testing.T) {
 	}
 }
 
+// A configured endpoint URL overrides FIPS and dual-stack.
 func TestEndpointURLOverridesAll(t *testing.T) {
 	cfg := testConfig("arn:aws:kinesis:eu-west-1:" + otherAccount + ":stream/logs")
 	cfg.EndpointURL, cfg.UseFIPS, cfg.UseDualStack = "http://127.0.0.1:4567/base", true, true
@@ -86,7 +92,8 @@ func TestEndpointURLOverridesAll(t *testing.T) {
 	}
 }
 
-func TestNewSaysWhatIsWrong(t *testing.T) {
+// The error of New names the wrong value and what is expected.
+func TestNewReportsMistakes(t *testing.T) {
 	change := func(f func(*Config)) Config {
 		cfg := testConfig("logs")
 		f(&cfg)
@@ -132,9 +139,12 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// What is accepted is in a form that can stand in a URL and in a body as it is, and gives the same ARN again.
+// An accepted value needs no escaping in a URL or a body, and its ARN is the value itself.
 func FuzzParseStream(f *testing.F) {
-	for _, seed := range []string{"logs", "arn:aws:kinesis:eu-west-1:123456789012:stream/logs", "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/a.b-c_d", "arn::::", `a"b`} {
+	for _, seed := range []string{
+		"logs", "arn:aws:kinesis:eu-west-1:123456789012:stream/logs", "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/a.b-c_d",
+		"arn::::", `a"b`,
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
@@ -151,11 +161,19 @@ func FuzzParseStream(f *testing.F) {
 	})
 }
 
-// A partition that this release does not know is taken from the ARN, with a warning; one that it knows must go with the region.
+// An unknown partition is taken from the ARN, with a warning. A known partition must match the region.
 func TestUnknownPartition(t *testing.T) {
 	for _, c := range []struct{ stream, host, body string }{
-		{"arn:aws-new:kinesis:xx-new-1:" + otherAccount + ":stream/logs", otherAccount + ".data-kinesis.xx-new-1.amazonaws.com", `{"StreamARN":"arn:aws-new:kinesis:xx-new-1:` + otherAccount + `:stream/logs","Records":[`},
-		{"arn:aws-new:kinesis:eu-west-1:" + ownAccount + ":stream/logs", "kinesis.eu-west-1.amazonaws.com", `{"StreamName":"logs","Records":[`},
+		{
+			stream: "arn:aws-new:kinesis:xx-new-1:" + otherAccount + ":stream/logs",
+			host:   otherAccount + ".data-kinesis.xx-new-1.amazonaws.com",
+			body:   `{"StreamARN":"arn:aws-new:kinesis:xx-new-1:` + otherAccount + `:stream/logs","Records":[`,
+		},
+		{
+			stream: "arn:aws-new:kinesis:eu-west-1:" + ownAccount + ":stream/logs",
+			host:   "kinesis.eu-west-1.amazonaws.com",
+			body:   `{"StreamName":"logs","Records":[`,
+		},
 	} {
 		cfg := testConfig(c.stream)
 		got, err := resolve(&cfg)
@@ -167,12 +185,17 @@ func TestUnknownPartition(t *testing.T) {
 			t.Errorf("%s: warning %q", c.stream, warning)
 		}
 	}
-	for _, known := range []string{"logs", "arn:aws:kinesis:eu-west-1:123456789012:stream/logs", "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/logs"} {
+	for _, known := range []string{
+		"logs", "arn:aws:kinesis:eu-west-1:123456789012:stream/logs", "arn:aws-cn:kinesis:cn-north-1:123456789012:stream/logs",
+	} {
 		if s, err := ParseStream(known); err != nil || s.Warning() != "" {
 			t.Errorf("%s: %v, warning %q", known, err, s.Warning())
 		}
 	}
-	for _, wrong := range []string{"arn:aws:kinesis:cn-north-1:123456789012:stream/logs", "arn:aws-cn:kinesis:eu-west-1:123456789012:stream/logs", `arn:a"b:kinesis:eu-west-1:123456789012:stream/logs`, "arn::kinesis:eu-west-1:123456789012:stream/logs"} {
+	for _, wrong := range []string{
+		"arn:aws:kinesis:cn-north-1:123456789012:stream/logs", "arn:aws-cn:kinesis:eu-west-1:123456789012:stream/logs",
+		`arn:a"b:kinesis:eu-west-1:123456789012:stream/logs`, "arn::kinesis:eu-west-1:123456789012:stream/logs",
+	} {
 		if _, err := ParseStream(wrong); err == nil {
 			t.Errorf("%s is accepted", wrong)
 		}

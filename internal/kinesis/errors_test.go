@@ -15,12 +15,10 @@ import (
 	"testing/synctest"
 	"time"
 	"unicode"
-
-	"github.com/aws/aws-sdk-go-v2/credentials"
 )
 
-// Each line is an answer, and what a person must read of it and what not.
-func TestCauses(t *testing.T) {
+// Each case is an answer, with the parts that the error's text must contain and the one that it must not contain.
+func TestErrorTexts(t *testing.T) {
 	const otherARN = "arn:aws:kinesis:eu-west-1:" + otherAccount + ":stream/logs"
 	answer := func(status int, header, body string) step {
 		return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
@@ -37,24 +35,152 @@ func TestCauses(t *testing.T) {
 		says         []string
 		not          string
 	}{
-		{"a firewall's 403", "logs", answer(403, "Content-Type: text/html", page), KindService, true, []string{"proxy or a firewall in between", "403", "Request blocked"}, "kinesis:PutRecords"},
-		{"a 403 that says nothing", "logs", answer(403, "", ""), KindService, true, []string{"proxy or a firewall in between", "403"}, "kinesis:PutRecords"},
-		{"a proxy that wants a password", "logs", answer(407, "", ""), KindService, true, []string{"proxy or a firewall in between", "407"}, ""},
-		{"not Kinesis", "logs", answer(404, "", "404 page not found"), KindService, true, []string{"is the endpoint URL wrong?"}, ""},
-		{"a code that Kinesis does not have", "logs", refuse(400, "NoSuchBucket"), KindService, true, []string{"is the endpoint URL wrong?", "NoSuchBucket"}, ""},
-		{"Kinesis's own 403", "logs", refuse(403, "SomeAccessException"), KindAccessDenied, true, []string{"kinesis:PutRecords"}, ""},
-		{"a proxy's 502", "logs", answer(502, "", "<html>bad gateway"), KindService, false, []string{"answered with an error", "502"}, ""},
-		{"the key of one's own account", "logs", refuse(400, "KMSAccessDeniedException"), KindKMS, true, []string{"kms:GenerateDataKey"}, "across accounts"},
-		{"the key of another account", otherARN, refuse(400, "KMSAccessDeniedException"), KindKMS, true, []string{"kms:GenerateDataKey", "alias/aws/kinesis", "across accounts"}, ""},
-		{"no access to the key, in other words", otherARN, answer(400, "", `{"__type":"AccessDeniedException","message":"User: x is not authorized to perform: kms:GenerateDataKey on resource: y"}`), KindKMS, true, []string{"alias/aws/kinesis"}, "give the function's role kinesis:PutRecords"},
-		{"KMS throttles", "logs", refuse(400, "KMSThrottlingException"), KindKMS, false, []string{"KMS throttles", "quota"}, "shards"},
-		{"KMS throttles a record", "logs", entries(map[string]string{"a": "KMSThrottlingException"}), KindKMS, false, []string{"KMS throttles", "quota"}, "shards"},
-		{"the stream throttles", "logs", refuse(400, "ProvisionedThroughputExceededException"), KindThrottled, false, []string{"add shards"}, "KMS"},
-		{"control characters", "logs", answer(400, "", `{"__type":"No\u001b[31m\u0000Such\u202eThing\nexpected","message":"because"}`), KindService, true, []string{"because"}, ""},
-		{"control characters of a record", "logs", reply(`{"Records":[{"ErrorCode":"No\u001b[31m\u0000Such\u202eThing\nexpected","ErrorMessage":"because"}]}`), KindInvalid, false, []string{"because"}, ""},
-		{"control characters of a header", "logs", answer(400, "X-Amzn-Errortype: Bad\x1b[31m\u202e", "\x00"), KindService, true, []string{"Bad"}, ""},
-		{"an endless code", "logs", refuse(400, strings.Repeat("x", 100_000)), KindService, true, []string{"xxx…"}, ""},
-		{"control characters on the way", "logs", breakdown(errors.New("broken \x1b[31m\x00\u202e\npipe")), KindNetwork, false, []string{"broken"}, ""},
+		{
+			name:      "a firewall's 403",
+			stream:    "logs",
+			script:    answer(403, "Content-Type: text/html", page),
+			kind:      KindService,
+			permanent: true,
+			says:      []string{"proxy or a firewall in between", "403", "Request blocked"},
+			not:       "kinesis:PutRecords",
+		},
+		{
+			name:      "a 403 without a body",
+			stream:    "logs",
+			script:    answer(403, "", ""),
+			kind:      KindService,
+			permanent: true,
+			says:      []string{"proxy or a firewall in between", "403"},
+			not:       "kinesis:PutRecords",
+		},
+		{
+			name:      "a proxy that requires a password",
+			stream:    "logs",
+			script:    answer(407, "", ""),
+			kind:      KindService,
+			permanent: true,
+			says:      []string{"proxy or a firewall in between", "407"},
+		},
+		{
+			name:      "not Kinesis",
+			stream:    "logs",
+			script:    answer(404, "", "404 page not found"),
+			kind:      KindService,
+			permanent: true,
+			says:      []string{"is the endpoint URL wrong?"},
+		},
+		{
+			name:      "a code that Kinesis does not have",
+			stream:    "logs",
+			script:    refuse(400, "NoSuchBucket"),
+			kind:      KindService,
+			permanent: true,
+			says:      []string{"is the endpoint URL wrong?", "NoSuchBucket"},
+		},
+		{
+			name:      "Kinesis's own 403",
+			stream:    "logs",
+			script:    refuse(403, "SomeAccessException"),
+			kind:      KindAccessDenied,
+			permanent: true,
+			says:      []string{"kinesis:PutRecords"},
+		},
+		{
+			name:   "a proxy's 502",
+			stream: "logs",
+			script: answer(502, "", "<html>bad gateway"),
+			kind:   KindService,
+			says:   []string{"answered with an error", "502"},
+		},
+		{
+			name:      "a key of the same account",
+			stream:    "logs",
+			script:    refuse(400, "KMSAccessDeniedException"),
+			kind:      KindKMS,
+			permanent: true,
+			says:      []string{"kms:GenerateDataKey"},
+			not:       "across accounts",
+		},
+		{
+			name:      "a key of another account",
+			stream:    otherARN,
+			script:    refuse(400, "KMSAccessDeniedException"),
+			kind:      KindKMS,
+			permanent: true,
+			says:      []string{"kms:GenerateDataKey", "alias/aws/kinesis", "across accounts"},
+		},
+		{
+			name:   "no access to the key, as AccessDenied",
+			stream: otherARN,
+			script: answer(400, "", `{"__type":"AccessDeniedException",`+
+				`"message":"User: x is not authorized to perform: kms:GenerateDataKey on resource: y"}`),
+			kind:      KindKMS,
+			permanent: true,
+			says:      []string{"alias/aws/kinesis"},
+			not:       "give the function's role kinesis:PutRecords",
+		},
+		{
+			name:   "KMS throttles",
+			stream: "logs",
+			script: refuse(400, "KMSThrottlingException"),
+			kind:   KindKMS,
+			says:   []string{"KMS throttles", "quota"},
+			not:    "shards",
+		},
+		{
+			name:   "KMS throttles a record",
+			stream: "logs",
+			script: entries(map[string]string{"a": "KMSThrottlingException"}),
+			kind:   KindKMS,
+			says:   []string{"KMS throttles", "quota"},
+			not:    "shards",
+		},
+		{
+			name:   "the stream throttles",
+			stream: "logs",
+			script: refuse(400, "ProvisionedThroughputExceededException"),
+			kind:   KindThrottled,
+			says:   []string{"add shards"},
+			not:    "KMS",
+		},
+		{
+			name:      "control characters in a code",
+			stream:    "logs",
+			script:    answer(400, "", `{"__type":"No\u001b[31m\u0000Such\u202eThing\nexpected","message":"because"}`),
+			kind:      KindService,
+			permanent: true,
+			says:      []string{"because"},
+		},
+		{
+			name:   "control characters in a record's code",
+			stream: "logs",
+			script: reply(`{"Records":[{"ErrorCode":"No\u001b[31m\u0000Such\u202eThing\nexpected","ErrorMessage":"because"}]}`),
+			kind:   KindInvalid,
+			says:   []string{"because"},
+		},
+		{
+			name:      "control characters in a header",
+			stream:    "logs",
+			script:    answer(400, "X-Amzn-Errortype: Bad\x1b[31m\u202e", "\x00"),
+			kind:      KindService,
+			permanent: true,
+			says:      []string{"Bad"},
+		},
+		{
+			name:      "an endless code",
+			stream:    "logs",
+			script:    refuse(400, strings.Repeat("x", 100_000)),
+			kind:      KindService,
+			permanent: true,
+			says:      []string{"xxx…"},
+		},
+		{
+			name:   "control characters in a network error",
+			stream: "logs",
+			script: fail(errors.New("broken \x1b[31m\x00\u202e\npipe")),
+			kind:   KindNetwork,
+			says:   []string{"broken"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -70,11 +196,11 @@ func TestCauses(t *testing.T) {
 				text := cause.Error()
 				for _, says := range c.says {
 					if !strings.Contains(text, says) {
-						t.Errorf("%q does not say %q", text, says)
+						t.Errorf("%q does not contain %q", text, says)
 					}
 				}
 				if c.not != "" && strings.Contains(text, c.not) || len(text) > 800 {
-					t.Errorf("%q says %q, or too much", text, c.not)
+					t.Errorf("%q contains %q, or is too long", text, c.not)
 				}
 				checkPrintable(t, text)
 			})
@@ -89,8 +215,8 @@ func checkPrintable(t *testing.T, text string) {
 	}
 }
 
-// A proxy that does not connect is told as such, with its status and without its password.
-func TestProxyThatRefuses(t *testing.T) {
+// The error for a proxy that refuses CONNECT names the proxy and its status, and not its password.
+func TestProxyRefusesConnect(t *testing.T) {
 	for _, c := range []struct {
 		status    int
 		permanent bool
@@ -121,14 +247,15 @@ func TestProxyThatRefuses(t *testing.T) {
 		result := client.Put(expiring(t, 300*time.Millisecond), recordsOf("a"))
 		checkError(t, result.Err, true, KindNetwork, c.says)
 		var cause *Error
-		if text := result.Err.Error(); !errors.As(result.Err, &cause) || cause.Permanent != c.permanent || !strings.Contains(text, "the proxy "+address) ||
+		text := result.Err.Error()
+		if !errors.As(result.Err, &cause) || cause.Permanent != c.permanent || !strings.Contains(text, "the proxy "+address) ||
 			strings.Contains(text, "NAT") || strings.Contains(text, "SECRET") || c.permanent && asked != 1 {
 			t.Errorf("%d: permanent %t after %d attempts: %s", c.status, cause.Permanent, asked, text)
 		}
 	}
 }
 
-// Where no connection was made that is the cause, whatever ended the attempt; where one was, it is the answer that is missing.
+// If no connection was made in time, the error says so, and not that the answer is missing.
 func TestNoConnectionInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig("logs")
@@ -146,7 +273,8 @@ func TestNoConnectionInTime(t *testing.T) {
 	})
 }
 
-// An image without certificates, as scratch is, is told as such. The roots are read once in a process, so it takes another.
+// The error says that an image, such as scratch, has no CA certificates. A process reads the roots once, so the test
+// runs another process.
 func TestNoCertificates(t *testing.T) {
 	if os.Getenv("NO_CERTIFICATES") == "" {
 		command := exec.Command(os.Args[0], "-test.run=^TestNoCertificates$", "-test.v")
@@ -166,13 +294,14 @@ func TestNoCertificates(t *testing.T) {
 	}
 	result := c.Put(t.Context(), recordsOf("a"))
 	checkError(t, result.Err, true, KindNetwork, "no CA certificates")
-	if text := result.Err.Error(); !strings.Contains(text, "ca-certificates") || !strings.Contains(text, "AWS_CA_BUNDLE") || result.Requests != 1 {
+	text := result.Err.Error()
+	if !strings.Contains(text, "ca-certificates") || !strings.Contains(text, "AWS_CA_BUNDLE") || result.Requests != 1 {
 		t.Errorf("%d requests: %s", result.Requests, text)
 	}
 }
 
-// What comes from outside reaches no log as it is, and nobody's password does.
-func TestNothingLeaks(t *testing.T) {
+// Errors contain no passwords, and no control characters from outside.
+func TestErrorsLeakNothing(t *testing.T) {
 	const secret = "SECRET"
 	change := func(f func(*Config)) error {
 		cfg := testConfig("logs")
@@ -183,7 +312,7 @@ func TestNothingLeaks(t *testing.T) {
 	_, containerErr := NewCredentials(CredentialsConfig{ContainerURI: "http://user:" + secret + "@example.com/"})
 	_, parseErr := NewCredentials(CredentialsConfig{ContainerURI: "http://user:" + secret + "%@example.com/"})
 	role := func(endpoint string) error {
-		_, err := NewRole(credentials.NewStaticCredentialsProvider("a", "s", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: endpoint})
+		_, err := newRole(endpoint)
 		return err
 	}
 	for name, err := range map[string]error{
@@ -198,11 +327,11 @@ func TestNothingLeaks(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	v := newVendor(t, func(w http.ResponseWriter, _ int, _ time.Time) {
+	v := newCredentialsServer(t, func(w http.ResponseWriter, _ int, _ time.Time) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = io.WriteString(w, stsError("Access\x1b[31mDenied", "\x00\u202e\nno"))
 	})
-	p, err := NewRole(credentials.NewStaticCredentialsProvider("a", "s", ""), RoleConfig{ARN: roleToAssume, Region: "eu-west-1", EndpointURL: v.URL})
+	p, err := newRole(v.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ var oracleRecords = []kinesis.Record{
 	{PartitionKey: "empty"},
 }
 
-// capture records requests on their way to next.
+// capture records requests and passes them to next.
 type capture struct {
 	next     http.Handler
 	requests []*http.Request
@@ -53,8 +53,8 @@ func (c *capture) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.next.ServeHTTP(w, r)
 }
 
-// Both clients send the same to the same server, which verifies signatures: the same request must arrive, but for the
-// headers that only the SDK sends, and the same records must be stored.
+// Both clients send the same records to a server that verifies signatures. The requests are equal except for headers
+// that only the SDK sends, and the stored records are equal.
 func TestSameRequestsAsTheSDK(t *testing.T) {
 	local := kinesislocal.New(kinesislocal.Options{Region: "eu-west-1", Credentials: map[string]string{"AKID": "secret"}})
 	defer local.Close()
@@ -75,7 +75,13 @@ func TestSameRequestsAsTheSDK(t *testing.T) {
 		{"by ARN, own account", arn, "123456789012", awskinesis.PutRecordsInput{StreamName: aws.String(stream)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ours, err := kinesis.New(kinesis.Config{Stream: c.stream, AccountID: c.account, Region: "eu-west-1", EndpointURL: server.URL, Credentials: keys})
+			ours, err := kinesis.New(kinesis.Config{
+				Stream:      c.stream,
+				AccountID:   c.account,
+				Region:      "eu-west-1",
+				EndpointURL: server.URL,
+				Credentials: keys,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +92,12 @@ func TestSameRequestsAsTheSDK(t *testing.T) {
 			}
 			stored := local.Records(stream)[before:]
 
-			theirs := awskinesis.New(awskinesis.Options{Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: keys, Retryer: aws.NopRetryer{}})
+			theirs := awskinesis.New(awskinesis.Options{
+				Region:       "eu-west-1",
+				BaseEndpoint: &server.URL,
+				Credentials:  keys,
+				Retryer:      aws.NopRetryer{},
+			})
 			c.input.Records = entriesOf(oracleRecords)
 			if _, err := theirs.PutRecords(t.Context(), &c.input); err != nil {
 				t.Fatal(err)
@@ -149,15 +160,15 @@ func compareRequests(t *testing.T, seen *capture) {
 	}
 }
 
-// signedHeaders gives the signed headers that are not the SDK's own.
+// signedHeaders returns the signed headers, without the SDK's own.
 func signedHeaders(r *http.Request) []string {
 	_, list, _ := strings.Cut(r.Header.Get("Authorization"), "SignedHeaders=")
 	list, _, _ = strings.Cut(list, ",")
 	return slices.DeleteFunc(strings.Split(list, ";"), func(name string) bool { return strings.HasPrefix(name, "amz-sdk-") })
 }
 
-// Each refusal comes to both clients alike: where the SDK has an error type, ours has its code, and no record is taken
-// for stored that is not.
+// Both clients report the same refusals: our error has the code of the SDK's error. No record counts as sent that is
+// not stored.
 func TestSameOutcomesAsTheSDK(t *testing.T) {
 	keys := credentials.NewStaticCredentialsProvider("AKID", "secret", "")
 	for _, c := range []struct {
@@ -186,7 +197,9 @@ func TestSameOutcomesAsTheSDK(t *testing.T) {
 			result := ours.Put(t.Context(), oracleRecords)
 			stored := len(local.Records(stream))
 
-			theirs := awskinesis.New(awskinesis.Options{Region: "eu-west-1", BaseEndpoint: &endpoint, Credentials: keys, Retryer: aws.NopRetryer{}})
+			theirs := awskinesis.New(awskinesis.Options{
+				Region: "eu-west-1", BaseEndpoint: &endpoint, Credentials: keys, Retryer: aws.NopRetryer{},
+			})
 			_, err = theirs.PutRecords(t.Context(), &awskinesis.PutRecordsInput{StreamName: &c.stream, Records: entriesOf(oracleRecords)})
 			if theirStored := len(local.Records(stream)) - stored; theirStored != stored {
 				t.Errorf("stored %d, the SDK %d", stored, theirStored)
@@ -198,7 +211,7 @@ func TestSameOutcomesAsTheSDK(t *testing.T) {
 				}
 			}
 			if sent != stored {
-				t.Errorf("%d taken for stored, %d are", sent, stored)
+				t.Errorf("%d records count as sent, %d are stored", sent, stored)
 			}
 			compareErrors(t, result.Err, err, c.code, c.kind)
 		})
@@ -218,7 +231,8 @@ func compareErrors(t *testing.T, ours, theirs error, code string, kind kinesis.K
 	if !errors.As(theirs, &api) || api.ErrorCode() != code {
 		t.Errorf("the SDK: %v", theirs)
 	}
-	if !errors.As(ours, &refused) || refused.Code != code || refused.Kind != kind || !strings.Contains(refused.Error(), firstLine(api.ErrorMessage())) {
+	if !errors.As(ours, &refused) || refused.Code != code || refused.Kind != kind ||
+		!strings.Contains(refused.Error(), firstLine(api.ErrorMessage())) {
 		t.Errorf("ours: %v\nthe SDK: %v", ours, theirs)
 	}
 }

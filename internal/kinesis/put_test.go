@@ -18,149 +18,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// fakeKinesis stands in for the network. It answers each request by the script's next step, and after the last stores
-// everything.
-type fakeKinesis struct {
-	t      testing.TB
-	script []step
-	seen   [][]string // data of the records of each request
-	times  []time.Time
-	header []http.Header
-	stored []string
-	closed int // calls of CloseIdleConnections
-}
-
-// step answers a request for those records.
-type step func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error)
-
-func (f *fakeKinesis) CloseIdleConnections() { f.closed++ }
-
-func (f *fakeKinesis) RoundTrip(req *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(req.Body)
-	if err != nil || int64(len(body)) != req.ContentLength {
-		f.t.Errorf("body of %d bytes, announced %d: %v", len(body), req.ContentLength, err)
-	}
-	var data []string
-	for _, r := range decodeRequest(f.t, body).Records {
-		data = append(data, string(r.Data))
-	}
-	if len(f.times) > 10_000 {
-		panic("requests without end")
-	}
-	f.seen, f.times, f.header = append(f.seen, data), append(f.times, time.Now()), append(f.header, req.Header)
-	next := entries(nil)
-	if len(f.script) > 0 {
-		next, f.script = f.script[0], f.script[1:]
-	}
-	resp, err := next(f, req, data)
-	if err := req.Body.Close(); err != nil {
-		f.t.Error(err)
-	}
-	return resp, err
-}
-
-func respond(status int, header http.Header, body string) *http.Response {
-	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body))}
-}
-
-// entries accepts the request; records whose data has a code in codes get that, the others are stored.
-func entries(codes map[string]string) step {
-	return func(f *fakeKinesis, _ *http.Request, data []string) (*http.Response, error) {
-		var b strings.Builder
-		failed := 0
-		for i, d := range data {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			if code, ok := codes[d]; ok {
-				failed++
-				fmt.Fprintf(&b, `{"ErrorCode":%q,"ErrorMessage":"because"}`, code)
-				continue
-			}
-			f.stored = append(f.stored, d)
-			fmt.Fprintf(&b, `{"SequenceNumber":"%d","ShardId":"shardId-000000000000"}`, len(f.stored))
-		}
-		return respond(200, nil, fmt.Sprintf(`{"FailedRecordCount":%d,"Records":[%s]}`, failed, &b)), nil
-	}
-}
-
-func refuse(status int, code string) step {
-	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
-		return respond(status, http.Header{}, `{"__type":"`+code+`","message":"because"}`), nil
-	}
-}
-
-// poisoned refuses every request that carries one of those records.
-func poisoned(code string, bad ...string) step {
-	return func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
-		f.script = append([]step{poisoned(code, bad...)}, f.script...)
-		for _, d := range data {
-			if slices.Contains(bad, d) {
-				return refuse(400, code)(f, req, data)
-			}
-		}
-		return entries(nil)(f, req, data)
-	}
-}
-
-func reply(body string) step {
-	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
-		return respond(200, nil, body), nil
-	}
-}
-
-func breakdown(err error) step {
-	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) { return nil, err }
-}
-
-// hang answers nothing until the request's time is over.
-func hang(_ *fakeKinesis, req *http.Request, _ []string) (*http.Response, error) {
-	<-req.Context().Done()
-	return nil, req.Context().Err()
-}
-
-func newFake(t testing.TB, change func(*Config), script ...step) (*Client, *fakeKinesis) {
-	t.Helper()
-	cfg := testConfig("logs")
-	if change != nil {
-		change(&cfg)
-	}
-	c, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fakeKinesis{t: t, script: script}
-	c.transport = f
-	c.jitter = func(bound time.Duration) time.Duration { return bound }
-	return c, f
-}
-
-func recordsOf(data ...string) []Record {
-	records := make([]Record, len(data))
-	for i, d := range data {
-		records[i] = Record{PartitionKey: "key", Data: [][]byte{[]byte(d)}}
-	}
-	return records
-}
-
-func requestsOf(seen [][]string) string {
-	var requests []string
-	for _, data := range seen {
-		requests = append(requests, strings.Join(data, ""))
-	}
-	return strings.Join(requests, "|")
-}
-
-func outcomesOf(r Result) string {
-	var b strings.Builder
-	for _, o := range r.Outcomes {
-		b.WriteByte("usR"[o])
-	}
-	return b.String()
-}
-
-// Each line puts the records a to e and tells what Kinesis answers, which requests it must see, how each record must end
-// (s sent, u unsent, R rejected), how long it must take at most with the longest of all pauses, and what the error says.
+// Each case puts the records a to e. It has the answers of Kinesis, the requests that must arrive, the outcome of each
+// record (s sent, u unsent, R rejected), the time that the Put takes if each pause has its full length, and a part of
+// the error's text.
 func TestRetry(t *testing.T) {
 	throughput := "ProvisionedThroughputExceededException"
 	reset := fmt.Errorf("read: %w", syscall.ECONNRESET)
@@ -175,43 +35,251 @@ func TestRetry(t *testing.T) {
 		change   func(*Config)
 	}{
 		{name: "all stored", requests: "abcde", outcomes: "sssss"},
-		{name: "only what failed is sent again, in order", script: []step{entries(map[string]string{"b": throughput, "d": throughput})}, requests: "abcde|bd", outcomes: "sssss", pauses: 200 * time.Millisecond},
-		{name: "internal failure of a record", script: []step{entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde|a", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "throttled by KMS", script: []step{entries(map[string]string{"e": "KMSThrottlingException"})}, requests: "abcde|e", outcomes: "sssss", pauses: 200 * time.Millisecond},
-		{name: "unknown code of a record", script: []step{entries(map[string]string{"c": "NobodyKnowsException", "d": throughput})}, requests: "abcde|cd", outcomes: "sssss", pauses: 200 * time.Millisecond},
-		{name: "unknown code that stays", script: slices.Repeat([]step{entries(map[string]string{"c": "NobodyKnowsException"})}, 9), requests: "abcde|c|c", outcomes: "ssuss", pauses: 100 * time.Millisecond, kind: KindInvalid, says: "NobodyKnowsException: because"},
-		{name: "a record that is not valid", script: []step{entries(map[string]string{"c": "InvalidArgumentException"})}, requests: "abcde", outcomes: "ssRss", kind: KindInvalid, says: "InvalidArgumentException: because"},
-		{name: "no access to the key, for a record", script: []step{entries(map[string]string{"c": "KMSAccessDeniedException"})}, requests: "abcde", outcomes: "ssuss", kind: KindKMS, says: "kms:GenerateDataKey"},
-		{name: "each record's cause is its own", script: []step{entries(map[string]string{"b": "KMSAccessDeniedException", "c": "AccessDeniedException"})}, requests: "abcde", outcomes: "suuss", kind: KindKMS, says: "kms:GenerateDataKey"},
-		{name: "an entry that says nothing", script: []step{reply(`{"Records":[{"SequenceNumber":"1"},{},{"SequenceNumber":""},{"SequenceNumber":"1"},{"SequenceNumber":"1"}]}`)}, requests: "abcde|bc", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "pauses double while nothing gets through", script: []step{refuse(500, "InternalFailure"), refuse(503, ""), refuse(502, ""), refuse(500, "X")}, requests: "abcde|abcde|abcde|abcde|abcde", outcomes: "sssss", pauses: 750 * time.Millisecond},
-		{name: "pauses start anew once something gets through", script: []step{refuse(500, ""), refuse(500, ""), entries(map[string]string{"a": "InternalFailure"})}, requests: "abcde|abcde|abcde|a", outcomes: "sssss", pauses: 200 * time.Millisecond},
-		{name: "the request is throttled", script: []step{refuse(400, throughput), refuse(400, "LimitExceededException"), refuse(429, "")}, requests: "abcde|abcde|abcde|abcde", outcomes: "sssss", pauses: 1400 * time.Millisecond},
-		{name: "reply cut short", script: []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}`)}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "too few results", script: []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}]}`)}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "too many results", script: []step{reply(`{"Records":[{"SequenceNumber":"1"}` + strings.Repeat(`,{"SequenceNumber":"1"}`, 5) + `]}`)}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "endless reply", script: []step{reply(strings.Repeat(" ", maxReply+1))}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
+		{
+			name:     "only the failed records are sent again, in order",
+			script:   []step{entries(map[string]string{"b": throughput, "d": throughput})},
+			requests: "abcde|bd",
+			outcomes: "sssss",
+			pauses:   200 * time.Millisecond,
+		},
+		{
+			name:     "internal failure of a record",
+			script:   []step{entries(map[string]string{"a": "InternalFailure"})},
+			requests: "abcde|a",
+			outcomes: "sssss",
+			pauses:   50 * time.Millisecond,
+		},
+		{
+			name:     "throttled by KMS",
+			script:   []step{entries(map[string]string{"e": "KMSThrottlingException"})},
+			requests: "abcde|e",
+			outcomes: "sssss",
+			pauses:   200 * time.Millisecond,
+		},
+		{
+			name:     "unknown code of a record",
+			script:   []step{entries(map[string]string{"c": "NobodyKnowsException", "d": throughput})},
+			requests: "abcde|cd",
+			outcomes: "sssss",
+			pauses:   200 * time.Millisecond,
+		},
+		{
+			name:     "unknown code, again and again",
+			script:   slices.Repeat([]step{entries(map[string]string{"c": "NobodyKnowsException"})}, 9),
+			requests: "abcde|c|c",
+			outcomes: "ssuss",
+			pauses:   100 * time.Millisecond,
+			kind:     KindInvalid,
+			says:     "NobodyKnowsException: because",
+		},
+		{
+			name:     "an invalid record",
+			script:   []step{entries(map[string]string{"c": "InvalidArgumentException"})},
+			requests: "abcde",
+			outcomes: "ssRss",
+			kind:     KindInvalid,
+			says:     "InvalidArgumentException: because",
+		},
+		{
+			name:     "no access to the key, for a record",
+			script:   []step{entries(map[string]string{"c": "KMSAccessDeniedException"})},
+			requests: "abcde",
+			outcomes: "ssuss",
+			kind:     KindKMS,
+			says:     "kms:GenerateDataKey",
+		},
+		{
+			name:     "two records with different errors",
+			script:   []step{entries(map[string]string{"b": "KMSAccessDeniedException", "c": "AccessDeniedException"})},
+			requests: "abcde",
+			outcomes: "suuss",
+			kind:     KindKMS,
+			says:     "kms:GenerateDataKey",
+		},
+		{
+			name:     "an empty entry",
+			script:   []step{reply(`{"Records":[{"SequenceNumber":"1"},{},{"SequenceNumber":""},{"SequenceNumber":"1"},{"SequenceNumber":"1"}]}`)},
+			requests: "abcde|bc",
+			outcomes: "sssss",
+			pauses:   50 * time.Millisecond,
+		},
+		{
+			name:     "pauses double while nothing is stored",
+			script:   []step{refuse(500, "InternalFailure"), refuse(503, ""), refuse(502, ""), refuse(500, "X")},
+			requests: "abcde|abcde|abcde|abcde|abcde",
+			outcomes: "sssss",
+			pauses:   750 * time.Millisecond,
+		},
+		{
+			name:     "pauses start again from the shortest once something is stored",
+			script:   []step{refuse(500, ""), refuse(500, ""), entries(map[string]string{"a": "InternalFailure"})},
+			requests: "abcde|abcde|abcde|a",
+			outcomes: "sssss",
+			pauses:   200 * time.Millisecond,
+		},
+		{
+			name:     "the request is throttled",
+			script:   []step{refuse(400, throughput), refuse(400, "LimitExceededException"), refuse(429, "")},
+			requests: "abcde|abcde|abcde|abcde",
+			outcomes: "sssss",
+			pauses:   1400 * time.Millisecond,
+		},
+		{
+			name:     "reply cut short",
+			script:   []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}`)},
+			requests: "abcde|abcde",
+			outcomes: "sssss",
+			pauses:   50 * time.Millisecond,
+		},
+		{
+			name:     "too few results",
+			script:   []step{reply(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"}]}`)},
+			requests: "abcde|abcde",
+			outcomes: "sssss",
+			pauses:   50 * time.Millisecond,
+		},
+		{
+			name:     "too many results",
+			script:   []step{reply(`{"Records":[{"SequenceNumber":"1"}` + strings.Repeat(`,{"SequenceNumber":"1"}`, 5) + `]}`)},
+			requests: "abcde|abcde",
+			outcomes: "sssss",
+			pauses:   50 * time.Millisecond,
+		},
+		{
+			name:     "endless reply",
+			script:   []step{reply(strings.Repeat(" ", maxReply+1))},
+			requests: "abcde|abcde",
+			outcomes: "sssss",
+			pauses:   50 * time.Millisecond,
+		},
 		{name: "not JSON", script: []step{reply("<html>")}, requests: "abcde|abcde", outcomes: "sssss", pauses: 50 * time.Millisecond},
-		{name: "connection reset", script: []step{breakdown(reset), breakdown(io.ErrUnexpectedEOF)}, requests: "abcde|abcde|abcde", outcomes: "sssss", pauses: 150 * time.Millisecond},
+		{
+			name:     "connection reset",
+			script:   []step{fail(reset), fail(io.ErrUnexpectedEOF)},
+			requests: "abcde|abcde|abcde",
+			outcomes: "sssss",
+			pauses:   150 * time.Millisecond,
+		},
 		{name: "no answer", script: []step{hang}, requests: "abcde|abcde", outcomes: "sssss", pauses: 5050 * time.Millisecond},
-		{name: "no stream", script: []step{refuse(400, "ResourceNotFoundException")}, requests: "abcde", outcomes: "uuuuu", kind: KindNotFound, says: `stream "logs" is not found in region eu-west-1`},
-		{name: "no access", script: []step{refuse(400, "AccessDeniedException")}, requests: "abcde", outcomes: "uuuuu", kind: KindAccessDenied, says: "kinesis:PutRecords on arn:aws:kinesis:eu-west-1:123456789012:stream/logs"},
-		{name: "no access, says a proxy", script: []step{refuse(403, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindService, says: "HTTP status 403"},
-		{name: "key disabled", script: []step{refuse(400, "KMSDisabledException")}, requests: "abcde", outcomes: "uuuuu", kind: KindKMS, says: "KMSDisabledException"},
-		{name: "not Kinesis", script: []step{refuse(404, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindService, says: "is the endpoint URL wrong?"},
+		{
+			name:     "no stream",
+			script:   []step{refuse(400, "ResourceNotFoundException")},
+			requests: "abcde",
+			outcomes: "uuuuu",
+			kind:     KindNotFound,
+			says:     `stream "logs" is not found in region eu-west-1`,
+		},
+		{
+			name:     "no access",
+			script:   []step{refuse(400, "AccessDeniedException")},
+			requests: "abcde",
+			outcomes: "uuuuu",
+			kind:     KindAccessDenied,
+			says:     "kinesis:PutRecords on arn:aws:kinesis:eu-west-1:123456789012:stream/logs",
+		},
+		{
+			name:     "a proxy denies access",
+			script:   []step{refuse(403, "")},
+			requests: "abcde",
+			outcomes: "uuuuu",
+			kind:     KindService,
+			says:     "HTTP status 403",
+		},
+		{
+			name:     "key disabled",
+			script:   []step{refuse(400, "KMSDisabledException")},
+			requests: "abcde",
+			outcomes: "uuuuu",
+			kind:     KindKMS,
+			says:     "KMSDisabledException",
+		},
+		{
+			name:     "not Kinesis",
+			script:   []step{refuse(404, "")},
+			requests: "abcde",
+			outcomes: "uuuuu",
+			kind:     KindService,
+			says:     "is the endpoint URL wrong?",
+		},
 		{name: "redirect", script: []step{refuse(307, "")}, requests: "abcde", outcomes: "uuuuu", kind: KindService, says: "HTTP status 307"},
-		{name: "token expired, the only one there is", script: []step{refuse(400, "ExpiredTokenException")}, requests: "abcde", outcomes: "uuuuu", kind: KindCredentials, says: "ExpiredTokenException"},
-		{name: "what got through stays so", script: []step{entries(map[string]string{"c": throughput}), refuse(400, "AccessDeniedException")}, requests: "abcde|c", outcomes: "ssuss", pauses: 200 * time.Millisecond, kind: KindAccessDenied, says: "kinesis:PutRecords"},
-		{name: "one record poisons the rest", script: []step{poisoned("ValidationException", "d")}, requests: "abcde|e|abcd|ab|c|d", outcomes: "sssRs", kind: KindInvalid, says: "ValidationException: because"},
-		{name: "two do", script: []step{poisoned("SerializationException", "a", "e")}, requests: "abcde|e|d|abc|a|bc", outcomes: "Rsssu", kind: KindInvalid, says: "SerializationException"},
+		{
+			name:     "token expired, and there is no other",
+			script:   []step{refuse(400, "ExpiredTokenException")},
+			requests: "abcde",
+			outcomes: "uuuuu",
+			kind:     KindCredentials,
+			says:     "ExpiredTokenException",
+		},
+		{
+			name:     "stored records stay stored",
+			script:   []step{entries(map[string]string{"c": throughput}), refuse(400, "AccessDeniedException")},
+			requests: "abcde|c",
+			outcomes: "ssuss",
+			pauses:   200 * time.Millisecond,
+			kind:     KindAccessDenied,
+			says:     "kinesis:PutRecords",
+		},
+		{
+			name:     "one bad record",
+			script:   []step{refuseWith("ValidationException", "d")},
+			requests: "abcde|e|abcd|ab|c|d",
+			outcomes: "sssRs",
+			kind:     KindInvalid,
+			says:     "ValidationException: because",
+		},
+		{
+			name:     "two bad records",
+			script:   []step{refuseWith("SerializationException", "a", "e")},
+			requests: "abcde|e|d|abc|a|bc",
+			outcomes: "Rsssu",
+			kind:     KindInvalid,
+			says:     "SerializationException",
+		},
 		{name: "request too large", script: []step{refuse(413, "")}, requests: "abcde|ab|cd|e", outcomes: "sssss"},
-		{name: "every request is refused", script: []step{poisoned("InvalidArgumentException", "a", "b", "c", "d", "e")}, requests: "abcde|e|d", outcomes: "uuuuu", kind: KindInvalid, says: "InvalidArgumentException"},
-		{name: "three at the head do not keep the rest back", script: []step{poisoned("ValidationException", "a", "b", "c")}, requests: "abcde|e|abcd|ab|a|bcd|b|cd|c|d", outcomes: "RRRss", kind: KindInvalid, says: "ValidationException"},
-		{name: "poison and throttling", script: []step{refuse(400, "ValidationException"), refuse(400, throughput), entries(map[string]string{"b": throughput}), poisoned("ValidationException", "c")}, requests: "abcde|e|e|abcd|ab|c|d", outcomes: "ssRss", pauses: 400 * time.Millisecond, kind: KindInvalid, says: "ValidationException"},
-		{name: "twelve bytes a request", requests: "abc|de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 12 }},
-		{name: "what failed goes ahead of what was not sent yet", script: []step{entries(map[string]string{"b": throughput})}, requests: "abc|bde", outcomes: "sssss", pauses: 200 * time.Millisecond, change: func(c *Config) { c.MaxRequestBytes = 12 }},
-		{name: "nine bytes a request", requests: "ab|cd|e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 9 }},
-		{name: "three bytes a request: each record by itself", requests: "a|b|c|d|e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 3 }},
+		{
+			name:     "every request is refused",
+			script:   []step{refuseWith("InvalidArgumentException", "a", "b", "c", "d", "e")},
+			requests: "abcde|e|d",
+			outcomes: "uuuuu",
+			kind:     KindInvalid,
+			says:     "InvalidArgumentException",
+		},
+		{
+			name:     "three bad records in front do not block the others",
+			script:   []step{refuseWith("ValidationException", "a", "b", "c")},
+			requests: "abcde|e|abcd|ab|a|bcd|b|cd|c|d",
+			outcomes: "RRRss",
+			kind:     KindInvalid,
+			says:     "ValidationException",
+		},
+		{
+			name: "a bad record and throttling",
+			script: []step{
+				refuse(400, "ValidationException"), refuse(400, throughput),
+				entries(map[string]string{"b": throughput}), refuseWith("ValidationException", "c"),
+			},
+			requests: "abcde|e|e|abcd|ab|c|d",
+			outcomes: "ssRss",
+			pauses:   400 * time.Millisecond,
+			kind:     KindInvalid,
+			says:     "ValidationException",
+		},
+		{name: "at most twelve bytes a request", requests: "abc|de", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 12 }},
+		{
+			name:     "failed records go before records that were not sent yet",
+			script:   []step{entries(map[string]string{"b": throughput})},
+			requests: "abc|bde",
+			outcomes: "sssss",
+			pauses:   200 * time.Millisecond,
+			change:   func(c *Config) { c.MaxRequestBytes = 12 },
+		},
+		{name: "at most nine bytes a request", requests: "ab|cd|e", outcomes: "sssss", change: func(c *Config) { c.MaxRequestBytes = 9 }},
+		{
+			name:     "at most three bytes a request: each record alone",
+			requests: "a|b|c|d|e",
+			outcomes: "sssss",
+			change:   func(c *Config) { c.MaxRequestBytes = 3 },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -230,46 +298,22 @@ func TestRetry(t *testing.T) {
 				checkError(t, result.Err, c.says != "", c.kind, c.says)
 				checkCounts(t, f, result)
 				if cap(client.reply) > keepReply {
-					t.Errorf("a reply of %d bytes stays", cap(client.reply))
+					t.Errorf("a reply buffer of %d bytes is kept", cap(client.reply))
 				}
 			})
 		})
 	}
 }
 
-func checkError(t *testing.T, err error, want bool, kind Kind, says string) {
-	t.Helper()
-	var got *Error
-	switch {
-	case !want && err != nil:
-		t.Errorf("error %v, want none", err)
-	case want && (!errors.As(err, &got) || got.Kind != kind || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n")):
-		t.Errorf("error %v, want one line of kind %v that says %q", err, kind, says)
-	}
-}
-
-// checkCounts compares the result's figures with what the network saw.
-func checkCounts(t *testing.T, f *fakeKinesis, result Result) {
-	t.Helper()
-	carried, again := map[string]int{}, 0
-	for _, request := range f.seen {
-		for _, d := range request {
-			if carried[d]++; carried[d] > 1 {
-				again++
-			}
-		}
-	}
-	if result.Requests != len(f.seen) || result.Retried != again {
-		t.Errorf("requests %d, retried %d; want %d, %d", result.Requests, result.Retried, len(f.seen), again)
-	}
-}
-
-// A probe ends with the first request that gets nothing through, and no sooner.
+// A probe ends with the first request of which the stream stores nothing, and not earlier.
 func TestProbe(t *testing.T) {
 	refuse := func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
 		return respond(500, nil, `{"__type":"InternalFailureException"}`), nil
 	}
-	for _, first := range []step{refuse, entries(map[string]string{"a": "ProvisionedThroughputExceededException", "b": "ProvisionedThroughputExceededException"})} {
+	for _, first := range []step{refuse, entries(map[string]string{
+		"a": "ProvisionedThroughputExceededException",
+		"b": "ProvisionedThroughputExceededException",
+	})} {
 		c, f := newFake(t, func(c *Config) { c.MaxRequestBytes = len("keya") }, first)
 		result := c.Probe(t.Context(), recordsOf("a", "b"))
 		if result.Requests != 1 || result.Err == nil || !result.AttemptFailed || len(f.stored) > 0 {
@@ -281,10 +325,11 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-func TestRecordsThatNeverGo(t *testing.T) {
+// Invalid records are rejected without a request.
+func TestInvalidRecords(t *testing.T) {
 	records := []Record{
 		{"key", [][]byte{[]byte("good")}},
-		{"key", [][]byte{bytes.Repeat([]byte("x"), 98)}}, // with its key one too many
+		{"key", [][]byte{bytes.Repeat([]byte("x"), 98)}}, // one byte too many with its key
 		{"key", [][]byte{bytes.Repeat([]byte("y"), 97)}},
 		{"", [][]byte{[]byte("no key")}},
 		{strings.Repeat("é", 256), nil}, // 512 bytes
@@ -305,18 +350,20 @@ func TestRecordsThatNeverGo(t *testing.T) {
 	}
 }
 
-func TestLargeRecordGoesByItself(t *testing.T) {
+// A record above the limit of a request is sent alone, and its buffer is freed after the Put.
+func TestLargeRecordIsSentAlone(t *testing.T) {
 	c, f := newFake(t, func(c *Config) { c.MaxRecordBytes, c.MaxRequestBytes = 10<<20, 1<<20 })
 	c.Put(t.Context(), recordsOf("a", strings.Repeat("L", 3<<20), "b"))
 	if len(f.seen) != 3 || len(f.seen[1]) != 1 {
 		t.Errorf("%d requests", len(f.seen))
 	}
 	if cap(c.body) > 2<<20 {
-		t.Errorf("a buffer of %d bytes stays", cap(c.body))
+		t.Errorf("a request buffer of %d bytes is kept", cap(c.body))
 	}
 }
 
-func TestNoMoreThan500(t *testing.T) {
+// A request has at most 500 records.
+func TestMaxRequestRecords(t *testing.T) {
 	c, f := newFake(t, nil)
 	result := c.Put(t.Context(), recordsOf(slices.Repeat([]string{"x"}, 1201)...))
 	var sizes []int
@@ -328,6 +375,7 @@ func TestNoMoreThan500(t *testing.T) {
 	}
 }
 
+// Put returns when its context is done, and does not start a pause that would outlast it.
 func TestPutEndsWithItsContext(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -335,8 +383,8 @@ func TestPutEndsWithItsContext(t *testing.T) {
 		kind   Kind
 		takes  time.Duration
 	}{
-		// The third pause (800 ms) would outlast the second that there is, so it is not begun.
-		{"throttled", []step{refuse(400, "SlowDown"), refuse(400, "SlowDown"), refuse(400, "SlowDown")}, KindThrottled, 600 * time.Millisecond},
+		// The third pause of 800 ms would outlast the context's second, so it does not start.
+		{"throttled", slices.Repeat([]step{refuse(400, "SlowDown")}, 3), KindThrottled, 600 * time.Millisecond},
 		{"no answer", []step{hang, hang, hang}, KindNetwork, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -359,20 +407,20 @@ func TestPutEndsWithItsContext(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			if result := client.Put(ctx, recordsOf("a", "b")); outcomesOf(result) != "ss" || result.Err != nil {
-				t.Errorf("no time was left for a second one: %+v", result)
+				t.Errorf("no time was left for a second request: %+v", result)
 			}
 		})
 	})
 	t.Run("the last request is cut off", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			client, _ := newFake(t, nil, breakdown(syscall.ECONNREFUSED), hang)
+			client, _ := newFake(t, nil, fail(syscall.ECONNREFUSED), hang)
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			result := client.Put(ctx, recordsOf("a"))
-			checkError(t, result.Err, true, KindNetwork, "refused") // what is wrong, not that there was no time to see it again
+			checkError(t, result.Err, true, KindNetwork, "refused") // the cause, not the end of the context
 		})
 	})
-	t.Run("already over", func(t *testing.T) {
+	t.Run("the context is already done", func(t *testing.T) {
 		client, f := newFake(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -382,7 +430,7 @@ func TestPutEndsWithItsContext(t *testing.T) {
 		}
 		checkError(t, result.Err, true, KindDeadline, "no time left to send: context canceled")
 	})
-	t.Run("nothing to do", func(t *testing.T) {
+	t.Run("no records", func(t *testing.T) {
 		client, f := newFake(t, nil)
 		if result := client.Put(t.Context(), nil); len(f.seen) != 0 || len(result.Outcomes) != 0 || result.Err != nil {
 			t.Errorf("%+v", result)
@@ -390,8 +438,8 @@ func TestPutEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// Until the stream has taken something in the client's life, no record is to blame for being refused by itself.
-func TestNothingIsRejectedBeforeTheStreamTookSomething(t *testing.T) {
+// A record that is refused alone is rejected only if the stream has stored something in the client's life.
+func TestNoRejectionBeforeTheFirstStoredRecord(t *testing.T) {
 	for name, refused := range map[string]step{
 		"the request": refuse(400, "ValidationException"), "the record": entries(map[string]string{"x": "InvalidArgumentException"}),
 	} {
@@ -414,49 +462,49 @@ func TestNothingIsRejectedBeforeTheStreamTookSomething(t *testing.T) {
 	}
 }
 
-// The good records go within two Puts, and the bad ones are found, wherever they are and whatever was taken before.
-func TestPoisonedRecords(t *testing.T) {
+// Bisection finds up to four bad records at any positions, and the good ones are stored within two Puts.
+func TestBisect(t *testing.T) {
 	all := strings.Split("abcdefghijkl", "")
 	for bad := range 1 << 12 {
 		if bits.OnesCount(uint(bad)) > 4 {
 			continue
 		}
-		var poison []string
+		var badRecords []string
 		want := []byte(strings.Repeat("s", len(all)))
 		for i, d := range all {
 			if bad>>i&1 == 1 {
-				poison, want[i] = append(poison, d), 'R'
+				badRecords, want[i] = append(badRecords, d), 'R'
 			}
 		}
-		c, f := newFake(t, nil, poisoned("ValidationException", poison...))
+		c, f := newFake(t, nil, refuseWith("ValidationException", badRecords...))
 		var ended [12]byte
 		left := all
 		for puts := 0; len(left) > 0 && puts < 3; puts++ {
 			f.seen = nil
 			result := c.Put(t.Context(), recordsOf(left...))
-			var again []string
+			var unsent []string
 			for i, o := range result.Outcomes {
 				if o == Unsent {
-					again = append(again, left[i])
+					unsent = append(unsent, left[i])
 				}
 				ended[slices.Index(all, left[i])] = "usR"[o]
 			}
-			if left = again; len(f.seen) > 12*6 {
+			if left = unsent; len(f.seen) > 12*6 {
 				t.Errorf("%d requests", len(f.seen))
 			}
 		}
 		if bad>>10 != 3 && string(ended[:]) != string(want) {
-			t.Fatalf("poison in %v: %s", poison, &ended)
+			t.Fatalf("bad records %v: outcomes %s", badRecords, &ended)
 		}
-		// Where the first two that are tried are bad, nothing goes; a stream that takes nothing looks like that.
+		// If the first two records that are sent alone are bad, nothing is stored: the stream seems to refuse everything.
 		if bad>>10 == 3 && string(ended[:]) != "uuuuuuuuuuuu" {
-			t.Fatalf("poison in %v: %s", poison, &ended)
+			t.Fatalf("bad records %v: outcomes %s", badRecords, &ended)
 		}
 	}
 }
 
-// A stream that refuses every request costs no record and few requests, however many records there are.
-func TestStreamThatTakesNothing(t *testing.T) {
+// A stream that refuses every request causes no rejection and only three requests, however many records there are.
+func TestStreamThatRefusesEverything(t *testing.T) {
 	refusing := func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
 		return refuse(400, "ValidationException")(f, req, data)
 	}
@@ -471,13 +519,13 @@ func TestStreamThatTakesNothing(t *testing.T) {
 			t.Errorf("%d requests, outcomes %s: %v", len(f.seen), outcomesOf(result), result.Err)
 		}
 		if got := f.seen[1]; !slices.Equal(got, []string{"x"}) {
-			t.Errorf("tried %q by itself, not the smallest", got)
+			t.Errorf("sent %q alone, not the smallest record", got)
 		}
 	}
 }
 
-// What a proxy finds too large is sent in halves, from then on at once.
-func TestTooLargeIsRemembered(t *testing.T) {
+// A request that a proxy refuses as too large is halved, and later requests keep to that size.
+func TestRequestTooLargeIsRemembered(t *testing.T) {
 	limit := func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
 		if len(data) > 3 {
 			return respond(413, http.Header{}, "<html>too large</html>"), nil
@@ -493,12 +541,12 @@ func TestTooLargeIsRemembered(t *testing.T) {
 	}
 	f.seen, f.script = nil, []step{refuse(413, "")}
 	if result := c.Put(t.Context(), recordsOf("x")); outcomesOf(result) != "R" || requestsOf(f.seen) != "x" {
-		t.Errorf("by itself: requests %s, outcome %s", requestsOf(f.seen), outcomesOf(result))
+		t.Errorf("alone: requests %s, outcome %s", requestsOf(f.seen), outcomesOf(result))
 	}
 }
 
-// A code that nobody knows is no verdict: the record is tried again, for as long as others go only now and then, and is
-// rejected when it was refused for five minutes in which others were taken.
+// A record that is refused with an unknown code is retried. It is rejected after five minutes of such refusals during
+// which other records are stored.
 func TestUnknownCodes(t *testing.T) {
 	unknown := func(bad ...string) step {
 		codes := map[string]string{}
@@ -526,7 +574,7 @@ func TestUnknownCodes(t *testing.T) {
 		put("axb", unknown("x"), "sus") // the next one
 		put("axb", unknown(), "sss")
 		for range 5 {
-			put("axb", unknown("x"), "sus") // anew
+			put("axb", unknown("x"), "sus") // five minutes start again
 		}
 		put("axyb", unknown("x", "y"), "sRus")
 		for range 5 {
@@ -534,7 +582,7 @@ func TestUnknownCodes(t *testing.T) {
 		}
 		put("ayb", unknown("y"), "sRs")
 		for range 10 {
-			put("axb", unknown("a", "x", "b"), "uuu") // it is the stream
+			put("axb", unknown("a", "x", "b"), "uuu") // the stream refuses everything
 		}
 		put("x", unknown("x"), "u")
 		for range 5 {
@@ -547,7 +595,7 @@ func TestUnknownCodes(t *testing.T) {
 	})
 }
 
-// tokens hands out credentials A, B, C ...; each is cached until it is dropped.
+// tokens provides credentials A, B, C ..., a new one for each call.
 type tokens struct {
 	retrieved int
 	err       error
@@ -559,6 +607,7 @@ func (p *tokens) Retrieve(context.Context) (aws.Credentials, error) {
 	return aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret", CanExpire: true, Expires: time.Now().Add(time.Hour)}, p.err
 }
 
+// Expired credentials are replaced once for each accepted request.
 func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	expired := refuse(400, "ExpiredTokenException")
 	provider := &tokens{}
@@ -571,7 +620,7 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 		t.Errorf("second: %+v", result)
 	}
 	checkError(t, result.Err, true, KindCredentials, "ExpiredToken")
-	// What is accepted proves the new credentials: the next time they expire they are replaced again.
+	// An accepted request proves the new credentials, so they are replaced again when they expire.
 	c.requestBytes, c.config.MaxRequestBytes, f.script = 4, 4, []step{expired, entries(nil), expired, entries(nil)}
 	if result := c.Put(t.Context(), recordsOf("a", "b")); outcomesOf(result) != "ss" || provider.retrieved != 6 {
 		t.Errorf("third: %+v after %d credentials", result, provider.retrieved)
@@ -586,14 +635,15 @@ func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	}
 }
 
-// Credentials that the service has refused are not used again, even if there are no others to be had.
-func TestRefusedCredentialsAreForgotten(t *testing.T) {
+// Credentials that the service refused are not used again, even if no others are available.
+func TestRefusedCredentialsAreDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		provider := &tokens{}
-		c, f := newFake(t, func(c *Config) { c.Credentials = aws.NewCredentialsCache(provider) }, func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
+		expire := func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
 			provider.err = errors.New("endpoint is down")
 			return refuse(400, "ExpiredTokenException")(f, req, data)
-		})
+		}
+		c, f := newFake(t, func(c *Config) { c.Credentials = aws.NewCredentialsCache(provider) }, expire)
 		result := c.Put(expiring(t, time.Second), recordsOf("a"))
 		if len(f.seen) != 1 || outcomesOf(result) != "u" {
 			t.Errorf("%d requests, outcome %s", len(f.seen), outcomesOf(result))
@@ -602,7 +652,8 @@ func TestRefusedCredentialsAreForgotten(t *testing.T) {
 	})
 }
 
-func TestCredentialsThatCannotBeGot(t *testing.T) {
+// Without credentials no request is sent, and the error names the cause.
+func TestCredentialsUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		provider := &tokens{err: errors.New("endpoint is\n down")}
 		c, f := newFake(t, func(c *Config) { c.Credentials = provider })
@@ -616,8 +667,8 @@ func TestCredentialsThatCannotBeGot(t *testing.T) {
 	})
 }
 
-// The clock is corrected by the Date of a refusal, when it is far off, and corrected back when it has been set right.
-func TestClockIsCorrected(t *testing.T) {
+// The Date of a refusal corrects a clock that is far off. It corrects it again after somebody has set the clock.
+func TestClockSkewIsCorrected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		theirs := time.Hour
 		strict := func(code string) step {
@@ -655,8 +706,8 @@ func TestClockIsCorrected(t *testing.T) {
 		put(2, "s") // an hour behind
 		put(1, "s") // remembered
 		f.script = append([]step{dated(theirs, "")}, f.script...)
-		put(1, "u") // it is not the clock
-		theirs = 0  // the environment's clock was set right
+		put(1, "u") // the clock is not the cause
+		theirs = 0  // somebody has set the environment's clock
 		put(2, "s")
 		for _, nothingLearnt := range []step{refuse(403, "InvalidSignatureException"), dated(-3*time.Minute, ""), dated(-time.Hour, "3600")} {
 			f.script = []step{nothingLearnt}
@@ -665,8 +716,9 @@ func TestClockIsCorrected(t *testing.T) {
 	})
 }
 
-// A freeze may come between the signature and its receipt: AWS finds it too old, and the clock is right.
-func TestSignatureThatAgedInAFreeze(t *testing.T) {
+// A freeze between signing and sending makes the signature too old, although the clock is right. The request is signed
+// again.
+func TestSignatureExpiresInAFreeze(t *testing.T) {
 	var slept time.Duration
 	c, f := newFake(t, nil, func(f *fakeKinesis, req *http.Request, data []string) (*http.Response, error) {
 		slept = 10 * time.Minute
@@ -684,19 +736,20 @@ func TestSignatureThatAgedInAFreeze(t *testing.T) {
 	}
 }
 
-func TestPausesAreSpread(t *testing.T) {
+// Pauses are spread evenly between zero and their bound, which has a cap.
+func TestBackoffHasJitter(t *testing.T) {
 	seen := map[bool]int{}
 	for range 1000 {
 		d := jitter(time.Second)
 		if none := jitter(0); none != 0 || d < 0 || d > time.Second {
-			t.Fatalf("drew %v, and %v of none", d, none)
+			t.Fatalf("jitter of a second: %v, of zero: %v", d, none)
 		}
 		seen[d < time.Second/2]++
 	}
 	if seen[true] < 300 || seen[false] < 300 {
-		t.Errorf("%v are in the lower half", seen[true])
+		t.Errorf("%v of 1000 are in the lower half", seen[true])
 	}
 	if got := BackoffBound(true, 50); got != maxBackoff {
-		t.Errorf("the bound after 50 tries is %v", got)
+		t.Errorf("the bound after 50 failures is %v", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 )
 
+// parseReply resets reused entries, and refuses replies that are cut short or garbled.
 func TestParseReply(t *testing.T) {
 	const good = `{"EncryptionType":"KMS","FailedRecordCount":1,"Records":[{"ErrorCode":"InternalFailure","ErrorMessage":"a \"b\""},` +
 		`{"SequenceNumber":"1","ShardId":"s","New":{"a":[1]}},{"ErrorCode":null,"SequenceNumber":"2"},{},null,{"SequenceNumber":""}]}`
@@ -20,14 +21,16 @@ func TestParseReply(t *testing.T) {
 	if got, err := parseReply([]byte(good), stale); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	for _, bad := range []string{``, `[]`, `{"Records":[{"SequenceNumber":"1"}`, `{"Records":{}}`, `{"Records":[7]}`, `{"Records":[{"ErrorCode":7}]}`, `<html>`} {
+	for _, bad := range []string{
+		``, `[]`, `{"Records":[{"SequenceNumber":"1"}`, `{"Records":{}}`, `{"Records":[7]}`, `{"Records":[{"ErrorCode":7}]}`, `<html>`,
+	} {
 		if got, err := parseReply([]byte(bad), nil); !errors.Is(err, errReply) {
-			t.Errorf("%q passed for a reply: %+v, %v", bad, got, err)
+			t.Errorf("%q is accepted as a reply: %+v, %v", bad, got, err)
 		}
 	}
 }
 
-// A reply that was cut short never passes for a whole one.
+// A reply that was cut short is never accepted.
 func FuzzReply(f *testing.F) {
 	f.Add([]byte(`{"FailedRecordCount":0,"Records":[{"SequenceNumber":"4954","ShardId":"shardId-000000000000"}]}`), 7)
 	f.Add([]byte(`{"Records":[{"ErrorCode":"\u00e9"}]}`), 1)
@@ -37,20 +40,30 @@ func FuzzReply(f *testing.F) {
 			return
 		}
 		if got, err := parseReply(reply[:cut], nil); err == nil {
-			t.Errorf("%q passed for a reply: %+v", reply[:cut], got)
+			t.Errorf("%q is accepted as a reply: %+v", reply[:cut], got)
 		}
 	})
 }
 
+// The code comes from the header or the body, without namespace and URL. Other text is the message.
 func TestParseError(t *testing.T) {
 	for _, c := range []struct{ header, body, code, message string }{
-		{"", `{"__type":"ResourceNotFoundException","message":"Stream logs under account 1 not found."}`, "ResourceNotFoundException", "Stream logs under account 1 not found."},
-		{"", `{"__type":"com.amazonaws.kinesis.v20131202#ValidationException","Message":"bad"}`, "ValidationException", "bad"},
-		{"AccessDeniedException:http://internal.amazon.com/x/", `{"__type":"Other","message":"m"}`, "AccessDeniedException", "m"},
-		{"", `{"code":"SlowDown"}`, "SlowDown", ""},
-		{"", `{"code":17,"__type":"SlowDown"}`, "SlowDown", ""},
-		{"", "<html>\n <b>502</b> Bad \xff Gateway</html>", "", "<html>\n <b>502</b> Bad \xff Gateway</html>"},
-		{"", "", "", ""},
+		{
+			body:    `{"__type":"ResourceNotFoundException","message":"Stream logs under account 1 not found."}`,
+			code:    "ResourceNotFoundException",
+			message: "Stream logs under account 1 not found.",
+		},
+		{body: `{"__type":"com.amazonaws.kinesis.v20131202#ValidationException","Message":"bad"}`, code: "ValidationException", message: "bad"},
+		{
+			header:  "AccessDeniedException:http://internal.amazon.com/x/",
+			body:    `{"__type":"Other","message":"m"}`,
+			code:    "AccessDeniedException",
+			message: "m",
+		},
+		{body: `{"code":"SlowDown"}`, code: "SlowDown"},
+		{body: `{"code":17,"__type":"SlowDown"}`, code: "SlowDown"},
+		{body: "<html>\n <b>502</b> Bad \xff Gateway</html>", message: "<html>\n <b>502</b> Bad \xff Gateway</html>"},
+		{},
 	} {
 		header := http.Header{}
 		if c.header != "" {
@@ -62,10 +75,15 @@ func TestParseError(t *testing.T) {
 	}
 }
 
+// oneLine replaces line breaks and control characters, and cuts long text.
 func TestOneLine(t *testing.T) {
 	for text, want := range map[string]string{
-		"": "", "as it is": "as it is", "a\n <b>502</b>\tBad \xff Gateway ": "a <b>502</b> Bad � Gateway", "\x1b[31m\x00\u202e\u200b": "�[31m���",
-		strings.Repeat("é", 150): strings.Repeat("é", 150), strings.Repeat("é", 5000): strings.Repeat("é", 150) + "…",
+		"":                                  "",
+		"as it is":                          "as it is",
+		"a\n <b>502</b>\tBad \xff Gateway ": "a <b>502</b> Bad � Gateway",
+		"\x1b[31m\x00\u202e\u200b":          "�[31m���",
+		strings.Repeat("é", 150):            strings.Repeat("é", 150),
+		strings.Repeat("é", 5000):           strings.Repeat("é", 150) + "…",
 	} {
 		if got := oneLine(text); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
@@ -81,13 +99,14 @@ func zipped(text string) string {
 	return b.String()
 }
 
-// encoded answers as a proxy does that compresses what nobody has asked it to.
+// encoded answers like a proxy that compresses although the request rules it out.
 func encoded(status int, encoding, body string) step {
 	return func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
 		return respond(status, http.Header{"Content-Encoding": {encoding}}, body), nil
 	}
 }
 
+// Replies in gzip are decompressed. A reply in another encoding is an error, unless its status is enough.
 func TestEncodedReplies(t *testing.T) {
 	const stored = `{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1"},{"SequenceNumber":"2"}]}`
 	denied := `{"__type":"AccessDeniedException","message":"because"}`
@@ -127,7 +146,8 @@ func TestEncodedReplies(t *testing.T) {
 	}
 }
 
-func TestRepliesThatCannotBeRead(t *testing.T) {
+// The error says why a reply cannot be read.
+func TestUnreadableReplies(t *testing.T) {
 	for says, answer := range map[string]step{
 		"it is too long": reply(strings.Repeat(" ", maxReply+1)), "unexpected EOF": encoded(200, "gzip", zipped("{}")[:12]),
 	} {

@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// route is a way to Kinesis, on fake time.
+// route is a network path to Kinesis, on fake time.
 type route struct {
-	rate      int           // bytes a second; 0: no bound
-	roundTrip time.Duration // also of connecting
+	rate      int           // bytes a second; 0: unlimited
+	roundTrip time.Duration // of a request, and of connecting
 
-	stored map[string]int // how often, by what a record ends in
-	sizes  []int          // of the requests that arrived whole, in MiB of data, rounded up
+	stored map[string]int // how often each record was stored, by the last characters of its data
+	sizes  []int          // of the requests that arrived completely, in MiB of data, rounded up
 }
 
 // client makes a Client whose requests take the route.
@@ -45,7 +45,7 @@ func (r *route) client(t *testing.T, change func(*Config)) *Client {
 	return c
 }
 
-// serve stores the records of a request, if it arrives whole.
+// serve stores the records of a request if it arrives completely.
 func (r *route) serve(conn net.Conn, from *bufio.Reader) bool {
 	req, err := http.ReadRequest(from)
 	if err != nil {
@@ -70,7 +70,7 @@ func (r *route) serve(conn net.Conn, from *bufio.Reader) bool {
 	return err == nil
 }
 
-// slowReader takes what comes at the route's rate.
+// slowReader reads at the route's rate.
 type slowReader struct {
 	io.Reader
 	route *route
@@ -84,7 +84,7 @@ func (r slowReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// backlog makes so many records of 128 KiB, each with data of its own.
+// backlog makes records of 128 KiB, each with its own data.
 func backlog(count int) []Record {
 	records := make([]Record, count)
 	for i := range records {
@@ -93,7 +93,7 @@ func backlog(count int) []Record {
 	return records
 }
 
-// ship delivers records as the Dispatcher does, in flights of 5 MiB and ten seconds, and returns how long that took.
+// ship delivers records as the Dispatcher does, in flights of 5 MiB and ten seconds, and returns the time that it took.
 func ship(t *testing.T, c *Client, records []Record, within time.Duration) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -116,8 +116,8 @@ func ship(t *testing.T, c *Client, records []Record, within time.Duration) time.
 	return time.Since(began)
 }
 
-// A slow way takes as long as the bytes take and little more, and stores nothing twice.
-func TestSlowWays(t *testing.T) {
+// Shipping over a slow path takes little longer than the bytes need, and stores no record twice.
+func TestSlowPaths(t *testing.T) {
 	for _, c := range []struct {
 		rate      int
 		roundTrip time.Duration
@@ -146,7 +146,7 @@ func TestSlowWays(t *testing.T) {
 	}
 }
 
-// At SHUTDOWN a slow way carries what fits into the time.
+// At SHUTDOWN a slow path transfers as much as fits into the time.
 func TestSlowShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &route{rate: 3_000_000, roundTrip: 20 * time.Millisecond}
@@ -160,8 +160,8 @@ func TestSlowShutdown(t *testing.T) {
 	})
 }
 
-// Requests begin at 1 MiB and grow while the way is fast, up to the bound, but not where it takes no time; they shrink when one ends by
-// time.
+// Requests start at 1 MiB and grow up to the limit while the path is fast, unless a round trip takes almost no time.
+// They shrink after a timeout.
 func TestRequestSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &route{roundTrip: 20 * time.Millisecond}
@@ -176,7 +176,7 @@ func TestRequestSize(t *testing.T) {
 			}
 		}
 		for range 5 {
-			sizes(3, 1) // says nothing about larger ones
+			sizes(3, 1) // small requests say nothing about larger ones
 		}
 		r.roundTrip = minFastTrip
 		sizes(24, 1, 1, 1)
@@ -192,7 +192,7 @@ func TestRequestSize(t *testing.T) {
 		for range 4 {
 			c.Put(expiring(t, time.Second), backlog(20))
 		}
-		sizes(20, 1, 1, 1) // never less
+		sizes(20, 1, 1, 1) // the minimum
 		r.rate, r.roundTrip = 0, 20*time.Millisecond
 		sizes(80, 1, 2, 4, 3)
 	})
@@ -204,7 +204,7 @@ func expiring(t *testing.T, timeout time.Duration) context.Context {
 	return ctx
 }
 
-// The bound, where it is below 1 MiB, is kept.
+// A limit below 1 MiB is kept.
 func TestSmallRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &route{}
@@ -216,7 +216,7 @@ func TestSmallRequests(t *testing.T) {
 	})
 }
 
-// What connecting takes is no silence of the stream's: a far region needs several round trips for its first answer.
+// Connecting counts as progress: a far region needs several round trips for its first answer.
 func TestFarRegion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &route{roundTrip: 300 * time.Millisecond}
@@ -236,17 +236,18 @@ func TestFarRegion(t *testing.T) {
 	})
 }
 
-// A request that is given up does not arrive behind our back, from the kernel's buffers: it is sent again. This is real time.
-func TestGivenUpIsCutOff(t *testing.T) {
+// A request that was given up does not arrive later from the kernel's buffers, because it is retried. This test runs in
+// real time.
+func TestGivenUpRequestIsCutOff(t *testing.T) {
 	gaveUp, arrived := make(chan struct{}), make(chan bool)
 	c := rawServer(t, func(_ int, conn net.Conn, _ *bufio.Reader) {
 		_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 		<-gaveUp
 		arrived <- takeRequest(bufio.NewReader(conn))
 	})
-	result := c.Put(expiring(t, 300*time.Millisecond), backlog(6)) // 1 MB fits into the buffers of the sender
+	result := c.Put(expiring(t, 300*time.Millisecond), backlog(6)) // 1 MB fits into the sender's buffers
 	close(gaveUp)
 	if outcomesOf(result) != "uuuuuu" || <-arrived {
-		t.Errorf("outcomes %s, and yet the request arrived", outcomesOf(result))
+		t.Errorf("outcomes %s, but the request arrived", outcomesOf(result))
 	}
 }

@@ -21,7 +21,7 @@ import (
 
 const oneStored = `{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1","ShardId":"shardId-000000000000"}]}`
 
-// rawServer calls serve for each connection, with its number from 0, and then closes it.
+// rawServer calls serve for each connection, with its number from 0, and then closes the connection.
 func rawServer(t *testing.T, serve func(n int, conn net.Conn, r *bufio.Reader)) *Client {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -67,7 +67,7 @@ func rawServer(t *testing.T, serve func(n int, conn net.Conn, r *bufio.Reader)) 
 	return c
 }
 
-// takeRequest reads a request whole and tells whether there was one.
+// takeRequest reads a complete request and reports whether there was one.
 func takeRequest(r *bufio.Reader) bool {
 	req, err := http.ReadRequest(r)
 	if err != nil {
@@ -81,7 +81,8 @@ func answerOneStored(conn net.Conn) {
 	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(oneStored))+"\r\n\r\n"+oneStored)
 }
 
-// A connection that dies under a second request is replaced at once; every request that the server saw is counted.
+// A connection that dies during a second request is replaced at once, without a pause. The count includes every
+// request.
 func TestDeadIdleConnection(t *testing.T) {
 	for _, how := range []string{"closed after the request was read", "closed before", "reset", "closed in the middle of an answer"} {
 		t.Run(how, func(t *testing.T) {
@@ -120,7 +121,7 @@ func TestDeadIdleConnection(t *testing.T) {
 			result := c.Put(t.Context(), recordsOf("a"))
 			want := 0
 			if how == "closed in the middle of an answer" {
-				want = 1 // the connection was alive: this is a failure like others
+				want = 1 // the connection was alive: this failure has a pause
 			}
 			if result.Err != nil || outcomesOf(result) != "s" || pauses != want || result.AttemptFailed != (want == 1) {
 				t.Fatalf("second: %+v, %d pauses, want %d", result, pauses, want)
@@ -129,15 +130,15 @@ func TestDeadIdleConnection(t *testing.T) {
 				t.Errorf("%d connections", connections.Load())
 			}
 			if how == "closed after the request was read" && (requests.Load() != 3 || result.Requests != 2 || result.Retried != 1) {
-				t.Errorf("%d requests were sent in all, counted as %d in the second Put, %d retried", requests.Load(), result.Requests, result.Retried)
+				t.Errorf("%d requests in all, the second Put reports %d, %d retried", requests.Load(), result.Requests, result.Retried)
 			}
 		})
 	}
 }
 
-// A request that a long freeze cut off is signed anew: AWS takes a signature for five minutes only.
+// A request that a long freeze cut off is signed again: AWS accepts a signature for five minutes only.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html
-func TestRepeatedRequestIsSignedAnew(t *testing.T) {
+func TestRetryIsSignedAgain(t *testing.T) {
 	var slept atomic.Int64
 	var signed [2]string // of the second Put, by connection
 	c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
@@ -171,8 +172,8 @@ func TestRepeatedRequestIsSignedAnew(t *testing.T) {
 	}
 }
 
-// On a fresh connection the same is a failure like others: nothing is sent behind the back of retry and its pauses.
-func TestFreshConnectionThatDies(t *testing.T) {
+// A new connection that dies is a failure with a pause: the transport does not retry by itself.
+func TestNewConnectionDies(t *testing.T) {
 	var requests atomic.Int32
 	c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
 		if takeRequest(r) {
@@ -189,9 +190,9 @@ func TestFreshConnectionThatDies(t *testing.T) {
 	}
 }
 
-// A server that answers before it has read the body leaves the transport with the body in its hands: the next request's
-// body, in the same buffer, must not be disturbed (the race detector looks on).
-func TestEarlyAnswerWhileTheBodyIsSent(t *testing.T) {
+// When a server answers before it has read the body, the transport may still read it. That must not affect the next
+// request, whose body is in the same buffer. The race detector checks it, too.
+func TestEarlyAnswer(t *testing.T) {
 	var good atomic.Int32
 	payload := bytes.Repeat([]byte("z"), 8<<20)
 	c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
@@ -216,12 +217,12 @@ func TestEarlyAnswerWhileTheBodyIsSent(t *testing.T) {
 	c.config.MaxRecordBytes = 10 << 20
 	result := c.Put(t.Context(), []Record{{"key", [][]byte{payload}}})
 	if result.Err != nil || good.Load() != 1 {
-		t.Errorf("%d good bodies: %v", good.Load(), result.Err)
+		t.Errorf("%d complete bodies: %v", good.Load(), result.Err)
 	}
 }
 
-// pipedClient has connections in memory, for fake time. serve is called for each, with its number from 0; it may read from
-// another reader than the connection itself.
+// pipedClient makes a Client whose connections are in memory, for fake time. serve is called for each, with its number
+// from 0. It may read from another reader than the connection itself.
 func pipedClient(t *testing.T, change func(*Config), serve func(n int, conn net.Conn)) *Client {
 	t.Helper()
 	cfg := testConfig("logs")
@@ -252,7 +253,7 @@ func pipedClient(t *testing.T, change func(*Config), serve func(n int, conn net.
 	return c
 }
 
-// A request that gets no answer is given up in time for another, over another connection.
+// A request without an answer is given up early enough for a retry over another connection.
 func TestHangingServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipedClient(t, nil, func(n int, conn net.Conn) {
@@ -278,7 +279,7 @@ func TestHangingServer(t *testing.T) {
 	})
 }
 
-// An upload over a slow path is not cut short to leave time for another one, which would not be faster.
+// A slow upload is not cut off in favour of a retry, which would not be faster.
 func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipedClient(t, func(c *Config) { c.MaxRecordBytes = 10 << 20 }, func(_ int, conn net.Conn) {
@@ -288,13 +289,15 @@ func TestSlowUpload(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 1900*time.Millisecond) // 7 MB in base64 take 1.2 s
 		defer cancel()
-		if result := c.Put(ctx, []Record{{"key", [][]byte{bytes.Repeat([]byte("z"), 5<<20)}}}); outcomesOf(result) != "s" || result.Requests != 1 {
+		result := c.Put(ctx, []Record{{"key", [][]byte{bytes.Repeat([]byte("z"), 5<<20)}}})
+		if outcomesOf(result) != "s" || result.Requests != 1 {
 			t.Errorf("outcome %s after %d requests: %v", outcomesOf(result), result.Requests, result.Err)
 		}
 	})
 }
 
-func TestNobodyListens(t *testing.T) {
+// The error for a refused connection names the endpoint, or the proxy.
+func TestConnectionRefused(t *testing.T) {
 	cfg := testConfig("logs")
 	cfg.EndpointURL = "http://127.0.0.1:1"
 	c, err := New(cfg)
@@ -309,14 +312,15 @@ func TestNobodyListens(t *testing.T) {
 	checkError(t, c.Probe(t.Context(), recordsOf("a")).Err, true, KindNetwork, "no connection to the proxy")
 }
 
-// The first Put goes over the connection that Warm has opened; after a rest it goes over a new one that resumes the session.
+// The first Put uses the connection that Warm opened. A Put after an idle time uses a new one, which resumes the TLS
+// session.
 func TestWarm(t *testing.T) {
 	var connections atomic.Int32
 	var resumed atomic.Bool
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			if r.Header.Get("Authorization") != "" || r.ContentLength > 0 {
-				t.Errorf("the warming request carries something: %v", r.Header)
+				t.Errorf("the request of Warm has a signature or a body: %v", r.Header)
 			}
 			http.Error(w, "unknown operation", http.StatusNotFound)
 			return
@@ -349,11 +353,11 @@ func TestWarm(t *testing.T) {
 		return instant{later.wall.Add(5 * time.Second), later.mono + 5*time.Second}
 	}
 	if result := c.Put(t.Context(), recordsOf("a")); result.Err != nil || connections.Load() != 2 || !resumed.Load() {
-		t.Errorf("after a rest: %v, over connection %d, session resumed: %t", result.Err, connections.Load(), resumed.Load())
+		t.Errorf("after an idle time: %v, over connection %d, session resumed: %t", result.Err, connections.Load(), resumed.Load())
 	}
 }
 
-// What is wrong with the endpoint is not Warm's to say.
+// Warm reports no failure. The next Put does.
 func TestWarmFails(t *testing.T) {
 	cfg := testConfig("logs")
 	cfg.EndpointURL = "http://127.0.0.1:1"
@@ -367,6 +371,7 @@ func TestWarmFails(t *testing.T) {
 	checkError(t, c.Put(ctx, recordsOf("a")).Err, true, KindNetwork, "refused")
 }
 
+// The client uses HTTP/1.1, trusts the configured CA bundle, and reports a certificate that it does not trust.
 func TestTLS(t *testing.T) {
 	var protocol string
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -377,7 +382,7 @@ func TestTLS(t *testing.T) {
 		_, _ = io.WriteString(w, oneStored)
 	}))
 	server.EnableHTTP2 = true
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it is told of the certificate that is not trusted
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it logs the refused handshake
 	server.StartTLS()
 	defer server.Close()
 	cfg := testConfig("logs")
@@ -404,6 +409,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// Requests go through the configured proxy.
 func TestProxy(t *testing.T) {
 	var asked string
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -427,7 +433,8 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-func TestRested(t *testing.T) {
+// A connection may be dead after an idle time, or if the clocks moved apart.
+func TestMayBeDead(t *testing.T) {
 	base := instant{time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC), time.Hour}
 	for _, c := range []struct {
 		name       string
@@ -435,13 +442,13 @@ func TestRested(t *testing.T) {
 		want       bool
 	}{
 		{"at once", 0, 0, false},
-		{"a while", 3 * time.Second, 3 * time.Second, false},
+		{"shortly after", 3 * time.Second, 3 * time.Second, false},
 		{"too long", 5 * time.Second, 5 * time.Second, true},
-		{"frozen, the monotonic clock stood still", 2 * time.Second, 10 * time.Millisecond, true},
+		{"frozen, the monotonic clock stopped", 2 * time.Second, 10 * time.Millisecond, true},
 		{"frozen for hours", 5 * time.Hour, 10 * time.Millisecond, true},
-		{"the wall clock stood still", 0, 2 * time.Second, true},
+		{"the wall clock stopped", 0, 2 * time.Second, true},
 		{"the wall clock was set back", -time.Hour, time.Second, true},
-		{"the wall clock was trimmed", 1200 * time.Millisecond, time.Second, false},
+		{"the wall clock was adjusted by a little", 1200 * time.Millisecond, time.Second, false},
 	} {
 		if got := mayBeDead(base, instant{base.wall.Add(c.wall), base.mono + c.mono}); got != c.want {
 			t.Errorf("%s: %t", c.name, got)
@@ -449,7 +456,8 @@ func TestRested(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreDroppedAfterAFreeze(t *testing.T) {
+// The connection is closed before a Put that follows a freeze or an idle time.
+func TestConnectionIsClosedAfterAFreeze(t *testing.T) {
 	c, f := newFake(t, nil)
 	now := instant{time.Now().Round(0), 0}
 	c.clock = func() instant { return now }
@@ -457,10 +465,15 @@ func TestConnectionsAreDroppedAfterAFreeze(t *testing.T) {
 	for _, s := range []struct {
 		wall, mono time.Duration
 		closed     int
-	}{{time.Second, time.Second, 0}, {time.Minute, time.Millisecond, 1}, {time.Second, time.Second, 0}, {5 * time.Second, 5 * time.Second, 1}} {
+	}{
+		{time.Second, time.Second, 0},
+		{time.Minute, time.Millisecond, 1},
+		{time.Second, time.Second, 0},
+		{5 * time.Second, 5 * time.Second, 1},
+	} {
 		now.wall, now.mono, f.closed = now.wall.Add(s.wall), now.mono+s.mono, 0
 		if c.Put(t.Context(), recordsOf("a")); f.closed != s.closed {
-			t.Errorf("after %v by the wall clock, %v by the other: closed %d times, want %d", s.wall, s.mono, f.closed, s.closed)
+			t.Errorf("after %v by the wall clock, %v by the monotonic clock: closed %d times, want %d", s.wall, s.mono, f.closed, s.closed)
 		}
 	}
 }
