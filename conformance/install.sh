@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# For the checks that need programs of other languages: they are installed, pinned, into a cache. To be sourced, with a folder $work that
-# the caller removes where it installs with Maven.
+# Installs the programs of other languages that checks need, pinned, into a cache. Scripts source it. A script that installs with Maven
+# must set $work to a folder, and remove that folder at its end.
 
 NODE=22.23.3 # npm; the first version with zstd is 22.15
 MAVEN_DEPENDENCY_PLUGIN=3.8.1
@@ -13,17 +13,18 @@ case $(uname -m) in aarch64 | arm64) architecture=arm64 ;; *) architecture=x64 ;
 step() { printf '\n=== %s\n' "$*"; }
 run() { printf '+ %s\n' "$*"; timeout 300 "$@"; }
 
-# cannot WHAT WHY
+# cannot NAME REASON skips the part of a check that needs NAME. With CI=true it fails.
 cannot() {
 	if [ "${CI:-}" = true ]; then
-		echo "FAILED: $1 cannot be had: $2. With CI=true nothing is skipped." >&2
+		echo "FAILED: $1 cannot be installed: $2. With CI=true no part is skipped." >&2
 		exit 1
 	fi
 	echo "SKIPPED: $1: $2"
 	skipped+=("$1")
 }
 
-# install DIRECTORY COMMAND… runs a command that fills the directory, whose name it is given last, unless that is done.
+# install DIRECTORY COMMAND… runs the command with the directory as its last argument. The command fills the directory. install does not
+# run it again after a success.
 install() {
 	local to=$1
 	shift
@@ -34,17 +35,17 @@ install() {
 }
 digest() { cat "$@" | sha256sum | cut -c 1-12; }
 
-# npm_install COMMAND ARGUMENT… DIRECTORY
+# npm_install COMMAND ARGUMENT… DIRECTORY runs a command of npm, such as ci, in the directory.
 npm_install() { run npm "$1" --ignore-scripts --no-audit --no-fund --loglevel=error "${@:2:$#-2}" --prefix "${*: -1}"; }
 
-# install_node sets node to the Node.js that was installed.
+# install_node sets node to the path of the installed Node.js.
 install_node() {
 	local to="$cache/readers-node-$NODE-$architecture"
 	node="$to/node_modules/node-linux-$architecture/bin/node"
 	command -v npm >/dev/null && install "$to" npm_install install --no-save "node-linux-$architecture@$NODE"
 }
 
-# install_python REQUIREMENTS sets python to the Python that has the packages of the file, and no others.
+# install_python REQUIREMENTS sets python to the path of a Python with the packages of the file, and no others.
 install_python() {
 	local to
 	to="$cache/readers-python-$(digest "$1")"

@@ -1,6 +1,6 @@
-"""python runtime.py FILE: serves the Runtime API with the function `handler` of FILE, as Lambda's own runtime does.
+"""python runtime.py FILE: a client of the Runtime API that calls the function `handler` of FILE, as Lambda's own runtime does.
 
-Before Python 3.14 the module compression.zstd is its backport, where that is installed.
+Before Python 3.14 it provides the module compression.zstd by its backport, if that is installed.
 """
 
 import importlib.util

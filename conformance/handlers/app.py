@@ -1,4 +1,4 @@
-"""Logs by logging, print and Powertools."""
+"""Logs with logging, print and Powertools."""
 
 import logging
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# handlers.sh installs what the handlers here run on, and prints where it is: node PATH MODULES, python PATH. What cannot be had is left out,
-# with a line on the standard error; with CI=true that is a failure.
+# handlers.sh installs Node.js and Python with the packages of the handlers here, and prints their paths: node PATH MODULES, python PATH.
+# It skips a runtime that it cannot install, with a line on the standard error. With CI=true that is a failure.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ../install.sh
@@ -12,7 +12,7 @@ if install_node >&2 && install "$packages" npm_locked >&2; then
 else
 	cannot "Node.js $NODE with pino and Powertools" "npm could not install it" >&2
 fi
-if install_python ../readers/python/requirements.txt >&2; then # of them Powertools alone is used
+if install_python ../readers/python/requirements.txt >&2; then # only Powertools is used
 	echo "python $python"
 else
 	cannot "Powertools for Python" "pip could not install ../readers/python/requirements.txt" >&2

@@ -1,4 +1,4 @@
-// Logs by console, pino and Powertools.
+// Logs with console, pino and Powertools.
 import { Logger } from '@aws-lambda-powertools/logger';
 import pino from 'pino';
 

@@ -1,4 +1,4 @@
-"""clients.py CLIENT COUNT: see check.sh. Both clients have the same calls; one makes them by boto3, the other by the AWS CLI."""
+"""clients.py CLIENT COUNT: see check.sh. Both clients have the same methods. One calls boto3, the other runs the AWS CLI."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ import sys
 import time
 
 STREAM = "orders"
-PATIENCE = 30  # seconds, far more than it takes
+TIMEOUT = 30  # seconds, far more than a client needs
 
 
 class Boto3:
@@ -39,7 +39,7 @@ class Boto3:
 
 
 class CLI:
-    """Version 1, which takes data as it is; version 2 wants base64."""
+    """Version 1 of the AWS CLI, whose arguments have the data themselves. Version 2 needs base64."""
 
     def __init__(self):
         self.program = os.path.join(os.path.dirname(sys.executable), "aws")
@@ -70,17 +70,17 @@ class CLI:
 
 def write(client, batch):
     client.put(batch.pop(0))
-    deadline = time.monotonic() + PATIENCE
-    while batch:  # what is refused is sent again
+    deadline = time.monotonic() + TIMEOUT
+    while batch:  # rejected records are retried
         results = client.put_all(batch)
         batch = [data for data, result in zip(batch, results, strict=True) if result.get("ErrorCode")]
         if time.monotonic() > deadline:
-            sys.exit(f"{len(batch)} records are still refused")
+            sys.exit(f"{len(batch)} records are still rejected")
 
 
 def read(client, wanted):
     iterators = [client.iterator(shard) for shard in client.shards()]
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     seen = []
     while not wanted <= set(seen):
         for i, iterator in enumerate(iterators):

@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# check.sh DIR: readers that no one here wrote read what the extension has written, and every event must come out equal. It prints a line for
-# each reader and case, and stops at the first difference. DIR has a folder for each case, named FORMAT-COMPRESSION, with
+# check.sh DIR: readers by other authors read the extension's records, and must return every event unchanged. It prints a line for each
+# reader and case, and stops at the first difference. DIR has a folder for each case, named FORMAT-COMPRESSION, with
 #   records/NNNN.bin  the data of each Kinesis record, in order
-#   keys.txt          the partition key of each, a line
-#   events.ndjson     what must come out: the events, a line each; for the format cloudwatch {"id","timestamp","message"}
-# "in a row" is all records as one object, as Firehose writes them to S3.
+#   keys.txt          the records' partition keys, one per line
+#   events.ndjson     the expected events, one per line; for the format cloudwatch {"id","timestamp","message"}
+# "concatenated" is all records in one object, as Firehose writes them to S3.
 #
-# The readers are installed, pinned, into a cache. What cannot be had is left out with a line that says SKIPPED; with CI=true that is a
-# failure. Needs: Go, Python 3.11 or 3.12 (pyVRL has no others), Node.js with npm, Java 17 with Maven.
+# It installs the readers, pinned, into a cache. It prints SKIPPED for a reader that it cannot install. With CI=true that is a failure.
+# It needs Go, Python 3.11 or 3.12 (pyVRL supports no others), Node.js with npm, and Java 17 with Maven.
 set -euo pipefail
 dir=$(realpath "$1")
 cd "$(dirname "$0")"
 
-ZSTD=zstd # the distribution's package, where there is no such command
-# All others: ../install.sh, golang/go.mod, python/requirements.txt, node/package-lock.json, java/pom.xml
+ZSTD=zstd # the distribution's package, if the command is not installed
+# The other versions: ../install.sh, golang/go.mod, python/requirements.txt, node/package-lock.json, java/pom.xml
 
 . ../install.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# compare READER CASE HOW EXPECTED: what is read, from the standard input, is equal to the file EXPECTED.
+# compare READER CASE HOW EXPECTED fails unless the standard input, which the reader wrote, is equal to the file EXPECTED.
 compare() {
 	local events
 	events=$(wc -l <"$dir/$2/events.ndjson")
@@ -30,32 +30,32 @@ compare() {
 	printf '%-34s %-16s %-14s %d events of %d, equal\n' "$1" "$2" "$3" "$events" "$events"
 }
 
-# unpack READER COMPRESSION COMMAND… has a command decompress what is compressed so: each record, and all in a row.
+# unpack READER COMPRESSION COMMAND… decompresses the records of this compression with the command, one by one and concatenated.
 unpack() {
 	local reader=$1 compression=$2 path case
 	shift 2
 	for path in "$dir"/{ndjson,json}-"$compression"; do
 		case=${path##*/}
-		if [ "${case%%-*}" = json ]; then # an event has no line end there
+		if [ "${case%%-*}" = json ]; then # its events have no line ends
 			tr -d '\n' <"$path/events.ndjson" >"$work/expected"
 		else
 			cp "$path/events.ndjson" "$work/expected"
 		fi
 		"$@" "$path"/records/*.bin | compare "$reader" "$case" "" "$work/expected"
-		cat "$path"/records/*.bin | "$@" | compare "$reader" "$case" "in a row" "$work/expected"
+		cat "$path"/records/*.bin | "$@" | compare "$reader" "$case" "concatenated" "$work/expected"
 	done
 }
 
 cases=(cloudwatch-gzip json-gzip json-none json-zstd kpl-none ndjson-gzip ndjson-none ndjson-zstd)
 diff <(printf '%s\n' "${cases[@]}") <(LC_ALL=C ls "$dir") || {
-	echo "FAILED: these are not the cases that there are readers for" >&2
+	echo "FAILED: the cases in the folder are not those of the readers" >&2
 	exit 1
 }
 
 step "commands: zcat, zstd"
 unpack "$(zcat --version | sed -n '1s/(gzip) //p')" gzip zcat --suffix .bin
 
-apt_download() { # of the distribution's package, without installing it
+apt_download() { # unpacks the distribution's package without installing it
 	mkdir -p "$1/lists/partial" "$1/archives/partial"
 	(
 		cd "$1"
@@ -93,7 +93,7 @@ else
 	cannot "the readers in Node.js" "npm could not install Node.js $NODE and node/package.json"
 fi
 
-step "Java: the de-aggregation of the Kinesis Client Library, GZIPInputStream, zstd-jni, aircompressor"
+step "Java: the Kinesis Client Library's deaggregation, GZIPInputStream, zstd-jni, aircompressor"
 if install_java java/pom.xml; then
 	run java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dslf4j.internal.verbosity=ERROR -cp "$jars/*" java/Read.java "$dir"
 else
@@ -101,7 +101,7 @@ else
 fi
 
 if [ ${#skipped[@]} -gt 0 ]; then
-	step "every event is equal; left out: $(IFS=,; echo "${skipped[*]}")"
+	step "every event is equal; skipped: $(IFS=,; echo "${skipped[*]}")"
 else
 	step "every event is equal"
 fi

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # check.sh DIR: the engines run the SQL of examples/sql. DIR has a folder for each case, named FORMAT-COMPRESSION, with the objects that
-# Firehose would write in telemetry/. Each engine writes the rows of each statement to CASE/ENGINE.json, for TestConformanceSQL to compare.
-#   DuckDB  all cases
-#   Flink   those in which a line is an event
-#   Athena  is an account's alone: Trino's parser parses its queries, sqlglot its DDL; sqlglot turns its queries into DuckDB's, which run
+# Firehose would write in telemetry/. Each engine writes the rows of each statement to CASE/ENGINE.json. TestConformanceSQL compares them.
+#   DuckDB  runs all cases
+#   Flink   runs the cases in which each line is an event
+#   Athena  needs an AWS account. Trino's parser parses its queries and sqlglot its DDL. DuckDB runs its queries, translated by sqlglot
 #
-# The engines are installed, pinned, into a cache. What cannot be had is left out with a line that says SKIPPED; with CI=true that is a
-# failure. Needs: Python 3.11 or 3.12, Java 17 with Maven.
+# It installs the engines, pinned, into a cache. It prints SKIPPED for an engine that it cannot install. With CI=true that is a failure.
+# It needs Python 3.11 or 3.12, and Java 17 with Maven.
 set -euo pipefail
 dir=$(realpath "$1")
 cd "$(dirname "$0")"
@@ -15,7 +15,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 . ../install.sh
 
-step "DuckDB: its own SQL, and Athena's by sqlglot"
+step "DuckDB: its own SQL, and Athena's, translated by sqlglot"
 if install_python ../readers/python/requirements.txt; then
 	for case in "$dir"/*/; do
 		run "$python" -B duckdb/run.py "$sql/duckdb" "$case"
@@ -43,5 +43,5 @@ else
 fi
 
 if [ ${#skipped[@]} -gt 0 ]; then
-	step "left out: $(IFS=,; echo "${skipped[*]}")"
+	step "skipped: $(IFS=,; echo "${skipped[*]}")"
 fi

@@ -1,7 +1,7 @@
-// Golang reads every case of the format cloudwatch with aws-lambda-go, and what is compressed with Go's own gzip.
+// Command golang reads the cases of the format cloudwatch with aws-lambda-go, and the other cases with gzip with compress/gzip.
 //
-// aws-lambda-go's parser reads gzip'ed ndjson, too: as a record with no events, without an error. So a stream in COMPRESSION=gzip must not be
-// given to it; nothing it says would show that.
+// aws-lambda-go's parser returns no events and no error for ndjson with gzip. So a consumer of a stream with COMPRESSION=gzip must not use
+// it.
 package main
 
 import (
@@ -51,7 +51,7 @@ func run(dir string) error {
 	return nil
 }
 
-// testCase is what is to be read, and what must come out.
+// testCase has the records of a case, their partition keys and the expected events.
 type testCase struct {
 	name    string
 	records [][]byte
@@ -87,7 +87,7 @@ func load(path string) (testCase, error) {
 	return c, nil
 }
 
-// compare prints that what a reader has read is equal, or is an error.
+// compare fails unless a reader has read the expected events. It prints a line if it has.
 func (c *testCase) compare(reader, how string, got [][]byte) error {
 	for i := range min(len(got), len(c.events)) {
 		if !bytes.Equal(got[i], c.events[i]) {
@@ -101,7 +101,7 @@ func (c *testCase) compare(reader, how string, got [][]byte) error {
 	return nil
 }
 
-// cloudwatch reads the records as a Lambda function does: from the event of its event source mapping.
+// cloudwatch reads the records as a Lambda function does, from the event of an event source mapping.
 func (c *testCase) cloudwatch() error {
 	var lambda struct {
 		Records []map[string]any `json:"Records"`
@@ -134,7 +134,8 @@ func (c *testCase) cloudwatch() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", awsLambdaGo, err)
 		}
-		if parsed.MessageType != "DATA_MESSAGE" || parsed.Owner == "" || parsed.LogGroup == "" || parsed.LogStream == "" || len(parsed.SubscriptionFilters) != 1 {
+		if parsed.MessageType != "DATA_MESSAGE" || parsed.Owner == "" || parsed.LogGroup == "" || parsed.LogStream == "" ||
+			len(parsed.SubscriptionFilters) != 1 {
 			return fmt.Errorf("%s: the envelope %+v", awsLambdaGo, parsed)
 		}
 		for _, e := range parsed.LogEvents {
@@ -170,7 +171,7 @@ func encode[T any](values []T) (lines [][]byte, err error) {
 	return lines, nil
 }
 
-// gzip reads each record, and all in a row as Firehose writes them into one object.
+// gzip reads each record, and all records concatenated as Firehose writes them into one object.
 func (c *testCase) gzip() error {
 	const reader = "Go compress/gzip"
 	var each []byte
@@ -181,14 +182,14 @@ func (c *testCase) gzip() error {
 		}
 		each = append(each, plain...)
 	}
-	row, err := gunzip(bytes.Join(c.records, nil))
+	concatenated, err := gunzip(bytes.Join(c.records, nil))
 	if err != nil {
 		return err
 	}
 	for _, read := range []struct {
 		how  string
 		data []byte
-	}{{"", each}, {"in a row", row}} {
+	}{{"", each}, {"concatenated", concatenated}} {
 		got, err := values(read.data)
 		if err == nil {
 			err = c.compare(reader, read.how, got)
@@ -208,7 +209,7 @@ func gunzip(data []byte) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// values are the JSON values in a row that data are.
+// values splits concatenated JSON values.
 func values(data []byte) (all [][]byte, err error) {
 	for d := json.NewDecoder(bytes.NewReader(data)); ; {
 		var value json.RawMessage

@@ -19,10 +19,10 @@ import software.amazon.kinesis.retrieval.AggregatorUtil;
 import software.amazon.kinesis.retrieval.KinesisClientRecord;
 
 /**
- * Reads every case with Java: the de-aggregation of the KCL, GZIPInputStream, zstd-jni (the C library), aircompressor (Trino's and Athena's).
+ * Reads every case with Java: the KCL's deaggregation, GZIPInputStream, zstd-jni (the C library), aircompressor (Trino's and Athena's).
  *
- * <p>What is not tested, because it may read less than there is without an error: GZIPInputStream asks the stream below by available()
- * whether another member follows, and ends where that answers 0 too early.
+ * <p>Not tested: GZIPInputStream calls available() of the stream below to know whether another member follows. If that returns 0 too
+ * early, it ends without an error before the last member.
  */
 public final class Read {
     private static final String KCL = "KCL " + version(AggregatorUtil.class);
@@ -71,15 +71,15 @@ public final class Read {
         keys = Files.readAllLines(path.resolve("keys.txt"));
         check(keys.size() == records.size(), "a partition key for each record");
         byte[] lines = Files.readAllBytes(path.resolve("events.ndjson"));
-        // Not readAllLines: to it a line ends in \r, too.
+        // Not readAllLines, which also splits at \r.
         events = List.of(new String(lines, StandardCharsets.UTF_8).split("\n"));
-        // The format json has nothing between its events.
+        // The format json has no separator between events.
         expected = format.equals("json") ? String.join("", events).getBytes(StandardCharsets.UTF_8) : lines;
     }
 
     private void read() throws Exception {
         if (format.equals("cloudwatch")) {
-            return; // read by others
+            return; // the readers in other languages read it
         }
         if (format.equals("kpl")) {
             kpl();
@@ -96,7 +96,7 @@ public final class Read {
         InputStream open(InputStream compressed) throws IOException;
     }
 
-    /** Decompresses each record, and all in a row as Firehose writes them into one object. */
+    /** Decompresses each record, and all records concatenated as Firehose writes them into one object. */
     private void decompress(String reader, Decompressor decompressor) throws IOException {
         ByteArrayOutputStream each = new ByteArrayOutputStream();
         ByteArrayOutputStream row = new ByteArrayOutputStream();
@@ -108,25 +108,25 @@ public final class Read {
         }
         compare(reader, "", each.toByteArray());
         try (InputStream plain = decompressor.open(new ByteArrayInputStream(row.toByteArray()))) {
-            compare(reader, "in a row", plain.readAllBytes());
+            compare(reader, "concatenated", plain.readAllBytes());
         }
     }
 
-    /** Decompresses each record at once into the room that its header asks for. */
+    /** Decompresses each record with one call, into a buffer of the content size in its header. */
     private void blocks() throws IOException {
         ByteArrayOutputStream jni = new ByteArrayOutputStream();
         ByteArrayOutputStream air = new ByteArrayOutputStream();
         for (byte[] record : records) {
             long size = com.github.luben.zstd.Zstd.getFrameContentSize(record);
-            check(size >= 0, "the frame tells its content size");
+            check(size >= 0, "the frame's header has no content size");
             jni.write(com.github.luben.zstd.Zstd.decompress(record, (int) size));
             size = ZstdDecompressor.getDecompressedSize(record, 0, record.length);
-            check(size >= 0, "the frame tells its content size");
+            check(size >= 0, "the frame's header has no content size");
             byte[] plain = new byte[(int) size];
             air.write(plain, 0, new ZstdDecompressor().decompress(record, 0, record.length, plain, 0, plain.length));
         }
-        compare(ZSTD_JNI, "at once", jni.toByteArray());
-        compare(AIRCOMPRESSOR, "at once", air.toByteArray());
+        compare(ZSTD_JNI, "one call", jni.toByteArray());
+        compare(AIRCOMPRESSOR, "one call", air.toByteArray());
     }
 
     private void compare(String reader, String how, byte[] plain) {
@@ -139,15 +139,15 @@ public final class Read {
         System.out.printf("%-34s %-16s %-14s %d events of %d, equal%n", reader, name, how, read, events.size());
     }
 
-    private static void check(boolean holds, String what) {
+    private static void check(boolean holds, String message) {
         if (!holds) {
-            throw new IllegalStateException(what);
+            throw new IllegalStateException(message);
         }
     }
 
     /**
-     * De-aggregates as a consumer does whose lease is of one shard: the shard's range of hash keys goes with the records. Outside of it the
-     * KCL drops a record, as a whole, and only logs that.
+     * Deaggregates like a consumer with the lease of one shard: the KCL gets the shard's range of hash keys. If a record's key is outside
+     * that range, the KCL drops the whole record and only logs it.
      */
     private void kpl() throws Exception {
         List<String> all = new ArrayList<>();
@@ -159,9 +159,9 @@ public final class Read {
         }
         compareEvents("", all);
 
-        // The shard is split between the keys. Each record is read by the consumers of both halves: what one drops, the other has.
+        // The shard is split between the keys, and the consumers of both halves read each record. Exactly one of them must drop it.
         List<BigInteger> distinct = hashes.stream().distinct().sorted().toList();
-        check(distinct.size() > 1, "records of one partition key are of one shard");
+        check(distinct.size() > 1, "all records have one partition key: the test needs two");
         BigInteger split = distinct.get(distinct.size() / 2);
         List<String> joined = new ArrayList<>();
         int lower = 0;
@@ -169,12 +169,12 @@ public final class Read {
             List<String> low = deaggregate(i, BigInteger.ZERO, split.subtract(BigInteger.ONE));
             List<String> high = deaggregate(i, split, LAST_HASH_KEY);
             boolean isLow = hashes.get(i).compareTo(split) < 0;
-            check((isLow ? high : low).isEmpty(), "record " + (i + 1) + " is read by the consumer of the other half, too");
+            check((isLow ? high : low).isEmpty(), "the consumer of the other half also reads record " + (i + 1));
             joined.addAll(low);
             joined.addAll(high);
             lower += low.size();
         }
-        check(lower > 0 && lower < joined.size(), "nothing in one of the halves");
+        check(lower > 0 && lower < joined.size(), "one of the halves has no events");
         compareEvents(lower + " + " + (joined.size() - lower), joined);
     }
 
@@ -188,7 +188,7 @@ public final class Read {
         List<String> read = new ArrayList<>();
         for (KinesisClientRecord user : new AggregatorUtil().deaggregate(List.of(record), from, to)) {
             check(user.aggregated() && user.partitionKey().equals(keys.get(number)) && user.explicitHashKey() == null
-                    && user.subSequenceNumber() == read.size(), "record " + (number + 1) + " became " + user);
+                    && user.subSequenceNumber() == read.size(), "record " + (number + 1) + " is read as " + user);
             read.add(StandardCharsets.UTF_8.decode(user.data()).toString());
         }
         return read;

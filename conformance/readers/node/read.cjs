@@ -1,9 +1,9 @@
-// Reads every case with Node.js: Powertools for AWS Lambda (TypeScript), aws-kinesis-agg, zlib, fzstd. NODE_PATH names the packages.
+// Reads every case with Node.js: Powertools for AWS Lambda (TypeScript), aws-kinesis-agg, zlib, fzstd. NODE_PATH has the packages' folder.
 //
-// What is not tested, because it reads less than there is, or something else, without an error:
-// - zlib of Node.js, by zstdDecompressSync and as a stream, reads the first of several zstd frames in a row.
-// - KinesisDataStreamSchema of Powertools makes a string of uncompressed ndjson, and one of broken characters of gzip'ed ndjson, zstd
-//   and KPL; but an object of a record with one event, gzip'ed or not.
+// Not tested, because these readers lose or change data without an error:
+// - zlib of Node.js reads only the first of several concatenated zstd frames, with zstdDecompressSync and as a stream.
+// - KinesisDataStreamSchema of Powertools returns uncompressed ndjson as a string, and ndjson with gzip, zstd and KPL as a string of
+//   broken characters. It returns a record of one event, with gzip or not, as an object.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -37,7 +37,7 @@ class Case {
     assert.equal(this.records.length, this.keys.length);
   }
 
-  // The records as an event source mapping hands them to a function.
+  // Returns the records as an event source mapping passes them to a function.
   lambdaEvent() {
     return {
       Records: this.records.map((data, index) => ({
@@ -72,7 +72,7 @@ class Case {
     console.log(`${reader.padEnd(34)} ${this.name.padEnd(16)} ${how.padEnd(14)} ${read.length} events of ${expected.length}, equal`);
   }
 
-  // Compares bytes. The format json has nothing between its events.
+  // Compares bytes. The format json has no separator between events.
   compareData(reader, data, how = '') {
     const end = this.format === 'json' ? '' : '\n';
     const expected = Buffer.from(this.lines.map((line) => line + end).join(''));
@@ -122,16 +122,16 @@ function readKPL(c) {
 
 function readGzip(c) {
   c.compareData(NODE, Buffer.concat(c.records.map((data) => zlib.gunzipSync(data))));
-  c.compareData(NODE, zlib.gunzipSync(Buffer.concat(c.records)), 'in a row');
+  c.compareData(NODE, zlib.gunzipSync(Buffer.concat(c.records)), 'concatenated');
 }
 
 function readZstd(c) {
   c.compareData(NODE, Buffer.concat(c.records.map((data) => zlib.zstdDecompressSync(data))));
   c.compareData(FZSTD, Buffer.concat(c.records.map((data) => fzstd.decompress(data))));
-  c.compareData(FZSTD, Buffer.from(fzstd.decompress(Buffer.concat(c.records))), 'in a row');
+  c.compareData(FZSTD, Buffer.from(fzstd.decompress(Buffer.concat(c.records))), 'concatenated');
 }
 
-// An event a record: an object to Powertools, which gunzips by itself.
+// Reads records of one event each: Powertools returns an object, and decompresses gzip by itself.
 function readJSON(c) {
   const read = KinesisDataStreamSchema.parse(c.lambdaEvent()).Records.map((record) => record.kinesis.data);
   c.compare(POWERTOOLS, read, c.lines.map((line) => JSON.parse(line)), 'Kinesis');

@@ -1,12 +1,12 @@
 """Reads every case with Python: Powertools for AWS Lambda, Vector's parser (pyVRL), aws-kinesis-agg, gzip, zstd, DuckDB.
 
-What is not tested:
-- zlib.decompress(data, zlib.MAX_WBITS | 32), which Powertools uses, reads the first of several gzip members in a row,
-  and says nothing.
-- zstandard's decompress() reads the first of several frames in a row, and says nothing.
-- DuckDB fails on a file with half a surrogate pair ("\\ud83d", which is JSON, and which JSON.stringify of Node.js writes of text that was
-  cut there), unless ignore_errors is set: then that event is NULL. So no event here has one.
-- Powertools fails on gzip'ed ndjson that is taken for the format cloudwatch.
+Not tested:
+- zlib.decompress(data, zlib.MAX_WBITS | 32), which Powertools uses, reads only the first of several concatenated gzip members, without an
+  error.
+- zstandard's decompress() reads only the first of several concatenated frames, without an error.
+- DuckDB fails on a file with half a surrogate pair ("\\ud83d", which is valid JSON, and which JSON.stringify of Node.js writes for text
+  that was cut there). With ignore_errors that event is NULL. So no event here has one.
+- Powertools fails on ndjson with gzip if it reads it as the format cloudwatch.
 """
 
 import base64
@@ -45,7 +45,7 @@ VECTOR = "Vector's parser, pyVRL " + importlib.metadata.version("pyVRL")
 
 
 class Case:
-    """The data of each Kinesis record, its partition key, and the events that must come out."""
+    """The data of each Kinesis record, its partition key, and the expected events."""
 
     def __init__(self, path):
         self.name = os.path.basename(path)
@@ -61,7 +61,7 @@ class Case:
         assert len(self.records) == len(self.keys), "a partition key for each record"
 
     def lambda_event(self):
-        """The records as an event source mapping hands them to a function."""
+        """Returns the records as an event source mapping passes them to a function."""
         arn = "arn:aws:kinesis:us-east-1:123456789012:stream/telemetry-kinesis-stream"
         return {
             "Records": [
@@ -88,12 +88,12 @@ class Case:
     def log_events(self):
         return [(e["id"], e["timestamp"], e["message"]) for e in map(json.loads, self.lines)]
 
-    def of(self, each):
-        """What the data are together, from what each record's are: a line end follows an event of the format json."""
+    def join(self, each):
+        """Joins the decompressed data of the records, with a line end behind each event of the format json."""
         return b"".join(data + b"\n" for data in each) if self.format == "json" else b"".join(each)
 
-    def in_a_row(self):
-        """The records as Firehose writes them into one object."""
+    def concatenated(self):
+        """Returns the records as Firehose writes them into one object."""
         return b"".join(self.records)
 
     def compare(self, reader, read, expected, how=""):
@@ -108,12 +108,12 @@ class Case:
         assert data.endswith(b"\n"), "a line end"
         self.compare(reader, data.removesuffix(b"\n").split(b"\n"), self.lines, how)
 
-    def compare_row(self, reader, data):
-        """Compares all records in a row: those of the format json have nothing between them."""
+    def compare_concatenated(self, reader, data):
+        """Compares the data of all records, concatenated. The format json has no separator between events."""
         if self.format == "json":
-            assert data == b"".join(self.lines), "%s: the events in a row differ" % reader
+            assert data == b"".join(self.lines), "%s: the concatenated events differ" % reader
             data = b"\n".join(self.lines) + b"\n"
-        self.compare_lines(reader, data, "in a row")
+        self.compare_lines(reader, data, "concatenated")
 
 
 class Difference(Exception):
@@ -161,33 +161,33 @@ def read_kpl(case):
 
 
 def read_gzip(case):
-    case.compare_lines(GZIP, case.of(map(gzip.decompress, case.records)))
-    case.compare_row(GZIP, gzip.decompress(case.in_a_row()))
-    case.compare_lines("Python zlib, as Powertools", case.of(zlib.decompress(data, zlib.MAX_WBITS | 32) for data in case.records))
+    case.compare_lines(GZIP, case.join(map(gzip.decompress, case.records)))
+    case.compare_concatenated(GZIP, gzip.decompress(case.concatenated()))
+    case.compare_lines("Python zlib, as Powertools", case.join(zlib.decompress(data, zlib.MAX_WBITS | 32) for data in case.records))
 
 
 def read_zstd(case):
-    case.compare_lines(ZSTD, case.of(map(zstd.decompress, case.records)))
-    case.compare_row(ZSTD, zstd.decompress(case.in_a_row()))
-    # It needs the content size in the frame's header.
-    case.compare_lines(ZSTANDARD, case.of(map(zstandard.ZstdDecompressor().decompress, case.records)))
-    with zstandard.ZstdDecompressor().stream_reader(case.in_a_row(), read_across_frames=True) as reader:
-        case.compare_row(ZSTANDARD, reader.read())
+    case.compare_lines(ZSTD, case.join(map(zstd.decompress, case.records)))
+    case.compare_concatenated(ZSTD, zstd.decompress(case.concatenated()))
+    # decompress needs the content size in the frame's header.
+    case.compare_lines(ZSTANDARD, case.join(map(zstandard.ZstdDecompressor().decompress, case.records)))
+    with zstandard.ZstdDecompressor().stream_reader(case.concatenated(), read_across_frames=True) as reader:
+        case.compare_concatenated(ZSTANDARD, reader.read())
 
 
 def read_json(case):
-    """An event a record: an object to Powertools."""
+    """Reads records of one event each, which Powertools returns as an object."""
     event = kinesis_stream_event.KinesisStreamEvent(case.lambda_event())
     read = [record.kinesis.data_as_json() for record in event.records]
     case.compare(POWERTOOLS, read, list(map(json.loads, case.lines)), "data classes")
 
 
 def read_duckdb(case):
-    """The objects on S3: each record one, and all in a row as Firehose writes them."""
+    """Reads objects as on S3: one per record, and one with all records concatenated as Firehose writes them."""
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(config={"threads": 2, "memory_limit": "1GB"}) as db:
 
         def query(paths):
-            # The lines as they stand; the format json has nothing between them.
+            # Returns the unchanged lines. The format json has no separator between events.
             style = "unstructured" if case.format == "json" else "newline_delimited"
             rows = db.execute(
                 "SELECT json FROM read_json_objects(?, format=?, compression=?, maximum_object_size=16777216)",
@@ -200,11 +200,11 @@ def read_duckdb(case):
             paths.append(os.path.join(folder, "%04d" % number))
             with open(paths[-1], "wb") as file:
                 file.write(data)
-        row = os.path.join(folder, "row")
-        with open(row, "wb") as file:
-            file.write(case.in_a_row())
+        concatenated = os.path.join(folder, "concatenated")
+        with open(concatenated, "wb") as file:
+            file.write(case.concatenated())
         case.compare(DUCKDB, query(paths), case.lines)
-        case.compare(DUCKDB, query([row]), case.lines, "in a row")
+        case.compare(DUCKDB, query([concatenated]), case.lines, "concatenated")
 
 
 def main(folder):

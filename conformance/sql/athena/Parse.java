@@ -5,7 +5,7 @@ import io.trino.sql.parser.SqlParser;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
-/** Parse FILE…: each statement of the files is SQL to Trino. */
+/** Parse FILE…: checks that Trino parses each statement of the files. */
 public final class Parse {
     public static void main(String[] args) throws Exception {
         for (String file : args) {

@@ -1,4 +1,4 @@
-"""ddl.py FILE: Athena's DDL parses, and its columns, SerDe and partition projection are those that FORMAT.md's events need."""
+"""ddl.py FILE: checks that Athena's DDL parses, and that its columns, SerDe and partition projection fit the events of FORMAT.md."""
 
 import sys
 
@@ -18,7 +18,7 @@ PROPERTIES = {
 def main(path):
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    assert "\nPARTITIONED BY (dt string)\n" in text, "sqlglot lets other words pass here"
+    assert "\nPARTITIONED BY (dt string)\n" in text, "PARTITIONED BY, which sqlglot does not check"
     statements = sqlglot.parse(text, read="athena", error_level=sqlglot.ErrorLevel.RAISE)
     create, = [s for s in statements if s is not None]
     assert isinstance(create, exp.Create), repr(create)
@@ -30,7 +30,7 @@ def main(path):
     assert location.this.name == "s3://BUCKET/telemetry/", location
     properties = {p.this.name: p.args["value"].name for p in create.find_all(exp.Property) if p.__class__ is exp.Property}
     assert properties == PROPERTIES, properties
-    print("examples/sql/athena/table.sql: parsed; columns, SerDe, location and projection are as they must be")
+    print("examples/sql/athena/table.sql: parsed; columns, SerDe, location and projection are correct")
 
 
 if __name__ == "__main__":

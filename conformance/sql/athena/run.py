@@ -1,6 +1,7 @@
-"""run.py SQL CASE: runs Athena's queries of the folder SQL on the objects of the folder CASE, and writes their rows to CASE/athena.json, by name.
+"""run.py SQL CASE: runs Athena's queries in the folder SQL on the objects in the folder CASE.
 
-Athena itself is an account's alone: sqlglot turns its SQL into DuckDB's, and DuckDB runs it. So names, joins and sums are checked, not Athena's functions.
+It writes the rows of each query to CASE/athena.json, by the query's name. Athena itself needs an AWS account, so sqlglot translates its
+SQL to DuckDB's, and DuckDB runs it. This checks names, joins and sums, but not Athena's functions.
 """
 
 import json
@@ -15,7 +16,7 @@ from sqlglot import exp
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "duckdb"))
 from run import value  # noqa: E402
 
-# As the OpenX SerDe has the columns of table.sql: a string's text, an object's JSON.
+# The columns of table.sql as the OpenX SerDe reads them: a string as its text, an object as its JSON.
 TABLE = """
 CREATE VIEW telemetry AS
 SELECT time, type, record->>'$' AS record, "requestId" AS requestid, seq, source, '2026/11/24' AS dt, last_modified AS "$file_modified_time"
@@ -28,7 +29,7 @@ FROM read_json('telemetry/**/*.json*', filename = true, format = 'unstructured',
 
 def to_duckdb(node):
     if isinstance(node, (exp.JSONExtractScalar, exp.JSONExtract)):
-        return exp.func("try", node)  # NULL of what is not JSON, as Athena has it
+        return exp.func("try", node)  # NULL for text that is not JSON, as in Athena
     if isinstance(node, exp.ApproxQuantile):
         return exp.Quantile(this=node.this, quantile=node.args["quantile"])
     return node

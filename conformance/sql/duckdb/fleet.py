@@ -1,5 +1,7 @@
-"""fleet.py DIR [EVENTS]: writes a fleet of environments, a thousand events each, as gzip'ed ndjson to DIR/telemetry, takes events out and doubles others,
-and times examples/sql/duckdb/audit.sql on it. What it finds must be what was done. EVENTS is 20,000,000 where it is not given.
+"""fleet.py DIR [EVENTS]: measures examples/sql/duckdb/audit.sql on a fleet of environments.
+
+It writes a thousand events of each environment to DIR/telemetry, as ndjson with gzip, without some events and with copies of others. It
+fails unless the audit finds exactly these gaps and duplicates. The default of EVENTS is 20,000,000.
 """
 
 import os
@@ -11,7 +13,7 @@ import time
 import duckdb
 
 MEMORY = "1GB"
-EACH = 1000  # events an instance
+EACH = 1000  # events per instance
 SQL = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "..", "examples", "sql", "duckdb")
 
 # A gap in each of 19 instances, of 1 to 19 numbers; three of them declared. Five duplicates.
@@ -44,7 +46,7 @@ def main(directory, events):
         table = file.read()
     assert "CREATE OR REPLACE VIEW" in table
     began = time.monotonic()
-    db.execute(table.replace("CREATE OR REPLACE VIEW", "CREATE OR REPLACE TABLE"))  # read once for four statements
+    db.execute(table.replace("CREATE OR REPLACE VIEW", "CREATE OR REPLACE TABLE"))  # reads the objects once for four statements
     print("%-10s %21.1f s" % ("read", time.monotonic() - began), flush=True)
     with open(os.path.join(SQL, "audit.sql"), encoding="utf-8") as file:
         text = file.read()

@@ -1,6 +1,7 @@
-"""run.py SQL CASE: runs the statements of the folder SQL on the objects of the folder CASE, and writes their rows to CASE/duckdb.json, by name.
+"""run.py SQL CASE: runs the statements in the folder SQL on the objects in the folder CASE.
 
-DuckDB's own code reads the statements; a name is what the comment before a statement begins with.
+It writes the rows of each statement to CASE/duckdb.json, by the statement's name: the first word of the comment before it. DuckDB itself
+splits the files into statements.
 """
 
 import datetime

@@ -12,7 +12,10 @@ import org.apache.flink.table.api.TableEnvironment;
 import org.apache.flink.types.Row;
 import org.apache.flink.util.CloseableIterator;
 
-/** Flink SQL CASE…: runs the statements of the folder SQL on the objects of each folder CASE, and writes their rows to CASE/flink.json, by name. */
+/**
+ * Flink SQL CASE…: runs the statements in the folder SQL on the objects in each folder CASE. It writes the rows of each statement to
+ * CASE/flink.json, by the statement's name: the first word of the comment before it.
+ */
 public final class Flink {
     private static final Pattern NAME = Pattern.compile("^-- (\\w+): ", Pattern.MULTILINE);
     private static final String PATH = "'path' = 'telemetry/'";
@@ -26,7 +29,8 @@ public final class Flink {
     }
 
     private static Map<String, List<List<Object>>> run(Path sql, Path path) throws Exception {
-        TableEnvironment env = TableEnvironment.create(EnvironmentSettings.inBatchMode()); // what SET says, which is the SQL client's alone
+        // Batch mode as in the SET of table.sql, which only the SQL client executes.
+        TableEnvironment env = TableEnvironment.create(EnvironmentSettings.inBatchMode());
         env.getConfig().set("parallelism.default", "1");
         for (String statement : statements(sql.resolve("table.sql"))) {
             if (statement.contains("CREATE TABLE")) {
