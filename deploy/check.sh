@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the ways to deploy but for the CDK, and the CloudFormation of docs/consume.md, as far as no AWS account is needed. It
-# installs what it needs, says what it runs, and stops at the first failure. What cannot be had is skipped; where CI is set, that
-# is a failure too, but for Terraform's registry.
+# Checks the ways to deploy, except the CDK, and the CloudFormation of docs/consume.md, without an AWS account. It installs its
+# tools, prints what it runs, and stops at the first failure. It skips checks whose tools are not available. With CI set that is a
+# failure, except for Terraform's registry.
 # Needs: Go, Python 3, and the network for the first run.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -20,10 +20,10 @@ step() { printf '\n=== %s\n' "$*"; }
 run() { printf '+ %s\n' "$*"; "$@"; }
 lack() {
 	if [ -n "${CI:-}" ]; then
-		echo "FAILED: cannot be had: $*" >&2
+		echo "FAILED: not available: $*" >&2
 		exit 1
 	fi
-	echo "SKIPPED: cannot be had: $*"
+	echo "SKIPPED: not available: $*"
 }
 
 # venv NAME COMMAND REQUIREMENT...: a Python environment in the cache that has the command.
@@ -33,7 +33,7 @@ venv() {
 	[ -x "$dir/bin/$command" ] || { run python3 -m venv "$dir" && run "$dir/bin/pip" install --quiet "$@"; }
 }
 
-step "CloudFormation and SAM: lint; policy, layers, names; what docs/consume.md has of it"
+step "CloudFormation and SAM: lint; policy, layers, names; the blocks of docs/consume.md"
 lint="cfn-lint-$CFN_LINT-$SAM_TRANSLATOR"
 if venv "$lint" cfn-lint "cfn-lint==$CFN_LINT" "aws-sam-translator==$SAM_TRANSLATOR"; then
 	run "$cache/$lint/bin/cfn-lint" --include-checks I -- cloudformation/template.yaml sam/template.yaml
@@ -54,12 +54,12 @@ else
 fi
 copy="$work/terraform"
 cp -R terraform "$copy"
-# Neither Terraform nor its providers come from a package registry; so this is no failure in CI either.
+# Neither Terraform nor its providers come from a package registry. So a missing one does not fail in CI.
 if command -v terraform >/dev/null && run terraform -chdir="$copy/examples/function" init -backend=false -input=false -no-color; then
 	run terraform fmt -recursive -check -diff terraform
 	run terraform -chdir="$copy/examples/function" validate -no-color
 else
-	echo "NOT CHECKED: types and references of deploy/terraform: that takes terraform and its registry"
+	echo "NOT CHECKED: types and references of deploy/terraform: this needs terraform and its registry"
 fi
 
 step "Terraform: what the policy grants, with a role, with a key, and with CloudWatch Logs denied"
@@ -93,9 +93,9 @@ for s in json.load(sys.stdin)["Statement"]: print(s["Effect"], s["Action"], s["R
 	grants "$put"$'\n'"Allow kms:GenerateDataKey $key"$'\n'"$deny" -var deny_cloudwatch_logs=true -var "stream_key_arn=$key"
 	grants "Allow sts:AssumeRole $role" -var "role={arn=\"$role\"}"
 	grants "Allow sts:AssumeRole $role"$'\n'"$deny" -var deny_cloudwatch_logs=true -var "role={arn=\"$role\"}"
-	echo "6 policies are as they must be"
+	echo "6 policies are correct"
 else
-	echo "NOT CHECKED: what the policy of deploy/terraform grants: that takes terraform"
+	echo "NOT CHECKED: the permissions of the policy of deploy/terraform: this needs terraform"
 fi
 
 step "container: lint; mode and place of the extension; both architectures"
@@ -109,7 +109,7 @@ if docker buildx version >/dev/null 2>&1 && docker info >/dev/null 2>&1; then
 	run docker buildx build --check -f container/Dockerfile.layer ..
 	run docker buildx build --check -f container/Dockerfile ..
 else
-	echo "no Docker daemon with buildx: the images were read, not built"
+	echo "no Docker daemon with buildx: the images were checked, not built"
 fi
 
 step "all that could be checked passed"

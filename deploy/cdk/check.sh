@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Checks deploy/cdk: format, vet, tests, synthesis, cfn-lint and cdk-nag on what it synthesises, and the examples in
-# TypeScript and Python. It says what it runs, and stops at the first failure. Needs: Go, make, Node.js with npm, and
-# Python 3 with venv. What it installs beyond those is pinned and goes to a cache. What cannot be had is left out with a
-# line that says SKIPPED; with CI=true that is a failure. It reaches no AWS account.
+# TypeScript and Python. It prints what it runs, and stops at the first failure. Needs: Go, make, Node.js with npm, and
+# Python 3 with venv. It installs other tools into a cache, pinned by version. It skips checks whose tools are not available, with a
+# line SKIPPED; with CI=true that is a failure. It uses no AWS account.
 #
 # It leaves the synthesised stack in build/cdk: TelemetryKinesisExtension.template.json, in which aws:asset:path of a layer
-# or function is the file or directory beside it that holds the code.
+# or function is the file or directory beside it with the code.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -33,14 +33,14 @@ run() { printf '+ %s\n' "$*"; "$@"; }
 # cannot WHAT WHY
 cannot() {
 	if [ "${CI:-}" = true ]; then
-		echo "$1 cannot be had: $2. With CI=true nothing is skipped." >&2
+		echo "$1 is not available: $2. With CI=true nothing is skipped." >&2
 		exit 1
 	fi
 	echo "SKIPPED: $1: $2"
 	skipped+=("$1")
 }
 
-# install DIRECTORY COMMAND… runs a command that fills the directory, whose name it is given last, unless that is done.
+# install DIRECTORY COMMAND… runs a command that fills the directory, once. The directory is the command's last argument.
 install() {
 	local dir=$1
 	shift

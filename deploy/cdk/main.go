@@ -1,18 +1,18 @@
-// Cdk is the CDK app of the stack TelemetryKinesisExtension. Its settings come from the context: `cdk deploy -c KEY=VALUE`,
+// Cdk is the CDK app of the stack TelemetryKinesisExtension. It reads its settings from the context: `cdk deploy -c KEY=VALUE`,
 // or "context" in cdk.json.
 //
 //	stackName           TelemetryKinesisExtension
-//	parameterPrefix     begins the names of the SSM parameters; /telemetry/kinesis, and the stack's name where it is another
-//	layerDir            ../../build; holds the zips that `make layer` writes
+//	parameterPrefix     prefix of the SSM parameters; /telemetry/kinesis, followed by the stack's name if that is not the default
+//	layerDir            ../../build; folder of the zips that `make layer` writes
 //	demo                true; false leaves the demo function out
-//	demoDir             ../../build/demo; holds the bootstrap that `make demo-function` writes
+//	demoDir             ../../build/demo; folder of the bootstrap that `make demo-function` writes
 //	streamArn           an existing stream to use, instead of a new one
 //	streamName          the new stream's name; derived from the stack's by default
 //	retentionHours      24; up to 8760
 //	retainStream        false; true keeps the new stream when the stack is deleted
-//	keyArn              a KMS key of yours for the stream, instead of alias/aws/kinesis
+//	keyArn              your own KMS key for the stream, instead of alias/aws/kinesis
 //	roleArn             a role that the extension assumes to write to the stream
-//	roleExternalId      external id that the role's trust policy asks for
+//	roleExternalId      external id that the role's trust policy requires
 //	roleSessionName     name of its sessions; kinesis-telemetry-extension
 //	denyCloudWatchLogs  false; true denies the functions with the policy to write to CloudWatch Logs
 package main
@@ -38,7 +38,7 @@ func main() {
 	}
 }
 
-// run writes the cloud assembly. Of the panics it returns those that the user can mend.
+// run writes the cloud assembly. It returns panics that the user can fix as an error.
 func run() (err error) {
 	defer jsii.Close()
 	defer func() {
@@ -60,7 +60,7 @@ func run() (err error) {
 	return nil
 }
 
-// settings reads the context, whose values are strings from the command line, and may be JSON's other kinds from a file.
+// settings reads the context. Its values are strings from the command line, and may be other JSON types from a file.
 func settings(context func(key string) any) (name string, props telemetry.StackProps, err error) {
 	text := func(key, otherwise string) string {
 		if value := context(key); value != nil {

@@ -1,4 +1,4 @@
-"""Holds the CloudFormation and the SAM template to what functions rely on. Run by deploy/check.sh, with cfn-lint's Python."""
+"""Checks the CloudFormation and the SAM template for the resources that functions rely on. Run by deploy/check.sh, with cfn-lint's Python."""
 
 import os
 import sys
@@ -152,11 +152,11 @@ def check_sam(template):
 
 
 if __name__ == "__main__":
-    os.environ["AWS_DEFAULT_REGION"] = "eu-west-1"  # the transform wants one, and calls nothing
+    os.environ["AWS_DEFAULT_REGION"] = "eu-west-1"  # the transform needs one, and makes no call
     deploy = Path(__file__).resolve().parent.parent
     try:
         check_cloudformation(load(deploy / "cloudformation" / "template.yaml"))
         check_sam(load(deploy / "sam" / "template.yaml"))
     except AssertionError as failure:
         sys.exit(f"check.py: {failure}")
-    print("policy, layers, SSM parameters, outputs and stream are as they must be; the SAM function uses them")
+    print("policy, layers, SSM parameters, outputs and stream are correct; the SAM function uses them")

@@ -1,4 +1,4 @@
-"""Reads the Dockerfiles where no Docker daemon is, and runs what Dockerfile.layer runs. Called by deploy/check.sh."""
+"""Checks the Dockerfiles without a Docker daemon, and runs the build command of Dockerfile.layer. Called by deploy/check.sh."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ MACHINES = {"amd64": 62, "arm64": 183}  # ELF's EM_X86_64 and EM_AARCH64
 
 
 def stages(file):
-    """A list of stages, each a list of (instruction, rest); what comes before the first FROM is the stage 0."""
+    """A list of stages, each a list of (instruction, rest); lines before the first FROM are stage 0."""
     found = [[]]
     for line in (CONTAINER / file).read_text().replace("\\\n", " ").splitlines():
         if line.strip() and not line.startswith("#"):

@@ -6,7 +6,7 @@ locals {
 
   makes_stream = var.existing_stream == null
   stream_arn   = local.makes_stream ? aws_kinesis_stream.this[0].arn : var.existing_stream.arn
-  # The whole ARN of a stream that was there already: it may be of another account or region.
+  # The whole ARN of an existing stream, which may be of another account or region.
   stream_name = local.makes_stream ? aws_kinesis_stream.this[0].name : var.existing_stream.arn
 
   environment = merge({ KINESIS_TELEMETRY_STREAM = local.stream_name }, {
@@ -49,7 +49,7 @@ resource "aws_lambda_layer_version" "this" {
   filename                 = each.value.zip
   source_code_hash         = filebase64sha256(each.value.zip)
 
-  # Versions stay: a deleted one cannot be added to a function again, so that a function's rollback would fail.
+  # Older versions are kept: a deleted one cannot be added to a function again, so a function's rollback would fail.
   skip_destroy = true
 }
 
@@ -61,7 +61,7 @@ resource "aws_iam_policy" "runtime" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      # With a role the function's own may assume it and nothing else: the rest is that role's to be granted.
+      # With a role to assume, the function's own role may only assume it: the other permissions belong to the assumed role.
       var.role == null ? [] : [{ Effect = "Allow", Action = "sts:AssumeRole", Resource = var.role.arn }],
       var.role != null ? [] : [{ Effect = "Allow", Action = "kinesis:PutRecords", Resource = local.stream_arn }],
       var.role != null || var.stream_key_arn == null ? [] : [{ Effect = "Allow", Action = "kms:GenerateDataKey", Resource = var.stream_key_arn }],
@@ -77,6 +77,6 @@ resource "aws_ssm_parameter" "this" {
   name           = "${var.parameter_prefix}/${each.key}"
   description    = "kinesis-telemetry-extension: ${each.key}"
   type           = "String"
-  insecure_value = each.value # no secret: a plan may show it
+  insecure_value = each.value # not a secret: a plan may show it
   tags           = var.tags
 }

@@ -9,12 +9,12 @@ output "runtime_policy_arn" {
 }
 
 output "stream_name" {
-  description = "Value for KINESIS_TELEMETRY_STREAM: the name, or the ARN of a stream that was there already."
+  description = "Value for KINESIS_TELEMETRY_STREAM: the name, or the ARN of an existing stream."
   value       = local.stream_name
 }
 
 output "environment" {
-  description = "Variables for a function's environment: the stream, and the role to assume where there is one."
+  description = "Variables for a function's environment: the stream, and the role to assume if there is one."
   value       = local.environment
 }
 

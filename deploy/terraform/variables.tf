@@ -7,12 +7,12 @@ variable "layer_zips" {
 
   validation {
     condition     = fileexists(var.layer_zips.arm64) && fileexists(var.layer_zips.x86_64)
-    error_message = "A layer zip is not there: run `make layer` first."
+    error_message = "A layer zip is missing: run `make layer` first."
   }
 }
 
 variable "stream_name" {
-  description = "Name of the stream that is made. The default is the one that the extension uses where nothing is set. A second deployment in an account and region needs another."
+  description = "Name of the new stream. The default is also the extension's default. A second deployment in an account and region needs another name."
   type        = string
   default     = "telemetry-kinesis-stream"
 
@@ -23,8 +23,8 @@ variable "stream_name" {
 }
 
 variable "existing_stream" {
-  # An object, since whether a stream is made must be known when it is planned, and the ARN need not be.
-  description = "A stream that is there already, or that the same configuration makes. Leave it out to have one made."
+  # An object: the plan must know whether to create a stream, and may not know the ARN yet.
+  description = "A stream that exists, or that the same configuration creates. Without it the module creates one."
   type = object({
     arn = string
   })
@@ -37,7 +37,7 @@ variable "existing_stream" {
 }
 
 variable "stream_retention_hours" {
-  description = "How long the stream that is made keeps its records."
+  description = "How long the new stream keeps its records, in hours."
   type        = number
   default     = 24
 
@@ -48,18 +48,18 @@ variable "stream_retention_hours" {
 }
 
 variable "stream_key_arn" {
-  description = "ARN of a customer managed KMS key that encrypts the stream. Leave it out for the AWS managed key, which needs no permission."
+  description = "ARN of a customer managed KMS key that encrypts the stream. Without it the stream uses the AWS managed key, which needs no permission."
   type        = string
   default     = null
 
   validation {
     condition     = var.stream_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[a-zA-Z0-9-]+$", var.stream_key_arn))
-    error_message = "stream_key_arn must be the ARN of a KMS key. An alias will not do: a policy cannot name a key by it."
+    error_message = "stream_key_arn must be the ARN of a KMS key. An alias does not work: a policy cannot name a key by it."
   }
 }
 
 variable "role" {
-  description = "A role that the extension assumes to write to the stream, such as one of the stream's account, with the external id and the session's name that its trust policy asks for. Leave it out to have it write as the function's own role."
+  description = "A role that the extension assumes to write to the stream, for example in the stream's account, with the external id and session name that its trust policy requires. Without it the extension writes with the function's own role."
   type = object({
     arn          = string
     external_id  = optional(string)
@@ -84,13 +84,13 @@ variable "role" {
 }
 
 variable "deny_cloudwatch_logs" {
-  description = "Deny the functions that have the policy to write to CloudWatch Logs, so that nothing is paid there. deploy/README.md says what is lost with it."
+  description = "Stop functions with the policy from writing to CloudWatch Logs, which saves its price. deploy/README.md lists the features that stop working."
   type        = bool
   default     = false
 }
 
 variable "parameter_prefix" {
-  description = "What the names of the SSM parameters begin with. A second deployment in an account and region needs another."
+  description = "Prefix of the names of the SSM parameters. A second deployment in an account and region needs another."
   type        = string
   default     = "/telemetry/kinesis"
 

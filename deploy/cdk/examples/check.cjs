@@ -1,5 +1,5 @@
-// Checks that the arm64 function of an example's template has the layer, policy and stream that the SSM parameters of the
-// deployed stack tell: node check.cjs TEMPLATE…
+// Checks that the arm64 function of an example's template uses the layer, policy and stream from the SSM parameters of the
+// deployed stack: node check.cjs TEMPLATE…
 const assert = require("node:assert/strict");
 const { readFileSync } = require("node:fs");
 

@@ -13,7 +13,7 @@ import (
 	"kinesis-telemetry-extension/deploy/cdk/telemetry"
 )
 
-// The user's own app: a stream and layers of its own, beside functions of both architectures.
+// A user's app with its own stream and layers, and functions of both architectures.
 func TestInstrument(t *testing.T) {
 	dir := layers(t)
 	template := synth(t, func(app awscdk.App) {
@@ -46,7 +46,7 @@ func TestInstrument(t *testing.T) {
 	}
 }
 
-// The user's own app, without zips: all comes from the deployed stack's parameters, which each stack reads for itself.
+// A user's app without zips: every resource comes from the deployed stack's parameters, which each stack reads itself.
 func TestInstrumentFromParameters(t *testing.T) {
 	templates := synth(t, func(app awscdk.App) {
 		orders, billing := awscdk.NewStack(app, jsii.String("Orders"), nil), awscdk.NewStack(app, jsii.String("Billing"), nil)
@@ -64,10 +64,10 @@ func TestInstrumentFromParameters(t *testing.T) {
 			want(t, id, parameter.(object)["Type"], `'AWS::SSM::Parameter::Value<String>'`)
 		}
 		if read["/telemetry/kinesis/extension/x86_64/arn"] != "" {
-			t.Errorf("%s asks for the layer for x86_64, and no function needs it", name)
+			t.Errorf("%s uses the layer for x86_64, which no function needs", name)
 		}
 		if text := text(template); template["Outputs"] != nil || strings.Contains(text, "ImportValue") {
-			t.Errorf("%s has to do with another stack: %s", name, text)
+			t.Errorf("%s refers to another stack: %s", name, text)
 		}
 		for id, function := range all(template, "AWS::Lambda::Function") {
 			layer, prefix := "/extension/arn", "/telemetry/kinesis"
@@ -87,7 +87,7 @@ func TestInstrumentFromParameters(t *testing.T) {
 	}
 }
 
-// The deployed stack's policy lets functions assume its role; which one that is they are told by the caller.
+// The deployed stack's policy allows functions to assume its role. The caller passes that role to them.
 func TestInstrumentFromParametersWithARole(t *testing.T) {
 	templates := synth(t, func(app awscdk.App) {
 		orders, billing := awscdk.NewStack(app, jsii.String("Orders"), nil), awscdk.NewStack(app, jsii.String("Billing"), nil)
@@ -99,7 +99,8 @@ func TestInstrumentFromParametersWithARole(t *testing.T) {
 		_, function := only(t, template, "AWS::Lambda::Function")
 		variables := function["Properties"].(object)["Environment"].(object)["Variables"].(object)
 		delete(variables, "KINESIS_TELEMETRY_STREAM")
-		want(t, name+"'s environment", variables, `{'KINESIS_TELEMETRY_ROLE_ARN': '`+existingRole+`', 'KINESIS_TELEMETRY_ROLE_EXTERNAL_ID': 'between/us'}`)
+		want(t, name+"'s environment", variables, `{
+			'KINESIS_TELEMETRY_ROLE_ARN': '`+existingRole+`', 'KINESIS_TELEMETRY_ROLE_EXTERNAL_ID': 'between/us'}`)
 	}
 	said := mistake(t, func() {
 		deployed := telemetry.FromParameters(awscdk.NewStack(awscdk.NewApp(nil), jsii.String("Orders"), nil), "Telemetry", "")

@@ -15,15 +15,15 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// Kinesis keeps records for this long at least, and at most.
+// The retention times that Kinesis allows.
 const (
 	minRetention = 24 * time.Hour
 	maxRetention = 365 * 24 * time.Hour
 )
 
-// Props says what New makes. The zero value makes an encrypted on-demand stream that keeps its records for 24 hours.
+// Props are the settings of New. The zero value creates an encrypted on-demand stream with a retention of 24 hours.
 type Props struct {
-	// LayerDir holds the zips that `make layer` writes; "" is ../../build, which is right in deploy/cdk.
+	// LayerDir is the folder of the zips that `make layer` writes; "" is ../../build, the right one from deploy/cdk.
 	LayerDir string
 	// StreamARN is an existing stream to use instead of a new one.
 	StreamARN string
@@ -31,21 +31,21 @@ type Props struct {
 	StreamName string
 	// Retention is how long the new stream keeps its records, in whole hours up to 365 days; 0 is 24 hours.
 	Retention time.Duration
-	// KeyARN is a KMS key that the stream is encrypted with; "" is the key of AWS, alias/aws/kinesis.
+	// KeyARN is the KMS key that encrypts the stream; "" is the AWS managed key, alias/aws/kinesis.
 	KeyARN string
-	// RetainStream keeps the new stream, and what is in it, when the stack is deleted. It goes on costing then.
+	// RetainStream keeps the new stream and its records when the stack is deleted. AWS then still bills it.
 	RetainStream bool
-	// Role is a role that the extension assumes to write to the stream; the zero value lets it write as the function's own.
+	// Role is a role that the extension assumes to write to the stream; with the zero value it writes with the function's own role.
 	Role Role
-	// DenyCloudWatchLogs denies the functions that have the policy to write to CloudWatch Logs, so that nothing is paid there.
-	// deploy/README.md says what is lost with it.
+	// DenyCloudWatchLogs stops functions with the policy from writing to CloudWatch Logs, which saves its price. deploy/README.md lists
+	// the features that stop working.
 	DenyCloudWatchLogs bool
 }
 
-// Role is a role that the extension assumes to write to the stream, such as one of the account that the stream is in.
+// Role is a role that the extension assumes to write to the stream, for example in the stream's account.
 type Role struct {
 	ARN string
-	// ExternalID and SessionName are what the role's trust policy asks for; "" where it asks for none.
+	// ExternalID and SessionName are the values that the role's trust policy requires; "" if it requires none.
 	ExternalID, SessionName string
 }
 
@@ -59,7 +59,7 @@ var (
 	externalID  = regexp.MustCompile(`^[\w+=,.@:/-]{2,}$`) // up to 1224: more than a regexp may count
 )
 
-// New makes a stream (or takes an existing one), a version of the layer for each architecture, and the policy.
+// New creates a stream (or uses an existing one), a version of the layer for each architecture, and the policy.
 func New(scope constructs.Construct, id string, props Props) *Telemetry {
 	props.check()
 	scope = constructs.NewConstruct(scope, jsii.String(id))
@@ -78,7 +78,7 @@ func New(scope constructs.Construct, id string, props Props) *Telemetry {
 	}
 }
 
-// check refuses what CloudFormation would refuse only after minutes, or what contradicts itself.
+// check refuses settings that contradict each other, or that CloudFormation would refuse only after minutes.
 func (p Props) check() {
 	if p.StreamARN != "" && (p.StreamName != "" || p.Retention != 0 || p.RetainStream) {
 		fail("the stream %s exists: its name, its retention and whether to retain it cannot be set here; leave them out, "+
@@ -92,7 +92,7 @@ func (p Props) check() {
 	}
 	if !matches(keyARN, p.KeyARN) {
 		fail("%q is not the ARN of a KMS key: it looks like arn:aws:kms:eu-west-1:123456789012:key/1234abcd-…; "+
-			"an alias will not do, since IAM policies do not follow it", p.KeyARN)
+			"an alias does not work, because IAM policies do not follow it", p.KeyARN)
 	}
 	p.Role.check()
 	if p.Retention != 0 && (p.Retention < minRetention || p.Retention > maxRetention || p.Retention%time.Hour != 0) {
@@ -102,26 +102,26 @@ func (p Props) check() {
 
 func (r Role) check() {
 	if r.ARN == "" && r != (Role{}) {
-		fail("an external id and a session's name go with a role: set its ARN, too")
+		fail("an external id and a session name need a role: set its ARN, too")
 	}
 	if !matches(roleARN, r.ARN) {
 		fail("%q is not the ARN of a role: it looks like arn:aws:iam::123456789012:role/writer", r.ARN)
 	}
 	if !matches(externalID, r.ExternalID) || len(r.ExternalID) > 1224 {
-		fail("the role's external id is none: it has 2 to 1224 letters, digits and _+=,.@:/-")
+		fail("the role's external id is invalid: it must have 2 to 1224 letters, digits and _+=,.@:/-")
 	}
 	if !matches(sessionName, r.SessionName) {
 		fail("%q is not the name of a role's session: it has 2 to 64 letters, digits and _+=,.@-", r.SessionName)
 	}
 }
 
-// matches says whether a setting that is given looks as it should; what is known only at deployment is believed.
+// matches reports whether a setting is empty or has the right form. It accepts values that are known only at deployment.
 func matches(pattern *regexp.Regexp, value string) bool {
 	return value == "" || *awscdk.Token_IsUnresolved(value) || pattern.MatchString(value)
 }
 
-// stream returns what the extension is told, and the ARN. An existing stream is told by its ARN, which is right in every
-// region and account.
+// stream returns the value of KINESIS_TELEMETRY_STREAM, and the ARN. For an existing stream both are its ARN, which works in
+// every region and account.
 func (p Props) stream(scope constructs.Construct) (name, arn *string) {
 	if p.StreamARN != "" {
 		return &p.StreamARN, &p.StreamARN
@@ -149,8 +149,8 @@ func (p Props) stream(scope constructs.Construct) (name, arn *string) {
 	return stream.StreamName(), stream.StreamArn()
 }
 
-// newLayer makes a version of the layer. A version that an update replaces is kept, so that functions that name it can
-// still be updated and rolled back; the last one goes with the stack.
+// newLayer creates a version of the layer. An update keeps older versions, so that functions with them can
+// still be updated and rolled back. The last version is deleted with the stack.
 func newLayer(scope constructs.Construct, id, dir string, architecture awslambda.Architecture) awslambda.ILayerVersion {
 	if dir == "" {
 		dir = filepath.Join("..", "..", "build")
@@ -158,7 +158,7 @@ func newLayer(scope constructs.Construct, id, dir string, architecture awslambda
 	path := filepath.Join(dir, "kinesis-telemetry-extension-"+*architecture.Name()+".zip")
 	if _, err := os.Stat(path); err != nil {
 		fail("the layer is missing: %v. Run `make layer` at the root of kinesis-telemetry-extension; "+
-			"where the zips are elsewhere, set layerDir (Props.LayerDir) to their directory", err)
+			"if the zips are elsewhere, set layerDir (Props.LayerDir) to their directory", err)
 	}
 	layer := awslambda.NewLayerVersion(scope, jsii.String(id), &awslambda.LayerVersionProps{
 		Code:                    awslambda.Code_FromAsset(&path, nil),
@@ -167,8 +167,8 @@ func newLayer(scope constructs.Construct, id, dir string, architecture awslambda
 		License:                 jsii.String("MIT"),
 	})
 	resource := layer.Node().DefaultChild().(awslambda.CfnLayerVersion)
-	// People and tools know the extension by what its layers' names begin with; the rest is unique in an account. Lambda
-	// allows 140 characters, but counts the whole ARN where a layer is named by that: so 80 in all.
+	// People and tools recognise the extension by the prefix of its layers' names. The rest is unique in an account. Lambda
+	// allows 140 characters, but counts the whole ARN if a layer is named by it. So the name has at most 80.
 	prefix := "kinesis-telemetry-extension-" + *architecture.Name() + "-"
 	resource.SetLayerName(jsii.String(prefix + *awscdk.Names_UniqueResourceName(scope, &awscdk.UniqueResourceNameOptions{
 		MaxLength: jsii.Number(80 - len(prefix)), Separator: jsii.String("-"),
@@ -178,8 +178,8 @@ func newLayer(scope constructs.Construct, id, dir string, architecture awslambda
 	return layer
 }
 
-// newPolicy allows PutRecords on one stream, and data keys where its key is a customer's: those of AWS need no grant. Where
-// the extension assumes a role it allows that alone: the rest is that role's to be granted.
+// newPolicy allows PutRecords on one stream, and data keys of a customer managed KMS key: the AWS managed key needs no grant. If
+// the extension assumes a role, it allows only that: the other permissions belong to the assumed role.
 func newPolicy(scope constructs.Construct, stream *string, props Props) awsiam.ManagedPolicy {
 	statements := []awsiam.PolicyStatement{allow("kinesis:PutRecords", stream)}
 	if props.Role.ARN != "" {
@@ -207,7 +207,7 @@ func allow(action string, resource *string) awsiam.PolicyStatement {
 	})
 }
 
-// suppress tells cdk-nag why one of its rules does not hold for a resource.
+// suppress gives cdk-nag the reason why one of its rules does not apply to a resource.
 func suppress(construct constructs.IConstruct, rule, reason string) {
 	construct.Node().DefaultChild().(awscdk.CfnResource).AddMetadata(jsii.String("cdk_nag"), map[string]any{
 		"rules_to_suppress": []any{map[string]any{"id": rule, "reason": reason}},

@@ -18,18 +18,18 @@ import (
 const (
 	// DefaultStackName is the name of the stack whose parameters have the default prefix.
 	DefaultStackName = "TelemetryKinesisExtension"
-	// DefaultParameterPrefix begins the names of that stack's SSM parameters.
+	// DefaultParameterPrefix is the prefix of that stack's SSM parameters.
 	DefaultParameterPrefix = "/telemetry/kinesis"
 )
 
-// StackProps says what NewStack makes.
+// StackProps are the settings of NewStack.
 type StackProps struct {
 	awscdk.StackProps
 	Props
-	// ParameterPrefix begins the names of the SSM parameters. "" is DefaultParameterPrefix, followed by the stack's name
-	// unless that is DefaultStackName: so two stacks live in one account and region.
+	// ParameterPrefix is the prefix of the SSM parameters. "" is DefaultParameterPrefix, followed by the stack's name
+	// unless that is DefaultStackName. So two stacks can exist in one account and region.
 	ParameterPrefix string
-	// DemoDir holds the program `bootstrap` of a function that shows the extension at work; "" leaves the function out.
+	// DemoDir is the folder of `bootstrap`, the program of the demo function; "" leaves the function out.
 	DemoDir string
 }
 
@@ -47,8 +47,8 @@ func namesOf(prefix string) parameterNames {
 	}
 	lower := strings.ToLower(prefix)
 	if !parameterPrefix.MatchString(prefix) || strings.HasPrefix(lower, "/aws") || strings.HasPrefix(lower, "/ssm") {
-		fail("%q cannot begin the names of SSM parameters: it looks like %s, without a slash at the end, and does not "+
-			"begin with /aws or /ssm, which are not ours to use", prefix, DefaultParameterPrefix)
+		fail("%q cannot be a prefix of SSM parameters: it must look like %s, without a slash at the end, and must not "+
+			"begin with /aws or /ssm, which are reserved", prefix, DefaultParameterPrefix)
 	}
 	return parameterNames{
 		layers: map[string]string{arm64: prefix + "/extension/arn", amd64: prefix + "/extension/x86_64/arn"},
@@ -57,7 +57,7 @@ func namesOf(prefix string) parameterNames {
 	}
 }
 
-// NewStack makes a stack of what New makes, of SSM parameters and outputs that tell it to others, and of a demo function.
+// NewStack creates a stack with the resources of New, with SSM parameters and outputs that publish them, and a demo function.
 func NewStack(scope constructs.Construct, id string, props StackProps) awscdk.Stack {
 	if props.Description == nil {
 		props.Description = jsii.String("Ships the telemetry of Lambda functions to a Kinesis data stream")
@@ -87,7 +87,7 @@ func NewStack(scope constructs.Construct, id string, props StackProps) awscdk.St
 	return stack
 }
 
-// newDemo makes examples/hello a function that ships its telemetry.
+// newDemo creates a function of examples/hello that ships its telemetry.
 func newDemo(stack awscdk.Stack, dir string, t *Telemetry) {
 	if _, err := os.Stat(filepath.Join(dir, "bootstrap")); err != nil {
 		fail("the demo function is missing: %v. Run `make demo-function` at the root of kinesis-telemetry-extension, "+
@@ -97,7 +97,7 @@ func newDemo(stack awscdk.Stack, dir string, t *Telemetry) {
 	logs := awslogs.NewLogGroup(scope, jsii.String("Logs"), &awslogs.LogGroupProps{
 		Retention: awslogs.RetentionDays_ONE_WEEK, RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
 	})
-	// A role of its own may write to this log group alone; AWSLambdaBasicExecutionRole may write to all.
+	// This role may write only to this log group; AWSLambdaBasicExecutionRole may write to all.
 	role := awsiam.NewRole(scope, jsii.String("Role"), &awsiam.RoleProps{
 		AssumedBy: awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
 	})

@@ -140,19 +140,22 @@ func TestExistingStream(t *testing.T) {
 		{'Effect': 'Allow', 'Action': 'kms:GenerateDataKey', 'Resource': '`+existingKey+`'}]`)
 }
 
-// With a role to assume the function's own may do that and nothing else.
+// With a role to assume, the function's own role may only assume it.
 func TestRole(t *testing.T) {
 	template := stack(t, "Mine", telemetry.StackProps{DemoDir: demo(t), Props: telemetry.Props{
-		StreamARN: existingStream, KeyARN: existingKey, Role: telemetry.Role{ARN: existingRole, ExternalID: "between/us", SessionName: "orders@prod"},
+		StreamARN: existingStream,
+		KeyARN:    existingKey,
+		Role:      telemetry.Role{ARN: existingRole, ExternalID: "between/us", SessionName: "orders@prod"},
 	}})
 	want(t, "the policy", statements(t, template), `[{'Effect': 'Allow', 'Action': 'sts:AssumeRole', 'Resource': '`+existingRole+`'}]`)
 	_, function := only(t, template, "AWS::Lambda::Function")
-	want(t, "the environment", function["Properties"].(object)["Environment"], `{'Variables': {'KINESIS_TELEMETRY_STREAM': '`+existingStream+`',
+	want(t, "the environment", function["Properties"].(object)["Environment"], `{'Variables': {
+		'KINESIS_TELEMETRY_STREAM': '`+existingStream+`',
 		'KINESIS_TELEMETRY_ROLE_ARN': '`+existingRole+`', 'KINESIS_TELEMETRY_ROLE_EXTERNAL_ID': 'between/us',
 		'KINESIS_TELEMETRY_ROLE_SESSION_NAME': 'orders@prod'}}`)
 }
 
-// CloudWatch Logs is denied where that is asked for, and not else: the other tests have no such statement.
+// CloudWatch Logs is denied only on request: the other tests have no such statement.
 func TestDenyCloudWatchLogs(t *testing.T) {
 	const deny = `{'Effect': 'Deny', 'Action': ['logs:CreateLogGroup', 'logs:CreateLogStream', 'logs:PutLogEvents'], 'Resource': '*'}`
 	template := stack(t, "Mine", telemetry.StackProps{Props: telemetry.Props{StreamARN: existingStream, DenyCloudWatchLogs: true}})
@@ -175,7 +178,7 @@ func TestStreamKnownAtDeployment(t *testing.T) {
 		`[{'Effect': 'Allow', 'Action': 'kinesis:PutRecords', 'Resource': {'Fn::ImportValue': 'OrdersStream'}}]`)
 }
 
-// Whatever has a name that is unique in an account must have another one in each stack, and in each construct of a stack.
+// Names that are unique in an account differ between stacks, and between constructs of a stack.
 func TestTwoStacksDoNotCollide(t *testing.T) {
 	layerName := regexp.MustCompile(`^kinesis-telemetry-extension-(arm64|x86_64)-[a-zA-Z0-9_-]+$`)
 	dir, program := layers(t), demo(t)
@@ -233,7 +236,7 @@ func TestMistakes(t *testing.T) {
 		"broken hour":       {of(telemetry.Props{Retention: 24*time.Hour + time.Minute}), "whole hours"},
 		"name for ARN":      {of(telemetry.Props{StreamARN: "orders"}), "arn:aws:kinesis:"},
 		"ARN for name":      {of(telemetry.Props{StreamName: existingStream}), "not a stream's name"},
-		"alias of a key":    {of(telemetry.Props{KeyARN: "arn:aws:kms:eu-west-1:123456789012:alias/mine"}), "alias will not do"},
+		"alias of a key":    {of(telemetry.Props{KeyARN: "arn:aws:kms:eu-west-1:123456789012:alias/mine"}), "an alias does not work"},
 		"both":              {of(telemetry.Props{StreamARN: existingStream, StreamName: "orders"}), "leave"},
 		"existing retained": {of(telemetry.Props{StreamARN: existingStream, RetainStream: true}), "leave"},
 		"existing kept":     {of(telemetry.Props{StreamARN: existingStream, Retention: 48 * time.Hour}), "leave"},
@@ -276,7 +279,7 @@ func parameters(template object) object {
 	return found
 }
 
-// statements returns what the managed policy says.
+// statements returns the statements of the managed policy.
 func statements(t *testing.T, template object) any {
 	t.Helper()
 	_, policy := only(t, template, "AWS::IAM::ManagedPolicy")

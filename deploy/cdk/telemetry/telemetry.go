@@ -1,10 +1,10 @@
 // Package telemetry adds kinesis-telemetry-extension to the functions of a CDK app:
 //
-//	telemetry.FromParameters(stack, "Telemetry", "").Instrument(fn) // with what the deployed stack has
-//	telemetry.New(stack, "Telemetry", telemetry.Props{}).Instrument(fn) // with a stream and layers of its own
+//	telemetry.FromParameters(stack, "Telemetry", "").Instrument(fn) // with the resources of the deployed stack
+//	telemetry.New(stack, "Telemetry", telemetry.Props{}).Instrument(fn) // with its own stream and layers
 //
-// Like the constructs of the CDK, those of this package panic when they cannot do what they are asked for. What the
-// caller can mend is a UsageError.
+// Like the constructs of the CDK, those of this package panic on failure. If the caller can fix the cause, the value is a
+// UsageError.
 package telemetry
 
 import (
@@ -18,10 +18,10 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// StreamVariable is the environment variable that tells the extension its stream: a name, or an ARN.
+// StreamVariable is the environment variable with the extension's stream: a name, or an ARN.
 const StreamVariable = "KINESIS_TELEMETRY_STREAM"
 
-// The environment variables that tell the extension which role to assume, and how.
+// The environment variables of the role that the extension assumes.
 const (
 	RoleVariable        = "KINESIS_TELEMETRY_ROLE_ARN"
 	ExternalIDVariable  = "KINESIS_TELEMETRY_ROLE_EXTERNAL_ID"
@@ -34,7 +34,7 @@ const (
 	amd64 = "x86_64"
 )
 
-// UsageError is the value of a panic: it says which argument is wrong, and how to mend it.
+// UsageError is the value of a panic. It names the wrong argument and the fix.
 type UsageError string
 
 func (e UsageError) Error() string { return string(e) }
@@ -43,28 +43,28 @@ func fail(format string, args ...any) {
 	panic(UsageError("kinesis-telemetry-extension: " + fmt.Sprintf(format, args...)))
 }
 
-// Telemetry is what a function needs in order to ship its telemetry: a layer, a policy and the name of a stream.
+// Telemetry has the resources that a function needs to ship its telemetry: a layer, a policy and the name of a stream.
 type Telemetry struct {
-	// Policy allows what the extension does, and nothing more.
+	// Policy has the permissions that the extension needs, and no others.
 	Policy awsiam.IManagedPolicy
 	// Stream is the value of KINESIS_TELEMETRY_STREAM.
 	Stream *string
-	// Role is what Instrument tells functions to assume. New sets it; of FromParameters the caller sets it, where the deployed
+	// Role is the role that instrumented functions assume. New sets it. After FromParameters the caller sets it, if the deployed
 	// stack has a role.
 	Role Role
 
 	layer func(architecture string) awslambda.ILayerVersion
-	// owner is the stack that the layers are resources of; nil where they are known by their ARNs alone.
+	// owner is the stack with the layers as resources; nil if only their ARNs are known.
 	owner awscdk.Stack
-	// in returns what the functions of another stack get; nil where there is an owner.
+	// in returns the resources for functions of another stack; nil if there is an owner.
 	in           func(stack awscdk.Stack) *Telemetry
 	instrumented map[string]bool
 }
 
-// FromParameters returns the layers, policy and stream of a deployed stack, which its SSM parameters tell. CloudFormation
-// reads them at each deployment. The prefix is that of the parameters' names; "" is DefaultParameterPrefix.
+// FromParameters returns the layers, policy and stream of a deployed stack, from its SSM parameters. CloudFormation
+// reads them at each deployment. prefix begins the parameters' names; "" is DefaultParameterPrefix.
 //
-// Functions of any stack can be instrumented with it: each stack reads the parameters for itself, since what one stack
+// It can instrument functions of any stack. Each stack reads the parameters itself, because a value that one stack
 // imports from another cannot change. Policy and Stream are for the scope's own stack.
 func FromParameters(scope constructs.Construct, id, prefix string) *Telemetry {
 	names := namesOf(prefix)
@@ -74,7 +74,7 @@ func FromParameters(scope constructs.Construct, id, prefix string) *Telemetry {
 	t.in = func(stack awscdk.Stack) *Telemetry {
 		path := *stack.Node().Path()
 		if stacks[path] == nil {
-			// Named by its whole path, it is not in the way of what the other stack has.
+			// With its whole path as the name it does not collide with the other stack's constructs.
 			stacks[path] = fromParameters(constructs.NewConstruct(stack, scope.Node().Path()), names)
 		}
 		return stacks[path]
@@ -101,7 +101,7 @@ func fromParameters(scope constructs.Construct, names parameterNames) *Telemetry
 }
 
 // Instrument adds the extension to functions: the layer of the function's architecture, the policy to its role, and the
-// stream's name, and where there is one the role to assume, to its environment. A function that has it already stays as it is.
+// stream's name, and the role to assume if there is one, to its environment. It does not change a function that has it already.
 func (t *Telemetry) Instrument(functions ...awslambda.Function) {
 	t.Role.check()
 	for _, fn := range functions {
@@ -128,7 +128,7 @@ func (t *Telemetry) Instrument(functions ...awslambda.Function) {
 	}
 }
 
-// check refuses a function that would not deploy, or not deploy a second time.
+// check refuses a function that would fail to deploy, the first or the second time.
 func (t *Telemetry) check(fn awslambda.Function, path string) {
 	if *fn.Runtime().Name() == "FROM_IMAGE" {
 		fail("%s is a container image, and Lambda has no layers for images: copy the extension to /opt/extensions/ of "+

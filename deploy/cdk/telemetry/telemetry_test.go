@@ -16,7 +16,7 @@ import (
 	"kinesis-telemetry-extension/deploy/cdk/telemetry"
 )
 
-// TestMain ends the one jsii process that all tests of this package share.
+// TestMain ends the jsii process that all tests of this package share.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	jsii.Close()
@@ -45,7 +45,7 @@ func stack(t *testing.T, id string, props telemetry.StackProps) object {
 	return synth(t, func(app awscdk.App) { telemetry.NewStack(app, id, props) })[id]
 }
 
-// mistake returns what the function says is wrong.
+// mistake returns the text of the function's UsageError.
 func mistake(t *testing.T, f func()) (said string) {
 	t.Helper()
 	defer func() {

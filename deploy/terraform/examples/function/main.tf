@@ -1,4 +1,4 @@
-# The stream, the layer and the policy, and a function that uses them. `make layer` comes first.
+# The stream, the layer, the policy, and a function that uses them. Run `make layer` first.
 terraform {
   required_version = ">= 1.5"
 
@@ -15,7 +15,7 @@ terraform {
 }
 
 variable "build" {
-  description = "Where `make layer` wrote the zips."
+  description = "Folder of the zips that `make layer` wrote."
   type        = string
   default     = "../../../../build"
 }
@@ -62,7 +62,7 @@ resource "aws_lambda_function" "function" {
     variables = module.telemetry.environment
   }
 
-  # Else the first invocations may find the stream denied.
+  # Without it the first invocations may be denied access to the stream.
   depends_on = [aws_iam_role_policy_attachment.telemetry]
 }
 
