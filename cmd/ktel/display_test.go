@@ -12,11 +12,14 @@ import (
 func TestDisplay(t *testing.T) {
 	tests := []struct{ line, want string }{
 		{
-			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"text\tand \u001b[31m\n","requestId":"8476a536-e9f4","seq":7,"source":{"instance":"i"}}`,
+			`{"time":"2026-11-23T18:00:00.123Z","type":"function",` +
+				`"record":"text\tand \u001b[31m\n","requestId":"8476a536-e9f4","seq":7,"source":{"instance":"i"}}`,
 			`18:00:00.123 function             8476a536     7 text\tand \x1b[31m`,
 		},
 		{
-			`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":{"timestamp":"x","requestId":"y","user":"a b","n":[1,{"m":2}],"level":"ERROR","message":"did not work","s":"plain"},"seq":123456,"source":{"instance":"i"}}`,
+			`{"time":"2026-11-23T18:00:00.123Z","type":"function",` +
+				`"record":{"timestamp":"x","requestId":"y","user":"a b","n":[1,{"m":2}],` +
+				`"level":"ERROR","message":"did not work","s":"plain"},"seq":123456,"source":{"instance":"i"}}`,
 			`18:00:00.123 function                      123456 ERROR did not work user="a b" n=[1,{"m":2}] s=plain`,
 		},
 		{
@@ -24,19 +27,25 @@ func TestDisplay(t *testing.T) {
 			`18:00:00.123 function                            30    7`,
 		},
 		{
-			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.report","record":{"requestId":"r","status":"timeout","errorType":"Sandbox.Timedout","metrics":{"durationMs":3000.127,"billedDurationMs":3001,"initDurationMs":97.3}}}`,
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.report",` +
+				`"record":{"requestId":"r","status":"timeout","errorType":"Sandbox.Timedout",` +
+				`"metrics":{"durationMs":3000.127,"billedDurationMs":3001,"initDurationMs":97.3}}}`,
 			`18:00:00.123 platform.report                     timeout Sandbox.Timedout 3000.13 ms billed 3001 ms init 97.3 ms`,
 		},
 		{
-			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.telemetrySubscription","record":{"name":"x","state":"Subscribed","types":["platform","function"]}}`,
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.telemetrySubscription",` +
+				`"record":{"name":"x","state":"Subscribed","types":["platform","function"]}}`,
 			`18:00:00.123 telemetrySubscription                Subscribed x platform,function`,
 		},
 		{
-			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.logsDropped","record":{"reason":"too slow","droppedRecords":12,"droppedBytes":3456}}`,
+			`{"time":"2026-11-23T18:00:00.123Z","type":"platform.logsDropped",` +
+				`"record":{"reason":"too slow","droppedRecords":12,"droppedBytes":3456}}`,
 			`18:00:00.123 platform.logsDropped                12 records, 3456 bytes: too slow`,
 		},
 		{
-			`{"time":"2026-11-23T18:00:00.123Z","type":"kinesis-telemetry.stats","record":{"received":34,"sent":33,"dropped":0,"held":1,"records":1,"bytes":9,"retriedRecords":2,"requests":1,"flushes":1,"recovered":0,"heldBackMs":12.345},"seq":34,"source":{"instance":"i"}}`,
+			`{"time":"2026-11-23T18:00:00.123Z","type":"kinesis-telemetry.stats",` +
+				`"record":{"received":34,"sent":33,"dropped":0,"held":1,"records":1,"bytes":9,` +
+				`"retriedRecords":2,"requests":1,"flushes":1,"recovered":0,"heldBackMs":12.345},"seq":34,"source":{"instance":"i"}}`,
 			`18:00:00.123 stats                            34 34 received 33 sent 1 held 2 records retried held back 12.35 ms`,
 		},
 		{
@@ -52,7 +61,10 @@ func TestDisplay(t *testing.T) {
 			`                                                 null`,
 		},
 		{`{"type":"x"}`, `             x                                   (no record)`},
-		{`oops`, `not an event                                     the line is not JSON: invalid character 'o' looking for beginning of value: oops`},
+		{
+			`oops`,
+			`not an event                                     the line is not JSON: invalid character 'o' looking for beginning of value: oops`,
+		},
 	}
 	for _, test := range tests {
 		var out strings.Builder
@@ -62,14 +74,18 @@ func TestDisplay(t *testing.T) {
 			t.Errorf("%s\n got %q, %v\nwant %q", test.line, out.String(), err, test.want+"\n")
 		}
 		out.Reset()
-		for columns, begins := range map[int]string{200: "time (UTC)   type ", 80: "time (UTC)   type ", 60: "UTC      type        request  message"} {
+		for columns, heading := range map[int]string{
+			200: "time (UTC)   type ",
+			80:  "time (UTC)   type ",
+			60:  "UTC      type        request  message",
+		} {
 			out.Reset()
 			d := &display{out: &out, colors: newPalette(false), columns: func() int { return columns }}
 			if err := d.show(&lines[0]); err != nil {
 				t.Error(err)
 			}
 			head, line, _ := strings.Cut(strings.TrimSuffix(out.String(), "\n"), "\n")
-			if !strings.HasPrefix(head, begins) || ansi.StringWidth(line) > columns || strings.Contains(line, "…telemetry") {
+			if !strings.HasPrefix(head, heading) || ansi.StringWidth(line) > columns || strings.Contains(line, "…telemetry") {
 				t.Errorf("%d columns:\n%s\n%s", columns, head, line)
 			}
 		}
@@ -89,7 +105,8 @@ func TestDisplayColors(t *testing.T) {
 }
 
 func FuzzDisplay(f *testing.F) {
-	f.Add([]byte(`{"time":"2026-11-23T18:00:00.123Z","type":"function","record":{"level":"INFO","message":"日本語日本語日本語日本語日本語日本語"}}`))
+	f.Add([]byte(`{"time":"2026-11-23T18:00:00.123Z","type":"function",` +
+		`"record":{"level":"INFO","message":"日本語日本語日本語日本語日本語日本語"}}`))
 	f.Add([]byte(`{"type":"platform.report","record":{"metrics":{"durationMs":1e300}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, line := range audit.Lines(data) {

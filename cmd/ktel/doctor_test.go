@@ -37,25 +37,107 @@ func TestDoctorShell(t *testing.T) {
 			{"encryption", doctor.OK, "none", ""},
 			{"write", doctor.OK, "a PutRecords dry run passed", ""},
 		}},
-		"its own ARN":        {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}, 0, []wantFinding{{"write", doctor.OK, "passed", ""}}},
-		"no region":          {variables{"AWS_REGION": ""}, 1, []wantFinding{{"region", doctor.Problem, "no region", "--region"}, {"credentials", doctor.NotChecked, "", ""}}},
-		"no such region":     {variables{"AWS_REGION": "Ireland"}, 1, []wantFinding{{"region", doctor.Problem, `"Ireland" is no region`, "eu-west-1"}}},
-		"zone for region":    {variables{"AWS_REGION": "eu-west-1b"}, 1, []wantFinding{{"region", doctor.Problem, "availability zone", "eu-west-1"}}},
-		"other region":       {variables{"AWS_REGION": "us-east-1"}, 1, []wantFinding{{"stream", doctor.Problem, "credentials", "renew"}}},
-		"no credentials":     {variables{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 1, []wantFinding{{"credentials", doctor.Problem, "no credentials", "AWS_PROFILE"}}},
-		"no such stream":     {variables{prefix + "STREAM": "order"}, 1, []wantFinding{{"stream", doctor.Problem, "there is no stream order in eu-west-1", "aws kinesis create-stream --region eu-west-1 --stream-name order"}, {"write", doctor.NotChecked, "", ""}}},
-		"bad stream":         {variables{prefix + "STREAM": "my stream"}, 1, []wantFinding{{"settings", doctor.Problem, "STREAM", "the name of a stream"}, {"stream", doctor.NotChecked, "", ""}}},
-		"bad setting":        {variables{prefix + "MAX_DELAY": "10"}, 1, []wantFinding{{"settings", doctor.Problem, `MAX_DELAY is "10"; with it the extension stands idle`, "500ms"}, {"write", doctor.OK, "", ""}}},
-		"bad, to fail":       {variables{prefix + "FORMAT": "xml", prefix + "ON_ERROR": "fail"}, 1, []wantFinding{{"settings", doctor.Problem, "init fails", "ndjson"}}},
-		"unknown setting":    {variables{prefix + "STREEM": "x"}, 0, []wantFinding{{"settings", doctor.Warning, "STREEM", "STREAM"}}},
-		"disabled":           {variables{prefix + "ENABLED": "false"}, 0, []wantFinding{{"settings", doctor.Warning, "nothing is delivered", "true"}}},
-		"record limit":       {variables{prefix + "MAX_RECORD_BYTES": "1048577"}, 1, []wantFinding{{"record size", doctor.Problem, "the stream takes records of 1024 KiB", "update-max-record-size --region eu-west-1 --stream-arn arn:aws:kinesis:eu-west-1:123456789012:stream/orders --max-record-size-in-ki-b 1025"}}},
-		"one shard for all":  {variables{prefix + "PARTITION_KEY": "function"}, 0, []wantFinding{{"capacity", doctor.Warning, "one shard", "PARTITION_KEY"}}},
-		"no such host":       {variables{prefix + "ENDPOINT_URL": "http://kinesis.invalid"}, 1, []wantFinding{{"endpoint", doctor.Problem, "kinesis.invalid does not resolve", "ENDPOINT_URL"}, {"write", doctor.NotChecked, "", ""}}},
-		"refused":            {variables{prefix + "ENDPOINT_URL": "http://" + closedPort}, 1, []wantFinding{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}}},
-		"untrusted":          {variables{prefix + "ENDPOINT_URL": untrusted(t)}, 1, []wantFinding{{"endpoint", doctor.Problem, "is not trusted", "AWS_CA_BUNDLE"}}},
-		"other's stream":     {variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"}, 1, []wantFinding{{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"}, {"write", doctor.Problem, "not allowed", "put-resource-policy"}}},
-		"role not assumable": {variables{prefix + "ROLE_ARN": "arn:aws:iam::123456789012:role/writer"}, 1, []wantFinding{{"role", doctor.Problem, "cannot be assumed", "sts:AssumeRole"}}},
+		"its own ARN": {
+			variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"},
+			0,
+			[]wantFinding{{"write", doctor.OK, "passed", ""}},
+		},
+		"no region": {
+			variables{"AWS_REGION": ""},
+			1,
+			[]wantFinding{{"region", doctor.Problem, "no region", "--region"}, {"credentials", doctor.NotChecked, "", ""}},
+		},
+		"no such region": {
+			variables{"AWS_REGION": "Ireland"},
+			1,
+			[]wantFinding{{"region", doctor.Problem, `"Ireland" is not a region`, "eu-west-1"}},
+		},
+		"zone for region": {
+			variables{"AWS_REGION": "eu-west-1b"},
+			1,
+			[]wantFinding{{"region", doctor.Problem, "availability zone", "eu-west-1"}},
+		},
+		"other region": {variables{"AWS_REGION": "us-east-1"}, 1, []wantFinding{{"stream", doctor.Problem, "credentials", "renew"}}},
+		"no credentials": {
+			variables{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+			1,
+			[]wantFinding{{"credentials", doctor.Problem, "no credentials", "AWS_PROFILE"}},
+		},
+		"no such stream": {
+			variables{prefix + "STREAM": "order"},
+			1,
+			[]wantFinding{
+				{"stream", doctor.Problem, "there is no stream order in eu-west-1", "aws kinesis create-stream --region eu-west-1 --stream-name order"},
+				{"write", doctor.NotChecked, "", ""},
+			},
+		},
+		"bad stream": {
+			variables{prefix + "STREAM": "my stream"},
+			1,
+			[]wantFinding{{"settings", doctor.Problem, "STREAM", "the name of a stream"}, {"stream", doctor.NotChecked, "", ""}},
+		},
+		"bad setting": {
+			variables{prefix + "MAX_DELAY": "10"},
+			1,
+			[]wantFinding{{"settings", doctor.Problem, `MAX_DELAY is "10"; the extension stays idle`, "500ms"}, {"write", doctor.OK, "", ""}},
+		},
+		"bad, to fail": {
+			variables{prefix + "FORMAT": "xml", prefix + "ON_ERROR": "fail"},
+			1,
+			[]wantFinding{{"settings", doctor.Problem, "init fails", "ndjson"}},
+		},
+		"unknown setting": {variables{prefix + "STREEM": "x"}, 0, []wantFinding{{"settings", doctor.Warning, "STREEM", "STREAM"}}},
+		"disabled": {
+			variables{prefix + "ENABLED": "false"},
+			0,
+			[]wantFinding{{"settings", doctor.Warning, "nothing is delivered", "true"}},
+		},
+		"record limit": {
+			variables{prefix + "MAX_RECORD_BYTES": "1048577"},
+			1,
+			[]wantFinding{
+				{
+					"record size",
+					doctor.Problem,
+					"the stream takes records of 1024 KiB",
+					"update-max-record-size --region eu-west-1 --stream-arn arn:aws:kinesis:eu-west-1:123456789012:stream/orders " +
+						"--max-record-size-in-ki-b 1025",
+				},
+			},
+		},
+		"one shard for all": {
+			variables{prefix + "PARTITION_KEY": "function"},
+			0,
+			[]wantFinding{{"capacity", doctor.Warning, "one shard", "PARTITION_KEY"}},
+		},
+		"no such host": {
+			variables{prefix + "ENDPOINT_URL": "http://kinesis.invalid"},
+			1,
+			[]wantFinding{{"endpoint", doctor.Problem, "kinesis.invalid does not resolve", "ENDPOINT_URL"}, {"write", doctor.NotChecked, "", ""}},
+		},
+		"refused": {
+			variables{prefix + "ENDPOINT_URL": "http://" + closedPort},
+			1,
+			[]wantFinding{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}},
+		},
+		"untrusted": {
+			variables{prefix + "ENDPOINT_URL": untrusted(t)},
+			1,
+			[]wantFinding{{"endpoint", doctor.Problem, "is not trusted", "AWS_CA_BUNDLE"}},
+		},
+		"other's stream": {
+			variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"},
+			1,
+			[]wantFinding{
+				{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"},
+				{"write", doctor.Problem, "not allowed", "put-resource-policy"},
+			},
+		},
+		"role not assumable": {
+			variables{prefix + "ROLE_ARN": "arn:aws:iam::123456789012:role/writer"},
+			1,
+			[]wantFinding{{"role", doctor.Problem, "cannot be assumed", "sts:AssumeRole"}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := variables{
@@ -83,14 +165,25 @@ func TestDoctorWrite(t *testing.T) {
 		status int
 		want   wantFinding
 	}{
-		"AccessDeniedException":                  {1, wantFinding{"", doctor.Problem, "not allowed", `{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}`}},
-		"KMSAccessDeniedException":               {1, wantFinding{"", doctor.Problem, "denied", "kms:GenerateDataKey"}},
-		"KMSDisabledException":                   {1, wantFinding{"", doctor.Problem, "disabled", "aws kms enable-key"}},
-		"KMSInvalidStateException":               {1, wantFinding{"", doctor.Problem, "not usable", "aws kms cancel-key-deletion --region eu-west-1 --key-id ARN-OF-THE-KEY"}},
+		"AccessDeniedException": {
+			1,
+			wantFinding{
+				"",
+				doctor.Problem,
+				"not allowed",
+				`{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}`,
+			},
+		},
+		"KMSAccessDeniedException": {1, wantFinding{"", doctor.Problem, "denied", "kms:GenerateDataKey"}},
+		"KMSDisabledException":     {1, wantFinding{"", doctor.Problem, "disabled", "aws kms enable-key"}},
+		"KMSInvalidStateException": {
+			1,
+			wantFinding{"", doctor.Problem, "not usable", "aws kms cancel-key-deletion --region eu-west-1 --key-id ARN-OF-THE-KEY"},
+		},
 		"KMSNotFoundException":                   {1, wantFinding{"", doctor.Problem, "does not exist", "start-stream-encryption"}},
 		"KMSOptInRequired":                       {1, wantFinding{"", doctor.Problem, "no access to KMS", "subscribe"}},
-		"KMSThrottlingException":                 {0, wantFinding{"", doctor.Warning, "throttled", "quota"}},
-		"ProvisionedThroughputExceededException": {0, wantFinding{"", doctor.Warning, "takes no more", "add shards"}},
+		"KMSThrottlingException":                 {0, wantFinding{"", doctor.Warning, "KMS is throttling", "quota"}},
+		"ProvisionedThroughputExceededException": {0, wantFinding{"", doctor.Warning, "throttling", "add shards"}},
 		"ExpiredTokenException":                  {1, wantFinding{"", doctor.Problem, "not accepted", "renew"}},
 		"UnknownOperationException":              {1, wantFinding{"", doctor.Problem, "failed", "an endpoint of Kinesis?"}},
 		"":                                       {4, wantFinding{"", doctor.NotChecked, "no answer", "again"}},
@@ -122,11 +215,27 @@ func TestDoctorCredentials(t *testing.T) {
 		sts     map[string]answer
 		want    wantFinding
 	}{
-		"expired for Kinesis":   {expired, nil, wantFinding{"stream", doctor.Problem, "ExpiredTokenException", "renew"}},
-		"wrong secret":          {kinesislocal.Options{Credentials: map[string]string{key: "another"}}, nil, wantFinding{"stream", doctor.Problem, "InvalidSignatureException", "clock"}},
-		"unknown key":           {kinesislocal.Options{Credentials: map[string]string{}}, nil, wantFinding{"stream", doctor.Problem, "UnrecognizedClientException", "renew"}},
-		"expired for STS":       {kinesislocal.Options{}, map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")}, wantFinding{"credentials", doctor.Problem, "ExpiredToken", "aws sso login"}},
-		"not an answer of STS":  {kinesislocal.Options{}, map[string]answer{"GetCallerIdentity": {404, "<html>"}}, wantFinding{"credentials", doctor.NotChecked, "STS does not say", "AWS_ENDPOINT_URL_STS"}},
+		"expired for Kinesis": {expired, nil, wantFinding{"stream", doctor.Problem, "ExpiredTokenException", "renew"}},
+		"wrong secret": {
+			kinesislocal.Options{Credentials: map[string]string{key: "another"}},
+			nil,
+			wantFinding{"stream", doctor.Problem, "InvalidSignatureException", "clock"},
+		},
+		"unknown key": {
+			kinesislocal.Options{Credentials: map[string]string{}},
+			nil,
+			wantFinding{"stream", doctor.Problem, "UnrecognizedClientException", "renew"},
+		},
+		"expired for STS": {
+			kinesislocal.Options{},
+			map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")},
+			wantFinding{"credentials", doctor.Problem, "ExpiredToken", "aws sso login"},
+		},
+		"not an answer of STS": {
+			kinesislocal.Options{},
+			map[string]answer{"GetCallerIdentity": {404, "<html>"}},
+			wantFinding{"credentials", doctor.NotChecked, "STS did not identify them", "AWS_ENDPOINT_URL_STS"},
+		},
 		"STS takes them, alone": {expired, nil, wantFinding{"credentials", doctor.OK, "user/me", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,7 +257,11 @@ func TestDoctorMayOnlyWrite(t *testing.T) {
 	server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{
 		{Operation: "DescribeStreamSummary", ErrorType: "AccessDeniedException"},
 	}}})
-	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ENDPOINT_URL_KINESIS": server.URL(), "KINESIS_TELEMETRY_STREAM": "orders"})
+	setEnviron(t, map[string]string{
+		"AWS_ENDPOINT_URL":         fakeAWS(t, nil),
+		"AWS_ENDPOINT_URL_KINESIS": server.URL(),
+		"KINESIS_TELEMETRY_STREAM": "orders",
+	})
 	runDoctor(t, 0, nil, wantFinding{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"},
 		wantFinding{"write", doctor.OK, "passed", ""})
 }
@@ -156,7 +269,11 @@ func TestDoctorMayOnlyWrite(t *testing.T) {
 // Streams that no emulator makes.
 func TestDoctorStream(t *testing.T) {
 	summary := func(members string) answer {
-		return answer{200, `{"StreamDescriptionSummary":{"StreamName":"orders","StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders",` + members + `}}`}
+		return answer{
+			200,
+			`{"StreamDescriptionSummary":{"StreamName":"orders",` +
+				`"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders",` + members + `}}`,
+		}
 	}
 	key := func(id string) answer {
 		return summary(`"StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"` + id + `"`)
@@ -166,14 +283,31 @@ func TestDoctorStream(t *testing.T) {
 		status   int
 		want     wantFinding
 	}{
-		"on-demand":      {summary(`"StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"OpenShardCount":4`), 0, wantFinding{"capacity", doctor.OK, "on-demand", ""}},
-		"one shard":      {summary(`"StreamStatus":"UPDATING","OpenShardCount":1`), 0, wantFinding{"capacity", doctor.OK, "1 shard takes", ""}},
-		"creating":       {summary(`"StreamStatus":"CREATING"`), 0, wantFinding{"stream", doctor.Warning, "CREATING", "aws kinesis wait stream-exists"}},
-		"deleting":       {summary(`"StreamStatus":"DELETING"`), 1, wantFinding{"stream", doctor.Problem, "DELETING", "create-stream"}},
-		"no limit told":  {summary(`"StreamStatus":"ACTIVE"`), 0, wantFinding{"record size", doctor.NotChecked, "does not tell", "1024 KiB"}},
-		"managed key":    {key("alias/aws/kinesis"), 0, wantFinding{"encryption", doctor.OK, "managed key", ""}},
-		"customer's key": {key("11111111-2222-3333-4444-555555555555"), 0, wantFinding{"encryption", doctor.NotChecked, "customer's key", `"kms:GenerateDataKey","Resource":"arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"`}},
-		"alias":          {key("alias/orders"), 0, wantFinding{"encryption", doctor.NotChecked, "alias/orders", "ARN-OF-THE-KEY"}},
+		"on-demand": {
+			summary(`"StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"OpenShardCount":4`),
+			0,
+			wantFinding{"capacity", doctor.OK, "on-demand", ""},
+		},
+		"one shard": {summary(`"StreamStatus":"UPDATING","OpenShardCount":1`), 0, wantFinding{"capacity", doctor.OK, "1 shard takes", ""}},
+		"creating": {
+			summary(`"StreamStatus":"CREATING"`),
+			0,
+			wantFinding{"stream", doctor.Warning, "CREATING", "aws kinesis wait stream-exists"},
+		},
+		"deleting":      {summary(`"StreamStatus":"DELETING"`), 1, wantFinding{"stream", doctor.Problem, "DELETING", "create-stream"}},
+		"no limit told": {summary(`"StreamStatus":"ACTIVE"`), 0, wantFinding{"record size", doctor.NotChecked, "does not report", "1024 KiB"}},
+		"managed key":   {key("alias/aws/kinesis"), 0, wantFinding{"encryption", doctor.OK, "managed key", ""}},
+		"customer's key": {
+			key("11111111-2222-3333-4444-555555555555"),
+			0,
+			wantFinding{
+				"encryption",
+				doctor.NotChecked,
+				"customer's key",
+				`"kms:GenerateDataKey","Resource":"arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"`,
+			},
+		},
+		"alias": {key("alias/orders"), 0, wantFinding{"encryption", doctor.NotChecked, "alias/orders", "ARN-OF-THE-KEY"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
@@ -181,7 +315,12 @@ func TestDoctorStream(t *testing.T) {
 				"PutRecords":            {200, `{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1","ShardId":"shardId-000000000000"}]}`},
 			})})
 			runDoctor(t, test.status, nil, test.want,
-				wantFinding{"write", doctor.Warning, "does not know dry runs: it stored 1 record with the partition key ktel-doctor-dry-run", "skip"})
+				wantFinding{
+					"write",
+					doctor.Warning,
+					"does not support dry runs: it stored 1 record with the partition key ktel-doctor-dry-run",
+					"skip",
+				})
 		})
 	}
 }
@@ -189,11 +328,15 @@ func TestDoctorStream(t *testing.T) {
 // The KCL drops aggregated records on streams that distribute records themselves.
 func TestDoctorFormat(t *testing.T) {
 	for format, status := range map[string]int{"kpl": 1, "ndjson": 0} {
-		setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_FORMAT": format, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
-			"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE",` +
+		url := fakeAWS(t, map[string]answer{
+			"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamStatus":"ACTIVE",` +
+				`"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders",` +
 				`"StreamModeDetails":{"StreamMode":"ON_DEMAND"},"RecordDistributionStrategy":"AUTO"}}`},
 			"PutRecords": jsonError("DryRunOperationException", "would have succeeded"),
-		})})
+		})
+		setEnviron(t, map[string]string{
+			"KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_FORMAT": format, "AWS_ENDPOINT_URL": url,
+		})
 		want := []wantFinding{{"write", doctor.OK, "", ""}}
 		if status > 0 {
 			want = append(want, wantFinding{"format", doctor.Problem, "AUTO", "FORMAT=kpl"})
@@ -205,10 +348,18 @@ func TestDoctorFormat(t *testing.T) {
 func TestDoctorManagedKeyOfAnother(t *testing.T) {
 	const arn = "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"
 	setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": arn, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
-		"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"` + arn + `","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"alias/aws/kinesis"}}`},
-		"PutRecords":            jsonError("DryRunOperationException", "would have succeeded"),
+		"DescribeStreamSummary": {
+			200,
+			`{"StreamDescriptionSummary":{"StreamARN":"` + arn + `","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"alias/aws/kinesis"}}`,
+		},
+		"PutRecords": jsonError("DryRunOperationException", "would have succeeded"),
 	})})
-	runDoctor(t, 1, nil, wantFinding{"encryption", doctor.Problem, "no other account can use", "start-stream-encryption"}, wantFinding{"write", doctor.OK, "", ""})
+	runDoctor(t, 1, nil, wantFinding{"encryption", doctor.Problem, "no other account can use", "start-stream-encryption"}, wantFinding{
+		"write",
+		doctor.OK,
+		"",
+		"",
+	})
 }
 
 // The extension writes as the role that the settings name, to that role's account.
@@ -219,7 +370,8 @@ func TestDoctorAssumesTheRole(t *testing.T) {
 		SessionTokens: map[string]kinesislocal.SessionToken{key: {Token: "token"}},
 	})
 	assumed := answer{200, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>` + key +
-		`</AccessKeyId><SecretAccessKey>of the role</SecretAccessKey><SessionToken>token</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`}
+		`</AccessKeyId><SecretAccessKey>of the role</SecretAccessKey><SessionToken>token</SessionToken>` +
+		`<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`}
 	sts := fakeAWS(t, map[string]answer{
 		"AssumeRole kinesis-telemetry-extension ": assumed, // the extension's own name
 		"AssumeRole reporting between/us":         assumed,
@@ -264,7 +416,8 @@ func TestDoctorCABundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	setEnviron(t, map[string]string{
-		"AWS_ENDPOINT_URL": fakeAWS(t, nil), "KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_ENDPOINT_URL": server.URL, "AWS_CA_BUNDLE": bundle,
+		"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_CA_BUNDLE": bundle,
+		"KINESIS_TELEMETRY_STREAM": "orders", "KINESIS_TELEMETRY_ENDPOINT_URL": server.URL,
 	})
 	runDoctor(t, 0, nil, wantFinding{"endpoint", doctor.OK, "answers in", ""}, wantFinding{"write", doctor.OK, "passed", ""})
 }
@@ -272,10 +425,19 @@ func TestDoctorCABundle(t *testing.T) {
 // The command names the key, where the stream does.
 func TestDoctorDisabledKey(t *testing.T) {
 	setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
-		"DescribeStreamSummary": {200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"11111111-2222"}}`},
-		"PutRecords":            jsonError("KMSDisabledException", "it is disabled"),
+		"DescribeStreamSummary": {
+			200,
+			`{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE",` +
+				`"EncryptionType":"KMS","KeyId":"11111111-2222"}}`,
+		},
+		"PutRecords": jsonError("KMSDisabledException", "it is disabled"),
 	})})
-	runDoctor(t, 1, nil, wantFinding{"write", doctor.Problem, "disabled", "aws kms enable-key --region eu-west-1 --key-id arn:aws:kms:eu-west-1:123456789012:key/11111111-2222"})
+	runDoctor(t, 1, nil, wantFinding{
+		"write",
+		doctor.Problem,
+		"disabled",
+		"aws kms enable-key --region eu-west-1 --key-id arn:aws:kms:eu-west-1:123456789012:key/11111111-2222",
+	})
 }
 
 // What a person sees.
@@ -305,7 +467,8 @@ func TestDoctorText(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	b.Reset()
-	if err := writeReport(&b, newPalette(true), &doctor.Report{Findings: report.Findings[:1]}, 60); err != nil || !strings.Contains(b.String(), "\x1b[") {
+	err := writeReport(&b, newPalette(true), &doctor.Report{Findings: report.Findings[:1]}, 60)
+	if err != nil || !strings.Contains(b.String(), "\x1b[") {
 		t.Errorf("%q, %v", b.String(), err)
 	}
 	if !strings.Contains(b.String(), "Nothing to mend.") {

@@ -74,7 +74,7 @@ func TestDoctorFunction(t *testing.T) {
 	}{
 		"all well": {"", nil, 0, []wantFinding{
 			{"function", doctor.OK, testFunction + ": python3.13, arm64, 128 MB, 3 s", ""},
-			{"layer", doctor.OK, "kinesis-telemetry-extension-arm64:7, of arm64", ""},
+			{"layer", doctor.OK, "kinesis-telemetry-extension-arm64:7, for arm64", ""},
 			{"network", doctor.OK, "in no VPC", ""},
 			{"logging", doctor.OK, "Text", ""},
 			{"memory", doctor.OK, "128 MB; the extension buffers up to 8 MiB", ""},
@@ -84,55 +84,291 @@ func TestDoctorFunction(t *testing.T) {
 			{"write", doctor.OK, "from these credentials", ""},
 			{"role", doctor.OK, testRole + " may kinesis:PutRecords (IAM's simulation)", ""},
 		}},
-		"not permitted":      {"", map[string]answer{get: jsonError("AccessDeniedException", "no")}, 4, []wantFinding{{"function", doctor.NotChecked, "AccessDenied", "lambda:GetFunctionConfiguration"}}},
-		"failed":             {`"State":"Failed","StateReason":"no such image"`, nil, 1, []wantFinding{{"function", doctor.Problem, "no such image", "first"}}},
-		"pending":            {`"State":"Pending"`, nil, 0, []wantFinding{{"function", doctor.Warning, "being made", "function-active-v2"}}},
-		"no layer":           {`"Layers":[]`, nil, 1, []wantFinding{{"layer", doctor.Problem, "0 layers", `--function-name checkout --layers "$(aws ssm get-parameter --region eu-west-1 --name /telemetry/kinesis/extension/arn --query Parameter.Value --output text)"`}}},
-		"no layer, x86_64":   {`"Layers":[],"Architectures":["x86_64"]`, nil, 1, []wantFinding{{"layer", doctor.Problem, "0 layers", "--name /telemetry/kinesis/extension/x86_64/arn --query"}}},
-		"five other layers":  {`"Layers":[` + strings.Repeat(minesARN+",", 4) + minesARN + `]`, map[string]answer{mine: {200, `{}`}}, 1, []wantFinding{{"layer", doctor.Problem, "5 layers", "leave one out, for a function takes no more than five: aws lambda"}}},
-		"of a version":       {`"Layers":[],"Version":"4"`, nil, 1, []wantFinding{{"layer", doctor.Problem, "", "version 4 cannot be changed"}}},
-		"wrong architecture": {"", map[string]answer{layer: {200, `{"CompatibleArchitectures":["x86_64"]}`}}, 1, []wantFinding{{"layer", doctor.Problem, "of x86_64, the function of arm64", "--layers arn:aws:lambda:eu-west-1:123456789012:layer:other:1 \"$(aws ssm "}}},
-		"no architecture":    {"", map[string]answer{layer: {200, `{}`}}, 0, []wantFinding{{"layer", doctor.NotChecked, "does not say", "arm64"}}},
-		"other's layer":      {"", map[string]answer{layer: jsonError("AccessDeniedException", "no")}, 0, []wantFinding{{"layer", doctor.NotChecked, "cannot be seen", "lambda:GetLayerVersion"}}},
-		"by description":     {renamed, map[string]answer{mine: {200, `{"Description":"Ships a function's telemetry to a Kinesis data stream (arm64)","CompatibleArchitectures":["arm64"]}`}}, 0, []wantFinding{{"layer", doctor.OK, "layer:mine:3, of arm64", ""}}},
-		"other description":  {renamed, map[string]answer{mine: {200, `{"Description":"Powertools","CompatibleArchitectures":["arm64"]}`}}, 1, []wantFinding{{"layer", doctor.Problem, "none of the function's 1 layers", ":layer:mine:3 \"$(aws"}}},
-		"description hidden": {renamed, map[string]answer{mine: jsonError("AccessDeniedException", "no")}, 0, []wantFinding{{"layer", doctor.NotChecked, "layer:mine:3 cannot be looked at: AccessDenied", "--layer NAME"}}},
-		"image":              {`"PackageType":"Image","Runtime":null,"Layers":null`, nil, 0, []wantFinding{{"function", doctor.OK, "container image", ""}, {"layer", doctor.NotChecked, "no layers", "ls IMAGE -l /opt/extensions"}}},
-		"VPC":                {`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]}`, nil, 0, []wantFinding{{"network", doctor.NotChecked, "vpc-1", "Values=com.amazonaws.eu-west-1.kinesis-streams"}}},
-		"VPC, own endpoint":  {`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"https://vpce.invalid"`), nil, 0, []wantFinding{{"endpoint", doctor.NotChecked, "does not resolve from this machine", "security groups"}, {"write", doctor.OK, "", ""}}},
-		"VPC, refused":       {`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://`+closedPort+`"`), nil, 0, []wantFinding{{"endpoint", doctor.NotChecked, "does not connect from this machine", "com.amazonaws.eu-west-1.kinesis-streams"}}},
-		"private, no VPC":    {set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"","AWS_ENDPOINT_URL":"http://10.1.2.3"`), nil, 0, []wantFinding{{"endpoint", doctor.Warning, "10.1.2.3, a private address", "or remove AWS_ENDPOINT_URL"}}},
-		"proxy":              {proxied, nil, 0, []wantFinding{{"endpoint", doctor.NotChecked, "kinesis.eu-west-1.amazonaws.com is reached through the proxy proxy:3128", "CONNECT kinesis.eu-west-1.amazonaws.com:443"}}},
-		"bad setting":        {set(`"KINESIS_TELEMETRY_EVENTS":"logs"`), nil, 1, []wantFinding{{"settings", doctor.Problem, "EVENTS", "platform, function, extension"}}},
-		"hidden settings":    {`"Environment":{"Error":{"ErrorCode":"AccessDeniedException","Message":"kms"}}`, nil, 4, []wantFinding{{"settings", doctor.NotChecked, "kms", "kms:Decrypt"}}},
-		"large buffer":       {set(`"KINESIS_TELEMETRY_BUFFER_BYTES":"104857600"`), nil, 0, []wantFinding{{"memory", doctor.Warning, "of the function's 128 MB", "BUFFER_BYTES"}}},
-		"long flush":         {set(`"KINESIS_TELEMETRY_FLUSH_TIMEOUT":"5s"`), nil, 0, []wantFinding{{"timeout", doctor.Warning, "3 s, shipping after it 5s", "FLUSH_TIMEOUT"}}},
-		"SnapStart":          {`"SnapStart":{"ApplyOn":"PublishedVersions","OptimizationStatus":"On"}`, nil, 0, []wantFinding{{"snapstart", doctor.OK, "snapshot", ""}}},
-		"Managed Instances":  {`"CapacityProviderConfig":{"LambdaManagedInstancesCapacityProviderConfig":{"CapacityProviderArn":"arn:aws:lambda:eu-west-1:123456789012:capacity-provider:x"}}`, nil, 0, []wantFinding{{"instances", doctor.OK, "never frozen", ""}}},
-		"JSON logs":          {`"LoggingConfig":{"LogFormat":"JSON","ApplicationLogLevel":"WARN","SystemLogLevel":"INFO"}`, nil, 0, []wantFinding{{"logging", doctor.OK, "JSON, levels from WARN", ""}}},
-		"no permission":      {"", map[string]answer{simulate: simulated("implicitDeny", "")}, 1, []wantFinding{{"role", doctor.Problem, "no policy of " + testRole, `aws iam put-role-policy --role-name checkout --policy-name kinesis-telemetry-putrecords --policy-document '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}]}'`}}},
-		"denied":             {"", map[string]answer{simulate: simulated("explicitDeny", "")}, 1, []wantFinding{{"role", doctor.Problem, "forbidden", "remove the statement"}}},
-		"condition":          {"", map[string]answer{simulate: simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>")}, 0, []wantFinding{{"role", doctor.NotChecked, "under a condition", "put-role-policy"}}},
-		"policies hidden":    {"", map[string]answer{simulate: xmlError("AccessDenied", "no")}, 0, []wantFinding{{"role", doctor.NotChecked, "cannot be seen", "aws iam simulate-principal-policy --policy-source-arn " + testRole}}},
-		"another role":       {set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer"`), nil, 0, []wantFinding{{"role", doctor.OK, testRole + " may sts:AssumeRole", ""}, {"role", doctor.OK, "role/writer may kinesis:PutRecords", ""}, {"role", doctor.NotChecked, "trust policy", "aws iam get-role --role-name writer"}}},
+		"not permitted": {
+			"",
+			map[string]answer{get: jsonError("AccessDeniedException", "no")},
+			4,
+			[]wantFinding{{"function", doctor.NotChecked, "AccessDenied", "lambda:GetFunctionConfiguration"}},
+		},
+		"failed": {
+			`"State":"Failed","StateReason":"no such image"`,
+			nil,
+			1,
+			[]wantFinding{{"function", doctor.Problem, "no such image", "first"}},
+		},
+		"pending": {`"State":"Pending"`, nil, 0, []wantFinding{{"function", doctor.Warning, "being created", "function-active-v2"}}},
+		"no layer": {
+			`"Layers":[]`,
+			nil,
+			1,
+			[]wantFinding{
+				{
+					"layer",
+					doctor.Problem,
+					"0 layers",
+					`--function-name checkout --layers "$(aws ssm get-parameter --region eu-west-1 --name /telemetry/kinesis/extension/arn ` +
+						`--query Parameter.Value --output text)"`,
+				},
+			},
+		},
+		"no layer, x86_64": {
+			`"Layers":[],"Architectures":["x86_64"]`,
+			nil,
+			1,
+			[]wantFinding{{"layer", doctor.Problem, "0 layers", "--name /telemetry/kinesis/extension/x86_64/arn --query"}},
+		},
+		"five other layers": {
+			`"Layers":[` + strings.Repeat(minesARN+",", 4) + minesARN + `]`,
+			map[string]answer{mine: {200, `{}`}},
+			1,
+			[]wantFinding{{"layer", doctor.Problem, "5 layers", "leave one layer out, a function can have five: aws lambda"}},
+		},
+		"of a version": {`"Layers":[],"Version":"4"`, nil, 1, []wantFinding{{"layer", doctor.Problem, "", "version 4 cannot be changed"}}},
+		"wrong architecture": {
+			"",
+			map[string]answer{layer: {200, `{"CompatibleArchitectures":["x86_64"]}`}},
+			1,
+			[]wantFinding{
+				{
+					"layer",
+					doctor.Problem,
+					"for x86_64, the function runs on arm64",
+					"--layers arn:aws:lambda:eu-west-1:123456789012:layer:other:1 \"$(aws ssm ",
+				},
+			},
+		},
+		"no architecture": {
+			"",
+			map[string]answer{layer: {200, `{}`}},
+			0,
+			[]wantFinding{{"layer", doctor.NotChecked, "names no architecture", "arm64"}},
+		},
+		"other's layer": {
+			"",
+			map[string]answer{layer: jsonError("AccessDeniedException", "no")},
+			0,
+			[]wantFinding{{"layer", doctor.NotChecked, "cannot be read", "lambda:GetLayerVersion"}},
+		},
+		"by description": {
+			renamed,
+			map[string]answer{
+				mine: {200, `{"Description":"Ships a function's telemetry to a Kinesis data stream (arm64)","CompatibleArchitectures":["arm64"]}`},
+			},
+			0,
+			[]wantFinding{{"layer", doctor.OK, "layer:mine:3, for arm64", ""}},
+		},
+		"other description": {
+			renamed,
+			map[string]answer{mine: {200, `{"Description":"Powertools","CompatibleArchitectures":["arm64"]}`}},
+			1,
+			[]wantFinding{{"layer", doctor.Problem, "none of the function's 1 layers", ":layer:mine:3 \"$(aws"}},
+		},
+		"description hidden": {
+			renamed,
+			map[string]answer{mine: jsonError("AccessDeniedException", "no")},
+			0,
+			[]wantFinding{{"layer", doctor.NotChecked, "layer:mine:3 cannot be read: AccessDenied", "--layer NAME"}},
+		},
+		"image": {
+			`"PackageType":"Image","Runtime":null,"Layers":null`,
+			nil,
+			0,
+			[]wantFinding{{"function", doctor.OK, "container image", ""}, {"layer", doctor.NotChecked, "no layers", "ls IMAGE -l /opt/extensions"}},
+		},
+		"VPC": {
+			`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]}`,
+			nil,
+			0,
+			[]wantFinding{{"network", doctor.NotChecked, "vpc-1", "Values=com.amazonaws.eu-west-1.kinesis-streams"}},
+		},
+		"VPC, own endpoint": {
+			`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"https://vpce.invalid"`),
+			nil,
+			0,
+			[]wantFinding{{"endpoint", doctor.NotChecked, "does not resolve from this machine", "security groups"}, {"write", doctor.OK, "", ""}},
+		},
+		"VPC, refused": {
+			`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://`+closedPort+`"`),
+			nil,
+			0,
+			[]wantFinding{{"endpoint", doctor.NotChecked, "does not connect from this machine", "com.amazonaws.eu-west-1.kinesis-streams"}},
+		},
+		"private, no VPC": {
+			set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"","AWS_ENDPOINT_URL":"http://10.1.2.3"`),
+			nil,
+			0,
+			[]wantFinding{{"endpoint", doctor.Warning, "10.1.2.3, a private address", "or remove AWS_ENDPOINT_URL"}},
+		},
+		"proxy": {
+			proxied,
+			nil,
+			0,
+			[]wantFinding{
+				{
+					"endpoint",
+					doctor.NotChecked,
+					"kinesis.eu-west-1.amazonaws.com is reached through the proxy proxy:3128",
+					"CONNECT kinesis.eu-west-1.amazonaws.com:443",
+				},
+			},
+		},
+		"bad setting": {
+			set(`"KINESIS_TELEMETRY_EVENTS":"logs"`),
+			nil,
+			1,
+			[]wantFinding{{"settings", doctor.Problem, "EVENTS", "platform, function, extension"}},
+		},
+		"hidden settings": {
+			`"Environment":{"Error":{"ErrorCode":"AccessDeniedException","Message":"kms"}}`,
+			nil,
+			4,
+			[]wantFinding{{"settings", doctor.NotChecked, "kms", "kms:Decrypt"}},
+		},
+		"large buffer": {
+			set(`"KINESIS_TELEMETRY_BUFFER_BYTES":"104857600"`),
+			nil,
+			0,
+			[]wantFinding{{"memory", doctor.Warning, "of the function's 128 MB", "BUFFER_BYTES"}},
+		},
+		"long flush": {
+			set(`"KINESIS_TELEMETRY_FLUSH_TIMEOUT":"5s"`),
+			nil,
+			0,
+			[]wantFinding{{"timeout", doctor.Warning, "3 s, and shipping may take 5s", "FLUSH_TIMEOUT"}},
+		},
+		"SnapStart": {
+			`"SnapStart":{"ApplyOn":"PublishedVersions","OptimizationStatus":"On"}`,
+			nil,
+			0,
+			[]wantFinding{{"snapstart", doctor.OK, "snapshot", ""}},
+		},
+		"Managed Instances": {
+			`"CapacityProviderConfig":{"LambdaManagedInstancesCapacityProviderConfig":{` +
+				`"CapacityProviderArn":"arn:aws:lambda:eu-west-1:123456789012:capacity-provider:x"}}`,
+			nil,
+			0,
+			[]wantFinding{{"instances", doctor.OK, "never frozen", ""}},
+		},
+		"JSON logs": {
+			`"LoggingConfig":{"LogFormat":"JSON","ApplicationLogLevel":"WARN","SystemLogLevel":"INFO"}`,
+			nil,
+			0,
+			[]wantFinding{{"logging", doctor.OK, "JSON, levels from WARN", ""}},
+		},
+		"no permission": {
+			"",
+			map[string]answer{simulate: simulated("implicitDeny", "")},
+			1,
+			[]wantFinding{
+				{
+					"role",
+					doctor.Problem,
+					"no policy of " + testRole,
+					`aws iam put-role-policy --role-name checkout --policy-name kinesis-telemetry-putrecords --policy-document ` +
+						`'{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:PutRecords",` +
+						`"Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}]}'`,
+				},
+			},
+		},
+		"denied": {
+			"",
+			map[string]answer{simulate: simulated("explicitDeny", "")},
+			1,
+			[]wantFinding{{"role", doctor.Problem, "explicitly denied", "remove the statement"}},
+		},
+		"condition": {
+			"",
+			map[string]answer{simulate: simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>")},
+			0,
+			[]wantFinding{{"role", doctor.NotChecked, "under a condition", "put-role-policy"}},
+		},
+		"policies hidden": {
+			"",
+			map[string]answer{simulate: xmlError("AccessDenied", "no")},
+			0,
+			[]wantFinding{{"role", doctor.NotChecked, "cannot be read", "aws iam simulate-principal-policy --policy-source-arn " + testRole}},
+		},
+		"another role": {
+			set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer"`),
+			nil,
+			0,
+			[]wantFinding{
+				{"role", doctor.OK, testRole + " may sts:AssumeRole", ""},
+				{"role", doctor.OK, "role/writer may kinesis:PutRecords", ""},
+				{"role", doctor.NotChecked, "trust policy", "aws iam get-role --role-name writer"},
+			},
+		},
 		"role, external id": {
 			set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer","KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`), nil, 0,
-			[]wantFinding{{"role", doctor.NotChecked, "must name " + testRole + " under the sts:ExternalId of KINESIS_TELEMETRY_ROLE_EXTERNAL_ID", "aws iam get-role"}},
+			[]wantFinding{
+				{
+					"role",
+					doctor.NotChecked,
+					"must name " + testRole + " under the sts:ExternalId of KINESIS_TELEMETRY_ROLE_EXTERNAL_ID",
+					"aws iam get-role",
+				},
+			},
 		},
-		"id without role": {set(`"KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`), nil, 0, []wantFinding{{"settings", doctor.Warning, "ROLE_EXTERNAL_ID has no effect", "ROLE_ARN"}}},
-		"memory limit":    {set(`"GOMEMLIMIT":"100MB"`), nil, 1, []wantFinding{{"settings", doctor.Problem, `GOMEMLIMIT is "100MB"; with it every Go program ends at once`, "set it to 100MiB: "}}},
-		"GOGC":            {set(`"GOGC":"50%"`), nil, 0, []wantFinding{{"settings", doctor.Warning, `GOGC is "50%"`, "a whole number"}}},
-		"CA bundle":       {set(`"AWS_CA_BUNDLE":"/opt/ca.pem"`), nil, 0, []wantFinding{{"settings", doctor.NotChecked, "AWS_CA_BUNDLE names a file of the function", "layers"}, {"settings", doctor.OK, "", ""}}},
-		"plain http":      {set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://10.1.2.3"`), nil, 0, []wantFinding{{"settings", doctor.Warning, "ENDPOINT_URL is plain http", "https"}}},
-		"bad proxy":       {strings.Replace(proxied, "secret@", "secret%@", 1), nil, 1, []wantFinding{{"settings", doctor.Problem, "HTTPS_PROXY cannot be used", "the URL of a proxy"}}},
-		"quoted proxy":    {strings.ReplaceAll(strings.Replace(proxied, "3128", "3128'", 1), `"http`, `"'http`), nil, 0, []wantFinding{{"endpoint", doctor.NotChecked, "through the proxy proxy:3128", "CONNECT"}}},
-		"role of another": {`"Role":"arn:aws:iam::210987654321:role/checkout"`, nil, 0, []wantFinding{{"role", doctor.NotChecked, "it is of account 210987654321", "simulate-principal-policy"}}},
-		"other's stream":  {set(`"KINESIS_TELEMETRY_STREAM":"arn:aws:kinesis:eu-west-1:210987654321:stream/orders"`), nil, 0, []wantFinding{{"role", doctor.NotChecked, "resource policy", "get-resource-policy"}, {"write", doctor.NotChecked, "these credentials may not write", "nothing"}}},
+		"id without role": {
+			set(`"KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`),
+			nil,
+			0,
+			[]wantFinding{{"settings", doctor.Warning, "ROLE_EXTERNAL_ID has no effect", "ROLE_ARN"}},
+		},
+		"memory limit": {
+			set(`"GOMEMLIMIT":"100MB"`),
+			nil,
+			1,
+			[]wantFinding{{"settings", doctor.Problem, `GOMEMLIMIT is "100MB"; every Go program exits at once`, "set it to 100MiB: "}},
+		},
+		"GOGC": {set(`"GOGC":"50%"`), nil, 0, []wantFinding{{"settings", doctor.Warning, `GOGC is "50%"`, "a whole number"}}},
+		"CA bundle": {
+			set(`"AWS_CA_BUNDLE":"/opt/ca.pem"`),
+			nil,
+			0,
+			[]wantFinding{{"settings", doctor.NotChecked, "AWS_CA_BUNDLE names a file of the function", "layers"}, {"settings", doctor.OK, "", ""}},
+		},
+		"plain http": {
+			set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://10.1.2.3"`),
+			nil,
+			0,
+			[]wantFinding{{"settings", doctor.Warning, "ENDPOINT_URL is plain http", "https"}},
+		},
+		"bad proxy": {
+			strings.Replace(proxied, "secret@", "secret%@", 1),
+			nil,
+			1,
+			[]wantFinding{{"settings", doctor.Problem, "HTTPS_PROXY cannot be used", "the URL of a proxy"}},
+		},
+		"quoted proxy": {
+			strings.ReplaceAll(strings.Replace(proxied, "3128", "3128'", 1), `"http`, `"'http`),
+			nil,
+			0,
+			[]wantFinding{{"endpoint", doctor.NotChecked, "through the proxy proxy:3128", "CONNECT"}},
+		},
+		"role of another": {
+			`"Role":"arn:aws:iam::210987654321:role/checkout"`,
+			nil,
+			0,
+			[]wantFinding{{"role", doctor.NotChecked, "it belongs to account 210987654321", "simulate-principal-policy"}},
+		},
+		"other's stream": {
+			set(`"KINESIS_TELEMETRY_STREAM":"arn:aws:kinesis:eu-west-1:210987654321:stream/orders"`),
+			nil,
+			0,
+			[]wantFinding{
+				{"role", doctor.NotChecked, "resource policy", "get-resource-policy"},
+				{"write", doctor.NotChecked, "these credentials may not write", "nothing"},
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answers := healthyAnswers(test.members)
 			maps.Copy(answers, test.answers)
-			setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers), "AWS_ENDPOINT_URL_KINESIS": startKinesis(t, kinesislocal.Options{}).URL()})
+			setEnviron(t, map[string]string{
+				"AWS_ENDPOINT_URL":         fakeAWS(t, answers),
+				"AWS_ENDPOINT_URL_KINESIS": startKinesis(t, kinesislocal.Options{}).URL(),
+			})
 			runDoctor(t, test.status, []string{"--function", "checkout"}, test.want...)
 		})
 	}
@@ -142,7 +378,11 @@ func TestDoctorFunction(t *testing.T) {
 func TestDoctorFunctionKey(t *testing.T) {
 	const key = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 	keyPolicy := func(effect, principal string) answer {
-		return answer{200, `{"Policy":"{\"Statement\":{\"Effect\":\"` + effect + `\",\"Principal\":{\"AWS\":\"` + principal + `\"},\"Action\":\"kms:*\",\"Resource\":\"*\"}}"}`}
+		return answer{
+			200,
+			`{"Policy":"{\"Statement\":{\"Effect\":\"` + effect + `\",\"Principal\":{\"AWS\":\"` + principal +
+				`\"},\"Action\":\"kms:*\",\"Resource\":\"*\"}}"}`,
+		}
 	}
 	root := keyPolicy("Allow", "arn:aws:iam::123456789012:root")
 	missing := simulated("implicitDeny", "")
@@ -151,19 +391,47 @@ func TestDoctorFunctionKey(t *testing.T) {
 		simulated, policy answer
 		want              wantFinding
 	}{
-		"allowed":                  {simulated("allowed", ""), root, wantFinding{"", doctor.OK, key + ", which the role may use", ""}},
-		"denied":                   {simulated("explicitDeny", ""), root, wantFinding{"", doctor.Problem, "forbidden", "remove the statement"}},
-		"condition":                {simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>"), root, wantFinding{"", doctor.NotChecked, "under a condition", granted}},
-		"missing":                  {missing, root, wantFinding{"", doctor.Problem, "neither a policy of the role nor the key's own allows its use", granted}},
-		"allowed by the key":       {missing, keyPolicy("Allow", testRole), wantFinding{"", doctor.OK, "which the role may use (the key's policy)", ""}},
-		"denied by the key":        {missing, keyPolicy("Deny", testRole), wantFinding{"", doctor.Problem, "forbidden to the role (the key's policy)", "remove the statement"}},
-		"the key's policy, hidden": {missing, jsonError("AccessDeniedException", "no"), wantFinding{"", doctor.NotChecked, "the key's own cannot be seen: AccessDenied", granted}},
+		"allowed": {simulated("allowed", ""), root, wantFinding{"", doctor.OK, key + ", which the role may use", ""}},
+		"denied": {
+			simulated("explicitDeny", ""),
+			root,
+			wantFinding{"", doctor.Problem, "explicitly denied", "remove the statement"},
+		},
+		"condition": {
+			simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>"),
+			root,
+			wantFinding{"", doctor.NotChecked, "under a condition", granted},
+		},
+		"missing": {
+			missing,
+			root,
+			wantFinding{"", doctor.Problem, "neither a policy of the role nor the key's own allows its use", granted},
+		},
+		"allowed by the key": {
+			missing,
+			keyPolicy("Allow", testRole),
+			wantFinding{"", doctor.OK, "which the role may use (the key's policy)", ""},
+		},
+		"denied by the key": {
+			missing,
+			keyPolicy("Deny", testRole),
+			wantFinding{"", doctor.Problem, "explicitly denied to the role (the key's policy)", "remove the statement"},
+		},
+		"the key's policy, hidden": {
+			missing,
+			jsonError("AccessDeniedException", "no"),
+			wantFinding{"", doctor.NotChecked, "the key's policy cannot be read: AccessDenied", granted},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answers := healthyAnswers("")
 			answers["SimulatePrincipalPolicy"] = test.simulated
 			answers["GetKeyPolicy"] = test.policy
-			answers["DescribeStreamSummary"] = answer{200, `{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE","EncryptionType":"KMS","KeyId":"` + key + `"}}`}
+			answers["DescribeStreamSummary"] = answer{
+				200,
+				`{"StreamDescriptionSummary":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders","StreamStatus":"ACTIVE",` +
+					`"EncryptionType":"KMS","KeyId":"` + key + `"}}`,
+			}
 			answers["PutRecords"] = jsonError("KMSAccessDeniedException", "no")
 			// The stream's resource policy may stand in for the role's; it cannot for the key.
 			answers["GetResourcePolicy"] = answer{200, `{"Policy":"{\"Principal\":{\"AWS\":\"` + testRole + `\"}}"}`}
@@ -186,5 +454,11 @@ func TestDoctorFunctionKey(t *testing.T) {
 func TestDoctorFunctionARN(t *testing.T) {
 	answers := map[string]answer{"GET /2015-03-31/functions/" + testFunction + "/configuration": configuration("")}
 	setEnviron(t, map[string]string{"AWS_REGION": "", "AWS_ENDPOINT_URL": fakeAWS(t, answers)})
-	runDoctor(t, 0, []string{"--function", testFunction, "--qualifier", "$LATEST"}, wantFinding{"region", doctor.OK, testRegion, ""}, wantFinding{"function", doctor.OK, testFunction, ""})
+	runDoctor(t, 0, []string{"--function", testFunction, "--qualifier", "$LATEST"},
+		wantFinding{"region", doctor.OK, testRegion, ""}, wantFinding{
+			"function",
+			doctor.OK,
+			testFunction,
+			"",
+		})
 }

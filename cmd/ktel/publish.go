@@ -66,7 +66,8 @@ func (a *app) publishCommand() *cobra.Command {
 	flags.StringArrayVar(&f.regions, "region", nil, "AWS `REGION` to publish in; repeatable (default: as AWS's tools find it)")
 	flags.StringVar(&f.dir, "dir", "build", "`FOLDER` with the zips of 'make layer'")
 	flags.StringVar(&f.namePrefix, "name-prefix", doctor.LayerName, "`NAME` of the layers, before -arm64 and -x86_64")
-	flags.StringVar(&f.parameters, "parameters", doctor.ParametersPath, "`PATH` of the SSM parameters, before /arn and /x86_64/arn; empty for none")
+	flags.StringVar(&f.parameters, "parameters", doctor.ParametersPath,
+		"`PATH` of the SSM parameters, before /arn and /x86_64/arn; empty for none")
 	flags.StringVar(&f.release, "release", version(), "`VERSION` to tell in the layers' description")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	flags.BoolVar(&f.json, "json", false, "print what was done as JSON")
@@ -176,7 +177,8 @@ func (f *publishFlags) layers() ([]layer, error) {
 			return nil, usageError(fmt.Sprintf("cannot read the layer: %v", err))
 		}
 		if err := checkLayerZip(content, machines[l.architecture]); err != nil {
-			return nil, usageError(fmt.Sprintf("%s is not the layer for %s: %v", path, l.architecture, err), "'make layer' in the checkout builds it")
+			return nil, usageError(fmt.Sprintf("%s is not the layer for %s: %v", path, l.architecture, err),
+				"'make layer' in the checkout builds it")
 		}
 		sum := sha256.Sum256(content)
 		l.name = f.namePrefix + "-" + l.architecture

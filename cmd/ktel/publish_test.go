@@ -24,7 +24,9 @@ import (
 func program(machine elf.Machine, version string) []byte {
 	header := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64}
 	copy(header.Ident[:], elf.ELFMAG)
-	header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA], header.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)
+	header.Ident[elf.EI_CLASS] = byte(elf.ELFCLASS64)
+	header.Ident[elf.EI_DATA] = byte(elf.ELFDATA2LSB)
+	header.Ident[elf.EI_VERSION] = byte(elf.EV_CURRENT)
 	b, _ := binary.Append(nil, binary.LittleEndian, header)
 	return append(b, version...)
 }
@@ -129,7 +131,8 @@ func TestConformancePublish(t *testing.T) {
 	expect(publishOutcomes(t, 0, "--dir", dir, "--dry-run"), isUnchanged, wouldSet, isUnchanged, isUnchanged)
 	expect(publishOutcomes(t, 0, "--dir", dir), isUnchanged, wasSet, isUnchanged, isUnchanged)
 	for kind, value := range map[ssmtypes.ParameterType]string{
-		ssmtypes.ParameterTypeString: "arn:aws:lambda:eu-west-1:123456789012:layer:of-a-stack:1", ssmtypes.ParameterTypeSecureString: armARN + ":1",
+		ssmtypes.ParameterTypeString:       "arn:aws:lambda:eu-west-1:123456789012:layer:of-a-stack:1",
+		ssmtypes.ParameterTypeSecureString: armARN + ":1",
 	} {
 		put(kind, value)
 		expect(publishOutcomes(t, 4, "--dir", dir, "--dry-run"), isUnchanged, hasFailed, isUnchanged, isUnchanged)
@@ -138,7 +141,8 @@ func TestConformancePublish(t *testing.T) {
 			t.Errorf("the parameter holds %s", parameter(path))
 		}
 	}
-	expect(publishOutcomes(t, 0, "--dir", dir, "--region", "us-east-1", "--region", testRegion, "--parameters="), wasPublished, wasPublished, isUnchanged, isUnchanged)
+	expect(publishOutcomes(t, 0, "--dir", dir, "--region", "us-east-1", "--region", testRegion, "--parameters="),
+		wasPublished, wasPublished, isUnchanged, isUnchanged)
 	expect(publishOutcomes(t, 0, "--dir", dir, "--name-prefix", "mine", "--parameters", "/mine/"), wasPublished, wasSet, wasPublished, wasSet)
 	if parameter("/mine/x86_64/arn") != "arn:aws:lambda:eu-west-1:123456789012:layer:mine-x86_64:1" {
 		t.Error(parameter("/mine/x86_64/arn"))
@@ -150,14 +154,19 @@ func TestPublishCredentials(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
 	for says, variables := range map[string]map[string]string{
-		"there are no credentials: none are configured": {"AWS_ENDPOINT_URL": fakeAWS(t, nil), "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
-		"AWS does not take the credentials (EnvConfigCredentials): ExpiredToken": {
+		"there are no credentials: none are configured": {
+			"AWS_ENDPOINT_URL":      fakeAWS(t, nil),
+			"AWS_ACCESS_KEY_ID":     "",
+			"AWS_SECRET_ACCESS_KEY": "",
+		},
+		"AWS does not accept the credentials (EnvConfigCredentials): ExpiredToken": {
 			"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")}),
 		},
 	} {
 		setEnviron(t, variables)
 		status, stdout, stderr := runKtel(t, "publish", "--dir", dir, "--dry-run")
-		if status != 4 || stdout != "" || !strings.HasPrefix(stderr, "ktel: error: "+says) || !strings.Contains(stderr, "ktel: hint: set AWS_PROFILE, or") || strings.Count(stderr, "\n") != 2 {
+		if status != 4 || stdout != "" || !strings.HasPrefix(stderr, "ktel: error: "+says) ||
+			!strings.Contains(stderr, "ktel: hint: set AWS_PROFILE, or") || strings.Count(stderr, "\n") != 2 {
 			t.Errorf("status %d\n%s%s", status, stdout, stderr)
 		}
 	}
@@ -170,15 +179,20 @@ func TestPublishPartialFailure(t *testing.T) {
 	const list = "GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions"
 	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
 		list: {200, `{"LayerVersions":[]}`},
-		"POST /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions": {201, `{"LayerVersionArn":"arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:1"}`},
+		"POST /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions": {
+			201,
+			`{"LayerVersionArn":"arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:1"}`,
+		},
 	})})
 	status, stdout, stderr := runKtel(t, "publish", "--dir", dir)
-	const want = `
-  eu-west-1  kinesis-telemetry-extension-arm64   published     arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:1
-  eu-west-1  /telemetry/kinesis/extension/arn    failed        AccessDeniedException: not authorized to perform GetParameter
-  eu-west-1  kinesis-telemetry-extension-x86_64  failed        AccessDeniedException: not authorized to perform GET /2018-10-31/layers/kinesis-telemetry-extension-x86_64/versions
-`
-	if status != 4 || stdout != want[1:] || !strings.Contains(stderr, "publishing failed in 1 of 1 region\n") {
+	const want = "" +
+		"  eu-west-1  kinesis-telemetry-extension-arm64   published     " +
+		"arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64:1\n" +
+		"  eu-west-1  /telemetry/kinesis/extension/arn    failed        " +
+		"AccessDeniedException: not authorized to perform GetParameter\n" +
+		"  eu-west-1  kinesis-telemetry-extension-x86_64  failed        " +
+		"AccessDeniedException: not authorized to perform GET /2018-10-31/layers/kinesis-telemetry-extension-x86_64/versions\n"
+	if status != 4 || stdout != want || !strings.Contains(stderr, "publishing failed in 1 of 1 region\n") {
 		t.Errorf("status %d\n%s%s", status, stdout, stderr)
 	}
 	args := []string{"--dir", dir, "--parameters=", "--region", "eu-west-1", "--region", "eu-west-2"}
@@ -187,28 +201,78 @@ func TestPublishPartialFailure(t *testing.T) {
 	}
 }
 
-// What a parameter holds that is not this layer's is told, and left alone, in a dry run and without.
+// A parameter that does not hold an ARN of this layer is reported and left alone, in a dry run and without.
 func TestPublishParameters(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
-	const arm, path = "arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64", "/telemetry/kinesis/extension"
-	const mend = "; note the ARN elsewhere with --parameters PATH, or first: aws ssm delete-parameter --region eu-west-1 --name " + path + "/arn"
-	for name, test := range map[string]struct{ kind, value, want, wantDry, description string }{
-		"nothing":  {"", "", "set           " + arm + ":2", "would set", ""},
-		"the last": {"String", arm + ":1", "set           " + arm + ":1 → " + arm + ":2", "would set     " + arm + ":1 → the new version", ""},
-		"its own": {
-			"String", arm + ":1", "set           " + arm + ":1 → " + arm + ":2", "would set     " + arm + ":1 → the new version",
-			"Layer of the Kinesis telemetry extension for arm64",
+	const path = "/telemetry/kinesis/extension"
+	const arm = "arn:aws:lambda:eu-west-1:123456789012:layer:kinesis-telemetry-extension-arm64"
+	const fix = "; choose another --parameters PATH, or first run: aws ssm delete-parameter --region eu-west-1 --name " + path + "/arn"
+	notALayer := func(value string) string {
+		return "failed        it holds \"" + value + "\", no version of the layer: a stack may own it" + fix
+	}
+	another := func(old, replacement string) string { return strings.Replace(arm, old, replacement, 1) + ":1" }
+	for name, test := range map[string]struct {
+		kind, value string
+		description string
+		want        string
+		wantDry     string // empty: want
+	}{
+		"no parameter": {
+			want:    "set           " + arm + ":2",
+			wantDry: "would set",
 		},
-		"a stack's, of the same name": {
-			"String", arm + ":1", "failed        it is described as \"Layer version\": it may be a stack's" + mend, "", "Layer version",
+		"the version before": {
+			kind:    "String",
+			value:   arm + ":1",
+			want:    "set           " + arm + ":1 → " + arm + ":2",
+			wantDry: "would set     " + arm + ":1 → the new version",
 		},
-		"a stack's, of the same version": {"String", arm + ":2", "unchanged     " + arm + ":2", "failed        it is described as \"Layer version\": it may be a stack's" + mend, "Layer version"},
-		"another layer":                  {"String", strings.Replace(arm, "arm64", "mine", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "arm64", "mine", 1) + ":1\", no version of the layer: it may be a stack's" + mend, "", ""},
-		"another account":                {"String", strings.Replace(arm, "1234", "4321", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "1234", "4321", 1) + ":1\", no version of the layer: it may be a stack's" + mend, "", ""},
-		"another region":                 {"String", strings.Replace(arm, "eu-", "us-", 1) + ":1", "failed        it holds \"" + strings.Replace(arm, "eu-", "us-", 1) + ":1\", no version of the layer: it may be a stack's" + mend, "", ""},
-		"anything":                       {"String", "x", "failed        it holds \"x\", no version of the layer: it may be a stack's" + mend, "", ""},
-		"a secret":                       {"SecureString", "AQIC", "failed        it is a SecureString: it may be a stack's" + mend, "", ""},
+		"the version before, described by publish": {
+			kind:        "String",
+			value:       arm + ":1",
+			description: "Layer of the Kinesis telemetry extension for arm64",
+			want:        "set           " + arm + ":1 → " + arm + ":2",
+			wantDry:     "would set     " + arm + ":1 → the new version",
+		},
+		"the version before, described by a stack": {
+			kind:        "String",
+			value:       arm + ":1",
+			description: "Layer version",
+			want:        "failed        it is described as \"Layer version\": a stack may own it" + fix,
+		},
+		"this version, described by a stack": {
+			kind:        "String",
+			value:       arm + ":2",
+			description: "Layer version",
+			want:        "unchanged     " + arm + ":2",
+			wantDry:     "failed        it is described as \"Layer version\": a stack may own it" + fix,
+		},
+		"another layer": {
+			kind:  "String",
+			value: another("arm64", "mine"),
+			want:  notALayer(another("arm64", "mine")),
+		},
+		"another account": {
+			kind:  "String",
+			value: another("1234", "4321"),
+			want:  notALayer(another("1234", "4321")),
+		},
+		"another region": {
+			kind:  "String",
+			value: another("eu-", "us-"),
+			want:  notALayer(another("eu-", "us-")),
+		},
+		"no ARN": {
+			kind:  "String",
+			value: "x",
+			want:  notALayer("x"),
+		},
+		"a secret": {
+			kind:  "SecureString",
+			value: "AQIC",
+			want:  "failed        it is a SecureString: a stack may own it" + fix,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			there := jsonError("ParameterNotFound", "")
@@ -220,7 +284,7 @@ func TestPublishParameters(t *testing.T) {
 				versions: {200, `{"LayerVersions":[]}`}, strings.Replace(versions, "GET", "POST", 1): {201, `{"LayerVersionArn":"` + arm + `:2"}`},
 				"GetParameter": there, "PutParameter": {200, `{}`},
 			}
-			if test.description != "" { // else it may not be seen
+			if test.description != "" { // otherwise DescribeParameters is denied
 				answers["DescribeParameters"] = answer{200, `{"Parameters":[{"Description":"` + test.description + `"}]}`}
 			}
 			setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers)})
@@ -283,7 +347,8 @@ func TestPublishUnreached(t *testing.T) {
 			t.Errorf("status %d, not twice %q in\n%s", status, want, stdout)
 		}
 	}
-	if strings.Contains(stdout, "operation error") || strings.Count(stderr, "hint: let this machine reach Lambda and SSM in eu-west-1; is there a region eu-west-1?\n") != 1 {
+	const hint = "hint: let this machine reach Lambda and SSM in eu-west-1; is there a region eu-west-1?\n"
+	if strings.Contains(stdout, "operation error") || strings.Count(stderr, hint) != 1 {
 		t.Errorf("%s\n%s", stdout, stderr)
 	}
 }

@@ -149,13 +149,13 @@ func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsa
 		seen = fmt.Sprintf("it is a %s", there.Type)
 	} else if !isVersion {
 		seen = fmt.Sprintf("it holds %.200q, no version of the layer", value)
-	} else if d, _ := awsapi.ParameterDescription(ctx, cfg, l.parameter); d != "" && d != l.note() { // a stack may have named its layer the same
+	} else if d, _ := awsapi.ParameterDescription(ctx, cfg, l.parameter); d != "" && d != l.note() { // a stack's layer of the same name
 		seen = fmt.Sprintf("it is described as %q", d)
 	} else {
 		return value, nil
 	}
-	return "", fmt.Errorf("%s: it may be a stack's; note the ARN elsewhere with --parameters PATH, or first: aws ssm delete-parameter --region %s --name %s",
-		seen, region, l.parameter)
+	return "", fmt.Errorf("%s: a stack may own it; choose another --parameters PATH, or first run: "+
+		"aws ssm delete-parameter --region %s --name %s", seen, region, l.parameter)
 }
 
 // writeSteps shows what was done, a line for each layer and each parameter.

@@ -23,7 +23,8 @@ func TestDoctorShowsNoSecrets(t *testing.T) {
 	const secret, evil = "hunter2", "\x1b]0;\u202e\u009b31m\n"
 	settings := map[string]string{
 		"KINESIS_TELEMETRY_ENDPOINT_URL": "https://u:" + secret + "@h/", "KINESIS_TELEMETRY_PASSWORD": secret, "KINESIS_TELEMETRY_TAGS": secret,
-		"KINESIS_TELEMETRY_STREAM": "arn:aws:" + secret + evil + ":eu-west-1:123456789012:stream/x", "HTTPS_PROXY": "http://u:" + secret + "%@proxy",
+		"KINESIS_TELEMETRY_STREAM":    "arn:aws:" + secret + evil + ":eu-west-1:123456789012:stream/x",
+		"HTTPS_PROXY":                 "http://u:" + secret + "%@proxy",
 		"KINESIS_TELEMETRY_MAX_DELAY": evil, "KINESIS_TELEMETRY_LOG_LEVEL": evil + secret, "KINESIS_TELEMETRY_ROLE_ARN": evil + secret,
 		"GOGC": evil, "GOMEMLIMIT": evil, "AWS_CA_BUNDLE": evil,
 	}
@@ -32,9 +33,16 @@ func TestDoctorShowsNoSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	quoted, _ := json.Marshal("broken: " + evil)
-	answers := healthyAnswers(`"State":"Failed","StateReason":` + string(quoted) + `,"Description":` + string(quoted) + `,"Environment":{"Variables":` + string(encoded) + `}`)
-	answers["GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions/7"] = answer{400, `{"__type":"AccessDeniedException","message":` + string(quoted) + `}`}
-	mine := map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers), "AWS_ENDPOINT_URL_KINESIS": startKinesis(t, kinesislocal.Options{}).URL()}
+	answers := healthyAnswers(`"State":"Failed","StateReason":` + string(quoted) + `,"Description":` + string(quoted) +
+		`,"Environment":{"Variables":` + string(encoded) + `}`)
+	answers["GET /2018-10-31/layers/kinesis-telemetry-extension-arm64/versions/7"] = answer{
+		400,
+		`{"__type":"AccessDeniedException","message":` + string(quoted) + `}`,
+	}
+	mine := map[string]string{
+		"AWS_ENDPOINT_URL":         fakeAWS(t, answers),
+		"AWS_ENDPOINT_URL_KINESIS": startKinesis(t, kinesislocal.Options{}).URL(),
+	}
 	for _, args := range [][]string{{"--function", "checkout"}, {"--function", "checkout", "--json"}, {}, {"--json"}} {
 		all := maps.Clone(mine)
 		if len(args) < 2 {
@@ -60,7 +68,10 @@ func TestTerminalObeysNothing(t *testing.T) {
 	a := &app{stdout: &out, stderr: &out, color: colorNever}
 	a.explain(usageError("no "+evil+"\n"+evil, "do "+evil))
 	a.progress("building %s", evil)
-	writeSteps(&out, newPalette(false), []step{{Region: evil, Layer: evil, Outcome: hasFailed, Error: evil}, {Region: evil, Parameter: evil, Outcome: wouldSet}})
+	writeSteps(&out, newPalette(false), []step{
+		{Region: evil, Layer: evil, Outcome: hasFailed, Error: evil},
+		{Region: evil, Parameter: evil, Outcome: wouldSet},
+	})
 	if hasControls(out.String()) || strings.Count(out.String(), `\x1b[2J\u202e\u009b`) != 9 {
 		t.Errorf("%q", out.String())
 	}

@@ -181,7 +181,8 @@ func TestSummaryJSON(t *testing.T) {
 func TestCollectorEndsWithItsReader(t *testing.T) {
 	broken := errors.New("broken")
 	var got error
-	c := newCollector((&display{out: failingWriter{broken}, columns: func() int { return 0 }, colors: newPalette(false)}).show, func(err error) { got = err })
+	d := &display{out: failingWriter{broken}, columns: func() int { return 0 }, colors: newPalette(false)}
+	c := newCollector(d.show, func(err error) { got = err })
 	for range 3 {
 		c.record("key", []byte(`{"type":"x"}`))
 	}

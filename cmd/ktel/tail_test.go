@@ -81,7 +81,8 @@ func putRecords(t *testing.T, url string, data ...[]byte) {
 // event is one as the extension delivers it.
 func event(seq int, function, kind, request, payload string) []byte {
 	e := record.Event{
-		Raw: fmt.Appendf(nil, `{"time":"2026-11-26T08:30:00.%03dZ","type":%q,"record":%s}`, seq, kind, payload), RequestID: request, Seq: uint64(seq),
+		Raw:       fmt.Appendf(nil, `{"time":"2026-11-26T08:30:00.%03dZ","type":%q,"record":%s}`, seq, kind, payload),
+		RequestID: request, Seq: uint64(seq),
 		Source: record.NewSource(record.SourceFields{Function: function, Instance: "0123456789abcdef0123" + function}),
 	}
 	return append(record.AppendEvent(nil, &e), '\n')

@@ -132,8 +132,9 @@ func TestForeignOnce(t *testing.T) {
 	text := strings.Repeat("a line of others\n", 50)
 	mixed := text + string(event(1, "checkout", "function", requestA, `"order received"`)) + text
 	takeEach(tail, []byte(text), []byte(mixed), []byte("{\n\"pretty\": [\n1\n]\n}\n"))
-	if got := strings.Count(out.String(), "\n"); got < 4 || strings.Count(out.String(), "bytes: ") != 4 || !strings.Contains(out.String(), "order received") {
-		t.Errorf("%d lines\n%s", got, out)
+	shown := out.String()
+	if lines := strings.Count(shown, "\n"); lines < 4 || strings.Count(shown, "bytes: ") != 4 || !strings.Contains(shown, "order received") {
+		t.Errorf("%d lines\n%s", lines, shown)
 	}
 }
 

@@ -99,7 +99,9 @@ func (s *trial) disabled() bool {
 }
 
 // runEnvironment is the life of the environment, from init to shutdown.
-func (s *trial) runEnvironment(ctx context.Context, to destination, c *collector) ([]invocation, []sandbox.ProcessStats, *sandbox.InitError, error) {
+func (s *trial) runEnvironment(ctx context.Context, to destination, c *collector) (
+	[]invocation, []sandbox.ProcessStats, *sandbox.InitError, error,
+) {
 	cfg, err := s.config(to, c)
 	if err != nil {
 		return nil, nil, nil, err

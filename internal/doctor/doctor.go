@@ -1,5 +1,5 @@
-// Package doctor looks for what keeps the extension from delivering: it asks AWS about the stream, and about a deployed
-// function, and says of each thing what it saw and what to do about it. It changes nothing.
+// Package doctor finds out why the extension does not deliver. It asks AWS about the stream and about a deployed function.
+// Each check reports what it found and how to fix it. No check changes anything.
 package doctor
 
 import (
@@ -17,18 +17,18 @@ import (
 	"kinesis-telemetry-extension/internal/config"
 )
 
-// Status says how a check ended.
+// Status is the result of a check.
 type Status string
 
-// How a check ends.
+// Results of a check.
 const (
 	OK         Status = "ok"
 	Warning    Status = "warning"     // it works, but perhaps not as intended
 	Problem    Status = "problem"     // events will not arrive
-	NotChecked Status = "not checked" // it could not be seen from here
+	NotChecked Status = "not checked" // it cannot be checked from here
 )
 
-// Names of the checks, in the order in which they are made.
+// Names of the checks, in the order in which they run.
 const (
 	regionCheck      = "region"
 	credentialsCheck = "credentials"
@@ -51,7 +51,7 @@ const (
 	roleCheck        = "role"
 )
 
-// Finding is how one check ended: what was seen and, unless all is well, what to do.
+// Finding is the result of one check: what it saw and, unless the status is OK, how to fix it.
 type Finding struct {
 	Check  string `json:"check"`
 	Status Status `json:"status"`
@@ -59,18 +59,18 @@ type Finding struct {
 	Fix    string `json:"do,omitempty"`
 }
 
-// Report is all that was found.
+// Report has the findings of all checks.
 type Report struct {
-	Function string    `json:"function,omitempty"` // ARN, where one was asked about
+	Function string    `json:"function,omitempty"` // ARN; empty without Options.Function
 	Region   string    `json:"region,omitempty"`   // of the stream
 	Stream   string    `json:"stream,omitempty"`
 	Findings []Finding `json:"findings"`
 
-	// Err is why what was asked for could not be judged at all; nil where it could.
+	// Err is why the checks could not decide: the function or the stream gave no answer. It is nil if they could.
 	Err error `json:"-"`
 }
 
-// Count tells how many findings have the status.
+// Count returns how many findings have the status.
 func (r *Report) Count(s Status) int {
 	n := 0
 	for _, f := range r.Findings {
@@ -81,33 +81,36 @@ func (r *Report) Count(s Status) int {
 	return n
 }
 
-// Options say what to look at.
+// Options select what is checked.
 type Options struct {
-	Region    string // empty: as AWS's tools find it
+	Region    string // empty: the one that AWS's tools would use
 	Function  string // name or ARN; empty: the shell's own settings and credentials
 	Qualifier string // version or alias of the function
 	Layer     string // part of the name of the layer that holds the extension
 }
 
-// callTimeout bounds one request to AWS, and one step of reaching the endpoint.
+// callTimeout bounds one request to AWS, and one step of a connection to the endpoint.
 const callTimeout = 5 * time.Second
 
-// examiner makes the checks.
+// fixFirst is the fix of a check that another problem prevents.
+const fixFirst = "fix the problem above, then run doctor again"
+
+// examiner runs the checks.
 type examiner struct {
 	options   Options
 	aws       aws.Config
-	environ   []string                // the extension's: the shell's or the function's
-	account   string                  // of the credentials; empty where it could not be learnt
-	assumed   aws.CredentialsProvider // of ROLE_ARN, in a shell; nil without
+	environ   []string                // of the extension, that is of the shell or of the function
+	account   string                  // of the credentials; empty if STS did not report it
+	assumed   aws.CredentialsProvider // of ROLE_ARN, in a shell; nil without ROLE_ARN
 	function  *function
 	settings  config.Config
 	stream    streamTarget
-	key       string // that encrypts the stream, as far as its description tells
-	skipWrite string // why a dry run would tell nothing new; empty where it would
+	key       string // KeyId of the stream's description; empty without one
+	skipWrite string // why the dry run is skipped; empty: it runs
 	report    Report
 }
 
-// Examine makes all checks. It fails only when AWS's configuration of this machine cannot be read.
+// Examine runs all checks. It fails only if AWS's configuration of this machine cannot be read, or if ctx ends.
 func Examine(ctx context.Context, o Options) (*Report, error) {
 	if part := strings.Split(o.Function, ":"); len(part) > 3 && part[0] == "arn" && o.Region == "" {
 		o.Region = part[3]
@@ -125,7 +128,7 @@ func loadAWS(ctx context.Context, region string) (aws.Config, error) {
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(callTimeout)),
 		awsconfig.WithRetryMaxAttempts(2),
-		awsconfig.WithLogger(logging.Nop{}), // what its warnings are about a finding says
+		awsconfig.WithLogger(logging.Nop{}), // the findings cover its warnings
 	}
 	if region != "" {
 		options = append(options, awsconfig.WithRegion(region))
@@ -146,7 +149,7 @@ func (e *examiner) examine(ctx context.Context) {
 		return
 	}
 	if e.options.Function == "" {
-		// The check of the credentials has judged those.
+		// config.Load wants keys; checkCredentials has checked the real ones.
 		e.environ = append(os.Environ(), "AWS_REGION="+e.aws.Region, "AWS_ACCESS_KEY_ID=checked")
 	} else if !e.checkFunction(ctx) {
 		return
@@ -184,9 +187,9 @@ func (e *examiner) ok(check, format string, args ...any) {
 	e.add(check, OK, fmt.Sprintf(format, args...), "")
 }
 
-// skip says that checks could not be made, and why.
+// skip reports checks as not checked, and why.
 func (e *examiner) skip(why string, checks ...string) {
 	for _, check := range checks {
-		e.add(check, NotChecked, "cannot be seen "+why, "mend what is above, then run this again")
+		e.add(check, NotChecked, "cannot be checked "+why, fixFirst)
 	}
 }

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// checkEndpoint looks up the host that the extension sends to and connects to it, as far as that can be judged from here.
-// It is false where no request of this machine would arrive.
+// checkEndpoint looks up the host that the extension sends to, and connects to it, as far as this machine can check that.
+// It returns false if no request of this machine would arrive.
 func (e *examiner) checkEndpoint(ctx context.Context) bool {
 	host := e.stream.url.Host
 	if proxy := e.proxy(); proxy != "" {
 		e.add(endpointCheck, NotChecked, fmt.Sprintf("%s is reached through the proxy %s", host, proxy),
-			"see that the proxy lets CONNECT "+e.address()+" through")
+			"make sure that the proxy allows CONNECT "+e.address())
 		return true
 	}
 	bound, cancel := context.WithTimeout(ctx, callTimeout)
@@ -49,14 +49,14 @@ func (e *examiner) checkEndpoint(ctx context.Context) bool {
 	return true
 }
 
-// privateOutsideVPC tells whether the settings name an endpoint in a VPC that the function is not in. Where they name none, a
-// private address is what this machine's network calls AWS's own host; the function is given another.
+// privateOutsideVPC reports whether the settings name an endpoint in a VPC that the function is not in. If they name none,
+// a private address is how this machine's network resolves AWS's own host: the function gets another address.
 func (e *examiner) privateOutsideVPC(address netip.Addr) bool {
 	private := address.IsPrivate() || address.IsLoopback()
 	return private && e.settings.AWS.EndpointURL != "" && e.function != nil && e.function.vpc == ""
 }
 
-// address is host:port of the endpoint.
+// address returns host:port of the endpoint.
 func (e *examiner) address() string {
 	u := e.stream.url
 	port := u.Port()
@@ -66,7 +66,7 @@ func (e *examiner) address() string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// proxy is the one that the extension would use.
+// proxy returns host:port of the proxy that the extension would use, or "" if it would use none.
 func (e *examiner) proxy() string {
 	if e.function == nil {
 		proxy, err := http.ProxyFromEnvironment(&http.Request{URL: e.stream.url})
@@ -79,10 +79,10 @@ func (e *examiner) proxy() string {
 	if err != nil {
 		return ""
 	}
-	return proxy.Host // not the whole: it may hold a password
+	return proxy.Host // the whole URL may contain a password
 }
 
-// connect opens a connection as far as TLS.
+// connect opens a connection and completes the TLS handshake.
 func (e *examiner) connect(ctx context.Context) error {
 	bound, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -104,7 +104,7 @@ func (e *examiner) connect(ctx context.Context) error {
 
 const fromHere = " from this machine, which says nothing about the function's VPC"
 
-// reportUnresolved judges a host name without an address.
+// reportUnresolved reports a host name that does not resolve.
 func (e *examiner) reportUnresolved(err error) {
 	host := e.stream.url.Hostname()
 	seen := host + " does not resolve: " + Reason(err)
@@ -113,20 +113,21 @@ func (e *examiner) reportUnresolved(err error) {
 		e.add(endpointCheck, NotChecked, host+" does not resolve"+fromHere, e.route())
 	case e.settings.AWS.EndpointURL != "":
 		e.add(endpointCheck, Problem, seen, "correct "+e.settings.AWS.EndpointVariable)
-	case e.function != nil: // this machine may reach AWS by other ways, such as a proxy
-		e.add(endpointCheck, Warning, seen, fmt.Sprintf("is there a region %s? If so, it is this machine's network alone", e.stream.Region))
+	case e.function != nil: // this machine may reach AWS by another way, such as a proxy
+		e.add(endpointCheck, Warning, seen,
+			fmt.Sprintf("is there a region %s? If so, only this machine's network cannot resolve its name", e.stream.Region))
 	default:
-		e.add(endpointCheck, Problem, seen, fmt.Sprintf("is there a region %s? If so, let this network look up names of AWS; in a VPC: %s",
+		e.add(endpointCheck, Problem, seen, fmt.Sprintf("is there a region %s? If so, let this network resolve AWS's names; in a VPC: %s",
 			e.stream.Region, e.route()))
 	}
 }
 
-// reportUnreachable judges a host that resolves and is not reached.
+// reportUnreachable reports a host that resolves and does not connect.
 func (e *examiner) reportUnreachable(address netip.Addr, err error) {
 	host := e.stream.url.Host
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		e.add(endpointCheck, Problem, fmt.Sprintf("the certificate of %s is not trusted: %v", host, certificate.Err),
-			"does a proxy stand between? Name its CA in AWS_CA_BUNDLE")
+			"if a proxy intercepts TLS, name its CA in AWS_CA_BUNDLE")
 		return
 	}
 	seen := fmt.Sprintf("%s resolves to %s and does not connect: %s", host, address, Reason(err))
@@ -134,35 +135,35 @@ func (e *examiner) reportUnreachable(address netip.Addr, err error) {
 	case e.function != nil && e.function.vpc != "":
 		e.add(endpointCheck, NotChecked, fmt.Sprintf("%s (%s) does not connect", host, address)+fromHere, e.route())
 	case e.function != nil:
-		e.add(endpointCheck, Warning, seen, "is it this machine's network alone? The function's own is not asked")
+		e.add(endpointCheck, Warning, seen, "check this machine's network; the function's own cannot be checked from here")
 	case e.settings.AWS.EndpointURL != "" && !address.IsPrivate():
-		e.add(endpointCheck, Problem, seen, "start what listens there, or correct "+e.settings.AWS.EndpointVariable)
+		e.add(endpointCheck, Problem, seen, "start the server there, or correct "+e.settings.AWS.EndpointVariable)
 	default:
-		e.add(endpointCheck, Problem, seen, "open a way out: "+e.route())
+		e.add(endpointCheck, Problem, seen, "open a route: "+e.route())
 	}
 }
 
-// route is what a VPC needs.
+// route describes the route to the endpoint that a VPC needs.
 func (e *examiner) route() string {
 	host := e.stream.url.Hostname()
 	switch {
 	case e.inOtherRegion() && e.settings.AWS.EndpointURL != "":
-		return fmt.Sprintf("a way to %s, which %s names", host, e.settings.AWS.EndpointVariable)
+		return fmt.Sprintf("a route to %s, which %s names", host, e.settings.AWS.EndpointVariable)
 	case e.inOtherRegion():
 		return fmt.Sprintf("a NAT gateway: the stream is in %s, which no interface endpoint of %s serves", e.stream.Region, e.settings.AWS.Region)
 	}
-	text := fmt.Sprintf("a NAT gateway or an interface endpoint %s with private DNS, and security groups that let TCP 443 out of the function and into the endpoint",
-		e.stream.endpointService())
+	text := fmt.Sprintf("a NAT gateway or an interface endpoint %s with private DNS, "+
+		"and security groups that let TCP 443 out of the function and into the endpoint", e.stream.endpointService())
 	if e.stream.foreign {
 		text += "; another account's stream is at " + host + ", not at the plain regional host"
 	}
 	return text
 }
 
-// inOtherRegion tells whether the stream is of another region than the function or shell.
+// inOtherRegion reports whether the stream is in another region than the function or the shell.
 func (e *examiner) inOtherRegion() bool { return e.stream.Region != e.settings.AWS.Region }
 
-// endpointService is the service, as VPCs call it, that answers under the host of the stream.
+// endpointService returns the name of the VPC endpoint service that serves the host of the stream.
 func (p *streamTarget) endpointService() string {
 	name := "com.amazonaws." + p.Region + ".kinesis-streams"
 	if p.Partition == "aws-cn" {

@@ -9,7 +9,7 @@ import (
 	"kinesis-telemetry-extension/internal/config"
 )
 
-// What to do about AWS's own hosts, which tests do not ask for.
+// Each host of AWS that does not resolve or connect has its own fix. The test connects to none of them.
 func TestUnreachableHosts(t *testing.T) {
 	refused := errors.New("connection refused")
 	for name, test := range map[string]struct {
@@ -22,19 +22,24 @@ func TestUnreachableHosts(t *testing.T) {
 			"orders", nil, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
 			Finding{endpointCheck, Problem, "kinesis.eu-west-9.amazonaws.com does not resolve: no such host", "is there a region eu-west-9?"},
 		},
-		"no way out of a VPC": {
+		"no route out of a VPC": {
 			"orders", nil, func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("10.0.0.7"), refused) },
-			Finding{endpointCheck, Problem, "kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7", "a NAT gateway or an interface endpoint com.amazonaws.eu-west-9.kinesis-streams"},
+			Finding{
+				endpointCheck,
+				Problem,
+				"kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7",
+				"a NAT gateway or an interface endpoint com.amazonaws.eu-west-9.kinesis-streams",
+			},
 		},
 		"the host of another account": {
 			"arn:aws:kinesis:eu-west-9:210987654321:stream/orders", nil, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
 			Finding{endpointCheck, Problem, "210987654321.data-kinesis.eu-west-9.amazonaws.com", "not at the plain regional host"},
 		},
-		"a function elsewhere": {
+		"a function outside of any VPC": {
 			"orders", &function{account: "123456789012"}, func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("192.0.2.1"), refused) },
-			Finding{endpointCheck, Warning, "192.0.2.1 and does not connect", "this machine's network alone"},
+			Finding{endpointCheck, Warning, "192.0.2.1 and does not connect", "check this machine's network"},
 		},
-		"a function in a region that may not be": {
+		"a function in a region that may not exist": {
 			"orders", &function{account: "123456789012"}, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
 			Finding{endpointCheck, Warning, "does not resolve", "is there a region eu-west-9?"},
 		},
@@ -42,8 +47,10 @@ func TestUnreachableHosts(t *testing.T) {
 			"orders", &function{account: "123456789012", vpc: "vpc-1"}, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
 			Finding{endpointCheck, NotChecked, "which says nothing about the function's VPC", "security groups"},
 		},
-		"a private address that only this machine is given": {
-			"orders", &function{account: "123456789012"}, func(e *examiner) { e.ok(endpointCheck, "%t", e.privateOutsideVPC(netip.MustParseAddr("10.0.0.7"))) },
+		"a private address that only this machine resolves": {
+			"orders", &function{account: "123456789012"}, func(e *examiner) {
+				e.ok(endpointCheck, "%t", e.privateOutsideVPC(netip.MustParseAddr("10.0.0.7")))
+			},
 			Finding{endpointCheck, OK, "false", ""},
 		},
 	} {
@@ -55,14 +62,15 @@ func TestUnreachableHosts(t *testing.T) {
 		}
 		test.judge(e)
 		got := e.report.Findings[len(e.report.Findings)-1]
-		if got.Check != test.want.Check || got.Status != test.want.Status || !strings.Contains(got.Seen, test.want.Seen) || !strings.Contains(got.Fix, test.want.Fix) {
+		if got.Check != test.want.Check || got.Status != test.want.Status ||
+			!strings.Contains(got.Seen, test.want.Seen) || !strings.Contains(got.Fix, test.want.Fix) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }
 
-// The findings of the network and of the endpoint tell the same way out of a VPC.
-func TestWaysOut(t *testing.T) {
+// The findings of the network and of the endpoint name the same route out of a VPC.
+func TestRoutes(t *testing.T) {
 	const (
 		own   = "orders"
 		far   = "arn:aws:kinesis:us-east-1:123456789012:stream/orders"
@@ -71,7 +79,7 @@ func TestWaysOut(t *testing.T) {
 	)
 	for name, test := range map[string]struct {
 		region, stream, variable string
-		service                  string // empty: no such serves
+		service                  string // of an interface endpoint; empty: none serves the stream
 		instead                  string
 	}{
 		"plain":                     {"eu-west-1", own, "", "com.amazonaws.eu-west-1.kinesis-streams", ""},
@@ -79,8 +87,20 @@ func TestWaysOut(t *testing.T) {
 		"FIPS":                      {"us-east-1", own, fips, "com.amazonaws.us-east-1.kinesis-streams-fips", ""},
 		"FIPS of another account":   {"us-east-1", other, fips, "com.amazonaws.us-east-1.kinesis-streams-fips", ""},
 		"FIPS under the plain name": {"us-gov-west-1", own, fips, "com.amazonaws.us-gov-west-1.kinesis-streams", ""},
-		"another region":            {"eu-west-1", far, "", "", "a NAT gateway: the stream is in us-east-1, which no interface endpoint of eu-west-1 serves"},
-		"another region's endpoint": {"eu-west-1", far, "AWS_ENDPOINT_URL=https://vpce-1.us-east-1.example", "", "a way to vpce-1.us-east-1.example, which AWS_ENDPOINT_URL names"},
+		"another region": {
+			"eu-west-1",
+			far,
+			"",
+			"",
+			"a NAT gateway: the stream is in us-east-1, which no interface endpoint of eu-west-1 serves",
+		},
+		"another region's endpoint": {
+			"eu-west-1",
+			far,
+			"AWS_ENDPOINT_URL=https://vpce-1.us-east-1.example",
+			"",
+			"a route to vpce-1.us-east-1.example, which AWS_ENDPOINT_URL names",
+		},
 	} {
 		e := &examiner{account: "123456789012", function: &function{account: "123456789012", vpc: "vpc-1"}, environ: []string{
 			"AWS_REGION=" + test.region, "AWS_ACCESS_KEY_ID=x", config.Prefix + "STREAM=" + test.stream, test.variable,
@@ -93,7 +113,7 @@ func TestWaysOut(t *testing.T) {
 		e.reportUnresolved(errors.New("no such host"))
 		network, endpoint := e.report.Findings[0].Fix, e.report.Findings[1].Fix
 		if test.service == "" {
-			if network != "there must be "+test.instead || endpoint != test.instead {
+			if network != "it needs "+test.instead || endpoint != test.instead {
 				t.Errorf("%s: %s; %s", name, network, endpoint)
 			}
 		} else if !strings.HasSuffix(network, "Values="+test.service) || !strings.Contains(endpoint, " "+test.service+" with private DNS") {

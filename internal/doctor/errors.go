@@ -12,7 +12,7 @@ import (
 	"kinesis-telemetry-extension/internal/session"
 )
 
-// Reason is the innermost part of an SDK's error that tells something, on one line.
+// Reason returns the innermost informative part of an SDK's error, on one line.
 func Reason(err error) string {
 	text := err.Error()
 	if api, ok := errors.AsType[smithy.APIError](err); ok {

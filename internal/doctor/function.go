@@ -11,21 +11,22 @@ import (
 	"kinesis-telemetry-extension/internal/flush"
 )
 
-// function is what is known of a deployed one.
+// function is the configuration of a deployed function.
 type function struct {
 	*awsapi.Function
 	account, partition string
 	arch               string
-	vpc                string // its id; empty outside of any
+	vpc                string // its id; empty if the function is in none
 	variables          map[string]string
 }
 
-// checkFunction asks Lambda about the function and judges what stands by itself. It is false where nothing is known.
+// checkFunction reads the function's configuration from Lambda and runs the checks that need nothing else.
+// It returns false if the configuration or its variables cannot be read.
 func (e *examiner) checkFunction(ctx context.Context) bool {
 	answer, err := awsapi.GetFunction(ctx, e.aws, e.options.Function, e.options.Qualifier)
 	switch {
 	case awsapi.ErrorCode(err) == awsapi.ResourceNotFound:
-		e.add(functionCheck, Problem, fmt.Sprintf("there is no function %s in %s: %s", e.named(), e.aws.Region, Reason(err)),
+		e.add(functionCheck, Problem, fmt.Sprintf("there is no function %s in %s: %s", e.functionName(), e.aws.Region, Reason(err)),
 			fmt.Sprintf("aws lambda list-functions --region %s --query 'Functions[].FunctionName'; or give --region", e.aws.Region))
 		return false
 	case badCredentials(err):
@@ -36,8 +37,8 @@ func (e *examiner) checkFunction(ctx context.Context) bool {
 		if denied(err) {
 			do = "these credentials need " + statement("lambda:GetFunctionConfiguration", "*")
 		}
-		e.add(functionCheck, NotChecked, "Lambda does not describe it: "+Reason(err), do)
-		e.report.Err = fmt.Errorf("function %s cannot be looked at: %s", e.named(), Reason(err))
+		e.add(functionCheck, NotChecked, "Lambda did not describe it: "+Reason(err), do)
+		e.report.Err = fmt.Errorf("cannot read the configuration of function %s: %s", e.functionName(), Reason(err))
 		return false
 	}
 	e.function = newFunction(answer)
@@ -48,7 +49,7 @@ func (e *examiner) checkFunction(ctx context.Context) bool {
 	return e.readVariables()
 }
 
-func (e *examiner) named() string {
+func (e *examiner) functionName() string {
 	if e.options.Qualifier != "" {
 		return e.options.Function + ":" + e.options.Qualifier
 	}
@@ -78,28 +79,29 @@ func (e *examiner) checkState() {
 	seen := fmt.Sprintf("%s: %s, %s, %d MB, %d s", f.FunctionArn, kind, f.arch, f.MemorySize, f.Timeout)
 	switch f.State {
 	case awsapi.StateFailed:
-		e.add(functionCheck, Problem, seen+"; it has failed: "+f.StateReason, "mend that first: the function does not run")
+		e.add(functionCheck, Problem, seen+"; its state is Failed: "+f.StateReason, "fix this first: the function does not run")
 	case awsapi.StatePending:
-		e.add(functionCheck, Warning, seen+"; it is still being made", fmt.Sprintf("aws lambda wait function-active-v2 --region %s --function-name %s", e.aws.Region, f.FunctionName))
+		e.add(functionCheck, Warning, seen+"; it is still being created",
+			fmt.Sprintf("aws lambda wait function-active-v2 --region %s --function-name %s", e.aws.Region, f.FunctionName))
 	default:
 		e.ok(functionCheck, "%s", seen)
 	}
 }
 
-// readVariables makes the environment that Lambda gives the extension.
+// readVariables collects the environment that Lambda gives the extension. It returns false if Lambda does not show it.
 func (e *examiner) readVariables() bool {
 	f := e.function
 	if f.Environment.Error != nil {
 		e.add(settingsCheck, NotChecked, "Lambda does not show the function's variables: "+f.Environment.Error.Message,
 			"these credentials need "+statement("kms:Decrypt", orElse(f.KMSKeyArn, "ARN-OF-THE-KEY")))
-		e.report.Err = fmt.Errorf("the settings of function %s cannot be seen", e.named())
+		e.report.Err = fmt.Errorf("cannot read the settings of function %s", e.functionName())
 		return false
 	}
 	e.checkGo()
 	for name, value := range f.variables {
-		if name == "AWS_CA_BUNDLE" { // the path of a file that is there, not here
-			e.add(settingsCheck, NotChecked, name+" names a file of the function, which cannot be seen from here",
-				"see that the function's package or one of its layers holds it: without it nothing is delivered")
+		if name == "AWS_CA_BUNDLE" { // the file is in the function's environment, not on this machine
+			e.add(settingsCheck, NotChecked, name+" names a file of the function, which cannot be checked from here",
+				"make sure that the function's package or one of its layers contains it: without it nothing is delivered")
 			continue
 		}
 		e.environ = append(e.environ, name+"="+value)
@@ -110,7 +112,7 @@ func (e *examiner) readVariables() bool {
 	}
 	e.environ = append(e.environ, "AWS_REGION="+region, "AWS_ACCESS_KEY_ID=given-by-Lambda",
 		fmt.Sprint("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=", f.MemorySize))
-	settings, _ := config.Load(e.environ) // checkSettings tells the mistakes
+	settings, _ := config.Load(e.environ) // checkSettings reports the mistakes
 	e.checkMemory(&settings)
 	e.checkTimeout(&settings)
 	return true
@@ -130,14 +132,14 @@ func (e *examiner) checkMemory(c *config.Config) {
 func (e *examiner) checkTimeout(c *config.Config) {
 	timeout := e.function.Timeout
 	if c.Delivery != flush.Deferred && c.FlushTimeout.Seconds() >= float64(timeout) {
-		e.add(timeoutCheck, Warning, fmt.Sprintf("an invocation may take %d s, shipping after it %s", timeout, c.FlushTimeout),
+		e.add(timeoutCheck, Warning, fmt.Sprintf("an invocation may take %d s, and shipping may take %s of it", timeout, c.FlushTimeout),
 			fmt.Sprintf("raise the function's timeout, or lower %sFLUSH_TIMEOUT: both share the invocation's time", config.Prefix))
 		return
 	}
 	e.ok(timeoutCheck, "%d s, of which shipping may take %s", timeout, c.FlushTimeout)
 }
 
-// checkNetwork judges the function's way out, which depends on where the stream is.
+// checkNetwork reports which route the function needs: it depends on where the stream is.
 func (e *examiner) checkNetwork() {
 	f := e.function
 	if f.vpc == "" {
@@ -147,21 +149,22 @@ func (e *examiner) checkNetwork() {
 	var do string
 	switch {
 	case e.stream.url == nil:
-		do = "mend what is above, then run this again"
+		do = fixFirst
 	case e.inOtherRegion():
-		do = "there must be " + e.route()
+		do = "it needs " + e.route()
 	default:
-		do = fmt.Sprintf("there must be a NAT gateway, or this must list one: aws ec2 describe-vpc-endpoints --region %s --filters Name=vpc-id,Values=%s Name=service-name,Values=%s",
+		do = fmt.Sprintf("it needs a NAT gateway, or an interface endpoint that this lists: "+
+			"aws ec2 describe-vpc-endpoints --region %s --filters Name=vpc-id,Values=%s Name=service-name,Values=%s",
 			e.stream.Region, f.vpc, e.stream.endpointService())
 	}
-	e.add(networkCheck, NotChecked, "in VPC "+f.vpc+", whose ways out cannot be seen from here", do)
+	e.add(networkCheck, NotChecked, "in VPC "+f.vpc+", whose routes cannot be checked from here", do)
 }
 
-// checkKind notes what is different in functions of some kinds.
+// checkKind reports what is special about SnapStart and Managed Instances, and the log format.
 func (e *examiner) checkKind() {
 	f := e.function
 	if f.SnapStart.ApplyOn == awsapi.SnapStartPublishedVersions {
-		e.ok(snapStartCheck, "published versions are restored from a snapshot; seq begins anew in each restored environment")
+		e.ok(snapStartCheck, "published versions are restored from a snapshot; seq starts again at 0 in each restored environment")
 	}
 	if f.CapacityProviderConfig != nil {
 		e.ok(instancesCheck, "Managed Instances: never frozen; log lines without a request id of their own get none")

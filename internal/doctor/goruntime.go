@@ -10,17 +10,17 @@ import (
 	"kinesis-telemetry-extension/internal/config"
 )
 
-// checkGo judges the function's variables that Go's runtime reads before the program: extensions get them, too, in whatever
-// language the function is.
+// checkGo checks the function's variables that Go's runtime reads before the program starts.
+// Extensions get them, too, whatever the function's language.
 func (e *examiner) checkGo() {
-	const ends = "; with it every Go program ends at once, the extension among them, and the function's init fails"
+	const exits = "; every Go program exits at once, the extension included, and the function's init fails"
 	variables := e.function.variables
 	if limit := variables["GOMEMLIMIT"]; !isMemoryLimit(limit) {
-		e.add(settingsCheck, Problem, "GOMEMLIMIT "+config.DescribeValue(limit)+ends,
+		e.add(settingsCheck, Problem, "GOMEMLIMIT "+config.DescribeValue(limit)+exits,
 			"set it to "+meantLimit(limit)+": Go reads bytes, a number with B, KiB, MiB, GiB or TiB, or off")
 	}
 	if mode := fipsMode(variables["GODEBUG"]); !slices.Contains([]string{"", "off", "on", "only", "debug"}, mode) {
-		e.add(settingsCheck, Problem, "fips140 in GODEBUG "+config.DescribeValue(mode)+ends, "set it to on, only, debug or off")
+		e.add(settingsCheck, Problem, "fips140 in GODEBUG "+config.DescribeValue(mode)+exits, "set it to on, only, debug or off")
 	}
 	if percent := variables["GOGC"]; percent != "" && percent != "off" {
 		if _, err := strconv.ParseInt(percent, 10, 32); err != nil {
@@ -29,7 +29,7 @@ func (e *examiner) checkGo() {
 	}
 }
 
-// isMemoryLimit tells whether Go's runtime can read a value of GOMEMLIMIT (runtime.parseByteCount).
+// isMemoryLimit reports whether Go's runtime can read a value of GOMEMLIMIT (runtime.parseByteCount).
 func isMemoryLimit(value string) bool {
 	if value == "" || value == "off" {
 		return true
@@ -47,7 +47,7 @@ func isMemoryLimit(value string) bool {
 
 var looseLimit = regexp.MustCompile(`^\s*([0-9]{1,9})\s*([kKmMgGtT])i?[bB]?\s*$`)
 
-// meantLimit is what a value that Go cannot read was meant to be.
+// meantLimit returns what a value that Go cannot read was probably meant to be.
 func meantLimit(value string) string {
 	if part := looseLimit.FindStringSubmatch(value); part != nil {
 		return part[1] + strings.ToUpper(part[2]) + "iB"
@@ -55,7 +55,7 @@ func meantLimit(value string) string {
 	return "one such as 100MiB"
 }
 
-// fipsMode is the value of fips140 in GODEBUG, whose last one counts.
+// fipsMode returns the value of fips140 in GODEBUG. If it is set several times, the last one counts.
 func fipsMode(godebug string) string {
 	mode := ""
 	for setting := range strings.SplitSeq(godebug, ",") {

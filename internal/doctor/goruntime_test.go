@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Go's own runtime is the oracle: this program ends at once, or it does not.
+// isMemoryLimit and checkGo agree with Go's runtime: the test starts this program with each value.
 func TestGoStarts(t *testing.T) {
 	starts := func(variable string) bool {
 		command := exec.Command(os.Args[0], "-test.run=^$")
@@ -37,10 +37,15 @@ func TestGoStarts(t *testing.T) {
 
 func TestGoVariables(t *testing.T) {
 	for variable, want := range map[string]Finding{
-		"GOMEMLIMIT=100MB":                     {settingsCheck, Problem, `GOMEMLIMIT is "100MB"; with it every Go program ends at once`, "set it to 100MiB: "},
+		"GOMEMLIMIT=100MB": {
+			settingsCheck,
+			Problem,
+			`GOMEMLIMIT is "100MB"; every Go program exits at once`,
+			"set it to 100MiB: ",
+		},
 		"GOMEMLIMIT= 2 g":                      {settingsCheck, Problem, `GOMEMLIMIT is " 2 g"`, "set it to 2GiB: "},
 		"GOMEMLIMIT=much":                      {settingsCheck, Problem, `GOMEMLIMIT is "much"`, "such as 100MiB: "},
-		"GOMEMLIMIT=a-secret-by-mistake":       {settingsCheck, Problem, "GOMEMLIMIT cannot be used; with it", "such as 100MiB: "},
+		"GOMEMLIMIT=a-secret-by-mistake":       {settingsCheck, Problem, "GOMEMLIMIT cannot be used; every Go program", "such as 100MiB: "},
 		"GODEBUG=gctrace=1,fips140=true":       {settingsCheck, Problem, `fips140 in GODEBUG is "true"`, "on, only, debug or off"},
 		"GODEBUG=fips140=a-secret-by-mischief": {settingsCheck, Problem, `fips140 in GODEBUG cannot be used`, "on, only, debug or off"},
 		"GOGC=50%":                             {settingsCheck, Warning, `GOGC is "50%"; Go programs ignore it`, "a whole number"},

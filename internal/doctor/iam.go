@@ -6,23 +6,23 @@ import (
 	"strings"
 )
 
-// decision is what policies say about an action on a resource.
+// decision is what policies decide about an action on a resource.
 type decision int
 
 const (
-	implicitDeny decision = iota // nothing allows it
-	allowed                      // a statement does, and none forbids it
-	explicitDeny                 // a statement forbids it
-	conditional                  // it depends on what cannot be judged here
+	implicitDeny decision = iota // no statement allows it
+	allowed                      // a statement allows it, and none denies it
+	explicitDeny                 // a statement denies it
+	conditional                  // it depends on a condition that is not evaluated here
 )
 
-// evaluatePolicies matches the documents of a role's policies. It does not evaluate a Condition, NotAction or NotResource.
+// evaluatePolicies evaluates the documents of a role's policies, without Condition, NotAction and NotResource.
 func evaluatePolicies(documents []string, action, resource string) decision {
 	return evaluate(documents, func(s *policyStatement) (covers, sure bool) { return s.covers(action, resource) })
 }
 
-// evaluateKeyPolicy matches the policy of a key. What it says of the account counts for nothing: that leaves it to the
-// policies of the role.
+// evaluateKeyPolicy evaluates the policy of a key for a role. Statements about the account do not count:
+// they leave the decision to the policies of the role.
 func evaluateKeyPolicy(document, role, action, key string) decision {
 	return evaluate([]string{document}, func(s *policyStatement) (covers, sure bool) {
 		covers, sure = s.covers(action, key)
@@ -71,10 +71,10 @@ type policyStatement struct {
 	Principal, NotPrincipal                  principals // of a key's policy
 }
 
-// principals are the users, roles and accounts that a statement names; * is everyone.
+// principals are the users, roles and accounts that a statement names; * means everyone.
 type principals []string
 
-// UnmarshalJSON reads a star by itself, or the principals by their kinds.
+// UnmarshalJSON reads "*", or an object with the principals by kind.
 func (p *principals) UnmarshalJSON(b []byte) error {
 	if string(b) == `"*"` {
 		*p = principals{"*"}
@@ -86,7 +86,7 @@ func (p *principals) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// covers tells whether the statement is about the action on the resource, and whether that is sure.
+// covers reports whether the statement is about the action on the resource, and whether that is certain.
 func (s *policyStatement) covers(action, resource string) (covers, sure bool) {
 	acts := len(s.NotAction) > 0 || slices.ContainsFunc(s.Action, func(pattern string) bool {
 		return matches(strings.ToLower(pattern), strings.ToLower(action))
@@ -95,11 +95,11 @@ func (s *policyStatement) covers(action, resource string) (covers, sure bool) {
 	return acts && touches, len(s.NotAction)+len(s.NotResource)+len(s.Condition) == 0
 }
 
-// matches tells whether a pattern with * and ? fits the whole text. What a star takes grows only until the next star: where
-// that one has been reached, the text before it never has to be looked at again.
+// matches reports whether a pattern with * and ? matches the whole text. It backtracks to the last star only:
+// once a star is reached, an earlier one never has to match more.
 func matches(pattern, text string) bool {
 	p, t := 0, 0
-	star, taken := -1, 0 // where the last star is, and up to where it takes the text
+	star, taken := -1, 0 // position of the last star, and the end of the text that it matches
 	for t < len(text) {
 		switch {
 		case p < len(pattern) && pattern[p] == '*':
@@ -118,7 +118,7 @@ func matches(pattern, text string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// oneOrMore is a JSON array, or its only element by itself.
+// oneOrMore is a JSON array, or a single element without the array.
 type oneOrMore[T any] []T
 
 // UnmarshalJSON reads either.

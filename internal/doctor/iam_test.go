@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestJudgePolicies(t *testing.T) {
+func TestEvaluatePolicies(t *testing.T) {
 	const (
 		action = "kinesis:PutRecords"
 		stream = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
@@ -27,13 +27,25 @@ func TestJudgePolicies(t *testing.T) {
 		"PutRecord alone":        {implicitDeny, []string{allow(`"kinesis:PutRecord"`, `"*"`)}},
 		"another stream":         {implicitDeny, []string{allow(`"kinesis:*"`, `"`+stream+`2"`)}},
 		"case of the resource":   {implicitDeny, []string{allow(`"kinesis:*"`, `"arn:aws:kinesis:eu-west-1:123456789012:stream/ORDERS"`)}},
-		"denied":                 {explicitDeny, []string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"kinesis:*","Resource":"*"}]}`}},
-		"other denied":           {allowed, []string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"s3:*","Resource":"*"}]}`}},
-		"condition":              {conditional, []string{`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`}},
-		"condition beside":       {allowed, []string{`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`, allow(`"*"`, `"*"`)}},
-		"denied on a condition":  {conditional, []string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`}},
-		"NotAction":              {conditional, []string{`{"Statement":{"Effect":"Allow","NotAction":"iam:*","Resource":"*"}}`}},
-		"not JSON":               {conditional, []string{`%7B`}},
+		"denied": {
+			explicitDeny,
+			[]string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"kinesis:*","Resource":"*"}]}`},
+		},
+		"other denied": {allowed, []string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"s3:*","Resource":"*"}]}`}},
+		"condition": {
+			conditional,
+			[]string{`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`},
+		},
+		"condition beside": {
+			allowed,
+			[]string{`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`, allow(`"*"`, `"*"`)},
+		},
+		"denied on a condition": {
+			conditional,
+			[]string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`},
+		},
+		"NotAction": {conditional, []string{`{"Statement":{"Effect":"Allow","NotAction":"iam:*","Resource":"*"}}`}},
+		"not JSON":  {conditional, []string{`%7B`}},
 	} {
 		if got := evaluatePolicies(test.documents, action, stream); got != test.want {
 			t.Errorf("%s: %d, want %d", name, got, test.want)
@@ -41,8 +53,8 @@ func TestJudgePolicies(t *testing.T) {
 	}
 }
 
-// A key's policy: what it says of the role itself, not of the account, which leaves it to IAM.
-func TestJudgeKeyPolicy(t *testing.T) {
+// A key's policy counts for what it says about the role. What it says about the account leaves the decision to IAM.
+func TestEvaluateKeyPolicy(t *testing.T) {
 	const (
 		role   = "arn:aws:iam::123456789012:role/service-role/checkout"
 		action = "kms:GenerateDataKey"
@@ -51,13 +63,17 @@ func TestJudgeKeyPolicy(t *testing.T) {
 	statement := func(effect, principal, more string) string {
 		return `{"Effect":"` + effect + `","Principal":` + principal + `,"Action":"kms:*","Resource":"*"` + more + `}`
 	}
-	const root, condition = `{"AWS":"arn:aws:iam::123456789012:root"}`, `,"Condition":{"StringEquals":{"kms:ViaService":"kinesis.eu-west-1.amazonaws.com"}}`
+	const root = `{"AWS":"arn:aws:iam::123456789012:root"}`
+	const condition = `,"Condition":{"StringEquals":{"kms:ViaService":"kinesis.eu-west-1.amazonaws.com"}}`
 	for name, test := range map[string]struct {
 		want       decision
 		statements string
 	}{
-		"the account":       {implicitDeny, statement("Allow", root, "")},
-		"the role":          {allowed, statement("Allow", root, "") + "," + statement("Allow", `{"AWS":["arn:aws:iam::123456789012:user/me","`+role+`"]}`, "")},
+		"the account": {implicitDeny, statement("Allow", root, "")},
+		"the role": {
+			allowed,
+			statement("Allow", root, "") + "," + statement("Allow", `{"AWS":["arn:aws:iam::123456789012:user/me","`+role+`"]}`, ""),
+		},
 		"another role":      {implicitDeny, statement("Allow", `{"AWS":"`+role+`2"}`, "")},
 		"everyone":          {allowed, statement("Allow", `"*"`, "")},
 		"everyone, in AWS":  {allowed, statement("Allow", `{"AWS":"*"}`, "")},
@@ -65,7 +81,10 @@ func TestJudgeKeyPolicy(t *testing.T) {
 		"a service":         {implicitDeny, statement("Allow", `{"Service":"kinesis.amazonaws.com"}`, "")},
 		"denied":            {explicitDeny, statement("Allow", `"*"`, "") + "," + statement("Deny", `{"AWS":"`+role+`"}`, "")},
 		"denied to another": {allowed, statement("Allow", `"*"`, "") + "," + statement("Deny", `{"AWS":"`+role+`2"}`, "")},
-		"all but some":      {conditional, statement("Allow", `"*"`, "") + `,{"Effect":"Deny","NotPrincipal":{"AWS":"` + role + `"},"Action":"*","Resource":"*"}`},
+		"all but some": {
+			conditional,
+			statement("Allow", `"*"`, "") + `,{"Effect":"Deny","NotPrincipal":{"AWS":"` + role + `"},"Action":"*","Resource":"*"}`,
+		},
 	} {
 		if got := evaluateKeyPolicy(`{"Statement":[`+test.statements+`]}`, role, action, key); got != test.want {
 			t.Errorf("%s: %d, want %d", name, got, test.want)
@@ -89,32 +108,36 @@ func TestMatches(t *testing.T) {
 		"*ab*ab": {[]string{"abab", "aabbab"}, []string{"ab", "aab", "abba"}},
 		"*aab":   {[]string{"aab", "aaab"}, []string{"aba"}},
 
-		"*:stream/*": {[]string{"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}, []string{"arn:aws:kinesis:eu-west-1:123456789012:orders"}},
+		"*:stream/*": {
+			[]string{"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"},
+			[]string{"arn:aws:kinesis:eu-west-1:123456789012:orders"},
+		},
 	} {
 		for _, text := range texts.fit {
 			if !matches(pattern, text) {
-				t.Errorf("%q does not fit %q", pattern, text)
+				t.Errorf("%q does not match %q", pattern, text)
 			}
 		}
 		for _, text := range texts.other {
 			if matches(pattern, text) {
-				t.Errorf("%q fits %q", pattern, text)
+				t.Errorf("%q matches %q", pattern, text)
 			}
 		}
 	}
 }
 
-// Stars multiplied the time: eight took 39 s. The deadline is a thousand times what thirty take now.
-func TestManyStars(t *testing.T) {
+// The time to match does not multiply with the stars. It once did, and eight stars took 39 s. The deadline is a thousand times
+// what thirty stars take now.
+func TestMatchesManyStars(t *testing.T) {
 	pattern := strings.Repeat("*a", 30) + "*b"
 	done := make(chan bool)
 	go func() { done <- matches(pattern, strings.Repeat("a", 2000)) }()
 	select {
 	case got := <-done:
 		if got {
-			t.Error("it fits")
+			t.Error("the pattern matches")
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("no end in sight")
+		t.Fatal("no result after 10 s")
 	}
 }

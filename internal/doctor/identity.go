@@ -16,7 +16,7 @@ var (
 	zonePattern   = regexp.MustCompile(`^([a-z]{2,}(-[a-z]+)+-[0-9]+)[a-z]$`)
 )
 
-// checkRegion judges the form of the region alone; whether there is such a one, its endpoint's name tells.
+// checkRegion checks the form of the region only. checkEndpoint finds out whether it exists.
 func (e *examiner) checkRegion() bool {
 	region := e.aws.Region
 	e.report.Region = region
@@ -27,7 +27,7 @@ func (e *examiner) checkRegion() bool {
 	case zonePattern.MatchString(region):
 		e.add(regionCheck, Problem, region+" is an availability zone", set+": "+zonePattern.FindStringSubmatch(region)[1])
 	case !regionPattern.MatchString(region):
-		e.add(regionCheck, Problem, fmt.Sprintf("%q is no region", region), set+" to one such as eu-west-1")
+		e.add(regionCheck, Problem, fmt.Sprintf("%q is not a region", region), set+" to one such as eu-west-1")
 	default:
 		e.ok(regionCheck, "%s", region)
 		return true
@@ -35,7 +35,7 @@ func (e *examiner) checkRegion() bool {
 	return false
 }
 
-// Identify makes the check of the credentials alone. The account is empty where it could not be learnt.
+// Identify runs the check of the credentials alone. The account is empty if STS did not report it.
 func Identify(ctx context.Context, cfg aws.Config) (account string, found Finding) {
 	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
 	defer cancel()
@@ -44,9 +44,9 @@ func Identify(ctx context.Context, cfg aws.Config) (account string, found Findin
 	return e.account, e.report.Findings[0]
 }
 
-// checkCredentials asks who this is.
+// checkCredentials asks STS whose credentials these are. It returns false if they cannot be used.
 func (e *examiner) checkCredentials(ctx context.Context) bool {
-	const set = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; where they come from a login: aws sso login"
+	const set = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in: aws sso login"
 	bound, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err := errors.New("none are configured")
@@ -56,7 +56,7 @@ func (e *examiner) checkCredentials(ctx context.Context) bool {
 	}
 	if err != nil {
 		why := Reason(err)
-		if strings.Contains(why, "no EC2 IMDS role found") { // the last place that the SDK looks at; it tells of no other
+		if strings.Contains(why, "no EC2 IMDS role found") { // the SDK names only the last source that it tried
 			why = "none are configured, and no role of an EC2 instance is found"
 		}
 		e.add(credentialsCheck, Problem, "there are no credentials: "+why, set)
@@ -69,10 +69,10 @@ func (e *examiner) checkCredentials(ctx context.Context) bool {
 		e.ok(credentialsCheck, "%s (%s)", aws.ToString(who.Arn), keys.Source)
 		return true
 	case badCredentials(err):
-		e.add(credentialsCheck, Problem, fmt.Sprintf("AWS does not take the credentials (%s): %s", keys.Source, Reason(err)), set)
+		e.add(credentialsCheck, Problem, fmt.Sprintf("AWS does not accept the credentials (%s): %s", keys.Source, Reason(err)), set)
 		return false
 	}
-	e.add(credentialsCheck, NotChecked, fmt.Sprintf("found (%s), but STS does not say whose they are: %s", keys.Source, Reason(err)),
+	e.add(credentialsCheck, NotChecked, fmt.Sprintf("found (%s), but STS did not identify them: %s", keys.Source, Reason(err)),
 		"let this machine reach STS, or name its endpoint in AWS_ENDPOINT_URL_STS")
 	return true
 }

@@ -14,7 +14,7 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// checkRole asks IAM whether the function's role may do what the extension does.
+// checkRole asks IAM whether the function's role has the permissions that the extension needs.
 func (e *examiner) checkRole(ctx context.Context, d *types.StreamDescriptionSummary) {
 	stream := e.stream.arn()
 	if d != nil {
@@ -29,32 +29,35 @@ func (e *examiner) checkRole(ctx context.Context, d *types.StreamDescriptionSumm
 	}
 	e.checkAllowed(ctx, role, "kinesis:PutRecords", stream)
 	if e.stream.foreign {
-		e.add(roleCheck, NotChecked, "the stream is of account "+e.stream.AccountID+", whose resource policy must allow it, too",
-			fmt.Sprintf("there: aws kinesis get-resource-policy --region %s --resource-arn %s (it must allow kinesis:PutRecords to %s)", e.stream.Region, stream, role))
+		e.add(roleCheck, NotChecked, "the stream is in account "+e.stream.AccountID+", whose resource policy must allow it, too",
+			fmt.Sprintf("in that account: aws kinesis get-resource-policy --region %s --resource-arn %s (it must allow kinesis:PutRecords to %s)",
+				e.stream.Region, stream, role))
 	}
 }
 
-// keyAction is what writing to a stream needs of the key that encrypts it.
+// keyAction is the permission on the stream's key that a writer needs.
 const keyAction = "kms:GenerateDataKey"
 
-// checkKey asks whether the function's role may use the key that encrypts the stream: its own policies may allow it or,
-// within one account, the key's.
+// checkKey checks whether the function's role may use the key that encrypts the stream.
+// The role's own policies can allow it or, within one account, the key's policy.
 func (e *examiner) checkKey(ctx context.Context, key string) {
 	role := e.function.Role
 	v, how, err := e.evaluateRole(ctx, role, keyAction, key)
 	seen := "KMS with the customer's key " + key
 	switch {
 	case err != nil:
-		e.add(encryptionCheck, NotChecked, seen+"; the role's policies cannot be seen: "+Reason(err), "the role needs "+statement(keyAction, key))
+		e.add(encryptionCheck, NotChecked, seen+"; the role's policies cannot be read: "+Reason(err),
+			"the role needs "+statement(keyAction, key))
 		return
 	case v == implicitDeny && e.stream.foreign:
-		e.add(encryptionCheck, Problem, seen+", of another account; no policy of the role allows its use ("+how+")", grant(role, keyAction, key))
+		e.add(encryptionCheck, Problem, seen+", of another account; no policy of the role allows its use ("+how+")",
+			grant(role, keyAction, key))
 		return
 	case v == implicitDeny || v == conditional:
 		own, err := e.evaluateKey(ctx, role, key)
 		if err != nil {
-			e.add(encryptionCheck, NotChecked, fmt.Sprintf("%s; no policy of the role surely allows its use (%s), and the key's own cannot be seen: %s", seen, how, Reason(err)),
-				grant(role, keyAction, key))
+			e.add(encryptionCheck, NotChecked, fmt.Sprintf("%s; no policy of the role certainly allows its use (%s), "+
+				"and the key's policy cannot be read: %s", seen, how, Reason(err)), grant(role, keyAction, key))
 			return
 		}
 		if own != implicitDeny {
@@ -65,16 +68,17 @@ func (e *examiner) checkKey(ctx context.Context, key string) {
 	case allowed:
 		e.ok(encryptionCheck, "%s, which the role may use (%s)", seen, how)
 	case explicitDeny:
-		e.add(encryptionCheck, Problem, seen+", which is forbidden to the role ("+how+")", "remove the statement that denies "+keyAction)
+		e.add(encryptionCheck, Problem, seen+", which is explicitly denied to the role ("+how+")", "remove the statement that denies "+keyAction)
 	case conditional:
 		e.add(encryptionCheck, NotChecked, seen+", which the role may use under a condition ("+how+")",
-			"see whether the condition holds in the function, or "+grant(role, keyAction, key))
+			"check whether the condition holds for the function, or "+grant(role, keyAction, key))
 	default:
-		e.add(encryptionCheck, Problem, seen+"; neither a policy of the role nor the key's own allows its use ("+how+")", grant(role, keyAction, key))
+		e.add(encryptionCheck, Problem, seen+"; neither a policy of the role nor the key's own allows its use ("+how+")",
+			grant(role, keyAction, key))
 	}
 }
 
-// evaluateKey asks what the key's policy says of the role.
+// evaluateKey reads the key's policy and evaluates it for the role.
 func (e *examiner) evaluateKey(ctx context.Context, role, key string) (decision, error) {
 	cfg := e.aws.Copy()
 	cfg.Region = e.stream.Region
@@ -85,28 +89,31 @@ func (e *examiner) evaluateKey(ctx context.Context, role, key string) (decision,
 	return evaluateKeyPolicy(policy, role, keyAction, key), nil
 }
 
-// checkAllowed judges one permission of a role.
+// checkAllowed checks one permission of a role.
 func (e *examiner) checkAllowed(ctx context.Context, role, action, resource string) {
 	v, how, err := e.evaluateRole(ctx, role, action, resource)
 	switch {
 	case err != nil:
-		e.add(roleCheck, NotChecked, fmt.Sprintf("the policies of %s cannot be seen: %s", role, Reason(err)),
+		e.add(roleCheck, NotChecked, fmt.Sprintf("the policies of %s cannot be read: %s", role, Reason(err)),
 			fmt.Sprintf("aws iam simulate-principal-policy --policy-source-arn %s --action-names %s --resource-arns %s", role, action, resource))
 	case v == allowed:
 		e.ok(roleCheck, "%s may %s (%s)", role, action, how)
 	case v == explicitDeny:
-		e.add(roleCheck, Problem, fmt.Sprintf("%s is forbidden to %s (%s)", action, role, how), "remove the statement that denies it: its own policies', its boundary's or the organization's")
+		e.add(roleCheck, Problem, fmt.Sprintf("%s is explicitly denied to %s (%s)", action, role, how),
+			"remove the statement that denies it, from the role's policies, its boundary or the organization's policies")
 	case v == conditional:
 		e.add(roleCheck, NotChecked, fmt.Sprintf("%s may %s under a condition (%s)", role, action, how),
-			fmt.Sprintf("see whether the condition holds in the function, or %s", grant(role, action, resource)))
+			fmt.Sprintf("check whether the condition holds for the function, or %s", grant(role, action, resource)))
 	case e.namedByStream(ctx, role, resource):
-		e.add(roleCheck, Warning, fmt.Sprintf("no policy of %s allows %s (%s); the stream's resource policy names it", role, action, how), grant(role, action, resource))
+		e.add(roleCheck, Warning, fmt.Sprintf("no policy of %s allows %s (%s); the stream's resource policy names it", role, action, how),
+			grant(role, action, resource))
 	default:
-		e.add(roleCheck, Problem, fmt.Sprintf("no policy of %s allows %s on %s (%s)", role, action, resource, how), grant(role, action, resource))
+		e.add(roleCheck, Problem, fmt.Sprintf("no policy of %s allows %s on %s (%s)", role, action, resource, how),
+			grant(role, action, resource))
 	}
 }
 
-// namedByStream tells whether the stream's resource policy names the role: within one account that is enough.
+// namedByStream reports whether the stream's resource policy names the role. Within one account that is enough.
 func (e *examiner) namedByStream(ctx context.Context, role, resource string) bool {
 	if !strings.Contains(resource, ":kinesis:") || strings.Contains(resource, "*") {
 		return false
@@ -117,16 +124,17 @@ func (e *examiner) namedByStream(ctx context.Context, role, resource string) boo
 
 func roleName(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
 
-// grant is the command that gives a role a permission.
+// grant returns the command that gives a role a permission.
 func grant(role, action, resource string) string {
-	return fmt.Sprintf(`aws iam put-role-policy --role-name %s --policy-name kinesis-telemetry-%s --policy-document '{"Version":"2012-10-17","Statement":[%s]}'`,
+	return fmt.Sprintf("aws iam put-role-policy --role-name %s --policy-name kinesis-telemetry-%s "+
+		`--policy-document '{"Version":"2012-10-17","Statement":[%s]}'`,
 		roleName(role), strings.ToLower(action[strings.IndexByte(action, ':')+1:]), statement(action, resource))
 }
 
-// evaluateRole lets IAM simulate, or where that is not possible looks at the role's policies. It tells which.
+// evaluateRole has IAM simulate the action. If that fails, it evaluates the role's policies here. It returns how it decided.
 func (e *examiner) evaluateRole(ctx context.Context, role, action, resource string) (decision, string, error) {
 	if account := kinesis.RoleAccount(role); account != e.account {
-		return implicitDeny, "", fmt.Errorf("it is of account %s, these credentials are not", account)
+		return implicitDeny, "", fmt.Errorf("it belongs to account %s, these credentials do not", account)
 	}
 	results, err := awsapi.Simulate(ctx, e.aws, role, action, resource)
 	if err == nil && len(results) > 0 {
@@ -146,7 +154,7 @@ func (e *examiner) evaluateRole(ctx context.Context, role, action, resource stri
 		return implicitDeny, "", err
 	}
 	for i, text := range documents {
-		if plain, err := url.PathUnescape(text); err == nil { // IAM writes them so
+		if plain, err := url.PathUnescape(text); err == nil { // IAM returns documents URL-encoded
 			documents[i] = plain
 		}
 	}

@@ -10,20 +10,20 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// streamTarget is the stream as the extension addresses it.
+// streamTarget is the stream, and the endpoint under which the extension addresses it.
 type streamTarget struct {
-	kinesis.Stream          // with everything that is known of it
-	foreign        bool     // another account's than the one that writes
+	kinesis.Stream          // complete: region, account and partition are set
+	foreign        bool     // in another account than the writer's
 	url            *url.URL // of the endpoint
 }
 
-// checkSettings reads the settings as the extension does. It is false where they do not say which stream is meant.
+// checkSettings reads the settings as the extension does. It returns false if they name no valid stream.
 func (e *examiner) checkSettings() bool {
 	settings, mistakes := config.Load(e.environ)
 	e.settings = settings
 	e.report.Stream = settings.AWS.Stream
 	for _, m := range mistakes {
-		e.add(settingsCheck, Problem, m.Variable+" "+m.Problem+"; with "+e.consequence(), m.Expected)
+		e.add(settingsCheck, Problem, m.Variable+" "+m.Problem+"; "+e.consequence(), m.Expected)
 	}
 	for _, m := range settings.Warnings {
 		e.add(settingsCheck, Warning, m.Variable+" "+m.Problem, m.Expected)
@@ -36,7 +36,7 @@ func (e *examiner) checkSettings() bool {
 	}
 	where, err := locate(&settings, e.writer())
 	if err != nil {
-		if len(mistakes) == 0 { // else they have said it
+		if len(mistakes) == 0 { // otherwise a mistake above reports it
 			e.add(settingsCheck, Problem, err.Error(), "correct "+config.Prefix+"STREAM")
 		}
 		return false
@@ -54,15 +54,15 @@ func words[T ~string](list []T) string {
 	return strings.Join(texts, ",")
 }
 
-// consequence is what a mistake in the settings does.
+// consequence reports what the extension does with a mistake in the settings.
 func (e *examiner) consequence() string {
 	if e.settings.OnError == config.OnErrorFail {
-		return "it the function's init fails"
+		return "the function's init fails"
 	}
-	return "it the extension stands idle"
+	return "the extension stays idle"
 }
 
-// writer is the account in whose name the extension writes.
+// writer returns the account whose credentials the extension writes with.
 func (e *examiner) writer() string {
 	if role := e.settings.AWS.RoleARN; role != "" {
 		return kinesis.RoleAccount(role)
@@ -73,7 +73,7 @@ func (e *examiner) writer() string {
 	return e.account
 }
 
-// locate finds the endpoint with the extension's own client, which does no I/O for it.
+// locate finds the endpoint with the extension's own client, without I/O.
 func locate(c *config.Config, account string) (streamTarget, error) {
 	client, err := kinesis.New(kinesis.Config{
 		Stream: c.AWS.Stream, Region: c.AWS.Region, AccountID: account, EndpointURL: c.AWS.EndpointURL,
@@ -97,7 +97,7 @@ func locate(c *config.Config, account string) (streamTarget, error) {
 	return where, nil
 }
 
-// arn names the stream for a policy; an account that is not known is a star.
+// arn returns the stream's ARN for a policy, with * for an unknown account.
 func (p *streamTarget) arn() string {
 	s := p.Stream
 	if s.AccountID == "" {

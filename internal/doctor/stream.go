@@ -17,8 +17,8 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// client speaks to the stream as the extension in this shell would. For a function it keeps to the shell's credentials
-// and endpoint: the function's role cannot be taken, and its endpoint may be known in its VPC alone.
+// client returns a client of the stream as the extension in this shell would use it. For a function it uses the shell's
+// credentials and endpoint: the function's role cannot be assumed, and its endpoint may only resolve in its VPC.
 func (e *examiner) client() *awskinesis.Client {
 	cfg := e.aws.Copy()
 	cfg.Region = e.stream.Region
@@ -35,7 +35,7 @@ func (e *examiner) client() *awskinesis.Client {
 	})
 }
 
-// assume takes the role that the settings name, as the extension in this shell would.
+// assume assumes the role of the settings, as the extension in this shell would. It returns false if that fails.
 func (e *examiner) assume(ctx context.Context) bool {
 	role := e.settings.AWS.RoleARN
 	if role == "" || e.function != nil {
@@ -57,15 +57,15 @@ func (e *examiner) assume(ctx context.Context) bool {
 	return true
 }
 
-// trustCondition is what else a role's trust policy may ask for. The external id is not shown: those who share it may keep it secret.
+// trustCondition describes the external id that a role's trust policy may require. It does not show the id, which may be secret.
 func (e *examiner) trustCondition() string {
 	if e.settings.AWS.RoleExternalID == "" {
-		return " without an sts:ExternalId (or set " + config.Prefix + "ROLE_EXTERNAL_ID to the one that it asks for)"
+		return " without an sts:ExternalId (or set " + config.Prefix + "ROLE_EXTERNAL_ID to the one that it requires)"
 	}
-	return " under the sts:ExternalId of " + config.Prefix + "ROLE_EXTERNAL_ID, if it asks for one"
+	return " under the sts:ExternalId of " + config.Prefix + "ROLE_EXTERNAL_ID, if it requires one"
 }
 
-// streamName names the stream in a request: by its ARN where the credentials are not of its account.
+// streamName names the stream in a request: by its ARN if the credentials belong to another account.
 func (e *examiner) streamName() (name, arn *string) {
 	account := e.account
 	if e.function == nil {
@@ -77,10 +77,10 @@ func (e *examiner) streamName() (name, arn *string) {
 	return &e.stream.Name, nil
 }
 
-// describe sees whether there is such a stream and in what state it is; nil where that cannot be told.
+// describe checks whether the stream exists, and its state. It returns nil if it got no description.
 func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDescriptionSummary {
 	if !reached && e.function == nil {
-		e.skipWrite = "without a way to the endpoint"
+		e.skipWrite = "without a route to the endpoint"
 		e.skip(e.skipWrite, streamCheck)
 		return nil
 	}
@@ -94,12 +94,13 @@ func (e *examiner) describe(ctx context.Context, reached bool) *types.StreamDesc
 		e.add(streamCheck, Problem, e.noSuchStream(), e.create())
 		e.skipWrite = "without the stream"
 	case denied(err):
-		e.add(streamCheck, NotChecked, "these credentials may not describe the stream; the extension need not", statement("kinesis:DescribeStreamSummary", e.stream.arn()))
+		e.add(streamCheck, NotChecked, "these credentials may not describe the stream; the extension does not need to",
+			statement("kinesis:DescribeStreamSummary", e.stream.arn()))
 	case badCredentials(err):
 		e.add(streamCheck, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
 		e.skipWrite = "with these credentials"
 	case err != nil:
-		e.add(streamCheck, NotChecked, "the stream cannot be described: "+Reason(err), "run this again where the endpoint can be reached")
+		e.add(streamCheck, NotChecked, "the stream cannot be described: "+Reason(err), "run doctor again where the endpoint can be reached")
 	}
 	return nil
 }
@@ -109,8 +110,8 @@ func (e *examiner) noSuchStream() string {
 }
 
 func (e *examiner) create() string {
-	return fmt.Sprintf("aws kinesis create-stream --region %s --stream-name %s --stream-mode-details StreamMode=ON_DEMAND; or correct %sSTREAM",
-		e.stream.Region, e.stream.Name, config.Prefix)
+	return fmt.Sprintf("aws kinesis create-stream --region %s --stream-name %s --stream-mode-details StreamMode=ON_DEMAND; "+
+		"or correct %sSTREAM", e.stream.Region, e.stream.Name, config.Prefix)
 }
 
 func (e *examiner) checkStatus(d *types.StreamDescriptionSummary) {
@@ -119,7 +120,8 @@ func (e *examiner) checkStatus(d *types.StreamDescriptionSummary) {
 	case types.StreamStatusActive, types.StreamStatusUpdating: // both take records
 		e.ok(streamCheck, "%s", seen)
 	case types.StreamStatusCreating:
-		e.add(streamCheck, Warning, seen, fmt.Sprintf("aws kinesis wait stream-exists --region %s --stream-name %s", e.stream.Region, e.stream.Name))
+		e.add(streamCheck, Warning, seen,
+			fmt.Sprintf("aws kinesis wait stream-exists --region %s --stream-name %s", e.stream.Region, e.stream.Name))
 	default:
 		e.add(streamCheck, Problem, seen, e.create())
 	}
@@ -135,42 +137,46 @@ func (e *examiner) checkCapacity(d *types.StreamDescriptionSummary) {
 		mode = "on-demand"
 	}
 	if shards > 1 && e.settings.PartitionKey == dispatcher.ByFunction {
-		e.add(capacityCheck, Warning, mode+"; but all of a function's events go to one shard", "remove "+config.Prefix+"PARTITION_KEY=function")
+		e.add(capacityCheck, Warning, mode+"; but all of a function's events go to one shard",
+			"remove "+config.Prefix+"PARTITION_KEY=function")
 		return
 	}
 	e.ok(capacityCheck, "%s", mode)
 }
 
 func (e *examiner) checkRecordSize(d *types.StreamDescriptionSummary) {
-	most := e.settings.MaxRecordBytes
+	largest := e.settings.MaxRecordBytes
 	name := config.Prefix + "MAX_RECORD_BYTES"
 	if d.MaxRecordSizeInKiB == nil {
-		e.add(recordSizeCheck, NotChecked, "the endpoint does not tell the stream's record limit", fmt.Sprintf("see that it is at least %d KiB (%s)", kib(most), name))
+		e.add(recordSizeCheck, NotChecked, "the endpoint does not report the stream's record limit",
+			fmt.Sprintf("make sure that it is at least %d KiB (%s)", kib(largest), name))
 		return
 	}
 	limit := int(*d.MaxRecordSizeInKiB)
-	if most > limit<<10 {
-		e.add(recordSizeCheck, Problem, fmt.Sprintf("the stream takes records of %d KiB, %s is %d", limit, name, most),
+	if largest > limit<<10 {
+		e.add(recordSizeCheck, Problem, fmt.Sprintf("the stream takes records of %d KiB, %s is %d", limit, name, largest),
 			fmt.Sprintf("set %s to %d, or aws kinesis update-max-record-size --region %s --stream-arn %s --max-record-size-in-ki-b %d",
-				name, limit<<10, e.stream.Region, aws.ToString(d.StreamARN), kib(most)))
+				name, limit<<10, e.stream.Region, aws.ToString(d.StreamARN), kib(largest)))
 		return
 	}
-	e.ok(recordSizeCheck, "records of up to %d bytes, the stream takes %d KiB", most, limit)
+	e.ok(recordSizeCheck, "records of up to %d bytes, the stream takes %d KiB", largest, limit)
 }
 
-// checkFormat finds a stream on which aggregated records get lost.
+// checkFormat finds a stream on which the KCL drops aggregated records.
 func (e *examiner) checkFormat(d *types.StreamDescriptionSummary) {
 	if e.settings.Format != record.KPL || d.RecordDistributionStrategy != types.RecordDistributionStrategyAuto {
 		return
 	}
-	e.add(formatCheck, Problem, "the stream distributes records itself (AUTO), and the KCL drops records of the format kpl there, without an error",
-		fmt.Sprintf("remove %sFORMAT=kpl, or aws kinesis update-stream-record-distribution-strategy --region %s --stream-arn %s --record-distribution-strategy %s",
+	e.add(formatCheck, Problem,
+		"the stream distributes records itself (AUTO), and the KCL drops records of the format kpl there, without an error",
+		fmt.Sprintf("remove %sFORMAT=kpl, or aws kinesis update-stream-record-distribution-strategy "+
+			"--region %s --stream-arn %s --record-distribution-strategy %s",
 			config.Prefix, e.stream.Region, aws.ToString(d.StreamARN), types.RecordDistributionStrategyUserPartitionKey))
 }
 
 func kib(bytes int) int { return (bytes + 1<<10 - 1) >> 10 }
 
-// awsKey is the key that every account has for Kinesis: it needs no permission, and takes no other account.
+// awsKey is the key of Kinesis that AWS manages in each account. It needs no permission, and no other account can use it.
 const awsKey = "alias/aws/kinesis"
 
 func (e *examiner) checkEncryption(ctx context.Context, d *types.StreamDescriptionSummary) {
@@ -181,19 +187,19 @@ func (e *examiner) checkEncryption(ctx context.Context, d *types.StreamDescripti
 		e.ok(encryptionCheck, "none")
 	case strings.HasSuffix(key, awsKey) && e.stream.foreign:
 		e.add(encryptionCheck, Problem, "KMS with the managed key of account "+e.stream.AccountID+", which no other account can use",
-			fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS --key-id KEY-THAT-ALLOWS-THE-ACCOUNT",
-				e.stream.Region, aws.ToString(d.StreamARN)))
+			fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS "+
+				"--key-id KEY-THAT-ALLOWS-THE-ACCOUNT", e.stream.Region, aws.ToString(d.StreamARN)))
 	case strings.HasSuffix(key, awsKey):
-		e.ok(encryptionCheck, "KMS with AWS's managed key: nothing more to allow")
+		e.ok(encryptionCheck, "KMS with AWS's managed key, which needs no permission")
 	case e.function != nil && e.settings.AWS.RoleARN == "" && e.keyARN(key) != "":
 		e.checkKey(ctx, e.keyARN(key))
 	default:
-		e.add(encryptionCheck, NotChecked, "KMS with the customer's key "+key+", which a dry run does not ask",
-			"whoever writes needs "+statement("kms:GenerateDataKey", orElse(e.keyARN(key), "ARN-OF-THE-KEY")))
+		e.add(encryptionCheck, NotChecked, "KMS with the customer's key "+key+", which a dry run does not check",
+			"the writer needs "+statement("kms:GenerateDataKey", orElse(e.keyARN(key), "ARN-OF-THE-KEY")))
 	}
 }
 
-// keyARN makes an ARN of what a stream says of its key; "" of nothing, and of an alias: it does not name the key.
+// keyARN returns the ARN of a KeyId, or "" if it is empty or an alias, which does not name the key.
 func (e *examiner) keyARN(key string) string {
 	switch {
 	case key == "" || strings.Contains(key, "alias/"):
@@ -212,7 +218,7 @@ func orElse(text, placeholder string) string {
 	return text
 }
 
-// statement is one of a policy that allows the action.
+// statement returns the statement of a policy that allows the action.
 func statement(action, resource string) string {
 	return fmt.Sprintf(`{"Effect":"Allow","Action":"%s","Resource":"%s"}`, action, resource)
 }

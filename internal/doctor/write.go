@@ -11,10 +11,10 @@ import (
 	"kinesis-telemetry-extension/internal/awsapi"
 )
 
-// dryRunKey is the partition key of the dry run's record, should an endpoint take it for real.
+// dryRunKey is the partition key of the dry run's record, which an endpoint without dry runs stores.
 const dryRunKey = "ktel-doctor-dry-run"
 
-// checkWrite asks with a dry run whether a record would be taken.
+// checkWrite asks with a dry run whether the stream would accept a record.
 func (e *examiner) checkWrite(ctx context.Context) {
 	if e.skipWrite != "" {
 		e.skip(e.skipWrite, writeCheck)
@@ -26,7 +26,7 @@ func (e *examiner) checkWrite(ctx context.Context) {
 		Records: []types.PutRecordsRequestEntry{{Data: []byte("ktel doctor: dry run\n"), PartitionKey: aws.String(dryRunKey)}},
 	})
 	if err == nil {
-		e.add(writeCheck, Warning, fmt.Sprintf("this endpoint does not know dry runs: it stored %d record with the partition key %s",
+		e.add(writeCheck, Warning, fmt.Sprintf("this endpoint does not support dry runs: it stored %d record with the partition key %s",
 			1-aws.ToInt32(answer.FailedRecordCount), dryRunKey), "let consumers skip that record; AWS itself stores none")
 		return
 	}
@@ -37,54 +37,57 @@ func (e *examiner) checkWrite(ctx context.Context) {
 	e.reportWrite(err)
 }
 
-// reportFunctionWrite: a dry run with the shell's credentials tells of the stream and its key, not of the function's role.
+// reportFunctionWrite reports a dry run with the shell's credentials, which checks the stream and its key but not the function's role.
 func (e *examiner) reportFunctionWrite(err error) {
 	switch code := awsapi.ErrorCode(err); {
 	case code == "DryRunOperationException":
-		e.ok(writeCheck, "the stream takes records from these credentials; whether from the function, its role tells")
+		e.ok(writeCheck, "the stream accepts records from these credentials; the check of the role covers the function")
 	case denied(err) || code == "KMSAccessDeniedException":
-		e.add(writeCheck, NotChecked, "these credentials may not write: "+Reason(err), "nothing, where the role below may")
+		e.add(writeCheck, NotChecked, "these credentials may not write: "+Reason(err), "nothing, if the role below may write")
 	default:
 		e.reportWrite(err)
 	}
 }
 
-// reportWrite maps how a dry run failed to what to do.
+// reportWrite maps the error of a dry run to a finding.
 func (e *examiner) reportWrite(err error) {
 	problem := func(seen, do string) { e.add(writeCheck, Problem, seen+": "+Reason(err), do) }
 	key := orElse(e.keyARN(e.key), "ARN-OF-THE-KEY")
 	onKey := func(command string) string {
 		return fmt.Sprintf("aws kms %s --region %s --key-id %s", command, e.stream.Region, key)
 	}
-	another := fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS --key-id ANOTHER-KEY", e.stream.Region, e.stream.arn())
+	another := fmt.Sprintf("aws kinesis start-stream-encryption --region %s --stream-arn %s --encryption-type KMS --key-id ANOTHER-KEY",
+		e.stream.Region, e.stream.arn())
 	switch code := awsapi.ErrorCode(err); {
 	case code == "DryRunOperationException":
 		e.ok(writeCheck, "a PutRecords dry run passed")
 	case code == "ResourceNotFoundException":
 		problem(e.noSuchStream(), e.create())
 	case denied(err):
-		do := "give whoever writes " + statement("kinesis:PutRecords", e.stream.arn())
+		do := "give the writer " + statement("kinesis:PutRecords", e.stream.arn())
 		if e.stream.foreign {
-			do += "; and let the stream's resource policy allow the same to it (aws kinesis put-resource-policy)"
+			do += "; and let the stream's resource policy allow it the same (aws kinesis put-resource-policy)"
 		}
 		problem("writing is not allowed", do)
 	case badCredentials(err):
 		problem("the credentials are not accepted", "renew them, or correct the clock of this machine")
 	case code == "KMSAccessDeniedException":
-		problem("the key that encrypts the stream is denied", "give whoever writes "+statement("kms:GenerateDataKey", key)+
+		problem("the key that encrypts the stream is denied", "give the writer "+statement("kms:GenerateDataKey", key)+
 			", and let the key's policy allow it")
 	case code == "KMSDisabledException":
 		problem("the key that encrypts the stream is disabled", onKey("enable-key"))
 	case code == "KMSInvalidStateException":
-		problem("the key that encrypts the stream is not usable", onKey("describe-key")+"; if it is pending deletion: "+onKey("cancel-key-deletion")+", then enable-key")
+		problem("the key that encrypts the stream is not usable",
+			onKey("describe-key")+"; if it is pending deletion: "+onKey("cancel-key-deletion")+", then enable-key")
 	case code == "KMSNotFoundException":
 		problem("the key that encrypts the stream does not exist", another)
 	case code == "KMSOptInRequired":
 		problem("the account has no access to KMS", "subscribe the account to KMS, or "+another)
 	case code == "KMSThrottlingException":
-		e.add(writeCheck, Warning, "KMS is throttled: "+Reason(err), "raise the account's quota of GenerateDataKey requests, or use AWS's managed key")
+		e.add(writeCheck, Warning, "KMS is throttling: "+Reason(err),
+			"raise the account's quota of GenerateDataKey requests, or use AWS's managed key")
 	case code == "ProvisionedThroughputExceededException" || code == "LimitExceededException":
-		e.add(writeCheck, Warning, "the stream takes no more at present: "+Reason(err), "add shards or use on-demand capacity")
+		e.add(writeCheck, Warning, "the stream is throttling: "+Reason(err), "add shards or use on-demand capacity")
 	case code != "":
 		problem("PutRecords failed", "is "+e.stream.url.Host+" an endpoint of Kinesis?")
 	default:
@@ -92,10 +95,10 @@ func (e *examiner) reportWrite(err error) {
 	}
 }
 
-// reportNoAnswer judges a dry run that got no answer of Kinesis.
+// reportNoAnswer reports a dry run that got no answer from Kinesis.
 func (e *examiner) reportNoAnswer(err error) {
-	e.add(writeCheck, NotChecked, "PutRecords got no answer: "+Reason(err), "run this again where the endpoint can be reached")
+	e.add(writeCheck, NotChecked, "PutRecords got no answer: "+Reason(err), "run doctor again where the endpoint can be reached")
 	if e.function == nil {
-		e.report.Err = fmt.Errorf("whether the stream takes records could not be seen: %s", Reason(err))
+		e.report.Err = fmt.Errorf("cannot check whether the stream accepts records: %s", Reason(err))
 	}
 }
