@@ -213,3 +213,14 @@ func typesOf(events []wireEvent) []string {
 	}
 	return types
 }
+
+func parseEvent(raw []byte) (e struct {
+	EventType, RequestID, ShutdownReason string
+	DeadlineMs                           int64
+	InvokedFunctionArn                   string
+	Tracing                              *struct{ Type, Value string }
+},
+) {
+	_ = json.Unmarshal(raw, &e)
+	return e
+}

@@ -91,14 +91,14 @@ func runExtension(planJSON string) error {
 		x.id = resp.Header.Get("Lambda-Extension-Identifier")
 		if resp.Status == http.StatusForbidden {
 			if x.plan.ExitIfRefused != 0 {
-				fmt.Println("no luck")
+				fmt.Println("registration refused")
 				os.Exit(x.plan.ExitIfRefused)
 			}
 			select {} // a naive extension: waits for ever
 		}
 	}
 	for i := range x.plan.PrintLines {
-		fmt.Println("word", i)
+		fmt.Println("line", i)
 	}
 	if x.plan.Exit != 0 {
 		os.Exit(x.plan.Exit)

@@ -49,7 +49,7 @@ func handle(ctx context.Context, o task) (any, error) {
 	case o.Exit != 0:
 		os.Exit(o.Exit)
 	case o.Panic:
-		panic("ordered")
+		panic("requested")
 	case o.Fail != "":
 		return nil, typedError{o.Fail}
 	case o.Env:

@@ -86,6 +86,7 @@ func TestLogsAPI(t *testing.T) {
 
 // An invocation that does not end well is a fault, in a sentence.
 func TestLogsAPIFaults(t *testing.T) {
+	t.Parallel()
 	for want, o := range map[string]task{
 		`"RequestId: id Process exited before completing request"`: {Exit: 3},
 		`"RequestId: id Error: Task timed out after 1.00 seconds"`: {Sleep: 60_000},

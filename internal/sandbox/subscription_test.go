@@ -4,9 +4,7 @@ package sandbox
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -106,56 +104,5 @@ func FuzzParseSubscription(f *testing.F) {
 			t.Errorf("%+v", s)
 		}
 		newDestination(s, &TelemetryFaults{DialHost: "127.0.0.1"}).close()
-	})
-}
-
-// POSTs share a connection, unless each is to have its own.
-func TestNewConnections(t *testing.T) {
-	const posts = 3
-	for separate, want := range map[bool]int{false: 1, true: posts} {
-		peers := make(chan string, posts)
-		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { peers <- r.RemoteAddr }))
-		address := server.Listener.Addr().(*net.TCPAddr)
-		d := newDestination(&subscription{host: "sandbox", method: http.MethodPost, port: address.Port}, &TelemetryFaults{DialHost: address.IP.String(), NewConnections: separate})
-		connections := map[string]bool{}
-		for range posts {
-			if err := d.send(t.Context(), []byte("[]")); err != nil {
-				t.Fatal(err)
-			}
-			connections[<-peers] = true
-		}
-		d.close()
-		server.Close()
-		if len(connections) != want {
-			t.Errorf("separate %t: %d connections", separate, len(connections))
-		}
-	}
-}
-
-// A reader cuts the same lines, however the bytes come.
-func FuzzLineReader(f *testing.F) {
-	f.Add([]byte("a\nbc\n\nd"), uint8(2))
-	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
-		var got []string
-		r := newLineReader(nil, func(lines [][]byte) {
-			for _, l := range lines {
-				got = append(got, string(l))
-			}
-		})
-		r.paused = true // no idle timer in this test
-		for rest := data; len(rest) > 0; {
-			n := min(len(rest), int(step)+1)
-			r.feed(slices.Clone(rest[:n]))
-			rest = rest[n:]
-		}
-		r.flush()
-		r.idleTimer.Stop()
-		want := strings.SplitAfter(string(data), "\n")
-		if want[len(want)-1] == "" {
-			want = want[:len(want)-1]
-		}
-		if !slices.Equal(got, want) {
-			t.Fatalf("%q, want %q", got, want)
-		}
 	})
 }

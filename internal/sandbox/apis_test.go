@@ -1,0 +1,126 @@
+//go:build unix
+
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestStreamedResponse(t *testing.T) {
+	t.Parallel()
+	c := newCollector(t)
+	e := start(t, testConfig(t, c, "stream", plan{}))
+	r := invoke(t, e, task{})
+	if string(r.Payload) != "part 0;part 1;part 2;" || r.Response-r.FirstByte < 20*time.Millisecond {
+		t.Errorf("%+v %s", r, r.Payload)
+	}
+	shutdown(t, e)
+}
+
+// The APIs as such, called without processes.
+func TestAPIs(t *testing.T) {
+	t.Parallel()
+	cfg, err := Config{Function: Function{Command: []string{"true"}}, Extensions: []Extension{{Path: "ext"}, {Path: "idle"}}}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := listen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := e.newGeneration("init")
+	g.registrations[0].state, g.registrations[1].state = stateStarted, stateStarted
+	transport := &http.Transport{DisableKeepAlives: true}
+	id := ""
+	call := func(method, path, body string, header ...string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+e.addr+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id != "" {
+			req.Header.Set(headerExtensionID, id)
+		}
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if got := resp.Header.Get(headerExtensionID); got != "" {
+			id = got
+		}
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(data)
+	}
+	check := func(wantStatus int, wantBody string) func(int, string) {
+		return func(status int, body string) {
+			t.Helper()
+			if status != wantStatus || !strings.Contains(body, wantBody) {
+				t.Errorf("got %d %s, want %d %s", status, body, wantStatus, wantBody)
+			}
+		}
+	}
+	const register, next = "/2020-01-01/extension/register", "/2020-01-01/extension/event/next"
+	const telemetry, logs = "/2022-07-01/telemetry", "/2020-08-15/logs"
+	good := strings.Replace(subscribeAll, "PORT", "4243", 1)
+	check(403, "Extension.InvalidExtensionName")(call("POST", register, `{}`))
+	check(403, "InvalidRequestFormat")(call("POST", register, `{`, headerExtensionName, "ext"))
+	check(403, "InvalidRequestFormat")(call("POST", register, `{"configurationKeys":["a"]}`, headerExtensionName, "ext"))
+	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["SOMETHING"]}`, headerExtensionName, "ext"))
+	check(403, `"Lambda-Extension-Name \"internal\" is not the file name of an extension that has not registered: ext, idle"`)(
+		call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "internal"))
+	check(403, "Extension.MissingExtensionIdentifier")(call("GET", next, ""))
+	check(403, "Extension.MissingExtensionIdentifier")(call("PUT", telemetry, good))
+	id = "not-a-uuid"
+	check(403, "Extension.InvalidExtensionIdentifier")(call("GET", next, ""))
+	id = newUUID()
+	check(403, "Extension.UnknownExtensionIdentifier")(call("GET", next, ""))
+	check(200, `{"functionName":"function","functionVersion":"$LATEST","handler":"bootstrap"}`)(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "ext"))
+	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "ext"))
+	g.mu.Lock()
+	g.registrations[1].state = stateRegistered // internal extensions come when all external ones have registered
+	g.mu.Unlock()
+	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "internal"))
+	check(400, "ValidationError")(call("PUT", telemetry, strings.Replace(good, "4243", "9001", 1)))
+	check(200, `"OK"`)(call("PUT", telemetry, good))
+	check(200, `"AlreadySubcribed"`)(call("PUT", telemetry, strings.Replace(good, "sandbox.localdomain", "sandbox", 1)))
+	check(200, `"OK"`)(call("PUT", telemetry, strings.Replace(good, "4243", "4244", 1)))
+	check(400, "Logs.ValidationError")(call("PUT", logs, good))
+	check(403, "Logs.AlreadySubscribed")(call("PUT", logs, strings.Replace(good, "2025-01-29", "2021-03-18", 1)))
+	check(403, "Extension.MissingHeader")(call("POST", "/2020-01-01/extension/init/error", `{}`))
+	check(200, `"accountId":"123456789012"`)(call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "internal", headerExtensionFeature, "other, accountId"))
+	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "internal"))
+	for i := range 7 {
+		check(200, "")(call("POST", register, `{}`, headerExtensionName, fmt.Sprint("internal", i)))
+	}
+	check(403, "Extension.TooManyExtensions")(call("POST", register, `{}`, headerExtensionName, "one more"))
+	g.hub.closeSubscriptions()
+	check(403, "Telemetry.SubscriptionClosed")(call("PUT", telemetry, good))
+	check(403, "Logs.SubscriptionClosed")(call("PUT", logs, good))
+	check(400, "InvalidRequestID")(call("POST", "/2018-06-01/runtime/invocation/none/response", ""))
+	check(404, "")(call("GET", "/2018-06-01/other", ""))
+	g.mu.Lock()
+	g.registrationClosed, g.registrations = true, g.registrations[:2]
+	g.registrations[1].state = stateStarted
+	g.env.cfg.InitType = ManagedInstances
+	g.mu.Unlock()
+	check(404, "")(call("PUT", logs, good))
+	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "idle"))
+	check(200, "")(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "idle"))
+	check(403, "Extension.RegistrationClosed")(call("POST", register, `{}`, headerExtensionName, "late"))
+	if err := e.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
