@@ -1,5 +1,5 @@
-// Package awake measures time in which the environment runs. Lambda may freeze the environment at any moment. An answer that
-// arrives during the freeze lies in the socket after the thaw, so no timeout may count it as missing.
+// Package awake measures time in which the environment runs. Lambda may freeze the environment at any moment. An answer
+// that arrives during the freeze lies in the socket after the thaw, so no timeout may count it as missing.
 package awake
 
 import (
@@ -11,13 +11,14 @@ import (
 const (
 	// slices is the number of parts of a timeout. A slice that takes much longer than its part shows a freeze.
 	slices = 10
-	// MaxDrift is how far the wall clock and the monotonic clock may drift apart, and how long a timer may be overdue, until
-	// that counts as a freeze. Shorter freezes do no harm.
+	// MaxDrift is how far the wall clock and the monotonic clock may drift apart, and how long a timer may be overdue,
+	// until that counts as a freeze. Shorter freezes do no harm.
 	MaxDrift = time.Second
 )
 
-// Froze reports whether the environment was frozen between two readings of the clock. expected is the longest time that the
-// work or the timer between them takes. Whether the monotonic clock runs during a freeze depends on how Lambda freezes.
+// Froze reports whether the environment was frozen between two readings of the clock. expected is the longest time that
+// the work or the timer between them takes. Whether the monotonic clock runs during a freeze depends on how Lambda
+// freezes.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 func Froze(from, to time.Time, expected time.Duration) bool {
 	mono, wall := to.Sub(from), to.Round(0).Sub(from.Round(0))
@@ -36,8 +37,8 @@ type Timeout struct {
 	frozen bool
 }
 
-// WithTimeout returns a context that ends with parent, with Timeout.Stop, or when timeout has passed awake. In the last case
-// its cause is context.DeadlineExceeded. The caller must call Timeout.Stop.
+// WithTimeout returns a context that ends with parent, with Timeout.Stop, or when timeout has passed awake. In the last
+// case its cause is context.DeadlineExceeded. The caller must call Timeout.Stop.
 func WithTimeout(parent context.Context, timeout time.Duration) (context.Context, *Timeout) {
 	ctx, end := context.WithCancelCause(parent)
 	t := &Timeout{end: end, slice: timeout / slices, began: time.Now(), left: slices}

@@ -7,19 +7,19 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// Reasons for which events are dropped, as the stream and the summary name them.
+// Reasons for dropped events, as the stream and the summary name them.
 const (
-	reasonOverflow   = "buffer_full" // the buffer was full: the stream took less than the function logged
+	reasonOverflow   = "buffer_full" // the buffer was full: the function logged more than the stream took
 	reasonTooLarge   = "too_large"   // larger than the stream's record limit
-	reasonMalformed  = "malformed"   // what Lambda posted is no event, or what an earlier life kept cannot be read
-	reasonRejected   = "rejected"    // Kinesis will not take this record
+	reasonMalformed  = "malformed"   // Lambda posted something that is no event, or a page of an earlier process cannot be read
+	reasonRejected   = "rejected"    // Kinesis rejects this record for good
 	timeLayout       = "2006-01-02T15:04:05.000Z"
 	diagnosticPrefix = "kinesis-telemetry."
 	typeDropped      = diagnosticPrefix + "dropped"
 	typeStats        = diagnosticPrefix + "stats"
 )
 
-// Stats count events, save where they say otherwise. Received = Sent + Dropped + Buffered.
+// Stats count events, unless a field says otherwise. Received = Sent + Dropped + Buffered.
 type Stats struct {
 	Received uint64            `json:"received"`
 	Sent     uint64            `json:"sent"`
@@ -27,22 +27,22 @@ type Stats struct {
 	Buffered uint64            `json:"held"`
 	Reasons  map[string]uint64 `json:"droppedByReason,omitempty"`
 	Retried  uint64            `json:"retriedRecords"`
-	Records  uint64            `json:"records"`  // that Kinesis took
-	Bytes    uint64            `json:"bytes"`    // of those records, keys included
+	Records  uint64            `json:"records"`  // records that Kinesis took
+	Bytes    uint64            `json:"bytes"`    // size of those records, keys included
 	Requests uint64            `json:"requests"` // PutRecords calls
 	Flushes  uint64            `json:"flushes"`  // batches handed to the Kinesis Client
-	// Recovered events are among those received: an earlier life of the environment had left them.
+	// Recovered counts events that an earlier process of the environment left. Received includes them.
 	Recovered uint64  `json:"recovered"`
-	HoldMs    float64 `json:"heldBackMs"` // milliseconds that invocations waited for the extension, in sum
+	HoldMs    float64 `json:"heldBackMs"` // sum of the holds of all invocations, milliseconds
 }
 
-// account is the book in which every event's end is written once. Of its Stats, Buffered and HoldMs are not its to know.
+// account counts each event when it ends, exactly once. In its Stats, Buffered and HoldMs stay 0: see statsLocked.
 type account struct {
 	Stats
-	undeclared losses // not yet said in the stream
+	undeclared losses // not declared in the stream yet
 }
 
-// loss is what a dropped event says of its reason.
+// loss is the content of a kinesis-telemetry.dropped event, for one reason and one instance.
 type loss struct {
 	Reason   string `json:"reason"`
 	Count    uint64 `json:"count"`
@@ -64,9 +64,10 @@ func (l *loss) add(count, first, last uint64) {
 	l.LastSeq = max(l.LastSeq, last)
 }
 
-// losses are by reason and instance.
+// losses has one loss for each reason and instance.
 type losses map[string]*loss
 
+// add adds a loss to that of its reason and instance.
 func (all losses) add(l loss) {
 	key := l.Reason + " " + l.Instance
 	if all[key] == nil {
@@ -75,7 +76,7 @@ func (all losses) add(l loss) {
 	all[key].add(l.Count, l.FirstSeq, l.LastSeq)
 }
 
-// countLossLocked ends events without delivery. The caller takes them out of the buffer.
+// countLossLocked counts events as dropped. The caller removes them from the buffer.
 func (d *Dispatcher) countLossLocked(l loss) {
 	if l.Count == 0 {
 		return
@@ -90,7 +91,7 @@ func (d *Dispatcher) countLossLocked(l loss) {
 	d.journal.ledgerWritten = false
 }
 
-// dropBatchLocked ends a batch without delivery. What its own lines declare is to be declared again.
+// dropBatchLocked drops a batch. Losses that its own lines declare must be declared again.
 func (d *Dispatcher) dropBatchLocked(b *batch, reason string) {
 	if b.declares {
 		for line := range d.eachLine(b) {
@@ -103,16 +104,16 @@ func (d *Dispatcher) dropBatchLocked(b *batch, reason string) {
 	d.countLossLocked(l)
 }
 
-// redeclareLocked takes back what a line has declared that is lost itself.
+// redeclareLocked makes a loss undeclared again, if the line that declares it is lost.
 func (d *Dispatcher) redeclareLocked(line []byte) {
-	var said struct{ Record loss }
-	if isLoss(line) && json.Unmarshal(line, &said) == nil {
-		d.account.undeclared.add(said.Record)
+	var dropped struct{ Record loss }
+	if isLoss(line) && json.Unmarshal(line, &dropped) == nil {
+		d.account.undeclared.add(dropped.Record)
 	}
 }
 
-// declareLocked lays out an event for each loss that the stream does not know of yet. What does not fit into a record is tried again when
-// the stream has taken something else.
+// declareLocked emits an event for each undeclared loss. A declaration that does not fit into a record is tried again
+// after the stream has taken something else.
 func (d *Dispatcher) declareLocked() {
 	for key, l := range d.account.undeclared {
 		if !d.emitLocked(typeDropped, l) {
@@ -125,9 +126,9 @@ func (d *Dispatcher) declareLocked() {
 	}
 }
 
-// emitLocked lays out an event of the extension's own, and tells whether there was room for it in a record. Where there is none it is not
-// made: its loss would have to be declared, too.
-func (d *Dispatcher) emitLocked(kind string, content any) (made bool) {
+// emitLocked emits an event of the extension itself, and reports whether it fits into a record. If it does not fit, it
+// is not emitted: its loss would have to be declared, too.
+func (d *Dispatcher) emitLocked(kind string, content any) (fits bool) {
 	raw, err := json.Marshal(struct {
 		Time   string `json:"time"`
 		Type   string `json:"type"`
@@ -144,11 +145,10 @@ func (d *Dispatcher) emitLocked(kind string, content any) (made bool) {
 	return true
 }
 
-// statsEvery is how often the figures are put into the stream. Environments live for hours, and are not always shut down
-// in order.
+// statsEvery is how often a stats event is emitted. Environments live for hours, and not all of them get SHUTDOWN.
 const statsEvery = 5 * time.Minute
 
-// EmitStats lays out a kinesis-telemetry.stats event with the figures as they are now.
+// EmitStats emits a kinesis-telemetry.stats event with the current figures.
 func (d *Dispatcher) EmitStats() {
 	d.mu.Lock()
 	defer d.unlock()
@@ -157,7 +157,7 @@ func (d *Dispatcher) EmitStats() {
 }
 
 func (d *Dispatcher) emitStatsLocked() {
-	d.declareLocked() // before it: at the end of a life it is the last event
+	d.declareLocked() // first: the stats are the last event of an instance
 	_ = d.emitLocked(typeStats, d.statsLocked())
-	d.statsAt = time.Now().Add(statsEvery).Round(0) // by the wall clock, which goes on in a freeze
+	d.statsAt = time.Now().Add(statsEvery).Round(0) // by the wall clock, which runs during a freeze
 }

@@ -11,48 +11,48 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// Class says how readily an event is given up when the buffer is full.
+// Class decides which events are dropped first when the buffer is full.
 type Class uint8
 
 // The classes, from the first to be dropped to the last.
 const (
 	Log        Class = iota // function and extension logs
-	Platform                // what the platform says of the function's life
+	Platform                // the platform's reports
 	diagnostic              // the extension's own events
 )
 
-// batch is what a flight carries: lines as the stream has them, of one partition key and one instance, in order of receipt. It is
-// laid out in pages when its events are received. In the format ndjson it is a record.
+// batch is the unit of a flight. It has lines as the stream has them, of one partition key and one instance, in order
+// of receipt. They are laid out in pages as their events are received. In the format ndjson a batch is a record.
 type batch struct {
 	prev, next *batch
 
-	number uint64 // tells batches apart, and orders them, over all lives of an environment
+	number uint64 // identifies and orders batches, over all processes of an environment
 	key    string
 	source *record.Source
-	// logStream is that of the function in the batch's own life.
+	// logStream is the function's log stream at the time of the batch.
 	logStream string
 	pages     []int
-	start     int // where in the first page the lines begin
-	tail      int // where in the last page they end
+	start     int // offset of the first line in the first page
+	tail      int // end of the last line in the last page
 	size      int // of the lines, bytes
 
 	lines, logs int
 	first, last uint64 // seq
-	at          int64  // emission of the oldest event, about, Unix milliseconds: time passes while the environment is frozen
+	at          int64  // about the emission of the oldest event, Unix milliseconds: wall time also counts a freeze
 	declares    bool   // one of its lines declares a loss
 
 	inFlight bool
 	from, to int  // its pieces among the parts of the flight
-	reopen   bool // it was filled on when it took off, and its partition key has no newer batch
+	reopen   bool // it was open before the flight, and its partition key has no newer batch
 	logsOnly bool // the lines that are not logs do not count: they were copied to another batch
-	unread   bool // an earlier life's, which is in the journal alone
-	damaged  bool // was that, and something of it is missing
-	unsealed bool // the header of the last page does not say yet what is in it
-	summed   int  // the last page's checksum is of its lines up to here
+	unread   bool // an earlier process left it, and it is only in the journal
+	damaged  bool // an earlier process left it, and a part is missing
+	unsealed bool // the header of the last page does not describe its lines yet
+	summed   int  // end of the lines that the last page's checksum covers
 	sum      uint32
 }
 
-// linesStart is where lines linesStart in a page of the batch.
+// linesStart is the offset of the first line in a page of the batch.
 func (b *batch) linesStart(i int) int {
 	if i == 0 {
 		return b.start
@@ -60,18 +60,21 @@ func (b *batch) linesStart(i int) int {
 	return headerBytes
 }
 
-// linesEnd is where they end. Kinesis takes base64: pieces whose length is a multiple of three are encoded each by itself.
+// linesEnd is the offset at which a page of the batch is full. Kinesis takes base64: only a piece whose length is a
+// multiple of three can be encoded by itself.
 func (d *Dispatcher) linesEnd(b *batch, i int) int {
 	begin := b.linesStart(i)
 	return begin + (d.pages.size-begin)/3*3
 }
 
-// maxOpen is how many partition keys have a batch that is filled on: the requests of a Managed Instance that run at once.
+// maxOpen is how many partition keys have an open batch: the requests of a Managed Instance that run at once.
 const maxOpen = 64
 
-// openLocked returns the batch that an event of need bytes goes into.
+// openLocked returns the open batch for an event of need bytes.
 func (d *Dispatcher) openLocked(key string, need int) *batch {
-	i := slices.IndexFunc(d.open, func(b *batch) bool { return b.key == key && b.source == d.source && b.logStream == d.logStream })
+	i := slices.IndexFunc(d.open, func(b *batch) bool {
+		return b.key == key && b.source == d.source && b.logStream == d.logStream
+	})
 	if i >= 0 {
 		b := d.open[i]
 		copy(d.open[1:i+1], d.open[:i])
@@ -89,24 +92,29 @@ func (d *Dispatcher) openLocked(key string, need int) *batch {
 	return b
 }
 
-// fitsLocked tells whether a batch has room for another line.
+// fitsLocked reports whether a batch has room for another line of need bytes.
 func (d *Dispatcher) fitsLocked(b *batch, need int) bool {
 	return d.recordBytes(b.key, b.lines+1, b.size+need) <= d.options.Flush.RecordBytes &&
 		(d.options.Format == record.NDJSON || d.options.Format == record.CloudWatch || b.lines < kinesis.MaxRequestRecords)
 }
 
+// reopenLocked makes a batch open: it takes more lines.
 func (d *Dispatcher) reopenLocked(b *batch) {
 	d.open = slices.Insert(d.open[:min(len(d.open), maxOpen-1)], 0, b)
 }
 
+// closeLocked closes a batch: no more lines are appended to it.
 func (d *Dispatcher) closeLocked(b *batch) {
 	d.open = slices.DeleteFunc(d.open, func(o *batch) bool { return o == b })
 }
 
-// addLocked adds an empty batch behind another one (nil: behind all).
+// addLocked adds an empty batch after another one (nil: after all).
 func (d *Dispatcher) addLocked(key string, source *record.Source, logStream string, behind *batch) *batch {
 	d.number++
-	b := &batch{number: d.number, key: key, source: source, logStream: logStream, pages: make([]int, 0, min(d.options.Flush.RecordBytes/d.pages.size+1, 8))}
+	b := &batch{
+		number: d.number, key: key, source: source, logStream: logStream,
+		pages: make([]int, 0, min(d.options.Flush.RecordBytes/d.pages.size+1, 8)),
+	}
 	if behind == nil {
 		behind = d.list.prev
 	}
@@ -114,7 +122,7 @@ func (d *Dispatcher) addLocked(key string, source *record.Source, logStream stri
 	return b
 }
 
-// list is a ring of batches in the order of their events. It is its own end.
+// list is a ring of batches in the order of their events. Its own batch is the ring's end.
 type list struct{ batch }
 
 func (l *list) init() { l.prev, l.next = &l.batch, &l.batch }
@@ -129,7 +137,7 @@ func (l *list) remove(b *batch) {
 	b.prev, b.next = nil, nil
 }
 
-// all yields the batches. The one that was yielded last may be removed.
+// all yields the batches. The caller may remove the batch that it got last.
 func (l *list) all() iter.Seq[*batch] {
 	return func(yield func(*batch) bool) {
 		for b := l.next; b != &l.batch; {
@@ -173,7 +181,7 @@ func (d *Dispatcher) writeLocked(b *batch, text []byte) {
 	}
 }
 
-// countLocked counts a line that was appended.
+// countLocked counts a line after it was appended.
 func (d *Dispatcher) countLocked(b *batch, seq uint64, class Class, at int64, declares bool) {
 	if b.lines == 0 {
 		b.first, b.last, b.at = seq, seq, at
@@ -185,7 +193,7 @@ func (d *Dispatcher) countLocked(b *batch, seq uint64, class Class, at int64, de
 		case b.logs > 1:
 		case d.logsFrom == &d.list.batch:
 			d.logsFrom = b
-		case b.next != &d.list.batch: // b may be in front of it
+		case b.next != &d.list.batch: // b may be before logsFrom
 			d.logsFrom = nil
 		}
 	}
@@ -198,7 +206,7 @@ func (d *Dispatcher) countLocked(b *batch, seq uint64, class Class, at int64, de
 	}
 }
 
-// extendLocked gives a batch another page.
+// extendLocked adds a page to a batch.
 func (d *Dispatcher) extendLocked(b *batch) {
 	if len(b.pages) > 0 {
 		d.sealLocked(b)
@@ -213,7 +221,7 @@ func (d *Dispatcher) extendLocked(b *batch) {
 	b.tail = headerBytes
 	if len(b.pages) == 1 {
 		descriptor := appendDescriptor(memory[headerBytes:headerBytes], b.key, b.logStream, b.source)
-		if headerBytes+len(descriptor) <= d.pages.size-512 { // else its key is longer than Kinesis takes
+		if headerBytes+len(descriptor) <= d.pages.size-512 { // else the key is longer than Kinesis allows
 			b.tail += len(descriptor)
 			order.PutUint32(h[4:], stateLive)
 			order.PutUint32(h[20:], uint32(len(descriptor)))
@@ -224,7 +232,7 @@ func (d *Dispatcher) extendLocked(b *batch) {
 	b.summed, b.sum = b.tail, 0
 }
 
-// sealLocked makes the header of the batch's last page say what is in it.
+// sealLocked describes the lines of the batch's last page in its header.
 func (d *Dispatcher) sealLocked(b *batch) {
 	last := b.pages[len(b.pages)-1]
 	if d.options.SpillDir == "" {
@@ -239,7 +247,8 @@ func (d *Dispatcher) sealLocked(b *batch) {
 	d.pages.dirty.set(last)
 }
 
-// removeLocked ends a batch. Its events were counted. sent tells that the stream has all of them: else they are elsewhere, or lost.
+// removeLocked ends a batch whose events were counted. sent means that the stream has all of them. Else they are in
+// another batch, or lost.
 func (d *Dispatcher) removeLocked(b *batch, sent bool) {
 	d.closeLocked(b)
 	d.list.remove(b)
@@ -249,7 +258,7 @@ func (d *Dispatcher) removeLocked(b *batch, sent bool) {
 	d.events -= b.lines
 	d.bytes -= b.size
 	if len(b.pages) > 0 {
-		// What is dirty may not be in its place in the file, but another batch, which could not be marked.
+		// In place of a dirty page the file may have a page of another batch, whose state could not be written.
 		sent = sent && !b.logsOnly && !d.pages.dirty.has(b.pages[0])
 		d.journal.pending = append(d.journal.pending, pendingState{b.pages[0], stateFree, sent})
 	}
@@ -260,7 +269,7 @@ func (d *Dispatcher) removeLocked(b *batch, sent bool) {
 	b.pages = nil
 }
 
-// pieces yields the batch's lines as they lie in its pages, and nil where something is missing.
+// pieces yields the batch's lines as they lie in its pages, and nil for each missing part.
 func (d *Dispatcher) pieces(b *batch) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for i, page := range b.pages {
@@ -282,18 +291,18 @@ func (d *Dispatcher) pieces(b *batch) iter.Seq[[]byte] {
 	}
 }
 
-// eachLine yields the lines of a batch that count.
+// eachLine yields the lines of a batch: only logs, if it is logsOnly.
 func (d *Dispatcher) eachLine(b *batch) iter.Seq[[]byte] {
 	return linesOf(slices.Collect(d.pieces(b)), b.logsOnly)
 }
 
-// linesOf yields the lines of pieces, or those that are logs, each with its line break. A line is valid until the next one.
+// linesOf yields the lines of pieces, or only the logs, each with its line break. A line is valid until the next one.
 //
 //go:noinline
 func linesOf(pieces [][]byte, logsOnly bool) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		var begun []byte
-		missing := false // the beginning of the line
+		missing := false // the beginning of the line is missing
 		for _, piece := range pieces {
 			if piece == nil {
 				begun, missing = begun[:0], true
@@ -319,28 +328,29 @@ func linesOf(pieces [][]byte, logsOnly bool) iter.Seq[[]byte] {
 	}
 }
 
-// copyLinesLocked copies those lines of a batch that stay to the batch that to returns for each.
-func (d *Dispatcher) copyLinesLocked(b *batch, to func(need int) *batch, stays func(n int, line []byte) bool) {
+// copyLinesLocked copies those lines of a batch for which keep returns true. to returns the batch that a line is
+// appended to.
+func (d *Dispatcher) copyLinesLocked(b *batch, to func(need int) *batch, keep func(n int, line []byte) bool) {
 	n := 0
 	for line := range d.eachLine(b) {
-		if stays(n, line) {
-			kept := to(len(line))
-			d.writeLocked(kept, line)
-			d.countLocked(kept, seqOf(line, b.source), classOf(line), b.at, isLoss(line))
+		if keep(n, line) {
+			target := to(len(line))
+			d.writeLocked(target, line)
+			d.countLocked(target, seqOf(line, b.source), classOf(line), b.at, isLoss(line))
 		}
 		n++
 	}
 }
 
-// seqOf is the number of a line's event.
+// seqOf returns the seq of a line's event.
 func seqOf(line []byte, source *record.Source) uint64 {
 	end := max(len(line)-len("}\n")-len(source.JSON())-len(`,"source":`), 0)
 	begin := bytes.LastIndexByte(line[:end], ':') + 1
-	seq, _ := strconv.ParseUint(string(line[begin:end]), 10, 64) // we wrote it
+	seq, _ := strconv.ParseUint(string(line[begin:end]), 10, 64) // cannot fail: the Dispatcher wrote the line
 	return seq
 }
 
-// isLoss tells whether a line declares a loss.
+// isLoss reports whether a line declares a loss.
 func isLoss(line []byte) bool {
 	kind, _ := typeOf(line)
 	return string(kind) == typeDropped
@@ -348,12 +358,12 @@ func isLoss(line []byte) bool {
 
 const typeMember = `"type":"`
 
-// classOf finds out a line's class.
+// classOf returns the class of a line's event.
 func classOf(line []byte) Class {
 	kind, ok := typeOf(line)
 	if !ok {
 		var e struct{ Type string }
-		_ = json.Unmarshal(line, &e) // we wrote it
+		_ = json.Unmarshal(line, &e) // cannot fail: the Dispatcher wrote the line
 		kind = []byte(e.Type)
 	}
 	switch {
@@ -365,7 +375,7 @@ func classOf(line []byte) Class {
 	return Log
 }
 
-// typeOf finds the type where Lambda writes it, behind the time.
+// typeOf returns a line's type if it stands where Lambda writes it, after the time.
 func typeOf(line []byte) (kind []byte, ok bool) {
 	const timeMember, between = `{"time":"`, `",` + typeMember
 	rest, ok := bytes.CutPrefix(line, []byte(timeMember))

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// Lambda is Linux: elsewhere this package is only built, since ktel knows its settings. It keeps no journal there.
+// Lambda is Linux. On other systems this package is only built, because ktel uses its settings. It has no journal there.
 
 const openFlags = 0
 

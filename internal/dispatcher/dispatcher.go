@@ -1,10 +1,8 @@
-// Package dispatcher is the Telemetry Dispatcher: it numbers events, lays them out in a buffer that is bounded in bytes, as they
-// will leave, keeps a journal of the buffer, and ships it in batches. Every event that it accepts ends exactly once, as sent or as
-// dropped for a reason:
+// Package dispatcher is the Telemetry Dispatcher. It numbers events and lays them out in a buffer, as the stream will
+// have them. The buffer is bounded in bytes. It writes a journal of the buffer, and ships the buffer in batches. Every
+// event that it accepts ends exactly once: sent, or dropped for a reason. So at every instant
 //
-//	received = sent + dropped + held
-//
-// holds at every instant.
+//	received = sent + dropped + buffered
 package dispatcher
 
 import (
@@ -22,73 +20,75 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// Stream is where records go: the Kinesis Client.
+// Stream delivers records. The Kinesis Client implements it.
 type Stream interface {
-	// Put blocks until every record has an outcome or ctx is done. It retains nothing. It is never called twice at once.
+	// Put blocks until every record has an outcome or ctx is done. It must not retain records. Calls never overlap.
 	Put(ctx context.Context, records []kinesis.Record) kinesis.Result
-	// Probe is Put without persistence: to see whether a stream that failed works again.
+	// Probe is Put without retries. It finds out whether a stream that failed works again.
 	Probe(ctx context.Context, records []kinesis.Record) kinesis.Result
 }
 
-// PartitionKey names what the partition key of an event is taken from.
+// PartitionKey names the source of an event's partition key.
 type PartitionKey string
 
 // The partition keys.
 const (
 	ByEnvironment PartitionKey = "environment" // the instance: all events of one environment in order
-	ByRequest     PartitionKey = "request"     // the request id; outside any invocation as ByEnvironment
+	ByRequest     PartitionKey = "request"     // the request id; for an event without one as ByEnvironment
 	ByFunction    PartitionKey = "function"    // the function's name
-	ByTenant      PartitionKey = "tenant"      // the tenant; without one as ByEnvironment
+	ByTenant      PartitionKey = "tenant"      // the tenant; for an event without one as ByEnvironment
 	ByRandom      PartitionKey = "random"      // a new one for each record
 )
 
-// Oversize names what happens to an event above the record limit.
+// Oversize names the treatment of an event above the record limit.
 type Oversize string
 
-// The ways with an event above the record limit.
+// The treatments.
 const (
 	Truncate Oversize = "truncate" // its beginning is delivered, see record.Truncate
 	Drop     Oversize = "drop"     // it is dropped and declared
 )
 
-// Options describe a Dispatcher. The last three may be left out, all else is required.
+// Options describe a Dispatcher. Log, Random and Guard are optional; so are fields that name a default.
 type Options struct {
-	Source       record.SourceFields // Instance is made by the Dispatcher
+	Source       record.SourceFields // without Instance, which the Dispatcher draws
 	Format       record.Format
 	Compression  record.Compression // empty: none
 	PartitionKey PartitionKey
-	// LogGroup and JSONLogs are for the format cloudwatch: the name of the function's log group, and that its log format is JSON.
+	// LogGroup and JSONLogs are for the format cloudwatch: the name of the function's log group (empty: its default),
+	// and whether the function's log format is JSON.
 	LogGroup string
 	JSONLogs bool
-	// Flush has the size that records are filled up to, with the key, and the bound of the events that are buffered. One
-	// POST more than that may be buffered for a moment.
+	// Flush.RecordBytes is the size up to which records are filled, with the key. Flush.BufferBytes bounds the buffer,
+	// which may exceed it by one POST for a moment.
 	Flush flush.Settings
 	// MaxRecordBytes is the stream's record limit, with the key.
 	MaxRecordBytes int
 	Oversize       Oversize
-	// RequestBytes bounds one PutRecords call, and with it what is packed at once.
+	// RequestBytes bounds one PutRecords call, and with it a flight.
 	RequestBytes int
-	// SpillDir is where the journal lies; empty: there is none. What another SpillOwner wrote is left alone.
+	// SpillDir is the journal's directory; empty: no journal. A journal of another SpillOwner is not touched.
 	SpillDir, SpillOwner string
 
 	Log *slog.Logger
-	// Random returns a number from [0, 1). Default: from the kernel, since environments that were restored from one snapshot
-	// share the state of math/rand. https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
+	// Random returns a number from [0, 1). The default reads the kernel's generator: environments that were restored
+	// from one snapshot share the state of math/rand.
+	// https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
 	Random func() float64
-	// Guard is deferred by the background shipper; it recovers from a panic.
+	// Guard recovers from a panic of the background shipper, which defers it.
 	Guard func()
 }
 
-// Event is an event that is to be delivered.
+// Event is an event to deliver.
 type Event struct {
-	Raw       []byte // see record.Event; nil: it cannot be delivered, because what Lambda posted is no event
+	Raw       []byte // see record.Event; nil: Lambda posted something that is no event, so it can only be declared
 	Class     Class
 	RequestID string // see record.Event
 	TenantID  string
-	Record    record.Span // of the record's value in Raw; without it the event cannot be truncated
+	Record    record.Span // position of the record's value in Raw; without it the event cannot be truncated
 }
 
-// Dispatcher buffers events and ships them. Its methods may be called from several goroutines.
+// Dispatcher buffers events and ships them. Its methods are safe for concurrent use.
 type Dispatcher struct {
 	options Options
 	stream  Stream
@@ -98,43 +98,43 @@ type Dispatcher struct {
 	parts   [][]byte // the pieces of its batches
 	encoder *encoder
 
-	wake chan struct{}      // capacity 1: the background shipper looks again
+	wake chan struct{}      // capacity 1: wakes the background shipper
 	stop context.CancelFunc // ends the background shipper
 	done sync.WaitGroup
 
-	// mu guards all below. It is never held across I/O but the journal's, which goes to the page cache.
+	// mu guards all fields below. It is never held across I/O, except the journal's, which goes to the page cache.
 	mu       sync.Mutex
 	policy   *flush.Policy
-	noted    chan struct{} // closed, and made anew, when the policy has a new fact
-	nextLook time.Time     // when the background shipper looks again, by itself; zero: never
+	noted    chan struct{} // closed and replaced after each new fact
+	nextLook time.Time     // when the background shipper's timer wakes it; zero: never
 	source   *record.Source
-	// logStream is the function's, as the platform names it.
+	// logStream is the name of the function's log stream, as the platform reports it.
 	logStream string
 	seq       uint64
 
 	pages         pages
 	list          list     // of all batches
-	open          []*batch // the newest of their partition keys, the one that was used last in front
+	open          []*batch // the newest batch of each partition key, the last used one first
 	number        uint64   // of the last batch
-	events, bytes int      // events, and what they take, with the flight's
-	logsFrom      *batch   // no batch in front of it, up to the list's end, has logs that can be dropped; nil: not known
+	events, bytes int      // in the buffer, those in flight included
+	logsFrom      *batch   // no batch before it has logs that can be dropped; nil: unknown
 	line          []byte   // scratch
 
-	flight       []*batch // on their way; empty when nobody ships
+	flight       []*batch // batches in flight; empty without a flight
 	flightBytes  int
 	accepting    bool               // the stream took something of the last flight
-	cancelFlight context.CancelFunc // ends the background's flight, if there is one
+	cancelFlight context.CancelFunc // cancels the background's flight, if there is one
 
 	account        account
-	declaring      losses // that are declared by lines which the journal does not have yet
-	cut            bool   // an event came in part
+	declaring      losses // declared by lines that the journal does not have yet
+	cut            bool   // the beginning of an event was received, its end not yet
 	journal        journal
-	adoptTimer     *time.Timer   // when what earlier lives have left is taken over; nil without a journal
-	adopted        chan struct{} // closed then
+	adoptTimer     *time.Timer   // starts the adoption of earlier processes' batches; nil without a journal
+	adopted        chan struct{} // closed after the adoption
 	unsealed       []*batch
-	statsAt        time.Time       // when the figures are next put into the stream
-	failing        bool            // the last flight met trouble
-	logged         map[string]bool // kinds of trouble that were logged
+	statsAt        time.Time       // when the next stats event is emitted
+	failing        bool            // the last flight had an error
+	logged         map[string]bool // kinds of errors that were logged
 	pendingWarning string          // see unlock
 }
 
@@ -160,7 +160,7 @@ func New(options Options, stream Stream) *Dispatcher {
 		statsAt:      time.Now().Add(statsEvery).Round(0),
 		logged:       map[string]bool{},
 		cancelFlight: func() {},
-		number:       uint64(time.Now().UnixNano()), // behind those of all earlier lives
+		number:       uint64(time.Now().UnixNano()), // above those of all earlier processes
 		accepting:    true,
 
 		account:   account{undeclared: losses{}},
@@ -179,8 +179,8 @@ func New(options Options, stream Stream) *Dispatcher {
 	return d
 }
 
-// Close ends the background shipper and the journal. Where the environment lives on it returns how many of the events that are still
-// held the next life will find, else the journal is removed.
+// Close ends the background shipper and the journal. If the environment lives on, Close returns how many buffered
+// events the journal keeps for the next process. Else it removes the journal.
 func (d *Dispatcher) Close(livesOn bool) (kept int) {
 	d.stop()
 	d.done.Wait()
@@ -192,9 +192,9 @@ func (d *Dispatcher) Close(livesOn bool) (kept int) {
 		return 0
 	}
 	d.journal = journal{}
-	defer func() { _ = file.Close() }() // a write that failed has said so
+	defer func() { _ = file.Close() }() // a write that failed was logged
 	if !livesOn {
-		_ = os.Remove(file.Name()) // nobody will read it
+		_ = os.Remove(file.Name()) // no process will read it
 		return 0
 	}
 	for b := range d.list.all() {
@@ -205,8 +205,8 @@ func (d *Dispatcher) Close(livesOn bool) (kept int) {
 	return kept
 }
 
-// NewInstance begins a new numbering: this process is from now on another one than it was (SnapStart restores many
-// environments from one memory image). Events that are held keep the numbers they have.
+// NewInstance starts a new instance, with new numbers: SnapStart restores many environments from one memory image.
+// Buffered events keep their numbers.
 func (d *Dispatcher) NewInstance() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -220,10 +220,10 @@ func (d *Dispatcher) newInstanceLocked() {
 	d.logStream = defaultLogStream(&d.options, fields.Instance)
 }
 
-// Receive takes events in order. It does not wait for the stream: what does not fit in the buffer pushes out the oldest. The raw
-// bytes are not retained. When it returns the events are in the journal. emitted is the time of the oldest, zero where that is not
-// known: they may have lain in Lambda's hands while the environment was frozen. cut tells that the beginning of another event has
-// come, and its end has not.
+// Receive buffers events in their order and writes them to the journal. It does not wait for the stream: if the buffer
+// is full, it drops the oldest events. It does not retain the raw bytes. emitted is the time of the oldest event, or
+// zero if unknown: Lambda may have kept the events while the environment was frozen. cut means that the beginning of
+// another event was received, its end not yet.
 func (d *Dispatcher) Receive(events []Event, emitted time.Time, cut bool) {
 	d.mu.Lock()
 	defer d.unlock()
@@ -242,14 +242,14 @@ func (d *Dispatcher) Receive(events []Event, emitted time.Time, cut bool) {
 	}
 	d.trimLocked()
 	d.journalLocked()
-	// To wake a goroutine for each POST in vain would cost more than the rest of a small one.
+	// Waking a goroutine in vain costs more than the rest of a small POST.
 	wait, ever := d.policy.NextFlight(now, d.bufferedLocked())
 	if ever && (d.nextLook.IsZero() || now.Add(wait).Before(d.nextLook) || now.After(d.nextLook)) {
 		d.wakeShipper()
 	}
 }
 
-// acceptLocked numbers an event and lays it out, or counts it as lost.
+// acceptLocked numbers an event and lays it out, or drops it.
 func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	event := record.Event{Raw: e.Raw, RequestID: e.RequestID, Seq: d.seq, Source: d.source}
 	d.seq++
@@ -268,7 +268,7 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 		}
 		need = record.EventSize(&event) + 1
 	}
-	if need/(d.pages.size-headerBytes) >= d.options.Flush.BufferBytes/d.pages.size { // whatever is dropped for it
+	if need/(d.pages.size-headerBytes) >= d.options.Flush.BufferBytes/d.pages.size { // larger than the whole buffer
 		d.dropEventLocked(reasonOverflow, event.Seq)
 		return
 	}
@@ -277,8 +277,8 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	d.countLocked(b, event.Seq, e.Class, at.UnixMilli(), e.Class == diagnostic && isLoss(e.Raw))
 }
 
-// excessLocked is how many bytes an event has too many for a record, at most 0 where it fits. of is where its record lies: where that
-// was cut short already, it does not help that the rest is small when compressed.
+// excessLocked returns how many bytes an event exceeds the record limit by, at most 0 if it fits. of is the position of
+// its record value. An event that was received in part is truncated in any case, even if it fits when compressed.
 func (d *Dispatcher) excessLocked(key string, event *record.Event, of record.Span) int {
 	excess := d.recordBytes(key, 1, record.EventSize(event)+1) - d.options.MaxRecordBytes
 	whole := of.End-of.Start == of.Size
@@ -288,26 +288,27 @@ func (d *Dispatcher) excessLocked(key string, event *record.Event, of record.Spa
 	return excess
 }
 
-// dropEventLocked ends an event that was never held.
+// dropEventLocked drops an event that was never buffered.
 func (d *Dispatcher) dropEventLocked(reason string, seq uint64) {
 	d.countLossLocked(loss{Reason: reason, Count: 1, FirstSeq: seq, LastSeq: seq, Instance: d.source.Instance()})
 }
 
-// compresses tells whether records are compressed.
+// compresses reports whether records are compressed.
 func (d *Dispatcher) compresses() bool {
 	return d.options.Format == record.CloudWatch || d.encoder.compressor != nil
 }
 
-// SetLogStream names the function's log stream, as the platform has told it: of the events from now on.
+// SetLogStream sets the name of the function's log stream, as the platform reports it, for later events.
 func (d *Dispatcher) SetLogStream(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.logStream = name
 }
 
-// keyPlaceholder stands for a key that is drawn for each record when it is packed; it has the length of those.
+// keyPlaceholder stands for a key that is drawn for each record when it is encoded. It has the same length.
 const keyPlaceholder = "0000000000000000"
 
+// keyLocked returns the partition key of an event.
 func (d *Dispatcher) keyLocked(e *Event) string {
 	switch d.options.PartitionKey {
 	case ByRequest:
@@ -329,13 +330,15 @@ func (d *Dispatcher) keyLocked(e *Event) string {
 	return d.source.Instance()
 }
 
-// trimLocked drops what does not fit: the oldest logs first, all else only where there are no logs.
+// trimLocked shrinks the buffer to its bound. It drops the oldest logs first, and other events only if there are no
+// logs.
 func (d *Dispatcher) trimLocked() {
 	for limit := d.options.Flush.BufferBytes / d.pages.size; d.pages.count > limit && d.dropOldestLocked(); {
 	}
 }
 
-// dropOldestLocked drops the logs of the oldest batch that has any, or else the oldest batch. It tells whether there was one.
+// dropOldestLocked drops the logs of the oldest batch with logs, or else the oldest batch. It reports whether it found
+// a batch.
 func (d *Dispatcher) dropOldestLocked() bool {
 	b := d.logsFrom
 	if b == nil {
@@ -354,7 +357,7 @@ func (d *Dispatcher) dropOldestLocked() bool {
 			if b.declares {
 				d.readLocked(b)
 			}
-			if len(b.pages) > 0 { // else another one stands for it now
+			if len(b.pages) > 0 { // else readLocked has replaced it
 				d.dropBatchLocked(b, reasonOverflow)
 			}
 			return true
@@ -363,8 +366,7 @@ func (d *Dispatcher) dropOldestLocked() bool {
 	return false
 }
 
-// dropLogsLocked drops the logs of a batch. What else it has goes into the batch before it, if that has room and nothing but such
-// lines, too.
+// dropLogsLocked drops the logs of a batch. Its other lines move to the batch before it, if that has room and no logs.
 func (d *Dispatcher) dropLogsLocked(b *batch) {
 	if b.logs == b.lines {
 		d.dropBatchLocked(b, reasonOverflow)
@@ -372,13 +374,14 @@ func (d *Dispatcher) dropLogsLocked(b *batch) {
 	}
 	if b.unread {
 		d.logsFrom = nil
-		d.readLocked(b) // and look again
+		d.readLocked(b) // the caller looks again
 		return
 	}
 	kept := b.prev
 	lost := loss{Reason: reasonOverflow, Instance: b.source.Instance()}
 	d.copyLinesLocked(b, func(need int) *batch {
-		if kept.key != b.key || kept.source != b.source || kept.logs > 0 || kept.inFlight || kept.unread || kept == &d.list.batch || !d.fitsLocked(kept, need) {
+		if kept == &d.list.batch || kept.key != b.key || kept.source != b.source || kept.logs > 0 || kept.inFlight || kept.unread ||
+			!d.fitsLocked(kept, need) {
 			kept = d.addLocked(b.key, b.source, b.logStream, b.prev)
 		}
 		return kept
@@ -393,7 +396,7 @@ func (d *Dispatcher) dropLogsLocked(b *batch) {
 	d.countLossLocked(lost)
 }
 
-// Stats are the Dispatcher's figures at one instant.
+// Stats returns the Dispatcher's figures at one instant.
 func (d *Dispatcher) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()

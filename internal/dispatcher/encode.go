@@ -10,22 +10,22 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// encoder makes records of batches. It is for one goroutine.
+// encoder makes records from batches. It is not safe for concurrent use.
 type encoder struct {
 	format     record.Format
 	compressor *record.Compressor // nil: none
 	cloudWatch record.CloudWatchEncoder
 	kpl        record.KPLEncoder
 
-	random  bool // keys are drawn
+	random  bool // a key is drawn for each record
 	records []kinesis.Record
-	encoded []byte // data that are not as they lie in the pages
+	encoded []byte // data of records, unless a page has them as they are sent
 	lines   []byte // scratch
 }
 
 func newEncoder(o *Options) *encoder {
 	e := &encoder{format: o.Format, random: o.PartitionKey == ByRandom, cloudWatch: record.CloudWatchEncoder{
-		Owner:    cmp.Or(o.Source.Account, "000000000000"), // consumers refuse none
+		Owner:    cmp.Or(o.Source.Account, "000000000000"), // consumers refuse an empty owner
 		LogGroup: cmp.Or(o.LogGroup, "/aws/lambda/"+cmp.Or(o.Source.Function, "unknown")),
 		JSONLogs: o.JSONLogs,
 	}}
@@ -35,17 +35,18 @@ func newEncoder(o *Options) *encoder {
 	return e
 }
 
-// defaultLogStream is the name of the function's log stream, as Lambda makes it, where the platform has not told it.
+// defaultLogStream returns a name for the function's log stream in Lambda's form, until the platform reports the real
+// name.
 // https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html
 func defaultLogStream(o *Options, instance string) string {
-	function := "" // it is in the name where the log group may be of several functions
+	function := "" // only part of the name if several functions may share the log group
 	if o.LogGroup != "" {
 		function = o.Source.Function
 	}
 	return fmt.Sprintf("%s/%s[%s]%s", time.Now().UTC().Format("2006/01/02"), function, cmp.Or(o.Source.Version, "$LATEST"), instance)
 }
 
-// encode makes the records of the flight. The pages of a batch that is on its way do not change.
+// encode makes the records of the flight, without the lock: the pages of a batch in flight do not change.
 func (d *Dispatcher) encode() {
 	d.encoder.encoded, d.encoder.records = d.encoder.encoded[:0], d.encoder.records[:0]
 	for _, b := range d.flight {
@@ -53,7 +54,7 @@ func (d *Dispatcher) encode() {
 	}
 }
 
-// add makes the records of a batch that lies in pieces.
+// add makes the records of a batch from its pieces.
 func (e *encoder) add(b *batch, pieces [][]byte) {
 	from := len(e.encoded)
 	switch {
@@ -91,6 +92,7 @@ func (e *encoder) add(b *batch, pieces [][]byte) {
 	e.addRecord(b.key, [][]byte{e.encoded[from:len(e.encoded):len(e.encoded)]})
 }
 
+// addRecord adds a record.
 func (e *encoder) addRecord(key string, data [][]byte) {
 	if e.random {
 		key = kernelrand.Hex(len(keyPlaceholder) / 2)
@@ -98,7 +100,7 @@ func (e *encoder) addRecord(key string, data [][]byte) {
 	e.records = append(e.records, kinesis.Record{PartitionKey: key, Data: data})
 }
 
-// append appends data as they are sent.
+// append appends pieces to encoded, compressed if the setting says so.
 func (e *encoder) append(pieces [][]byte) {
 	if e.compressor != nil {
 		e.encoded = e.compressor.Append(e.encoded, pieces)
@@ -109,7 +111,7 @@ func (e *encoder) append(pieces [][]byte) {
 	}
 }
 
-// recordBytes is the size of a record of so many lines, before compression.
+// recordBytes returns the size of a record before compression, from the number of its lines and their size.
 func (d *Dispatcher) recordBytes(key string, lines, size int) int {
 	switch d.options.Format {
 	case record.KPL:
@@ -121,7 +123,7 @@ func (d *Dispatcher) recordBytes(key string, lines, size int) int {
 	return size + len(key)
 }
 
-// compressedBytes is the size of a record of one event.
+// compressedBytes returns the size of a compressed record with one event.
 func (d *Dispatcher) compressedBytes(key string, event *record.Event) int {
 	line := append(record.AppendEvent(nil, event), '\n')
 	e := newEncoder(&d.options)

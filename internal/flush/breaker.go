@@ -5,23 +5,24 @@ import "time"
 const (
 	// failuresToOpen is how many flights in a row must deliver nothing before the breaker opens.
 	failuresToOpen = 2
-	// minBackoff is about the first pause of a failing stream. Each further failure doubles it, up to MaxDelay and at most
-	// maxBackoff: after the stream recovers, events must not wait for longer than they may anyway.
+	// minBackoff is about the first pause of a failing stream. Each further failure doubles it, up to MaxDelay and at
+	// most maxBackoff: after the stream recovers, events must not wait for longer than they may anyway.
 	minBackoff = time.Second
 	maxBackoff = time.Minute
-	// spentShare is a share of FlushTimeout. Once holds in vain have used it, the breaker opens: the rest is too short to
-	// deliver anything.
+	// spentShare is a share of FlushTimeout. Once holds in vain have used it, the breaker opens: the rest is too short
+	// to deliver anything.
 	spentShare = 0.8
-	// regainFlights is how many flights in a row must succeed until all of FlushTimeout is available again. If one flight were
-	// enough, invocations would be held again and again for a stream that works now and then.
+	// regainFlights is how many flights in a row must succeed until all of FlushTimeout is available again. If one
+	// flight were enough, invocations would be held again and again for a stream that works now and then.
 	regainFlights = 20
-	// fadeShare: if the estimated round trip is too long to wait for, it shrinks by one part in fadeShare with each invocation.
-	// If all handlers are short, a freeze interrupts every flight, and no flight measures the round trip again.
+	// fadeShare: if the estimated round trip is too long to wait for, it shrinks by one part in fadeShare with each
+	// invocation. If all handlers are short, a freeze interrupts every flight, and no flight measures the round trip
+	// again.
 	fadeShare = 64
 )
 
-// breaker is the circuit breaker of the stream. While it is open no invocation is held, and the background tries the stream
-// at retryAt (half open). A flight that the stream takes in full closes it.
+// breaker is the circuit breaker of the stream. While it is open no invocation is held, and the background tries the
+// stream at retryAt (half open). A flight that the stream takes in full closes it.
 type breaker struct {
 	open      bool
 	failures  int           // flights in a row that delivered nothing

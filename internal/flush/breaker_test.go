@@ -36,8 +36,8 @@ func (e *env) isOpen() bool {
 	return load.Probe
 }
 
-// A flight without an answer because of a freeze or a cancel does not count as a failure. An answer counts whenever it comes.
-// Only a flight that no freeze can lie in counts as a round trip.
+// A flight without an answer because of a freeze or a cancel does not count as a failure. An answer counts whenever it
+// comes. Only a flight that no freeze can lie in counts as a round trip.
 func TestFlightCountsAsFailureOrRoundTrip(t *testing.T) {
 	const (
 		waiting      = iota // it starts and ends while the invocation waits for its end
@@ -101,8 +101,8 @@ func TestFlightCountsAsFailureOrRoundTrip(t *testing.T) {
 	}
 }
 
-// Two flights in a row that deliver nothing open the breaker. After a flight that delivers something the stream counts as slow,
-// not as dead.
+// Two flights in a row that deliver nothing open the breaker. After a flight that delivers something the stream counts
+// as slow, not as dead.
 func TestTwoFailuresInARowOpenTheBreaker(t *testing.T) {
 	lost := unanswered.frozen()
 	for _, test := range []struct {
@@ -173,7 +173,8 @@ func TestBackoffHasJitter(t *testing.T) {
 	}
 }
 
-// While the breaker is open a backoff follows each flight, whatever its result. A flight that is taken in full ends that.
+// While the breaker is open a backoff follows each flight, whatever its result. A flight that is taken in full ends
+// that.
 func TestBackoffFollowsEachFlight(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -278,8 +279,8 @@ func TestFreezeIsNoFailure(t *testing.T) {
 	}
 }
 
-// No invocation waits for a stream whose answer takes longer than the hold. One slow answer does not make a stream slow, and one
-// fast answer does not make it fast.
+// No invocation waits for a stream whose answer takes longer than the hold. One slow answer does not make a stream
+// slow, and one fast answer does not make it fast.
 func TestNoWaitForASlowStream(t *testing.T) {
 	const fast, slow = 40 * ms, 400 * ms
 	for _, test := range []struct {

@@ -142,7 +142,8 @@ func TestEndAfterALoss(t *testing.T) {
 	}
 }
 
-// serveLate runs n invocations, a second apart. Each end is seen when the hold is over. It returns which invocations wait.
+// serveLate runs n invocations, a second apart. Each end is seen when the hold is over. It returns which invocations
+// wait.
 func (e *env) serveLate(n int) (waited []int) {
 	for i := range n {
 		e.invoke(time.Second)
@@ -199,7 +200,8 @@ func TestLateEndWithoutAWait(t *testing.T) {
 	}
 }
 
-// An end that arrives after its wait was given up is late if the function had ended before that. Else the handler just took long.
+// An end that arrives after its wait was given up is late if the function had ended before that. Else the handler just
+// took long.
 func TestEndAfterItsWaitWasGivenUp(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -256,8 +258,8 @@ func TestNoWaitDuringABackoff(t *testing.T) {
 	}
 }
 
-// If ends arrive after their deadlines, the end of any invocation shows that telemetry lags. So ever fewer invocations wait until
-// their deadline, not every second one.
+// If ends arrive after their deadlines, the end of any invocation shows that telemetry lags. So ever fewer invocations
+// wait until their deadline, not every second one.
 func TestTelemetryLagsByMoreThanTheDeadline(t *testing.T) {
 	e := newEnv(Sync)
 	waits := 0

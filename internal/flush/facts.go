@@ -9,8 +9,8 @@ type Fact interface {
 
 // The facts.
 type (
-	// Initialising means that init runs and may end in a freeze at any moment. It is not noted if init ends in a snapshot: a
-	// snapshot must not contain a request in flight.
+	// Initialising means that init runs and may end in a freeze at any moment. It is not noted if init ends in a
+	// snapshot: a snapshot must not contain a request in flight.
 	Initialising struct{}
 	// NeverFrozen means that Lambda never freezes this environment.
 	NeverFrozen struct{}
@@ -42,11 +42,12 @@ type (
 		Partial    bool // the stream did not take everything at once; it may have taken it after retries
 		Unanswered bool // it ended before its timeout, without an answer that gives the reason
 		Frozen     bool // the clocks show that the environment was frozen during it
-		// Canceled means that the extension ended it, before a freeze or for another flight. That says nothing about the stream.
+		// Canceled means that the extension ended it, before a freeze or for another flight. That says nothing about
+		// the stream.
 		Canceled bool
 		Invalid  bool // the stream refused it for its content
-		// Random is the jitter, from [0, 1): thousands of environments that failed or started at the same moment must not all
-		// come back at the same moment.
+		// Random is the jitter, from [0, 1): thousands of environments that failed or started at the same moment must
+		// not all come back at the same moment.
 		Random float64
 	}
 )

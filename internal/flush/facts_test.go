@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Without a freeze ahead the background ships a full record. Before a possible freeze it ships half a buffer. After the function's
-// end it ships nothing.
+// Without a freeze ahead the background ships a full record. Before a possible freeze it ships half a buffer. After the
+// function's end it ships nothing.
 func TestExposureDecidesWhatTheBackgroundShips(t *testing.T) {
 	type shipment string
 	const (
@@ -71,7 +71,8 @@ func TestShutdownEndsTheWait(t *testing.T) {
 	}
 }
 
-// An end that is seen while the next invocation runs does not end the wait of that invocation. The background goes on shipping.
+// An end that is seen while the next invocation runs does not end the wait of that invocation. The background goes on
+// shipping.
 func TestEndOfThePreviousInvocation(t *testing.T) {
 	for _, number := range []int{1, 0} { // 0: the number of the invocation is no longer known
 		e := newEnv(Sync)
@@ -142,7 +143,8 @@ func TestDuplicateEndChangesNothing(t *testing.T) {
 	}
 }
 
-// The hold counts from the function's end, however late it is seen. If that time is unknown or in the future, it counts from now.
+// The hold counts from the function's end, however late it is seen. If that time is unknown or in the future, it counts
+// from now.
 func TestHoldCountsFromTheEnd(t *testing.T) {
 	seen := start.Add(time.Minute)
 	for _, test := range []struct {
@@ -203,8 +205,8 @@ func TestTotalHold(t *testing.T) {
 	}
 }
 
-// A backlog is a full record or more that is left at the end. All holds for one backlog are at most FLUSH_TIMEOUT in sum. Once the
-// backlog is gone, the next invocation may be held for all of FLUSH_TIMEOUT again.
+// A backlog is a full record or more that is left at the end. All holds for one backlog are at most FLUSH_TIMEOUT in
+// sum. Once the backlog is gone, the next invocation may be held for all of FLUSH_TIMEOUT again.
 func TestBacklogBoundsTheHolds(t *testing.T) {
 	e := newEnv(Sync)
 	e.endFlights(Flight{Took: 5 * ms, Progress: true})

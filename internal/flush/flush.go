@@ -1,6 +1,6 @@
-// Package flush is the flush policy: it decides when telemetry is shipped and how long an invocation may be held for that.
-// It has no clock, does no I/O and starts no goroutine. The caller passes in times, facts and random numbers, so a test can
-// state each rule as a table. The Dispatcher and the simulator drive the same Policy.
+// Package flush is the flush policy: it decides when telemetry is shipped and how long an invocation may be held for
+// that. It has no clock, does no I/O and starts no goroutine. The caller passes in times, facts and random numbers, so
+// a test can state each rule as a table. The Dispatcher and the simulator drive the same Policy.
 //
 // Note takes facts in. Six methods answer questions:
 //
@@ -44,10 +44,11 @@ const (
 	BufferingTimeout = 25 * time.Millisecond
 	// FlightTimeout bounds one flight, in time that the environment is awake. It ends only flights without progress.
 	FlightTimeout = 10 * time.Second
-	// DeadlineMargin stays free before Lambda's deadlines, for the steps after the last request: the answer's way back, the
-	// call of next, the exit.
+	// DeadlineMargin stays free before Lambda's deadlines, for the steps after the last request: the answer's way back,
+	// the call of next, the exit.
 	DeadlineMargin = 100 * time.Millisecond
-	// LateTelemetryWait is how long SHUTDOWN waits for telemetry that was emitted just before it: BufferingTimeout, twice.
+	// LateTelemetryWait is how long SHUTDOWN waits for telemetry that was emitted just before it: BufferingTimeout,
+	// twice.
 	LateTelemetryWait = 2 * BufferingTimeout
 
 	// firstRequest is the size of the Kinesis Client's first request, in bytes.
@@ -60,8 +61,8 @@ const (
 	startWait = 2 * time.Second
 	// longHandler makes a wait negligible: a handler that takes this many times as long (1 %).
 	longHandler = 100
-	// handlerFactor and minHandlerWait bound the wait of Adaptive, counted from INVOKE, once an end was seen. A handler that
-	// takes much longer than all handlers before it ships while it runs.
+	// handlerFactor and minHandlerWait bound the wait of Adaptive, counted from INVOKE, once an end was seen. A handler
+	// that takes much longer than all handlers before it ships while it runs.
 	handlerFactor  = 4
 	minHandlerWait = 10 * time.Second
 	// shutdownPatience is how long a request in flight may take at SHUTDOWN before a new connection is tried.
@@ -95,8 +96,8 @@ type Policy struct {
 	breaker  breaker
 	exposure exposure
 
-	// The current invocation is that of the last INVOKE. Invocations are numbered from 1. With its number, a fact that the
-	// background notes in any order never changes another invocation.
+	// The current invocation is that of the last INVOKE. Invocations are numbered from 1. With its number, a fact that
+	// the background notes in any order never changes another invocation.
 	current     int
 	started     int // the latest invocation whose platform.start was seen
 	ended       int // the latest invocation whose end was seen
@@ -127,8 +128,8 @@ type Policy struct {
 // New returns the Policy of an environment that has just started.
 func New(settings Settings) *Policy { return &Policy{settings: settings, sureBytes: firstRequest} }
 
-// wall removes a time's monotonic reading, so that differences count wall time: the monotonic clock may stand still while
-// the environment is frozen.
+// wall removes a time's monotonic reading, so that differences count wall time: the monotonic clock may stand still
+// while the environment is frozen.
 func wall(t time.Time) time.Time { return t.Round(0) }
 
 // earlier returns the earlier of two times.
@@ -156,8 +157,8 @@ func (p *Policy) plan(now time.Time, b Buffered) {
 	}
 }
 
-// maxHold is how long the invocation may be held for shipping after the function's end. It is the rest of FlushTimeout, less
-// the time that the way back to Lambda takes.
+// maxHold is how long the invocation may be held for shipping after the function's end. It is the rest of FlushTimeout,
+// less the time that the way back to Lambda takes.
 func (p *Policy) maxHold() time.Duration {
 	hold := p.settings.FlushTimeout - max(p.breaker.spent, p.backlogHold)
 	return hold - hold/20
@@ -174,12 +175,13 @@ func (p *Policy) modeWaits() bool {
 	return p.traffic.nextIsFar() || p.lastHandler >= longHandler*telemetryWait
 }
 
-// horizon is how near the next INVOKE must be for Deferred to deliver in time. The last logs of a function are received in
-// the next invocation and shipped in the one after that, two gaps later. A third of MaxDelay is left for the way.
+// horizon is how near the next INVOKE must be for Deferred to deliver in time. The last logs of a function are received
+// in the next invocation and shipped in the one after that, two gaps later. A third of MaxDelay is left for the way.
 func (p *Policy) horizon() time.Duration { return p.settings.MaxDelay / 3 }
 
-// shipsBesideHandler reports whether the buffer is shipped while the handler runs: if it would be late at the next INVOKE, or
-// fills a record. Fewer requests are better: each record is billed as a whole, and each request takes CPU from the function.
+// shipsBesideHandler reports whether the buffer is shipped while the handler runs: if it would be late at the next
+// INVOKE, or fills a record. Fewer requests are better: each record is billed as a whole, and each request takes CPU
+// from the function.
 func (p *Policy) shipsBesideHandler(now time.Time, b Buffered) bool {
 	return b.Bytes >= p.fullBacklog() || now.Add(p.traffic.gap).Sub(b.Oldest) >= p.shipAge()
 }
@@ -187,16 +189,17 @@ func (p *Policy) shipsBesideHandler(now time.Time, b Buffered) bool {
 // fullBacklog is the backlog that justifies a request by itself: one record, at most half of the buffer.
 func (p *Policy) fullBacklog() int { return min(p.settings.RecordBytes, p.settings.BufferBytes/2) }
 
-// shipAge is the age at which an event is shipped. A quarter of MaxDelay is left for the way. Environments that started in
-// the same second would ship in the same second, again and again. So jitter, drawn anew after each flight, takes off up to two
-// more quarters.
+// shipAge is the age at which an event is shipped. A quarter of MaxDelay is left for the way. Environments that started
+// in the same second would ship in the same second, again and again. So jitter, drawn anew after each flight, takes off
+// up to two more quarters.
 func (p *Policy) shipAge() time.Duration {
 	quarter := p.settings.MaxDelay / 4
 	return 3*quarter - time.Duration(p.jitter*float64(2*quarter))
 }
 
-// AwaitEnd reports until when the current invocation waits for its end. The caller must ask again at until, or after the next
-// fact. until is zero if the wait is over. seen reports whether the end was seen; the caller ships everything then.
+// AwaitEnd reports until when the current invocation waits for its end. The caller must ask again at until, or after
+// the next fact. until is zero if the wait is over. seen reports whether the end was seen; the caller ships everything
+// then.
 func (p *Policy) AwaitEnd(now time.Time) (until time.Time, seen bool) {
 	switch {
 	case !p.waitsForEnd:

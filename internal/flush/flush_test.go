@@ -131,8 +131,8 @@ func bursts(size, n int) (gaps []time.Duration) {
 	return gaps
 }
 
-// The mode and the traffic decide whether an invocation waits for its end, and whether the buffer is shipped while its handler
-// runs.
+// The mode and the traffic decide whether an invocation waits for its end, and whether the buffer is shipped while its
+// handler runs.
 func TestModeAndTrafficDecideTheWait(t *testing.T) {
 	const second = time.Second
 	horizon := settings(Adaptive).MaxDelay / 3

@@ -84,7 +84,8 @@ func (z *fuzzed) check() {
 	}
 }
 
-// invocation runs an invocation: INVOKE, flights while the handler runs, the end or its loss, flights at the end, the call of next.
+// invocation runs an invocation: INVOKE, flights while the handler runs, the end or its loss, flights at the end, the
+// call of next.
 func (z *fuzzed) invocation(s *script) {
 	z.fillBuffer(s)
 	_, flies := z.StartFlight(z.now, z.b, Background) // before the freeze
@@ -154,9 +155,9 @@ func (z *fuzzed) shipAtEnd(s *script) {
 	}
 }
 
-// FuzzPolicy checks bounds that hold for any facts. No invocation is held for longer than FLUSH_TIMEOUT. Until the stream takes a
-// flight in full, all holds in vain are at most FLUSH_TIMEOUT in sum; so are all holds for one backlog. No invocation waits beyond
-// its deadline. The background pauses for at most a minute, or MaxDelay.
+// FuzzPolicy checks bounds that hold for any facts. No invocation is held for longer than FLUSH_TIMEOUT. Until the
+// stream takes a flight in full, all holds in vain are at most FLUSH_TIMEOUT in sum; so are all holds for one backlog.
+// No invocation waits beyond its deadline. The background pauses for at most a minute, or MaxDelay.
 func FuzzPolicy(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{20, 100, 1, 2, 3, 200, 100, 7, 9, 255, 0, 0, 0, 4})

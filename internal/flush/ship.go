@@ -20,8 +20,8 @@ type Load struct {
 	Probe bool
 }
 
-// StartFlight reports whether a flight starts now, and how much it may carry. If ok, the caller must note a Flight when the
-// flight has ended.
+// StartFlight reports whether a flight starts now, and how much it may carry. If ok, the caller must note a Flight when
+// the flight has ended.
 func (p *Policy) StartFlight(now time.Time, b Buffered, why Occasion) (load Load, ok bool) {
 	if b.Bytes == 0 || why == AtEnd && (now.Before(p.breaker.retryAt) || p.noTimeLeft(now)) {
 		return Load{}, false
@@ -55,17 +55,17 @@ func (p *Policy) NextFlight(now time.Time, b Buffered) (wait time.Duration, ever
 	if b.Bytes < full && p.urgent <= 0 && !p.breaker.open {
 		wait = b.Oldest.Add(p.shipAge()).Sub(now)
 		if p.waitsForEnd {
-			// The last platform.report arrives with the first POST after the freeze. It is late already. It leaves together with
-			// the events of this invocation, unless that takes long.
+			// The last platform.report arrives with the first POST after the freeze. It is late already. It leaves
+			// together with the events of this invocation, unless that takes long.
 			wait = max(wait, p.traffic.last.Add(p.settings.MaxDelay/4).Sub(now))
 		}
 	}
 	return max(wait, p.breaker.retryAt.Sub(now), 0), true
 }
 
-// Bounds reports until when shipping on this occasion may go on (zero: as long as the caller has). patience is how long it may
-// wait for a flight of the background before it cancels that flight (0: as long as the flight takes). So a request that hangs
-// leaves time for another request, over another connection.
+// Bounds reports until when shipping on this occasion may go on (zero: as long as the caller has). patience is how long
+// it may wait for a flight of the background before it cancels that flight (0: as long as the flight takes). So a
+// request that hangs leaves time for another request, over another connection.
 func (p *Policy) Bounds(now time.Time, why Occasion) (until time.Time, patience time.Duration) {
 	switch why {
 	case AtEnd:
@@ -77,5 +77,6 @@ func (p *Policy) Bounds(now time.Time, why Occasion) (until time.Time, patience 
 	return time.Time{}, 0
 }
 
-// LogsLast reports whether at SHUTDOWN more is buffered than surely leaves, so that all other events must leave before logs.
+// LogsLast reports whether at SHUTDOWN more is buffered than surely leaves, so that all other events must leave before
+// logs.
 func (p *Policy) LogsLast(b Buffered) bool { return b.Bytes > p.sureBytes }

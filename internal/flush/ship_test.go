@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// The background ships a full record at once, or half a buffer before a possible freeze, and other events before they are late.
+// The background ships a full record at once, or half a buffer before a possible freeze, and other events before they
+// are late.
 func TestBackgroundShipsBeforeEventsAreLate(t *testing.T) {
 	const never = -1
 	for _, test := range []struct {
@@ -59,8 +60,8 @@ func TestRecordAsLargeAsTheBuffer(t *testing.T) {
 	}
 }
 
-// The last platform.report arrives late, with the first POST after INVOKE. It ships with everything else at the end, unless the end
-// is far.
+// The last platform.report arrives late, with the first POST after INVOKE. It ships with everything else at the end,
+// unless the end is far.
 func TestLateEventsWaitForTheEnd(t *testing.T) {
 	e := newEnv(Sync)
 	e.serve(time.Minute)
@@ -102,8 +103,8 @@ func TestShipTimesHaveJitter(t *testing.T) {
 	}
 }
 
-// Deferred ships everything that was buffered at INVOKE while the handler runs, in as many requests as necessary. Later events wait
-// for their time.
+// Deferred ships everything that was buffered at INVOKE while the handler runs, in as many requests as necessary. Later
+// events wait for their time.
 func TestBytesBufferedAtInvokeAreUrgent(t *testing.T) {
 	e := newEnv(Deferred)
 	e.buffer(1000, 0)
@@ -153,8 +154,8 @@ func TestBackoffGoesBeforeUrgency(t *testing.T) {
 	}
 }
 
-// The background ships full records and late events. At the function's end everything ships, unless a backoff runs or the time left
-// is too short. At SHUTDOWN everything ships.
+// The background ships full records and late events. At the function's end everything ships, unless a backoff runs or
+// the time left is too short. At SHUTDOWN everything ships.
 func TestOccasionDecidesWhetherAFlightStarts(t *testing.T) {
 	type want struct{ background, end, shutdown bool }
 	ended := func(e *env) { e.invoke(0); e.end() }
@@ -225,8 +226,8 @@ func TestProbeAfterFailures(t *testing.T) {
 	}
 }
 
-// Shipping at the end stops a twentieth of FLUSH_TIMEOUT early, for the way back to Lambda. It waits for a flight in progress during
-// half of the time that is left, always with a bound.
+// Shipping at the end stops a twentieth of FLUSH_TIMEOUT early, for the way back to Lambda. It waits for a flight in
+// progress during half of the time that is left, always with a bound.
 func TestBounds(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(0)
@@ -252,7 +253,8 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// A flight of the previous invocation that ends while this handler runs does not change the urgent bytes of this invocation.
+// A flight of the previous invocation that ends while this handler runs does not change the urgent bytes of this
+// invocation.
 func TestInterruptedFlightKeepsUrgentBytes(t *testing.T) {
 	for _, flight := range []Flight{taken, unanswered} {
 		e := newEnv(Deferred)
@@ -270,8 +272,8 @@ func TestInterruptedFlightKeepsUrgentBytes(t *testing.T) {
 	}
 }
 
-// The bytes that surely leave at SHUTDOWN are a first request. If a large flight was seen, they are the stream's throughput of a
-// second. If the stream throttles, they are one record. With more in the buffer logs leave last.
+// The bytes that surely leave at SHUTDOWN are a first request. If a large flight was seen, they are the stream's
+// throughput of a second. If the stream throttles, they are one record. With more in the buffer logs leave last.
 func TestLogsLast(t *testing.T) {
 	const record, mib = 100_000, 1 << 20
 	for name, test := range map[string]struct {

@@ -5,17 +5,18 @@ import "time"
 const (
 	// gapMemory is about how many gaps the estimate remembers.
 	gapMemory = 64
-	// farShare is how likely a far next INVOKE must be for an invocation to wait. A wait costs about 30 ms. So one late batch
-	// is worth 20 waits.
+	// farShare is how likely a far next INVOKE must be for an invocation to wait. A wait costs about 30 ms. So one late
+	// batch is worth 20 waits.
 	farShare = 0.05
 	// priorFar and priorNear are the counts of gaps before any gap was seen. Two near gaps in a row outweigh them.
 	priorFar, priorNear = 0.1, 0.4
-	// forgetAfter is the idle time after which the estimate starts again: traffic before a night says nothing about the day.
+	// forgetAfter is the idle time after which the estimate starts again: traffic before a night says nothing about the
+	// day.
 	forgetAfter = 5 * time.Minute
 )
 
-// traffic estimates when the next INVOKE comes. It counts near and far gaps. A mean of gaps would be useless after a burst or
-// a night.
+// traffic estimates when the next INVOKE comes. It counts near and far gaps. A mean of gaps would be useless after a
+// burst or a night.
 type traffic struct {
 	last      time.Time     // INVOKE
 	near, far float64       // counts of gaps; older gaps weigh less
