@@ -13,12 +13,12 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// AWS is what the Kinesis Client needs to know. What its constructors would refuse, Load has refused before.
+// AWS holds the settings of the Kinesis Client. Load refuses every value that the client's constructors would refuse.
 type AWS struct {
 	Stream           string // name or ARN
 	Region           string
 	EndpointURL      string
-	EndpointVariable string // that EndpointURL was read from
+	EndpointVariable string // the variable that EndpointURL was read from
 	RoleARN          string
 	RoleExternalID   string
 	RoleSessionName  string
@@ -27,12 +27,12 @@ type AWS struct {
 	DualStack        bool
 	CABundle         []byte // PEM
 	Credentials      kinesis.CredentialsConfig
-	// Proxies holds HTTPS_PROXY, HTTP_PROXY and NO_PROXY, where they are set, as net/http wants to find them.
+	// Proxies holds HTTPS_PROXY, HTTP_PROXY and NO_PROXY, if they are set, in the form that net/http needs.
 	Proxies map[string]string
 }
 
-// aws reads AWS's own variables beside the extension's. The function's settings are the extension's, too: both live in
-// one environment.
+// aws reads AWS's own variables and the extension's. The function and the extension share one environment, so the
+// function's variables are the extension's, too.
 func (r *reader) aws() AWS {
 	a := AWS{
 		Region:    r.first("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -57,9 +57,9 @@ func (r *reader) aws() AWS {
 		r.mistake(Prefix+"STREAM", "%v", err)
 	}
 	r.role(&a)
-	// An ARN tells the stream's region; STS is asked in the function's own.
+	// An ARN contains the stream's region. STS is called in the function's own region.
 	if a.Region == "" && (stream.Region == "" || a.RoleARN != "") {
-		r.mistake("AWS_REGION", "Lambda sets it; without it the stream must be given as an ARN, and no role can be assumed")
+		r.mistake("AWS_REGION", "Lambda sets it; without it the stream must be an ARN, and no role can be assumed")
 	} else if err := kinesis.ValidateRegion(a.Region); a.Region != "" && err != nil {
 		r.mistake("AWS_REGION", "%v", err)
 	}
@@ -70,14 +70,14 @@ func (r *reader) aws() AWS {
 	return a
 }
 
-// role reads which role to assume, and how.
+// role reads the settings of the role to assume.
 func (r *reader) role(a *AWS) {
 	arn, id, session := Prefix+"ROLE_ARN", Prefix+"ROLE_EXTERNAL_ID", Prefix+"ROLE_SESSION_NAME"
 	a.RoleARN, a.RoleExternalID, a.RoleSessionName = r.get(arn), r.get(id), r.get(session)
 	if a.RoleARN == "" {
-		for _, name := range []string{id, session} { // no mistake: many functions may be given them, some of them a role
+		for _, name := range []string{id, session} { // no mistake: many functions may share these settings, and only some of them have a role
 			if r.get(name) != "" {
-				r.warn(name, "has no effect", "it goes with "+arn+", which is not set")
+				r.warn(name, "has no effect", "it needs "+arn+", which is not set")
 			}
 		}
 		a.RoleExternalID, a.RoleSessionName = "", ""
@@ -96,7 +96,7 @@ func (r *reader) role(a *AWS) {
 	a.STSEndpointURL, _ = r.endpoint("AWS_ENDPOINT_URL_STS")
 }
 
-// endpoint reads a service's endpoint from the most to the least specific variable.
+// endpoint reads a service's endpoint. The most specific variable takes precedence.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
 func (r *reader) endpoint(names ...string) (endpoint, variable string) {
 	ignored := r.boolean("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", false)
@@ -111,15 +111,16 @@ func (r *reader) endpoint(names ...string) (endpoint, variable string) {
 			return "", ""
 		}
 		if u.Scheme == "http" && !kinesis.IsLoopback(u.Hostname()) {
-			// Private and link-local addresses are no exception: a VPC's hosts have them as well as an emulator's container.
-			r.warn(name, "is plain http", "credentials and telemetry can be read on the way: use https for all but this machine")
+			// Private and link-local addresses are no exception: an emulator's container has one, but so have the hosts of a
+			// VPC.
+			r.warn(name, "is plain http", "others can read credentials and telemetry on the way: use https for all hosts but this machine")
 		}
 		return value, name
 	}
 	return "", ""
 }
 
-// caBundle reads a file of certificates. It is read here, once, so that one that is missing is a mistake like any other.
+// caBundle reads a file of certificates. It is read here, once, so that a missing file is a mistake like any other.
 func (r *reader) caBundle(name string) []byte {
 	path := r.get(name)
 	if path == "" {
@@ -127,21 +128,21 @@ func (r *reader) caBundle(name string) []byte {
 	}
 	bundle, err := os.ReadFile(path)
 	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathError.Err // without the path: it is the value
+		err = pathError.Err // without the path, which is the value
 	}
 	if err != nil {
 		r.mistake(name, "expected the path of a file of certificates (%v)", err)
 		return nil
 	}
 	if !x509.NewCertPool().AppendCertsFromPEM(bundle) {
-		r.mistake(name, "expected the path of a file of certificates in PEM; there is none in it")
+		r.mistake(name, "expected the path of a file of certificates in PEM; it contains none")
 	}
 	return bundle
 }
 
-// proxies reads the variables of the proxies that requests go through. net/http reads them again, ignores in silence what
-// it cannot parse, and goes around the proxy: so they are read as all settings are, and it is told what came of that.
-// An HTTP_PROXY is nobody's business where all endpoints are https, and the other way round.
+// proxies reads the variables of the proxies that requests go through. net/http would silently ignore a value that it
+// cannot parse, and bypass the proxy. So proxies reads and checks the variables like all settings, and net/http gets
+// the result. HTTP_PROXY matters only if an endpoint is http, and HTTPS_PROXY only if one is https.
 func (r *reader) proxies(a *AWS) map[string]string {
 	endpoints := []string{a.EndpointURL}
 	if a.RoleARN != "" {
@@ -176,7 +177,7 @@ func (r *reader) proxies(a *AWS) map[string]string {
 	return proxies
 }
 
-// proxyURL completes what may lack a scheme; "" where net/http could not use it.
+// proxyURL adds a missing scheme. It returns "" if net/http could not use the value.
 func proxyURL(value string) string {
 	if !strings.Contains(value, "://") {
 		value = "http://" + value

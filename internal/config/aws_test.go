@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// What the Kinesis Client and the role would refuse later, when ON_ERROR=fail heeds it no more, is refused here.
-func TestRefusedHere(t *testing.T) {
+// Load refuses what the Kinesis Client and the role would refuse later, when it is too late for ON_ERROR=fail.
+func TestClientMistakes(t *testing.T) {
 	const role = Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, []byte("-----BEGIN NOTHING-----\n"), 0o600); err != nil {
@@ -19,7 +19,7 @@ func TestRefusedHere(t *testing.T) {
 	}
 	for _, test := range []struct {
 		environ []string
-		want    string // how the only mistake begins; "": there is none
+		want    string // the beginning of the only mistake; "": none
 	}{
 		{
 			[]string{"AWS_CA_BUNDLE=/nowhere/ca.pem"},
@@ -28,7 +28,7 @@ func TestRefusedHere(t *testing.T) {
 		{[]string{"AWS_CA_BUNDLE=/"}, "AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (is a directory)"},
 		{
 			[]string{"AWS_CA_BUNDLE=" + empty},
-			"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates in PEM; there is none in it",
+			"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates in PEM; it contains none",
 		},
 		{[]string{"AWS_REGION=eu west"}, "AWS_REGION cannot be used: expected a region such as"},
 		{[]string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"}, ""},
@@ -54,14 +54,14 @@ func TestRefusedHere(t *testing.T) {
 		{[]string{role, Prefix + "ROLE_EXTERNAL_ID=x"}, Prefix + "ROLE_EXTERNAL_ID cannot be used: expected 2 to 1224 of"},
 		{[]string{role, Prefix + "ROLE_SESSION_NAME=a/b"}, Prefix + "ROLE_SESSION_NAME cannot be used: expected 2 to 64 of"},
 		{[]string{role, Prefix + "ROLE_EXTERNAL_ID=a/b", Prefix + "ROLE_SESSION_NAME=ab"}, ""},
-		{[]string{"AWS_ACCESS_KEY_ID="}, "AWS_ACCESS_KEY_ID is not set: Lambda gives the function's credentials by it"},
+		{[]string{"AWS_ACCESS_KEY_ID="}, "AWS_ACCESS_KEY_ID is not set: Lambda passes the function's credentials in it"},
 		{
 			[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://example.com/"},
 			"AWS_CONTAINER_CREDENTIALS_FULL_URI cannot be used: ",
 		},
 		{[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9001/"}, ""},
 		{[]string{"AWS_ACCESS_KEY_ID=", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials"}, ""},
-		{[]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://example.com/"}, ""}, // the keys come first
+		{[]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://example.com/"}, ""}, // the keys take precedence
 	} {
 		_, mistakes := with(test.environ)
 		if said := Join(mistakes); len(mistakes) > 1 || test.want == "" && said != "" || !strings.HasPrefix(said, test.want) {
@@ -70,6 +70,7 @@ func TestRefusedHere(t *testing.T) {
 	}
 }
 
+// The most specific variable of an endpoint takes precedence.
 func TestEndpoints(t *testing.T) {
 	const role = Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"
 	for _, test := range []struct {
@@ -96,20 +97,30 @@ func TestEndpoints(t *testing.T) {
 		},
 	} {
 		cfg, mistakes := with(test.environ)
-		if a := cfg.AWS; len(mistakes) > 0 || a.EndpointURL != test.kinesis || a.EndpointVariable != test.variable || a.STSEndpointURL != test.sts {
+		a := cfg.AWS
+		if len(mistakes) > 0 || a.EndpointURL != test.kinesis || a.EndpointVariable != test.variable || a.STSEndpointURL != test.sts {
 			t.Errorf("%q: %q of %s and %q, %v", test.environ, a.EndpointURL, a.EndpointVariable, a.STSEndpointURL, mistakes)
 		}
 	}
 }
 
-// Plain http is said for all but this machine.
+// Plain http is a warning for all hosts except this machine.
 func TestPlainHTTP(t *testing.T) {
 	for endpoint, warned := range map[string]bool{
-		"http://127.0.0.1:4567": false, "http://localhost": false, "http://[::1]:4567": false, "https://vpce.example": false, "http://127.1.2.3": false,
-		"http://kinesis:4567": true, "HTTP://10.0.0.7": true, "http://169.254.1.1": true, "http://localhost.example": true, "http://[fd00::1]": true,
+		"http://127.0.0.1:4567":    false,
+		"http://localhost":         false,
+		"http://[::1]:4567":        false,
+		"https://vpce.example":     false,
+		"http://127.1.2.3":         false,
+		"http://kinesis:4567":      true,
+		"HTTP://10.0.0.7":          true,
+		"http://169.254.1.1":       true,
+		"http://localhost.example": true,
+		"http://[fd00::1]":         true,
 	} {
 		cfg, mistakes := with([]string{"AWS_ENDPOINT_URL_KINESIS=" + endpoint})
-		if got := len(cfg.Warnings) == 1 && cfg.Warnings[0].Variable == "AWS_ENDPOINT_URL_KINESIS" && cfg.Warnings[0].Problem == "is plain http"; got != warned || len(mistakes) > 0 {
+		got := len(cfg.Warnings) == 1 && cfg.Warnings[0].Variable == "AWS_ENDPOINT_URL_KINESIS" && cfg.Warnings[0].Problem == "is plain http"
+		if got != warned || len(mistakes) > 0 {
 			t.Errorf("%s: %v %v", endpoint, cfg.Warnings, mistakes)
 		}
 	}
@@ -119,10 +130,11 @@ func TestPlainHTTP(t *testing.T) {
 	}
 	cfg, _ = with([]string{"AWS_ENDPOINT_URL=http://all", Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"})
 	if len(cfg.Warnings) != 1 {
-		t.Errorf("it is said more than once: %v", cfg.Warnings)
+		t.Errorf("more than one warning: %v", cfg.Warnings)
 	}
 }
 
+// The CA bundle is the content of the file.
 func TestCABundle(t *testing.T) {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
@@ -137,14 +149,14 @@ func TestCABundle(t *testing.T) {
 	}
 }
 
-// A role's settings without the role change nothing, and say so.
+// The other settings of a role have no effect without the role, and each is a warning.
 func TestRoleSettingsWithoutARole(t *testing.T) {
 	cfg, mistakes := with(variables(map[string]string{"ROLE_EXTERNAL_ID": "#", "ROLE_SESSION_NAME": "reporting"}))
 	if len(mistakes) > 0 || cfg.AWS.RoleExternalID+cfg.AWS.RoleSessionName != "" || len(cfg.Warnings) != 2 {
 		t.Errorf("%+v, %v", cfg, mistakes)
 	}
 	for _, w := range cfg.Warnings {
-		if !strings.Contains(w.String(), " has no effect: it goes with "+Prefix+"ROLE_ARN") {
+		if !strings.Contains(w.String(), " has no effect: it needs "+Prefix+"ROLE_ARN") {
 			t.Error(w)
 		}
 	}
@@ -154,12 +166,12 @@ func TestRoleSettingsWithoutARole(t *testing.T) {
 	}
 }
 
-// A proxy variable is read as every setting is, and one that net/http would ignore in silence is a mistake.
+// A proxy variable is read like every setting. A value that net/http would silently ignore is a mistake.
 func TestProxies(t *testing.T) {
 	const plain, role = Prefix + "ENDPOINT_URL=http://127.0.0.1", Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"
 	for _, test := range []struct {
-		environ string // parted by |
-		want    string // of Proxies, or the variable of the mistake
+		environ string // separated by |
+		want    string // Proxies, or the variable of the mistake
 	}{
 		{"", "map[]"},
 		{"HTTPS_PROXY=http://proxy:3128", "map[HTTPS_PROXY:http://proxy:3128]"},
@@ -190,7 +202,8 @@ func TestProxies(t *testing.T) {
 	} {
 		cfg, mistakes := with(strings.Split(test.environ, "|"))
 		if test.want == strings.ToUpper(test.want) || strings.HasPrefix(test.want, "https_") {
-			if len(mistakes) != 1 || mistakes[0].Variable != test.want || !strings.Contains(mistakes[0].String(), " cannot be used: expected the URL of a proxy") {
+			if len(mistakes) != 1 || mistakes[0].Variable != test.want ||
+				!strings.Contains(mistakes[0].String(), " cannot be used: expected the URL of a proxy") {
 				t.Errorf("%q: %v, want one of %s", test.environ, mistakes, test.want)
 			}
 			test.want = "map[]"

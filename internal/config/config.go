@@ -1,5 +1,5 @@
-// Package config reads every setting of the extension once, from the environment, and validates them together. All
-// mistakes are reported, each with the variable and what is expected. The one file that it reads is AWS_CA_BUNDLE.
+// Package config reads every setting of the extension once, from the environment, and validates them together. It
+// reports all mistakes, each with the variable and the expected value. The only file that it reads is AWS_CA_BUNDLE.
 package config
 
 import (
@@ -10,20 +10,21 @@ import (
 
 	"kinesis-telemetry-extension/internal/dispatcher"
 	"kinesis-telemetry-extension/internal/flush"
+	"kinesis-telemetry-extension/internal/kinesis"
 	"kinesis-telemetry-extension/internal/lambdaapi"
 	"kinesis-telemetry-extension/record"
 )
 
-// Prefix is what the names of the extension's own variables begin with.
+// Prefix begins the names of the extension's own variables.
 const Prefix = "KINESIS_TELEMETRY_"
 
-// OnError is what a mistake in the settings does.
+// OnError is the reaction to a mistake in the settings.
 type OnError string
 
-// What a mistake does.
+// The reactions to a mistake.
 const (
-	OnErrorIdle OnError = "idle" // the extension stands aside, the function runs
-	OnErrorFail OnError = "fail" // the environment's init fails, so that a deployment with a mistake is seen at once
+	OnErrorIdle OnError = "idle" // the extension does nothing, and the function runs
+	OnErrorFail OnError = "fail" // the environment's init fails, so that a mistake shows at deployment
 )
 
 // Config is the extension's whole configuration.
@@ -42,7 +43,7 @@ type Config struct {
 
 	Format         record.Format
 	Compression    record.Compression
-	LogGroup       string // empty: the function's default one
+	LogGroup       string // empty: the function's default log group
 	JSONLogs       bool   // the function's log format is known to be JSON
 	RecordBytes    int
 	MaxRecordBytes int
@@ -54,28 +55,28 @@ type Config struct {
 
 	AWS AWS
 
-	// Warnings are what is wrong and stops no delivery.
+	// Warnings are mistakes that stop no delivery.
 	Warnings []Mistake
 }
 
 // Mistake is a variable that cannot be used as it is.
 type Mistake struct {
 	Variable string
-	Problem  string // what is wrong with it. It holds the value only where that cannot be a secret
+	Problem  string // contains the value only if that cannot be a secret
 	Expected string
 }
 
-// String says it in one sentence.
+// String returns the mistake as one sentence.
 func (m Mistake) String() string { return m.Variable + " " + m.Problem + ": " + m.Expected }
 
 const (
 	mib = 1 << 20
 
 	defaultRecordBytes = 100_000 // DESIGN.md, Record size
-	// defaultCompressedBytes is before compression, which leaves about a sixth.
+	// defaultCompressedBytes is the size before compression, which leaves about a sixth.
 	defaultCompressedBytes = 500_000
 	minRecordBytes         = 1 << 10
-	defaultMaxRecord       = 1 * mib
+	defaultMaxRecord       = kinesis.MaxRecordBytes
 	maxMaxRecord           = 10 * mib // https://docs.aws.amazon.com/streams/latest/dev/large-records.html
 
 	minBuffer     = 1 * mib
@@ -83,8 +84,8 @@ const (
 	defaultMemory = 128 // MB, Lambda's own default
 )
 
-// Load reads the settings from environ ("NAME=value", as os.Environ gives them). Where there are mistakes the rest of
-// the Config holds all the same, with defaults in place of what could not be used.
+// Load reads the settings from environ, which has the form "NAME=value" of os.Environ. A setting with a mistake gets
+// its default, and the rest of the Config is valid.
 func Load(environ []string) (Config, []Mistake) {
 	r := newReader(environ)
 	c := Config{
@@ -97,7 +98,7 @@ func Load(environ []string) (Config, []Mistake) {
 		LogLevel: r.level(Prefix + "LOG_LEVEL"),
 		Events:   r.events(Prefix + "EVENTS"),
 		Delivery: choice(r, Prefix+"DELIVERY", flush.Adaptive, flush.Sync, flush.Deferred),
-		// Bounded below by what a request takes, above by what an invocation may last.
+		// The minimum is about the time of a request, the maximum is that of an invocation.
 		MaxDelay:     r.duration(Prefix+"MAX_DELAY", 10*time.Second, 100*time.Millisecond, 15*time.Minute),
 		FlushTimeout: r.duration(Prefix+"FLUSH_TIMEOUT", time.Second, 10*time.Millisecond, 15*time.Minute),
 
@@ -124,22 +125,22 @@ func Load(environ []string) (Config, []Mistake) {
 	return c, r.mistakes
 }
 
-// Flush are the settings of the flush policy.
+// Flush returns the settings of the flush policy.
 func (c *Config) Flush() flush.Settings {
 	return flush.Settings{
 		Mode: c.Delivery, MaxDelay: c.MaxDelay, FlushTimeout: c.FlushTimeout, RecordBytes: c.RecordBytes, BufferBytes: c.BufferBytes,
 	}
 }
 
-// RequestBytes bounds what one PutRecords call carries: Kinesis's own 5 MiB, less in a function that has little
-// memory, and never less than one record of the largest size.
+// RequestBytes returns the limit of one PutRecords request: Kinesis's own 5 MiB, less in a function with little memory,
+// and never less than one record of the largest size.
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html
 func (c *Config) RequestBytes() int {
-	return max(min(c.BufferBytes/4, 5*mib), c.MaxRecordBytes)
+	return max(min(c.BufferBytes/4, kinesis.MaxRequestBytes), c.MaxRecordBytes)
 }
 
-// EventBytes is how much is kept of an event that Lambda posts in pieces: as much as may fit into a record. What is compressed first
-// may have more, and no more than a part of the buffer.
+// EventBytes returns how much is kept of an event that Lambda posts in pieces: as much as can fit into a record. With
+// compression more can fit, so the limit is a quarter of the buffer.
 func (c *Config) EventBytes() int {
 	if c.Compression == record.Uncompressed {
 		return c.MaxRecordBytes
@@ -147,14 +148,15 @@ func (c *Config) EventBytes() int {
 	return max(c.MaxRecordBytes, c.BufferBytes/4)
 }
 
-// MemoryLimit is what the Go runtime is told to keep to: the buffer; a request, packed and encoded in base64, and its
-// growth; and what the program takes that holds nothing. Near it the garbage collector works harder, nothing fails.
+// MemoryLimit returns the value of GOMEMLIMIT: the buffer, two and a half requests (a request is packed and encoded in
+// base64, and its memory grows), and the memory of the program itself. Near the limit the garbage collector works
+// harder, and nothing fails.
 func (c *Config) MemoryLimit() int64 {
 	const program = 12 * mib
 	return int64(c.BufferBytes + 5*c.RequestBytes()/2 + program)
 }
 
-// bufferFor is the default of BUFFER_BYTES: a sixteenth of the function's memory, at least 4 and at most 64 MiB.
+// bufferFor returns the default of BUFFER_BYTES: a sixteenth of the function's memory, at least 4 and at most 64 MiB.
 func bufferFor(memoryMB string) int {
 	mb, err := strconv.Atoi(memoryMB)
 	if err != nil {
@@ -163,7 +165,7 @@ func bufferFor(memoryMB string) int {
 	return min(max(mb/16, 4), 64) * mib
 }
 
-// Join puts mistakes into one line.
+// Join returns the mistakes as one line.
 func Join(mistakes []Mistake) string {
 	lines := make([]string, len(mistakes))
 	for i, m := range mistakes {

@@ -15,20 +15,21 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// lambda is what Lambda itself sets.
+// lambda are the variables that Lambda itself sets.
 var lambda = []string{
 	"AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=s",
 	"AWS_SESSION_TOKEN=t", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "AWS_LAMBDA_INITIALIZATION_TYPE=on-demand",
 }
 
+// Without settings, the Config has the defaults of the README.
 func TestDefaults(t *testing.T) {
 	got, mistakes := Load(lambda)
 	want := Config{
 		RuntimeAPI: "127.0.0.1:9001", Enabled: true, OnError: OnErrorIdle, LogLevel: 4,
 		Events:   []lambdaapi.TelemetryType{lambdaapi.Platform, lambdaapi.Function},
 		Delivery: flush.Adaptive, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
-		Format: record.NDJSON, Compression: record.Uncompressed, RecordBytes: 100_000, MaxRecordBytes: 1 << 20, Oversize: "truncate", PartitionKey: dispatcher.ByEnvironment,
-		BufferBytes: 64 << 20, SpillDir: "/tmp/kinesis-telemetry",
+		Format: record.NDJSON, Compression: record.Uncompressed, RecordBytes: 100_000, MaxRecordBytes: 1 << 20,
+		Oversize: "truncate", PartitionKey: dispatcher.ByEnvironment, BufferBytes: 64 << 20, SpillDir: "/tmp/kinesis-telemetry",
 		AWS: AWS{
 			Stream: "telemetry-kinesis-stream", Region: "eu-west-1",
 			Credentials: kinesis.CredentialsConfig{AccessKeyID: "AKID", SecretAccessKey: "s", SessionToken: "t"},
@@ -40,6 +41,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// Every setting is read.
 func TestEverySetting(t *testing.T) {
 	got, mistakes := with([]string{
 		Prefix + "STREAM=arn:aws-cn:kinesis:cn-north-1:210987654321:stream/s", Prefix + "EVENTS=function, Extension",
@@ -54,16 +56,19 @@ func TestEverySetting(t *testing.T) {
 		t.Fatal(mistakes)
 	}
 	summary := fmt.Sprint(got.AWS.Stream, got.Events, got.Delivery, got.MaxDelay, got.FlushTimeout, got.Format, got.RecordBytes,
-		got.MaxRecordBytes, got.Oversize, got.PartitionKey, got.BufferBytes, got.SpillDir, got.Tags, got.AWS.EndpointURL, got.Enabled, got.OnError,
-		got.LogLevel, fmt.Sprint(got.AWS.FIPS, "/", got.AWS.DualStack), got.AWS.RoleARN, got.AWS.RoleExternalID, got.AWS.RoleSessionName)
+		got.MaxRecordBytes, got.Oversize, got.PartitionKey, got.BufferBytes, got.SpillDir, got.Tags, got.AWS.EndpointURL,
+		got.Enabled, got.OnError, got.LogLevel, fmt.Sprint(got.AWS.FIPS, "/", got.AWS.DualStack),
+		got.AWS.RoleARN, got.AWS.RoleExternalID, got.AWS.RoleSessionName)
 	const want = "arn:aws-cn:kinesis:cn-north-1:210987654321:stream/s [function extension] sync 1m0s 250ms json 25000 " +
-		"10485760 drop tenant 2000000  map[stage:a=b team:shop] http://127.0.0.1:4567 false fail DEBUG true/true arn:aws-cn:iam::210987654321:role/r a/b a@b"
+		"10485760 drop tenant 2000000  map[stage:a=b team:shop] http://127.0.0.1:4567 false fail DEBUG true/true " +
+		"arn:aws-cn:iam::210987654321:role/r a/b a@b"
 	if strings.Join(strings.Fields(summary), "") != strings.Join(strings.Fields(want), "") {
 		t.Errorf("got  %s\nwant %s", summary, want)
 	}
 }
 
-// Every mistake is found, each by its variable, and all of them at once. A word or a number is shown.
+// All mistakes are reported together, each with its variable. A wrong word or number is shown, and other values are
+// hidden.
 func TestMistakes(t *testing.T) {
 	wrong := map[string]string{
 		"EVENTS": "logs", "DELIVERY": "soon", "MAX_DELAY": "10", "FLUSH_TIMEOUT": "-1s", "FORMAT": "xml", "COMPRESSION": "lz4",
@@ -77,27 +82,30 @@ func TestMistakes(t *testing.T) {
 	cfg, mistakes := with(variables(wrong), variables(hidden))
 	for _, m := range mistakes {
 		name := strings.TrimPrefix(m.Variable, Prefix)
-		seen := "cannot be used"
+		problem := "cannot be used"
 		if value, shown := wrong[name]; shown {
-			seen = fmt.Sprintf("is %q", value)
+			problem = fmt.Sprintf("is %q", value)
 		}
-		if m.Problem != seen || m.Expected == "" || !strings.Contains(Join(mistakes), m.Variable+" "+seen+": "+m.Expected) {
-			t.Errorf("an odd mistake: %v", m)
+		if m.Problem != problem || m.Expected == "" || !strings.Contains(Join(mistakes), m.Variable+" "+problem+": "+m.Expected) {
+			t.Errorf("unexpected: %v", m)
 		}
 		delete(wrong, name)
 		delete(hidden, name)
 	}
-	if len(wrong)+len(hidden) > 0 || cfg.OnError != OnErrorIdle || cfg.RecordBytes != 100_000 || cfg.AWS.Stream != "" || cfg.AWS.EndpointURL != "" {
-		t.Errorf("not found: %v %v; %+v", wrong, hidden, cfg)
+	if len(wrong)+len(hidden) > 0 {
+		t.Errorf("not reported: %v %v", wrong, hidden)
+	}
+	if cfg.OnError != OnErrorIdle || cfg.RecordBytes != 100_000 || cfg.AWS.Stream != "" || cfg.AWS.EndpointURL != "" {
+		t.Errorf("%+v", cfg)
 	}
 }
 
-// with loads what Lambda sets, and then the variables given.
+// with loads the variables that Lambda sets, and the given ones.
 func with(settings ...[]string) (Config, []Mistake) {
 	return Load(slices.Concat(append([][]string{lambda}, settings...)...))
 }
 
-// variables are settings as the environment holds them.
+// variables returns settings in the form of the environment.
 func variables(settings map[string]string) (environ []string) {
 	for name, value := range settings {
 		environ = append(environ, Prefix+name+"="+value)
@@ -105,6 +113,7 @@ func variables(settings map[string]string) (environ []string) {
 	return environ
 }
 
+// A missing variable is a mistake, an unknown setting a warning.
 func TestMissingAndUnknown(t *testing.T) {
 	cfg, mistakes := Load([]string{Prefix + "STREEM=x", "AWS_LAMBDA_RUNTIME_API=a"})
 	if len(mistakes) != 2 || !strings.HasPrefix(mistakes[0].String(), "AWS_REGION is not set: ") ||
@@ -117,7 +126,7 @@ func TestMissingAndUnknown(t *testing.T) {
 	}
 }
 
-// The bounds themselves are good, what is beyond them is not.
+// The bounds themselves are valid, and values beyond them are not.
 func TestBounds(t *testing.T) {
 	many := func(n int) string {
 		pairs := make([]string, n)
@@ -150,6 +159,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// The buffer is a sixteenth of the function's memory, within bounds, and the memory limit follows from it.
 func TestBuffer(t *testing.T) {
 	for memory, want := range map[string]int{"128": 8, "": 8, "x": 8, "512": 32, "1024": 64, "10240": 64} {
 		cfg, _ := Load(append([]string{}, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE="+memory))
@@ -162,7 +172,7 @@ func TestBuffer(t *testing.T) {
 	}
 }
 
-// A request takes a quarter of the buffer, but room for the largest record, and at most 5 MiB, unless a record is larger.
+// The limit of a request is a quarter of the buffer, at most 5 MiB, and at least the largest record.
 func TestRequestBytes(t *testing.T) {
 	for _, test := range []struct{ buffer, record, want int }{
 		{8 * mib, mib, 2 * mib}, {64 * mib, mib, 5 * mib}, {2 * mib, mib, mib}, {8 * mib, 3 * mib, 3 * mib}, {64 * mib, 10 * mib, 10 * mib},
@@ -174,7 +184,7 @@ func TestRequestBytes(t *testing.T) {
 	}
 }
 
-// Formats that are compressed by themselves, or never, and the size that records are filled up to.
+// Some formats allow only one compression. The default record size depends on the compression.
 func TestCompression(t *testing.T) {
 	for _, test := range []struct {
 		format, compression string
@@ -195,11 +205,13 @@ func TestCompression(t *testing.T) {
 		{"ndjson", "lz4", record.Uncompressed, 100_000, true},
 	} {
 		c, mistakes := Load([]string{Prefix + "FORMAT=" + test.format, Prefix + "COMPRESSION=" + test.compression})
-		if string(c.Format) != test.format || c.Compression != test.want || c.RecordBytes != test.recordBytes || slices.ContainsFunc(mistakes, func(m Mistake) bool { return strings.Contains(m.String(), "COMPRESSION") }) != test.mistake {
+		mistake := slices.ContainsFunc(mistakes, func(m Mistake) bool { return strings.Contains(m.String(), "COMPRESSION") })
+		if string(c.Format) != test.format || c.Compression != test.want || c.RecordBytes != test.recordBytes || mistake != test.mistake {
 			t.Errorf("%s %s: %s, %d bytes, mistakes %v", test.format, test.compression, c.Compression, c.RecordBytes, mistakes)
 		}
 	}
-	if c, _ := Load([]string{Prefix + "COMPRESSION=gzip", Prefix + "MAX_RECORD_BYTES=200000"}); c.RecordBytes != 200_000 || c.EventBytes() != c.BufferBytes/4 {
+	c, _ := Load([]string{Prefix + "COMPRESSION=gzip", Prefix + "MAX_RECORD_BYTES=200000"})
+	if c.RecordBytes != 200_000 || c.EventBytes() != c.BufferBytes/4 {
 		t.Errorf("records of %d bytes, events of %d", c.RecordBytes, c.EventBytes())
 	}
 }

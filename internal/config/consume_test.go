@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The settings that docs/consume.md recommends are read as they stand there, without a mistake or a warning.
+// The settings that docs/consume.md recommends are read without a mistake or a warning.
 func TestSettingsOfConsumers(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/consume.md")
 	if err != nil {
@@ -27,7 +27,7 @@ func TestSettingsOfConsumers(t *testing.T) {
 	}
 	const consumers = 9
 	if recipes == 0 || len(all) != recipes+consumers {
-		t.Fatalf("%d settings were found, want those of %d blocks and %d rows", len(all), recipes, consumers)
+		t.Fatalf("found %d settings, want those of %d blocks and %d rows", len(all), recipes, consumers)
 	}
 	for _, settings := range all {
 		c, mistakes := Load(append([]string{"AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=id", "AWS_SECRET_ACCESS_KEY=secret"}, settings...))

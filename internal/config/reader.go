@@ -14,11 +14,11 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// reader reads variables and collects what is wrong with them. A variable that is set to nothing counts as not set, save
-// where an empty value has a meaning of its own.
+// reader reads variables and collects their mistakes. A variable with an empty value counts as not set, unless the
+// empty value has a meaning of its own.
 type reader struct {
 	variables map[string]string
-	known     map[string]bool // the own variables that were asked for
+	known     map[string]bool // the variables that were read
 	mistakes  []Mistake
 	warnings  []Mistake
 }
@@ -34,17 +34,17 @@ func newReader(environ []string) *reader {
 
 func (r *reader) get(name string) string { return r.getOr(name, "") }
 
-// getOr returns the default only where the variable is not set at all.
-func (r *reader) getOr(name, otherwise string) string {
+// getOr returns the default only if the variable is not set at all.
+func (r *reader) getOr(name, def string) string {
 	r.known[name] = true
 	value, set := r.variables[name]
 	if !set {
-		return otherwise
+		return def
 	}
 	return trim(value)
 }
 
-// trim takes away what only concerns looks: white space, and the quotes that a file of variables may have put around a value.
+// trim removes white space, and the quotes that a file of variables may have around a value.
 func trim(value string) string {
 	value = strings.TrimSpace(value)
 	for _, quote := range []string{`"`, `'`} {
@@ -55,10 +55,10 @@ func trim(value string) string {
 	return value
 }
 
-// word reads a setting whose case does not matter, nor a comma behind it.
+// word reads a setting in which case and a trailing comma do not matter.
 func (r *reader) word(name string) string { return strings.ToLower(strings.Trim(r.get(name), ", ")) }
 
-// items reads a comma-separated list. Empty items, such as behind a last comma, are none.
+// items reads a comma-separated list, without empty items, such as after a last comma.
 func (r *reader) items(name string) []string {
 	items := strings.Split(r.get(name), ",")
 	for i, item := range items {
@@ -67,37 +67,39 @@ func (r *reader) items(name string) []string {
 	return slices.DeleteFunc(items, func(item string) bool { return item == "" })
 }
 
-// mistake notes a variable that cannot be used. It does not show the value, which may be a secret: an endpoint's URL and a
-// proxy's have passwords in them, and anything can stand by mistake where a name is expected.
+// mistake adds a variable that cannot be used. It does not show the value, which may be a secret: the URL of an
+// endpoint or a proxy may contain a password, and a name may be anything by mistake.
 func (r *reader) mistake(name, expected string, args ...any) {
-	seen := "cannot be used"
+	problem := "cannot be used"
 	if r.get(name) == "" {
-		seen = "is not set"
+		problem = "is not set"
 	}
-	addOnce(&r.mistakes, Mistake{name, seen, fmt.Sprintf(expected, args...)})
+	addOnce(&r.mistakes, Mistake{name, problem, fmt.Sprintf(expected, args...)})
 }
 
-// misread notes a value that is none of its kind, a word, a number or a duration, and shows it: no secret is of that kind.
+// malformed adds a value that should be a word, a number or a duration and is not. It shows the value, since no secret
+// is expected there.
 func (r *reader) malformed(name, value, expected string, args ...any) {
 	addOnce(&r.mistakes, Mistake{name, DescribeValue(value), fmt.Sprintf(expected, args...)})
 }
 
-func (r *reader) warn(name, seen, expected string) {
-	addOnce(&r.warnings, Mistake{name, seen, expected})
+func (r *reader) warn(name, problem, expected string) {
+	addOnce(&r.warnings, Mistake{name, problem, expected})
 }
 
-// note adds what is wrong with a variable, once: one that is wrong for one service is wrong for the next.
+// addOnce adds a mistake unless the list has one of the same variable: a variable that several services read has one
+// mistake.
 func addOnce(list *[]Mistake, m Mistake) {
 	if !slices.ContainsFunc(*list, func(other Mistake) bool { return other.Variable == m.Variable }) {
 		*list = append(*list, m)
 	}
 }
 
-// maxShown is how long a value may be that is shown. Passwords and keys are longer.
+// maxShown is the length up to which a value is shown. Passwords and keys are longer.
 const maxShown = 16
 
-// DescribeValue tells what a value is, if it is short and of printable ASCII characters: what is longer was not meant for a word or a
-// number, and may be a secret, and control characters do as they please with a terminal.
+// DescribeValue returns "is" and the value in quotes, if it is short and of printable ASCII characters. A longer value
+// is no word or number and may be a secret, and a terminal would obey control characters.
 func DescribeValue(value string) string {
 	if len(value) > maxShown || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return "cannot be used"
@@ -105,7 +107,7 @@ func DescribeValue(value string) string {
 	return fmt.Sprintf("is %q", value)
 }
 
-// choice reads one of a few words, the first of which is the default.
+// choice reads one of a few words. The first one is the default.
 func choice[T ~string](r *reader, name string, words ...T) T {
 	value := r.word(name)
 	if value == "" {
@@ -126,50 +128,50 @@ func oneOf[T ~string](words []T) string {
 	return strings.Join(parts, ", ")
 }
 
-func (r *reader) boolean(name string, otherwise bool) bool {
+func (r *reader) boolean(name string, def bool) bool {
 	switch value := r.word(name); value {
 	case "":
-		return otherwise
+		return def
 	case "true", "t", "yes", "y", "on", "1":
 		return true
 	case "false", "f", "no", "n", "off", "0":
 		return false
 	default:
 		r.malformed(name, value, "expected true or false")
-		return otherwise
+		return def
 	}
 }
 
-func (r *reader) integer(name string, otherwise, least, most int) int {
+func (r *reader) integer(name string, def, lo, hi int) int {
 	value := r.word(name)
 	if value == "" {
-		return otherwise
+		return def
 	}
 	n, err := strconv.Atoi(value)
-	if err != nil || n < least || n > most {
-		r.malformed(name, value, "expected a whole number of bytes from %d to %d", least, most)
-		return otherwise
+	if err != nil || n < lo || n > hi {
+		r.malformed(name, value, "expected a whole number of bytes from %d to %d", lo, hi)
+		return def
 	}
 	return n
 }
 
-func (r *reader) duration(name string, otherwise, least, most time.Duration) time.Duration {
+func (r *reader) duration(name string, def, lo, hi time.Duration) time.Duration {
 	value := r.word(name)
 	if value == "" {
-		return otherwise
+		return def
 	}
 	d, err := time.ParseDuration(strings.ReplaceAll(value, " ", ""))
-	if err != nil || d < least || d > most {
-		r.malformed(name, value, "expected a duration with its unit from %s to %s, such as 500ms or 10s", least, most)
-		return otherwise
+	if err != nil || d < lo || d > hi {
+		r.malformed(name, value, "expected a duration with its unit from %s to %s, such as 500ms or 10s", lo, hi)
+		return def
 	}
 	return d
 }
 
-// Off is the level of a log that says nothing.
+// Off is the level of a log without lines.
 const Off = slog.LevelError + 4
 
-// level reads the words that loggers of all languages have. What it cannot read stops no delivery.
+// level reads the level names of common loggers in all languages. An unknown name is only a warning.
 func (r *reader) level(name string) slog.Level {
 	switch value := r.word(name); value {
 	case "trace", "debug":
@@ -182,7 +184,7 @@ func (r *reader) level(name string) slog.Level {
 	case "off", "none":
 		return Off
 	default:
-		r.warn(name, DescribeValue(value), "expected one of debug, info, warn, error, off; it is taken for warn")
+		r.warn(name, DescribeValue(value), "expected one of debug, info, warn, error, off; the level is warn")
 	}
 	return slog.LevelWarn
 }
@@ -208,7 +210,7 @@ func (r *reader) events(name string) []lambdaapi.TelemetryType {
 
 const (
 	maxTags      = 50
-	maxTagLength = 256 // characters of a key or a value, as AWS bounds its own tags
+	maxTagLength = 256 // characters of a key or a value, as for AWS's own tags
 )
 
 func (r *reader) tags(name string) map[string]string {
@@ -231,7 +233,7 @@ func (r *reader) tags(name string) map[string]string {
 	return tags
 }
 
-// compression reads COMPRESSION, which not every format can have.
+// compression reads COMPRESSION. Some formats allow only one value.
 func (r *reader) compression(format record.Format) record.Compression {
 	name := Prefix + "COMPRESSION"
 	if r.get(name) == "" && format == record.CloudWatch {
@@ -240,10 +242,10 @@ func (r *reader) compression(format record.Format) record.Compression {
 	compression := choice(r, name, record.Uncompressed, record.Gzip, record.Zstd)
 	switch {
 	case format == record.CloudWatch && compression != record.Gzip:
-		r.mistake(name, "records of the format cloudwatch are always compressed with gzip: expected gzip, or nothing")
+		r.mistake(name, "records of the format cloudwatch are always compressed with gzip: expected gzip, or no value")
 		return record.Gzip
 	case format == record.KPL && compression != record.Uncompressed:
-		r.mistake(name, "records of the format kpl are taken apart before anything could decompress them: expected none")
+		r.mistake(name, "consumers take records of the format kpl apart before they could decompress them: expected none")
 		return record.Uncompressed
 	}
 	return compression
@@ -258,7 +260,8 @@ func (r *reader) first(names ...string) string {
 	return ""
 }
 
-// unknown finds own variables that no setting has: a slip in a name must not be taken for the default in silence.
+// unknown warns of variables with our prefix that are no settings. Without the warning, a typing error would silently
+// mean the default.
 func (r *reader) unknown() {
 	var settings []string
 	for _, name := range slices.Sorted(maps.Keys(r.known)) {
@@ -268,7 +271,7 @@ func (r *reader) unknown() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.variables)) {
 		if strings.HasPrefix(name, Prefix) && !r.known[name] {
-			r.warn(name, "has no effect", "there is no such setting; behind "+Prefix+" stands one of "+strings.Join(settings, ", "))
+			r.warn(name, "has no effect", "there is no such setting; the name after "+Prefix+" must be one of "+strings.Join(settings, ", "))
 		}
 	}
 }

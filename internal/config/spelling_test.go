@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What only concerns looks is read, and stops no delivery.
-func TestLooks(t *testing.T) {
+// White space, quotes, case and trailing commas do not matter.
+func TestSpelling(t *testing.T) {
 	read := map[string]func(*Config) any{
 		"ENABLED":       func(c *Config) any { return c.Enabled },
 		"LOG_LEVEL":     func(c *Config) any { return c.LogLevel },
@@ -25,7 +25,7 @@ func TestLooks(t *testing.T) {
 		"SPILL_DIR":     func(c *Config) any { return c.SpillDir },
 		"ENDPOINT_URL":  func(c *Config) any { return c.AWS.EndpointURL },
 	}
-	for _, test := range []struct{ name, want, values string }{ // values are parted by |
+	for _, test := range []struct{ name, want, values string }{ // values are separated by |
 		{"ENABLED", "true", "true|TRUE|t|1|yes|Yes|y|on|ON| on |'yes'|on,|"},
 		{"ENABLED", "false", "false|False|f|0|no|NO|n|off|Off\n|\"off\""},
 		{"LOG_LEVEL", "DEBUG", "debug|DEBUG|trace|Trace"},
@@ -33,7 +33,8 @@ func TestLooks(t *testing.T) {
 		{"LOG_LEVEL", "WARN", "warn|WARNING|Warn|"},
 		{"LOG_LEVEL", "ERROR", "error|ERROR|critical|FATAL"},
 		{"LOG_LEVEL", "ERROR+4", "off|OFF|none|None"},
-		{"EVENTS", "[platform function]", "platform,function|platform,function,| Platform , FUNCTION |,platform,,function|platform,function,platform|\"platform,function\"||,"},
+		{"EVENTS", "[platform function]", "platform,function|platform,function,| Platform , FUNCTION |,platform,,function"},
+		{"EVENTS", "[platform function]", "platform,function,platform|\"platform,function\"||,"},
 		{"EVENTS", "[extension]", "extension|Extension,"},
 		{"TAGS", "map[a:b c:d]", "a=b,c=d|a=b,c=d,| a = b , c = d |,a=b,,c=d|'a=b,c=d'"},
 		{"TAGS", `map[a:"b" c:"d"]`, `a="b",c="d"`},
@@ -60,8 +61,8 @@ func TestLooks(t *testing.T) {
 	}
 }
 
-// A log level that cannot be read is said, and the default is used.
-func TestOddLogLevel(t *testing.T) {
+// An unknown log level is a warning, and the level is the default.
+func TestUnknownLogLevel(t *testing.T) {
 	cfg, mistakes := with(variables(map[string]string{"LOG_LEVEL": "Loud"}))
 	if len(mistakes) > 0 || cfg.LogLevel != slog.LevelWarn || len(cfg.Warnings) != 1 ||
 		!strings.HasPrefix(cfg.Warnings[0].String(), Prefix+`LOG_LEVEL is "loud": expected one of debug, info, warn, error, off`) {
