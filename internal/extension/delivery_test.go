@@ -16,48 +16,49 @@ import (
 	"kinesis-telemetry-extension/internal/listener"
 )
 
-// In deferred, and in adaptive where traffic is steady, Lambda is asked for the next event at once, whatever the stream takes:
-// nothing is waited for beside a handler.
+// In deferred, and in adaptive with steady traffic, the extension calls next immediately, however slow the stream is. No invocation
+// is held.
 func TestNextIsCalledImmediately(t *testing.T) {
 	for name, s := range map[string]fakeClient{
-		"50ms": acceptAfter(50 * time.Millisecond), "150ms": acceptAfter(150 * time.Millisecond), "hung": neverAnswer,
+		"50ms": acceptAfter(50 * time.Millisecond), "150ms": acceptAfter(150 * time.Millisecond), "no answer": neverAnswer,
 	} {
 		for _, mode := range []string{"deferred", "adaptive"} {
 			synctest.Test(t, func(t *testing.T) {
 				e := fakeEnvironment{T: t, Extension: newExtension(t, s, "KINESIS_TELEMETRY_DELIVERY="+mode)}
 				defer e.dispatcher.Close(false)
 				for n := range 120 {
-					held := e.run(20 * time.Millisecond)
-					if held > 0 && (mode == "deferred" || n > 2) {
-						t.Errorf("%s, a stream of %s: invocation %d was held back %s", mode, name, n, held)
+					hold := e.run(20 * time.Millisecond)
+					if hold > 0 && (mode == "deferred" || n > 2) {
+						t.Errorf("%s, stream %s: invocation %d was held for %s", mode, name, n, hold)
 					}
 					time.Sleep(80 * time.Millisecond)
 				}
-				if stats := e.dispatcher.Stats(); name != "hung" && stats.Sent < 100 {
-					t.Errorf("%s, a stream of %s: %+v", mode, name, stats)
+				if stats := e.dispatcher.Stats(); name != "no answer" && stats.Sent < 100 {
+					t.Errorf("%s, stream %s: %+v", mode, name, stats)
 				}
 			})
 		}
 	}
 }
 
-// In sync, and in adaptive where it waits for the end, everything is on the stream and nothing is on its way when the environment
-// freezes. (In deferred, and in adaptive where it does not wait, the freeze may catch a request: that is new, and was forbidden.)
+// In sync, and in adaptive if it waits for the end, every event is on the stream and nothing is in flight when the environment
+// freezes. In deferred, and in adaptive if it does not wait, a request may be in flight at the freeze.
 func TestNothingInFlightAtFreeze(t *testing.T) {
 	for mode, gap := range map[string]time.Duration{"sync": 50 * time.Millisecond, "adaptive": 6 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			var flying atomic.Int32
+			var inFlight atomic.Int32
 			x := newExtension(t, func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-				flying.Add(1)
-				defer flying.Add(-1)
+				inFlight.Add(1)
+				defer inFlight.Add(-1)
 				return acceptAfter(30*time.Millisecond)(ctx, records)
 			}, "KINESIS_TELEMETRY_DELIVERY="+mode)
 			defer x.dispatcher.Close(false)
 			e := fakeEnvironment{T: t, Extension: x}
 			for n := range 20 {
 				e.run(40 * time.Millisecond)
-				if held := x.dispatcher.Stats().Buffered; flying.Load() > 0 || held > 0 {
-					t.Errorf("%s: the freeze after invocation %d caught %d requests, and %d events are not on the stream", mode, n, flying.Load(), held)
+				if buffered := x.dispatcher.Stats().Buffered; inFlight.Load() > 0 || buffered > 0 {
+					t.Errorf("%s: at the freeze after invocation %d, %d requests are in flight and %d events are buffered",
+						mode, n, inFlight.Load(), buffered)
 				}
 				time.Sleep(gap)
 			}
@@ -65,24 +66,24 @@ func TestNothingInFlightAtFreeze(t *testing.T) {
 	}
 }
 
-// sync ships at the end of each invocation as long as FLUSH_TIMEOUT has room for it: 60 ms have.
+// sync ships at the end of each invocation if FLUSH_TIMEOUT is long enough, as 60 ms are.
 func TestShortFlushTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAfter(5*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=60ms")
 		e := fakeEnvironment{T: t, Extension: x}
 		defer e.dispatcher.Close(false)
 		for n := range 20 {
-			held := e.run(20 * time.Millisecond)
-			if stats := e.dispatcher.Stats(); stats.Buffered > 0 || held > 60*time.Millisecond {
-				t.Errorf("invocation %d was held back %s, and %d events are not on the stream", n, held, stats.Buffered)
+			hold := e.run(20 * time.Millisecond)
+			if stats := e.dispatcher.Stats(); stats.Buffered > 0 || hold > 60*time.Millisecond {
+				t.Errorf("invocation %d was held for %s, and %d events are buffered", n, hold, stats.Buffered)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
 	})
 }
 
-// A backlog that one hold cannot ship costs FLUSH_TIMEOUT in all, and the rest leaves beside handlers; then invocations are held
-// as before.
+// A backlog that one hold cannot ship costs FLUSH_TIMEOUT in total. The rest of it is shipped during handlers. After that,
+// invocations are held as before.
 func TestBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAfter(400*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_BUFFER_BYTES=16777216")
@@ -91,29 +92,29 @@ func TestBacklog(t *testing.T) {
 		for range 100 {
 			post(e.Extension, `[{"time":"`+time.Now().UTC().Format(time.RFC3339)+`","type":"function","record":"`+strings.Repeat("x", 100_000)+`"}]`)
 		}
-		var held time.Duration
+		var hold time.Duration
 		for e.dispatcher.Stats().Sent < 100 {
-			held += e.run(5 * time.Millisecond)
+			hold += e.run(5 * time.Millisecond)
 			time.Sleep(50 * time.Millisecond)
 			if e.number > 1000 {
-				t.Fatalf("the backlog does not leave: %+v", e.dispatcher.Stats())
+				t.Fatalf("the backlog is not shipped: %+v", e.dispatcher.Stats())
 			}
 		}
-		if held > time.Second || e.dispatcher.Stats().Dropped > 0 {
-			t.Errorf("held back %s in sum, %+v", held, e.dispatcher.Stats())
+		if hold > time.Second || e.dispatcher.Stats().Dropped > 0 {
+			t.Errorf("held for %s in total, %+v", hold, e.dispatcher.Stats())
 		}
 		for e.dispatcher.Stats().Buffered > 0 && e.number < 1100 {
 			e.run(20 * time.Millisecond)
 			time.Sleep(50 * time.Millisecond)
 		}
-		if held := e.run(20 * time.Millisecond); held == 0 || e.dispatcher.Stats().Buffered > 0 {
-			t.Errorf("after the backlog an invocation is held back %s, and leaves %d events", held, e.dispatcher.Stats().Buffered)
+		if hold := e.run(20 * time.Millisecond); hold == 0 || e.dispatcher.Stats().Buffered > 0 {
+			t.Errorf("after the backlog an invocation is held for %s, and %d events stay buffered", hold, e.dispatcher.Stats().Buffered)
 		}
 	})
 }
 
-// When Lambda says that telemetry was lost, or a POST arrives broken, the end may be lost with it: the invocation that is waited
-// for goes on FLUSH_TIMEOUT later, and no other is waited for until an end is seen again.
+// If Lambda reports that telemetry was lost, or a POST is malformed, the end of the invocation may be lost as well. The current wait
+// ends after FLUSH_TIMEOUT, and no later invocation is waited for until an end is seen again.
 func TestLostTelemetry(t *testing.T) {
 	for name, lose := range map[string]func(x *Extension){
 		"logsDropped": func(x *Extension) { post(x, "["+eventNow("platform.logsDropped", "")+"]") },
@@ -130,26 +131,26 @@ func TestLostTelemetry(t *testing.T) {
 			}
 			time.AfterFunc(5*time.Millisecond, func() { post(x, "["+eventNow("platform.start", "1")+"]") })
 			time.AfterFunc(3*time.Second, func() { lose(x) })
-			if held := invoke("1"); held != 3700*time.Millisecond {
-				t.Errorf("%s: the invocation whose end is lost took %s", name, held)
+			if took := invoke("1"); took != 3700*time.Millisecond {
+				t.Errorf("%s: the invocation whose end is lost took %s", name, took)
 			}
 			for _, id := range []string{"2", "3"} {
-				if held := invoke(id); held > 0 {
-					t.Errorf("%s: invocation %s was waited for %s", name, id, held)
+				if wait := invoke(id); wait > 0 {
+					t.Errorf("%s: the extension waited for the end of invocation %s for %s", name, id, wait)
 				}
 				post(x, "["+eventNow("platform.start", id)+"]")
 			}
 			e := fakeEnvironment{T: t, Extension: x, number: 3, unposted: []string{eventNow("platform.runtimeDone", "3")}}
 			e.run(20 * time.Millisecond)
-			if held := e.run(20 * time.Millisecond); held == 0 || x.dispatcher.Stats().Buffered > 0 {
-				t.Errorf("%s: an end was seen again, and the next invocation was held back %s", name, held)
+			if hold := e.run(20 * time.Millisecond); hold == 0 || x.dispatcher.Stats().Buffered > 0 {
+				t.Errorf("%s: after an end was seen again, the next invocation was held for %s", name, hold)
 			}
 		})
 	}
 }
 
-// After a wait that was given up Lambda has been asked for the next event, and the freeze may come at any moment: the background
-// sends what is late, and no full record.
+// After a wait has timed out, the extension has called next, and the environment may freeze at any moment. The background shipper
+// only ships events that are close to MAX_DELAY, and no full records.
 func TestAfterWaitTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
@@ -158,35 +159,37 @@ func TestAfterWaitTimeout(t *testing.T) {
 		post(x, `[`+eventNow("function", strings.Repeat("x", 2000))+`]`)
 		synctest.Wait()
 		if stats := x.dispatcher.Stats(); stats.Sent > 0 {
-			t.Error("a request was started that the freeze may catch")
+			t.Error("a request was started that the freeze may interrupt")
 		}
 		time.Sleep(10 * time.Second)
 		if stats := x.dispatcher.Stats(); stats.Sent != 1 {
-			t.Errorf("a handler that runs on ships nothing: %+v", stats)
+			t.Errorf("nothing was shipped while the handler kept running: %+v", stats)
 		}
 	})
 }
 
-// An end that stands in the same POST as the loss was not lost: its invocation ships, and the next one is waited for.
+// An end in the same POST as a logsDropped event counts as seen: its invocation ships, and the next one is waited for.
 func TestEndInSamePOSTAsLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeEnvironment{T: t, Extension: newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")}
 		defer e.dispatcher.Close(false)
 		time.AfterFunc(10*time.Millisecond, func() {
-			post(e.Extension, "["+eventNow("platform.start", "1")+","+eventNow("platform.runtimeDone", "1")+","+eventNow("platform.logsDropped", "")+"]")
+			events := []string{eventNow("platform.start", "1"), eventNow("platform.runtimeDone", "1"), eventNow("platform.logsDropped", "")}
+			post(e.Extension, "["+strings.Join(events, ",")+"]")
 		})
 		e.number = 1
-		held := elapsed(func() { e.invoke(t.Context(), lambdaapi.Event{RequestID: "1", Deadline: time.Now().Add(time.Minute)}) })
-		if held != 10*time.Millisecond || e.dispatcher.Stats().Buffered > 0 {
-			t.Errorf("held back %s, %+v", held, e.dispatcher.Stats())
+		hold := elapsed(func() { e.invoke(t.Context(), lambdaapi.Event{RequestID: "1", Deadline: time.Now().Add(time.Minute)}) })
+		if hold != 10*time.Millisecond || e.dispatcher.Stats().Buffered > 0 {
+			t.Errorf("held for %s, %+v", hold, e.dispatcher.Stats())
 		}
-		if held := e.run(20 * time.Millisecond); held == 0 {
+		if hold := e.run(20 * time.Millisecond); hold == 0 {
 			t.Error("the next invocation is not waited for")
 		}
 	})
 }
 
-// The end of invocation A that arrives after the INVOKE of B is not B's: B ships for as long as it runs, ten minutes here.
+// If the end of invocation A arrives after the INVOKE of B, it does not count as B's end: the background shipper keeps shipping
+// while B runs, for ten minutes here.
 func TestEndOfPreviousInvocation(t *testing.T) {
 	for _, mode := range []string{"deferred", "adaptive"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -210,30 +213,31 @@ func TestEndOfPreviousInvocation(t *testing.T) {
 	}
 }
 
-// Where the end of an invocation is seen too late to ship anything, the next ones are not held back for theirs.
+// If the end of an invocation is seen too late to ship anything, the extension does not wait for the ends of the next ones.
 func TestLateEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")
 		defer x.dispatcher.Close(false)
-		waited, clock := "", time.Now().Add(-time.Minute) // the platform's, of what it tells of late
+		waited, clock := "", time.Now().Add(-time.Minute) // the platform's clock, for events that arrive late
 		for _, id := range []string{"a", "b", "c", "d"} {
 			returned := make(chan struct{})
 			go func() {
 				defer close(returned)
 				x.invoke(t.Context(), lambdaapi.Event{RequestID: id, Deadline: time.Now().Add(time.Minute)})
 			}()
-			tell := func(kind string) {
+			postEvent := func(kind string) {
 				clock = clock.Add(time.Millisecond)
-				post(x, fmt.Sprintf(`[{"time":%q,"type":%q,"record":{"requestId":%q}}]`, clock.UTC().Format("2006-01-02T15:04:05.000Z"), kind, id))
+				at := clock.UTC().Format("2006-01-02T15:04:05.000Z")
+				post(x, fmt.Sprintf(`[{"time":%q,"type":%q,"record":{"requestId":%q}}]`, at, kind, id))
 				synctest.Wait()
 			}
-			tell("platform.start")
+			postEvent("platform.start")
 			select {
 			case <-returned:
 			default:
 				waited += id
 			}
-			tell("platform.runtimeDone")
+			postEvent("platform.runtimeDone")
 			<-returned
 		}
 		if waited != "ac" {
@@ -242,8 +246,8 @@ func TestLateEnds(t *testing.T) {
 	})
 }
 
-// An INVOKE without a usable deadline is waited for as long as FLUSH_TIMEOUT, one with a deadline until 100 ms before it. No function
-// runs for longer than a quarter of an hour.
+// The wait for an invocation's end stops 100 ms before its deadline. If INVOKE has no usable deadline, the wait stops after
+// FLUSH_TIMEOUT. No function runs for longer than 15 minutes.
 func TestDeadlineOfInvoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")
@@ -269,14 +273,14 @@ func TestDeadlineOfInvoke(t *testing.T) {
 				event.Deadline = time.Time{}
 			}
 			if took := elapsed(func() { x.invoke(t.Context(), event) }); took != test.want {
-				t.Errorf("a deadline in %s: waited %s, not %s", test.left, took, test.want)
+				t.Errorf("a deadline in %s: waited for %s, want %s", test.left, took, test.want)
 			}
-			post(x, "["+eventNow("platform.runtimeDone", fmt.Sprint(id))+"]") // ends are seen again
+			post(x, "["+eventNow("platform.runtimeDone", fmt.Sprint(id))+"]") // so that ends count as seen again
 		}
 	})
 }
 
-// Where the end is ahead of its INVOKE nothing is begun in the background that the freeze would catch.
+// If an end arrives before its INVOKE, the background shipper starts no request that the freeze would interrupt.
 func TestEndBeforeItsInvoke(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		puts := 0
@@ -293,7 +297,7 @@ func TestEndBeforeItsInvoke(t *testing.T) {
 		post(x, `[{"time":"2000-01-01T00:00:00.005Z","type":"function","record":"late"}]`)
 		time.Sleep(time.Hour)
 		if puts > 0 {
-			t.Errorf("%d requests in the freeze", puts)
+			t.Errorf("%d requests were started during the freeze", puts)
 		}
 	})
 }

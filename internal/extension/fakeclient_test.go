@@ -10,7 +10,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// fakeClient is a Kinesis Client.
+// fakeClient is a Kinesis Client that calls a function for Put and Probe.
 type fakeClient func(ctx context.Context, records []kinesis.Record) kinesis.Result
 
 func (s fakeClient) Put(ctx context.Context, records []kinesis.Record) kinesis.Result {
@@ -21,12 +21,12 @@ func (s fakeClient) Probe(ctx context.Context, records []kinesis.Record) kinesis
 	return s(ctx, records)
 }
 
-// acceptAll takes everything.
+// acceptAll stores every record.
 func acceptAll(_ context.Context, records []kinesis.Record) kinesis.Result {
 	return kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{kinesis.Sent}, len(records)), Requests: 1}
 }
 
-// acceptAfter takes everything after a round trip.
+// acceptAfter stores every record after a round trip.
 func acceptAfter(roundTrip time.Duration) fakeClient {
 	return func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		select {
@@ -38,13 +38,13 @@ func acceptAfter(roundTrip time.Duration) fakeClient {
 	}
 }
 
-// neverAnswer never answers.
+// neverAnswer blocks until ctx is done, and stores nothing.
 func neverAnswer(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	<-ctx.Done()
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1, Err: ctx.Err()}
 }
 
-// recorder remembers the lines that a stream took.
+// recorder stores every record and keeps its lines.
 type recorder struct{ lines []record.Line }
 
 func (s *recorder) put(ctx context.Context, records []kinesis.Record) kinesis.Result {
@@ -56,7 +56,7 @@ func (s *recorder) put(ctx context.Context, records []kinesis.Record) kinesis.Re
 	return acceptAll(ctx, records)
 }
 
-// types are the types of the lines, in order.
+// types returns the types of the lines, in order.
 func (s *recorder) types() (types []string) {
 	for _, line := range s.lines {
 		types = append(types, line.Type)

@@ -17,26 +17,34 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// newExtension is an extension whose environment has newExtension, with variables such as KINESIS_TELEMETRY_DELIVERY=sync. It has no
-// listener, so that it can live on fake time.
+// newExtension makes an extension that has started and subscribed, with variables such as KINESIS_TELEMETRY_DELIVERY=sync. It has no
+// listener, so that it can run on fake time.
 func newExtension(t *testing.T, s fakeClient, variables ...string) *Extension {
 	t.Helper()
 	return newExtensionWithLog(slog.New(slog.NewTextHandler(t.Output(), nil)), s, variables...)
 }
 
-// newExtensionWithLog is begun with a log.
+// newExtensionWithLog is newExtension with the given log.
 func newExtensionWithLog(log *slog.Logger, s fakeClient, variables ...string) *Extension {
 	cfg, _ := config.Load(append([]string{"KINESIS_TELEMETRY_SPILL_DIR="}, variables...))
 	x := &Extension{config: cfg, log: log, invocations: newInvocations(), subscribed: true, abandon: func() {}}
 	x.dispatcher = dispatcher.New(dispatcher.Options{
-		Source: record.SourceFields{Function: "f"}, Format: cfg.Format, PartitionKey: cfg.PartitionKey, Flush: cfg.Flush(),
-		MaxRecordBytes: cfg.MaxRecordBytes, Oversize: cfg.Oversize, RequestBytes: cfg.RequestBytes(), SpillDir: cfg.SpillDir, Log: x.log, Guard: x.guard,
+		Source:         record.SourceFields{Function: "f"},
+		Format:         cfg.Format,
+		PartitionKey:   cfg.PartitionKey,
+		Flush:          cfg.Flush(),
+		MaxRecordBytes: cfg.MaxRecordBytes,
+		Oversize:       cfg.Oversize,
+		RequestBytes:   cfg.RequestBytes(),
+		SpillDir:       cfg.SpillDir,
+		Log:            x.log,
+		Guard:          x.guard,
 	}, s)
 	x.dispatcher.StartJournal()
 	return x
 }
 
-// idleListener makes a listener to be shut down on fake time: it is made outside, and nothing is sent to it.
+// idleListener makes a listener that nobody posts to. Tests make it outside of the synctest bubble and shut it down on fake time.
 func idleListener(t *testing.T) *listener.Listener {
 	t.Helper()
 	l, err := listener.Listen(0, func(listener.Batch) {}, func() {})
@@ -46,7 +54,7 @@ func idleListener(t *testing.T) *listener.Listener {
 	return l
 }
 
-// logFunc is a log that calls a function for each line.
+// logFunc is a log handler that calls a function for each line.
 type logFunc func(slog.Record)
 
 func (logFunc) Enabled(context.Context, slog.Level) bool        { return true }
@@ -54,41 +62,42 @@ func (f logFunc) WithAttrs([]slog.Attr) slog.Handler            { return f }
 func (f logFunc) WithGroup(string) slog.Handler                 { return f }
 func (f logFunc) Handle(_ context.Context, r slog.Record) error { f(r); return nil }
 
-// post lets the extension receive a POST.
+// post passes a POST's body to the extension.
 func post(x *Extension, body string) {
 	p := listener.Splitter{Limit: x.config.MaxRecordBytes}
 	x.receive(listener.Batch{Events: p.Finish(p.Split(nil, []byte(body), true))})
 }
 
-// eventNow is an event that is emitted now. A log line has no request id.
+// eventNow returns an event with the current time. id is the requestId of its record, empty for a log line.
 func eventNow(kind, id string) string {
 	return fmt.Sprintf(`{"time":%q,"type":%q,"record":{"requestId":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), kind, id)
 }
 
+// lateLine is a log line that is older than MAX_DELAY.
 const lateLine = `{"time":"1999-01-01T00:00:00.000Z","type":"function","record":"late already"}`
 
-// elapsed is how long a call takes.
+// elapsed returns how long a call takes.
 func elapsed(call func()) time.Duration {
-	began := time.Now()
+	start := time.Now()
 	call()
-	return time.Since(began)
+	return time.Since(start)
 }
 
-// fakeEnvironment drives an extension as Lambda does, on fake time. It freezes when the function has ended and the extension has
-// asked for the next event; what was not posted by then is posted after the thaw.
+// fakeEnvironment drives an extension as Lambda does, on fake time. It freezes after the function has ended and the extension has
+// asked for the next event. It posts telemetry that was not posted before the freeze after the thaw.
 type fakeEnvironment struct {
 	*testing.T
 	*Extension
 	number   int
-	unposted []string // not posted yet
+	unposted []string // events that the freeze kept from being posted
 }
 
-// buffering25ms is how long Lambda collects telemetry before it posts.
-const buffering25ms = 25 * time.Millisecond
+// postDelay is how long Lambda collects telemetry before it posts.
+const postDelay = 25 * time.Millisecond
 
-// run runs an invocation whose handler takes so long, at least 5 ms, and logs one line. It returns how long after the
-// handler's end the extension asked for the next event.
-func (e *fakeEnvironment) run(handler time.Duration) (held time.Duration) {
+// run runs one invocation, whose handler takes at least 5 ms and logs one line. It returns how long after the handler's end the
+// extension asked for the next event.
+func (e *fakeEnvironment) run(handler time.Duration) (hold time.Duration) {
 	e.Helper()
 	e.number++
 	id, returned := fmt.Sprint(e.number), make(chan struct{})
@@ -110,7 +119,7 @@ func (e *fakeEnvironment) run(handler time.Duration) (held time.Duration) {
 		return 0
 	default:
 	}
-	time.Sleep(buffering25ms)
+	time.Sleep(postDelay)
 	post(e.Extension, "["+end+"]")
 	<-returned
 	return time.Since(ended)

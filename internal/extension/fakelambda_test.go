@@ -19,30 +19,33 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// fakeLambda is Lambda's local APIs for one extension, a stream, and the life of an extension that uses both. It emulates no
-// phases, no freeze and no telemetry of its own: tests post that.
+// fakeLambda serves Lambda's local APIs to one extension, and a stream. It emulates no phases, no freeze and no telemetry: tests post
+// telemetry themselves.
 type fakeLambda struct {
 	*testing.T
 	api       *httptest.Server
 	stream    *kinesislocal.Server
-	client    *http.Client  // of the telemetry: one connection
-	nextCalls chan struct{} // one for each call of next
-	events    chan string   // what next answers, a status before it
+	client    *http.Client  // posts telemetry, over one connection
+	nextCalls chan struct{} // receives one value for each call of next
+	events    chan string   // the responses to next, each with its status in front
 
 	mu          sync.Mutex
-	calls       []string            // what was called, with the body
-	answers     map[string][]string // what a call answers first, a status before it
-	port        int                 // that was subscribed
-	logged      []string            // by the extension's log
-	panicPrefix string              // how a line begins that makes the log panic
+	calls       []string            // each call with its body
+	answers     map[string][]string // the first responses to a call, each with its status in front
+	port        int                 // of the subscription
+	logged      []string            // lines of the extension's log
+	panicPrefix string              // the log panics on a line with this prefix; empty: never
 }
 
-// newFakeLambda makes the APIs and the stream. answers are what the calls named register, telemetry and error answer first.
+// newFakeLambda starts the APIs and the stream. answers has the first responses to the calls register, telemetry and error.
 func newFakeLambda(t *testing.T, answers map[string][]string) *fakeLambda {
 	t.Helper()
 	l := &fakeLambda{
-		T: t, nextCalls: make(chan struct{}, 100), events: make(chan string), answers: answers,
-		client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}},
+		T:         t,
+		client:    &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}},
+		nextCalls: make(chan struct{}, 100),
+		events:    make(chan string),
+		answers:   answers,
 	}
 	t.Cleanup(l.client.CloseIdleConnections)
 	l.api = httptest.NewServer(l)
@@ -92,23 +95,23 @@ func (l *fakeLambda) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, strings.TrimPrefix(answer, fmt.Sprint(status)))
 }
 
-// handleLog takes a line of the extension's log.
+// handleLog records a line of the extension's log.
 func (l *fakeLambda) handleLog(r slog.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.panicPrefix != "" && strings.HasPrefix(r.Message, l.panicPrefix) {
-		panic("a mistake of ours")
+		panic("a bug")
 	}
 	l.logged = append(l.logged, r.Level.String()+" "+r.Message)
 }
 
-// process is a run of the extension.
+// process is one run of the extension.
 type process struct {
 	*fakeLambda
 	exit chan error
 }
 
-// start runs the extension with these variables, beside those that it needs.
+// start runs the extension with the given variables and those that it always needs.
 func (l *fakeLambda) start(ctx context.Context, variables ...string) *process {
 	cfg, mistakes := config.Load(slices.Concat([]string{
 		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(l.api.URL, "http://"), "AWS_REGION=eu-west-1",
@@ -122,28 +125,28 @@ func (l *fakeLambda) start(ctx context.Context, variables ...string) *process {
 	return f
 }
 
-// testTimeout is how long a test waits for what must come. It is only ever used up by a mistake.
+// testTimeout is how long a test waits for an event that must happen. Only a failing test uses it up.
 const testTimeout = 20 * time.Second
 
-// awaitNext waits until the extension asks for the awaitNext event.
+// awaitNext waits until the extension calls next.
 func (f *process) awaitNext() {
 	f.Helper()
 	select {
 	case <-f.nextCalls:
 	case err := <-f.exit:
-		f.Fatalf("the extension has ended: %v; it said %q", err, f.logLines())
+		f.Fatalf("the extension has ended: %v; it logged %q", err, f.logLines())
 	case <-time.After(testTimeout):
-		f.Fatalf("the extension does not ask for the next event; it said %q", f.logLines())
+		f.Fatalf("the extension does not call next; it logged %q", f.logLines())
 	}
 }
 
-// answer answers next.
+// answer sends the response to next.
 func (f *process) answer(event string) {
 	f.Helper()
 	select {
 	case f.events <- event:
 	case <-time.After(testTimeout):
-		f.Fatal("nobody asks for the next event")
+		f.Fatal("the extension does not call next")
 	}
 }
 
@@ -153,14 +156,15 @@ func (f *process) invoke(id string) {
 	f.answer(fmt.Sprintf(`200 {"eventType":"INVOKE","deadlineMs":%d,"requestId":%q}`, time.Now().Add(time.Minute).UnixMilli(), id))
 }
 
-// shutdown sends a SHUTDOWN that ends so long from now at the latest, and returns what Run does.
+// shutdown sends a SHUTDOWN whose deadline is budget from now, and returns the result of Run.
 func (f *process) shutdown(reason string, budget time.Duration) error {
 	f.Helper()
 	f.answer(fmt.Sprintf(`200 {"eventType":"SHUTDOWN","deadlineMs":%d,"shutdownReason":%q}`, time.Now().Add(budget).UnixMilli(), reason))
 	return f.wait()
 }
 
-// spindown sends the usual SHUTDOWN, with as much time as is ever believed: a machine that is busy is not what is tested.
+// spindown sends the usual SHUTDOWN. Its deadline is later than the extension believes, so that a busy machine has as much time as
+// possible.
 func (f *process) spindown() {
 	f.Helper()
 	if err := f.shutdown("spindown", testTimeout); err != nil {
@@ -168,52 +172,49 @@ func (f *process) spindown() {
 	}
 }
 
-// wait waits for the wait of Run.
+// wait waits until Run returns.
 func (f *process) wait() error {
 	f.Helper()
 	select {
 	case err := <-f.exit:
 		return err
 	case <-time.After(testTimeout):
-		f.Fatalf("the extension does not end; it said %q", f.logLines())
+		f.Fatalf("the extension does not end; it logged %q", f.logLines())
 		return nil
 	}
 }
 
-// post posts telemetry to the port that was subscribed, and returns when it is received. A POST is answered before it is worked
-// on, but the next one on its connection is answered after that.
+// post posts telemetry to the subscribed port, and returns when the extension has received it.
 func (f *process) post(events ...string) {
 	f.Helper()
 	f.mu.Lock()
 	url := fmt.Sprintf("http://127.0.0.1:%d/", f.port)
 	f.mu.Unlock()
-	for _, body := range []string{strings.Join(events, ","), ""} {
-		response, err := f.client.Post(url, "application/json", strings.NewReader("["+body+"]"))
-		if err != nil {
-			f.Fatal(err)
-		}
-		response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			f.Errorf("a POST returned status %d", response.StatusCode)
-		}
+	response, err := f.client.Post(url, "application/json", strings.NewReader("["+strings.Join(events, ",")+"]"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		f.Errorf("a POST returned status %d", response.StatusCode)
 	}
 }
 
-// logLines are what the extension's log said.
+// logLines returns the lines of the extension's log.
 func (l *fakeLambda) logLines() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.logged)
 }
 
-// apiCalls are the calls of the APIs.
+// apiCalls returns the calls of the APIs.
 func (l *fakeLambda) apiCalls() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.calls)
 }
 
-// delivered are the lines on the stream.
+// delivered returns the lines on the stream.
 func (l *fakeLambda) delivered() (lines []record.Line) {
 	for _, r := range l.stream.Records("telemetry-kinesis-stream") {
 		for line, err := range record.Unpack(r.Data) {
@@ -226,25 +227,25 @@ func (l *fakeLambda) delivered() (lines []record.Line) {
 	return lines
 }
 
-// waitFor waits waitFor something is so.
-func (l *fakeLambda) waitFor(what string, is func() bool) {
+// waitFor waits until a condition is true.
+func (l *fakeLambda) waitFor(name string, condition func() bool) {
 	l.Helper()
-	for over := time.Now().Add(testTimeout); !is(); time.Sleep(time.Millisecond) {
-		if time.Now().After(over) {
-			l.Fatalf("not so after %s: %s; the extension said %q", testTimeout, what, l.logLines())
+	for deadline := time.Now().Add(testTimeout); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			l.Fatalf("not true after %s: %s; the extension logged %q", testTimeout, name, l.logLines())
 		}
 	}
 }
 
-// expect compares what happened, one after the other.
-func (l *fakeLambda) expect(what string, got []string, want ...string) {
+// expect compares lists.
+func (l *fakeLambda) expect(name string, got []string, want ...string) {
 	l.Helper()
 	if !slices.Equal(got, want) {
-		l.Errorf("%s:\n%q, want\n%q", what, got, want)
+		l.Errorf("%s:\n%q, want\n%q", name, got, want)
 	}
 }
 
-// deliveredTypes are the types of the lines on the stream, with the invocation where they have one.
+// deliveredTypes returns the type of each line on the stream, with its request id if it has one.
 func (l *fakeLambda) deliveredTypes() (types []string) {
 	for _, line := range l.delivered() {
 		types = append(types, strings.TrimSpace(line.Type+" "+line.RequestID))

@@ -19,7 +19,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// What is buffered keeps no more memory than the buffer's bound, also where it is little of what was posted.
+// The buffered events use no more memory than the buffer's bound, even if they are a small part of the posted bodies.
 func TestSmallEventsOfLargeBodies(t *testing.T) {
 	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
@@ -30,12 +30,12 @@ func TestSmallEventsOfLargeBodies(t *testing.T) {
 	runtime.GC()
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	if held := x.dispatcher.Stats().Buffered; held != 100 || memory.HeapAlloc > 20<<20 {
-		t.Errorf("%d events of %d bytes are held, and %d bytes of heap", held, len(small), memory.HeapAlloc)
+	if buffered := x.dispatcher.Stats().Buffered; buffered != 100 || memory.HeapAlloc > 20<<20 {
+		t.Errorf("%d events of %d bytes are buffered, the heap has %d bytes", buffered, len(small), memory.HeapAlloc)
 	}
 }
 
-// A POST's body is kept by the events in the buffer alone.
+// The extension keeps no reference to a POST's body after it has processed it.
 func TestBodiesAreReleased(t *testing.T) {
 	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
@@ -47,10 +47,10 @@ func TestBodiesAreReleased(t *testing.T) {
 	}
 }
 
-// What is odd in a POST is said once, however often it comes.
+// The extension logs each kind of problem in POSTs once, however often it occurs.
 func TestWarnsOnce(t *testing.T) {
-	var said []string
-	x := newExtensionWithLog(slog.New(logFunc(func(r slog.Record) { said = append(said, r.Message) })), acceptAll)
+	var logged []string
+	x := newExtensionWithLog(slog.New(logFunc(func(r slog.Record) { logged = append(logged, r.Message) })), acceptAll)
 	defer x.dispatcher.Close(false)
 	for range 3 {
 		x.receive(listener.Batch{})
@@ -63,13 +63,13 @@ func TestWarnsOnce(t *testing.T) {
 		"telemetry contained bytes that are not UTF-8",
 		"a POST of telemetry ended early",
 	}
-	if !slices.EqualFunc(said, want, strings.HasPrefix) {
-		t.Errorf("said %q", said)
+	if !slices.EqualFunc(logged, want, strings.HasPrefix) {
+		t.Errorf("logged %q", logged)
 	}
 }
 
-// With PARTITION_KEY=tenant an event goes under the tenant that the platform has named last, which is the environment's; before it
-// named one, under its own. An id that is too long for a partition key is none.
+// With PARTITION_KEY=tenant, the partition key of an event is the tenant that the platform named last. Until the platform has named
+// one, it is the tenant in the event itself. An id that is too long for a partition key counts as none.
 func TestTenants(t *testing.T) {
 	long := strings.Repeat("l", 257)
 	for _, test := range []struct{ name, events, want string }{ // events with their tenants
@@ -106,7 +106,7 @@ func TestTenants(t *testing.T) {
 	}
 }
 
-// The tenant is nobody's partition key where the user has chosen another.
+// The extension ignores tenants unless PARTITION_KEY is tenant.
 func TestTenantsOnlyIfSelected(t *testing.T) {
 	x := newExtension(t, acceptAll)
 	defer x.dispatcher.Close(false)
@@ -116,7 +116,8 @@ func TestTenantsOnlyIfSelected(t *testing.T) {
 	}
 }
 
-// A request id is at most 128 bytes. A longer one counts as none, and starts and ends nothing. A log line may hold anything.
+// A request id has at most 128 bytes, because a log line may contain anything. A longer id counts as none, and starts and ends no
+// invocation.
 func TestLongRequestIDs(t *testing.T) {
 	long := strings.Repeat("r", 129)
 	for kind, want := range map[string][]string{
@@ -126,8 +127,13 @@ func TestLongRequestIDs(t *testing.T) {
 		var s recorder
 		x := newExtension(t, s.put, "AWS_LAMBDA_INITIALIZATION_TYPE="+kind)
 		post(x, "["+strings.Join([]string{
-			eventNow("platform.start", "a"), eventNow("function", long), eventNow("function", long[1:]), eventNow("platform.start", long),
-			eventNow("platform.runtimeDone", long), eventNow("platform.start", long[1:]), eventNow("function", long[1:]),
+			eventNow("platform.start", "a"),
+			eventNow("function", long),
+			eventNow("function", long[1:]),
+			eventNow("platform.start", long),
+			eventNow("platform.runtimeDone", long),
+			eventNow("platform.start", long[1:]),
+			eventNow("function", long[1:]),
 		}, ",")+"]")
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 		x.dispatcher.Close(false)
@@ -142,8 +148,8 @@ func TestLongRequestIDs(t *testing.T) {
 	}
 }
 
-// SnapStart: what came before the restore belongs to the instance before it, what comes behind it to a new one. The restore shows
-// by its event or by the first INVOKE, and the one that comes second begins no third instance.
+// With SnapStart, events from before the restore belong to the old instance, events after it to a new one. Its event or the first
+// INVOKE shows the restore, and the second of both does not start a third instance.
 func TestRestoreStartsNewInstance(t *testing.T) {
 	restore := func(_ *testing.T, x *Extension) {
 		post(x, `[`+lateLine+`,{"time":"2026-11-24T00:00:00.000Z","type":"platform.restoreStart","record":{}},`+lateLine+`]`)

@@ -15,17 +15,17 @@ import (
 	"kinesis-telemetry-extension/internal/config"
 )
 
-// A whole life: register, subscribe, invocations, SHUTDOWN. What Lambda posts is on the stream, complete and in order.
+// A whole run: register, subscribe, invocations, SHUTDOWN. The stream has every event that Lambda posted, in order.
 func TestLifecycle(t *testing.T) {
 	t.Parallel()
 	f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_TAGS=team=shop",
 		"KINESIS_TELEMETRY_ON_ERROR=fail", "KINESIS_TELEMETRY_STREEM=x")
 	f.awaitNext()
-	f.waitFor("the connection is made in init", func() bool { return f.stream.Stats().Operations[""].Requests == 1 })
+	f.waitFor("the connection to the stream is opened in init", func() bool { return f.stream.Stats().Operations[""].Requests == 1 })
 	f.post(eventNow("platform.initStart", ""))
 	want := []string{"platform.initStart"}
 	for _, id := range []string{"a", "b"} {
-		f.post(eventNow("platform.start", id), eventNow("function", "")) // ahead of INVOKE: where it is late, nothing is waited for
+		f.post(eventNow("platform.start", id), eventNow("function", "")) // before INVOKE: if the start is late, there is no wait
 		f.invoke(id)
 		f.post(eventNow("platform.runtimeDone", id), eventNow("platform.fault", id))
 		f.awaitNext()
@@ -35,7 +35,7 @@ func TestLifecycle(t *testing.T) {
 		want = append(want, "platform.report "+id)
 	}
 	f.spindown()
-	f.expect("delivered in all", f.deliveredTypes(), append(want, "kinesis-telemetry.stats")...)
+	f.expect("delivered in total", f.deliveredTypes(), append(want, "kinesis-telemetry.stats")...)
 	for i, l := range f.delivered() {
 		source := strings.Join([]string{l.Source.Function, l.Source.Version, l.Source.Account, l.Source.Region, l.Source.Tags["team"]}, " ")
 		if l.Seq != uint64(i) || source != "f 7 123456789012 eu-west-1 shop" {
@@ -44,7 +44,7 @@ func TestLifecycle(t *testing.T) {
 	}
 	if connection, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", f.port)); err == nil {
 		connection.Close()
-		t.Error("the listener takes telemetry that nobody will deliver")
+		t.Error("the listener accepts connections after the shutdown")
 	}
 	f.mu.Lock()
 	subscribe := fmt.Sprintf(`telemetry {"schemaVersion":"2025-01-29","types":["platform","function"],`+
@@ -52,14 +52,17 @@ func TestLifecycle(t *testing.T) {
 		`"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:%d"}}`, f.port)
 	f.mu.Unlock()
 	f.expect("called", f.apiCalls(), registerBoth, subscribe, "next", "next", "next")
-	said := []string{"WARN KINESIS_TELEMETRY_STREEM has no effect: there is no such setting", "INFO summary: received 12, sent 12, dropped 0"}
-	if got := f.logLines(); !slices.EqualFunc(got, said, strings.HasPrefix) {
-		t.Errorf("said %q", got)
+	logged := []string{
+		"WARN KINESIS_TELEMETRY_STREEM has no effect: there is no such setting",
+		"INFO summary: received 12, sent 12, dropped 0",
+	}
+	if got := f.logLines(); !slices.EqualFunc(got, logged, strings.HasPrefix) {
+		t.Errorf("logged %q, want prefixes %q", got, logged)
 	}
 }
 
-// The platform's events are subscribed to in any case, since they tell where an invocation ends. Only what the user has
-// selected is delivered, and types that AWS will add.
+// The extension always subscribes to platform events, because they report the end of an invocation. It only delivers the types that
+// the user selected, and unknown types, which AWS may add.
 func TestEventSelection(t *testing.T) {
 	t.Parallel()
 	for events, test := range map[string]struct {
@@ -69,7 +72,10 @@ func TestEventSelection(t *testing.T) {
 		"function":           {`["platform","function"]`, []string{"function a", "new.type a"}},
 		"platform":           {`["platform"]`, []string{"platform.start a", "platform.runtimeDone a", "new.type a"}},
 		"extension,function": {`["platform","extension","function"]`, []string{"function a", "extension a", "new.type a"}},
-		"function,platform":  {`["function","platform"]`, []string{"platform.start a", "function a", "platform.runtimeDone a", "new.type a"}},
+		"function,platform": {
+			`["function","platform"]`,
+			[]string{"platform.start a", "function a", "platform.runtimeDone a", "new.type a"},
+		},
 	} {
 		f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_EVENTS="+events, "KINESIS_TELEMETRY_DELIVERY=sync")
 		f.awaitNext()
@@ -84,8 +90,8 @@ func TestEventSelection(t *testing.T) {
 	}
 }
 
-// A next that fails is asked again after a pause, and each series of failures is said once. An event of an unknown type is said
-// and costs nothing else.
+// The extension retries next after a pause, and logs each series of failures once. It logs an event of an unknown type and ignores
+// it.
 func TestNextRetries(t *testing.T) {
 	t.Parallel()
 	f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_DELIVERY=deferred")
@@ -98,15 +104,16 @@ func TestNextRetries(t *testing.T) {
 	f.awaitNext()
 	f.post(eventNow("platform.start", "a"))
 	f.spindown()
-	said := f.logLines()
-	again := "ERROR cannot get the next event from Lambda, retrying: next returned status 500: no"
-	if want := []string{again, "WARN Lambda sent an event of an unknown type", again}; len(said) != 4 || !slices.Equal(said[:3], want) {
-		t.Errorf("said %q", said)
+	logged := f.logLines()
+	retrying := "ERROR cannot get the next event from Lambda, retrying: next returned status 500: no"
+	want := []string{retrying, "WARN Lambda sent an event of an unknown type", retrying}
+	if len(logged) != 4 || !slices.Equal(logged[:3], want) {
+		t.Errorf("logged %q", logged)
 	}
 	f.expect("delivered", f.deliveredTypes(), "platform.start a", "kinesis-telemetry.stats")
 }
 
-// The pauses between tries double from 20 ms to a second, and end with the context.
+// The pauses between attempts double from 20 ms up to a second. A pause ends with the context.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b backoff
@@ -114,7 +121,7 @@ func TestBackoff(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		if !b.first() {
-			t.Error("the first failure is not said")
+			t.Error("the first failure does not count as the first")
 		}
 		for ctx.Err() == nil {
 			pauses = append(pauses, elapsed(func() {
@@ -136,7 +143,7 @@ const (
 	neverMode  = `KINESIS_TELEMETRY_DELIVERY is "never": expected one of adaptive, sync, deferred`
 )
 
-// Mistakes in the settings, and ENABLED=false, leave an extension that waits for SHUTDOWN alone: no invocation waits for it.
+// With mistakes in the settings, or with ENABLED=false, the extension only registers for SHUTDOWN: no invocation waits for it.
 func TestInactive(t *testing.T) {
 	t.Parallel()
 	for variable, want := range map[string][]string{
@@ -145,15 +152,16 @@ func TestInactive(t *testing.T) {
 	} {
 		f := newFakeLambda(t, nil).start(t.Context(), variable)
 		f.awaitNext()
-		f.invoke("a") // of an environment that sends it all the same
+		f.invoke("a") // in case an environment sends it nevertheless
 		f.awaitNext()
 		f.spindown()
 		f.expect(variable+": called", f.apiCalls(), registerShutdown, "next", "next")
-		f.expect(variable+": said", f.logLines(), want...)
+		f.expect(variable+": logged", f.logLines(), want...)
 	}
 }
 
-// ON_ERROR=fail makes the environment's init fail with the mistake's text, so that a deployment with it is seen at once.
+// With ON_ERROR=fail, a mistake in the settings fails the environment's init with the mistake's text, so that a deployment with a
+// mistake is noticed immediately.
 func TestOnErrorFail(t *testing.T) {
 	t.Parallel()
 	for answer, want := range map[string]string{"202 {}": "", "500 no": "\ninit/error returned status 500: no"} {
@@ -167,7 +175,7 @@ func TestOnErrorFail(t *testing.T) {
 	}
 }
 
-// Outside Lambda the program ends at once and says what it is.
+// Outside Lambda, the program ends immediately and logs that it is a Lambda extension.
 func TestOutsideLambda(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -177,18 +185,19 @@ func TestOutsideLambda(t *testing.T) {
 	}
 }
 
-// A stream in a partition that is not known is written to, and a line says so.
+// The extension ships to a stream in an unknown partition, and logs a warning.
 func TestUnknownPartition(t *testing.T) {
 	t.Parallel()
-	f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_STREAM=arn:aws-new:kinesis:eu-west-1:123456789012:stream/telemetry-kinesis-stream")
+	const stream = "arn:aws-new:kinesis:eu-west-1:123456789012:stream/telemetry-kinesis-stream"
+	f := newFakeLambda(t, nil).start(t.Context(), "KINESIS_TELEMETRY_STREAM="+stream)
 	f.awaitNext()
 	f.spindown()
-	if said := f.logLines(); len(said) < 1 || !strings.HasPrefix(said[0], "WARN ") || !strings.Contains(said[0], `"aws-new"`) {
-		t.Errorf("said %q", said)
+	if logged := f.logLines(); len(logged) < 1 || !strings.HasPrefix(logged[0], "WARN ") || !strings.Contains(logged[0], `"aws-new"`) {
+		t.Errorf("logged %q", logged)
 	}
 }
 
-// A CA bundle that cannot be read costs the telemetry alone.
+// A CA bundle that cannot be read only costs telemetry.
 func TestUnreadableCABundle(t *testing.T) {
 	t.Parallel()
 	f := newFakeLambda(t, nil).start(t.Context(), "AWS_CA_BUNDLE=/nowhere/ca.pem")
@@ -196,20 +205,21 @@ func TestUnreadableCABundle(t *testing.T) {
 	f.invoke("a")
 	f.awaitNext()
 	f.spindown()
-	f.expect("said", f.logLines(), unaffected+"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (no such file or directory)")
+	f.expect("logged", f.logLines(),
+		unaffected+"AWS_CA_BUNDLE cannot be used: expected the path of a file of certificates (no such file or directory)")
 	f.expect("called", f.apiCalls(), registerShutdown, "next", "next")
 }
 
-// Init ships before the first invocation what would not fit in the buffer; with SnapStart it ships nothing, since every
-// environment of the snapshot would begin with that request.
+// In init, the extension ships events that would overflow the buffer. With SnapStart it ships nothing in init, because every
+// environment that is restored from the snapshot would start with that request.
 func TestShipsInInit(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[string]int{"on-demand": 1, "snap-start": 0} {
 		f := newFakeLambda(t, nil).start(t.Context(), "AWS_LAMBDA_INITIALIZATION_TYPE="+kind, "KINESIS_TELEMETRY_BUFFER_BYTES=1048576")
 		f.awaitNext()
 		f.post(`{"time":"t","type":"function","record":"` + strings.Repeat("x", 600_000) + `"}`)
-		f.waitFor("it ships", func() bool { return len(f.delivered()) >= want })
-		time.Sleep(50 * time.Millisecond) // where it must not ship: it would have by now, or this test notices nothing
+		f.waitFor("the event is shipped", func() bool { return len(f.delivered()) >= want })
+		time.Sleep(50 * time.Millisecond) // time for a request that must not happen
 		if got := len(f.delivered()); got != want {
 			t.Errorf("%s: %d lines are delivered in init", kind, got)
 		}
@@ -220,7 +230,7 @@ func TestShipsInInit(t *testing.T) {
 	}
 }
 
-// What an earlier life has saved is delivered first.
+// The extension delivers the events of the previous run first.
 func TestRecoveryBeforeFirstInvocation(t *testing.T) {
 	t.Parallel()
 	dir := "KINESIS_TELEMETRY_SPILL_DIR=" + t.TempDir()
@@ -238,18 +248,18 @@ func TestRecoveryBeforeFirstInvocation(t *testing.T) {
 	f.expect("delivered", f.deliveredTypes(), "platform.fault a", "kinesis-telemetry.stats", "platform.fault b", "kinesis-telemetry.stats")
 }
 
-// GOGC and GOMEMLIMIT are the function's: the extension sets its own.
-func TestRuntimeSettings(t *testing.T) { // not parallel: they are the process's
+// The extension sets its own garbage collection percentage and memory limit, because GOGC and GOMEMLIMIT are the function's.
+func TestRuntimeSettings(t *testing.T) { // not parallel: the settings belong to the process
 	limit, percent := debug.SetMemoryLimit(1<<40), debug.SetGCPercent(37)
 	defer func() { debug.SetMemoryLimit(limit); debug.SetGCPercent(percent) }()
 	f := newFakeLambda(t, nil).start(t.Context())
 	f.awaitNext()
 	cfg, _ := config.Load(lambdaEnviron)
 	if got := debug.SetMemoryLimit(-1); got != cfg.MemoryLimit() {
-		t.Errorf("a memory limit of %d, not %d", got, cfg.MemoryLimit())
+		t.Errorf("memory limit %d, want %d", got, cfg.MemoryLimit())
 	}
 	if got := debug.SetGCPercent(100); got != 100 {
-		t.Errorf("a GC percentage of %d", got)
+		t.Errorf("GC percentage %d", got)
 	}
 	f.spindown()
 }

@@ -15,34 +15,36 @@ import (
 	"kinesis-telemetry-extension/internal/listener"
 )
 
-// A panic of ours, wherever it is, leaves the function unharmed: Lambda is asked for the next event after each, it is said once,
-// and the extension ends in order at SHUTDOWN. What is not broken is delivered even so.
+// A panic anywhere in the extension does not affect the function: the extension keeps calling next, logs the first panic, and shuts
+// down in order. The parts that did not panic still deliver.
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	const never, first, each, atShutdown = "", "the first Put", "each Put", "a Put at SHUTDOWN"
 	for _, test := range []struct {
-		name, mode, panics string
-		logPanics          bool
+		name, mode, panics string // which calls of Put panic
+		logPanics          bool   // the log panics in the listener
 		delivered          bool
 	}{
 		{"in the background", "deferred", first, false, true},
 		{"in the background and at SHUTDOWN", "deferred", each, false, false},
 		{"at the end of an invocation", "sync", first, false, true},
 		{"at the end of an invocation and at SHUTDOWN", "sync", each, false, false},
-		{"at SHUTDOWN alone", "deferred", atShutdown, false, false},
+		{"only at SHUTDOWN", "deferred", atShutdown, false, false},
 		{"in the listener", "deferred", never, true, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := newFakeLambda(t, nil)
 			var s recorder
-			var puts, ending atomic.Int32
+			var puts atomic.Int32
+			var inShutdown atomic.Bool
 			if test.logPanics {
 				l.panicPrefix = "Lambda posted telemetry that is not an event"
 			}
 			x := newExtensionWithLog(slog.New(logFunc(l.handleLog)), func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-				if n := puts.Add(1); test.panics == first && n == 1 || test.panics == each || test.panics == atShutdown && ending.Load() > 0 {
-					panic("a mistake of ours")
+				n := puts.Add(1)
+				if test.panics == first && n == 1 || test.panics == each || test.panics == atShutdown && inShutdown.Load() {
+					panic("a bug")
 				}
 				return s.put(ctx, records)
 			}, "KINESIS_TELEMETRY_DELIVERY="+test.mode)
@@ -64,17 +66,17 @@ func TestPanic(t *testing.T) {
 					f.awaitNext()
 				}
 			}
-			ending.Add(1)
+			inShutdown.Store(true)
 			f.spindown()
 			bugs := slices.DeleteFunc(f.logLines(), func(text string) bool { return !isBug(text) })
 			if delivered := slices.Contains(s.types(), "kinesis-telemetry.stats"); len(bugs) != 1 || delivered != test.delivered {
-				t.Errorf("said %q; delivered %q", f.logLines(), s.types())
+				t.Errorf("logged %q; delivered %q", f.logLines(), s.types())
 			}
 		})
 	}
 }
 
-// startServing is a life of an extension that has begun.
+// startServing runs the main loop of an extension that has started already.
 func (x *Extension) startServing(l *fakeLambda) *process {
 	x.api = lambdaapi.New(strings.TrimPrefix(l.api.URL, "http://"))
 	ctx, cancel := context.WithCancel(l.Context())
@@ -93,7 +95,7 @@ func (x *Extension) startServing(l *fakeLambda) *process {
 	return f
 }
 
-// The same in a whole life, in which our own parts are made as they are in Lambda.
+// A panic is also harmless if Run builds the extension, as in Lambda.
 func TestPanicInRun(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -110,7 +112,7 @@ func TestPanicInRun(t *testing.T) {
 			f.invoke("a")
 			f.awaitNext()
 			f.post(lateLine, "broken")
-			f.waitFor("it is said", func() bool { return slices.ContainsFunc(f.logLines(), isBug) })
+			f.waitFor("the panic is logged", func() bool { return slices.ContainsFunc(f.logLines(), isBug) })
 			f.invoke("b")
 			f.awaitNext()
 			f.spindown()
@@ -120,10 +122,11 @@ func TestPanicInRun(t *testing.T) {
 
 func isBug(text string) bool { return strings.Contains(text, "this is a bug in the extension") }
 
-// An invocation that is being waited for is let go when the extension breaks.
+// A panic during the wait for the function's end releases the invocation.
 func TestPanicWhileWaitingForEnd(t *testing.T) {
 	t.Parallel()
-	x := newExtensionWithLog(slog.New(slog.DiscardHandler), func(context.Context, []kinesis.Record) kinesis.Result { panic("a mistake of ours") },
+	panics := func(context.Context, []kinesis.Record) kinesis.Result { panic("a bug") }
+	x := newExtensionWithLog(slog.New(slog.DiscardHandler), panics,
 		"KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
 	defer x.dispatcher.Close(false)
 	f := x.startServing(newFakeLambda(t, nil))
@@ -131,20 +134,20 @@ func TestPanicWhileWaitingForEnd(t *testing.T) {
 	f.post(eventNow("platform.start", "a"))
 	f.invoke("a")
 	f.post(`{"time":"t","type":"function","record":"` + strings.Repeat("x", 2000) + `"}`)
-	f.awaitNext() // a minute before its deadline
+	f.awaitNext() // a minute before the invocation's deadline
 	f.spindown()
 }
 
-// A panic while our parts are made costs the telemetry alone.
+// A panic in start only costs telemetry.
 func TestPanicInStart(t *testing.T) {
 	l := newFakeLambda(t, nil)
 	cfg, mistakes := config.Load(lambdaEnviron)
 	x := &Extension{config: cfg, log: slog.New(logFunc(l.handleLog)), invocations: newInvocations(), abandon: func() {}}
-	x.start(t.Context(), lambdaapi.Registration{}) // there is no client of the APIs
+	x.start(t.Context(), lambdaapi.Registration{}) // panics, because there is no client of the APIs
 	defer x.dispatcher.Close(false)
 	defer x.listener.Shutdown(t.Context())
 	x.handleShutdown(t.Context(), lambdaapi.Event{Type: lambdaapi.Shutdown})
-	if said := l.logLines(); len(mistakes) > 0 || x.subscribed || len(said) != 1 || !isBug(said[0]) {
-		t.Errorf("%v; said %q", mistakes, said)
+	if logged := l.logLines(); len(mistakes) > 0 || x.subscribed || len(logged) != 1 || !isBug(logged[0]) {
+		t.Errorf("%v; logged %q", mistakes, logged)
 	}
 }

@@ -19,17 +19,17 @@ const (
 	refused          = `403 {"errorType":"Extension.InvalidEventType"}`
 )
 
-// Lambda starts the function's runtime when the extension has registered: it is tried until it succeeds, and said once.
+// The extension retries register until it succeeds, because Lambda starts the runtime only after that. It logs the failure once.
 func TestRegisterRetries(t *testing.T) {
 	t.Parallel()
 	f := newFakeLambda(t, map[string][]string{"register": {"500 oops", "500 oops"}}).start(t.Context())
 	f.awaitNext()
 	f.expect("called", f.apiCalls()[:3], registerBoth, registerBoth, registerBoth)
-	f.expect("said", f.logLines(), "ERROR cannot register with Lambda, retrying: register returned status 500: oops")
+	f.expect("logged", f.logLines(), "ERROR cannot register with Lambda, retrying: register returned status 500: oops")
 	f.spindown()
 }
 
-// Where even SHUTDOWN is refused as an event, the extension goes on asking for it: without it nothing would be delivered.
+// If Lambda refuses SHUTDOWN as well, the extension keeps registering for it: without SHUTDOWN it would deliver nothing.
 func TestRegisterRefusedForShutdown(t *testing.T) {
 	t.Parallel()
 	f := newFakeLambda(t, map[string][]string{"register": {refused, refused}}).start(t.Context())
@@ -38,24 +38,24 @@ func TestRegisterRefusedForShutdown(t *testing.T) {
 	f.spindown()
 }
 
-// An extension that is ended while it cannot register says why.
+// An extension that is stopped while it cannot register returns an error that names the call.
 func TestCanceledBeforeRegistration(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	f := newFakeLambda(t, map[string][]string{"register": slices.Repeat([]string{"500 oops"}, 1000)}).start(ctx)
-	f.waitFor("a failure is said", func() bool { return len(f.logLines()) > 0 })
+	f.waitFor("the failure is logged", func() bool { return len(f.logLines()) > 0 })
 	cancel()
 	if err := f.wait(); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "register") {
 		t.Error(err)
 	}
 }
 
-// An environment that refuses INVOKE runs Managed Instances: the extension registers for SHUTDOWN alone, ships while functions
-// run, and guesses of no event which request it belongs to.
+// An environment that refuses INVOKE runs Managed Instances: the extension registers for SHUTDOWN only, ships while functions run,
+// and does not guess the request of an event.
 func TestManagedInstances(t *testing.T) {
 	t.Parallel()
-	const early = "8476a536-e9f4-11e8-9739-2dfe598c3fcd" // a line ahead of its platform.start
+	const early = "8476a536-e9f4-11e8-9739-2dfe598c3fcd" // of a line that arrives before its platform.start
 	for name, test := range map[string]struct {
 		answers   map[string][]string
 		variables []string
@@ -77,13 +77,14 @@ func TestManagedInstances(t *testing.T) {
 	}
 }
 
-// A subscription that is refused is explained, and the extension lives on without telemetry; one that fails is tried four times.
+// If Lambda refuses the subscription, the extension logs the cause and runs on without telemetry. It tries a subscription that fails
+// four times.
 func TestSubscribe(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		answers []string
 		calls   int
-		said    string // the last line
+		logged  string // the end of the only line; empty: the subscription succeeded
 	}{
 		{
 			[]string{`202 {"errorType":"Telemetry.NotSupported"}`},
@@ -110,17 +111,17 @@ func TestSubscribe(t *testing.T) {
 				calls++
 			}
 		}
-		prefix, said := unaffected+"subscribe to telemetry: subscribe returned status ", f.logLines()
-		if test.said == "" {
+		prefix, logged := unaffected+"subscribe to telemetry: subscribe returned status ", f.logLines()
+		if test.logged == "" {
 			prefix = "INFO summary: received 3, sent 3"
 		}
-		if calls != test.calls || len(said) != 1 || !strings.HasPrefix(said[0], prefix) || !strings.HasSuffix(said[0], test.said) {
-			t.Errorf("%q: %d calls, said %q", test.answers, calls, said)
+		if calls != test.calls || len(logged) != 1 || !strings.HasPrefix(logged[0], prefix) || !strings.HasSuffix(logged[0], test.logged) {
+			t.Errorf("%q: %d calls, logged %q", test.answers, calls, logged)
 		}
 	}
 }
 
-// silentAPI answers what is not in the list of its errors never, and heeds the context.
+// silentAPI returns its errors to the first calls, and blocks all later calls until their context is done.
 type silentAPI struct {
 	lambdaAPI
 	errors []error
@@ -142,36 +143,36 @@ func (a *silentAPI) Subscribe(ctx context.Context, _ int, _ lambdaapi.Buffering,
 
 func (a *silentAPI) InitError(ctx context.Context, _, _ string) error { return a.call(ctx) }
 
-// A subscription that is never answered does not keep the extension from asking for the first event, and says why there is no
-// telemetry; nor does the report of a mistake keep it from ending.
+// If Lambda never answers the subscription, the extension goes on without telemetry, with an error that names the cause. If Lambda
+// never answers the report of a mistake, the extension still ends.
 func TestUnansweredCalls(t *testing.T) {
 	subscribe := func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }
-	refuse := func(ctx context.Context, x *Extension) error {
+	failInit := func(ctx context.Context, x *Extension) error {
 		return x.failInit(ctx, []config.Mistake{{Variable: "X", Problem: "is not set", Expected: "y"}})
 	}
-	passing := &lambdaapi.StatusError{Call: "subscribe", Status: 503}
-	const noAnswer = "subscribe to telemetry: no response within 5s"
+	transient := &lambdaapi.StatusError{Call: "subscribe", Status: 503}
+	const noResponse = "subscribe to telemetry: no response within 5s"
 	for name, test := range map[string]struct {
 		errors []error
 		call   func(context.Context, *Extension) error
-		says   string
+		want   string
 	}{
-		"subscribe":             {nil, subscribe, noAnswer},
-		"subscribe, behind 503": {[]error{passing, passing}, subscribe, noAnswer},
-		"init/error":            {nil, refuse, "mistakes in the settings: X is not set: y\ninit/error: no response within 5s"},
+		"subscribe":            {nil, subscribe, noResponse},
+		"subscribe, after 503": {[]error{transient, transient}, subscribe, noResponse},
+		"init/error":           {nil, failInit, "mistakes in the settings: X is not set: y\ninit/error: no response within 5s"},
 	} {
 		l := idleListener(t)
 		synctest.Test(t, func(t *testing.T) {
 			x := &Extension{api: &silentAPI{errors: test.errors}, listener: l}
 			var err error
 			took := elapsed(func() { err = test.call(t.Context(), x) })
-			if took.Round(time.Second) != 5*time.Second || err == nil || err.Error() != test.says {
+			if took.Round(time.Second) != 5*time.Second || err == nil || err.Error() != test.want {
 				t.Errorf("%s: after %s: %v", name, took, err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			if err := test.call(ctx, x); !errors.Is(err, context.Canceled) {
-				t.Errorf("%s, ended by a signal: %v", name, err)
+				t.Errorf("%s, stopped by a signal: %v", name, err)
 			}
 		})
 	}
