@@ -12,6 +12,7 @@ import (
 	"time"
 )
 
+// A streamed response is the concatenation of its chunks, and FirstByte is the time of the first one.
 func TestStreamedResponse(t *testing.T) {
 	t.Parallel()
 	c := newCollector(t)
@@ -23,7 +24,7 @@ func TestStreamedResponse(t *testing.T) {
 	shutdown(t, e)
 }
 
-// The APIs as such, called without processes.
+// The APIs reject invalid calls with the status and error type of Lambda or its emulator. No process runs in this test.
 func TestAPIs(t *testing.T) {
 	t.Parallel()
 	cfg, err := Config{Function: Function{Command: []string{"true"}}, Extensions: []Extension{{Path: "ext"}, {Path: "idle"}}}.withDefaults()
@@ -87,10 +88,11 @@ func TestAPIs(t *testing.T) {
 	check(403, "Extension.InvalidExtensionIdentifier")(call("GET", next, ""))
 	id = newUUID()
 	check(403, "Extension.UnknownExtensionIdentifier")(call("GET", next, ""))
-	check(200, `{"functionName":"function","functionVersion":"$LATEST","handler":"bootstrap"}`)(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "ext"))
+	check(200, `{"functionName":"function","functionVersion":"$LATEST","handler":"bootstrap"}`)(
+		call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "ext"))
 	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "ext"))
 	g.mu.Lock()
-	g.registrations[1].state = stateRegistered // internal extensions come when all external ones have registered
+	g.registrations[1].state = stateRegistered // internal extensions register after all external ones
 	g.mu.Unlock()
 	check(403, "Extension.InvalidEventType")(call("POST", register, `{"events":["SHUTDOWN"]}`, headerExtensionName, "internal"))
 	check(400, "ValidationError")(call("PUT", telemetry, strings.Replace(good, "4243", "9001", 1)))
@@ -100,7 +102,8 @@ func TestAPIs(t *testing.T) {
 	check(400, "Logs.ValidationError")(call("PUT", logs, good))
 	check(403, "Logs.AlreadySubscribed")(call("PUT", logs, strings.Replace(good, "2025-01-29", "2021-03-18", 1)))
 	check(403, "Extension.MissingHeader")(call("POST", "/2020-01-01/extension/init/error", `{}`))
-	check(200, `"accountId":"123456789012"`)(call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "internal", headerExtensionFeature, "other, accountId"))
+	check(200, `"accountId":"123456789012"`)(
+		call("POST", register, `{"events":["INVOKE"]}`, headerExtensionName, "internal", headerExtensionFeature, "other, accountId"))
 	check(403, "Extension.InvalidExtensionState")(call("POST", register, `{}`, headerExtensionName, "internal"))
 	for i := range 7 {
 		check(200, "")(call("POST", register, `{}`, headerExtensionName, fmt.Sprint("internal", i)))

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// The extension of Serverless Console, which no one here wrote, unchanged: it listens on the name sandbox, subscribes to the Logs
-// API with schema 2021-03-18, and makes metrics of platform.report. Its files are to be in /opt, and it writes to /tmp: it gets
-// both of its own. .ci/run installs it and demands it with CONFORMANCE=required.
+// Serverless Console's extension runs unmodified. It listens on the host name sandbox, subscribes to the Logs API with schema
+// 2021-03-18, and derives metrics from platform.report. It needs its files in /opt and writes to /tmp, so it gets its own /opt
+// and /tmp. .ci/run installs it and requires it with CONFORMANCE=required.
 func TestConformanceServerlessExtension(t *testing.T) {
 	folder := os.Getenv("OTEL_EXTENSION")
 	if folder == "" {
@@ -54,14 +54,14 @@ exec unshare --user --map-root-user --mount \
 	ids := []string{"first", "second"}
 	for _, id := range ids {
 		var wg sync.WaitGroup
-		wg.Go(func() { invoke(t, e, task{}, WithRequestID(id)) }) // the extension holds it until the layer's report is there
+		wg.Go(func() { invoke(t, e, task{}, WithRequestID(id)) }) // the extension holds the invocation until it has the layer's report
 		reportAsLayer(t, id)
 		wg.Wait()
 	}
 	for _, id := range ids {
 		await(t, "metrics of "+id, func() bool { return hasDuration(output.String(), id) })
 	}
-	// The extension waits for a report after SHUTDOWN, which never comes here: it is killed, as on Lambda.
+	// After SHUTDOWN the extension waits for a report that never comes here: it is killed, as on Lambda.
 	if err := e.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "was killed") {
 		t.Errorf("shutdown: %v", err)
 	}
@@ -78,7 +78,7 @@ exec unshare --user --map-root-user --mount \
 	}
 }
 
-// reportAsLayer sends what the layer that belongs to the extension tells it of an invocation.
+// reportAsLayer sends the extension the report of an invocation that its layer would send.
 func reportAsLayer(t *testing.T, id string) {
 	t.Helper()
 	var packed bytes.Buffer
@@ -101,8 +101,8 @@ func reportAsLayer(t *testing.T, id string) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// hasDuration says whether the metrics that the extension printed have the duration of an invocation, which only
-// platform.report has.
+// hasDuration reports whether the extension's printed metrics include the duration of an invocation, which it can know only
+// from platform.report.
 func hasDuration(printed, id string) bool {
 	for line := range strings.Lines(printed) {
 		if strings.Contains(line, `"name":"faas.duration"`) && strings.Contains(line, `"stringValue":"`+id+`"`) {
@@ -112,6 +112,7 @@ func hasDuration(printed, id string) bool {
 	return false
 }
 
+// await waits until is returns true.
 func await(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {

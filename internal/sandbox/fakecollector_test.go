@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// collector gathers what the extensions of a test tell.
+// collector collects the messages of a test's fake extensions.
 type collector struct {
 	t        *testing.T
 	listener net.Listener
 	wg       sync.WaitGroup // all goroutines
-	readers  sync.WaitGroup // those that read from extensions which live
+	readers  sync.WaitGroup // goroutines that read from a running extension
 
 	mu       sync.Mutex
-	changed  chan struct{}
+	changed  chan struct{} // closed and replaced at each message
 	messages []message
 	conns    []net.Conn
 	emitted  map[string][]Event
@@ -79,7 +79,7 @@ func (c *collector) accept() {
 	}
 }
 
-// release lets extensions that wait for the test go on.
+// releaseExtensions continues the extensions that wait for the test.
 func (c *collector) releaseExtensions() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,7 +88,7 @@ func (c *collector) releaseExtensions() {
 	}
 }
 
-// await waits until a message that is accepts has come, and returns it.
+// await waits for a message for which is returns true, and returns it.
 func (c *collector) await(what string, is func(message) bool) message {
 	c.t.Helper()
 	limit := time.After(20 * time.Second)
@@ -111,6 +111,7 @@ func (c *collector) await(what string, is func(message) bool) message {
 	}
 }
 
+// ofKind returns the messages of a kind.
 func (c *collector) ofKind(kind string) []message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,17 +124,17 @@ func (c *collector) ofKind(kind string) []message {
 	return found
 }
 
-// onEvent is for Config.OnEvent.
+// onEvent implements Config.OnEvent.
 func (c *collector) onEvent(name string, e Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.emitted[name] = append(c.emitted[name], e)
 }
 
-// delivered are the events of all POSTs that were answered with 200, in order, for an extension with one subscription.
+// delivered returns the events of all POSTs that were answered with 200, in order, for an extension with one subscription.
 func (c *collector) delivered(name string) []wireEvent { return c.deliveredTo(name, 0) }
 
-// deliveredTo are those that one of the extension's listeners got.
+// deliveredTo returns the events that one of the extension's listeners accepted.
 func (c *collector) deliveredTo(name string, listener int) []wireEvent {
 	c.t.Helper()
 	var all []wireEvent
@@ -156,7 +157,8 @@ func (c *collector) deliveredTo(name string, listener int) []wireEvent {
 	return all
 }
 
-// checkDelivered checks, after Shutdown, that what OnEvent told is what arrived, byte for byte and in order.
+// checkDelivered checks, after Shutdown, that exactly the events of OnEvent arrived, byte for byte and in order. It returns
+// them.
 func (c *collector) checkDelivered(name string) []wireEvent {
 	c.t.Helper()
 	c.readers.Wait()
@@ -169,16 +171,17 @@ func (c *collector) checkDelivered(name string) []wireEvent {
 		case i >= len(got):
 			c.t.Fatalf("%s: event %d of %d never arrived: %.300s", name, i, len(want), want[i].Raw)
 		case i >= len(want):
-			c.t.Fatalf("%s: event %d arrived and OnEvent did not tell: %.300s", name, i, got[i].Raw)
+			c.t.Fatalf("%s: event %d arrived without a call of OnEvent: %.300s", name, i, got[i].Raw)
 		case !bytes.Equal(got[i].Raw, want[i].Raw):
-			c.t.Fatalf("%s: event %d: arrived %.300s, told %.300s", name, i, got[i].Raw, want[i].Raw)
+			c.t.Fatalf("%s: event %d: arrived %.300s, want %.300s", name, i, got[i].Raw, want[i].Raw)
 		case !bytes.Equal(got[i].Record, want[i].Record):
-			c.t.Fatalf("%s: event %d: record %.300s, told %.300s", name, i, got[i].Record, want[i].Record)
+			c.t.Fatalf("%s: event %d: record %.300s, want %.300s", name, i, got[i].Record, want[i].Record)
 		}
 	}
 	return got
 }
 
+// wireEvent is an event as it arrived.
 type wireEvent struct {
 	Time   string
 	Type   string
@@ -186,6 +189,7 @@ type wireEvent struct {
 	Raw    json.RawMessage `json:"-"`
 }
 
+// field returns a member of the record, nil if it does not exist.
 func (e wireEvent) field(t *testing.T, path ...string) any {
 	t.Helper()
 	var v any

@@ -20,28 +20,28 @@ import (
 	"time"
 )
 
-// plan is what a test wants an extension to do.
+// plan is the behaviour of a fake extension.
 type plan struct {
-	Collector         string // address
-	Name              string // to register with, default the right one
+	Collector         string // address of the collector
+	Name              string // to register with, default the file name
 	Events            []string
-	Subscribe         string   // body, PORT is replaced by the listener's; "" for none
-	MoreSubscriptions []string // bodies of further subscriptions, each with a listener of its own; FIRST is the port of the first
+	Subscribe         string   // body of the subscription, "" for none; PORT stands for the listener's port
+	MoreSubscriptions []string // bodies of further subscriptions, each with its own listener; FIRST stands for the first listener's port
 	Logs              bool     // subscribe to the Logs API
 	TCP               bool
-	MarkerFile        string // file to make once it has subscribed
-	Answers           []int  // statuses of the first POSTs; 0 holds the answer until the test releases it
-	InitError         string // error type to report in place of next
+	MarkerFile        string // file to create after subscribing
+	Answers           []int  // statuses of the first POSTs; 0 delays a 200 until the test releases the extension
+	InitError         string // error type to report instead of calling next
 	Exit              int    // exit status after register, if not 0
-	ExitIfRefused     int    // exit status when register is refused; 0: wait for ever
+	ExitIfRefused     int    // exit status if register is refused; 0: block forever
 	PrintLines        int    // lines to print after register
-	Listen            string // host to listen on; "" for all addresses
-	NoListener        bool   // nobody listens where it subscribes
-	Shutdown          string // what to do at SHUTDOWN: "" exit, hang, fail, or wait for platform.report
-	Print             string // at each INVOKE
+	Listen            string // host to listen on, "" for all addresses
+	NoListener        bool   // close the listener before subscribing
+	Shutdown          string // at SHUTDOWN: "" to exit, hang, fail, or report to wait for platform.report
+	Print             string // line to print at each INVOKE
 }
 
-// message goes from an extension to the collector.
+// message is a message from a fake extension to the collector.
 type message struct {
 	Kind   string // env, register, subscribe, post, event, status
 	Name   string
@@ -54,6 +54,7 @@ type message struct {
 	At     time.Time
 }
 
+// extension is a fake extension.
 type extension struct {
 	plan plan
 	mu   sync.Mutex
@@ -87,14 +88,15 @@ func runExtension(planJSON string) error {
 	}
 	for x.id == "" {
 		events, _ := json.Marshal(map[string]any{"events": x.plan.Events})
-		resp := x.call("register", "POST", "/2020-01-01/extension/register", events, "Lambda-Extension-Name", x.plan.Name, "Lambda-Extension-Accept-Feature", "accountId")
+		resp := x.call("register", "POST", "/2020-01-01/extension/register", events,
+			"Lambda-Extension-Name", x.plan.Name, "Lambda-Extension-Accept-Feature", "accountId")
 		x.id = resp.Header.Get("Lambda-Extension-Identifier")
 		if resp.Status == http.StatusForbidden {
 			if x.plan.ExitIfRefused != 0 {
 				fmt.Println("registration refused")
 				os.Exit(x.plan.ExitIfRefused)
 			}
-			select {} // a naive extension: waits for ever
+			select {} // like a naive extension
 		}
 	}
 	for i := range x.plan.PrintLines {
@@ -104,7 +106,8 @@ func runExtension(planJSON string) error {
 		os.Exit(x.plan.Exit)
 	}
 	if x.plan.InitError != "" {
-		x.call("init error", "POST", "/2020-01-01/extension/init/error", []byte(`{"errorMessage":"no stream"}`), "Lambda-Extension-Function-Error-Type", x.plan.InitError)
+		x.call("init error", "POST", "/2020-01-01/extension/init/error", []byte(`{"errorMessage":"no stream"}`),
+			"Lambda-Extension-Function-Error-Type", x.plan.InitError)
 		return errors.New("init error")
 	}
 	if x.plan.Subscribe != "" {
@@ -122,7 +125,7 @@ func runExtension(planJSON string) error {
 	return x.loop()
 }
 
-// subscribe sends a subscription; its listener is number i.
+// subscribe starts listener number i and subscribes with it.
 func (x *extension) subscribe(i int, body string) error {
 	listener, err := net.Listen("tcp", net.JoinHostPort(x.plan.Listen, "0"))
 	if err != nil {
@@ -209,7 +212,7 @@ func (x *extension) loop() error {
 				<-x.reportSeen
 			}
 			for _, server := range x.servers {
-				_ = server.Shutdown(context.Background()) // answers what has arrived
+				_ = server.Shutdown(context.Background()) // answers the POSTs that have arrived
 			}
 			return nil
 		}

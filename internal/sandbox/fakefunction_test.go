@@ -18,11 +18,11 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 )
 
-// order is what a test wants the function to do, the payload of an invocation.
+// task is the behaviour of the fake function in one invocation. It is the invocation's payload.
 type task struct {
-	Lines int    // to print
-	Text  string // of each line, behind its number; or with Lines 0 the bytes to print as they are
-	Err   string // also to stderr
+	Lines int    // number of lines to print
+	Text  string // of each line, after its number; if Lines is 0, the bytes to print
+	Err   string // to print to stderr
 	Sleep int    // ms
 	Exit  int    // exit status, if not 0
 	Fail  string // error to return
@@ -70,7 +70,7 @@ func runFunction(mode string) {
 	if mode == "sigterm" {
 		lambda.StartWithOptions(handle, lambda.WithEnableSIGTERM(func() { fmt.Println("function got SIGTERM") }))
 	}
-	if mode == "once" { // fails in the first life of the environment, when the extension has subscribed
+	if mode == "once" { // exits in the first generation, when the extension has subscribed
 		if _, err := os.Stat(os.Getenv("MARKER")); err != nil {
 			_ = os.WriteFile(os.Getenv("MARKER"), nil, 0o600)
 			for range 500 {
@@ -98,7 +98,8 @@ func runFunction(mode string) {
 	lambda.Start(handle)
 }
 
-// runPoller is a runtime with several pollers, for Managed Instances. It answers with the payload when all have one.
+// runPoller is a runtime for Managed Instances that polls for invocations concurrently. It answers each with its payload, the
+// first ones only when every poller has one.
 func runPoller() {
 	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"
 	n, _ := strconv.Atoi(os.Getenv("AWS_LAMBDA_MAX_CONCURRENCY"))

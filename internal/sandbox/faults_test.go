@@ -77,7 +77,9 @@ func TestFaults(t *testing.T) {
 		if dropped := ofType(got, "platform.logsDropped"); len(dropped) != 1 || !slices.Equal(ends, []any{"0", "1", "3"}) {
 			t.Errorf("ends of %q, %q", ends, dropped)
 		}
-		for _, call := range []string{"platform.initStart -1", "platform.start 0", "platform.report 1", "platform.initStart 2", "platform.report 3"} {
+		for _, call := range []string{
+			"platform.initStart -1", "platform.start 0", "platform.report 1", "platform.initStart 2", "platform.report 3",
+		} {
 			if !slices.Contains(asked, call) {
 				t.Errorf("Lose was not called for %s: %q", call, asked)
 			}

@@ -106,7 +106,7 @@ func TestFailedInit(t *testing.T) {
 			}
 			for _, text := range tc.texts {
 				if !strings.Contains(initErr.Message, text) {
-					t.Errorf("%q does not say %q", initErr.Message, text)
+					t.Errorf("%q does not contain %q", initErr.Message, text)
 				}
 			}
 		})
@@ -115,7 +115,7 @@ func TestFailedInit(t *testing.T) {
 		_, err := Start(t.Context(), Config{InitType: "x", Extensions: slices.Repeat([]Extension{{Path: "a"}}, 11)})
 		for _, text := range []string{"Command", "InitType", `named "a"`, "11 extensions"} {
 			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), text) {
-				t.Errorf("%v does not say %q", err, text)
+				t.Errorf("%v does not contain %q", err, text)
 			}
 		}
 	})

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// As New Relic's and Elastic's extensions and AWS's samples: subscribers to the Logs API, in both schemas, over HTTP and TCP, beside
-// one of the Telemetry API.
+// Like New Relic's and Elastic's extensions and AWS's samples, extensions subscribe to the Logs API, with both schemas, over
+// HTTP and TCP, beside one that subscribes to the Telemetry API.
 func TestLogsAPI(t *testing.T) {
 	const types, buffering = `"types":["platform","function","extension"]`, `"buffering":{"maxItems":1000,"maxBytes":262144,"timeoutMs":25}`
 	oldest := `{` + types + `,` + buffering +
@@ -25,7 +25,7 @@ func TestLogsAPI(t *testing.T) {
 	e := start(t, cfg)
 	invoke(t, e, task{Text: "{\"level\":\"INFO\"}\nplain\n"}, WithRequestID("good"), WithTrace("Root=1-2;Parent=00ff;Sampled=1"))
 	invoke(t, e, task{Fail: "wrong"}, WithRequestID("bad"))
-	c.await("last event over TCP, which nobody acknowledges", func(m message) bool {
+	c.await("last event over TCP, which has no acknowledgment", func(m message) bool {
 		return m.Name == "x1" && bytes.Contains(m.Body, []byte(`"platform.report","record":{"requestId":"bad"`))
 	})
 	shutdown(t, e)
@@ -84,7 +84,7 @@ func TestLogsAPI(t *testing.T) {
 	}
 }
 
-// An invocation that does not end well is a fault, in a sentence.
+// For an invocation that crashes or times out, the Logs API has a platform.fault with a sentence.
 func TestLogsAPIFaults(t *testing.T) {
 	t.Parallel()
 	for want, o := range map[string]task{

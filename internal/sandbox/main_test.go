@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The test binary is the function and the extension, too: its first argument says which.
+// The test binary is also the function and the extension, selected by its first argument.
 const (
 	argFunction  = "sandbox-test-function"
 	argExtension = "sandbox-test-extension"
@@ -42,9 +42,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const subscribeAll = `{"schemaVersion":"2025-01-29","types":["platform","function","extension"],"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:PORT/telemetry"},"buffering":{"maxItems":1000,"maxBytes":262144,"timeoutMs":25}}`
+// subscribeAll is the body of a subscription to all types of telemetry.
+const subscribeAll = `{"schemaVersion":"2025-01-29","types":["platform","function","extension"],` +
+	`"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:PORT/telemetry"},` +
+	`"buffering":{"maxItems":1000,"maxBytes":262144,"timeoutMs":25}}`
 
-// testConfig is a function with one extension per plan, named x0, x1 …
+// testConfig returns the config of a function with one extension per plan, named x0, x1 …
 func testConfig(t *testing.T, c *collector, mode string, plans ...plan) Config {
 	t.Helper()
 	self, err := os.Executable()
@@ -54,8 +57,8 @@ func testConfig(t *testing.T, c *collector, mode string, plans ...plan) Config {
 	cfg := Config{
 		Function: Function{
 			Command: []string{self, argFunction, mode}, Timeout: 20 * time.Second, MemoryMB: 256, Name: "fn",
-			Env: map[string]string{"GORACE": "atexit_sleep_ms=0"},
-		}, // a program under the race detector takes a second to exit
+			Env: map[string]string{"GORACE": "atexit_sleep_ms=0"}, // by default the race detector delays the exit by a second
+		},
 		OnEvent: c.onEvent,
 	}
 	for i, p := range plans {
@@ -103,7 +106,7 @@ func shutdown(t *testing.T, e *Environment) {
 	}
 	for _, p := range e.Processes() {
 		if !p.Exited {
-			t.Errorf("%s lives on after Shutdown", p.Name)
+			t.Errorf("%s still runs after Shutdown", p.Name)
 		}
 	}
 }

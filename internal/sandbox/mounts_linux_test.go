@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// OpenTelemetry's collector listens on sandbox.localdomain. It can, as root and as a user without any right, where the kernel lets
-// users have namespaces; the caller's own hosts file stays as it is, and nothing is left in the folder for temporary files.
+// An extension can listen on sandbox.localdomain, like OpenTelemetry's collector: as root, and as an ordinary user if the kernel
+// allows user namespaces. The machine's hosts file is unchanged, and no temporary file remains.
 func TestHostNames(t *testing.T) {
 	before, err := os.ReadFile(hostsFile)
 	if err != nil {
@@ -26,7 +26,7 @@ func TestHostNames(t *testing.T) {
 	requireHostNames(t)
 	cfg := testConfig(t, c, "",
 		plan{Listen: "sandbox.localdomain", Subscribe: subscribeAll}, plan{Listen: "sandbox", Subscribe: subscribeAll})
-	cfg.ShutdownTimeout = 20 * time.Second // a loaded machine may take its time
+	cfg.ShutdownTimeout = 20 * time.Second // a loaded machine may be slow
 	e := start(t, cfg)
 	if user := e.spawner.mounts.hosts != ""; user != (os.Getuid() != 0) && !hasHostNames(before) {
 		t.Errorf("user namespace: %t", user)
@@ -44,13 +44,13 @@ func TestHostNames(t *testing.T) {
 		}
 	}
 	after, err := os.ReadFile(hostsFile)
-	left, _ := filepath.Glob(filepath.Join(tmp, "sandbox-hosts-*"))
-	if err != nil || string(after) != string(before) || len(left) > 0 {
-		t.Errorf("%v, hosts file %q, left %q", err, after, left)
+	remaining, _ := filepath.Glob(filepath.Join(tmp, "sandbox-hosts-*"))
+	if err != nil || string(after) != string(before) || len(remaining) > 0 {
+		t.Errorf("%v, hosts file %q, remaining files %q", err, after, remaining)
 	}
 }
 
-// needNames skips a test where nothing gives the names.
+// requireHostNames skips a test if this machine cannot mount a hosts file.
 func requireHostNames(t *testing.T) {
 	t.Helper()
 	s := newSpawner("127.0.0.1", nil)
@@ -69,7 +69,7 @@ func requireOrSkip(t *testing.T, what string, err error) {
 	}
 }
 
-// Layers are seen at /opt, a later one over an earlier one, and what this machine has there stays.
+// Layers are mounted at /opt, a later one over an earlier one, and this machine's files there stay visible.
 func TestLayers(t *testing.T) {
 	first, second := t.TempDir(), filepath.Join(t.TempDir(), "a 'b':c")
 	if err := os.Mkdir(second, 0o700); err != nil {
@@ -83,7 +83,7 @@ func TestLayers(t *testing.T) {
 	s := newSpawner("127.0.0.1", []string{first, second})
 	defer s.close()
 	requireOrSkip(t, "layers", s.mounts.layersErr)
-	said := func(args ...string) string {
+	run := func(args ...string) string {
 		var text strings.Builder
 		p, err := startProcess(s, processSpec{name: "x", path: args[0], args: args[1:], env: os.Environ()}, func(lines [][]byte) {
 			for _, line := range lines {
@@ -96,14 +96,14 @@ func TestLayers(t *testing.T) {
 		<-p.exited.Done()
 		return text.String()
 	}
-	if got := said("cat", layersTarget+"/one", layersTarget+"/both"); got != "first\nsecond\n" {
+	if got := run("cat", layersTarget+"/one", layersTarget+"/both"); got != "first\nsecond\n" {
 		t.Errorf("%q", got)
 	}
 	ours, err := os.ReadDir(layersTarget)
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := strings.Fields(said("ls", "-A", layersTarget))
+	seen := strings.Fields(run("ls", "-A", layersTarget))
 	for _, entry := range ours {
 		if !slices.Contains(seen, entry.Name()) || entry.Name() == "both" {
 			t.Errorf("%s has %s, in the namespace %q", layersTarget, entry.Name(), seen)
@@ -111,7 +111,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// A folder that cannot be mounted costs the layers alone, and a process that speaks of them says so.
+// If the layers cannot be mounted, the host names still resolve, and an error whose output mentions /opt explains it.
 func TestLayersHint(t *testing.T) {
 	requireHostNames(t)
 	s := newSpawner("127.0.0.1", []string{filepath.Join(t.TempDir(), "gone")})
@@ -127,13 +127,13 @@ func TestLayersHint(t *testing.T) {
 	}
 }
 
-// The same as a user without any right.
+// TestHostNames and TestLayers pass as an ordinary user.
 func TestMountsWithoutRoot(t *testing.T) {
 	const nobody = 65534
 	if os.Getuid() != 0 {
 		t.Skip("TestHostNames and TestLayers are it")
 	}
-	dir, err := os.MkdirTemp("", "nobody-") // t.TempDir is in a folder that only its owner can read
+	dir, err := os.MkdirTemp("", "nobody-") // only its owner can read the parent of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestMountsWithoutRoot(t *testing.T) {
 	}
 }
 
-// Without the names, an error about a process that speaks of one says what to do.
+// Without the host names, an error whose output mentions one explains what to do.
 func TestHostNamesHint(t *testing.T) {
 	why := errors.New("no namespaces")
 	const line = "lookup sandbox.localdomain: no such host"
@@ -193,7 +193,7 @@ func TestHasHostNames(t *testing.T) {
 	}
 }
 
-// What is behind a shell is explained as if it were not.
+// A program that wrap starts through a shell has the kernel's launch errors.
 func TestLaunchErrorsBehindShell(t *testing.T) {
 	dir := t.TempDir()
 	m := mounts{hosts: "any"}

@@ -11,14 +11,17 @@ import (
 	"time"
 )
 
+// A subscription within AWS's limits is accepted. Any other is refused with an error that names the mistake.
 func TestParseSubscription(t *testing.T) {
-	const good = `{"schemaVersion":"2022-12-13","types":["platform","function","platform"],"destination":{"protocol":"HTTP","URI":"http://sandbox:1234/a?b"},"new":1}`
+	const good = `{"schemaVersion":"2022-12-13","types":["platform","function","platform"],` +
+		`"destination":{"protocol":"HTTP","URI":"http://sandbox:1234/a?b"},"new":1}`
 	s, err := parseSubscription([]byte(good), telemetryAPI)
-	if err != nil || s.items != 10_000 || s.bytes != 262_144 || s.timeout != time.Second || s.port != 1234 || s.path != "/a?b" || s.tcp || len(s.types) != 2 {
+	if err != nil || s.items != 10_000 || s.bytes != 262_144 || s.timeout != time.Second ||
+		s.port != 1234 || s.path != "/a?b" || s.tcp || len(s.types) != 2 {
 		t.Fatalf("%+v %v", s, err)
 	}
 	if _, err := parseSubscription([]byte(good), managedTelemetryAPI); err == nil {
-		t.Error("Managed Instances accept only the newest schema")
+		t.Error("Managed Instances accepted an old schema")
 	}
 	with := func(part, other string) string { return strings.Replace(good, part, other, 1) }
 	buffering := func(b string) string { return with(`"new":1`, `"buffering":`+b) }
@@ -56,12 +59,12 @@ func TestParseSubscription(t *testing.T) {
 		buffering(`{"timeoutMs":"1"}`):                "not valid",
 	} {
 		if _, err := parseSubscription([]byte(body), telemetryAPI); err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("%s: %v does not say %q", body, err, text)
+			t.Errorf("%s: %v does not contain %q", body, err, text)
 		}
 	}
 }
 
-// The Logs API has its own schemas, of which one is the default, and a method.
+// A subscription to the Logs API can omit the schema and can select the method.
 func TestParseLogsSubscription(t *testing.T) {
 	const good = `{"types":["platform"],"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:1234","method":"PUT"}}`
 	s, err := parseSubscription([]byte(good), logsAPI)
@@ -69,7 +72,8 @@ func TestParseLogsSubscription(t *testing.T) {
 		t.Fatalf("%+v %v", s, err)
 	}
 	with := func(part, other string) string { return strings.Replace(good, part, other, 1) }
-	if s, err := parseSubscription([]byte(with(`{"types"`, `{"schemaVersion":"2021-03-18","types"`)), logsAPI); err != nil || s.schema != schema20210318 {
+	newer := with(`{"types"`, `{"schemaVersion":"2021-03-18","types"`)
+	if s, err := parseSubscription([]byte(newer), logsAPI); err != nil || s.schema != schema20210318 {
 		t.Errorf("%+v %v", s, err)
 	}
 	for body, text := range map[string]string{
@@ -77,12 +81,12 @@ func TestParseLogsSubscription(t *testing.T) {
 		with(`{"types"`, `{"schemaVersion":"2022-12-13","types"`): "2021-03-18",
 	} {
 		if _, err := parseSubscription([]byte(body), logsAPI); err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("%s: %v does not say %q", body, err, text)
+			t.Errorf("%s: %v does not contain %q", body, err, text)
 		}
 	}
 }
 
-// What is accepted is within AWS's limits and has somewhere to go.
+// Every accepted subscription is within AWS's limits and has a destination.
 func FuzzParseSubscription(f *testing.F) {
 	f.Add([]byte(subscribeAll), uint8(1))
 	f.Add([]byte(`{"schemaVersion":"2022-07-01","types":["function"],"destination":{"protocol":"TCP","port":1}}`), uint8(0))
@@ -96,7 +100,8 @@ func FuzzParseSubscription(f *testing.F) {
 		switch {
 		case !json.Valid(body):
 			t.Error("not JSON")
-		case s.items < minItems || s.items > maxItems || s.bytes < minBytes || s.bytes > maxBytes || s.timeout < minTimeout*time.Millisecond || s.timeout > maxTimeout*time.Millisecond:
+		case s.items < minItems || s.items > maxItems || s.bytes < minBytes || s.bytes > maxBytes ||
+			s.timeout < minTimeout*time.Millisecond || s.timeout > maxTimeout*time.Millisecond:
 			t.Errorf("limits: %+v", s)
 		case s.port < 1 || s.port > 65535 || s.port == reservedPort:
 			t.Errorf("port: %+v", s)

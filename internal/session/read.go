@@ -299,8 +299,8 @@ func (r *reader) reportPoll(rep *report) {
 		r.caughtUp[rep.shard] = true
 	}
 	if r.o.OnPoll != nil {
-		idle := len(r.caughtUp) == r.running && r.running+r.done == len(r.shards)
-		r.o.OnPoll(Poll{Shard: rep.shard, Records: len(rep.records), Ended: rep.ended, Behind: rep.behind, CaughtUp: idle})
+		caughtUp := len(r.caughtUp) == r.running && r.running+r.done == len(r.shards)
+		r.o.OnPoll(Poll{Shard: rep.shard, Records: len(rep.records), Ended: rep.ended, Behind: rep.behind, CaughtUp: caughtUp})
 	}
 }
 

@@ -53,7 +53,7 @@ type Stream struct {
 
 var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 
-// Validate says what is wrong with the names in a target.
+// Validate returns an error if the target has an invalid name, ARN or region.
 func (t Target) Validate() error {
 	if !strings.HasPrefix(t.Stream, "arn:") {
 		if !streamName.MatchString(t.Stream) {
