@@ -17,49 +17,49 @@ import (
 // The journal is a file:
 //
 //	    0  journalMagic, size of a page, SP, owner, LF
-//	 4096  and 10240, by turns: length, checksum, serial (4, 4 and 8 bytes), and the JSON of a ledger
-//	16384  page 1, and the other pages behind it
+//	 4096  and 10240, in turn: length, checksum, serial (4, 4 and 8 bytes), and the JSON of a ledger
+//	16384  page 1, and the other pages after it
 //
-// A POST is in it before it is answered: what Lambda was told is received survives the extension's process. There is no fsync, since
-// the machine does not outlive the environment, and no mapping, since a file that is cut short by others would end the process.
+// A POST is written before it is answered. So events survive the extension's process once Lambda has the answer. There
+// is no fsync, since the machine does not outlive the environment. There is no mapping: if another process truncated
+// the file, SIGBUS would end this process.
 const (
 	journalMagic = "kinesis-telemetry-extension journal 1 "
 	journalName  = "journal-%d"
-	maxJournals  = 8 // copies of the extension in one environment
+	maxJournals  = 8 // one for each copy of the extension in the environment
 	ledgerAt     = 4096
 	ledgerBytes  = 6144
 	pagesAt      = ledgerAt + 2*ledgerBytes
-	// journalPause is how long nothing new is written after a write has failed.
+	// journalPause is how long no page is written after a write has failed.
 	journalPause = time.Minute
 )
 
-// journal is what the Dispatcher knows of its journal. The zero value has no file.
+// journal is the state of the journal. The zero value has no file.
 type journal struct {
 	file          journalFile
-	size          int64          // that the file has
-	grown         int            // the first page for which the disk was not asked whether it has room
-	pending       []pendingState // states to be written
-	stale         bool           // there were states that could not be written
-	retired       []int          // pages that are free then
+	size          int64          // of the file
+	grown         int            // the disk has room for the pages before this one
+	pending       []pendingState // states to write
+	stale         bool           // a state could not be written
+	retired       []int          // pages that are free once these states are written
 	serial        uint64         // of the ledger
-	ledgerWritten bool           // the ledger is as it should be
+	ledgerWritten bool           // the file has the current ledger
 	pausedUntil   time.Time      // no page is written before
-	// unopened: it is opened with the first thing to be written. adopting: the pages before this one may have batches of earlier lives.
-	unopened bool
-	adopting int
+	unopened      bool           // the first write opens the file
+	adopting      int            // the pages before this one may have batches of earlier processes; 0: after the adoption
 }
 
-// journalFile is what the journal needs of a file.
+// journalFile has the methods of a file that the journal uses.
 type journalFile interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
 	Name() string
 	Stat() (fs.FileInfo, error)
-	Free() (bytes int64, err error) // that the disk has left
+	Free() (bytes int64, err error) // free space of the disk
 }
 
-// write writes to the file, and notes how long that is.
+// write writes to the file, and keeps its size.
 func (j *journal) write(data []byte, at int64) error {
 	n, err := j.file.WriteAt(data, at)
 	j.size = max(j.size, at+int64(n))
@@ -69,37 +69,38 @@ func (j *journal) write(data []byte, at int64) error {
 // diskFile is a journalFile.
 type diskFile struct{ *os.File }
 
-// pendingState is a state of a batch that the journal does not have yet.
+// pendingState is the state of a batch, which the journal does not have yet.
 type pendingState struct {
 	page  int // the batch's first
 	state uint32
-	sent  bool // it holds whatever of the buffer could be written
+	sent  bool // the state is true even if pages could not be written
 }
 
-// ledger is what is to be declared.
+// ledger is the JSON of the losses that are not declared yet.
 type ledger struct {
 	Losses []loss `json:"losses,omitempty"`
-	// Cut tells that an event came in part: its other pieces had not come.
+	// Cut means that the beginning of an event was received, its end not yet.
 	Cut bool `json:"cut,omitempty"`
 }
 
-// pageAt is where a page begins in the file.
+// pageAt returns the offset of a page in the file.
 func pageAt(page, size int) int64 { return pagesAt + int64(page-firstPage)*int64(size) }
 
+// checksum returns the CRC-32C of data.
 func checksum(data []byte) uint32 { return extendChecksum(0, data) }
 
-// extendChecksum is the CRC-32C. Its tables are made when the first page is sealed: a package variable would make them before the
-// extension registers.
+// extendChecksum returns the CRC-32C of more data. The first call makes the tables, when the first page is sealed. A
+// package variable would make them before the extension registers.
 func extendChecksum(sum uint32, data []byte) uint32 {
 	return crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), data)
 }
 
-// checksum is of what does not change in a page: of its header, and the descriptor behind it.
+// checksum covers the parts of a page that do not change: a part of its header, and the descriptor after the header.
 func (h header) checksum(descriptor []byte) uint32 {
 	return extendChecksum(checksum(h[8:24]), descriptor)
 }
 
-// appendDescriptor appends what the lines of a batch have in common.
+// appendDescriptor appends the common facts of a batch's lines: partition key, log stream and source.
 func appendDescriptor(dst []byte, key, logStream string, source *record.Source) []byte {
 	for _, text := range []string{key, logStream} {
 		dst = order.AppendUint16(dst, uint16(len(text)))
@@ -110,7 +111,7 @@ func appendDescriptor(dst []byte, key, logStream string, source *record.Source) 
 
 var errDescriptor = errors.New("not a descriptor")
 
-// parseDescriptor reads what appendDescriptor has written.
+// parseDescriptor reads a descriptor.
 func parseDescriptor(descriptor []byte) (key, logStream string, source []byte, err error) {
 	for _, text := range []*string{&key, &logStream} {
 		if len(descriptor) < 2 || int(order.Uint16(descriptor)) > len(descriptor)-2 {
@@ -122,9 +123,10 @@ func parseDescriptor(descriptor []byte) (key, logStream string, source []byte, e
 	return key, logStream, descriptor, nil
 }
 
-// journalLocked brings the journal up to date. The order matters, as the process may be killed between two writes: a loss is written
-// before the batch that had the events is freed, and forgotten after the line that declares it was written. No page is used again
-// before what its lines were copied to is written. Where that cannot be written, the batch is not marked: its lines may come again.
+// journalLocked brings the journal up to date. The order matters, since the process may be killed between two writes. A
+// loss is written before the batch that had its events is freed. The loss is removed after the line that declares it
+// was written. If lines were copied from a page, the copies are written before the page is used again. If a write
+// fails, the state of the batch is not written: the next process may deliver its lines again.
 func (d *Dispatcher) journalLocked() {
 	d.ensureJournalLocked()
 	d.sealBatchesLocked()
@@ -141,14 +143,14 @@ func (d *Dispatcher) journalLocked() {
 	d.freeLocked()
 	if written && len(d.declaring) > 0 {
 		clear(d.declaring)
-		_ = d.writeLedgerLocked() // else the loss is declared again
+		_ = d.writeLedgerLocked() // if it fails, the next process declares the loss again
 	}
 	if written && j.stale {
 		d.writeStatesLocked()
 	}
 }
 
-// freeLocked frees the pages of batches that have ended.
+// freeLocked frees the pages of batches that ended.
 func (d *Dispatcher) freeLocked() {
 	for _, page := range d.journal.retired {
 		d.pages.free(page)
@@ -156,7 +158,8 @@ func (d *Dispatcher) freeLocked() {
 	d.journal.retired = d.journal.retired[:0]
 }
 
-// writeBufferLocked writes the ledger and the pages that have changed. It tells whether the journal has all that is held.
+// writeBufferLocked writes the ledger and the pages that have changed. It reports whether the journal has the whole
+// buffer.
 func (d *Dispatcher) writeBufferLocked() bool {
 	if d.journal.file == nil || time.Now().Before(d.journal.pausedUntil) {
 		return false
@@ -191,7 +194,7 @@ func (d *Dispatcher) writeStateLocked(page int, state uint32) {
 	}
 }
 
-// writeStatesLocked writes the states that could not be written when they changed.
+// writeStatesLocked writes the states of all batches, after some could not be written.
 func (d *Dispatcher) writeStatesLocked() {
 	d.journal.stale = false
 	for page := firstPage; page < len(d.pages.used)*slabPages; page++ {
@@ -209,17 +212,17 @@ func (d *Dispatcher) writeStatesLocked() {
 // writeLedgerLocked writes the ledger.
 func (d *Dispatcher) writeLedgerLocked() error {
 	j := &d.journal
-	book := ledger{Cut: d.cut}
+	content := ledger{Cut: d.cut}
 	for _, losses := range []losses{d.declaring, d.account.undeclared} {
 		for _, l := range losses {
-			book.Losses = append(book.Losses, *l)
+			content.Losses = append(content.Losses, *l)
 		}
 	}
 	const head = 16
-	encoded, err := json.Marshal(book)
-	for err == nil && len(encoded) > ledgerBytes-head { // of very many instances
-		book.Losses = book.Losses[:len(book.Losses)/2]
-		encoded, err = json.Marshal(book)
+	encoded, err := json.Marshal(content)
+	for err == nil && len(encoded) > ledgerBytes-head { // losses of very many instances
+		content.Losses = content.Losses[:len(content.Losses)/2]
+		encoded, err = json.Marshal(content)
 	}
 	j.serial++
 	entry := make([]byte, head, head+len(encoded))
@@ -232,11 +235,11 @@ func (d *Dispatcher) writeLedgerLocked() error {
 	return err
 }
 
-// readLedger reads the younger of the two.
-func readLedger(file io.ReaderAt) (book ledger, serial uint64) {
+// readLedger reads the newer of the two ledgers.
+func readLedger(file io.ReaderAt) (newest ledger, serial uint64) {
 	for i := range int64(2) {
 		entry := make([]byte, ledgerBytes)
-		n, _ := file.ReadAt(entry, ledgerAt+i*ledgerBytes) // what is missing has no checksum
+		n, _ := file.ReadAt(entry, ledgerAt+i*ledgerBytes) // a part that cannot be read fails the checksum
 		if n < 16 {
 			continue
 		}
@@ -246,13 +249,13 @@ func readLedger(file io.ReaderAt) (book ledger, serial uint64) {
 		}
 		var read ledger
 		if json.Unmarshal(entry[16:end], &read) == nil {
-			book, serial = read, order.Uint64(entry[8:])
+			newest, serial = read, order.Uint64(entry[8:])
 		}
 	}
-	return book, serial
+	return newest, serial
 }
 
-// sealBatchesLocked makes the header of each page say what is in it.
+// sealBatchesLocked updates the header of each batch's last page.
 func (d *Dispatcher) sealBatchesLocked() {
 	for _, b := range d.unsealed {
 		if b.unsealed && len(b.pages) > 0 {
@@ -263,7 +266,7 @@ func (d *Dispatcher) sealBatchesLocked() {
 	d.unsealed = d.unsealed[:0]
 }
 
-// writePagesLocked writes each page whose last content the journal does not have, pages that lie side by side at once.
+// writePagesLocked writes each dirty page. Adjacent pages are one write.
 func (d *Dispatcher) writePagesLocked() error {
 	size := d.pages.size
 	for word, dirty := range d.pages.dirty {
@@ -286,9 +289,10 @@ func (d *Dispatcher) writePagesLocked() error {
 	return nil
 }
 
-var errFull = errors.New("more than a quarter of what is free there would be taken")
+var errFull = errors.New("the journal would take more than a quarter of the free disk space")
 
-// growLocked makes sure that a page may be written: a journal that grows takes at most a quarter of what the disk has free.
+// growLocked returns an error if the journal must not grow up to a page: it takes at most a quarter of the disk's free
+// space.
 func (d *Dispatcher) growLocked(page int) error {
 	j := &d.journal
 	if page < j.grown {
@@ -303,47 +307,47 @@ func (d *Dispatcher) growLocked(page int) error {
 	return nil
 }
 
-// pauseJournalLocked stops writing pages for a while.
+// pauseJournalLocked stops writing pages for a while after an error.
 func (d *Dispatcher) pauseJournalLocked(err error) {
 	d.journal.pausedUntil = time.Now().Add(journalPause).Round(0)
 	d.warnNoJournalLocked(err)
 }
 
-// warnNoJournalLocked logs why there is no journal, once, and when the lock is released.
+// warnNoJournalLocked logs why there is no journal: once, and when the lock is released.
 func (d *Dispatcher) warnNoJournalLocked(err error) {
-	const unkept = "what is undelivered cannot be kept for the environment's next life: KINESIS_TELEMETRY_SPILL_DIR: "
-	if !d.logged[unkept] {
-		d.logged[unkept] = true
-		d.pendingWarning = unkept + err.Error()
+	const noJournal = "cannot keep a journal, undelivered telemetry would not survive the extension's process: KINESIS_TELEMETRY_SPILL_DIR: "
+	if !d.logged[noJournal] {
+		d.logged[noJournal] = true
+		d.pendingWarning = noJournal + err.Error()
 	}
 }
 
-// unlock releases the lock, and logs what was to be logged meanwhile.
+// unlock releases the lock, then logs the pending warning.
 func (d *Dispatcher) unlock() {
-	say := d.pendingWarning
+	warning := d.pendingWarning
 	d.pendingWarning = ""
 	d.mu.Unlock()
-	if say != "" {
-		d.options.Log.Warn(say)
+	if warning != "" {
+		d.options.Log.Warn(warning)
 	}
 }
 
-// checkJournalLocked makes the journal anew from memory where somebody has removed or truncated it.
+// checkJournalLocked writes a new journal from memory if the function has removed or truncated the file.
 func (d *Dispatcher) checkJournalLocked() {
 	j := &d.journal
 	if j.file == nil || j.adopting > 0 {
 		return
 	}
-	there, err := os.Lstat(j.file.Name())
-	mine, _ := j.file.Stat()
-	if err == nil && os.SameFile(there, mine) && there.Size() >= j.size {
+	found, err := os.Lstat(j.file.Name())
+	open, _ := j.file.Stat()
+	if err == nil && os.SameFile(found, open) && found.Size() >= j.size {
 		return
 	}
 	for b := range d.list.all() {
 		d.readLocked(b)
 	}
-	d.freeLocked()     // what could not be read
-	_ = j.file.Close() // a new one follows
+	d.freeLocked()     // pages that could not be read
+	_ = j.file.Close() // a new file replaces it
 	serial := j.serial
 	if !d.openJournalLocked() {
 		return

@@ -619,7 +619,7 @@ func TestCutShortTwice(t *testing.T) {
 }
 
 // Last words that were copied stand in the journal once: also where it is made anew, and where the states could not be written at once.
-func TestLastWordsInTheJournal(t *testing.T) {
+func TestMovedLogsInTheJournal(t *testing.T) {
 	for name, meanwhile := range map[string]func(d *Dispatcher, path string){
 		"written": func(*Dispatcher, string) {},
 		"removed": func(d *Dispatcher, path string) {
@@ -640,7 +640,7 @@ func TestLastWordsInTheJournal(t *testing.T) {
 		if name == "paused" {
 			d.journal.pausedUntil = time.Now().Add(time.Hour)
 		}
-		d.lastWordsFirstLocked()
+		d.moveLogsLastLocked()
 		d.journalLocked()
 		d.mu.Unlock()
 		meanwhile(d, filepath.Join(dir, "journal-0"))

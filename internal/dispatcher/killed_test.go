@@ -190,7 +190,7 @@ func (f *eventFates) liveAndDie(t *testing.T, o Options, dir string, random *ran
 			restored = true
 		case 4:
 			d.mu.Lock()
-			d.lastWordsFirstLocked()
+			d.moveLogsLastLocked()
 			d.journalLocked()
 			d.mu.Unlock()
 		case 5:

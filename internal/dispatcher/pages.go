@@ -6,25 +6,26 @@ import (
 )
 
 const (
-	maxPage = 16 << 10 // or more where the tags take that much
-	// slabPages is how many pages one piece of memory has, and by how many the journal grows: the bits of a word of a bitmap.
+	maxPage = 16 << 10 // bytes; pages are larger if the tags need more
+	// slabPages is the number of pages in one slab of memory, and in one step of the journal's growth: the bits of a
+	// bitmap's word.
 	slabPages = 64
 	firstPage = 1 // no page has the number 0
-	// maxSpare is how many slabs are kept that have no page: what a small function has buffered once it will buffer again.
+	// maxSpare is how many unused slabs are kept: a small function that has buffered so much will do so again.
 	maxSpare = 4
 )
 
-// pages are what batches are laid out in. A page is the same bytes in memory and in the journal: it begins with a header, and goes on
-// with lines of one batch. The page with the lowest number is taken first, so that few are touched, and memory behind them can be
-// returned.
+// pages manages the memory of batches. A page has the same bytes in memory and in the journal: a header, then lines of
+// one batch. The free page with the lowest number is taken first, so that few pages are touched and the memory after
+// them can be returned.
 type pages struct {
 	size  int      // of a page, bytes
-	slabs [][]byte // nil where no page is used, or where all are in the journal alone
-	spare [][]byte // were slabs
+	slabs [][]byte // nil if no page of the slab is used, or if all its pages are only in the journal
+	spare [][]byte // unused slabs
 	used  bitmap
-	dirty bitmap // pages whose last content the journal does not have
-	count int    // of used
-	low   int    // no word of used before it has a free page
+	dirty bitmap // pages whose current content the journal does not have
+	count int    // number of used pages
+	low   int    // words of used before this one have no free page
 }
 
 // bitmap has a bit for each page.
@@ -36,9 +37,9 @@ func (b bitmap) set(page int) { b[page/slabPages] |= 1 << (page % slabPages) }
 
 func (b bitmap) clear(page int) { b[page/slabPages] &^= 1 << (page % slabPages) }
 
-// newPages returns pages of such a size that a full batch, with its descriptor, fills them: lines and source are the sizes of its lines
-// and of its source's JSON. Their size is the same in all lives of an environment. Headers do not stand across the borders of the pages
-// of the machine's memory, at which a write may be cut short.
+// newPages chooses the size of pages so that a full batch, with its descriptor, fills them. lines and source are the
+// sizes of the batch's lines and of its source's JSON. The size is the same in all processes of an environment. No
+// header crosses the border of a page of the machine's memory, where a write may be cut short.
 func newPages(lines, source int) pages {
 	descriptor := (source/512 + 1) * 512
 	batch, limit := lines+descriptor, max(maxPage, 3*descriptor)
@@ -47,7 +48,7 @@ func newPages(lines, source int) pages {
 	return pages{size: (size + headerBytes - 1) / headerBytes * headerBytes}
 }
 
-// take returns the number of a page that is free now, and from now on used.
+// take returns the number of a free page and marks it used.
 func (p *pages) take() int {
 	for ; ; p.low++ {
 		if p.low == len(p.used) {
@@ -62,7 +63,7 @@ func (p *pages) take() int {
 	}
 }
 
-// grow makes room for words of the bitmaps.
+// grow extends the bitmaps to a number of words.
 func (p *pages) grow(words int) {
 	for len(p.used) < words {
 		p.slabs = append(p.slabs, nil)
@@ -72,7 +73,7 @@ func (p *pages) grow(words int) {
 	p.used[0] |= 1<<firstPage - 1
 }
 
-// reserve makes take leave the pages before the given one alone.
+// reserve marks the pages before the given one used, so that take skips them.
 func (p *pages) reserve(before int) {
 	p.grow((before + slabPages - 1) / slabPages)
 	for page := firstPage; page < before; page++ {
@@ -80,7 +81,7 @@ func (p *pages) reserve(before int) {
 	}
 }
 
-// unreserve ends reserve.
+// unreserve undoes reserve.
 func (p *pages) unreserve(before int) {
 	for page := firstPage; page < before; page++ {
 		p.used.clear(page)
@@ -88,6 +89,7 @@ func (p *pages) unreserve(before int) {
 	p.low = 0
 }
 
+// use marks a page used.
 func (p *pages) use(page int) {
 	if page < firstPage {
 		return
@@ -97,16 +99,16 @@ func (p *pages) use(page int) {
 	p.count++
 }
 
-// retire ends the use of a page. It is not taken again before free.
+// retire ends the use of a page. take does not return it before free.
 func (p *pages) retire(page int) {
 	if page < firstPage {
-		return // it was missing in the journal
+		return // it stands for a page that is missing in the journal
 	}
 	p.dirty.clear(page)
 	p.count--
 }
 
-// free makes take return a page again. A slab without a page is left to the garbage collector, if there are enough of them.
+// free makes take return a page again. A slab without used pages becomes spare, or garbage if there are enough spares.
 func (p *pages) free(page int) {
 	if page < firstPage {
 		return
@@ -122,7 +124,7 @@ func (p *pages) free(page int) {
 	}
 }
 
-// memory is a page's bytes.
+// memory returns a page's bytes.
 func (p *pages) memory(page int) []byte {
 	slab := &p.slabs[page/slabPages]
 	if last := len(p.spare) - 1; *slab == nil && last >= 0 {
@@ -134,14 +136,14 @@ func (p *pages) memory(page int) []byte {
 	return (*slab)[at : at+p.size : at+p.size]
 }
 
-// header is the beginning of a page. What is in it but for the slots is written when the page is taken, and never changed but for
-// the state. The slots are written by turns, so that a write that is cut short leaves what was there before.
+// header is the beginning of a page. Everything before the slots is written when the page is taken; later only the
+// state changes. The slots are written in turn, so that a write that is cut short leaves the slot before.
 //
 //	 0  magic
 //	 4  state of the batch, in its first page
 //	 8  number of the batch
 //	16  which of the batch's pages it is
-//	20  length of the descriptor behind the header, in the batch's first page
+//	20  length of the descriptor after the header, in the batch's first page
 //	24  checksum of 8 to 24 and the descriptor
 //	32  slot, and another at 80
 type header []byte
@@ -155,19 +157,19 @@ const (
 
 // States of a batch.
 const (
-	stateFree     = 0 // it has ended
+	stateFree     = 0 // the batch has ended
 	stateLive     = 1
-	stateLogsOnly = 2 // live, but for the lines that are not logs: those were copied to another batch
+	stateLogsOnly = 2 // only its logs are live: the other lines were copied to another batch
 )
 
-// slot says what a page holds, and what its batch holds up to this page.
+// slot describes the lines of a page, and those of its batch up to this page.
 //
-//	 0  used: where in the page its lines end
+//	 0  used: offset in the page at which its lines end
 //	 4  checksum of the lines in the page
-//	 8  lines, and at 12 how many of them are logs
-//	16  first seq, and at 24 the last
-//	32  emission of the oldest, Unix milliseconds
-//	40  1 where one of them declares a loss
+//	 8  number of lines, and at 12 of logs among them
+//	16  first seq, and at 24 the last seq
+//	32  emission of the oldest event, Unix milliseconds
+//	40  1 if one of the lines declares a loss
 //	44  checksum of 0 to 44
 type slot struct {
 	used        int
@@ -182,10 +184,11 @@ var order = binary.LittleEndian
 
 func (h header) slot(i int) []byte { return h[firstSlot+i*slotBytes:][:slotBytes] }
 
-// used is where the lines end, as the newest slot says.
+// used returns the offset at which the lines end, by the newest slot.
 func (h header) used() int { return int(max(order.Uint32(h.slot(0)), order.Uint32(h.slot(1)))) }
 
-// put writes a slot: over the older of the two, or where the journal does not have the newer one, over that.
+// put writes a slot over the older of the two. If overwrite is set, the journal does not have the newer one, and put
+// replaces that.
 func (h header) put(s slot, overwrite bool) {
 	b := h.slot(0)
 	if newest := order.Uint32(b) > order.Uint32(h.slot(1)); newest != overwrite {
@@ -205,7 +208,7 @@ func (h header) put(s slot, overwrite bool) {
 	order.PutUint32(b[44:], checksum(b[:44]))
 }
 
-// clearSlot removes a slot.
+// clearSlot clears a slot.
 func (h header) clearSlot(s slot) {
 	for i := range 2 {
 		if b := h.slot(i); int(order.Uint32(b)) == s.used {
@@ -214,7 +217,7 @@ func (h header) clearSlot(s slot) {
 	}
 }
 
-// get reads the slots, the newest first. Where a checksum is wrong there is none.
+// get reads the slots, the newest first. It skips a slot whose checksum is wrong.
 func (h header) get() (slots []slot) {
 	for i := range 2 {
 		b := h.slot(i)

@@ -17,13 +17,13 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// adoptAfter is when a life begins to look for what earlier lives have left: its first call of next has the processor until then, and
-// the runtime's init takes longer.
+// adoptAfter is when a process starts to adopt batches of earlier processes. Until then its first call of next has the
+// CPU. The runtime's init takes longer than that.
 const adoptAfter = 50 * time.Millisecond
 
-// StartJournal begins to keep a journal, and takes over what earlier lives of the environment have left, in front of all that is held.
-// Nothing waits for that: the journal is opened when there is something to write, or later, and only the beginning of each page is
-// read, in the background; its lines when they are shipped.
+// StartJournal starts the journal. In the background it adopts the batches that earlier processes of the environment
+// left, before all buffered batches. It does not block. The first write opens the file, or the adoption. The adoption
+// reads only the beginning of each page. The lines of a page are read when they are shipped.
 func (d *Dispatcher) StartJournal() {
 	if d.options.SpillDir == "" {
 		return
@@ -45,7 +45,7 @@ func (d *Dispatcher) StartJournal() {
 	})
 }
 
-// awaitAdopted waits until what earlier lives have left is taken over, which begins at once then.
+// awaitAdopted starts the adoption at once and waits for it.
 func (d *Dispatcher) awaitAdopted(ctx context.Context) {
 	d.mu.Lock()
 	adopts, adopted := d.adoptTimer, d.adopted
@@ -60,7 +60,7 @@ func (d *Dispatcher) awaitAdopted(ctx context.Context) {
 	}
 }
 
-// ensureJournalLocked opens the journal, if there is to be one and it is not open.
+// ensureJournalLocked opens the journal if it is still to be opened.
 func (d *Dispatcher) ensureJournalLocked() {
 	if !d.journal.unopened {
 		return
@@ -81,20 +81,20 @@ func (d *Dispatcher) ensureJournalLocked() {
 	d.relocateLocked(j.grown)
 }
 
-// readLedgerLocked takes over what earlier lives had to declare.
+// readLedgerLocked adopts the undeclared losses of earlier processes.
 func (d *Dispatcher) readLedgerLocked() {
-	book, serial := readLedger(d.journal.file)
+	newest, serial := readLedger(d.journal.file)
 	d.journal.serial = serial
 	d.journal.ledgerWritten = len(d.account.undeclared) == 0 && !d.cut
-	for i := range book.Losses {
-		d.account.undeclared.add(book.Losses[i])
+	for i := range newest.Losses {
+		d.account.undeclared.add(newest.Losses[i])
 	}
-	if book.Cut { // it got no number yet
+	if newest.Cut { // the event has no number yet
 		d.acceptLocked(&Event{Class: Log}, time.Now())
 	}
 }
 
-// openJournalLocked opens a journal, and tells whether there is one now.
+// openJournalLocked opens a journal, and reports whether it succeeded.
 func (d *Dispatcher) openJournalLocked() bool {
 	var size int64
 	file, err := d.openJournalFile()
@@ -110,7 +110,7 @@ func (d *Dispatcher) openJournalLocked() bool {
 	return true
 }
 
-// openJournalFile opens the first journal of this owner that no other process has, or makes one.
+// openJournalFile opens the first journal of this owner that no other process has locked, or creates one.
 func (d *Dispatcher) openJournalFile() (file *os.File, err error) {
 	if err = os.MkdirAll(d.options.SpillDir, 0o700); err != nil {
 		return nil, err
@@ -136,7 +136,8 @@ var (
 	errInUse   = errors.New("is in use by another process")
 )
 
-// claimFile locks a file, and begins it if it is empty. It fails where it is another's, which its first bytes tell.
+// claimFile locks a file, and writes its first bytes if it is empty. It fails if another process has locked the file,
+// or if the first bytes differ.
 func claimFile(file *os.File, first []byte) error {
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return cmp.Or(err, errForeign)
@@ -156,8 +157,8 @@ func claimFile(file *os.File, first []byte) error {
 	return nil
 }
 
-// relocateLocked keeps the pages before the given one for what an earlier life has left in them. What this life has in such pages
-// already (a snapshot may have been taken of it) moves.
+// relocateLocked reserves the pages before the given one for the batches that earlier processes left in them. Batches
+// of this process move out of these pages. (A snapshot may contain such batches.)
 func (d *Dispatcher) relocateLocked(before int) {
 	d.sealBatchesLocked()
 	p := &d.pages
@@ -176,7 +177,7 @@ func (d *Dispatcher) relocateLocked(before int) {
 	clear(p.slabs[:before/slabPages])
 }
 
-// adopt takes over the batches in the pages from firstPage to count.
+// adopt adopts the batches in the pages from firstPage up to count.
 func (d *Dispatcher) adopt(file io.ReaderAt, count int) {
 	batches := readBatches(file, count, d.pages.size)
 	d.mu.Lock()
@@ -211,13 +212,14 @@ type foundPage struct {
 	key    string
 	source *record.Source
 	start  int
-	// logStream is the batch's.
+	// logStream is the log stream of the batch.
 	logStream string
 }
 
-// readBatches finds the batches of a journal that have not ended, the oldest first. Page 0 stands for one that cannot be read.
+// readBatches finds the live batches of a journal, the oldest first. In their lists of pages, page 0 stands for a page
+// that cannot be read.
 func readBatches(file io.ReaderAt, count, pageBytes int) (batches []*batch) {
-	found := map[string]*batch{} // by number, big-endian: it sorts as a string
+	found := map[string]*batch{} // by number, big-endian, so that strings sort as numbers
 	sources := map[string]*record.Source{}
 	buffer := make([]byte, pageBytes)
 	var page foundPage
@@ -240,7 +242,7 @@ func readBatches(file io.ReaderAt, count, pageBytes int) (batches []*batch) {
 			b.logStream = page.logStream
 		}
 		s := &page.slot
-		if page.index == len(b.pages)-1 { // counts all pages before it, too
+		if page.index == len(b.pages)-1 { // its counts include all pages before it
 			b.lines, b.logs, b.first, b.last, b.at, b.declares, b.tail = s.lines, s.logs, s.first, s.last, s.at, s.declares, s.used
 		}
 		b.size += s.used - page.start
@@ -250,16 +252,16 @@ func readBatches(file io.ReaderAt, count, pageBytes int) (batches []*batch) {
 		if b.logsOnly {
 			b.lines = b.logs
 		}
-		if b.source != nil { // else it has ended
+		if b.source != nil { // else the batch has ended
 			batches = append(batches, b)
 		}
 	}
-	return slices.DeleteFunc(batches, func(b *batch) bool { return b.lines == 0 }) // its first line was not written to its end
+	return slices.DeleteFunc(batches, func(b *batch) bool { return b.lines == 0 }) // the end of its first line was not written
 }
 
-// read reads the beginning of a page, and tells whether it is one.
+// read reads the beginning of a page, and reports whether it is valid.
 func (page *foundPage) read(file io.ReaderAt, number int, buffer []byte, sources map[string]*record.Source) bool {
-	usual := min(1024, len(buffer)) // a descriptor is seldom longer
+	usual := min(1024, len(buffer)) // few descriptors are longer
 	n, _ := file.ReadAt(buffer[:usual], pageAt(number, len(buffer)))
 	if n < headerBytes {
 		return false
@@ -298,7 +300,7 @@ func (page *foundPage) read(file io.ReaderAt, number int, buffer []byte, sources
 	return true
 }
 
-// readLocked reads the lines of a batch that an earlier life has left. What cannot be read is dropped.
+// readLocked reads the lines of a batch that an earlier process left. It drops lines that cannot be read.
 func (d *Dispatcher) readLocked(b *batch) {
 	if !b.unread {
 		return
@@ -321,7 +323,7 @@ func (d *Dispatcher) readLocked(b *batch) {
 	}
 }
 
-// readPageLocked reads a page, and tells whether it is as its header says.
+// readPageLocked reads a page, and reports whether it is whole.
 func (d *Dispatcher) readPageLocked(b *batch, i int) bool {
 	if b.pages[i] < firstPage {
 		return false
@@ -338,23 +340,23 @@ func (d *Dispatcher) readPageLocked(b *batch, i int) bool {
 	for n, s := range h.get() {
 		if s.used >= begin && s.used <= d.linesEnd(b, i) && extendChecksum(0, memory[begin:s.used]) == s.sum {
 			if isLast {
-				b.tail, b.summed, b.sum = s.used, s.used, s.sum // it may be filled on
-				return n == 0 && memory[s.used-1] == '\n'       // else the page behind it was not written
+				b.tail, b.summed, b.sum = s.used, s.used, s.sum // more lines may be appended
+				return n == 0 && memory[s.used-1] == '\n'       // else the page after it was not written
 			}
 			return n == 0 && s.used == d.linesEnd(b, i)
 		}
-		h.clearSlot(s) // its write was cut short
+		h.clearSlot(s) // the write of this slot was cut short
 	}
 	return false
 }
 
-// salvageLocked replaces a batch of which something cannot be read by one of the lines that can.
+// salvageLocked replaces a damaged batch with a batch of the lines that can be read.
 func (d *Dispatcher) salvageLocked(b *batch) {
 	lost := loss{Reason: reasonMalformed, Count: uint64(b.lines), FirstSeq: b.first, LastSeq: b.last, Instance: b.source.Instance()}
 	kept := d.addLocked(b.key, b.source, b.logStream, b)
 	b.damaged = true
 	d.copyLinesLocked(b, func(int) *batch { return kept }, func(int, []byte) bool { return true })
-	d.account.Received += uint64(max(kept.lines-b.lines, 0)) // lines that were not answered yet
+	d.account.Received += uint64(max(kept.lines-b.lines, 0)) // lines whose POST was not answered yet
 	lost.Count -= uint64(min(kept.lines, b.lines))
 	d.removeLocked(b, false)
 	d.countLossLocked(lost)

@@ -13,7 +13,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// Note takes facts into account, all at once: nothing is decided between two of them.
+// Note passes facts to the policy in one step: it makes no decision between two of them.
 func (d *Dispatcher) Note(facts ...flush.Fact) {
 	if len(facts) == 0 {
 		return
@@ -37,11 +37,11 @@ func (d *Dispatcher) noteLocked(facts ...flush.Fact) {
 	d.wakeShipper()
 }
 
-// bufferedLocked says what waits, in the policy's words. A loss that is to be declared now waits, too.
+// bufferedLocked describes the buffer for the policy. An undeclared loss counts as a byte if the stream takes records.
 func (d *Dispatcher) bufferedLocked() flush.Buffered {
 	waiting := d.bytes - d.flightBytes
 	if pages := d.pages.count * d.pages.size; pages > d.options.Flush.BufferBytes/4*3 {
-		waiting = max(waiting, pages-d.flightBytes) // of many partition keys, whose pages are half empty
+		waiting = max(waiting, pages-d.flightBytes) // many partition keys leave pages half empty
 	}
 	for b := range d.list.all() {
 		if !b.inFlight {
@@ -54,8 +54,8 @@ func (d *Dispatcher) bufferedLocked() flush.Buffered {
 	return flush.Buffered{}
 }
 
-// AwaitEnd waits for the end of the invocation that was noted last, for as long as the policy wants, which may be not at
-// all, and until ctx is done. It tells whether the end was seen and everything is to be shipped now.
+// AwaitEnd waits for the end of the current invocation until the policy gives up or ctx is done. The policy may give up
+// at once. seen reports whether the end was seen; the caller ships everything then.
 func (d *Dispatcher) AwaitEnd(ctx context.Context) (seen bool) {
 	for {
 		d.mu.Lock()
@@ -76,9 +76,9 @@ func (d *Dispatcher) AwaitEnd(ctx context.Context) (seen bool) {
 	}
 }
 
-// Ship ships what the occasion is for, until nothing of it is left, or the stream fails or rests, or its time or ctx is over. Behind
-// it nothing is in flight. What is called off is buffered again, and where its answer was lost it will be a duplicate that
-// is recognisable.
+// Ship ships batches on an occasion, until none is left for it, the stream fails, a backoff starts, or its time is
+// over. When it returns no flight is in progress. A batch whose flight was canceled is buffered again. If only the
+// answer was lost, its events arrive twice, under the same numbers.
 func (d *Dispatcher) Ship(ctx context.Context, why flush.Occasion) {
 	d.mu.Lock()
 	until, patience := d.policy.Bounds(time.Now(), why)
@@ -97,8 +97,8 @@ func (d *Dispatcher) Ship(ctx context.Context, why flush.Occasion) {
 	}
 }
 
-// acquire gets the right to ship. A flight of the background that has it for longer than patience (0: for as long as ctx
-// allows) is called off, and ends at once then.
+// acquire takes the right to ship. It waits for a flight of the background for patience (0: as long as ctx allows).
+// Then it cancels the flight, which ends at once.
 func (d *Dispatcher) acquire(ctx context.Context, patience time.Duration) {
 	if patience > 0 {
 		var cancel context.CancelFunc
@@ -116,7 +116,7 @@ func (d *Dispatcher) acquire(ctx context.Context, patience time.Duration) {
 	d.sending <- struct{}{}
 }
 
-// sendFlight sends one batch. It tells whether to go on.
+// sendFlight sends one flight. It reports whether the caller may send another.
 func (d *Dispatcher) sendFlight(ctx context.Context, why flush.Occasion) (more bool) {
 	probe, ok := d.loadFlight(why)
 	if !ok {
@@ -130,7 +130,7 @@ func (d *Dispatcher) sendFlight(ctx context.Context, why flush.Occasion) (more b
 	began := time.Now()
 	during, span := awake.WithTimeout(ctx, flush.FlightTimeout)
 	var result kinesis.Result
-	if len(d.encoder.records) > 0 { // else nothing of what was to be sent could be read
+	if len(d.encoder.records) > 0 { // else no line of its batches could be read
 		result = put(during, d.encoder.records)
 	}
 	inTime := during.Err() == nil || ctx.Err() != nil
@@ -146,7 +146,7 @@ func (d *Dispatcher) sendFlight(ctx context.Context, why flush.Occasion) (more b
 	return more
 }
 
-// loadFlight takes batches on board, where the policy wants something shipped, and tells whether that is to be a probe.
+// loadFlight adds batches to the flight if the policy starts one. probe reports whether the flight is a probe.
 func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	d.mu.Lock()
 	defer d.unlock()
@@ -155,8 +155,8 @@ func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	if !ok {
 		return false, false
 	}
-	d.endFlightLocked()     // nothing, unless a flight ended in a panic
-	d.ensureJournalLocked() // it moves pages, and those of a flight may not move
+	d.endFlightLocked()     // does nothing, unless a flight ended in a panic
+	d.ensureJournalLocked() // before the flight, since it may move pages
 	if d.accepting {
 		d.declareLocked()
 	}
@@ -164,7 +164,7 @@ func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 		d.emitStatsLocked()
 	}
 	if why == flush.AtShutdown && d.policy.LogsLast(d.bufferedLocked()) {
-		d.lastWordsFirstLocked()
+		d.moveLogsLastLocked()
 	}
 	d.parts = d.parts[:0]
 	limit := d.options.RequestBytes
@@ -175,7 +175,7 @@ func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	for b := d.list.next; b != &d.list.batch; b = b.next {
 		if b.unread {
 			before := b.prev
-			d.readLocked(b) // another one may stand for it then
+			d.readLocked(b) // may replace the batch
 			b = before
 			continue
 		}
@@ -192,7 +192,7 @@ func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	return load.Probe, true
 }
 
-// addToFlightLocked takes a batch on board.
+// addToFlightLocked adds a batch to the flight.
 func (d *Dispatcher) addToFlightLocked(b *batch) {
 	b.inFlight, b.reopen = true, slices.Contains(d.open, b)
 	d.closeLocked(b)
@@ -205,7 +205,7 @@ func (d *Dispatcher) addToFlightLocked(b *batch) {
 	b.to = len(d.parts)
 }
 
-// recordsOf is how many records a batch makes.
+// recordsOf returns the number of records of a batch.
 func (d *Dispatcher) recordsOf(b *batch) int {
 	if d.options.Format == record.JSON {
 		return b.lines
@@ -213,19 +213,20 @@ func (d *Dispatcher) recordsOf(b *batch) int {
 	return 1
 }
 
-// lastWordsFirstLocked puts the lines that are not logs in front: they say what happened, and what was lost.
-func (d *Dispatcher) lastWordsFirstLocked() {
+// moveLogsLastLocked moves all lines that are not logs before the logs: they tell what happened, and which events were
+// lost.
+func (d *Dispatcher) moveLogsLastLocked() {
 	words := &d.list.batch
 	limit := d.options.Flush.BufferBytes / d.pages.size
 	for b := range d.list.all() {
 		if d.pages.count > limit+limit/8 {
-			break // of many partition keys: a copy takes a page of its own
+			break // with many partition keys each copy takes a page
 		}
 		if b.inFlight || b.unread || b.logs == b.lines {
 			continue
 		}
 		d.closeLocked(b)
-		if b.unsealed { // its header counts all lines, for as long as the journal does not say that only logs count
+		if b.unsealed { // the header counts all lines until the journal has stateLogsOnly
 			d.sealLocked(b)
 			b.unsealed = false
 		}
@@ -251,8 +252,9 @@ func (d *Dispatcher) lastWordsFirstLocked() {
 	d.logsFrom = nil
 }
 
-// settle writes down how each event of the flight ended; those that are to be sent again stay where they are. It tells whether to go
-// on, and returns what is to be logged: not under the lock, since a log line may block.
+// settle ends each event of the flight by its outcome. Unsent events stay in their place. It reports whether the caller
+// may send another flight. log logs the flight's error: the caller calls it without the lock, since a log line may
+// block.
 func (d *Dispatcher) settle(result *kinesis.Result, flight flush.Flight) (more bool, log func()) {
 	d.mu.Lock()
 	defer d.unlock()
@@ -271,8 +273,8 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight flush.Flight) (more b
 	return !flight.Failed, d.logTroubleLocked(result.Err, flight.Failed)
 }
 
-// settleBatchLocked ends a batch, or what was sent of it. outcomes are of its one record, or of a record a line. It tells whether
-// something is to be sent again.
+// settleBatchLocked ends a batch, or the lines of it that were sent or rejected. outcomes has one element for each
+// record of the batch. It reports whether lines are left to send.
 func (d *Dispatcher) settleBatchLocked(b *batch, outcomes []kinesis.Outcome) (unsent bool) {
 	if first := outcomes[0]; !slices.ContainsFunc(outcomes, func(o kinesis.Outcome) bool { return o != first }) {
 		switch first {
@@ -310,7 +312,8 @@ func (d *Dispatcher) settleBatchLocked(b *batch, outcomes []kinesis.Outcome) (un
 	return rest != nil
 }
 
-// endFlightLocked ends the flight. What is left of it waits again, and the newest batch of a partition key is filled on.
+// endFlightLocked ends the flight. Batches that are left are buffered again, and the newest batch of a partition key is
+// open again.
 func (d *Dispatcher) endFlightLocked() {
 	for _, b := range d.flight {
 		if b.inFlight = false; b.reopen && len(b.pages) > 0 && b.source == d.source {
@@ -321,7 +324,7 @@ func (d *Dispatcher) endFlightLocked() {
 	d.flight, d.flightBytes, d.logsFrom = d.flight[:0], 0, nil
 }
 
-// countRecordsLocked adds a flight to the figures and returns how many of its records Kinesis took.
+// countRecordsLocked adds a flight to the stats and returns how many of its records Kinesis took.
 func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 	a := &d.account
 	for r, outcome := range result.Outcomes {
@@ -337,12 +340,12 @@ func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 	return sent
 }
 
-// logTroubleLocked returns what logs the trouble with the stream: one line for each kind, however often it comes and its text
-// differs.
-func (d *Dispatcher) logTroubleLocked(err error, waits bool) (log func()) {
+// logTroubleLocked returns a function that logs a flight's error: one line for each kind of error, even if it comes
+// again with another text. buffered means that events stay buffered; else they are dropped.
+func (d *Dispatcher) logTroubleLocked(err error, buffered bool) (log func()) {
 	recovered := d.failing && err == nil
 	d.failing = err != nil
-	kind, held := "unknown", d.events
+	kind, events := "unknown", d.events
 	var trouble *kinesis.Error
 	if errors.As(err, &trouble) {
 		kind = trouble.Kind.String()
@@ -354,14 +357,14 @@ func (d *Dispatcher) logTroubleLocked(err error, waits bool) (log func()) {
 		return func() {}
 	}
 	d.logged[kind] = true
-	what := "telemetry is buffered, it cannot be delivered: "
-	if !waits {
-		what = "telemetry is dropped: "
+	message := "telemetry is buffered, cannot be delivered: "
+	if !buffered {
+		message = "telemetry is dropped: "
 	}
-	return func() { d.options.Log.Warn(what+err.Error(), "held", held) }
+	return func() { d.options.Log.Warn(message+err.Error(), "held", events) }
 }
 
-// shipInBackground ships what is due, when it is.
+// shipInBackground ships full records and late events while the environment runs.
 func (d *Dispatcher) shipInBackground(background context.Context) {
 	timer := time.NewTimer(math.MaxInt64)
 	defer timer.Stop()
@@ -390,7 +393,7 @@ func (d *Dispatcher) shipInBackground(background context.Context) {
 	}
 }
 
-// wakeShipper wakes the background shipper when it may have something to do.
+// wakeShipper makes the background shipper ask the policy again.
 func (d *Dispatcher) wakeShipper() {
 	select {
 	case d.wake <- struct{}{}:

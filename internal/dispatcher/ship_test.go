@@ -504,7 +504,7 @@ func TestLogUnderNoLock(t *testing.T) {
 		d.Ship(t.Context(), flush.AtShutdown)
 	}
 	want := []string{
-		"WARN telemetry is buffered, it cannot be delivered: ", "WARN telemetry is buffered, it cannot be delivered: unexpected EOF",
+		"WARN telemetry is buffered, cannot be delivered: ", "WARN telemetry is buffered, cannot be delivered: unexpected EOF",
 		"INFO the stream takes records again", "WARN telemetry is dropped: ",
 	}
 	if !slices.Equal(said.text, want) {
@@ -584,7 +584,7 @@ func TestFlightIsFilled(t *testing.T) {
 }
 
 // At SHUTDOWN alone, and where not all can surely go, the lines that are not logs go first; not where the pages that this takes are too many.
-func TestLastWordsFirst(t *testing.T) {
+func TestLogsLeaveLast(t *testing.T) {
 	first := func(why flush.Occasion, excess int) string {
 		o := options()
 		d := New(o, discardStream{})
@@ -598,7 +598,7 @@ func TestLastWordsFirst(t *testing.T) {
 		}
 		d.pages.count = limit + limit/8 + excess
 		if why == flush.AtShutdown {
-			d.lastWordsFirstLocked()
+			d.moveLogsLastLocked()
 		}
 		d.pages.count -= limit + limit/8 + excess - pages
 		var all []string
@@ -625,7 +625,7 @@ func TestLastWordsFirst(t *testing.T) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before := d.list.next
-	d.lastWordsFirstLocked()
+	d.moveLogsLastLocked()
 	if d.list.next != before || before.logsOnly {
 		t.Error("a batch of logs alone was divided")
 	}
