@@ -315,7 +315,8 @@ func (d *Dispatcher) pauseJournalLocked(err error) {
 
 // warnNoJournalLocked logs why there is no journal: once, and when the lock is released.
 func (d *Dispatcher) warnNoJournalLocked(err error) {
-	const noJournal = "cannot keep a journal, undelivered telemetry would not survive the extension's process: KINESIS_TELEMETRY_SPILL_DIR: "
+	const noJournal = "cannot keep a journal, undelivered telemetry would not survive the extension's process: " +
+		"KINESIS_TELEMETRY_SPILL_DIR: "
 	if !d.logged[noJournal] {
 		d.logged[noJournal] = true
 		d.pendingWarning = noJournal + err.Error()

@@ -100,7 +100,7 @@ func TestJournalAfterShutdown(t *testing.T) {
 // If nothing was lost, the extension logs nothing at the default LOG_LEVEL, else the summary reports how much. Events that are saved
 // for the next start are not lost. If they cannot be saved, the extension logs that once.
 func TestSummary(t *testing.T) {
-	const buffered, unsaved = "WARN telemetry is buffered", "WARN what is undelivered cannot be kept"
+	const buffered, unsaved = "WARN telemetry is buffered", "WARN cannot keep a journal"
 	const nothingSent = "summary: received 2, sent 0, dropped 0, undelivered 2 events, "
 	const tooLarge = "ERROR summary: received 3, sent 2, dropped 1, undelivered 0 events, " +
 		"0 of them saved for the extension's next start; 1 records, "
