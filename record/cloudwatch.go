@@ -75,10 +75,6 @@ func (e *CloudWatchEncoder) write(b []byte) {
 	e.event = b
 }
 
-// MaxCloudWatchSize returns an upper bound of the size of a record in the format CloudWatch before compression. size is the
-// total size of its lines.
-func MaxCloudWatchSize(size int) int { return 2*size + 2<<10 }
-
 // appendMessage appends the message that CloudWatch has for an event, as the content of a JSON string.
 func (e *CloudWatchEncoder) appendMessage(dst []byte, parts *parts) []byte {
 	kind, _ := stringOf(parts.kind)

@@ -74,9 +74,6 @@ func (c *Compressor) beginZstd(size int) {
 	c.zstd.ResetContentSize(&c.out, int64(size))
 }
 
-// MaxCompressedSize returns an upper bound of the size of size bytes after compression by a Compressor.
-func MaxCompressedSize(size int) int { return size + size/1000 + 64 }
-
 // sink collects an encoder's output.
 type sink struct{ data []byte }
 

@@ -28,9 +28,6 @@ const (
 	protobufFixed32 = 5
 )
 
-// MaxKPLEvents is the largest number of events in one record of the format KPL: Firehose does not read more sub-records.
-const MaxKPLEvents = 500
-
 // KPLEncoder encodes one record of the format KPL. All events have the partition key of the record itself, and no hash key: a
 // consumer drops sub-records, or the whole record, if their keys belong to another shard. It keeps no memory of its own.
 type KPLEncoder struct {

@@ -92,7 +92,9 @@ func (d *Dispatcher) openLocked(key string, need int) *batch {
 	return b
 }
 
-// fitsLocked reports whether a batch has room for another line of need bytes.
+// fitsLocked reports whether a batch has room for another line of need bytes. A batch of the format json becomes one
+// record a line, and these must fit into one request. A record of the format kpl has at most 500 events too: Firehose
+// accepts no more.
 func (d *Dispatcher) fitsLocked(b *batch, need int) bool {
 	return d.recordBytes(b.key, b.lines+1, b.size+need) <= d.options.Flush.RecordBytes &&
 		(d.options.Format == record.NDJSON || d.options.Format == record.CloudWatch || b.lines < kinesis.MaxRequestRecords)

@@ -19,14 +19,12 @@ import (
 
 // process is a running runtime or extension, in a process group of its own.
 type process struct {
-	name       string
-	kind       ProcessKind
-	generation int
-	cmd        *exec.Cmd
-	started    time.Time
-	exited     context.Context //nolint:containedctx // done when the process is gone and all its output is emitted
-	readers    []*lineReader   // none if its output is blocked
-	unread     []*os.File      // the read ends of its pipes, if its output is blocked
+	name    string
+	cmd     *exec.Cmd
+	started time.Time
+	exited  context.Context //nolint:containedctx // done when the process is gone and all its output is emitted
+	readers []*lineReader   // none if its output is blocked
+	unread  []*os.File      // the read ends of its pipes, if its output is blocked
 
 	hostsErr  error // why sandbox.localdomain does not resolve in the process
 	layersErr error // why the process does not see the layers at /opt
@@ -70,7 +68,7 @@ func (e *launchError) Unwrap() error { return e.err }
 // startProcess starts the process that s describes. lines gets its output. onExit is called once when the process is gone,
 // before exited is done.
 func startProcess(spawner *spawner, s processSpec, lines func([][]byte), onExit func(*process)) (*process, error) {
-	p := &process{name: s.name, kind: s.kind, generation: s.generation, hostsErr: spawner.mounts.hostsErr, layersErr: spawner.mounts.layersErr}
+	p := &process{name: s.name, hostsErr: spawner.mounts.hostsErr, layersErr: spawner.mounts.layersErr}
 	path, err := lookCommand(s.path, s.dir)
 	if err != nil {
 		return nil, err
