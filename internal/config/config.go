@@ -148,8 +148,8 @@ func (c *Config) EventBytes() int {
 	return max(c.MaxRecordBytes, c.BufferBytes/4)
 }
 
-// MemoryLimit returns the value of GOMEMLIMIT: the buffer, two and a half requests (a request is packed and encoded in
-// base64, and its memory grows), and the memory of the program itself. Near the limit the garbage collector works
+// MemoryLimit returns the value of GOMEMLIMIT: the buffer, two and a half requests (formats other than ndjson pack a
+// request, and its memory grows), and the memory of the program itself. Near the limit the garbage collector works
 // harder, and nothing fails.
 func (c *Config) MemoryLimit() int64 {
 	const program = 12 * mib

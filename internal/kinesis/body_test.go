@@ -3,6 +3,8 @@ package kinesis
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"testing"
 )
 
@@ -28,6 +30,23 @@ func decodeRequest(t testing.TB, body []byte) wireRequest {
 	return r
 }
 
+// readBody reads a body, step bytes at a time. No read may return nothing, or write behind what it returns.
+func readBody(t *testing.T, b *body, step int) (encoded []byte) {
+	t.Helper()
+	buf := bytes.Repeat([]byte{0xff}, step+1)
+	for r := b.reader(); ; {
+		n, err := r.Read(buf[:step])
+		if errors.Is(err, io.EOF) && n == 0 {
+			return encoded
+		}
+		if err != nil || n == 0 || n < step-3 && len(encoded)+n < b.size || bytes.Count(buf[n:], []byte{0xff}) < step+1-n {
+			t.Fatalf("a read of %d of %d bytes at %d: %q, %v", n, step, len(encoded), buf, err)
+		}
+		encoded = append(encoded, buf[:n]...)
+		copy(buf, bytes.Repeat([]byte{0xff}, step))
+	}
+}
+
 // encoding/json decodes a body to the records that were encoded, and Size is the size of that.
 func FuzzBody(f *testing.F) {
 	f.Add("key", []byte("data"), "other", []byte{})
@@ -37,7 +56,17 @@ func FuzzBody(f *testing.F) {
 		records := []Record{{key1, [][]byte{data1[:cut], data1[cut:]}}, {"left out", nil}, {key2, [][]byte{data2}}}
 		batch := []int{0, 2}
 		prefix := `{"StreamName":"logs","Records":[`
-		got := decodeRequest(t, makeBody([]byte("old"), prefix, records, batch))
+		body := newBody(prefix, records, batch)
+		encoded := readBody(t, body, 4096)
+		if len(encoded) != body.size {
+			t.Errorf("%d bytes, %d were announced", len(encoded), body.size)
+		}
+		for _, step := range []int{1, 2, 3, 5, 29} {
+			if again := readBody(t, body, step); !bytes.Equal(again, encoded) {
+				t.Errorf("read %d bytes at a time: %q, want %q", step, again, encoded)
+			}
+		}
+		got := decodeRequest(t, encoded)
 		if got.StreamName != "logs" || len(got.Records) != 2 {
 			t.Fatalf("got %+v", got)
 		}

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -84,7 +83,7 @@ type Client struct {
 	everStored   bool             // the stream has stored a record in this Client's life
 	unknownSince time.Time        // see unknownForLong
 
-	body      []byte
+	chunk     []byte // of a request's body, to be hashed
 	reply     []byte
 	entries   []entry
 	order     []int  // indices of the records of a Put that are valid
@@ -122,6 +121,7 @@ func New(cfg Config) (*Client, error) {
 		},
 		signer:    v4.NewSigner(),
 		hash:      sha256.New(),
+		chunk:     make([]byte, hashedAtOnce),
 		transport: transport,
 		clock:     clock(),
 		jitter:    jitter,
@@ -146,16 +146,16 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	if err != nil {
 		return failed(badCredentials(err))
 	}
-	c.body = makeBody(c.body, c.target.prefix, records, batch)
+	content := newBody(c.target.prefix, records, batch)
 	c.dropStale()
 	var resp *http.Response
 	for repeated := false; ; repeated = true {
-		req, signErr := c.sign(ctx, credentials) // again for each attempt: a signature is valid for five minutes, a freeze may last for hours
+		req, signErr := c.sign(ctx, credentials, content) // again for each attempt: a signature is valid for five minutes, a freeze may last for hours
 		if signErr != nil {
 			return failed(badCredentials(signErr))
 		}
 		var retryNow bool
-		resp, retryNow, err = c.attempt(ctx, req, count) //nolint:bodyclose // post reads and closes it
+		resp, retryNow, err = c.attempt(ctx, req, content, count) //nolint:bodyclose // post reads and closes it
 		if !retryNow || repeated {
 			break
 		}
@@ -176,7 +176,7 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 		return failed(c.target.unreachable(err))
 	}
 	// A request below half of the limit says nothing about whether larger ones would be fast.
-	if took := c.roundTrips[1]; took < maxFastTrip && took > minFastTrip && 2*(len(c.body)*3/4) > c.requestBytes {
+	if took := c.roundTrips[1]; took < maxFastTrip && took > minFastTrip && 2*(content.size*3/4) > c.requestBytes {
 		c.requestBytes = min(2*c.requestBytes, c.config.MaxRequestBytes)
 	}
 	return requestResult{entries: c.entries}
@@ -202,13 +202,13 @@ func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
 	return fresh, err
 }
 
-// attempt sends the encoded body once and leaves the answer's body in c.reply. retryNow reports whether the failure was
+// attempt sends the body once and leaves the answer's body in c.reply. retryNow reports whether the failure was
 // the connection's alone, so that another attempt can follow at once.
-func (c *Client) attempt(ctx context.Context, req *http.Request, count func()) (resp *http.Response, retryNow bool, err error) {
+func (c *Client) attempt(ctx context.Context, req *http.Request, content *body, count func()) (resp *http.Response, retryNow bool, err error) {
 	count()
 	began := time.Now()
 	during, span := awake.WithTimeout(ctx, c.attemptTimeout(ctx))
-	resp, c.reply, err = post(during, c.transport, req, c.body, c.reply, span.Restart)
+	resp, c.reply, err = post(during, c.transport, req, content.reader(), c.reply, span.Restart)
 	frozen := span.Stop()
 	switch {
 	case err == nil:
@@ -272,13 +272,17 @@ func failed(err *Error) requestResult {
 	return requestResult{action: retry, err: err}
 }
 
-// sign makes a signed request for the encoded body.
-func (c *Client) sign(ctx context.Context, credentials aws.Credentials) (*http.Request, error) {
+// sign makes a signed request for a body, whose content it hashes.
+func (c *Client) sign(ctx context.Context, credentials aws.Credentials, content *body) (*http.Request, error) {
 	u := *c.target.url // a copy: signing writes to it while Warm may read the original
-	req := &http.Request{Method: http.MethodPost, URL: &u, Header: c.header.Clone(), ContentLength: int64(len(c.body))}
+	req := &http.Request{Method: http.MethodPost, URL: &u, Header: c.header.Clone(), ContentLength: int64(content.size)}
 	c.hash.Reset()
-	for chunk := range slices.Chunk(c.body, hashedAtOnce) {
-		c.hash.Write(chunk)
+	for r := content.reader(); ; {
+		n, err := r.Read(c.chunk)
+		if err != nil { // io.EOF
+			break
+		}
+		c.hash.Write(c.chunk[:n])
 	}
 	c.signedAt = c.clock().wall
 	sum := hex.EncodeToString(c.hash.Sum(nil))

@@ -280,9 +280,6 @@ func (p *put) end(ctx context.Context) Result {
 			r.Err = p.rejectedErr
 		}
 	}
-	if cap(p.body) > 2*p.config.MaxRequestBytes {
-		p.body = nil
-	}
 	if cap(p.reply) > keepReply {
 		p.reply = nil
 	}

@@ -102,7 +102,7 @@ var errStale = errors.New("the idle connection was dead")
 //
 // The transport does not resend by itself: http.Transport retries a POST only if the request has a GetBody or a header
 // Idempotency-Key, and this request has neither. If a reused connection dies, post returns errStale instead.
-func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []byte, progress func()) (*http.Response, []byte, error) {
+func post(ctx context.Context, rt roundTripper, req *http.Request, body io.Reader, buf []byte, progress func()) (*http.Response, []byte, error) {
 	var connected, reused, answered atomic.Bool // the hooks run in the transport's goroutines too
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		ConnectDone: func(_, _ string, err error) {
@@ -117,7 +117,7 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
 	req = req.WithContext(ctx)
-	req.Body = &requestBody{data: body, progress: progress}
+	req.Body = &requestBody{body: body, progress: progress}
 	defer req.Body.Close()
 	resp, err := rt.RoundTrip(req)
 	switch {
@@ -134,31 +134,29 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body, buf []b
 	return resp, buf, err
 }
 
-// requestBody is a request's body in a buffer that will be reused. The transport may go on reading a body after
-// RoundTrip has returned: after an early answer, or after a timeout. After Close it reads no more of the buffer.
+// requestBody is a request's body, whose records are the caller's. The transport may go on reading a body after RoundTrip has
+// returned: after an early answer, or after a timeout. After Close it reads no more of them.
 type requestBody struct {
 	progress func()
 
 	mu   sync.Mutex
-	data []byte // guarded by mu
+	body io.Reader // guarded by mu; nil after Close
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.progress() // the transport asks for more when it has sent the previous part
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.data) == 0 {
+	if b.body == nil {
 		return 0, io.EOF
 	}
-	n := copy(p, b.data)
-	b.data = b.data[n:]
-	return n, nil
+	return b.body.Read(p)
 }
 
 func (b *requestBody) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.data = nil
+	b.body = nil
 	return nil
 }
 
