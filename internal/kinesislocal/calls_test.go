@@ -11,6 +11,7 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
+// OnCall gets the stream, the outcome and the records of each request.
 func TestOnCall(t *testing.T) {
 	var mu sync.Mutex
 	var calls []kinesislocal.Call
@@ -36,7 +37,7 @@ func TestOnCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := c.DeleteStream(ctx, &awskinesis.DeleteStreamInput{StreamName: aws.String("none")}); err == nil {
-		t.Error("deleted what was not there")
+		t.Error("deleted a stream that does not exist")
 	}
 	want := []kinesislocal.Call{
 		{Operation: "PutRecords", Stream: "s", Outcome: "OK", Records: 3},
@@ -57,7 +58,7 @@ func TestOnCall(t *testing.T) {
 	}
 }
 
-// DescribeStream gives shards in pages, and only it.
+// DescribeStream returns the stream and its shards, in pages.
 func TestDescribeStream(t *testing.T) {
 	_, c := withStream(t, kinesislocal.Options{}, 3)
 	in := &awskinesis.DescribeStreamInput{StreamName: aws.String("s"), Limit: aws.Int32(2)}
@@ -79,6 +80,7 @@ func TestDescribeStream(t *testing.T) {
 	}
 }
 
+// With AnyRegion a request may be signed for another region.
 func TestAnyRegion(t *testing.T) {
 	for _, anyRegion := range []bool{false, true} {
 		_, c := withStream(t, kinesislocal.Options{AnyRegion: anyRegion, Credentials: map[string]string{accessKey: secretKey}}, 1)

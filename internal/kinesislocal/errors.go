@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// Error types of the service and of its front end, as they stand in "__type".
+// Error types of the service and of its front end, the values of "__type".
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/CommonErrors.html
 const (
 	codeAccessDenied        = "AccessDeniedException"
@@ -14,7 +14,7 @@ const (
 	codeExpiredNextToken    = "ExpiredNextTokenException"
 	codeExpiredToken        = "ExpiredTokenException"
 	codeIncompleteSignature = "IncompleteSignatureException"
-	codeInternalFailure     = "InternalFailure" // of one record
+	codeInternalFailure     = "InternalFailure" // the ErrorCode of a record
 	codeInternalFailureEx   = "InternalFailureException"
 	codeInvalidArgument     = "InvalidArgumentException"
 	codeInvalidSignature    = "InvalidSignatureException"
@@ -30,7 +30,7 @@ const (
 	codeValidation          = "ValidationException"
 )
 
-// apiError is an error reply. An empty code stands for a reply without a body.
+// apiError is an error reply. With an empty code it has no body.
 type apiError struct {
 	status  int
 	code    string
@@ -57,13 +57,13 @@ func invalidArgument(format string, args ...any) *apiError {
 	return newError(codeInvalidArgument, format, args...)
 }
 
-// constraint is AWS's refusal of a member of the request; at is its path, such as records.1.member.data.
+// constraint returns the ValidationException for a member of the request. at is its path, such as records.1.member.data.
 func constraint(at, format string, args ...any) *apiError {
 	return newError(codeValidation, "1 validation error detected: Value at '%s' failed to satisfy constraint: Member must %s",
 		at, fmt.Sprintf(format, args...))
 }
 
-// defaultMessage is what AWS says with a code when a fault names none.
+// defaultMessage returns AWS's message for a code, for a fault without a message.
 func defaultMessage(code string) string {
 	switch code {
 	case codeInternalFailure, codeInternalFailureEx:

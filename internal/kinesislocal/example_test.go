@@ -6,7 +6,7 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-// A server on which every tenth record is throttled and the third PutRecords is stored but its answer lost.
+// A server that throttles one record in ten, and that stores the third PutRecords but loses its reply.
 func ExampleStart() {
 	s, err := kinesislocal.Start(kinesislocal.Options{
 		Credentials: map[string]string{"AKIDEXAMPLE": "secret"},

@@ -10,61 +10,65 @@ import (
 	"time"
 )
 
-// Faults says which requests go wrong, and how. It is data: it can be written as JSON and read back. Two servers that
-// see the same requests in the same order with equal Faults do the same.
+// Faults are the rules by which requests fail. They can be written as JSON and read back. Two servers with equal Faults that
+// get the same requests in the same order inject the same faults.
 type Faults struct {
 	Seed  uint64 `json:"seed,omitempty"`
-	Rules []Rule `json:"rules"` // the first rule that covers a request decides; no rule, no fault
+	Rules []Rule `json:"rules"` // the first rule that covers a request applies; without one the request has no fault
 }
 
-// Rule is one fault. It covers a request when the operation is right, the request lies in the window of From and Count,
-// and the draw with Probability succeeds. A rule has one action; only Delay, ReplyDelay, RecordError and ResultDelta
-// may be joined with others. Faults strike after the signature was checked: a request with a bad signature is only
-// refused, and does not count for the window.
+// Rule is one fault. It covers a request of its operation that is in the window of From and Count, with its Probability. A
+// rule has one action; only Delay, ReplyDelay, RecordError and ResultDelta can be combined with others. The signature is
+// checked first: a request with a bad signature is only rejected, and does not count for the window.
 type Rule struct {
-	// Operation is the name of an operation, such as GetRecords; empty means PutRecords, "*" every operation.
+	// Operation is the name of an operation, such as GetRecords. Empty means PutRecords, "*" every operation.
 	Operation string `json:"operation,omitempty"`
-	// From is how many requests of the operation pass before the window opens; Count is how many it then holds,
-	// 0 for no end. They are counted from the moment the Faults were set, also those that another rule took.
+	// From is the number of requests of the operation before the window. Count is the number in the window; 0 is no limit.
+	// Requests count from the time at which the Faults were set, including those that another rule covers.
 	From  int `json:"from,omitempty"`
 	Count int `json:"count,omitempty"`
-	// Probability that a request in the window is covered, 0 to 1; 0 stands for 1.
+	// Probability, 0 to 1, is that of a request in the window to be covered; 0 means 1.
 	Probability float64 `json:"probability,omitempty"`
 
-	// Delay passes before the request is carried out; a client that gives up meanwhile has stored nothing.
-	// ReplyDelay passes after it, before the reply. In JSON both are strings such as "250ms".
+	// Delay passes before the request is executed. If the client disconnects during it, the request is not executed.
+	// ReplyDelay passes after the execution, before the reply. In JSON both are strings such as "250ms".
 	Delay      time.Duration `json:"-"`
 	ReplyDelay time.Duration `json:"-"`
 
-	// RecordError lets single records of PutRecords fail.
+	// RecordError makes single records of PutRecords fail.
 	RecordError *RecordError `json:"recordError,omitempty"`
 
-	// Status, from 400 to 599, refuses the request with ErrorType and Message; without an ErrorType the body is empty,
-	// as from a proxy on the way. ErrorType alone takes AWS's status for it: 500 for InternalFailureException and
-	// InternalFailure, 503 for ServiceUnavailable, else 400.
+	// Status, from 400 to 599, rejects the request with ErrorType and Message. Without an ErrorType the body is empty, as
+	// from a proxy. ErrorType without Status has AWS's status: 500 for InternalFailureException and InternalFailure, 503 for
+	// ServiceUnavailable, else 400.
 	Status    int    `json:"status,omitempty"`
 	ErrorType string `json:"errorType,omitempty"`
 	Message   string `json:"message,omitempty"`
 
-	Hang            bool `json:"hang,omitempty"`            // nothing is done and no reply comes until the client gives up or Close
-	Reset           bool `json:"reset,omitempty"`           // nothing is done; TCP RST instead of the reply
-	StoreThenHang   bool `json:"storeThenHang,omitempty"`   // the request is carried out, no reply comes
-	StoreThenReset  bool `json:"storeThenReset,omitempty"`  // the request is carried out; TCP RST instead of the reply
-	TruncateReply   bool `json:"truncateReply,omitempty"`   // the request is carried out; the connection ends in the middle of the reply's body
-	CloseAfterReply bool `json:"closeAfterReply,omitempty"` // the connection ends after the reply without having said so
-	// ResultDelta lets PutRecords store all and answer this many results too many or, when negative, too few.
+	// Hang does not execute the request and sends no reply until the client disconnects or the server closes. StoreThenHang
+	// executes it and sends no reply.
+	Hang          bool `json:"hang,omitempty"`
+	StoreThenHang bool `json:"storeThenHang,omitempty"`
+	// Reset does not execute the request and sends TCP RST instead of the reply. StoreThenReset executes it and sends RST.
+	Reset          bool `json:"reset,omitempty"`
+	StoreThenReset bool `json:"storeThenReset,omitempty"`
+	// TruncateReply executes the request and closes the connection in the middle of the reply's body.
+	TruncateReply bool `json:"truncateReply,omitempty"`
+	// CloseAfterReply closes the connection after the reply, which has no "Connection: close".
+	CloseAfterReply bool `json:"closeAfterReply,omitempty"`
+	// ResultDelta makes PutRecords store all records and reply with so many results too many or, if negative, too few.
 	ResultDelta int `json:"resultDelta,omitempty"`
 }
 
-// RecordError makes each record of a covered PutRecords fail with Probability (0 stands for 1). Code is the ErrorCode,
-// ProvisionedThroughputExceededException when empty; Message is one of AWS's kind when empty.
+// RecordError makes each record of a covered PutRecords fail with Probability (0 means 1). Code is the ErrorCode; empty means
+// ProvisionedThroughputExceededException. An empty Message means AWS's message for the code.
 type RecordError struct {
 	Code        string  `json:"code,omitempty"`
 	Message     string  `json:"message,omitempty"`
 	Probability float64 `json:"probability,omitempty"`
 }
 
-// plainRule is Rule without its methods.
+// plainRule is Rule without methods.
 type plainRule Rule
 
 type ruleJSON struct {
@@ -85,8 +89,7 @@ func (r Rule) MarshalJSON() ([]byte, error) {
 	return json.Marshal(v)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. It fails on members that no rule has: a fault that is misspelled would
-// otherwise be a fault that never strikes.
+// UnmarshalJSON reads the JSON of MarshalJSON. It fails on unknown members: a misspelled fault would never be injected.
 func (r *Rule) UnmarshalJSON(b []byte) error {
 	v := ruleJSON{plainRule: (*plainRule)(r)}
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -109,7 +112,7 @@ func (r *Rule) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Validate reports the first rule that contradicts itself or lies outside its bounds.
+// Validate reports the first rule with contradictory members or members out of range.
 func (f *Faults) Validate() error {
 	if f == nil {
 		return nil
@@ -131,7 +134,7 @@ func (r *Rule) validate() error {
 			actions++
 		}
 	}
-	probable := func(p float64) bool { return p >= 0 && p <= 1 }
+	isProbability := func(p float64) bool { return p >= 0 && p <= 1 }
 	switch {
 	case actions > 1:
 		return errors.New("more than one action")
@@ -143,7 +146,7 @@ func (r *Rule) validate() error {
 		return errors.New("message without errorType")
 	case r.From < 0 || r.Count < 0 || r.Delay < 0 || r.ReplyDelay < 0:
 		return errors.New("negative window or delay")
-	case !probable(r.Probability) || r.RecordError != nil && !probable(r.RecordError.Probability):
+	case !isProbability(r.Probability) || r.RecordError != nil && !isProbability(r.RecordError.Probability):
 		return errors.New("probability is not between 0 and 1")
 	case r.ResultDelta > maxRecords || r.ResultDelta < -maxRecords:
 		return fmt.Errorf("resultDelta is not between -%d and %[1]d", maxRecords)
@@ -151,10 +154,10 @@ func (r *Rule) validate() error {
 	return nil
 }
 
-// plan is a set of faults at work. Server.mu guards it.
+// plan is the state of a server's faults. Server.mu guards it.
 type plan struct {
 	faults Faults
-	seen   []int // requests of the rule's operation
+	seen   []int // by rule: the number of requests of its operation
 }
 
 // newPlan copies f.
@@ -172,39 +175,39 @@ func newPlan(f *Faults) *plan {
 	return p
 }
 
-// fault is what happens to one request; the zero value is nothing.
+// fault is the fault of one request. The zero value is none.
 type fault struct {
 	Rule
 	draws *rand.Rand
 }
 
-// strike decides about the next request of the operation.
-func (p *plan) strike(operation string) fault {
-	var struck fault
+// next returns the fault of the next request of the operation.
+func (p *plan) next(operation string) fault {
+	var found fault
 	for i, r := range p.faults.Rules {
 		if r.Operation != "*" && r.Operation != operation && (r.Operation != "" || operation != "PutRecords") {
 			continue
 		}
 		n := p.seen[i]
 		p.seen[i]++
-		if struck.draws != nil || n < r.From || r.Count > 0 && n >= r.From+r.Count {
+		if found.draws != nil || n < r.From || r.Count > 0 && n >= r.From+r.Count {
 			continue
 		}
-		// A generator for each rule and request: what one request draws does not depend on how many records others had.
+		// Each rule and request has its own generator: the draws of a request do not depend on the number of records in others.
 		draws := rand.New(rand.NewPCG(p.faults.Seed, uint64(i)<<32|uint64(n))) // repeatable by intent
-		if hit(draws, r.Probability) {
-			struck = fault{r, draws}
+		if chance(draws, r.Probability) {
+			found = fault{r, draws}
 		}
 	}
-	return struck
+	return found
 }
 
-func hit(draws *rand.Rand, probability float64) bool {
+func chance(draws *rand.Rand, probability float64) bool {
 	return probability == 0 || draws.Float64() < probability
 }
 
-// eats names the action that keeps the reply from the client, "" for none.
-func (f *fault) eats() string {
+// lostReply returns the action that keeps the reply from the client, or "" for none.
+func (f *fault) lostReply() string {
 	switch {
 	case f.Hang:
 		return "Hang"
@@ -220,8 +223,8 @@ func (f *fault) eats() string {
 	return ""
 }
 
-// refusal is the error that the rule answers with, nil for none.
-func (f *fault) refusal() error {
+// requestError returns the rule's error for the whole request, nil for none.
+func (f *fault) requestError() error {
 	if f.Status == 0 && f.ErrorType == "" {
 		return nil
 	}
@@ -235,10 +238,10 @@ func (f *fault) refusal() error {
 	return e
 }
 
-// recordError is the failure of the next record, empty for none.
+// recordError returns the result of the next record if it fails, else an empty one.
 func (f *fault) recordError() putResult {
 	e := f.RecordError
-	if e == nil || !hit(f.draws, e.Probability) {
+	if e == nil || !chance(f.draws, e.Probability) {
 		return putResult{}
 	}
 	result := putResult{ErrorCode: e.Code, ErrorMessage: e.Message}
@@ -248,8 +251,8 @@ func (f *fault) recordError() putResult {
 	return result
 }
 
-// miscount applies ResultDelta.
-func (f *fault) miscount(results []putResult) []putResult {
+// applyResultDelta removes or repeats results.
+func (f *fault) applyResultDelta(results []putResult) []putResult {
 	if f.ResultDelta <= 0 {
 		return results[:max(0, len(results)+f.ResultDelta)]
 	}

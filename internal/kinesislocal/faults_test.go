@@ -33,6 +33,7 @@ func outcome(s *kinesislocal.Server, name string) int64 {
 	return s.Stats().Operations["PutRecords"].Outcomes[name]
 }
 
+// A rule with an error type or a status rejects the request with AWS's error, and stores nothing.
 func TestRequestErrors(t *testing.T) {
 	s, c := withStream(t, kinesislocal.Options{}, 1)
 	for _, test := range []struct {
@@ -45,7 +46,12 @@ func TestRequestErrors(t *testing.T) {
 		{kinesislocal.Rule{ErrorType: "AccessDeniedException", Message: "no"}, 400, "AccessDeniedException", new(*types.AccessDeniedException)},
 		{kinesislocal.Rule{ErrorType: "ResourceNotFoundException"}, 400, "ResourceNotFoundException", new(*types.ResourceNotFoundException)},
 		{kinesislocal.Rule{ErrorType: "KMSThrottlingException"}, 400, "KMSThrottlingException", new(*types.KMSThrottlingException)},
-		{kinesislocal.Rule{ErrorType: "ProvisionedThroughputExceededException"}, 400, "ProvisionedThroughputExceededException", new(*types.ProvisionedThroughputExceededException)},
+		{
+			kinesislocal.Rule{ErrorType: "ProvisionedThroughputExceededException"},
+			400,
+			"ProvisionedThroughputExceededException",
+			new(*types.ProvisionedThroughputExceededException),
+		},
 		{kinesislocal.Rule{ErrorType: "ExpiredTokenException", Status: 403}, 403, "ExpiredTokenException", nil},
 		{kinesislocal.Rule{ErrorType: "ServiceUnavailable"}, 503, "ServiceUnavailable", nil},
 	} {
@@ -62,7 +68,7 @@ func TestRequestErrors(t *testing.T) {
 			t.Errorf("Stats: %+v", s.Stats())
 		}
 		if _, err := c.ListStreams(t.Context(), &awskinesis.ListStreamsInput{}); err != nil {
-			t.Errorf("a rule for PutRecords struck ListStreams: %v", err)
+			t.Errorf("a rule for PutRecords applied to ListStreams: %v", err)
 		}
 	}
 	s.SetFaults(faulty(kinesislocal.Rule{Status: 502, Operation: "*"}))
@@ -78,14 +84,21 @@ func TestRequestErrors(t *testing.T) {
 	}
 }
 
-// Windows and the order of rules: 1 and 2 pass, 3 and 4 are the first rule's, 5 the second's, 6 passes again.
+// The first rule whose window has the request applies.
 func TestWindows(t *testing.T) {
 	_, c := withStream(t, kinesislocal.Options{Faults: faulty(
 		kinesislocal.Rule{From: 2, Count: 2, ErrorType: "InternalFailureException"},
 		kinesislocal.Rule{From: 1, Count: 4, Operation: "PutRecords", ErrorType: "AccessDeniedException", Probability: 1},
 		kinesislocal.Rule{Operation: "PutRecord", ErrorType: "KMSDisabledException"},
 	)}, 1)
-	for i, code := range []string{"", "AccessDeniedException", "InternalFailureException", "InternalFailureException", "AccessDeniedException", ""} {
+	for i, code := range []string{
+		"",
+		"AccessDeniedException",    // the second rule's window begins
+		"InternalFailureException", // the first rule's window begins
+		"InternalFailureException",
+		"AccessDeniedException", // the first rule's window has ended
+		"",                      // both have
+	} {
 		_, err := c.PutRecords(t.Context(), putInput(1, "x"))
 		if code != "" {
 			wantCode(t, err, code, 0)
@@ -95,7 +108,7 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// run sends 200 requests of 10 records and notes how each request and record fared.
+// run sends 200 requests of 10 records, and returns the outcome of each failed request and of each record.
 func run(t *testing.T, f *kinesislocal.Faults) (log []string, s *kinesislocal.Server) {
 	t.Helper()
 	s, c := withStream(t, kinesislocal.Options{Faults: f, ShardRecordsPerSecond: -1}, 1)
@@ -121,6 +134,7 @@ func run(t *testing.T, f *kinesislocal.Faults) (log []string, s *kinesislocal.Se
 	return log, s
 }
 
+// Requests and records fail with the rules' probabilities, and with equal seeds in the same places.
 func TestProbabilities(t *testing.T) {
 	f := faulty(
 		kinesislocal.Rule{Probability: 0.2, ErrorType: "InternalFailureException"},
@@ -139,33 +153,40 @@ func TestProbabilities(t *testing.T) {
 		t.Errorf("%.2f of the records failed, want about 0.3", share)
 	}
 	if n := len(s.Records("s")); n != stored {
-		t.Errorf("%d records stored, %d said to be", n, stored)
+		t.Errorf("%d records stored, %d acknowledged", n, stored)
 	}
-	if again, _ := run(t, f); !reflect.DeepEqual(log, again) {
-		t.Error("the same faults and requests did not end the same")
+	if second, _ := run(t, f); !reflect.DeepEqual(log, second) {
+		t.Error("the same faults and requests had other outcomes")
 	}
 	f.Seed++
 	if other, _ := run(t, f); reflect.DeepEqual(log, other) {
-		t.Error("another seed ended the same")
+		t.Error("another seed had the same outcomes")
 	}
 }
 
+// A rule with a RecordError makes single records fail.
 func TestRecordError(t *testing.T) {
 	s, c := withStream(t, kinesislocal.Options{Faults: faulty(
 		kinesislocal.Rule{Count: 1, RecordError: &kinesislocal.RecordError{Code: "InternalFailure"}},
 		kinesislocal.Rule{Operation: "PutRecord", RecordError: &kinesislocal.RecordError{}},
 	)}, 1)
 	out, err := c.PutRecords(t.Context(), putInput(2, "x"))
-	if err != nil || *out.FailedRecordCount != 2 || *out.Records[1].ErrorCode != "InternalFailure" || *out.Records[1].ErrorMessage != "Internal Service Failure." {
+	if err != nil || *out.FailedRecordCount != 2 || *out.Records[1].ErrorCode != "InternalFailure" ||
+		*out.Records[1].ErrorMessage != "Internal Service Failure." {
 		t.Errorf("got %+v, %v", out, err)
 	}
-	_, err = c.PutRecord(t.Context(), &awskinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte("x")})
+	_, err = c.PutRecord(t.Context(), &awskinesis.PutRecordInput{
+		StreamName:   aws.String("s"),
+		PartitionKey: aws.String("k"),
+		Data:         []byte("x"),
+	})
 	wantCode(t, err, "ProvisionedThroughputExceededException", 400)
 	if n := len(s.Records("s")); n != 0 {
 		t.Errorf("%d records stored", n)
 	}
 }
 
+// A rule that loses the reply executes the request or not, and is counted by its name.
 func TestConnectionFaults(t *testing.T) {
 	for name, test := range map[string]struct {
 		rule   kinesislocal.Rule
@@ -195,9 +216,9 @@ func TestConnectionFaults(t *testing.T) {
 			if _, err := c.PutRecords(ctx, putInput(1, "x")); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
-			cancel() // ends the wait for a request that failed before it was counted
+			cancel() // also ends the wait for a request that failed before it was counted
 			waiting.Wait()
-			if err := s.Close(); err != nil { // waits for the handler, so that the count below is complete
+			if err := s.Close(); err != nil { // waits for the handler: the counts below are final
 				t.Error(err)
 			}
 			if n := len(s.Records("s")); n != test.stored {
@@ -210,9 +231,12 @@ func TestConnectionFaults(t *testing.T) {
 	}
 }
 
+// Delay and ReplyDelay delay the reply.
 func TestDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := kinesislocal.New(kinesislocal.Options{Faults: faulty(kinesislocal.Rule{Operation: "*", Delay: 3 * time.Second, ReplyDelay: 4 * time.Second})})
+		s := kinesislocal.New(kinesislocal.Options{
+			Faults: faulty(kinesislocal.Rule{Operation: "*", Delay: 3 * time.Second, ReplyDelay: 4 * time.Second}),
+		})
 		begin := time.Now()
 		w := newRecorder()
 		s.ServeHTTP(w, signed(t, "http://localhost", "CreateStream", `{"StreamName":"s","ShardCount":1}`))
@@ -225,10 +249,10 @@ func TestDelay(t *testing.T) {
 	})
 }
 
-// A client that goes away stores nothing, whether it leaves during the delay or in the middle of its body. There is no
-// connection here: the SDK sends the body apart from the header, so over one a test that wants the client to leave during
-// the delay cannot tell whether the server has come that far, and on a busy machine it has not.
-func TestGone(t *testing.T) {
+// The request of a client that disconnects during the delay or in the middle of the body is not executed. The test calls the
+// handler without a connection: the SDK sends the body apart from the header, so that on a busy machine the client might
+// disconnect before the delay has begun.
+func TestClientDisconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := kinesislocal.New(kinesislocal.Options{Faults: faulty(kinesislocal.Rule{Delay: time.Hour})})
 		if err := s.CreateStream("s", 1); err != nil {
@@ -254,7 +278,7 @@ func TestGone(t *testing.T) {
 	})
 }
 
-// aborts tells whether the handler ends the request without a reply, which net/http lets it do by a panic.
+// aborts reports whether the handler ends the request without a reply, by the panic of net/http for that.
 func aborts(h http.Handler, r *http.Request) (aborted bool) {
 	defer func() {
 		err, _ := recover().(error)
@@ -264,7 +288,7 @@ func aborts(h http.Handler, r *http.Request) (aborted bool) {
 	return false
 }
 
-// recorder is a ResponseWriter that offers no Hijack.
+// recorder is a ResponseWriter without Hijack.
 type recorder struct {
 	header http.Header
 	status int
@@ -276,6 +300,7 @@ func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) WriteHeader(status int)      { r.status = status }
 func (r *recorder) Write(b []byte) (int, error) { return len(b), nil }
 
+// CloseAfterReply closes the connection after a complete reply.
 func TestCloseAfterReply(t *testing.T) {
 	s, _ := withStream(t, kinesislocal.Options{Faults: faulty(kinesislocal.Rule{Operation: "*", From: 1, CloseAfterReply: true})}, 1)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL(), "http://"))
@@ -303,6 +328,7 @@ func TestCloseAfterReply(t *testing.T) {
 	}
 }
 
+// ResultDelta changes the number of results, not of stored records.
 func TestResultDelta(t *testing.T) {
 	for delta, want := range map[int]int{-1: 2, 2: 5, -500: 0} {
 		s, c := withStream(t, kinesislocal.Options{Faults: faulty(kinesislocal.Rule{ResultDelta: delta})}, 1)
@@ -313,6 +339,7 @@ func TestResultDelta(t *testing.T) {
 	}
 }
 
+// Close ends hanging requests, and the server then rejects new ones.
 func TestCloseEndsHangingRequests(t *testing.T) {
 	s, c := withStream(t, kinesislocal.Options{Faults: faulty(kinesislocal.Rule{Hang: true})}, 1)
 	failed := make(chan error)
@@ -327,7 +354,7 @@ func TestCloseEndsHangingRequests(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-failed; err == nil {
-		t.Error("the request that hung came to an answer")
+		t.Error("the hanging request succeeded")
 	}
 	w := newRecorder()
 	if s.ServeHTTP(w, signed(t, "http://localhost", "ListStreams", "{}")); w.status != http.StatusServiceUnavailable {
@@ -338,9 +365,11 @@ func TestCloseEndsHangingRequests(t *testing.T) {
 	}
 }
 
+// Faults are written as JSON and read back unchanged. Unknown members and invalid durations are errors.
 func TestFaultsAsJSON(t *testing.T) {
 	const text = `{"seed":18446744073709551615,"rules":[` +
-		`{"from":2,"count":3,"probability":0.25,"status":500,"errorType":"InternalFailureException","message":"m","delay":"250ms","replyDelay":"1s"},` +
+		`{"from":2,"count":3,"probability":0.25,"status":500,"errorType":"InternalFailureException","message":"m",` +
+		`"delay":"250ms","replyDelay":"1s"},` +
 		`{"operation":"GetRecords","recordError":{"code":"InternalFailure","probability":0.3},"resultDelta":-1},` +
 		`{"storeThenReset":true},{"hang":true},{"reset":true},{"storeThenHang":true},{"truncateReply":true},{"closeAfterReply":true}]}`
 	var f kinesislocal.Faults
@@ -357,17 +386,18 @@ func TestFaultsAsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var again kinesislocal.Faults
-	if err := json.Unmarshal(b, &again); err != nil || !reflect.DeepEqual(f, again) {
-		t.Errorf("%s read back as %+v, %v", b, again, err)
+	var read kinesislocal.Faults
+	if err := json.Unmarshal(b, &read); err != nil || !reflect.DeepEqual(f, read) {
+		t.Errorf("%s read back as %+v, %v", b, read, err)
 	}
 	for _, bad := range []string{`{"rules":[{"hangs":true}]}`, `{"rules":[{"delay":"1 minute"}]}`, `{"rules":[{"delay":5}]}`} {
-		if err := json.Unmarshal([]byte(bad), &again); err == nil {
+		if err := json.Unmarshal([]byte(bad), &read); err == nil {
 			t.Errorf("%s was accepted", bad)
 		}
 	}
 }
 
+// Validate and Start reject contradictory rules and values out of range.
 func TestValidate(t *testing.T) {
 	for _, r := range []kinesislocal.Rule{
 		{},

@@ -19,7 +19,7 @@ import (
 const (
 	contentType  = "application/x-amz-json-1.1"
 	targetPrefix = "Kinesis_20131202."
-	// bodySlack is what the body of the biggest request may have besides the base64 of its data: 500 keys and names.
+	// bodySlack is the room for 500 keys and names in the largest request's body, beside the base64 of its data.
 	bodySlack = 2 << 20
 )
 
@@ -33,8 +33,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := s.options.Now()
 	body, err := s.readBody(w, r)
 	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
-		// net/http would end the connection half a second after the reply. A client that is still sending then gets a
-		// broken pipe in place of the reply, so the rest is taken in before it.
+		// net/http closes the connection half a second after the reply, and a client that is still sending then gets a broken
+		// pipe instead of the reply. So the handler reads the rest first.
 		_, _ = io.Copy(io.Discard, r.Body)
 		s.count(&call{}, strconv.Itoa(http.StatusRequestEntityTooLarge))
 		writeReply(w, now, reply{status: http.StatusRequestEntityTooLarge})
@@ -47,16 +47,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{now: now, size: len(body)}
 	handle, err := s.admit(c, r, body)
 	if err != nil {
-		writeReply(w, now, s.conclude(c, nil, err))
+		writeReply(w, now, s.finish(c, nil, err))
 		return
 	}
 	s.mu.Lock()
-	c.fault = s.plan.strike(c.operation)
+	c.fault = s.plan.next(c.operation)
 	s.mu.Unlock()
-	s.answer(r.Context(), w, c, handle)
+	s.execute(r.Context(), w, c, handle)
 }
 
-// enter counts a request in, unless the server is closed.
+// enter adds a request to the running ones. It reports false if the server is closed.
 func (s *Server) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,16 +76,16 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error
 	return b.Bytes(), err
 }
 
-// admit checks the form of a request, its operation and its signature.
+// admit checks the form, the operation and the signature of a request.
 func (s *Server) admit(c *call, r *http.Request, body []byte) (func(*call) (any, error), error) {
 	target := r.Header.Get("X-Amz-Target")
 	mime, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	if r.Method != http.MethodPost || target == "" || strings.TrimSpace(mime) != contentType {
 		return nil, &apiError{http.StatusForbidden, codeAccessDenied, "Unable to determine service/operation name to be authorized"}
 	}
-	name, ours := strings.CutPrefix(target, targetPrefix)
+	name, isKinesis := strings.CutPrefix(target, targetPrefix)
 	handle := s.operation(name)
-	if !ours || handle == nil {
+	if !isKinesis || handle == nil {
 		return nil, newError(codeUnknownOperation, "")
 	}
 	c.operation = name
@@ -102,10 +102,10 @@ type reply struct {
 	body   []byte
 }
 
-// conclude counts how a request ended and makes the reply for it.
-func (s *Server) conclude(c *call, result any, err error) reply {
+// finish counts the outcome of a request and returns its reply.
+func (s *Server) finish(c *call, result any, err error) reply {
 	rep, outcome := reply{status: http.StatusOK}, "OK"
-	if _, empty := result.(none); err == nil && !empty {
+	if _, empty := result.(emptyReply); err == nil && !empty {
 		if rep.body, err = json.Marshal(result); err != nil {
 			err = newError(codeInternalFailureEx, "encode reply: %v", err)
 		}
@@ -118,23 +118,23 @@ func (s *Server) conclude(c *call, result any, err error) reply {
 			rep.body = errorBody(e)
 		}
 	}
-	if eaten := c.fault.eats(); eaten != "" {
-		outcome = eaten
+	if lost := c.fault.lostReply(); lost != "" {
+		outcome = lost
 	}
 	s.count(c, outcome)
 	return rep
 }
 
 func errorBody(e *apiError) []byte {
-	body, _ := json.Marshal(struct { // two strings
+	body, _ := json.Marshal(struct { // two strings always encode
 		Type    string `json:"__type"`
 		Message string `json:"message,omitempty"`
 	}{e.code, e.message})
 	return body
 }
 
-// answer carries out an admitted request as its fault lets it.
-func (s *Server) answer(ctx context.Context, w http.ResponseWriter, c *call, handle func(*call) (any, error)) {
+// execute executes an admitted request and sends the reply, with the request's fault.
+func (s *Server) execute(ctx context.Context, w http.ResponseWriter, c *call, handle func(*call) (any, error)) {
 	f := &c.fault
 	if !s.pause(ctx, f.Delay) {
 		s.count(c, "Gone")
@@ -142,14 +142,14 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, c *call, han
 	}
 	c.now = s.options.Now()
 	var rep reply
-	switch err := f.refusal(); {
+	switch err := f.requestError(); {
 	case f.Hang || f.Reset:
-		s.count(c, f.eats())
+		s.count(c, f.lostReply())
 	case err != nil:
-		rep = s.conclude(c, nil, err)
+		rep = s.finish(c, nil, err)
 	default:
 		result, err := handle(c)
-		rep = s.conclude(c, result, err)
+		rep = s.finish(c, result, err)
 	}
 	s.pause(ctx, f.ReplyDelay)
 	switch {
@@ -165,7 +165,7 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, c *call, han
 		w.Header().Set("Content-Length", strconv.Itoa(len(rep.body)+1))
 		rep.body = rep.body[:len(rep.body)/2]
 		writeReply(w, c.now, rep)
-		_ = http.NewResponseController(w).Flush() // what a client gets of it does not matter
+		_ = http.NewResponseController(w).Flush() // an error does not matter: the reply is incomplete anyway
 		panic(http.ErrAbortHandler)
 	case f.CloseAfterReply:
 		closeAfterReply(w, c.now, rep)
@@ -174,7 +174,7 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, c *call, han
 	}
 }
 
-// pause reports false when the client or the server gave up first.
+// pause waits. It reports false if the client disconnects or the server closes first.
 func (s *Server) pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -191,7 +191,7 @@ func (s *Server) pause(ctx context.Context, d time.Duration) bool {
 }
 
 func setHeader(h http.Header, now time.Time, rep reply) {
-	// Clients correct their clocks by Date, so it must come from the clock that checks signatures.
+	// Clients correct their clocks by Date, so it must be of the clock that checks signatures.
 	h.Set("Date", now.UTC().Format(http.TimeFormat))
 	h.Set("X-Amzn-Requestid", requestID())
 	if len(rep.body) > 0 {
@@ -202,14 +202,14 @@ func setHeader(h http.Header, now time.Time, rep reply) {
 func writeReply(w http.ResponseWriter, now time.Time, rep reply) {
 	setHeader(w.Header(), now, rep)
 	w.WriteHeader(rep.status)
-	_, _ = w.Write(rep.body) // a client that has gone is no concern of the server
+	_, _ = w.Write(rep.body) // fails only if the client has disconnected
 }
 
-// resetConnection ends the connection with RST instead of FIN.
+// resetConnection closes the connection with RST instead of FIN.
 func resetConnection(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // the next best, where the connection is not to be had
+		panic(http.ErrAbortHandler) // w does not give out its connection: net/http closes it
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -217,7 +217,7 @@ func resetConnection(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// closeAfterReply writes a reply without "Connection: close" and closes.
+// closeAfterReply writes a reply without "Connection: close" and closes the connection.
 func closeAfterReply(w http.ResponseWriter, now time.Time, rep reply) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -234,7 +234,8 @@ func closeAfterReply(w http.ResponseWriter, now time.Time, rep reply) {
 	_ = conn.Close()
 }
 
-// requestID returns a random (version 4) UUID. The sandbox has a copy: neither package imports another of ours.
+// requestID returns a random (version 4) UUID. The sandbox has a copy, since neither package imports other packages of this
+// module.
 func requestID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails

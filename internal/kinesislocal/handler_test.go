@@ -16,7 +16,7 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-// wellSigned makes a request for a server that does not recompute signatures.
+// wellSigned returns a request for a server that does not recompute signatures.
 func wellSigned(operation, body string, now time.Time) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
@@ -27,7 +27,7 @@ func wellSigned(operation, body string, now time.Time) *http.Request {
 	return r
 }
 
-// Whatever the body, the handler answers as AWS does, and success means that everything was stored.
+// Any body gets a reply like AWS's, and a reply of success means that all records are stored.
 func FuzzHandler(f *testing.F) {
 	operations := []string{
 		"PutRecords", "PutRecord", "GetRecords", "GetShardIterator", "ListShards", "ListStreams",
@@ -40,17 +40,24 @@ func FuzzHandler(f *testing.F) {
 			`{"StreamARN":"arn:aws:kinesis:us-east-1:123456789012:stream/s","DryRun":true,"Records":[{"Data":"eA==","PartitionKey":"k"}]}`,
 			`{"StreamName":"s","Records":[null,{}]}`, `{"StreamName":"s","Records":{"Data":1}}`, `{`, ``, `[]`, `null`,
 		},
-		{`{"StreamName":"s","Data":"eA==","PartitionKey":"k"}`, `{"StreamName":"s","Data":"","PartitionKey":"","ExplicitHashKey":"340282366920938463463374607431768211456"}`},
+		{
+			`{"StreamName":"s","Data":"eA==","PartitionKey":"k"}`,
+			`{"StreamName":"s","Data":"","PartitionKey":"","ExplicitHashKey":"340282366920938463463374607431768211456"}`,
+		},
 		{
 			`{"ShardIterator":"` + cursor(`{"Kind":"records","Stream":"s","Shard":1,"Next":0,"Issued":"2100-01-01T00:00:00Z"}`) + `"}`,
-			`{"ShardIterator":"` + cursor(`{"Kind":"records","Stream":"s","Created":"2026-01-01T00:00:00Z","Shard":9,"Next":1,"Issued":"2100-01-01T00:00:00Z"}`) + `","Limit":1}`,
+			`{"ShardIterator":"` + cursor(`{"Kind":"records","Stream":"s","Created":"2026-01-01T00:00:00Z",`+
+				`"Shard":9,"Next":1,"Issued":"2100-01-01T00:00:00Z"}`) + `","Limit":1}`,
 			`{"ShardIterator":"` + cursor(`{"Kind":"records","Stream":"s","Created":"2026-01-01T00:00:00Z","Shard":-1,"Next":-1}`) + `"}`,
 		},
 		{
 			`{"StreamName":"s","ShardId":"shardId-000000000001","ShardIteratorType":"AT_SEQUENCE_NUMBER","StartingSequenceNumber":"49"}`,
 			`{"StreamName":"s","ShardId":"shardId-000000000001","ShardIteratorType":"AT_TIMESTAMP","Timestamp":-1e300}`,
 		},
-		{`{"StreamName":"s","MaxResults":1}`, `{"NextToken":"` + cursor(`{"Kind":"shards","Stream":"s","Shard":99,"Issued":"2100-01-01T00:00:00Z"}`) + `"}`},
+		{
+			`{"StreamName":"s","MaxResults":1}`,
+			`{"NextToken":"` + cursor(`{"Kind":"shards","Stream":"s","Shard":99,"Issued":"2100-01-01T00:00:00Z"}`) + `"}`,
+		},
 		{`{"Limit":1,"NextToken":"x"}`},
 		{`{"StreamName":"s"}`},
 		{`{"StreamName":"n","ShardCount":2}`},
@@ -94,7 +101,7 @@ func FuzzHandler(f *testing.F) {
 			}
 		}
 		if stored != want {
-			t.Fatalf("%s stored %d records and answered %d %s", operation, stored, w.Code, w.Body)
+			t.Fatalf("%s stored %d records and replied %d %s", operation, stored, w.Code, w.Body)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -102,7 +109,7 @@ func FuzzHandler(f *testing.F) {
 	})
 }
 
-// Clients at once, faults replaced and counters read meanwhile; what was answered as stored is there, once.
+// With concurrent clients, SetFaults and Stats, each acknowledged record is stored exactly once.
 func TestConcurrency(t *testing.T) {
 	var called int
 	s, c := withStream(t, kinesislocal.Options{ShardRecordsPerSecond: -1, OnRecord: func(string, kinesislocal.Record) { called++ }}, 2)
@@ -132,7 +139,7 @@ func TestConcurrency(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(s.Records("s")); n != total || called != total {
-		t.Errorf("%d records said to be stored, %d are, OnRecord was called %d times", total, n, called)
+		t.Errorf("%d records acknowledged, %d stored, OnRecord was called %d times", total, n, called)
 	}
 	if got := s.Stats().Operations["PutRecords"]; got.Requests != clients*requests || got.Records["OK"].Count != int64(total) {
 		t.Errorf("Stats: %+v", got)
@@ -171,9 +178,9 @@ func BenchmarkPutRecords(b *testing.B) {
 	}
 }
 
-// The whole way through the SDK's client.
+// BenchmarkSDK measures PutRecords with the SDK's client.
 func BenchmarkSDK(b *testing.B) {
-	s, c := withStream(b, kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1}, 4)
+	_, c := withStream(b, kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1}, 4)
 	in := &awskinesis.PutRecordsInput{StreamName: aws.String("s")}
 	for range 500 {
 		in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: aws.String("k"), Data: make([]byte, 1000)})
@@ -184,5 +191,4 @@ func BenchmarkSDK(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	_ = s
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// plain turns a value into what encoding/json makes of it.
+// plain converts a value to the Go value that encoding/json decodes.
 func plain(v value) any {
 	switch v.kind {
 	case kindNull:
@@ -31,24 +31,26 @@ func plain(v value) any {
 		}
 		return object
 	}
-	panic("no such kind")
+	panic("unknown kind")
 }
 
-// The parser accepts what encoding/json accepts, and reads the same in it.
+// The parser accepts the same texts as encoding/json, and reads the same values.
 func FuzzParseJSON(f *testing.F) {
 	for _, seed := range []string{
-		`{"StreamName":"s","Records":[{"Data":"eA==","PartitionKey":"k"},null]}`, ` [1, -2.5e+3 ,true,false,null,"\u00e4\ud83d\ude00\n\/"] `,
-		`{"a":{"b":[[],{}]},"a":1}`, `"\`, `"\u12`, `{"a":1,}`, `[1,]`, `01`, `-`, `1e`, `tru`, "\x00", "1\x00", "\"\x1f\"", `{"a" 1}`, `{1:2}`, ``,
+		`{"StreamName":"s","Records":[{"Data":"eA==","PartitionKey":"k"},null]}`,
+		` [1, -2.5e+3 ,true,false,null,"\u00e4\ud83d\ude00\n\/"] `,
+		`{"a":{"b":[[],{}]},"a":1}`,
+		`"\`, `"\u12`, `{"a":1,}`, `[1,]`, `01`, `-`, `1e`, `tru`, "\x00", "1\x00", "\"\x1f\"", `{"a" 1}`, `{1:2}`, ``,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, ok := parseJSON(bytes.Clone(b))
 		if ok != json.Valid(b) {
-			t.Fatalf("%q: accepted %v, encoding/json says %v", b, ok, !ok)
+			t.Fatalf("%q: accepted %v, by encoding/json %v", b, ok, !ok)
 		}
 		if !ok || bytes.ContainsRune(b, '\ufffd') || !bytes.Equal(b, bytes.ToValidUTF8(b, nil)) {
-			return // how invalid UTF-8 is read is not the same by intent: it is refused later
+			return // invalid UTF-8 differs by intent: it is rejected later
 		}
 		d := json.NewDecoder(bytes.NewReader(b))
 		d.UseNumber()

@@ -48,7 +48,7 @@ func start(t testing.TB, o kinesislocal.Options) *kinesislocal.Server {
 	return s
 }
 
-// withStream starts a server that has a stream "s" and returns the SDK's client for it.
+// withStream starts a server with a stream "s", and returns it and a client of the SDK.
 func withStream(t testing.TB, o kinesislocal.Options, shards int) (*kinesislocal.Server, *awskinesis.Client) {
 	t.Helper()
 	s := start(t, o)
@@ -58,7 +58,7 @@ func withStream(t testing.TB, o kinesislocal.Options, shards int) (*kinesislocal
 	return s, client(t, s)
 }
 
-// roundTripper changes a request after it was signed.
+// roundTripper changes a signed request.
 type roundTripper struct {
 	next   http.RoundTripper
 	change func(*http.Request)
@@ -69,9 +69,9 @@ func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	return rt.next.RoundTrip(r)
 }
 
-// hideWriterTo keeps a bug of smithy-go v1.28.9 out of the tests: it closes the request's body as soon as there is a
-// reply, and WriteTo of a closed body is an error (io.EOF) rather than nothing. net/http, which still looks whether the
-// body has more than its length, then closes the connection under the reply: "use of closed network connection".
+// hideWriterTo works around a bug of smithy-go v1.28.9. It closes the request's body when the reply begins, and WriteTo of a
+// closed body returns io.EOF instead of nil. net/http, which still checks that the body is not longer than its length, then
+// closes the connection during the reply: "use of closed network connection".
 func hideWriterTo(r *http.Request) {
 	if r.Body != nil {
 		r.Body = struct{ io.ReadCloser }{r.Body}
@@ -99,7 +99,7 @@ func putInput(n int, data string) *awskinesis.PutRecordsInput {
 	return in
 }
 
-// readAll reads the whole of a stream, shard by shard, in pages of limit records.
+// readAll reads a whole stream, shard by shard, in pages of limit records.
 func readAll(t *testing.T, c *awskinesis.Client, stream string, limit int32) []types.Record {
 	t.Helper()
 	ctx := t.Context()
@@ -148,7 +148,7 @@ func signed(t testing.TB, url, operation, body string) *http.Request {
 	return signedAt(t, time.Now(), url, operation, body)
 }
 
-// signedAt makes a request with any body, signed by the SDK's signer.
+// signedAt returns a request with any body, signed by the SDK's signer.
 func signedAt(t testing.TB, at time.Time, url, operation, body string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
@@ -174,7 +174,7 @@ type answer struct {
 	body    []byte
 }
 
-// send sends a request by a client that knows nothing of AWS.
+// send sends a request without the SDK's client.
 func send(t testing.TB, r *http.Request) answer {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -201,6 +201,7 @@ func send(t testing.TB, r *http.Request) answer {
 	return a
 }
 
+// The SDK's client writes records to all shards and reads them back, and OnRecord gets each of them.
 func TestRoundTrip(t *testing.T) {
 	var called []kinesislocal.Record
 	s, c := withStream(t, kinesislocal.Options{OnRecord: func(stream string, r kinesislocal.Record) {

@@ -10,14 +10,14 @@ const (
 	maxStreamsPage     = 10000
 	maxDescribedShards = 10000
 	streamsPage        = 100
-	describedShards    = 100 // a page of DescribeStream
+	describedShards    = 100 // the default page of DescribeStream
 	retentionHours     = 24
 	modeProvisioned    = "PROVISIONED"
 	modeOnDemand       = "ON_DEMAND"
 	encryptionType     = "NONE"
 )
 
-// call is one request on its way through an operation.
+// call is the state of one request.
 type call struct {
 	operation string // "" until it is known
 	size      int    // of the body
@@ -30,9 +30,9 @@ type call struct {
 	records, failed int
 }
 
-type none struct{} // reply without a body
+type emptyReply struct{} // a reply without a body
 
-// operation returns what carries out the operation, nil when there is none of the name.
+// operation returns the operation's function, or nil if there is no operation of this name.
 func (s *Server) operation(name string) func(*call) (any, error) {
 	switch name {
 	case "CreateStream":
@@ -63,21 +63,21 @@ func (s *Server) operation(name string) func(*call) (any, error) {
 	return nil
 }
 
-// target addresses a stream.
+// target is the name and the ARN of a request's stream.
 type target struct{ name, arn *string }
 
 func (f *fields) target() target { return target{f.text("StreamName"), f.text("StreamARN")} }
 
-// find returns the stream that a request addresses. s.mu is held.
+// find returns the request's stream and notes its name for OnCall. The caller holds s.mu.
 func (s *Server) find(t target, c *call) (*stream, error) {
-	st, err := s.named(t, c.operation)
+	st, err := s.resolve(t, c.operation)
 	if err == nil {
 		c.stream = st.name
 	}
 	return st, err
 }
 
-func (s *Server) named(t target, operation string) (*stream, error) {
+func (s *Server) resolve(t target, operation string) (*stream, error) {
 	if t.name != nil {
 		if err := checkName("streamName", *t.name); err != nil {
 			return nil, err
@@ -98,8 +98,8 @@ func (s *Server) named(t target, operation string) (*stream, error) {
 	case t.name != nil && *t.name != name:
 		return nil, invalidArgument("StreamARN %s and StreamName %s do not name the same stream.", *t.arn, *t.name)
 	case account != s.options.AccountID:
-		// https://docs.aws.amazon.com/streams/latest/dev/controlling-access.html: another account's stream needs a
-		// resource policy, and there are none here.
+		// Another account's stream needs a resource policy, which this server does not have:
+		// https://docs.aws.amazon.com/streams/latest/dev/controlling-access.html
 		return nil, newError(codeAccessDenied, "User: arn:%s:iam::%s:user/local is not authorized to perform: kinesis:%s on resource: %s "+
 			"because no resource-based policy allows the kinesis:%s action",
 			partition(s.options.Region), s.options.AccountID, operation, *t.arn, operation)
@@ -148,17 +148,17 @@ func (s *Server) createStream(c *call) (any, error) {
 	if err == nil {
 		c.stream = *name
 	}
-	return none{}, err
+	return emptyReply{}, err
 }
 
-// create adds a stream. s.mu is held.
+// create adds a stream. The caller holds s.mu.
 func (s *Server) create(name, mode string, shards, maxKiB int, now time.Time) error {
 	if err := checkName("streamName", name); err != nil {
 		return err
 	}
 	total := shards
 	for _, st := range s.streams {
-		total += len(st.taking)
+		total += len(st.openShards)
 	}
 	switch {
 	case shards < 1:
@@ -177,7 +177,7 @@ func (s *Server) create(name, mode string, shards, maxKiB int, now time.Time) er
 	arn := "arn:" + partition(s.options.Region) + ":kinesis:" + s.options.Region + ":" + s.options.AccountID + ":stream/" + name
 	st := newStream(name, arn, mode, shards, maxKiB, now)
 	for _, sh := range st.shards {
-		s.limit(sh, now)
+		s.setLimits(sh, now)
 	}
 	s.streams[name] = st
 	return nil
@@ -195,10 +195,10 @@ func (s *Server) deleteStream(c *call) (any, error) {
 		return nil, err
 	}
 	delete(s.streams, st.name)
-	return none{}, nil
+	return emptyReply{}, nil
 }
 
-// describeStream is what the waiters of AWS's SDKs and CLI ask.
+// describeStream serves DescribeStream, which the waiters of AWS's SDKs and CLI call.
 func (s *Server) describeStream(c *call) (any, error) {
 	t, limit, after := c.in.target(), c.in.integer("Limit", describedShards), c.in.text("ExclusiveStartShardId")
 	switch {
@@ -280,7 +280,7 @@ func (s *Server) describeStreamSummary(c *call) (any, error) {
 		StreamName: st.name, StreamARN: st.arn, StreamStatus: "ACTIVE", StreamModeDetails: streamMode{st.mode},
 		RetentionPeriodHours: retentionHours, StreamCreationTimestamp: epoch(st.created),
 		EnhancedMonitoring: []metrics{{ShardLevelMetrics: []string{}}}, EncryptionType: encryptionType,
-		OpenShardCount: len(st.taking), MaxRecordSizeInKiB: st.maxRecord >> 10,
+		OpenShardCount: len(st.openShards), MaxRecordSizeInKiB: st.maxRecord >> 10,
 	}
 	if st.mode == modeOnDemand {
 		d.RecordDistributionStrategy = "USER_PARTITION_KEY"
@@ -288,7 +288,7 @@ func (s *Server) describeStreamSummary(c *call) (any, error) {
 	return struct{ StreamDescriptionSummary summary }{d}, nil
 }
 
-// epoch is a time as the protocol writes it: seconds since 1970 with milliseconds.
+// epoch returns a time in the protocol's form: seconds since 1970 with milliseconds.
 func epoch(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 
 type streamSummary struct {

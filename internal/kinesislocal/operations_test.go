@@ -22,6 +22,7 @@ import (
 
 const arn = "arn:aws:kinesis:us-east-1:123456789012:stream/"
 
+// The SDK's client creates, lists, describes and deletes streams, with AWS's errors.
 func TestControlOperations(t *testing.T) {
 	s := start(t, kinesislocal.Options{})
 	c, ctx := client(t, s), t.Context()
@@ -61,7 +62,8 @@ func TestControlOperations(t *testing.T) {
 	}
 	sum := d.StreamDescriptionSummary
 	if *sum.StreamName != "b" || *sum.StreamARN != arn+"b" || sum.StreamStatus != types.StreamStatusActive || *sum.OpenShardCount != 3 ||
-		sum.EncryptionType != types.EncryptionTypeNone || *sum.MaxRecordSizeInKiB != 2048 || sum.StreamModeDetails.StreamMode != types.StreamModeProvisioned {
+		sum.EncryptionType != types.EncryptionTypeNone || *sum.MaxRecordSizeInKiB != 2048 ||
+		sum.StreamModeDetails.StreamMode != types.StreamModeProvisioned {
 		t.Errorf("DescribeStreamSummary: %+v", sum)
 	}
 
@@ -73,7 +75,10 @@ func TestControlOperations(t *testing.T) {
 		t.Errorf("DescribeStreamSummary of a deleted stream: %v", err)
 	}
 
-	on := &awskinesis.CreateStreamInput{StreamName: aws.String("on-demand"), StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand}}
+	on := &awskinesis.CreateStreamInput{
+		StreamName:        aws.String("on-demand"),
+		StreamModeDetails: &types.StreamModeDetails{StreamMode: types.StreamModeOnDemand},
+	}
 	if _, err := c.CreateStream(ctx, on); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +87,7 @@ func TestControlOperations(t *testing.T) {
 	}
 }
 
-// The ranges of three shards as AWS makes them, and records on both sides of each border.
+// Three shards have AWS's ranges of hash keys, and a record goes to the shard of its key, also at the borders.
 func TestShards(t *testing.T) {
 	s, c := withStream(t, kinesislocal.Options{}, 3)
 	ctx := t.Context()
@@ -109,7 +114,8 @@ func TestShards(t *testing.T) {
 	in := &awskinesis.PutRecordsInput{StreamName: aws.String("s")}
 	var to []string
 	for i, sh := range shards {
-		if *sh.HashKeyRange.StartingHashKey != want[i][0] || *sh.HashKeyRange.EndingHashKey != want[i][1] || *sh.ShardId != fmt.Sprintf("shardId-%012d", i) {
+		if *sh.HashKeyRange.StartingHashKey != want[i][0] || *sh.HashKeyRange.EndingHashKey != want[i][1] ||
+			*sh.ShardId != fmt.Sprintf("shardId-%012d", i) {
 			t.Errorf("shard %d is %s, %+v", i, *sh.ShardId, sh.HashKeyRange)
 		}
 		for _, key := range want[i] {
@@ -119,7 +125,7 @@ func TestShards(t *testing.T) {
 	}
 	for i := range 50 {
 		key := fmt.Sprintf("clé %d", i)
-		sum := md5.Sum([]byte(key)) // as above
+		sum := md5.Sum([]byte(key))
 		hash := new(big.Int).SetBytes(sum[:])
 		n := slices.IndexFunc(shards, func(sh types.Shard) bool {
 			end, _ := new(big.Int).SetString(*sh.HashKeyRange.EndingHashKey, 10)
@@ -149,7 +155,7 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// clock is a clock that stands still near the real time, so that the SDK's signatures stay valid.
+// clock is a stopped clock. It begins with the real time, so that the SDK's signatures are valid.
 type clock struct {
 	base    time.Time
 	forward atomic.Int64
@@ -160,6 +166,7 @@ func newClock() *clock { return &clock{base: time.Now()} }
 func (c *clock) now() time.Time          { return c.base.Add(time.Duration(c.forward.Load())) }
 func (c *clock) advance(d time.Duration) { c.forward.Add(int64(d)) }
 
+// Iterators of every type begin at their position, expire after five minutes, and are checked.
 func TestIterators(t *testing.T) {
 	clk := newClock()
 	s, c := withStream(t, kinesislocal.Options{Now: clk.now}, 1)
@@ -167,7 +174,11 @@ func TestIterators(t *testing.T) {
 	var numbers []string
 	var times []time.Time
 	put := func() {
-		out, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{StreamARN: aws.String(arn + "s"), PartitionKey: aws.String("k"), Data: []byte{byte(len(numbers))}})
+		out, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{
+			StreamARN:    aws.String(arn + "s"),
+			PartitionKey: aws.String("k"),
+			Data:         []byte{byte(len(numbers))},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,11 +205,23 @@ func TestIterators(t *testing.T) {
 		in    awskinesis.GetShardIteratorInput
 		first byte
 	}{
-		"horizon":    {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeTrimHorizon}, 0},
-		"at":         {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: &numbers[2]}, 2},
-		"after":      {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAfterSequenceNumber, StartingSequenceNumber: &numbers[2]}, 3},
-		"time":       {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(times[1].Add(time.Millisecond))}, 2},
-		"exact time": {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(times[1].Truncate(time.Millisecond))}, 1},
+		"horizon": {awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeTrimHorizon}, 0},
+		"at": {
+			awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: &numbers[2]},
+			2,
+		},
+		"after": {
+			awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAfterSequenceNumber, StartingSequenceNumber: &numbers[2]},
+			3,
+		},
+		"time": {awskinesis.GetShardIteratorInput{
+			ShardIteratorType: types.ShardIteratorTypeAtTimestamp,
+			Timestamp:         aws.Time(times[1].Add(time.Millisecond)),
+		}, 2},
+		"exact time": {awskinesis.GetShardIteratorInput{
+			ShardIteratorType: types.ShardIteratorTypeAtTimestamp,
+			Timestamp:         aws.Time(times[1].Truncate(time.Millisecond)),
+		}, 1},
 	} {
 		it, err := iterator(test.in)
 		if err != nil {
@@ -222,19 +245,26 @@ func TestIterators(t *testing.T) {
 		t.Errorf("two of five records: %+v, %v", got, err)
 	}
 
-	_, err = iterator(awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtSequenceNumber, StartingSequenceNumber: aws.String("5")})
+	_, err = iterator(awskinesis.GetShardIteratorInput{
+		ShardIteratorType:      types.ShardIteratorTypeAtSequenceNumber,
+		StartingSequenceNumber: aws.String("5"),
+	})
 	wantCode(t, err, "InvalidArgumentException", 400)
-	_, err = iterator(awskinesis.GetShardIteratorInput{ShardIteratorType: types.ShardIteratorTypeAtTimestamp, Timestamp: aws.Time(clk.now().Add(time.Hour))})
+	_, err = iterator(awskinesis.GetShardIteratorInput{
+		ShardIteratorType: types.ShardIteratorTypeAtTimestamp,
+		Timestamp:         aws.Time(clk.now().Add(time.Hour)),
+	})
 	wantCode(t, err, "InvalidArgumentException", 400)
 	_, err = c.GetRecords(ctx, &awskinesis.GetRecordsInput{ShardIterator: aws.String("AAAA")})
 	wantCode(t, err, "InvalidArgumentException", 400)
 	clk.advance(5*time.Minute + time.Second)
 	a := send(t, signedAt(t, clk.now(), url, "GetRecords", `{"ShardIterator":"`+*horizon+`"}`))
 	if a.code != "ExpiredIteratorException" {
-		t.Errorf("an iterator of five minutes ago: %d %s", a.status, a.code)
+		t.Errorf("an iterator older than five minutes: %d %s", a.status, a.code)
 	}
 }
 
+// GetRecords returns at most 10 MiB.
 func TestGetRecordsSize(t *testing.T) {
 	_, c := withStream(t, kinesislocal.Options{ShardBytesPerSecond: -1}, 1)
 	for range 3 {
@@ -256,11 +286,13 @@ func TestGetRecordsSize(t *testing.T) {
 	if err != nil || len(got.Records) != 10 {
 		t.Fatalf("%d records of 12 MiB in one reply, %v, want 10", len(got.Records), err)
 	}
-	if rest, err := c.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: got.NextShardIterator}); err != nil || len(rest.Records) != 2 {
+	rest, err := c.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: got.NextShardIterator})
+	if err != nil || len(rest.Records) != 2 {
 		t.Fatalf("%d records in the second reply, %v, want 2", len(rest.Records), err)
 	}
 }
 
+// A shard throttles the records above its limits of records and bytes per second.
 func TestThrottling(t *testing.T) {
 	clk := newClock()
 	s, c := withStream(t, kinesislocal.Options{Now: clk.now}, 1)
@@ -289,7 +321,7 @@ func TestThrottling(t *testing.T) {
 	}
 	for i, want := range []int{0, 0, 500} {
 		if got := put(putInput(500, "x")); got != want {
-			t.Errorf("PutRecords %d at once: %d failed, want %d", i, got, want)
+			t.Errorf("PutRecords %d of the same moment: %d failed, want %d", i, got, want)
 		}
 	}
 	_, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte("x")})
@@ -309,7 +341,7 @@ func TestThrottling(t *testing.T) {
 		}
 		return in
 	}
-	// One that does not fit does not stop a smaller one after it.
+	// A throttled record does not stop a smaller one behind it.
 	if got := put(large(1<<19, 1<<19+1, 1<<19, 10)); got != 2 {
 		t.Errorf("1 MiB and a little more: %d failed, want 2", got)
 	}
@@ -319,7 +351,7 @@ func TestThrottling(t *testing.T) {
 	}
 }
 
-// A record over a second's worth empties the bucket and leaves a debt.
+// A record larger than a second's limit empties the bucket and leaves a debt.
 func TestLargeRecordBurst(t *testing.T) {
 	clk := newClock()
 	s := start(t, kinesislocal.Options{Now: clk.now})
@@ -329,7 +361,11 @@ func TestLargeRecordBurst(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := func(n int) error {
-		_, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: make([]byte, n-1)})
+		_, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{
+			StreamName:   aws.String("s"),
+			PartitionKey: aws.String("k"),
+			Data:         make([]byte, n-1),
+		})
 		return err
 	}
 	if err := put(3 << 20); err != nil {
@@ -337,7 +373,7 @@ func TestLargeRecordBurst(t *testing.T) {
 	}
 	clk.advance(2 * time.Second)
 	if err := put(1024); err == nil {
-		t.Error("two seconds after 3 MiB the debt is forgotten")
+		t.Error("two seconds after 3 MiB a record is stored in spite of the debt")
 	}
 	clk.advance(time.Second / 2)
 	if err := put(1024); err != nil {
@@ -346,7 +382,8 @@ func TestLargeRecordBurst(t *testing.T) {
 	wantCode(t, put(4<<20+1), "ValidationException", 400)
 }
 
-func TestRefusals(t *testing.T) {
+// Invalid requests are rejected with AWS's errors and store nothing. Requests at the limits succeed.
+func TestInvalidRequests(t *testing.T) {
 	s, _ := withStream(t, kinesislocal.Options{}, 1)
 	if err := s.CreateStream("other", 1); err != nil {
 		t.Fatal(err)
@@ -359,48 +396,133 @@ func TestRefusals(t *testing.T) {
 	data := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	at := func(key, tail string) string { return `{"` + key + `":"` + tail + `","Records":[` + ok + `]}` }
 	for name, test := range map[string]struct{ operation, body, code, message string }{
-		"broken JSON":        {"PutRecords", `{"StreamName":"s"`, "SerializationException", ""},
-		"empty body":         {"PutRecords", ``, "SerializationException", ""},
-		"not an object":      {"PutRecords", `[]`, "SerializationException", ""},
-		"number for name":    {"PutRecords", `{"StreamName":1}`, "SerializationException", "String"},
-		"bad base64":         {"PutRecords", one(`{"Data":"e?==","PartitionKey":"k"}`), "SerializationException", "Base64"},
-		"base64 length":      {"PutRecords", one(`{"Data":"eA=","PartitionKey":"k"}`), "SerializationException", "multiple of 4"},
-		"base64 last bits":   {"PutRecords", one(`{"Data":"eB==","PartitionKey":"k"}`), "SerializationException", "Base64"},
-		"base64 line end":    {"PutRecords", one(`{"Data":"\neA=\r=\n","PartitionKey":"k"}`), "SerializationException", "Base64"},
-		"array for blob":     {"PutRecords", one(`{"Data":[1,2],"PartitionKey":"k"}`), "SerializationException", "Blob"},
-		"invalid UTF-8":      {"PutRecords", one("{\"Data\":\"eA==\",\"PartitionKey\":\"\xff\"}"), "SerializationException", "UTF-8"},
-		"small letters":      {"PutRecords", `{"StreamName":"s","records":[` + ok + `]}`, "ValidationException", "'records' failed to satisfy constraint: Member must not be null"},
-		"no records":         {"PutRecords", `{"StreamName":"s","Records":[]}`, "ValidationException", "greater than or equal to 1"},
-		"501 records":        {"PutRecords", records(501, ok), "ValidationException", "less than or equal to 500"},
-		"no data":            {"PutRecords", one(`{"PartitionKey":"k"}`), "ValidationException", "'records.1.member.data'"},
-		"no key":             {"PutRecords", one(`{"Data":"eA==","PartitionKey":null}`), "ValidationException", "'records.1.member.partitionKey'"},
-		"empty key":          {"PutRecords", one(`{"Data":"eA==","PartitionKey":""}`), "ValidationException", "greater than or equal to 1"},
-		"257 characters":     {"PutRecords", one(`{"Data":"eA==","PartitionKey":"` + strings.Repeat("ä", 257) + `"}`), "ValidationException", "less than or equal to 256"},
-		"hash not a number":  {"PutRecords", one(`{"Data":"eA==","PartitionKey":"k","ExplicitHashKey":"-1"}`), "ValidationException", "explicitHashKey"},
-		"hash 2^128":         {"PutRecords", one(`{"Data":"eA==","PartitionKey":"k","ExplicitHashKey":"340282366920938463463374607431768211456"}`), "InvalidArgumentException", "[0, 2^128-1]"},
-		"1 MiB and 1":        {"PutRecords", one(`{"Data":"` + data(1<<20) + `","PartitionKey":"k"}`), "ValidationException", "'records.1.member.data' failed to satisfy constraint: Member must have length less than or equal to 1048576"},
-		"5 MiB and 1":        {"PutRecords", records(5, `{"Data":"`+data(1<<20-1)+`","PartitionKey":"k"},{"Data":"","PartitionKey":"k"}`), "InvalidArgumentException", "Records size exceeds 5 MB limit"},
-		"no stream":          {"PutRecords", `{"Records":[` + ok + `]}`, "InvalidArgumentException", "StreamName or StreamARN"},
-		"unknown stream":     {"PutRecords", at("StreamName", "x"), "ResourceNotFoundException", "Stream x under account 123456789012 not found."},
-		"bad name":           {"PutRecords", at("StreamName", "a/b"), "ValidationException", "[a-zA-Z0-9_.-]+"},
-		"no ARN":             {"PutRecords", at("StreamARN", "s"), "ValidationException", "streamARN"},
-		"ARN, other account": {"PutRecords", at("StreamARN", "arn:aws:kinesis:us-east-1:210987654321:stream/s"), "AccessDeniedException", "kinesis:PutRecords on resource: arn:aws:kinesis:us-east-1:210987654321:stream/s"},
-		"ARN, other region":  {"PutRecords", at("StreamARN", "arn:aws:kinesis:eu-west-1:123456789012:stream/s"), "ResourceNotFoundException", "not found"},
-		"ARN and name":       {"PutRecords", `{"StreamName":"other","StreamARN":"` + arn + `s","Records":[` + ok + `]}`, "InvalidArgumentException", "do not name the same"},
-		"dry run":            {"PutRecords", `{"StreamName":"s","DryRun":true,"Records":[` + ok + `]}`, "DryRunOperationException", "would have succeeded"},
-		"dry run, invalid":   {"PutRecords", `{"StreamName":"x","DryRun":true,"Records":[` + ok + `]}`, "ResourceNotFoundException", ""},
-		"dry run, one":       {"PutRecord", `{"StreamName":"s","DryRun":true,"Data":"eA==","PartitionKey":"k"}`, "DryRunOperationException", ""},
-		"dry iterator":       {"GetShardIterator", `{"StreamName":"s","DryRun":true,"ShardId":"shardId-000000000000","ShardIteratorType":"LATEST"}`, "DryRunOperationException", ""},
-		"no such shard":      {"GetShardIterator", `{"StreamName":"s","ShardId":"shardId-000000000001","ShardIteratorType":"LATEST"}`, "ResourceNotFoundException", "does not exist"},
-		"no such type":       {"GetShardIterator", `{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"LAST"}`, "ValidationException", "enum value set"},
-		"limit 0":            {"GetRecords", `{"ShardIterator":"x","Limit":0}`, "ValidationException", "'limit'"},
-		"limit 10,001":       {"GetRecords", `{"ShardIterator":"x","Limit":10001}`, "InvalidArgumentException", "10000"},
-		"no shards":          {"CreateStream", `{"StreamName":"n"}`, "ValidationException", "'shardCount'"},
-		"record size":        {"CreateStream", `{"StreamName":"n","ShardCount":1,"MaxRecordSizeInKiB":10241}`, "ValidationException", "'maxRecordSizeInKiB'"},
-		"stream mode":        {"CreateStream", `{"StreamName":"n","StreamModeDetails":{"StreamMode":"x"}}`, "ValidationException", "streamMode"},
-		"not emulated":       {"CreateStream", `{"StreamName":"n","RecordDistributionStrategy":"AUTO"}`, "InvalidArgumentException", "not emulated"},
-		"unknown operation":  {"PutRecrods", `{}`, "UnknownOperationException", ""},
-		"not here":           {"UpdateShardCount", `{}`, "UnknownOperationException", ""},
+		"broken JSON":      {"PutRecords", `{"StreamName":"s"`, "SerializationException", ""},
+		"empty body":       {"PutRecords", ``, "SerializationException", ""},
+		"not an object":    {"PutRecords", `[]`, "SerializationException", ""},
+		"number for name":  {"PutRecords", `{"StreamName":1}`, "SerializationException", "String"},
+		"bad base64":       {"PutRecords", one(`{"Data":"e?==","PartitionKey":"k"}`), "SerializationException", "Base64"},
+		"base64 length":    {"PutRecords", one(`{"Data":"eA=","PartitionKey":"k"}`), "SerializationException", "multiple of 4"},
+		"base64 last bits": {"PutRecords", one(`{"Data":"eB==","PartitionKey":"k"}`), "SerializationException", "Base64"},
+		"base64 line end":  {"PutRecords", one(`{"Data":"\neA=\r=\n","PartitionKey":"k"}`), "SerializationException", "Base64"},
+		"array for blob":   {"PutRecords", one(`{"Data":[1,2],"PartitionKey":"k"}`), "SerializationException", "Blob"},
+		"invalid UTF-8":    {"PutRecords", one("{\"Data\":\"eA==\",\"PartitionKey\":\"\xff\"}"), "SerializationException", "UTF-8"},
+		"lower case": {
+			"PutRecords",
+			`{"StreamName":"s","records":[` + ok + `]}`,
+			"ValidationException",
+			"'records' failed to satisfy constraint: Member must not be null",
+		},
+		"no records":  {"PutRecords", `{"StreamName":"s","Records":[]}`, "ValidationException", "greater than or equal to 1"},
+		"501 records": {"PutRecords", records(501, ok), "ValidationException", "less than or equal to 500"},
+		"no data":     {"PutRecords", one(`{"PartitionKey":"k"}`), "ValidationException", "'records.1.member.data'"},
+		"no key": {
+			"PutRecords",
+			one(`{"Data":"eA==","PartitionKey":null}`),
+			"ValidationException",
+			"'records.1.member.partitionKey'",
+		},
+		"empty key": {"PutRecords", one(`{"Data":"eA==","PartitionKey":""}`), "ValidationException", "greater than or equal to 1"},
+		"257 characters": {
+			"PutRecords",
+			one(`{"Data":"eA==","PartitionKey":"` + strings.Repeat("ä", 257) + `"}`),
+			"ValidationException",
+			"less than or equal to 256",
+		},
+		"hash not a number": {
+			"PutRecords",
+			one(`{"Data":"eA==","PartitionKey":"k","ExplicitHashKey":"-1"}`),
+			"ValidationException",
+			"explicitHashKey",
+		},
+		"hash 2^128": {
+			"PutRecords",
+			one(`{"Data":"eA==","PartitionKey":"k","ExplicitHashKey":"340282366920938463463374607431768211456"}`),
+			"InvalidArgumentException",
+			"[0, 2^128-1]",
+		},
+		"1 MiB and 1": {
+			"PutRecords",
+			one(`{"Data":"` + data(1<<20) + `","PartitionKey":"k"}`),
+			"ValidationException",
+			"'records.1.member.data' failed to satisfy constraint: Member must have length less than or equal to 1048576",
+		},
+		"5 MiB and 1": {
+			"PutRecords",
+			records(5, `{"Data":"`+data(1<<20-1)+`","PartitionKey":"k"},{"Data":"","PartitionKey":"k"}`),
+			"InvalidArgumentException",
+			"Records size exceeds 5 MB limit",
+		},
+		"no stream": {"PutRecords", `{"Records":[` + ok + `]}`, "InvalidArgumentException", "StreamName or StreamARN"},
+		"unknown stream": {
+			"PutRecords",
+			at("StreamName", "x"),
+			"ResourceNotFoundException",
+			"Stream x under account 123456789012 not found.",
+		},
+		"bad name": {"PutRecords", at("StreamName", "a/b"), "ValidationException", "[a-zA-Z0-9_.-]+"},
+		"bad ARN":  {"PutRecords", at("StreamARN", "s"), "ValidationException", "streamARN"},
+		"ARN, other account": {
+			"PutRecords",
+			at("StreamARN", "arn:aws:kinesis:us-east-1:210987654321:stream/s"),
+			"AccessDeniedException",
+			"kinesis:PutRecords on resource: arn:aws:kinesis:us-east-1:210987654321:stream/s",
+		},
+		"ARN, other region": {
+			"PutRecords",
+			at("StreamARN", "arn:aws:kinesis:eu-west-1:123456789012:stream/s"),
+			"ResourceNotFoundException",
+			"not found",
+		},
+		"ARN and name": {
+			"PutRecords",
+			`{"StreamName":"other","StreamARN":"` + arn + `s","Records":[` + ok + `]}`,
+			"InvalidArgumentException",
+			"do not name the same",
+		},
+		"dry run": {
+			"PutRecords",
+			`{"StreamName":"s","DryRun":true,"Records":[` + ok + `]}`,
+			"DryRunOperationException",
+			"would have succeeded",
+		},
+		"dry run, invalid": {"PutRecords", `{"StreamName":"x","DryRun":true,"Records":[` + ok + `]}`, "ResourceNotFoundException", ""},
+		"dry run, one":     {"PutRecord", `{"StreamName":"s","DryRun":true,"Data":"eA==","PartitionKey":"k"}`, "DryRunOperationException", ""},
+		"dry iterator": {
+			"GetShardIterator",
+			`{"StreamName":"s","DryRun":true,"ShardId":"shardId-000000000000","ShardIteratorType":"LATEST"}`,
+			"DryRunOperationException",
+			"",
+		},
+		"unknown shard": {
+			"GetShardIterator",
+			`{"StreamName":"s","ShardId":"shardId-000000000001","ShardIteratorType":"LATEST"}`,
+			"ResourceNotFoundException",
+			"does not exist",
+		},
+		"unknown type": {
+			"GetShardIterator",
+			`{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"LAST"}`,
+			"ValidationException",
+			"enum value set",
+		},
+		"limit 0":      {"GetRecords", `{"ShardIterator":"x","Limit":0}`, "ValidationException", "'limit'"},
+		"limit 10,001": {"GetRecords", `{"ShardIterator":"x","Limit":10001}`, "InvalidArgumentException", "10000"},
+		"no shards":    {"CreateStream", `{"StreamName":"n"}`, "ValidationException", "'shardCount'"},
+		"record size": {
+			"CreateStream",
+			`{"StreamName":"n","ShardCount":1,"MaxRecordSizeInKiB":10241}`,
+			"ValidationException",
+			"'maxRecordSizeInKiB'",
+		},
+		"stream mode": {"CreateStream", `{"StreamName":"n","StreamModeDetails":{"StreamMode":"x"}}`, "ValidationException", "streamMode"},
+		"not emulated": {
+			"CreateStream",
+			`{"StreamName":"n","RecordDistributionStrategy":"AUTO"}`,
+			"InvalidArgumentException",
+			"not emulated",
+		},
+		"unknown operation": {"PutRecrods", `{}`, "UnknownOperationException", ""},
+		"other operation":   {"UpdateShardCount", `{}`, "UnknownOperationException", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := send(t, signed(t, s.URL(), test.operation, test.body))
@@ -413,28 +535,30 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	if got := s.Records("s"); len(got) != 0 {
-		t.Errorf("refused requests stored %d records", len(got))
+		t.Errorf("rejected requests stored %d records", len(got))
 	}
 	if got := s.Stats().Operations["PutRecords"].Outcomes["SerializationException"]; got != 10 {
 		t.Errorf("Stats counts %d SerializationExceptions of PutRecords, want 10", got)
 	}
-	// What is just allowed.
+	// Requests at the limits.
 	for name, body := range map[string]string{
 		"256 characters": one(`{"Data":"","PartitionKey":"` + strings.Repeat("語", 256) + `"}`),
 		"escapes":        one(`{"Data":"\/\/\/\u002f","PartitionKey":"\u00e4\"\n"}`),
 		"hash 2^128-1":   one(`{"Data":"eA==","PartitionKey":"k","ExplicitHashKey":"340282366920938463463374607431768211455"}`),
 		"500 records":    records(500, ok),
 	} {
-		if a := send(t, signed(t, s.URL(), "PutRecords", body)); a.status != http.StatusOK || !strings.Contains(string(a.body), `"FailedRecordCount":0`) {
+		a := send(t, signed(t, s.URL(), "PutRecords", body))
+		if a.status != http.StatusOK || !strings.Contains(string(a.body), `"FailedRecordCount":0`) {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
 	}
 	i := slices.IndexFunc(s.Records("s"), func(r kinesislocal.Record) bool { return r.PartitionKey == "ä\"\n" })
 	if i < 0 || string(s.Records("s")[i].Data) != "\xff\xff\xff" {
-		t.Error("the record with escapes is not there as it was meant")
+		t.Error("the record with escapes is not stored unescaped")
 	}
 }
 
+// MaxRequestBytes allows larger requests, and a body above its limit is rejected.
 func TestRequestSizes(t *testing.T) {
 	s, c := withStream(t, kinesislocal.Options{MaxRequestBytes: 10 << 20, ShardBytesPerSecond: -1}, 1)
 	in := putInput(10, "")

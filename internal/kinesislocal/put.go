@@ -10,7 +10,7 @@ import (
 const (
 	maxRecords      = 500
 	maxKeyLength    = 256
-	maxRequestBytes = 5 << 20 // the older and smaller of AWS's two figures
+	maxRequestBytes = 5 << 20 // the smaller of the two figures in AWS's documentation
 )
 
 type putResult struct {
@@ -44,7 +44,7 @@ func (s *Server) putRecords(c *call) (any, error) {
 		FailedRecordCount int
 		Records           []putResult
 		EncryptionType    string
-	}{failed, c.fault.miscount(results), encryptionType}, nil
+	}{failed, c.fault.applyResultDelta(results), encryptionType}, nil
 }
 
 func (s *Server) putRecord(c *call) (any, error) {
@@ -81,7 +81,7 @@ func decodeEntries(items []fields, present bool) ([]entry, error) {
 		var err error
 		entries[i], err = decodeEntry(&items[i], fmt.Sprintf("records.%d.member.", i+1))
 		if items[i].err != nil {
-			return nil, items[i].err // deserialization comes before any constraint
+			return nil, items[i].err // AWS deserializes before it checks constraints
 		}
 		if first == nil {
 			first = err
@@ -118,9 +118,9 @@ func decodeEntry(f *fields, at string) (entry, error) {
 	return e, nil
 }
 
-// put checks and stores entries and calls OnRecord. With dry it only checks.
+// put checks and stores entries, and calls OnRecord. With dry it only checks them.
 func (s *Server) put(c *call, t target, entries []entry, dry bool) ([]putResult, error) {
-	s.storing.Lock() // keeps OnRecord in the order of storing, while s.mu stays free for it
+	s.storing.Lock() // OnRecord is called in the order of storing, without s.mu
 	defer s.storing.Unlock()
 	results, stored, err := s.store(c, t, entries, dry)
 	if err == nil && s.options.OnRecord != nil {
@@ -175,14 +175,14 @@ func dryRun() error {
 	return newError(codeDryRun, "The request would have succeeded, but the DryRun option is set.")
 }
 
-// check applies the limits that need the stream or the whole request.
+// check checks the limits of the stream and of the whole request.
 func (st *stream) check(entries []entry, maxRequest int) error {
 	total := 0
 	for i := range entries {
 		e := &entries[i]
 		total += e.size()
 		if e.size() > st.maxRecord {
-			// AWS refuses the whole request so: https://github.com/awslabs/amazon-kinesis-producer/issues/680
+			// AWS rejects the whole request: https://github.com/awslabs/amazon-kinesis-producer/issues/680
 			return constraint(e.at+"data", "have length less than or equal to %d", st.maxRecord)
 		}
 	}

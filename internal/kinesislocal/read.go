@@ -9,7 +9,7 @@ import (
 
 // Limits of reading. https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html
 const (
-	maxExpiry     = 5 * time.Minute // of iterators and tokens
+	maxAge        = 5 * time.Minute // of iterators and tokens
 	maxGetBytes   = 10 << 20
 	maxGetRecords = 10000
 	maxShardsPage = 1000
@@ -21,36 +21,37 @@ const (
 	cursorStreams = "streams"
 )
 
-// cursor is what stands in a shard iterator or a NextToken. To clients it is opaque.
+// cursor is the content of a shard iterator or a NextToken, which clients treat as opaque.
 type cursor struct {
 	Kind    string
-	Stream  string    // for cursorStreams the last one listed
-	Created time.Time `json:",omitzero"` // of the stream, which may have been deleted and made again
-	Shard   int       // index; for cursorShards the first to list
-	Next    int       // for cursorRecords the index of the next record in the shard
-	Filter  filter    `json:",omitzero"` // of cursorShards
+	Stream  string    // with cursorStreams the last that was listed
+	Created time.Time `json:",omitzero"` // of the stream: it may have been deleted and created again
+	Shard   int       // index; with cursorShards the first to list
+	Next    int       // with cursorRecords the index of the next record in the shard
+	Filter  filter    `json:",omitzero"` // with cursorShards
 	Issued  time.Time
 }
 
 func (c cursor) encode() string {
-	b, _ := json.Marshal(c) // strings, numbers and times
+	b, _ := json.Marshal(c) // strings, numbers and times always encode
 	return base64.StdEncoding.EncodeToString(b)
 }
 
-// decodeCursor reads what is called name in the request; its contents are not to be trusted.
+// decodeCursor reads the member name of the request. Clients may send anything, so it checks the content.
 func decodeCursor(s, kind, name string, now time.Time) (cursor, error) {
 	var c cursor
 	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil || json.Unmarshal(b, &c) != nil || c.Kind != kind || c.Shard < 0 || c.Next < 0 {
 		return c, invalidArgument("Invalid %s.", name)
 	}
-	if now.Sub(c.Issued) > maxExpiry {
+	if now.Sub(c.Issued) > maxAge {
 		code := codeExpiredNextToken
 		if kind == cursorRecords {
 			code = codeExpiredIterator
 		}
 		return c, newError(code, "Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future "+
-			"than the tolerated delay of %d milliseconds.", c.Issued.UTC().Format(time.UnixDate), now.UTC().Format(time.UnixDate), maxExpiry.Milliseconds())
+			"than the tolerated delay of %d milliseconds.",
+			c.Issued.UTC().Format(time.UnixDate), now.UTC().Format(time.UnixDate), maxAge.Milliseconds())
 	}
 	return c, nil
 }
@@ -136,7 +137,7 @@ func (s *Server) listShards(c *call) (any, error) {
 	return reply, nil
 }
 
-// start is where an iterator is to begin.
+// start is the position at which an iterator begins.
 type start struct {
 	kind     *string
 	sequence *string
@@ -177,7 +178,7 @@ func (s *Server) getShardIterator(c *call) (any, error) {
 	return struct{ ShardIterator string }{cur.encode()}, nil
 }
 
-// position finds the index in the shard that an iterator begins at.
+// position returns the index in the shard at which an iterator begins.
 func (s *Server) position(st *stream, sh *shard, from start, now time.Time) (int, error) {
 	switch *from.kind {
 	case "TRIM_HORIZON":
@@ -203,7 +204,8 @@ func (s *Server) position(st *stream, sh *shard, from start, now time.Time) (int
 		return 0, invalidArgument("Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or "+
 			"(2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified %s and no StartingSequenceNumber.", *from.kind)
 	}
-	if own := st.sequenceNumber(sh, 0); !sequencePattern.MatchString(*from.sequence) || (*from.sequence)[:sequencePrefix] != own[:sequencePrefix] {
+	prefix := st.sequenceNumber(sh, 0)[:sequencePrefix]
+	if !sequencePattern.MatchString(*from.sequence) || (*from.sequence)[:sequencePrefix] != prefix {
 		return 0, invalidArgument("StartingSequenceNumber %s used in GetShardIterator on shard %s in stream %s under account %s is invalid.",
 			*from.sequence, sh.id, st.name, s.options.AccountID)
 	}
@@ -213,7 +215,7 @@ func (s *Server) position(st *stream, sh *shard, from start, now time.Time) (int
 	}), nil
 }
 
-// first is the index in the shard of the first record that fits, or the shard's length.
+// first returns the index in the shard of the first record that fits, or the shard's length if none does.
 func (st *stream) first(sh *shard, fits func(*Record) bool) int {
 	for i, n := range sh.records {
 		if fits(&st.records[n]) {
@@ -246,7 +248,7 @@ func (s *Server) getRecords(c *call) (any, error) {
 		return nil, constraint("shardIterator", "not be null")
 	case limit < 1:
 		return nil, constraint("limit", "have value greater than or equal to 1")
-	case limit > maxGetRecords: // "If you specify a value that is greater than 10,000, GetRecords throws InvalidArgumentException"
+	case limit > maxGetRecords: // AWS: "If you specify a value that is greater than 10,000, GetRecords throws InvalidArgumentException"
 		return nil, invalidArgument("Limit must be at most %d.", maxGetRecords)
 	}
 	cur, err := decodeCursor(*token, cursorRecords, "ShardIterator", c.now)
@@ -286,7 +288,7 @@ func (s *Server) getRecords(c *call) (any, error) {
 	c.records = len(reply.Records)
 	cur.Next += c.records
 	cur.Issued = c.now
-	if !sh.open() && cur.Next == len(sh.records) { // no more will come
+	if !sh.open() && cur.Next == len(sh.records) { // the end of a closed shard
 		for _, child := range sh.children {
 			reply.ChildShards = append(reply.ChildShards, childShard{child.id, child.parents, hashRange{child.start.String(), child.end.String()}})
 		}

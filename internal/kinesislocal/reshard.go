@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// SplitShard and MergeShards are done when they are answered: AWS takes about half a minute, in which the stream is UPDATING.
+// SplitShard and MergeShards are complete before the reply. In AWS the stream is UPDATING for about half a minute.
 
 func (s *Server) splitShard(c *call) (any, error) {
 	t, id, key := c.in.target(), c.in.text("ShardToSplit"), c.in.text("NewStartingHashKey")
@@ -32,10 +32,10 @@ func (s *Server) splitShard(c *call) (any, error) {
 			"both greater than one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
 			*key, sh.id, st.name, s.options.AccountID, sh.start, sh.end)
 	}
-	s.close(st, c.now, sh)
+	s.closeShards(st, c.now, sh)
 	s.addShard(st, sh.start, new(big.Int).Sub(middle, big.NewInt(1)), c.now, sh)
 	s.addShard(st, middle, sh.end, c.now, sh)
-	return none{}, nil
+	return emptyReply{}, nil
 }
 
 func (s *Server) mergeShards(c *call) (any, error) {
@@ -66,12 +66,12 @@ func (s *Server) mergeShards(c *call) (any, error) {
 		return nil, invalidArgument("Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
 			*first, *second, st.name, s.options.AccountID)
 	}
-	s.close(st, c.now, a, b)
+	s.closeShards(st, c.now, a, b)
 	s.addShard(st, low.start, high.end, c.now, a, b)
-	return none{}, nil
+	return emptyReply{}, nil
 }
 
-// openShard finds a shard that takes records. s.mu is held.
+// openShard returns a shard that is not closed. The caller holds s.mu.
 func (s *Server) openShard(t target, c *call, id string) (*stream, *shard, error) {
 	st, err := s.find(t, c)
 	if err != nil {
@@ -90,40 +90,40 @@ func (s *Server) openShard(t target, c *call, id string) (*stream, *shard, error
 	return nil, nil, newError(codeResourceNotFound, "Shard %s in stream %s under account %s does not exist", id, st.name, s.options.AccountID)
 }
 
-// close ends shards. s.mu is held.
-func (s *Server) close(st *stream, now time.Time, ended ...*shard) {
-	for _, sh := range ended {
+// closeShards closes shards. The caller holds s.mu.
+func (s *Server) closeShards(st *stream, now time.Time, shards ...*shard) {
+	for _, sh := range shards {
 		sh.closed = now.Truncate(time.Millisecond)
 	}
-	st.taking = slices.DeleteFunc(st.taking, func(sh *shard) bool { return !sh.open() })
+	st.openShards = slices.DeleteFunc(st.openShards, func(sh *shard) bool { return !sh.open() })
 }
 
-// addShard opens a shard for a range of hash keys. s.mu is held.
+// addShard adds a shard for a range of hash keys. The caller holds s.mu.
 func (s *Server) addShard(st *stream, start, end *big.Int, now time.Time, parents ...*shard) {
 	sh := newShard(len(st.shards), start, end, now)
 	for _, parent := range parents {
 		sh.parents = append(sh.parents, parent.id)
 		parent.children = append(parent.children, sh)
 	}
-	s.limit(sh, now)
+	s.setLimits(sh, now)
 	st.shards = append(st.shards, sh)
-	at, _ := slices.BinarySearchFunc(st.taking, start, func(sh *shard, key *big.Int) int { return sh.start.Cmp(key) })
-	st.taking = slices.Insert(st.taking, at, sh)
+	at, _ := slices.BinarySearchFunc(st.openShards, start, func(sh *shard, key *big.Int) int { return sh.start.Cmp(key) })
+	st.openShards = slices.Insert(st.openShards, at, sh)
 }
 
-// limit gives a shard the limits of the server.
-func (s *Server) limit(sh *shard, now time.Time) {
+// setLimits gives a shard the server's write limits.
+func (s *Server) setLimits(sh *shard, now time.Time) {
 	sh.bytes = newBucket(s.options.ShardBytesPerSecond, shardBytesPerSecond, now)
 	sh.count = newBucket(s.options.ShardRecordsPerSecond, shardRecordsPerSecond, now)
 }
 
-// filter is which shards ListShards gives. https://docs.aws.amazon.com/kinesis/latest/APIReference/API_ShardFilter.html
+// filter selects shards for ListShards: https://docs.aws.amazon.com/kinesis/latest/APIReference/API_ShardFilter.html
 type filter struct {
 	Kind string    `json:",omitempty"`
 	At   time.Time `json:",omitzero"`
 }
 
-// keeps tells whether the shard is listed. Nothing is trimmed here: every shard without parents was open at the horizon.
+// keeps reports whether the shard is listed. This server does not trim: every shard without parents was open at the horizon.
 func (f filter) keeps(sh *shard) bool {
 	switch f.Kind {
 	case "AT_LATEST":

@@ -16,7 +16,8 @@ import (
 
 func shardID(n int) *string { return aws.String(fmt.Sprintf("shardId-%012d", n)) }
 
-// A split, then a merge of one half with the neighbour: where records go, what is listed, and what a reader of a closed shard is told.
+// After a split, and a merge of one half with its neighbour, records go to the new shards, ListShards filters them, and the
+// reader of a closed shard gets its children.
 func TestReshard(t *testing.T) {
 	clk := newClock()
 	_, c := withStream(t, kinesislocal.Options{Now: clk.now}, 2)
@@ -25,7 +26,12 @@ func TestReshard(t *testing.T) {
 	quarter, three := new(big.Int).Rsh(half, 1), new(big.Int).Add(half, big.NewInt(3))
 	put := func(hash *big.Int) string {
 		t.Helper()
-		out, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{StreamName: stream, PartitionKey: aws.String("k"), ExplicitHashKey: aws.String(hash.String()), Data: []byte("x")})
+		out, err := c.PutRecord(ctx, &awskinesis.PutRecordInput{
+			StreamName:      stream,
+			PartitionKey:    aws.String("k"),
+			ExplicitHashKey: aws.String(hash.String()),
+			Data:            []byte("x"),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +57,11 @@ func TestReshard(t *testing.T) {
 	began := clk.now()
 	put(quarter)
 	clk.advance(time.Second)
-	if _, err := c.SplitShard(ctx, &awskinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(0), NewStartingHashKey: aws.String(quarter.String())}); err != nil {
+	if _, err := c.SplitShard(ctx, &awskinesis.SplitShardInput{
+		StreamName:         stream,
+		ShardToSplit:       shardID(0),
+		NewStartingHashKey: aws.String(quarter.String()),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	split := clk.now()
@@ -62,7 +72,11 @@ func TestReshard(t *testing.T) {
 	if got := put(new(big.Int).Sub(quarter, big.NewInt(1))); got != *shardID(2) {
 		t.Errorf("the end of the lower half is in %s", got)
 	}
-	if _, err := c.MergeShards(ctx, &awskinesis.MergeShardsInput{StreamName: stream, ShardToMerge: shardID(1), AdjacentShardToMerge: shardID(3)}); err != nil {
+	if _, err := c.MergeShards(ctx, &awskinesis.MergeShardsInput{
+		StreamName:           stream,
+		ShardToMerge:         shardID(1),
+		AdjacentShardToMerge: shardID(3),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for _, hash := range []*big.Int{quarter, three} {
@@ -85,7 +99,11 @@ func TestReshard(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.filter, got, test.want)
 		}
 	}
-	iterator, err := c.GetShardIterator(ctx, &awskinesis.GetShardIteratorInput{StreamName: stream, ShardId: shardID(3), ShardIteratorType: types.ShardIteratorTypeTrimHorizon})
+	iterator, err := c.GetShardIterator(ctx, &awskinesis.GetShardIteratorInput{
+		StreamName:        stream,
+		ShardId:           shardID(3),
+		ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +114,11 @@ func TestReshard(t *testing.T) {
 	}
 	_, err = c.SplitShard(ctx, &awskinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(0), NewStartingHashKey: aws.String("7")})
 	wantCode(t, err, "ResourceInUseException", 400)
-	_, err = c.SplitShard(ctx, &awskinesis.SplitShardInput{StreamName: stream, ShardToSplit: shardID(2), NewStartingHashKey: aws.String(half.String())})
+	_, err = c.SplitShard(ctx, &awskinesis.SplitShardInput{
+		StreamName:         stream,
+		ShardToSplit:       shardID(2),
+		NewStartingHashKey: aws.String(half.String()),
+	})
 	wantCode(t, err, "InvalidArgumentException", 400)
 	_, err = c.MergeShards(ctx, &awskinesis.MergeShardsInput{StreamName: stream, ShardToMerge: shardID(2), AdjacentShardToMerge: shardID(9)})
 	wantCode(t, err, "ResourceNotFoundException", 400)

@@ -12,46 +12,47 @@ import (
 	"time"
 )
 
-// Options of a Server. The zero value is a server as a new AWS account would see it in us-east-1.
+// Options are the options of a Server. The zero value is a server like a new AWS account in us-east-1.
 type Options struct {
-	Region    string // us-east-1
-	AccountID string // 123456789012
+	Region    string // default us-east-1
+	AccountID string // default 123456789012
 	// AnyRegion accepts requests that are signed for another region; ARNs still have Region.
 	AnyRegion bool
 
-	// Credentials are the access key ids that may call, each with its secret access key. If nil, every access key id
-	// is accepted and the signature must be well formed, in scope and in time, but is not recomputed.
+	// Credentials are the accepted access key ids, each with its secret access key. If nil, every access key id is accepted,
+	// and the signature must be well formed, in scope and in time, but is not recomputed.
 	Credentials map[string]string
-	// SessionTokens names the token that must come with one of the Credentials. A key that is not in it needs none, and
-	// may bring any.
+	// SessionTokens has the token that a request with one of the Credentials must have. An access key id that is not in it
+	// needs no token and may have any.
 	SessionTokens map[string]SessionToken
 
-	// Write limits of a shard: 0 is AWS's 1 MiB and 1,000 records a second, negative is no limit.
+	// ShardBytesPerSecond and ShardRecordsPerSecond are the write limits of a shard. 0 is AWS's limit, 1 MiB and 1,000 records
+	// per second; negative is no limit.
 	ShardBytesPerSecond   int
 	ShardRecordsPerSecond int
-	// MaxRequestBytes bounds the data and partition keys of one request; 0 is 5 MiB. AWS names 5 MiB in one place and
-	// 10 MiB in another.
+	// MaxRequestBytes is the limit of a request's data and partition keys; 0 is 5 MiB. AWS's documentation has 5 MiB in one
+	// place and 10 MiB in another.
 	MaxRequestBytes int
 
-	// OnRecord is called once for each stored record, one call at a time, in the order of storing, before the reply.
-	// It may call Records and Stats; it must not block, nor call the endpoint or Close.
+	// OnRecord is called once for each stored record, one call at a time, in the order of storing, before the reply. It may
+	// call Records and Stats. It must not block, and must not call the endpoint or Close.
 	OnRecord func(stream string, r Record)
-	// OnCall is called once for each request, when its outcome is known and before the reply; several calls may run at a time.
+	// OnCall is called once for each request, when its outcome is known and before the reply. Calls may be concurrent.
 	OnCall func(Call)
-	Faults *Faults          // may be replaced by SetFaults
-	Now    func() time.Time // clock of limits, signatures, iterators and arrival times; time.Now
+	Faults *Faults          // SetFaults can replace them
+	Now    func() time.Time // the clock of limits, signatures, iterators and arrival times; default time.Now
 }
 
-// Call is what became of one request.
+// Call describes one request and its outcome.
 type Call struct {
-	Operation string // as the request named it, "" where that is not known
-	Stream    string // "" where the request named none that exists
+	Operation string // "" if it is not known
+	Stream    string // "" if the request has no existing stream
 	Outcome   string // as in OperationStats
 	Records   int    // stored by PutRecord and PutRecords, or returned by GetRecords
-	Failed    int    // records of PutRecord and PutRecords that were refused
+	Failed    int    // rejected records of PutRecord and PutRecords
 }
 
-// SessionToken is a token of temporary credentials. A zero Expires never comes.
+// SessionToken is a token of temporary credentials. With a zero Expires it does not expire.
 type SessionToken struct {
 	Token   string
 	Expires time.Time
@@ -65,27 +66,28 @@ type Server struct {
 	done     chan struct{}  // closed by Close
 	running  sync.WaitGroup // requests, connections and the accept loop of Start
 
-	storing sync.Mutex // taken before mu
+	storing sync.Mutex // locked before mu
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	closed  bool
 	streams map[string]*stream
 	plan    *plan
 	stats   map[string]*OperationStats
 }
 
-// Stats counts by operation. What names no operation of this server, or is refused before that is known, is under "".
+// Stats has counts by operation. Requests of unknown operations, and those that are rejected before the operation is known, are
+// under "".
 type Stats struct {
 	Operations map[string]OperationStats `json:"operations"`
 }
 
-// OperationStats counts what one operation was asked for and how it ended.
+// OperationStats counts the requests of one operation and their outcomes.
 type OperationStats struct {
 	Requests int64 `json:"requests"`
 	Bytes    int64 `json:"bytes"` // of request bodies
-	// Outcomes counts requests by error type, "OK", or by what ate the reply: "Hang", "Reset", "StoreThenHang",
-	// "StoreThenReset", "TruncateReply", "Gone" (the client or the server gave up before anything was done). A fault without an
-	// error type is under its status, such as "503".
+	// Outcomes counts requests by "OK", by error type, or by the reason for a lost reply: "Hang", "Reset", "StoreThenHang",
+	// "StoreThenReset", "TruncateReply", or "Gone" if the client disconnected or the server closed before the execution. A
+	// fault without an error type is under its status, such as "503".
 	Outcomes map[string]int64 `json:"outcomes"`
 	// Records counts the records of PutRecord and PutRecords by "OK" (stored) or ErrorCode.
 	Records map[string]RecordStats `json:"records,omitempty"`
@@ -97,7 +99,7 @@ type RecordStats struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// New returns a Server that is an [http.Handler] and does not listen by itself. Close it to free requests that hang.
+// New returns a Server that is an [http.Handler] and does not listen by itself. Close ends its hanging requests.
 func New(o Options) *Server {
 	if o.Region == "" {
 		o.Region = "us-east-1"
@@ -116,8 +118,7 @@ func New(o Options) *Server {
 	}
 }
 
-// Start returns a Server that listens on a free port of 127.0.0.1. It fails when no port can be had or the faults are
-// not valid.
+// Start returns a Server that listens on a free port of 127.0.0.1. It fails if no port is free or the faults are not valid.
 func Start(o Options) (*Server, error) {
 	if err := o.Faults.Validate(); err != nil {
 		return nil, fmt.Errorf("start local Kinesis: %w", err)
@@ -129,11 +130,11 @@ func Start(o Options) (*Server, error) {
 	s := New(o)
 	s.listener = listener
 	s.http = &http.Server{Handler: s, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0), ConnState: s.connState}
-	s.running.Go(func() { _ = s.http.Serve(listener) }) // ends with Close, whose error says more
+	s.running.Go(func() { _ = s.http.Serve(listener) }) // until Close, which reports the error
 	return s, nil
 }
 
-// connState lets Close wait for connections too, whose goroutines may outlive their handlers by half a second.
+// connState makes Close wait for connections: their goroutines may run half a second longer than their handlers.
 func (s *Server) connState(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -144,7 +145,7 @@ func (s *Server) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// URL is the endpoint's address, such as http://127.0.0.1:41234, or "" for a Server that does not listen.
+// URL returns the endpoint's address, such as http://127.0.0.1:41234, or "" for a Server that does not listen.
 func (s *Server) URL() string {
 	if s.listener == nil {
 		return ""
@@ -152,14 +153,14 @@ func (s *Server) URL() string {
 	return "http://" + s.listener.Addr().String()
 }
 
-// Close stops listening, ends every request, those that hang included, and waits for their handlers. What was stored
-// can still be read. Further calls do nothing.
+// Close stops listening, ends all requests, including the hanging ones, and waits for their handlers. Records still returns the
+// stored records. Further calls do nothing.
 func (s *Server) Close() error {
 	s.mu.Lock()
-	again := s.closed
+	alreadyClosed := s.closed
 	s.closed = true
 	s.mu.Unlock()
-	if again {
+	if alreadyClosed {
 		return nil
 	}
 	close(s.done)
@@ -173,15 +174,15 @@ func (s *Server) Close() error {
 	return err
 }
 
-// CreateStream makes an active stream with this many shards (at most 20,000 in all streams). It fails when the name is
-// taken or not valid, as the API does.
+// CreateStream creates an active stream with this many shards (at most 20,000 in all streams). It fails like the API if the name
+// exists or is not valid.
 func (s *Server) CreateStream(name string, shards int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.create(name, modeProvisioned, shards, minRecordKiB, s.options.Now())
 }
 
-// Records is a copy of what the stream stored, in the order of storing; nil when there is no such stream.
+// Records returns a copy of the stream's records, in the order of storing, or nil if the stream does not exist.
 func (s *Server) Records(stream string) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,15 +192,15 @@ func (s *Server) Records(stream string) []Record {
 	return nil
 }
 
-// SetFaults replaces the rules and starts their counts anew; nil ends all faults. Requests under way keep theirs. What
-// rules do that [Faults.Validate] objects to is not defined.
+// SetFaults replaces the rules and resets their counts; nil removes all faults. Requests in flight keep theirs. The effect of
+// rules that [Faults.Validate] rejects is undefined.
 func (s *Server) SetFaults(f *Faults) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.plan = newPlan(f)
 }
 
-// Stats is a copy of the counters.
+// Stats returns a copy of the counters.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,7 +213,7 @@ func (s *Server) Stats() Stats {
 	return copied
 }
 
-// operationStats is made when first asked for. s.mu is held.
+// operationStats returns an operation's counters. The caller holds s.mu.
 func (s *Server) operationStats(name string) *OperationStats {
 	if s.stats[name] == nil {
 		s.stats[name] = &OperationStats{Outcomes: map[string]int64{}, Records: map[string]RecordStats{}}
@@ -220,7 +221,7 @@ func (s *Server) operationStats(name string) *OperationStats {
 	return s.stats[name]
 }
 
-// countRecord counts one record of PutRecord or PutRecords. s.mu is held.
+// countRecord counts one record of PutRecord or PutRecords. The caller holds s.mu.
 func (s *Server) countRecord(operation, code string, size int) {
 	if code == "" {
 		code = "OK"

@@ -20,18 +20,19 @@ const (
 	maxSkew    = 5 * time.Minute
 )
 
-// signature is what an Authorization header says.
+// signature is the content of an Authorization header:
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-authentication-methods.html
 type signature struct {
 	key                           string // access key id
 	date, region, service, ending string // credential scope
 	headers                       []string
 	value                         string // hex
-	at                            string // X-Amz-Date as sent
+	at                            string // the header X-Amz-Date
 	time                          time.Time
 }
 
-// authenticate checks the signature in the order: form, scope, clock, key, token, signature itself.
+// authenticate checks the form of the signature, its scope, the clock, the key, the token, and the signature itself, in this
+// order.
 func (s *Server) authenticate(r *http.Request, body []byte, now time.Time) error {
 	if r.Header.Get("Authorization") == "" {
 		return newError(codeMissingToken, "Missing Authentication Token")
@@ -100,14 +101,15 @@ func parseSignature(r *http.Request) (*signature, error) {
 	sig.key, sig.date, sig.region, sig.service, sig.ending = scope[0], scope[1], scope[2], scope[3], scope[4]
 	var err error
 	if sig.time, err = time.Parse(dateFormat, sig.at); err != nil {
-		return nil, newError(codeIncompleteSignature, "Date must be in ISO-8601 'basic format'. Got '%s'. See http://en.wikipedia.org/wiki/ISO_8601", sig.at)
+		return nil, newError(codeIncompleteSignature,
+			"Date must be in ISO-8601 'basic format'. Got '%s'. See http://en.wikipedia.org/wiki/ISO_8601", sig.at)
 	}
 	for _, h := range []string{"host", "x-amz-date"} {
 		if !slices.Contains(sig.headers, h) {
 			return nil, newError(codeInvalidSignature, "'%s' must be a 'SignedHeader' in the AWS Authorization.", h)
 		}
 	}
-	// One of them binds the signature to the operation or at least to the protocol.
+	// One of these headers binds the signature to the operation, or at least to the protocol.
 	if !slices.Contains(sig.headers, "x-amz-target") && !slices.Contains(sig.headers, "content-type") {
 		return nil, newError(codeInvalidSignature, "'x-amz-target' must be a 'SignedHeader' in the AWS Authorization.")
 	}
@@ -148,7 +150,7 @@ func (sig *signature) checkClock(now time.Time) error {
 	return nil
 }
 
-// verify computes the signature anew, by hand rather than with the SDK's signer, so that it also judges that.
+// verify recomputes the signature, without the SDK's signer, so that it also tests that signer.
 func (sig *signature) verify(r *http.Request, body []byte, secret string) error {
 	canonical := sig.canonicalRequest(r, body)
 	scope := strings.Join([]string{sig.date, sig.region, sig.service, sig.ending}, "/")
@@ -189,7 +191,7 @@ func (sig *signature) canonicalRequest(r *http.Request, body []byte) string {
 	return b.String()
 }
 
-// canonicalPath escapes the path a second time, as all services but S3 want it.
+// canonicalPath escapes the path a second time, as all services except S3 require.
 func canonicalPath(r *http.Request) string {
 	path := r.URL.EscapedPath()
 	if path == "" {

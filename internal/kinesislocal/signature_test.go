@@ -15,6 +15,7 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
+// A request with a valid signature is executed. Any other is rejected with AWS's error.
 func TestSignature(t *testing.T) {
 	expires := time.Now().Add(-time.Minute)
 	keys := func(id, secret, token string) func(*awskinesis.Options) {
@@ -34,9 +35,17 @@ func TestSignature(t *testing.T) {
 		code   string        // "" for success
 		text   string
 	}{
-		"right":            {change: func(*awskinesis.Options) {}},
-		"wrong secret":     {change: keys(accessKey, "wrong", ""), code: "InvalidSignatureException", text: "does not match the signature you provided"},
-		"unknown key":      {change: keys("AKIDOTHER", secretKey, ""), code: "UnrecognizedClientException", text: "The security token included in the request is invalid."},
+		"valid": {change: func(*awskinesis.Options) {}},
+		"wrong secret": {
+			change: keys(accessKey, "wrong", ""),
+			code:   "InvalidSignatureException",
+			text:   "does not match the signature you provided",
+		},
+		"unknown key": {
+			change: keys("AKIDOTHER", secretKey, ""),
+			code:   "UnrecognizedClientException",
+			text:   "The security token included in the request is invalid.",
+		},
 		"token":            {change: keys("ASIA", secretKey, "token")},
 		"no token":         {change: keys("ASIA", secretKey, ""), code: "UnrecognizedClientException"},
 		"wrong token":      {change: keys("ASIA", secretKey, "other"), code: "UnrecognizedClientException"},
@@ -53,14 +62,34 @@ func TestSignature(t *testing.T) {
 		"altered operation": {change: after(func(r *http.Request) {
 			r.Header.Set("X-Amz-Target", "Kinesis_20131202.DeleteStream")
 		}), code: "InvalidSignatureException"},
-		"altered date":   {change: after(func(r *http.Request) { r.Header.Set("X-Amz-Date", "20200101T000000Z") }), code: "InvalidSignatureException"},
-		"altered path":   {change: after(func(r *http.Request) { r.URL.Path = "/x y" }), code: "InvalidSignatureException"},
-		"late":           {change: func(*awskinesis.Options) {}, ahead: 4 * time.Minute},
-		"too late":       {change: func(*awskinesis.Options) {}, ahead: 6 * time.Minute, code: "InvalidSignatureException", text: "Signature expired: "},
-		"too early":      {change: func(*awskinesis.Options) {}, ahead: -6 * time.Minute, code: "InvalidSignatureException", text: "Signature not yet current: "},
-		"no signature":   {change: after(func(r *http.Request) { r.Header.Del("Authorization") }), code: "MissingAuthenticationTokenException"},
-		"bearer":         {change: after(func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") }), code: "IncompleteSignatureException"},
-		"part signature": {change: after(func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=a/b") }), code: "IncompleteSignatureException", text: "requires 'Signature' parameter"},
+		"altered date": {
+			change: after(func(r *http.Request) { r.Header.Set("X-Amz-Date", "20200101T000000Z") }),
+			code:   "InvalidSignatureException",
+		},
+		"altered path":  {change: after(func(r *http.Request) { r.URL.Path = "/x y" }), code: "InvalidSignatureException"},
+		"4 minutes old": {change: func(*awskinesis.Options) {}, ahead: 4 * time.Minute},
+		"too late": {
+			change: func(*awskinesis.Options) {},
+			ahead:  6 * time.Minute,
+			code:   "InvalidSignatureException",
+			text:   "Signature expired: ",
+		},
+		"too early": {
+			change: func(*awskinesis.Options) {},
+			ahead:  -6 * time.Minute,
+			code:   "InvalidSignatureException",
+			text:   "Signature not yet current: ",
+		},
+		"no signature": {change: after(func(r *http.Request) { r.Header.Del("Authorization") }), code: "MissingAuthenticationTokenException"},
+		"bearer": {
+			change: after(func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") }),
+			code:   "IncompleteSignatureException",
+		},
+		"part signature": {
+			change: after(func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=a/b") }),
+			code:   "IncompleteSignatureException",
+			text:   "requires 'Signature' parameter",
+		},
 		"target not signed": {change: after(func(r *http.Request) {
 			r.Header.Set("Authorization", strings.NewReplacer("content-type;", "", ";x-amz-target", "").Replace(r.Header.Get("Authorization")))
 		}), code: "InvalidSignatureException", text: "must be a 'SignedHeader'"},
@@ -86,12 +115,13 @@ func TestSignature(t *testing.T) {
 				t.Errorf("got %v, want %q in it", err, test.text)
 			}
 			if len(s.Records("s")) != 0 {
-				t.Error("a refused request was stored")
+				t.Error("a rejected request was stored")
 			}
 		})
 	}
 }
 
+// Without Credentials every key is accepted, and the form of the request is checked.
 func TestSignatureAnyKey(t *testing.T) {
 	s := kinesislocal.New(kinesislocal.Options{})
 	defer func() { _ = s.Close() }()
@@ -109,9 +139,13 @@ func TestSignatureAnyKey(t *testing.T) {
 	}
 }
 
-// Nothing that one can write into the headers is a signature, except the right one.
+// No headers without a valid signature are accepted.
 func FuzzSignature(f *testing.F) {
-	f.Add("AWS4-HMAC-SHA256 Credential="+accessKey+"/20260101/us-east-1/kinesis/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature=00", "20260101T000000Z", "/", "")
+	f.Add(
+		"AWS4-HMAC-SHA256 Credential="+accessKey+"/20260101/us-east-1/kinesis/aws4_request, "+
+			"SignedHeaders=content-type;host;x-amz-date, Signature=00",
+		"20260101T000000Z", "/", "",
+	)
 	f.Add("AWS4-HMAC-SHA256 Credential=,SignedHeaders=;;,Signature==", "20260101T000000Z", "/%2f", "a=b&a=%zz")
 	f.Add("AWS4-HMAC-SHA256", "", "", "")
 	s := kinesislocal.New(kinesislocal.Options{

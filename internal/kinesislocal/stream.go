@@ -1,7 +1,7 @@
 package kinesislocal
 
 import (
-	"crypto/md5" // the hash that Kinesis maps partition keys to shards with
+	"crypto/md5" // the hash by which Kinesis maps partition keys to shards
 	"fmt"
 	"math"
 	"math/big"
@@ -22,26 +22,26 @@ const (
 	maxRecordKiB          = 10240
 )
 
-// Record is a stored record. Data is shared with the server and must not be changed.
+// Record is a stored record. The caller must not change Data, which it shares with the server.
 type Record struct {
 	Stream          string    `json:"stream"`
 	ShardID         string    `json:"shardId"`
 	SequenceNumber  string    `json:"sequenceNumber"`
 	PartitionKey    string    `json:"partitionKey"`
-	ExplicitHashKey string    `json:"explicitHashKey,omitempty"` // as given with the record; decimal
+	ExplicitHashKey string    `json:"explicitHashKey,omitempty"` // of the request; decimal
 	Data            []byte    `json:"data"`
 	Arrived         time.Time `json:"arrived"` // to the millisecond
 }
 
 type stream struct {
-	name      string
-	arn       string
-	created   time.Time
-	mode      string   // PROVISIONED or ON_DEMAND
-	maxRecord int      // bytes of data and key
-	shards    []*shard // by index, closed ones too
-	taking    []*shard // open, in the order of their hash keys
-	records   []Record // in the order of storing
+	name       string
+	arn        string
+	created    time.Time
+	mode       string   // PROVISIONED or ON_DEMAND
+	maxRecord  int      // bytes of data and key
+	shards     []*shard // by index, including closed ones
+	openShards []*shard // in the order of their hash keys
+	records    []Record // in the order of storing
 }
 
 type shard struct {
@@ -50,7 +50,7 @@ type shard struct {
 	start, end *big.Int // hash keys, both inclusive
 	created    time.Time
 	closed     time.Time // zero: it is open
-	parents    []string  // one of a split, two of a merge
+	parents    []string  // one after a split, two after a merge
 	children   []*shard
 	records    []int // indexes into the stream's records
 	bytes      bucket
@@ -72,11 +72,11 @@ func newStream(name, arn, mode string, shards, maxKiB int, now time.Time) *strea
 		start := new(big.Int).Mul(width, big.NewInt(int64(i)))
 		end := new(big.Int).Add(start, width)
 		if i == shards-1 {
-			end = hashSpace() // the last shard takes what the division left over
+			end = hashSpace() // the last shard has the remainder of the division
 		}
 		st.shards = append(st.shards, newShard(i, start, end.Sub(end, big.NewInt(1)), now))
 	}
-	st.taking = slices.Clone(st.shards)
+	st.openShards = slices.Clone(st.shards)
 	return st
 }
 
@@ -84,20 +84,21 @@ func newStream(name, arn, mode string, shards, maxKiB int, now time.Time) *strea
 func (st *stream) shardOf(e *entry) *shard {
 	hash := e.hash
 	if hash == nil {
-		sum := md5.Sum([]byte(e.key)) // as above
+		sum := md5.Sum([]byte(e.key))
 		hash = new(big.Int).SetBytes(sum[:])
 	}
-	i, _ := slices.BinarySearchFunc(st.taking, hash, func(sh *shard, key *big.Int) int { return sh.end.Cmp(key) })
-	return st.taking[i]
+	i, _ := slices.BinarySearchFunc(st.openShards, hash, func(sh *shard, key *big.Int) int { return sh.end.Cmp(key) })
+	return st.openShards[i]
 }
 
-// sequenceNumber has 56 digits, as AWS's have, and rises within a shard with gaps; the 0th is that of the shard itself.
+// sequenceNumber returns the sequence number of the shard's n-th record. It has 56 digits like AWS's, and rises within a shard
+// with gaps. Number 0 is that of the shard itself.
 func (st *stream) sequenceNumber(sh *shard, n int) string {
-	ms := uint64(st.created.UnixMilli()) % 1e13 // only an identity
+	ms := uint64(st.created.UnixMilli()) % 1e13 // identifies the stream
 	return fmt.Sprintf("49%013d%06d%035d", ms, sh.index, n*16)
 }
 
-// put stores the entry in its shard, or says with false that a limit of the shard is reached.
+// put stores the entry in its shard. It reports false if a limit of the shard is reached.
 func (st *stream) put(sh *shard, e *entry, now time.Time) (Record, bool) {
 	r := Record{Stream: st.name, ShardID: sh.id, PartitionKey: e.key, ExplicitHashKey: e.explicit, Data: e.data}
 	size := float64(e.size())
@@ -113,9 +114,9 @@ func (st *stream) put(sh *shard, e *entry, now time.Time) (Record, bool) {
 	return r, true
 }
 
-// bucket is a token bucket that holds one second's worth. A rate of 0 or less is no limit.
+// bucket is a token bucket with the capacity of one second. A rate of 0 or less is no limit.
 type bucket struct {
-	rate  float64 // a second
+	rate  float64 // per second
 	level float64
 	last  time.Time
 }
@@ -127,8 +128,8 @@ func newBucket(option, fallback int, now time.Time) bucket {
 	return bucket{rate: float64(option), level: float64(option), last: now}
 }
 
-// holds refills the bucket and reports whether it holds n. Something bigger than the bucket needs it full, and leaves a
-// debt behind: "This burst capacity is continuously replenished", with the average kept.
+// holds refills the bucket and reports whether it holds n. An n above the capacity needs a full bucket and leaves a debt, which
+// keeps the average rate: "This burst capacity is continuously replenished",
 // https://docs.aws.amazon.com/streams/latest/dev/large-records.html
 func (b *bucket) holds(now time.Time, n float64) bool {
 	if b.rate <= 0 {
@@ -146,7 +147,7 @@ const sequencePrefix = 2 + 13 + 6
 
 // entry is a record of a request.
 type entry struct {
-	at       string // path in the request, such as "records.1.member."
+	at       string // its path in the request, such as "records.1.member."
 	key      string
 	explicit string
 	hash     *big.Int // of explicit; nil for the MD5 of key
@@ -158,7 +159,7 @@ func (e *entry) size() int { return len(e.data) + len(e.key) }
 var (
 	namePattern = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 	arnPattern  = regexp.MustCompile(`^arn:(aws[^:]*):kinesis:([^:]*):(\d{12}):stream/(\S+)$`)
-	// sequencePattern fits what sequenceNumber makes; its first sequencePrefix digits are the same for the whole shard.
+	// sequencePattern matches the numbers of sequenceNumber. Their first sequencePrefix digits are those of the shard.
 	sequencePattern = regexp.MustCompile(`^49\d{54}$`)
 	hashPattern     = regexp.MustCompile(`^(0|[1-9]\d{0,38})$`)
 )
@@ -175,8 +176,8 @@ func checkName(at, name string) error {
 	return nil
 }
 
-// partition returns the second part of every ARN in a Region. It is a copy of kinesis.Partition for the partitions that
-// matter here: this package imports none of ours.
+// partition returns the second part of every ARN in a Region. It is a copy of kinesis.Partition for the partitions that are
+// used here: this package imports no other package of this module.
 func partition(region string) string {
 	switch {
 	case strings.HasPrefix(region, "cn-"):
