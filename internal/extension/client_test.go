@@ -17,17 +17,18 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
+// lambdaEnviron has the variables that Lambda always sets.
 var lambdaEnviron = []string{
 	"AWS_LAMBDA_RUNTIME_API=x", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=own", "AWS_SESSION_TOKEN=t",
 }
 
-// Each setting of the Kinesis Client reaches it.
+// Each setting of the Kinesis Client has an effect.
 func TestClientSettings(t *testing.T) {
 	const (
-		role     = "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer"
-		own      = "KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:111111111111:stream/s"
-		others   = "KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:222222222222:stream/s"
-		regional = "https://kinesis.eu-west-1.amazonaws.com/"
+		role         = "KINESIS_TELEMETRY_ROLE_ARN=arn:aws:iam::222222222222:role/writer"
+		sameAccount  = "KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:111111111111:stream/s"
+		otherAccount = "KINESIS_TELEMETRY_STREAM=arn:aws:kinesis:eu-west-1:222222222222:stream/s"
+		regional     = "https://kinesis.eu-west-1.amazonaws.com/"
 	)
 	for _, test := range []struct {
 		name     string
@@ -37,12 +38,12 @@ func TestClientSettings(t *testing.T) {
 		{"plain", nil, "https://kinesis.eu-west-1.amazonaws.com/"},
 		{"FIPS", []string{"AWS_USE_FIPS_ENDPOINT=true"}, "https://kinesis-fips.eu-west-1.amazonaws.com/"},
 		{"dual-stack", []string{"AWS_USE_DUALSTACK_ENDPOINT=true"}, "https://kinesis.eu-west-1.api.aws/"},
-		{"the older variable of the region", []string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"}, "https://kinesis.us-west-2.amazonaws.com/"},
-		{"own account", []string{own}, regional},
-		{"another account", []string{others}, "https://222222222222.data-kinesis.eu-west-1.amazonaws.com/"},
-		{"the role's account", []string{others, role}, regional},
+		{"the older variable for the region", []string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"}, "https://kinesis.us-west-2.amazonaws.com/"},
+		{"the function's account", []string{sameAccount}, regional},
+		{"another account", []string{otherAccount}, "https://222222222222.data-kinesis.eu-west-1.amazonaws.com/"},
+		{"the role's account", []string{otherAccount, role}, regional},
 		{
-			"endpoints ignored",
+			"endpoints are ignored",
 			[]string{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true", "AWS_ENDPOINT_URL=http://x", "AWS_ENDPOINT_URL_KINESIS=http://y"},
 			regional,
 		},
@@ -55,7 +56,8 @@ func TestClientSettings(t *testing.T) {
 	}
 }
 
-// ROLE_ARN, what goes with it, and AWS_CA_BUNDLE: the records go to an HTTPS endpoint of a private CA, signed with the role's keys.
+// With ROLE_ARN, ROLE_EXTERNAL_ID, ROLE_SESSION_NAME and AWS_CA_BUNDLE, the client sends records to an HTTPS endpoint with a private
+// CA, signed with the role's keys.
 func TestClientWithRole(t *testing.T) {
 	const key, secret = "ASIAROLEROLEROLEROLE", "the role's"
 	server, err := kinesislocal.Start(kinesislocal.Options{Region: "eu-west-1", Credentials: map[string]string{key: secret}})
@@ -97,7 +99,7 @@ func TestClientWithRole(t *testing.T) {
 	}
 }
 
-// What config.Load lets pass makes a client: what is found after it comes too late for ON_ERROR=fail.
+// Settings that config.Load accepts always make a client, because an error after Load is too late for ON_ERROR=fail.
 func FuzzClientSettings(f *testing.F) {
 	const stream, role = "arn:aws:kinesis:eu-west-1:111111111111:stream/s", "arn:aws:iam::222222222222:role/writer"
 	f.Add("", "", "", "", "", "")

@@ -13,7 +13,7 @@ import (
 	"kinesis-telemetry-extension/internal/listener"
 )
 
-// dataPath is the way of an event from the body of its POST to a record, without the network.
+// dataPath is the path of events from a POST body to records, without the network.
 type dataPath struct {
 	*Extension
 	splitter listener.Splitter
@@ -21,22 +21,25 @@ type dataPath struct {
 	body     []byte
 }
 
-// newDataPath posts a start, and then bodies of lines that belong to its request, ten in a millisecond.
+// newDataPath makes an extension that has received a platform.start, and a body of lines that belong to its request, ten in each
+// millisecond.
 func newDataPath(dir string, lines int) *dataPath {
 	outcomes := make([]kinesis.Outcome, kinesis.MaxRequestRecords)
 	for i := range outcomes {
 		outcomes[i] = kinesis.Sent
 	}
-	taken := func(_ context.Context, records []kinesis.Record) kinesis.Result {
+	acceptAll := func(_ context.Context, records []kinesis.Record) kinesis.Result {
 		return kinesis.Result{Outcomes: outcomes[:len(records)], Requests: 1}
 	}
 	p := &dataPath{
-		Extension: newExtensionWithLog(slog.New(slog.DiscardHandler), taken, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "KINESIS_TELEMETRY_SPILL_DIR="+dir),
-		splitter:  listener.Splitter{Limit: 1 << 20},
+		Extension: newExtensionWithLog(slog.New(slog.DiscardHandler), acceptAll,
+			"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "KINESIS_TELEMETRY_SPILL_DIR="+dir),
+		splitter: listener.Splitter{Limit: 1 << 20},
 	}
 	start := time.Now().UTC()
 	const layout = "2006-01-02T15:04:05.000Z"
-	post(p.Extension, fmt.Sprintf(`[{"time":%q,"type":"platform.start","record":{"requestId":"6d68ca91-49c9-448d-89b8-7ca3e6dc66aa"}}]`, start.Format(layout)))
+	const requestID = "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa"
+	post(p.Extension, fmt.Sprintf(`[{"time":%q,"type":"platform.start","record":{"requestId":%q}}]`, start.Format(layout), requestID))
 	p.body = []byte("[")
 	for n := range lines {
 		at := start.Add(time.Duration(n/10) * time.Millisecond)
@@ -53,9 +56,9 @@ func (p *dataPath) receive() {
 
 func (p *dataPath) ship(ctx context.Context) { p.dispatcher.Ship(ctx, flush.AtShutdown) }
 
-// What a POST allocates does not depend on how many events it has, nor does what their flight allocates.
+// The allocations of receiving and shipping a POST do not depend on the number of its events.
 func TestAllocationsPerEvent(t *testing.T) {
-	of := func(lines int) float64 {
+	allocations := func(lines int) float64 {
 		p := newDataPath(t.TempDir(), lines)
 		defer p.dispatcher.Close(false)
 		return testing.AllocsPerRun(20, func() {
@@ -63,7 +66,7 @@ func TestAllocationsPerEvent(t *testing.T) {
 			p.ship(t.Context())
 		})
 	}
-	few, many := of(10), of(2500)
+	few, many := allocations(10), allocations(2500)
 	t.Logf("%.0f allocations with 10 events, %.0f with 2,500", few, many)
 	if (many-few)/2490 > .05 { // a batch and a flight may allocate, an event may not
 		t.Errorf("%.3f allocations an event", (many-few)/2490)

@@ -13,10 +13,10 @@ import (
 	"kinesis-telemetry-extension/internal/listener"
 )
 
-// seen lets the tracker see events, written as "start 01 a, line 02": a type, a time, and the request id that the event carries, if
-// any. A time of one or two digits is in seconds, with or without a fraction; "-" is none. An INVOKE has no time. It returns the request
-// ids that the events belong to, and what follows for the flush policy.
-func seen(track *invocations, events string) (ids []string, facts []flush.Fact) {
+// observeAll passes events to the tracker. They are written as "start 01 a, line 02": a type, a time, and the request id in the event, if
+// there is one. A time of one or two digits is in seconds, with or without a fraction; "-" is no time. An INVOKE has no time. It
+// returns the request ids that the events belong to, and the facts for the flush policy.
+func observeAll(track *invocations, events string) (ids []string, facts []flush.Fact) {
 	types := map[string]string{"start": "platform.start", "done": "platform.runtimeDone", "report": "platform.report", "line": "function"}
 	for event := range strings.SplitSeq(events, ", ") {
 		part := append(strings.Fields(event), "")
@@ -28,17 +28,17 @@ func seen(track *invocations, events string) (ids []string, facts []flush.Fact) 
 		if seconds, _, _ := strings.Cut(at, "."); len(seconds) <= 2 && seconds != "-" {
 			at = "2026-11-23T18:00:" + strings.Repeat("0", 2-len(seconds)) + at + "Z"
 		}
-		var saw []runEvent
-		ids, saw = track.observe(ids, nil, []listener.Event{{
+		var runEvents []runEvent
+		ids, runEvents = track.observe(ids, nil, []listener.Event{{
 			Raw: []byte("{}"), Type: []byte(types[part[0]]), Time: []byte(strings.Trim(at, "-")), RequestID: []byte(part[2]),
 		}})
-		facts = append(facts, track.facts(saw)...)
+		facts = append(facts, track.facts(runEvents)...)
 	}
 	return ids, facts
 }
 
-// An event belongs to the request whose id it carries, where Lambda has named that, else to the one that ran when it was emitted, else
-// to none.
+// An event belongs to the request whose id it contains, if Lambda has named that request; else to the request that ran when the event
+// was emitted; else to none.
 func TestAttribution(t *testing.T) {
 	for _, test := range []struct{ name, events, want string }{
 		{
@@ -47,43 +47,43 @@ func TestAttribution(t *testing.T) {
 			"-,a,a,a,a,-,b,b",
 		},
 		{
-			"a line behind the end that was logged before it",
+			"a line that was logged before the end and arrives after it",
 			"start 02 a, done 04 a, line 02, line 03, line 04, line 05, start 07 b, line 04, line 06",
 			"a,a,a,a,a,-,b,a,-",
 		},
-		{"an id that nobody has named: API Gateway's, an order's", "line 01 z, start 02 a, line 03 z, done 04 a, line 05 z", "-,a,a,a,-"},
+		{"an id that Lambda has not named: API Gateway's, an order's", "line 01 z, start 02 a, line 03 z, done 04 a, line 05 z", "-,a,a,a,-"},
 		{"an id that INVOKE has named", "INVOKE a, line 01 a, start 02 a", "a,a"},
 		{
-			"an id that the platform has named counts before the time",
+			"an id that the platform has named takes precedence over the time",
 			"start 01 a, done 02 a, start 03 b, line 04 a, report 05 c, line 06 c, done 07 d, line 08 d",
 			"a,a,b,a,c,c,d,d",
 		},
 		{
-			"an id that is long forgotten",
+			"an id that is too old to be remembered",
 			"start 01 a, start 02 b, start 03 c, start 04 d, start 05 e, start 06 f, start 07 g, start 08 h, " +
 				"line 09 a, start 10 i, line 11 a, line 12 b",
 			"a,b,c,d,e,f,g,h,a,i,i,b",
 		},
 		{
-			"times of any number of digits",
+			"times with any number of digits",
 			"start 05 a, line 05.001, line 04.999999, done 06.5 a, line 06.4999, line 06.500000000, line 06.5001, " +
 				"start 07.25 b, line 07.250000, line 07.2499999, line 2026-11-23T19:00:07.3+01:00",
 			"a,a,-,a,a,a,-,b,b,-,b",
 		},
 		{"a line without a usable time", "line -, start 02 a, line -, line today, line 2026-11-23 z, done 04 a, line -", "-,a,a,a,a,a,-"},
 		{"a start without a usable time", "start today a, line 03, line -, start - b, line 05", "a,a,a,b,b"},
-		{"an end that never came", "start 01 a, start 05 b, line 06, line 03", "a,b,b,-"},
+		{"an end that never arrives", "start 01 a, start 05 b, line 06, line 03", "a,b,b,-"},
 		{
-			"a start of another time, out of a line that was cut open",
+			"a start of another time, from a log line that arrives in pieces",
 			"start 05 a, start 02 z, line 06, done 07 a, start 03 z, line 08",
 			"a,z,a,a,z,-",
 		},
 		{"a line from before the last two invocations", "start 02 a, done 04 a, start 06 b, line 01", "a,a,b,-"},
 		{"two starts in one millisecond", "start 01 a, start 01 b, line 01", "a,b,b"},
 		{"a start in the millisecond of an end", "start 01 a, done 02 a, start 02 b, line 03", "a,a,b,b"},
-		{"a crash: report without end", "start 01 a, report 03 a, line 04", "a,a,-"},
+		{"a crash: a report without an end", "start 01 a, report 03 a, line 04", "a,a,-"},
 	} {
-		ids, _ := seen(newInvocations(), test.events)
+		ids, _ := observeAll(newInvocations(), test.events)
 		for i, id := range ids {
 			if id == "" {
 				ids[i] = "-"
@@ -95,10 +95,10 @@ func TestAttribution(t *testing.T) {
 	}
 }
 
-// Only this request's end is its INVOKE's: not an old one, not one that comes twice; one that came ahead counts. Lambda may run
-// a request again under its id: the end of its first run, seen in time or late, is not that of the second.
+// Only the end of its own run counts for an INVOKE, not an old end and not one that arrives twice. An end that arrives before its
+// INVOKE counts. Lambda may retry a request under its id: the end of the first run, in time or late, does not count for the second.
 func TestRuns(t *testing.T) {
-	var foreign string // telemetry of others, out of a line that arrived cut open
+	var foreign string // events that a function logged, from a line that arrived in pieces
 	for n := range 9 {
 		foreign += fmt.Sprintf("done 2 z%d, ", n)
 	}
@@ -109,8 +109,8 @@ func TestRuns(t *testing.T) {
 			"INVOKE a, start 1 a, done 2 a, INVOKE b, start 3 b, done 4 b",
 			"invoked 1, started 1, ended 1, invoked 2, started 2, ended 2",
 		},
-		{"ahead of INVOKE", "start 1 a, done 2 a, INVOKE a", "started 0, ended 0, invoked 1, started 1, ended 1"},
-		{"the start alone ahead", "start 1 a, INVOKE a, done 2 a", "started 0, invoked 1, started 1, ended 1"},
+		{"before INVOKE", "start 1 a, done 2 a, INVOKE a", "started 0, ended 0, invoked 1, started 1, ended 1"},
+		{"only the start before INVOKE", "start 1 a, INVOKE a, done 2 a", "started 0, invoked 1, started 1, ended 1"},
 		{
 			"the end after the next INVOKE",
 			"INVOKE a, INVOKE b, start 1 a, done 2 a, start 3 b",
@@ -118,19 +118,19 @@ func TestRuns(t *testing.T) {
 		},
 		{"a start that was lost", "INVOKE a, done 2 a", "invoked 1, ended 1"},
 		{"no INVOKE at all", "done 2 z", "ended 0"},
-		{"the platform's word of no request", "start 1, done 2", ""},
+		{"platform events without a request id", "start 1, done 2", ""},
 		{
 			"a second run",
 			"INVOKE a, start 1 a, done 2 a, INVOKE a, start 5 a, done 6 a",
 			"invoked 1, started 1, ended 1, invoked 2, started 2, ended 2",
 		},
 		{
-			"a second run, and the first end once more",
+			"a second run, and the first end repeated",
 			"INVOKE a, start 1 a, done 2 a, INVOKE a, start 5 a, done 2 a",
 			"invoked 1, started 1, ended 1, invoked 2, started 2, ended 0",
 		},
 		{
-			"a second run, and the first one's end late",
+			"a second run, and the first end late",
 			"INVOKE a, start 1 a, INVOKE a, done 2 a, start 5 a, done 6 a",
 			"invoked 1, started 1, invoked 2, ended 0, started 2, ended 2",
 		},
@@ -140,20 +140,24 @@ func TestRuns(t *testing.T) {
 			"invoked 1, started 1, ended 1, invoked 2, invoked 3, started 2, ended 2",
 		},
 		{
-			"foreign telemetry while a request runs",
+			"foreign events while a request runs",
 			"INVOKE a, start 50 a, start 1 z, " + foreign + "done 51 a",
 			"invoked 1, started 1, " + foreignEnds + "ended 1",
 		},
-		{"ahead of the start", "INVOKE a, " + foreign + "start 50 a, done 51 a", "invoked 1, " + foreignEnds + "started 1, ended 1"},
-		{"ahead of INVOKE", "start 50 a, " + foreign + "INVOKE a, done 51 a", "started 0, " + foreignEnds + "invoked 1, started 1, ended 1"},
+		{"foreign events before the start", "INVOKE a, " + foreign + "start 50 a, done 51 a", "invoked 1, " + foreignEnds + "started 1, ended 1"},
+		{
+			"foreign events before INVOKE",
+			"start 50 a, " + foreign + "INVOKE a, done 51 a",
+			"started 0, " + foreignEnds + "invoked 1, started 1, ended 1",
+		},
 		{"an end without a usable time", "INVOKE a, start 5 a, done - a", "invoked 1, started 1, ended 1"},
 		{
-			"a second run ahead of its INVOKE",
+			"a second run before its INVOKE",
 			"INVOKE a, start 1 a, done 2 a, start 5 a, done 6 a, INVOKE a",
 			"invoked 1, started 1, ended 1, started 1, ended 1, invoked 2, started 2, ended 2",
 		},
 	} {
-		_, facts := seen(newInvocations(), test.events)
+		_, facts := observeAll(newInvocations(), test.events)
 		var words []string
 		for _, fact := range facts {
 			switch f := fact.(type) {
@@ -171,13 +175,13 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-// An end that is ahead of its INVOKE is told with its time, from which the hold counts; an older one, which lies behind another
-// invocation, without.
+// The fact of an end that arrives before its INVOKE has the end's time, from which the hold counts. If another invocation ended
+// since, the fact has no time.
 func TestTimeOfEndBeforeItsInvoke(t *testing.T) {
 	const at = "2026-11-23T18:00:00.500Z"
 	track := newInvocations()
 	end := func(events string) string {
-		_, facts := seen(track, events)
+		_, facts := observeAll(track, events)
 		return facts[len(facts)-1].(flush.EndSeen).At.Format("2006-01-02T15:04:05.000Z")
 	}
 	if got := end("start 2026-11-23T18:00:00.000Z a, done " + at + " a, INVOKE a"); got != at {
@@ -185,11 +189,11 @@ func TestTimeOfEndBeforeItsInvoke(t *testing.T) {
 	}
 	got := end("start " + at + " b, done " + at + " b, start " + at + " c, done " + at + " c, INVOKE b")
 	if got != "0001-01-01T00:00:00.000Z" {
-		t.Errorf("an older one ended at %s", got)
+		t.Errorf("the older one ended at %s", got)
 	}
 }
 
-// How long a handler took is told where its start was seen, and both times can be read.
+// The duration of a handler is known if its start was seen and both times are readable.
 func TestHandlerDuration(t *testing.T) {
 	const start, end = "start 2026-11-23T18:00:00.000Z a", "done 2026-11-23T18:00:00.500Z a"
 	for events, want := range map[string]time.Duration{
@@ -200,30 +204,30 @@ func TestHandlerDuration(t *testing.T) {
 		start + ", done" + start[5:]: 0,
 		start + ", start 2026-11-23T18:00:00.1Z b, " + end: 0,
 	} {
-		_, facts := seen(newInvocations(), events)
+		_, facts := observeAll(newInvocations(), events)
 		if got := facts[len(facts)-1].(flush.EndSeen); got.Took != want || got.At.IsZero() != strings.Contains(events, "done 2027") {
 			t.Errorf("%s: %+v", events, got)
 		}
 	}
 }
 
-// The last eight requests are remembered: what is told of an older one is of none.
+// The last eight requests are remembered. An event of an older request belongs to no INVOKE.
 func TestRememberedRequests(t *testing.T) {
 	track := newInvocations()
 	for n := range 9 {
-		seen(track, fmt.Sprint("INVOKE ", n))
+		observeAll(track, fmt.Sprint("INVOKE ", n))
 	}
-	_, facts := seen(track, "done - 0, done - 8")
+	_, facts := observeAll(track, "done - 0, done - 8")
 	if want := []flush.Fact{flush.EndSeen{Number: 0}, flush.EndSeen{Number: 9}}; !slices.Equal(facts, want) || len(track.requests) != 8 {
-		t.Errorf("%+v of %d requests", facts, len(track.requests))
+		t.Errorf("%+v, %d requests", facts, len(track.requests))
 	}
 }
 
-// Log lines come by the thousand: to find out whose one is allocates nothing.
+// Finding the request of a log line does not allocate, because there may be thousands of lines.
 func TestLogLinesDoNotAllocate(t *testing.T) {
 	track := newInvocations()
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
-	seen(track, "start 2026-11-23T18:00:00.000Z "+id)
+	observeAll(track, "start 2026-11-23T18:00:00.000Z "+id)
 	for _, line := range [][2]string{
 		{"2026-11-23T18:00:00.001Z", id},
 		{"2026-11-23T18:00:00.001Z", ""},
@@ -240,19 +244,19 @@ func TestLogLinesDoNotAllocate(t *testing.T) {
 	}
 }
 
-// A report is awaited while one is to come: while a request runs, and from its end to its report.
+// SHUTDOWN waits for a report while a request runs, and from its end until its report.
 func TestAwaitReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		track := newInvocations()
 		for _, step := range []struct {
 			events string
-			comes  bool // the wait ends before its time is over
+			early  bool // the wait ends before the timeout
 		}{{"line 1", true}, {"start 1 a", false}, {"done 2 a", false}, {"report 2 a", true}} {
-			seen(track, step.events)
+			observeAll(track, step.events)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			track.awaitReport(ctx)
-			if comes := ctx.Err() == nil; comes != step.comes {
-				t.Errorf("%s: the wait has ended: %t", step.events, comes)
+			if early := ctx.Err() == nil; early != step.early {
+				t.Errorf("%s: the wait ended early: %t", step.events, early)
 			}
 			cancel()
 		}

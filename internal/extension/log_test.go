@@ -11,46 +11,47 @@ import (
 	"time"
 )
 
-// blockedWriter is a writer that nobody reads from until it is opened.
+// blockedWriter is a writer that blocks until open is closed.
 type blockedWriter struct {
 	open chan struct{}
+
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (g *blockedWriter) Write(p []byte) (int, error) {
-	<-g.open
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.text.Write(p)
+func (w *blockedWriter) Write(p []byte) (int, error) {
+	<-w.open
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
 }
 
-// until waits until something is written, for as long as that takes on a busy machine.
-func (g *blockedWriter) until(text string, wait func()) string {
+// waitFor waits until a text is written, and returns everything that was written.
+func (w *blockedWriter) waitFor(text string, flush func()) string {
 	for {
-		wait()
-		g.mu.Lock()
-		written := g.text.String()
-		g.mu.Unlock()
+		flush()
+		w.mu.Lock()
+		written := w.text.String()
+		w.mu.Unlock()
 		if strings.Contains(written, text) {
 			return written
 		}
 	}
 }
 
-// A line has its level and no time, which Lambda puts to it; the level that the user has chosen is the least.
+// A log line has a level and no time, because Lambda adds the time. Lines below the user's log level are not written.
 func TestLogLines(t *testing.T) {
 	w := &blockedWriter{open: make(chan struct{})}
 	close(w.open)
-	log, wait := NewLog(w, slog.LevelWarn)
-	log.Info("not said")
-	log.Warn("said", "key", 1)
-	if got := w.until("\n", wait); got != "level=WARN msg=said extension=kinesis-telemetry-extension key=1\n" {
+	log, flush := NewLog(w, slog.LevelWarn)
+	log.Info("not logged")
+	log.Warn("logged", "key", 1)
+	if got := w.waitFor("\n", flush); got != "level=WARN msg=logged extension=kinesis-telemetry-extension key=1\n" {
 		t.Errorf("%q", got)
 	}
 }
 
-// At its end the process waits for lines that are not written yet, up to 100 ms, whether there is room for more lines or not.
+// At its end, the process waits up to 100 ms for queued lines, even if the queue is full.
 func TestFlushWaitsForLastLines(t *testing.T) {
 	for written, want := range map[time.Duration]time.Duration{
 		90 * time.Millisecond: 90 * time.Millisecond, 110 * time.Millisecond: 100 * time.Millisecond,
@@ -61,7 +62,7 @@ func TestFlushWaitsForLastLines(t *testing.T) {
 				for range lines {
 					fmt.Fprintln(q, "x")
 				}
-				go func() { // as NewLog does
+				go func() { // reads lines as NewLog does
 					time.Sleep(written)
 					for range lines {
 						<-q
@@ -69,11 +70,11 @@ func TestFlushWaitsForLastLines(t *testing.T) {
 					select {
 					case l := <-q:
 						close(l.written)
-					default: // was not waited for any more
+					default: // flush has timed out
 					}
 				}()
 				if took := elapsed(q.flush); took != want {
-					t.Errorf("waited %s for %d lines that are written after %s", took, lines, written)
+					t.Errorf("waited for %s, want %s, for %d lines that are written after %s", took, want, lines, written)
 				}
 				time.Sleep(time.Second) // the reader ends
 			})
@@ -81,12 +82,12 @@ func TestFlushWaitsForLastLines(t *testing.T) {
 	}
 }
 
-// A log that nobody reads blocks nothing: neither an invocation, nor telemetry, nor the process's end.
+// A blocked log does not block invocations, telemetry or the process's end.
 func TestBlockedLog(t *testing.T) {
 	t.Parallel()
 	w := &blockedWriter{open: make(chan struct{})}
 	defer close(w.open)
-	log, wait := NewLog(w, slog.LevelDebug)
+	log, flush := NewLog(w, slog.LevelDebug)
 	for n := range 1000 {
 		log.Warn(fmt.Sprint("line ", n))
 	}
@@ -101,23 +102,24 @@ func TestBlockedLog(t *testing.T) {
 	}
 	f.awaitNext()
 	f.spindown()
-	if took := elapsed(wait); took < 100*time.Millisecond {
-		t.Errorf("waited %s for the last lines", took)
+	if took := elapsed(flush); took < 100*time.Millisecond {
+		t.Errorf("waited for the last lines for %s", took)
 	}
 }
 
-// Lines that find no room while nobody reads are left out; once somebody reads again, later lines are written, each as it was.
+// If the queue is full, lines are dropped. After the writer unblocks, later lines are written completely.
 func TestLogAfterBlock(t *testing.T) {
 	w := &blockedWriter{open: make(chan struct{})}
-	log, wait := NewLog(w, slog.LevelWarn)
+	log, flush := NewLog(w, slog.LevelWarn)
 	for n := range 1000 {
 		log.Warn(fmt.Sprint("line ", n))
 	}
 	close(w.open)
-	w.until(`"line 63"`, wait)
+	w.waitFor(`"line 63"`, flush)
 	log.Warn("the last line")
-	written := w.until("the last line", wait)
-	if got := strings.Count(written, "\n"); got < maxLogLines+1 || got > maxLogLines+3 || !strings.HasPrefix(written, `level=WARN msg="line 0"`) {
+	written := w.waitFor("the last line", flush)
+	got := strings.Count(written, "\n")
+	if got < maxLogLines+1 || got > maxLogLines+3 || !strings.HasPrefix(written, `level=WARN msg="line 0"`) {
 		t.Errorf("%d lines are written: %s", got, written)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"kinesis-telemetry-extension/internal/flush"
 )
 
-// An element that is no event has its number among the others, and the stream declares it; but what the user did not select has
-// none. It is no start and no end of an invocation.
+// An element that is not an event gets a seq, and the stream declares it as dropped, unless the user did not select its type. It
+// does not start or end an invocation.
 func TestMalformedElements(t *testing.T) {
 	for events, want := range map[string]string{
 		"platform":          "[2platform.start 3kinesis-telemetry.dropped] malformed 2 0 1",
@@ -22,7 +22,7 @@ func TestMalformedElements(t *testing.T) {
 		post(x, `[{"time":"t","type":"function","record":1},{"time":"t","type":"function","record":NaN},`+
 			`{"time":"t","type":"platform.runtimeDone","record":{"requestId":"a"},},{"id":1},`+eventNow("platform.start", "a")+`]`)
 		if x.invocations.awaitedReport != "" || x.invocations.current.id != "a" {
-			t.Errorf("%s: invocation %q runs, the report of %q is expected", events, x.invocations.current.id, x.invocations.awaitedReport)
+			t.Errorf("%s: invocation %q is running, the report of %q is awaited", events, x.invocations.current.id, x.invocations.awaitedReport)
 		}
 		x.dispatcher.Ship(t.Context(), flush.AtShutdown)
 		x.dispatcher.Close(false)
@@ -43,7 +43,7 @@ func TestMalformedElements(t *testing.T) {
 	}
 }
 
-// An event above the record limit is delivered with its beginning and its size, also where it has come in pieces.
+// An event above the record limit is delivered with the beginning of its record and the record's size.
 func TestTruncatedEvents(t *testing.T) {
 	var s recorder
 	x := newExtension(t, s.put, "KINESIS_TELEMETRY_MAX_RECORD_BYTES=2048")

@@ -24,42 +24,40 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// The simulator behind docs/simulation.md has a main loop and a background of its own around the flush policy. It gets the same
-// traffic and the same stream as the extension itself, and both do the same at the same nanosecond: neither can change alone.
+// The simulator behind docs/simulation.md has its own main loop and its own background shipper around the flush policy. This test
+// gives the simulator and the extension the same traffic and the same stream. Both must do the same at the same nanosecond, so
+// neither can change alone.
 //
-// Times are odd, so that things that have nothing to do with each other never happen at the same instant.
+// The times are uneven numbers, so that unrelated events never happen at the same instant.
 func TestSimulatorMatchesExtension(t *testing.T) {
 	for _, s := range tracedTraffic() {
 		for _, mode := range simulate.Modes {
 			if mode == flush.Deferred && s.Outage > flush.FlightTimeout && s.Handler < flush.FlightTimeout {
-				continue // its flights outlast FlightTimeout, across freezes: see traceRun.wait
+				continue // flights would outlast FlightTimeout during a freeze: see traceRun.wait
 			}
 			t.Run(strings.ReplaceAll(s.Name, " ", "_")+"/"+string(mode), func(t *testing.T) {
 				cfg, _ := config.Load(append([]string{
 					"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128", "KINESIS_TELEMETRY_SPILL_DIR=", "KINESIS_TELEMETRY_DELIVERY=" + string(mode),
 				}, s.variables...))
 				want := simulate.Trace(s.Scenario, cfg, traceNumbers())
-				socket, err := listener.Listen(0, func(listener.Batch) {}, func() {})
-				if err != nil {
-					t.Fatal(err)
-				}
+				l := idleListener(t)
 				var got []simulate.Step
-				synctest.Test(t, func(t *testing.T) { got = traceExtension(t, &s, cfg, want, socket) })
+				synctest.Test(t, func(t *testing.T) { got = traceExtension(t, &s, cfg, want, l) })
 				compareTraces(t, want, got)
 			})
 		}
 	}
 }
 
-// tracedScenario is a scenario and the settings that are not the defaults.
+// tracedScenario is a scenario with its settings.
 type tracedScenario struct {
 	simulate.Scenario
-	variables []string
-	exposed   bool // see traceRun.freeze
+	variables []string // the settings that differ from the defaults
+	exposed   bool     // see traceRun.freeze
 }
 
-// tracedTraffic is traffic that together takes each way through both sides. Most of it is there because a change of one side
-// was not seen without it.
+// tracedTraffic returns scenarios that together run every path of both sides. Most of them exist because without them the test missed
+// a change of one side.
 func tracedTraffic() (all []tracedScenario) {
 	const µs, ms = time.Microsecond, time.Millisecond
 	short := simulate.Scenario{Handler: 20_007 * µs, Lines: 5, LineBytes: 400}
@@ -104,7 +102,7 @@ func tracedTraffic() (all []tracedScenario) {
 	add("throttled", loud, every(400_013*µs, 8*time.Second))
 	add("overload", heavy, append(every(330_013*µs, 4*time.Second), 5_000_071*µs, 6_000_093*µs, 9_000_091*µs, 12_000_033*µs))
 	add("overload, long hold", burst, every(330_013*µs, 1_500*ms), "KINESIS_TELEMETRY_MAX_DELAY=1s", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=3s").
-		Idle = 800_007 * µs // its last flight is under way then
+		Idle = 800_007 * µs // the last flight is still running then
 	small := []string{"KINESIS_TELEMETRY_BUFFER_BYTES=2097152", "KINESIS_TELEMETRY_MAX_RECORD_BYTES=100000"} // requests of 512 KiB
 	add("several requests", burst, every(1_500_013*µs, 2*time.Second), small...)
 	add("part of a POST", swell, every(1_500_013*µs, 4*time.Second), append(small, "KINESIS_TELEMETRY_MAX_DELAY=2s")...).
@@ -121,35 +119,36 @@ func tracedTraffic() (all []tracedScenario) {
 	add("stall at the end", slow, every(100_013*µs, ms)).Stall = time.Hour
 	add("ends too late", slow, every(3_500_013*µs, time.Minute)).Lag = 1_100 * ms
 	add("starts too late", slow, every(7_000_013*µs, 127*time.Second)).Lag = 2_300 * ms
-	due := add("due at the end", slow, every(100_013*µs, ms))
-	due.Idle, due.exposed = 7_420_007*µs, true
+	late := add("ships at the end", slow, every(100_013*µs, ms))
+	late.Idle, late.exposed = 7_420_007*µs, true
 	return all
 }
 
-// traceNumbers are random numbers, the same each time.
+// traceNumbers returns a source of random numbers, the same numbers each time.
 func traceNumbers() func() float64 { return rand.New(rand.NewPCG(1, 2)).Float64 }
 
-// traceRun is an extension that is traced, and the stream that it ships to: the simulator's, behind what internal/kinesis does.
+// traceRun is an extension that is traced, and the stream that it ships to: the simulator's stream, with the retries of
+// internal/kinesis.
 type traceRun struct {
 	*testing.T
 	x       *Extension
 	began   time.Time
 	stream  *simulate.Stream
 	random  func() float64
-	warming bool // the trace has not begun
+	warming bool // the trace has not started yet
 
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	steps  []simulate.Step
 	frozen bool
-	thawed chan struct{} // closed when answers may be read again
+	thawed chan struct{} // closed when the environment thaws and responses may be read again
 }
 
-// traceExtension puts an extension through the inputs of a trace and returns what it did.
-func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []simulate.Step, socket *listener.Listener) []simulate.Step {
+// traceExtension gives an extension the inputs of a trace and returns the extension's steps.
+func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []simulate.Step, l *listener.Listener) []simulate.Step {
 	t.Helper()
 	r := &traceRun{T: t, stream: simulate.NewStream(s.Scenario)}
 	r.x = &Extension{
-		config: cfg, log: slog.New(slog.NewTextHandler(t.Output(), nil)), invocations: newInvocations(), listener: socket, subscribed: true,
+		config: cfg, log: slog.New(slog.NewTextHandler(t.Output(), nil)), invocations: newInvocations(), listener: l, subscribed: true,
 		abandon: func() { t.Error("the extension is broken") },
 	}
 	r.x.dispatcher = dispatcher.New(dispatcher.Options{
@@ -165,7 +164,7 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 			continue
 		}
 		time.Sleep(time.Until(r.began.Add(step.At)))
-		synctest.Wait() // Lambda does what it does because of what the extension did at the same instant
+		synctest.Wait() // Lambda reacts to the extension's steps of the same instant
 		switch step.What {
 		case simulate.Invoke:
 			r.note(step.What)
@@ -193,8 +192,8 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 	return r.steps
 }
 
-// useUpNumbers uses up the sequence numbers of less than five digits, since in the simulator they take no bytes. These flights
-// take no time, and leave the policy as new.
+// useUpNumbers uses up the sequence numbers with fewer than five digits, because sequence numbers take no bytes in the simulator.
+// These flights take no time and leave the policy unchanged.
 func (r *traceRun) useUpNumbers() {
 	r.random, r.warming = func() float64 { return 0 }, true
 	for range 10 {
@@ -204,9 +203,9 @@ func (r *traceRun) useUpNumbers() {
 	r.warming = false
 }
 
-// freeze holds answers back until the next INVOKE or SHUTDOWN. synctest cannot stop the clock of a process. So the policy is
-// told that the environment ends, and the background begins nothing; INVOKE undoes that. Where it stays exposed instead, the
-// traffic must be such that nothing is due in the freeze.
+// freeze delays responses until the next INVOKE or SHUTDOWN. synctest cannot stop the clock of a process. So freeze notes a shutdown,
+// which keeps the background shipper from starting anything; INVOKE undoes that. If exposed is set, freeze does not note a shutdown,
+// and the traffic must not cause any shipping during the freeze.
 func (r *traceRun) freeze(exposed bool) {
 	r.note(simulate.Frozen)
 	r.mu.Lock()
@@ -217,7 +216,7 @@ func (r *traceRun) freeze(exposed bool) {
 	}
 }
 
-// thaw lets answers be read, after the event that ends the freeze.
+// thaw lets responses be read again, after the event that ends the freeze.
 func (r *traceRun) thaw() {
 	synctest.Wait()
 	r.mu.Lock()
@@ -245,8 +244,8 @@ func (r *traceRun) Probe(ctx context.Context, records []kinesis.Record) kinesis.
 	return r.put(ctx, records, true)
 }
 
-// put sends records, with pauses, until all are stored or ctx is done. The simulator does not have the extension's own events:
-// they are stored without being counted.
+// put sends records, with pauses, until all are stored or ctx is done. It stores the extension's own events without counting them,
+// because the simulator has none.
 func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool) kinesis.Result {
 	result := kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records))}
 	events, sizes, pending := make([]int, len(records)), make([]int, len(records)), []int{}
@@ -258,7 +257,7 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 			pending = append(pending, i)
 		}
 	}
-	var trouble *kinesis.Error
+	var failure *kinesis.Error
 	for fruitless := 0; len(pending) > 0; {
 		carried, bytes, offered := 0, 0, []int{}
 		for _, i := range pending {
@@ -273,7 +272,7 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 		stored = slices.Clone(stored)
 		if !r.wait(ctx, time.Until(r.began.Add(answer))) {
 			r.note(simulate.Cuts)
-			trouble = cmp.Or(trouble, &kinesis.Error{Kind: kinesis.KindNetwork, Err: ctx.Err()})
+			failure = cmp.Or(failure, &kinesis.Error{Kind: kinesis.KindNetwork, Err: ctx.Err()})
 			break
 		}
 		left := slices.Clone(pending)
@@ -294,7 +293,7 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 		if fruitless++; len(left) < len(pending) {
 			fruitless = 0
 		}
-		pending, trouble = left, &kinesis.Error{Kind: kinesis.KindService}
+		pending, failure = left, &kinesis.Error{Kind: kinesis.KindService}
 		if probe && fruitless > 0 {
 			break
 		}
@@ -303,15 +302,15 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 			break
 		}
 	}
-	result.AttemptFailed = trouble != nil
+	result.AttemptFailed = failure != nil
 	if slices.Contains(result.Outcomes, kinesis.Unsent) {
-		result.Err = trouble
+		result.Err = failure
 	}
 	return result
 }
 
-// wait waits, through a freeze as well, and tells whether the time has passed before ctx was done. In a frozen process the time
-// of a flight stands still; here it goes on, so no flight of the traffic may run out of time in a freeze.
+// wait waits, and through a freeze as well. It reports whether the pause passed before ctx was done. In a frozen process the time of a
+// flight stands still. In this test it goes on, so no flight may time out during a freeze.
 func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -323,7 +322,7 @@ func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
 	}
 	r.mu.Lock()
 	if !passed && r.frozen {
-		r.Errorf("at %s a flight runs out of time while the environment is frozen: choose other traffic", time.Since(r.began))
+		r.Errorf("at %s a flight times out while the environment is frozen: choose other traffic", time.Since(r.began))
 	}
 	thawed := r.thawed
 	r.mu.Unlock()
@@ -333,7 +332,7 @@ func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
 	return passed
 }
 
-// tracedSize counts the events of a record and their size, without the extension's own.
+// tracedSize returns the number of events in a record and their size, without the extension's own events.
 func tracedSize(k kinesis.Record) (events, size int) {
 	size = len(k.PartitionKey)
 	for line := range bytes.Lines(bytes.Join(k.Data, nil)) {
@@ -345,10 +344,10 @@ func tracedSize(k kinesis.Record) (events, size int) {
 	return events, size
 }
 
-// tracedOverhead is what the Dispatcher counts in the buffer beside an event's raw bytes.
+// tracedOverhead is the size that an event has in the buffer in addition to its raw bytes.
 const tracedOverhead = 128
 
-// tracedFunction is a function's name of such a length that an event takes as much in a record as in the buffer.
+// tracedFunction returns a function name of such a length that an event has the same size in a record as in the buffer.
 func tracedFunction() string {
 	raw := []byte(`{"time":0}`)
 	for name := "f"; ; name += "f" {
@@ -364,7 +363,7 @@ func tracedFunction() string {
 
 func tracedID(number int) string { return fmt.Sprintf("request-%05d", number) }
 
-// tracedBody is the body of a POST.
+// tracedBody returns the body of a POST.
 func tracedBody(began time.Time, s *tracedScenario, posted []simulate.Event) []byte {
 	var raws []string
 	for _, e := range posted {
@@ -390,7 +389,7 @@ func isTraceInput(s simulate.Step) bool {
 	return slices.Contains([]string{simulate.Invoke, simulate.Post, simulate.Frozen, simulate.Shutdown}, s.What)
 }
 
-// compareTraces shows the first difference and what was before it. What happens at one instant has no order.
+// compareTraces reports the first difference, with the steps before it. Steps of one instant have no order.
 func compareTraces(t *testing.T, simulated, extension []simulate.Step) {
 	t.Helper()
 	lines := func(steps []simulate.Step) (lines []string) {
