@@ -21,7 +21,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// buildKtel builds it as its own tests do, so that its packages are compiled once for all of them.
+// buildKtel builds ktel with the flags of its own tests, so that all tests share the compiled packages.
 func buildKtel(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ktel")
@@ -31,15 +31,15 @@ func buildKtel(t *testing.T) string {
 	return path
 }
 
-// injected is what a test did to a stream.
+// injected lists the changes that a test made to a stream.
 type injected struct {
 	missing, duplicated []uint64
 	dropped             int // by the extension itself
 	events              int
 }
 
-// In each format ktel audit finds exactly what was done to a stream: which events were taken away, which came twice, and how many the
-// extension dropped by itself for lack of room.
+// In each format ktel audit finds exactly the changes to a stream: the removed events, the duplicates, and the number of events that the
+// extension dropped because its buffer was full.
 func TestAuditFindsWhatWasInjected(t *testing.T) {
 	concurrent(t)
 	ktel := buildKtel(t)
@@ -49,14 +49,15 @@ func TestAuditFindsWhatWasInjected(t *testing.T) {
 			r := newTrial(t, setup{
 				settings: map[string]string{
 					"KINESIS_TELEMETRY_FORMAT": string(f.format), "KINESIS_TELEMETRY_COMPRESSION": string(f.compression),
-					"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s", // less would end requests on a busy machine
-					"KINESIS_TELEMETRY_BUFFER_BYTES": strconv.Itoa(1 << 20), "KINESIS_TELEMETRY_RECORD_BYTES": "20000",
+					"KINESIS_TELEMETRY_DELIVERY":      "sync",
+					"KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s", // a shorter time would cut off requests on a busy machine
+					"KINESIS_TELEMETRY_BUFFER_BYTES":  strconv.Itoa(1 << 20), "KINESIS_TELEMETRY_RECORD_BYTES": "20000",
 				},
 				kinesis: kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
 			})
 			r.invoke(`{"text":150,"bytes":200}`)
 			r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{*throttles(1)}})
-			r.invoke(`{"text":4000,"bytes":300}`) // more than the buffer
+			r.invoke(`{"text":4000,"bytes":300}`) // exceeds the buffer
 			r.kinesis.SetFaults(nil)
 			for range 4 {
 				r.invoke(`{"text":150,"bytes":200}`)
@@ -65,7 +66,7 @@ func TestAuditFindsWhatWasInjected(t *testing.T) {
 			records, done := inject(t, r.kinesis.Records(r.stream))
 
 			done.check(t, "get-records", auditJSON(t, ktel, getRecordsOf(records)))
-			if f.format != record.KPL { // it does not say where it ends
+			if f.format != record.KPL { // kpl does not contain its own length
 				done.check(t, "an object of Firehose", auditJSON(t, ktel, slices.Concat(records...)))
 			}
 			put(t, r.kinesis, "altered", records)
@@ -79,14 +80,14 @@ func TestAuditFindsWhatWasInjected(t *testing.T) {
 	}
 }
 
-// inject takes records away and puts copies of others in. It touches none that declares something, nor numbers among which the extension
-// itself dropped some: there which ones are declared is not told.
+// inject removes records and adds copies of others. It leaves alone records with declarations, and ranges in which the extension itself
+// dropped events: a declaration does not name the exact numbers.
 func inject(t *testing.T, stored []kinesislocal.Record) (records [][]byte, done injected) {
 	t.Helper()
 	var numbers [][]uint64 // of each record
 	var untouched []int
 	seen := map[uint64]bool{}
-	last, from, to := uint64(0), uint64(1<<63), uint64(0) // of what is declared
+	last, from, to := uint64(0), uint64(1<<63), uint64(0) // of the declared range
 	for i, s := range stored {
 		records = append(records, s.Data)
 		numbers = append(numbers, nil)
@@ -140,7 +141,7 @@ func inject(t *testing.T, stored []kinesislocal.Record) (records [][]byte, done 
 	return altered, done
 }
 
-// audited is what ktel audit --json prints, as somebody outside reads it.
+// audited is the output of ktel audit --json, as another program parses it.
 type audited struct {
 	Complete                             bool
 	Events, Missing, Dropped, Duplicated int
@@ -177,7 +178,7 @@ func (want *injected) check(t *testing.T, of string, got audited) {
 	}
 }
 
-// auditJSON runs an audit that finds something missing.
+// auditJSON runs an audit that finds missing events.
 func auditJSON(t *testing.T, ktel string, stdin []byte, args ...string) (got audited) {
 	t.Helper()
 	command := exec.Command(ktel, append([]string{"audit", "--json", "--from-start"}, args...)...)
@@ -192,7 +193,7 @@ func auditJSON(t *testing.T, ktel string, stdin []byte, args ...string) (got aud
 	return got
 }
 
-// getRecordsOf is what the AWS CLI prints of records, in three calls.
+// getRecordsOf returns records in the AWS CLI's output format, as three calls.
 func getRecordsOf(records [][]byte) (printed []byte) {
 	type entry struct {
 		SequenceNumber string
@@ -212,7 +213,7 @@ func getRecordsOf(records [][]byte) (printed []byte) {
 	return printed
 }
 
-// put writes records to a stream of two shards, in whatever order those take.
+// put writes records to a stream of two shards, in any order.
 func put(t *testing.T, server *kinesislocal.Server, stream string, records [][]byte) {
 	t.Helper()
 	if err := server.CreateStream(stream, 2); err != nil {
@@ -222,7 +223,11 @@ func put(t *testing.T, server *kinesislocal.Server, stream string, records [][]b
 		Region: "us-east-1", BaseEndpoint: aws.String(server.URL()), Credentials: credentials.NewStaticCredentialsProvider(accessKey, secret, ""),
 	})
 	for i, data := range records {
-		_, err := client.PutRecord(t.Context(), &awskinesis.PutRecordInput{StreamName: &stream, PartitionKey: aws.String(fmt.Sprint(i)), Data: data})
+		_, err := client.PutRecord(t.Context(), &awskinesis.PutRecordInput{
+			StreamName:   &stream,
+			PartitionKey: aws.String(fmt.Sprint(i)),
+			Data:         data,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

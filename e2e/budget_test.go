@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Budgets are measured by .ci/run, with BUDGETS=1: they need cross-compilation and a machine that does little else.
+// budgets skips a test unless BUDGETS is set, as in .ci/run: budgets need cross-compilation and a quiet machine.
 func budgets(t *testing.T) {
 	t.Helper()
 	if os.Getenv("BUDGETS") == "" {
@@ -39,9 +39,9 @@ func TestBudgetBinarySize(t *testing.T) {
 	}
 }
 
-// From exec to register, and to the first next, the extension takes at most 1.2 times what a bare net/http program takes
-// for the same three calls. Both run in turn against the same server. The ratio of the lower quartiles counts: whatever
-// else the machine does only adds to a time.
+// From exec to register, and to the first next, the extension takes at most 1.2 times as long as a bare net/http program
+// with the same three calls. Both run in turn against the same server. The test compares lower quartiles, because other
+// load on the machine only adds to a time.
 func TestBudgetStart(t *testing.T) {
 	budgets(t)
 	floor := filepath.Join(t.TempDir(), "floor")
@@ -50,7 +50,7 @@ func TestBudgetStart(t *testing.T) {
 	}
 	api := newStartAPI(t)
 	const rounds, attempts = 150, 4
-	for attempt := 1; ; attempt++ { // a noisy machine gets another chance, a slow program does not profit from it
+	for attempt := 1; ; attempt++ { // a retry helps on a noisy machine, not with a slow program
 		var ours, bare startTimes
 		for range rounds {
 			ours.add(api.measure(t, binaries.extension))
@@ -81,7 +81,7 @@ func quartile(durations []time.Duration) time.Duration {
 	return durations[len(durations)/4]
 }
 
-// startAPI answers the APIs' calls at once and notes when each came; next it leaves unanswered.
+// startAPI answers the APIs' calls at once and records their times. It never answers next.
 type startAPI struct {
 	address string
 	calls   chan startCall
@@ -137,7 +137,7 @@ func (api *startAPI) measure(t *testing.T, program string, variables ...string) 
 				return register, c.at.Sub(began)
 			}
 		case <-time.After(10 * time.Second):
-			t.Fatalf("%s did not ask for an event", program)
+			t.Fatalf("%s did not call next", program)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// logs are the lines of a function that are measured: as different from each other as those of a function that works.
+// logs are the log lines that are measured. They differ from each other as much as those of a real function.
 type logs struct {
 	name   string
 	format sandbox.LogFormat
@@ -24,7 +24,8 @@ type logs struct {
 // generated returns the lines of a function that logs orders, in text or JSON.
 func generated(format sandbox.LogFormat) logs {
 	random := rand.New(rand.NewPCG(1, 2))
-	words := strings.Fields("order received payment authorized inventory reserved cache miss retrying upstream timeout after customer basket " +
+	words := strings.Fields("order received payment authorized inventory reserved cache miss retrying upstream " +
+		"timeout after customer basket " +
 		"updated shipment label printed warehouse queue depth latency within budget")
 	var text bytes.Buffer
 	for range 20_000 {
@@ -46,13 +47,14 @@ func generated(format sandbox.LogFormat) logs {
 	return logs{"generated " + string(format), format, text.Bytes()}
 }
 
-// What compression costs the whole process, TLS included, and saves: with the CPU's SHA-256, and as on a CPU that has none, where fewer
-// bytes to sign pay for it. LOGS is a folder of *.log that are measured too, without a budget.
+// Compression stays within its budget of CPU and memory, for the whole process, TLS included. It is measured with the CPU's SHA
+// extensions, and without them, where signing fewer bytes pays for it. LOGS names a folder of *.log files to measure as well,
+// without a budget.
 func TestBudgetCompression(t *testing.T) {
 	budgets(t)
 	const (
-		cpuBudget    = 1.25    // of none
-		memoryBudget = 1 << 20 // more than none
+		cpuBudget    = 1.25    // times the CPU without compression
+		memoryBudget = 1 << 20 // bytes more than without compression
 		attempts     = 3
 		given        = "LOGS"
 	)
@@ -83,7 +85,7 @@ func TestBudgetCompression(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, sha := range []string{"on", "off"} {
-			for attempt := 1; ; attempt++ { // a noisy machine gets another chance
+			for attempt := 1; ; attempt++ { // a retry helps on a noisy machine
 				costs := compressionCosts(t, of, function, file, sha)
 				none, good := costs["none"], true
 				for _, name := range []string{"gzip", "zstd"} {
@@ -105,7 +107,7 @@ func TestBudgetCompression(t *testing.T) {
 	}
 }
 
-// compressionCosts measures each compression beside none. They take turns.
+// compressionCosts measures each compression and none, in turn.
 func compressionCosts(t *testing.T, of logs, function, file, sha string) map[string]*cost {
 	const rounds = 3
 	costs := map[string]*cost{"none": {}, "gzip": {}, "zstd": {}}
@@ -126,7 +128,7 @@ func compressionCosts(t *testing.T, of logs, function, file, sha string) map[str
 	return costs
 }
 
-// overTLS puts TLS before Kinesis.
+// overTLS puts a TLS server in front of Kinesis.
 func overTLS(r *trial, x *sandbox.Extension) {
 	secure := httptest.NewTLSServer(r.kinesis)
 	r.Cleanup(secure.Close)

@@ -21,8 +21,8 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// The same function and the same binary with Kinesis endpoints that no one here wrote: what GetRecords of AWS's own SDK
-// reads back equals what was emitted. .ci/run installs the endpoints and demands them with CONFORMANCE=required.
+// The same function and the same binary deliver to Kinesis endpoints of others: AWS's own SDK reads back every emitted event.
+// .ci/run installs the endpoints and requires them with CONFORMANCE=required.
 func TestConformanceKinesisLocal(t *testing.T) {
 	folder := foreign(t, "KINESIS_LOCAL", "the folder of the npm package kinesis-local")
 	port, tls := freePort(t), freePort(t)
@@ -71,7 +71,7 @@ func conformance(t *testing.T, port int, server *exec.Cmd, environ ...string) {
 		server.Process.Kill()
 		server.Wait()
 		if t.Failed() {
-			t.Logf("the server said:\n%s", said.text.String())
+			t.Logf("log of the server:\n%s", said.text.String())
 		}
 	})
 	keys := sandbox.Credentials{AccessKeyID: "AKIATESTTESTTESTTEST", SecretAccessKey: "secret", SessionToken: "token"}
@@ -82,10 +82,12 @@ func conformance(t *testing.T, port int, server *exec.Cmd, environ ...string) {
 	awaitServer(t, url)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	if _, err := client.CreateStream(ctx, &awskinesis.CreateStreamInput{StreamName: aws.String(stream), ShardCount: aws.Int32(2)}); err != nil {
+	create := &awskinesis.CreateStreamInput{StreamName: aws.String(stream), ShardCount: aws.Int32(2)}
+	if _, err := client.CreateStream(ctx, create); err != nil {
 		t.Fatal(err)
 	}
-	if err := awskinesis.NewStreamExistsWaiter(client).Wait(ctx, &awskinesis.DescribeStreamInput{StreamName: aws.String(stream)}, time.Minute); err != nil {
+	exists := awskinesis.NewStreamExistsWaiter(client)
+	if err := exists.Wait(ctx, &awskinesis.DescribeStreamInput{StreamName: aws.String(stream)}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	for _, delivery := range []string{"sync", "deferred", "adaptive"} {
@@ -99,7 +101,7 @@ func conformance(t *testing.T, port int, server *exec.Cmd, environ ...string) {
 					sandbox: func(c *sandbox.Config) {
 						c.Credentials = keys
 						c.Function.LogFormat = logs
-						c.ShutdownTimeout = 30 * time.Second // these servers are slow, which is not what is tested
+						c.ShutdownTimeout = 30 * time.Second // these servers are slow; that is not tested here
 						c.OnEvent = func(_ string, e sandbox.Event) { events.AddEmitted(e.Raw) }
 					},
 				})
@@ -112,7 +114,8 @@ func conformance(t *testing.T, port int, server *exec.Cmd, environ ...string) {
 				})
 				report := events.Report()
 				lost := report.Lost
-				if len(lost)+len(report.Duplicated)+len(report.Malformed)+len(report.Gaps) > 0 || report.Emitted < 4*83 || report.Delivered != report.Emitted {
+				if len(lost)+len(report.Duplicated)+len(report.Malformed)+len(report.Gaps) > 0 ||
+					report.Emitted < 4*83 || report.Delivered != report.Emitted {
 					t.Errorf("emitted %d, delivered %d, duplicated %d, malformed %d, gaps %v, lost %v",
 						report.Emitted, report.Delivered, len(report.Duplicated), len(report.Malformed), report.Gaps, lost[:min(3, len(lost))])
 				}

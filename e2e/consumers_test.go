@@ -21,7 +21,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// The consumer in Go reads what the real extension writes. Of each way to lay out and to compress one is enough here.
+// The consumer in Go reads the real extension's records. One case of each format and of each compression is enough here.
 func TestConsumerInGo(t *testing.T) {
 	concurrent(t)
 	command := buildConsumer(t)
@@ -36,7 +36,7 @@ func TestConsumerInGo(t *testing.T) {
 	}
 }
 
-// Each consumer of examples/consumers reads every format that it claims. conformance/consumers/runtimes.sh installs what they run on.
+// Each consumer of examples/consumers reads every format that it claims. conformance/consumers/runtimes.sh installs their runtimes.
 func TestConformanceConsumers(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {
 		t.Skip("CONFORMANCE=required is not set: this installs Node.js and packages of Python")
@@ -65,7 +65,7 @@ func TestConformanceConsumers(t *testing.T) {
 			b := w.batch(t, function)
 			for language, command := range commands {
 				if w.format == record.KPL && language != "go" {
-					continue // they say that they do not read it
+					continue // their README excludes it
 				}
 				t.Run(language, func(t *testing.T) { checkConsumer(t, w, b, command) })
 			}
@@ -91,7 +91,7 @@ func buildAwkward(t *testing.T) string {
 	return function
 }
 
-// batch is what the extension has written: the data of each record, and the events in all of them.
+// batch has the data of each record that the extension wrote, and all events in them.
 type batch struct {
 	records [][]byte
 	events  []record.Line
@@ -107,10 +107,10 @@ func (w written) batch(t *testing.T, function string) (b batch) {
 	return b
 }
 
-// poisonWord must not be seen in what a consumer prints.
+// poisonWord must not appear in a consumer's output.
 const poisonWord = "hunter2"
 
-// poisons are records that no one can read.
+// poisons are unreadable records.
 func (b batch) poisons() [][]byte {
 	first := b.records[0]
 	return [][]byte{
@@ -120,20 +120,20 @@ func (b batch) poisons() [][]byte {
 		[]byte(`{"password":"` + poisonWord + "\"\n"),
 		first[: len(first)/2 : len(first)/2],
 		{0x1f, 0x8b, 8, 0},
-		bytes.Repeat([]byte("["), 200_000), // deeper than a parser that calls itself can go
+		bytes.Repeat([]byte("["), 200_000), // too deep for a recursive parser
 	}
 }
 
-// checkConsumer invokes a consumer with the records as Lambda does: also with records that are there twice, that cannot be read, and
+// checkConsumer invokes a consumer with the records as Lambda does: also with duplicates, with unreadable records, and
 // while its sink fails.
 func checkConsumer(t *testing.T, w written, b batch, command []string) {
 	if len(b.records) < 3 {
-		t.Fatalf("%d records, too few for what is tried", len(b.records))
+		t.Fatalf("%d records, too few for this test", len(b.records))
 	}
 	held := len(b.records) - 2
 	data := slices.Clone(b.records[:held])
 	var poisoned []string
-	for i, poison := range b.poisons() { // one behind each record, the rest at the end
+	for i, poison := range b.poisons() { // one after each record, the rest at the end
 		at := min(i*2+1, len(data))
 		data = slices.Insert(data, at, poison)
 	}
@@ -160,11 +160,11 @@ func checkConsumer(t *testing.T, w written, b batch, command []string) {
 	skipping.demand("with UNREADABLE=skip", append(list, final...), nil)
 	skipping.compare(w, b.events)
 	if count := strings.Count(skipping.printed(), "not readable"); count != len(poisoned) {
-		t.Errorf("%d records are logged as not readable, want %d", count, len(poisoned))
+		t.Errorf("%d records are logged as unreadable, want %d", count, len(poisoned))
 	}
 }
 
-// lambdaRecord is a record as an event source mapping hands it to a function.
+// lambdaRecord is a record as an event source mapping passes it to a function.
 type lambdaRecord struct {
 	Kinesis struct {
 		SchemaVersion  string  `json:"kinesisSchemaVersion"`
@@ -235,16 +235,16 @@ func startConsumer(t *testing.T, command []string, variables map[string]string) 
 		defer cancel()
 		c.env.Shutdown(ctx)
 		if strings.Contains(c.printed(), poisonWord) {
-			t.Errorf("it prints what is in a record that it cannot read")
+			t.Errorf("it prints the content of an unreadable record")
 		}
 		if t.Failed() {
-			t.Logf("the consumer said:\n%.4000s", c.printed())
+			t.Logf("output of the consumer:\n%.4000s", c.printed())
 		}
 	})
 	return c
 }
 
-// sink takes what a consumer hands on, all of it or nothing.
+// sink accepts all events of a consumer's request, or none.
 func (c *consumerTrial) sink(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	c.mu.Lock()
@@ -274,7 +274,7 @@ func (c *consumerTrial) printed() string {
 	return c.output.text.String()
 }
 
-// demand invokes the consumer with the records. It must report these sequence numbers.
+// demand invokes the consumer with the records, and checks that it reports these sequence numbers as failed.
 func (c *consumerTrial) demand(what string, records []lambdaRecord, report []string) {
 	c.Helper()
 	payload, err := json.Marshal(map[string]any{"Records": records})
@@ -300,7 +300,7 @@ func (c *consumerTrial) demand(what string, records []lambdaRecord, report []str
 	}
 }
 
-// compare demands that the sink has every event once, in order, as it is in the stream, and each under its key.
+// compare checks that the sink has every event once, in order, as in the stream, and under its key.
 func (c *consumerTrial) compare(w written, events []record.Line) {
 	c.Helper()
 	c.mu.Lock()

@@ -13,11 +13,12 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// What the extension costs beyond a plain shipper (testdata/plain) that ships as many bytes and knows nothing of them. They take
-// turns, so that whatever else the machine does hits all alike.
+// The extension costs little more than a plain shipper (testdata/plain), which ships as many bytes without parsing them. They run
+// in turn, so that other load on the machine affects both.
 //
-// Ours ships at the end of each invocation: else a buffer as small as this function's would overflow, and events that are dropped
-// cost nothing. The environment does not freeze: a shipper that waits for nothing would get most telemetry at the end, in larger bodies.
+// The extension ships at the end of each invocation. Otherwise the small buffer of this function would overflow, and dropped events
+// cost nothing. The environment does not freeze: the plain shipper does not wait, and would get most telemetry at the end, in
+// larger bodies.
 func TestBudgetCost(t *testing.T) {
 	budgets(t)
 	const (
@@ -32,7 +33,7 @@ func TestBudgetCost(t *testing.T) {
 	kept := setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"}}
 	unkept := setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_SPILL_DIR": " "}}
 	const rounds, attempts = 5, 3
-	for attempt := 1; ; attempt++ { // a noisy machine gets another chance
+	for attempt := 1; ; attempt++ { // a retry helps on a noisy machine
 		var ours, light, bare cost
 		for range rounds {
 			ours.add(measureCost(t, binaries.extension, texts, kept))
@@ -45,7 +46,8 @@ func TestBudgetCost(t *testing.T) {
 		t.Logf("plain: %v", &bare)
 		cpu, memory := ours.cpu/bare.cpu, float64(ours.memory)/float64(bare.memory)
 		journal := ours.cpu - light.cpu
-		t.Logf("CPU time %.2f times the plain shipper's of %.2f (%.2f without a journal), memory %.2f times of %.2f, journal %.2f µs an event of %.2f",
+		t.Logf("CPU time %.2f times the plain shipper's of %.2f (%.2f without a journal), memory %.2f times of %.2f, "+
+			"journal %.2f µs an event of %.2f",
 			cpu, cpuBudget, light.cpu/bare.cpu, memory, memoryBudget, journal, journalBudget)
 		if ratio := float64(bare.stored) / float64(ours.stored); ratio < .99 || ratio > 1.01 {
 			t.Fatalf("the plain shipper shipped %.3f times as many bytes", ratio)
@@ -59,10 +61,10 @@ func TestBudgetCost(t *testing.T) {
 	}
 }
 
-// cost is what an extension's process took, and what it did for that.
+// cost has the resources that an extension's process used, and the work it did.
 type cost struct {
 	cpu             float64 // µs an event
-	memory          int64   // resident bytes, the least of all peaks: a garbage collection that comes late adds to one
+	memory          int64   // resident bytes, the lowest of all peaks: a late garbage collection raises a peak
 	calls           int     // reads and writes
 	events          int
 	emitted, stored int64 // bytes
@@ -87,7 +89,7 @@ func (c *cost) String() string {
 
 const texts = `{"text":5000,"bytes":300}`
 
-// measureCost is a life of 20 invocations, each of 5,000 lines.
+// measureCost runs an environment of 20 invocations with 5,000 lines each.
 func measureCost(t *testing.T, extension, request string, s setup) (c cost) {
 	t.Run(filepath.Base(extension), func(t *testing.T) {
 		const invocations, lines = 20, 5000 // of each request
@@ -127,7 +129,7 @@ func measureCost(t *testing.T, extension, request string, s setup) (c cost) {
 	return c
 }
 
-// cpuTime is what the threads of a process have taken. Go's live as long as the process.
+// cpuTime is the CPU time of a process's threads. Go's threads live as long as the process.
 func cpuTime(t *testing.T, pid int) (taken time.Duration) {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
@@ -148,7 +150,7 @@ func cpuTime(t *testing.T, pid int) (taken time.Duration) {
 	return taken
 }
 
-// ioCalls is how many reads and writes a process has made.
+// ioCalls is the number of reads and writes of a process.
 func ioCalls(t *testing.T, pid int) (calls int) {
 	t.Helper()
 	io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
@@ -167,12 +169,12 @@ func ioCalls(t *testing.T, pid int) (calls int) {
 	return calls
 }
 
-// hangs is a stream that does not answer; nothing throttles it.
+// hangs is a stream that does not answer.
 var hangs = kinesislocal.Options{
 	ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1, Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{Hang: true}}},
 }
 
-// With a dead stream and a full buffer, a line every 25 ms, each in a POST of its own, takes at most 3 % of a core.
+// With a dead stream and a full buffer, a line every 25 ms, each in its own POST, takes at most 3 % of a core.
 func TestBudgetFullBuffer(t *testing.T) {
 	budgets(t)
 	const lines, duration = 400, 10 * time.Second
@@ -185,14 +187,14 @@ func TestBudgetFullBuffer(t *testing.T) {
 			for range memory {
 				r.invoke(`{"text":1200,"bytes":1000}`)
 			}
-			r.invoke(`{"duration":"1s"}`) // what was not posted before the environment froze is posted now
+			r.invoke(`{"duration":"1s"}`) // Lambda now posts the telemetry that it could not post before the freeze
 			pid := r.extensions()[0].PID
 			before, calls, began := cpuTime(t, pid), ioCalls(t, pid), time.Now()
 			r.invoke(fmt.Sprintf(`{"text":%d,"bytes":300,"duration":"%s"}`, lines, duration))
 			share := float64(cpuTime(t, pid)-before) / float64(time.Since(began))
 			t.Logf("%.1f %% of a core of 3 %%, %d reads and writes", share*100, ioCalls(t, pid)-calls)
 			if share > .03 {
-				t.Error("above the budget")
+				t.Error("over the budget")
 			}
 			r.kinesis.SetFaults(nil)
 			if r.end(); lastStats(t, r).Dropped == 0 {
@@ -202,7 +204,7 @@ func TestBudgetFullBuffer(t *testing.T) {
 	}
 }
 
-// With a dead stream the process takes the buffer and 14 MiB. A garbage collection that comes late adds to a peak: the least counts.
+// With a dead stream the process takes at most the buffer and 14 MiB. A late garbage collection raises a peak, so the lowest peak counts.
 func TestBudgetHeld(t *testing.T) {
 	budgets(t)
 	const buffer, allowed, attempts = 32, 14, 3 // MiB; the buffer is a sixteenth of the memory
@@ -218,7 +220,7 @@ func TestBudgetHeld(t *testing.T) {
 		for range 60 {
 			r.invoke(`{"text":500,"bytes":1000}`)
 		}
-		r.invoke(`{"duration":"1s"}`) // what was not posted before the environment froze is posted now
+		r.invoke(`{"duration":"1s"}`) // Lambda now posts the telemetry that it could not post before the freeze
 		memory := r.extensions()[0].MaxRSS
 		t.Logf("VmHWM %.1f MiB of %d", float64(memory)/(1<<20), buffer+allowed)
 		r.kinesis.SetFaults(nil)
@@ -229,5 +231,5 @@ func TestBudgetHeld(t *testing.T) {
 			return
 		}
 	}
-	t.Error("above the budget")
+	t.Error("over the budget")
 }

@@ -18,8 +18,8 @@ import (
 
 const measurementsFile = "../internal/cost/measurements.json"
 
-// What docs/cost.md is made from, measured on lines as a shop has them: bytes and records of an invocation, CPU and memory. With
-// -args -update it is written; else it is compared, but for the CPU and the memory, which are this machine's.
+// The measurements behind docs/cost.md, on the log lines of a shop: bytes and records of an invocation, CPU and memory. With
+// -args -update the test writes them. Otherwise it compares them, except CPU and memory, which depend on the machine.
 func TestBudgetCostMeasurements(t *testing.T) {
 	budgets(t)
 	function := filepath.Join(t.TempDir(), "bootstrap")
@@ -51,12 +51,12 @@ func TestBudgetCostMeasurements(t *testing.T) {
 	}
 	_, committed, err := pricing.Load()
 	if err != nil || len(committed.Runs) != len(measured.Runs) {
-		t.Fatalf("%d runs, committed are %d: %v", len(measured.Runs), len(committed.Runs), err)
+		t.Fatalf("%d runs, %d are committed: %v", len(measured.Runs), len(committed.Runs), err)
 	}
 	for i, was := range committed.Runs {
 		is := measured.Runs[i]
 		if is.Format != was.Format || is.Compression != was.Compression || ratio(is.Bytes, was.Bytes) > .05 || ratio(is.KiB, was.KiB) > .1 {
-			t.Errorf("%s %s: %.0f bytes and %.1f KiB an invocation, committed are %.0f and %.1f: run this with -args -update",
+			t.Errorf("%s %s: %.0f bytes and %.1f KiB an invocation, want the committed %.0f and %.1f: run this test with -args -update",
 				is.Format, is.Compression, is.Bytes, is.KiB, was.Bytes, was.KiB)
 		}
 	}
@@ -64,7 +64,8 @@ func TestBudgetCostMeasurements(t *testing.T) {
 
 func ratio(is, was float64) float64 { return max(is/was, was/is) - 1 }
 
-// measure is a life of many invocations of ten lines. Their records are full ones, but for the last, or leave with each invocation.
+// measure runs an environment of many invocations with ten lines each. It ships full records, except the last, or a record with
+// each invocation.
 func (w written) measure(t *testing.T, function string, each bool, measured *pricing.Measurements) (run pricing.Run) {
 	run = pricing.Run{Format: string(w.format), Compression: string(w.compression), EachInvocation: each}
 	t.Run(fmt.Sprintf("%s %s %t", w.format, w.compression, each), func(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 
 const mixed = `{"text":5,"json":5,"bytes":120,"duration":"10ms"}`
 
-// Every event of the function's life reads back as it was emitted: in each mode, format and log format.
+// Every event arrives unaltered, in each mode, format and log format.
 func TestEveryEventArrives(t *testing.T) {
 	concurrent(t)
 	for _, delivery := range []string{"sync", "deferred", "adaptive"} {
@@ -30,21 +30,25 @@ func TestEveryEventArrives(t *testing.T) {
 				t.Run(fmt.Sprint(delivery, " ", logs, " ", format), func(t *testing.T) {
 					t.Parallel()
 					r := newTrial(t, setup{
-						settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FORMAT": format, "KINESIS_TELEMETRY_EVENTS": "platform,function,extension"},
-						sandbox:  func(c *sandbox.Config) { c.Function.LogFormat = logs },
+						settings: map[string]string{
+							"KINESIS_TELEMETRY_DELIVERY": delivery,
+							"KINESIS_TELEMETRY_FORMAT":   format,
+							"KINESIS_TELEMETRY_EVENTS":   "platform,function,extension",
+						},
+						sandbox: func(c *sandbox.Config) { c.Function.LogFormat = logs },
 					})
 					for range 5 {
 						r.invoke(mixed)
 					}
 					if delivery == "sync" {
 						if n := countType(r, "function"); n != 50 {
-							t.Errorf("sync: %d of 50 log lines are on the stream when the last invocation has ended", n)
+							t.Errorf("sync: %d of 50 log lines are on the stream after the last invocation", n)
 						}
 					}
 					report := r.end()
 					r.complete(report, 5*(10+3)+3)
 					if lines := r.output.lines(); len(lines) > 0 {
-						t.Errorf("a healthy life says nothing; it said %q", lines)
+						t.Errorf("a healthy environment must log nothing, logged %q", lines)
 					}
 					if report.Own["kinesis-telemetry.stats"] != 1 {
 						t.Errorf("own events: %v", report.Own)
@@ -77,7 +81,7 @@ func linesOf(r *trial) (lines []record.Line) {
 	return lines
 }
 
-// The members that the extension adds are those of FORMAT.md.
+// The extension adds the members of FORMAT.md, and no others.
 func TestStamps(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_TAGS": "team=shop", "KINESIS_TELEMETRY_EVENTS": "function"}})
@@ -99,12 +103,12 @@ func TestStamps(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	if len(report.Gaps) > 0 {
-		t.Errorf("what the selection leaves out got numbers: %v", report.Gaps)
+		t.Errorf("event types that are not selected got numbers: %v", report.Gaps)
 	}
 }
 
-// Each record has the partition key that the user has chosen, and all events of the record belong to it. A member of a log
-// line that only looks like a tenant loses nothing.
+// Each record has the partition key that the user chose, and all its events belong to that key. A member of a log line that only
+// looks like a tenant causes no loss.
 func TestPartitionKeys(t *testing.T) {
 	concurrent(t)
 	tooLong := strings.Repeat("x", 257) // a key has at most 256 characters
@@ -114,7 +118,7 @@ func TestPartitionKeys(t *testing.T) {
 		}
 		return key
 	}
-	const isolated = "isolated" // by tenant: the environment serves one
+	const isolated = "isolated" // by tenant: the environment serves only one
 	for name, keyOf := range map[string]func(line record.Line, message string) string{
 		"environment": func(line record.Line, _ string) string { return line.Source.Instance },
 		"request":     func(line record.Line, _ string) string { return or(line.RequestID, line) },
@@ -163,7 +167,7 @@ func TestPartitionKeys(t *testing.T) {
 						t.Fatal(err)
 					}
 					var log struct{ Message string }
-					_ = json.Unmarshal(line.Record, &log) // a line of text has none
+					_ = json.Unmarshal(line.Record, &log) // a line of text has no message
 					if keyOf != nil && stored.PartitionKey != keyOf(line, log.Message) {
 						t.Errorf("%s %.40s has the key %.40q, not %q", line.Type, line.Record, stored.PartitionKey, keyOf(line, log.Message))
 					}
@@ -176,11 +180,12 @@ func TestPartitionKeys(t *testing.T) {
 	}
 }
 
-// 20 invocations of 5,000 lines each in 200 ms: the listener drops nothing, nothing is lost, memory is bounded.
+// 20 invocations log 5,000 lines each in 200 ms: no event is lost, and memory stays bounded.
 func TestLoad(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{
-		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"}, // little is left for SHUTDOWN, which gives a busy machine no more time
+		// sync ships most before SHUTDOWN, which does not last longer on a busy machine.
+		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"},
 		kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
 	})
 	for range 20 {
@@ -201,7 +206,16 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// 30 % of records throttled and 20 % of requests answered 500: nothing is lost or doubled.
+// unlimited is a Kinesis without the limits of shards, with faults.
+func unlimited(seed uint64, rules ...kinesislocal.Rule) kinesislocal.Options {
+	return kinesislocal.Options{
+		ShardBytesPerSecond:   -1,
+		ShardRecordsPerSecond: -1,
+		Faults:                &kinesislocal.Faults{Seed: seed, Rules: rules},
+	}
+}
+
+// 30 % of records are throttled and 20 % of requests fail with 500: no event is lost or duplicated.
 func TestThrottledAndFailing(t *testing.T) {
 	concurrent(t)
 	for _, delivery := range []string{"sync", "deferred"} {
@@ -212,29 +226,29 @@ func TestThrottledAndFailing(t *testing.T) {
 					"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_RECORD_BYTES": "2000", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "10s",
 				},
 				shards: 2,
-				kinesis: kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1, Faults: &kinesislocal.Faults{Seed: 7, Rules: []kinesislocal.Rule{
-					{From: 1, Count: 1, ErrorType: "InternalFailureException"}, // few requests are made: one at least fails
-					{Probability: 0.2, ErrorType: "InternalFailureException"},
-					{RecordError: &kinesislocal.RecordError{Probability: 0.3}},
-				}}},
+				kinesis: unlimited(7,
+					kinesislocal.Rule{From: 1, Count: 1, ErrorType: "InternalFailureException"}, // few requests are sent: at least one fails
+					kinesislocal.Rule{Probability: 0.2, ErrorType: "InternalFailureException"},
+					kinesislocal.Rule{RecordError: &kinesislocal.RecordError{Probability: 0.3}},
+				),
 			})
 			for range 15 {
 				r.invoke(`{"text":60,"bytes":100}`)
 			}
-			for range 3 { // time for what is sent again: SHUTDOWN has little
+			for range 3 { // time for retries: SHUTDOWN has little
 				r.invoke(`{"duration":"1s"}`)
 			}
 			report := r.end()
-			report.OutOfOrder = 0 // what was sent again comes later; seq tells the order
+			report.OutOfOrder = 0 // retries come later; seq gives the order
 			r.complete(report, 15*60)
 			if stats := r.kinesis.Stats().Operations["PutRecords"]; len(stats.Outcomes) < 2 || len(stats.Records) < 2 {
-				t.Errorf("nothing went wrong: %+v", stats)
+				t.Errorf("no request failed: %+v", stats)
 			}
 		})
 	}
 }
 
-// Answers that are lost make duplicates, each recognisable by its first instance and seq; nothing is lost.
+// Lost answers cause duplicates, each recognisable by its first instance and seq. No event is lost.
 func TestLostAnswers(t *testing.T) {
 	concurrent(t)
 	for name, rule := range map[string]kinesislocal.Rule{
@@ -246,7 +260,7 @@ func TestLostAnswers(t *testing.T) {
 			t.Parallel()
 			r := newTrial(t, setup{
 				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_RECORD_BYTES": "2000"},
-				kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1, Faults: &kinesislocal.Faults{Seed: 3, Rules: []kinesislocal.Rule{rule}}},
+				kinesis:  unlimited(3, rule),
 			})
 			for range 12 {
 				r.invoke(`{"text":20,"bytes":100}`)
@@ -267,7 +281,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// A sandbox whose telemetry is odd: every POST is answered 200, and neighbours of what is odd arrive.
+// The extension answers 200 to every malformed POST, and the neighbours of malformed events arrive.
 func TestOddBodiesReachTheStream(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.NoFreeze = true }})
@@ -314,7 +328,7 @@ func TestOddBodiesReachTheStream(t *testing.T) {
 		}
 	}
 	if missing != declared || missing != 9 {
-		t.Errorf("%d events are missing, and %d are declared as malformed, not 9: %v", missing, declared, report.Gaps)
+		t.Errorf("%d events are missing, and %d are declared as malformed, want 9: %v", missing, declared, report.Gaps)
 	}
 	text := ""
 	for _, stored := range r.kinesis.Records(stream) {
@@ -338,12 +352,12 @@ func TestOddBodiesReachTheStream(t *testing.T) {
 		}
 	}
 	if odd != 1 {
-		t.Errorf("said %d times that something was left out, not once", odd)
+		t.Errorf("%d log lines about malformed events, want 1", odd)
 	}
 }
 
-// An event above the Telemetry API's 1 MiB arrives in pieces. Where the stream takes it, it is delivered as it was; else its
-// beginning is, or the stream says that it is missing. All others are there, runtimeDone too.
+// An event above the Telemetry API's 1 MiB arrives in pieces. If it fits into a record, it is delivered unaltered. Otherwise its
+// beginning is delivered, or its loss is declared. All other events arrive, including runtimeDone.
 func TestEventAboveMaxBytes(t *testing.T) {
 	concurrent(t)
 	for _, test := range []struct {
@@ -366,7 +380,7 @@ func TestEventAboveMaxBytes(t *testing.T) {
 			})
 			r.invoke(`{"text":2,"json":2,"bytes":1048576,"duration":"20ms"}`)
 			if result := r.invoke(`{"text":3}`); result.Hold > 5*time.Second {
-				t.Errorf("held back %s: the end of the invocation was lost with the cut event", result.Hold)
+				t.Errorf("held %s: the end of the invocation was lost with the cut event", result.Hold)
 			}
 			report := r.end()
 			if len(report.Gaps) > 0 && test.name != "JSON, dropped" || len(report.Duplicated)+len(report.Malformed) > 0 {
@@ -377,11 +391,11 @@ func TestEventAboveMaxBytes(t *testing.T) {
 				return
 			}
 			if len(report.Lost) != 4 || report.Delivered < 3+2*3+3 {
-				t.Errorf("delivered %d, other than it was: %v", report.Delivered, report.Lost)
+				t.Errorf("delivered %d, altered: %v", report.Delivered, report.Lost)
 			}
 			if test.name == "JSON, dropped" {
 				if report.Own["kinesis-telemetry.dropped"] == 0 {
-					t.Error("nothing says that events are missing")
+					t.Error("no event declares the loss")
 				}
 				return
 			}
@@ -389,13 +403,13 @@ func TestEventAboveMaxBytes(t *testing.T) {
 				t.Errorf("%d truncated events", n)
 			}
 			if lines := r.output.lines(); len(lines) > 0 {
-				t.Errorf("a healthy life says nothing; it said %q", lines)
+				t.Errorf("a healthy environment must log nothing, logged %q", lines)
 			}
 		})
 	}
 }
 
-// truncated counts the truncated events, of which each must be the beginning of one that was emitted.
+// truncated counts the truncated events, and checks that each is the beginning of an emitted event.
 func (r *trial) truncated() (n int) {
 	r.Helper()
 	for _, line := range linesOf(r) {
@@ -414,11 +428,13 @@ func (r *trial) truncated() (n int) {
 	return n
 }
 
-// create creates the stream with a record limit of its own.
+// create creates the stream with a record limit.
 func (r *trial) create(maxKiB int) {
 	r.Helper()
 	client := awskinesis.New(awskinesis.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String(r.kinesis.URL()), Credentials: credentials.NewStaticCredentialsProvider(accessKey, secret, ""),
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(r.kinesis.URL()),
+		Credentials:  credentials.NewStaticCredentialsProvider(accessKey, secret, ""),
 	})
 	input := &awskinesis.CreateStreamInput{StreamName: &r.stream, ShardCount: aws.Int32(1), MaxRecordSizeInKiB: aws.Int32(int32(maxKiB))}
 	if _, err := client.CreateStream(r.Context(), input); err != nil {
@@ -426,7 +442,7 @@ func (r *trial) create(maxKiB int) {
 	}
 }
 
-// Under SnapStart credentials come from the container endpoint alone.
+// Under SnapStart the credentials come only from the container endpoint.
 func TestSnapStart(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.InitType = sandbox.SnapStart }})
@@ -437,7 +453,7 @@ func TestSnapStart(t *testing.T) {
 	r.complete(report, 3*13)
 }
 
-// On Managed Instances there is SHUTDOWN alone, and several requests run at once.
+// On Managed Instances there is no INVOKE, and several requests run at once.
 func TestManagedInstances(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{
@@ -460,7 +476,7 @@ func TestManagedInstances(t *testing.T) {
 	work.Wait()
 	deadline := time.Now().Add(10 * time.Second)
 	for countType(r, "function") < 200 && time.Now().Before(deadline) {
-		time.Sleep(20 * time.Millisecond) // never frozen: all leaves within MAX_DELAY, without another invocation
+		time.Sleep(20 * time.Millisecond) // never frozen: all events leave within MAX_DELAY, without another invocation
 	}
 	if n := countType(r, "function"); n != 200 {
 		t.Errorf("%d of 200 lines arrived before the shutdown", n)
@@ -474,7 +490,7 @@ func TestManagedInstances(t *testing.T) {
 	}
 }
 
-// The late platform.report of the last invocation is waited for at SHUTDOWN.
+// SHUTDOWN waits for the late platform.report of the last invocation.
 func TestLateReport(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.ReportDelay = 40 * time.Millisecond; c.NoFreeze = true }})
@@ -486,7 +502,7 @@ func TestLateReport(t *testing.T) {
 	}
 }
 
-// Timeout and crash: the next life of the environment goes on, and what both lives emitted arrives.
+// After a timeout or a crash a new process serves the environment, and the events of both processes arrive.
 func TestResets(t *testing.T) {
 	concurrent(t)
 	for name, request := range map[string]string{"timeout": `{"text":3,"duration":"1m","deaf":true}`, "crash": `{"text":3,"panic":true}`} {
@@ -500,14 +516,14 @@ func TestResets(t *testing.T) {
 			r.invoke(mixed)
 			report := r.end()
 			if len(r.extensions()) != 2 {
-				t.Errorf("%d lives of the extension, want 2", len(r.extensions()))
+				t.Errorf("%d processes of the extension, want 2", len(r.extensions()))
 			}
 			r.complete(report, 2*13)
 		})
 	}
 }
 
-// A handler that runs up to its deadline is not waited for to the end. Once its end is seen, later ones are again.
+// The extension stops waiting for a handler that runs up to its deadline. After it has seen that end, it waits for later ones again.
 func TestBudgetSyncAfterAnEndThatCameTooLate(t *testing.T) {
 	budgets(t)
 	r := newTrial(t, setup{
@@ -515,13 +531,13 @@ func TestBudgetSyncAfterAnEndThatCameTooLate(t *testing.T) {
 		sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 3 * time.Second },
 	})
 	if result := r.invoke(`{"text":1,"duration":"2950ms"}`); result.Hold > 0 {
-		t.Fatalf("the extension waited beyond its margin: held back %s", result.Hold)
+		t.Fatalf("the extension waited beyond its margin: held %s", result.Hold)
 	}
 	for range 3 { // the late end arrives while the first of them runs
 		r.invoke(`{"text":5,"duration":"100ms"}`)
 	}
 	if n := countType(r, "function"); n != 16 {
-		t.Errorf("%d of 16 log lines are on the stream when the last invocation has ended", n)
+		t.Errorf("%d of 16 log lines are on the stream after the last invocation", n)
 	}
 	r.complete(r.end(), 16)
 }

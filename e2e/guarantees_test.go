@@ -23,20 +23,20 @@ const guaranteesFile = "../docs/guarantees.md"
 
 var update = flag.Bool("update", false, "write docs/guarantees.md instead of comparing with it")
 
-// row is what came of a scenario in one mode.
+// row is the result of a scenario in one mode.
 type row struct {
 	emitted, delivered, duplicated, lost, truncated int
 	held                                            time.Duration
 	report                                          audit.Report
-	said                                            []string // by the extension
+	said                                            []string // log lines of the extension
 }
 
-// run plays a scenario: thirty invocations, the fault from the eighth to the twenty-second.
+// run runs a scenario: thirty invocations, with the fault from the eighth to the twenty-second.
 func (s *scenario) run(t *testing.T, mode string) row {
 	su := setup{
 		settings: map[string]string{
 			"KINESIS_TELEMETRY_DELIVERY": mode, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s",
-			"KINESIS_TELEMETRY_MAX_DELAY": "400ms", // as many flushes in two seconds as usual in a minute
+			"KINESIS_TELEMETRY_MAX_DELAY": "400ms", // two seconds then have as many flushes as a minute of real traffic
 		},
 		kinesis:   kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
 		extension: s.extension,
@@ -58,7 +58,7 @@ func (s *scenario) run(t *testing.T, mode string) row {
 			r.kinesis.SetFaults(&kinesislocal.Faults{Seed: 1, Rules: []kinesislocal.Rule{*s.rule}})
 			r.faulty.Store(true)
 		}
-		if s.rule != nil && n == 22 && !s.forGood {
+		if s.rule != nil && n == 22 && !s.toTheEnd {
 			r.kinesis.SetFaults(nil)
 			r.faulty.Store(false)
 		}
@@ -79,7 +79,7 @@ func (s *scenario) run(t *testing.T, mode string) row {
 	return row{report.Emitted, report.Delivered, len(report.Duplicated), len(report.Lost), r.truncated(), c.held, report, r.output.lines()}
 }
 
-// inOrder demands that each instance numbers its events in the order in which they were emitted.
+// inOrder checks that each instance numbers its events in the order of their emission.
 func (r *trial) inOrder() {
 	r.Helper()
 	lines := linesOf(r)
@@ -97,7 +97,7 @@ func (r *trial) inOrder() {
 			continue
 		}
 		next := slices.IndexFunc(left, func(e sandbox.Event) bool {
-			same := line.Format == record.CloudWatch || bytes.Equal(e.Record, line.Record) // that tells the record in words
+			same := line.Format == record.CloudWatch || bytes.Equal(e.Record, line.Record) // it has the record as text
 			return same && strings.HasPrefix(string(e.Raw), `{"time":"`+line.Time+`"`)
 		})
 		if next < 0 {
@@ -108,7 +108,7 @@ func (r *trial) inOrder() {
 	}
 }
 
-// judge demands what the scenario promises.
+// judge checks the promises of the scenario.
 func (s *scenario) judge(t *testing.T, got row) {
 	t.Helper()
 	report := got.report
@@ -116,9 +116,9 @@ func (s *scenario) judge(t *testing.T, got row) {
 		t.Errorf("altered %v, malformed %v", report.Altered, report.Malformed)
 	}
 	if least := 30 * 13; !s.silent && got.emitted < least {
-		t.Errorf("%d events were emitted, less than %d", got.emitted, least)
+		t.Errorf("%d events were emitted, want at least %d", got.emitted, least)
 	}
-	// Only what is sent again may come behind what is younger.
+	// Only retried events may come after younger ones.
 	if throttled := s.rule != nil && s.rule.RecordError != nil; report.OutOfOrder > 0 && !throttled && !s.duplicates {
 		t.Errorf("%d events out of order", report.OutOfOrder)
 	}
@@ -129,13 +129,13 @@ func (s *scenario) judge(t *testing.T, got row) {
 		t.Errorf("lost %d of %d: %v; gaps %v", got.lost, got.emitted, report.Lost[:min(5, got.lost)], report.Gaps)
 	}
 	if s.lost == all {
-		said := fmt.Sprintf("undelivered %d events, 0 of them saved", got.lost+1) // and the figures, which are an event, too
+		said := fmt.Sprintf("undelivered %d events, 0 of them saved", got.lost+1) // and the stats event
 		if got.lost == 0 || len(got.said) == 0 || !strings.Contains(got.said[len(got.said)-1], said) {
-			t.Errorf("lost %d; the extension said %q", got.lost, got.said)
+			t.Errorf("lost %d; the extension logged %q", got.lost, got.said)
 		}
 	}
 	if got.held > busy(3*time.Second) && !s.slowly {
-		t.Errorf("held back %s in sum", got.held)
+		t.Errorf("held %s in total", got.held)
 	}
 }
 
@@ -149,12 +149,12 @@ func (s *scenario) line(mode string, got row) string {
 	}
 	emitted := fmt.Sprint(got.emitted)
 	if s.varies {
-		emitted = "400 and some"
+		emitted = "more than 400"
 	}
 	if s.lost == all {
-		delivered, lost = fmt.Sprint(got.delivered), "the rest, said at SHUTDOWN"
+		delivered, lost = fmt.Sprint(got.delivered), "the rest, reported at SHUTDOWN"
 		if s.rule == nil {
-			lost = "all, said at SHUTDOWN"
+			lost = "all, reported at SHUTDOWN"
 		}
 	}
 	if s.lost == all && s.rule != nil {
@@ -163,34 +163,34 @@ func (s *scenario) line(mode string, got row) string {
 	return fmt.Sprintf("%s %s | %s | %s | %s | %.0f |\n", s.begin(mode), emitted, delivered, duplicates, lost, got.held.Seconds()*1000)
 }
 
-// begin is the beginning of a line.
+// begin returns the beginning of a line.
 func (s *scenario) begin(mode string) string { return fmt.Sprintf("| %s | `%s` |", s.name, mode) }
 
-const guaranteesHead = `# What is guaranteed
+const guaranteesHead = `# Guarantees
 
-Generated: ` + "`CHAOS=1 go test ./e2e -run TestGuarantees -args -update`" + `. CI runs every line again and compares.
+Generated: ` + "`CHAOS=1 go test ./e2e -run TestGuarantees -args -update`" + `. CI runs every row again and compares.
 
-Each line is a life of a Lambda execution environment with the real extension and a real function in it, on one machine:
-thirty invocations, 50 ms apart, thirteen events each. A fault of the stream or of a proxy strikes from the eighth invocation to
-the twenty-second, or for good. What is emitted is compared with what is on the stream, byte for byte. In every line ` + "`seq`" + ` numbers
-the events in the order in which Lambda posted them, and the stream has them in that order, but for what was sent again.
+Each row is one Lambda execution environment on this machine, with the real extension and a real function: thirty invocations, 50 ms
+apart, with thirteen events each. A fault of the stream or of a proxy lasts from the eighth invocation to the twenty-second, or to the
+end. The test compares the emitted events with those on the stream, byte for byte. In every row ` + "`seq`" + ` numbers
+the events in the order in which Lambda posted them, and the stream has them in that order, except for retries.
 
-- **delivered**: "all" is every event, whatever happened. "Truncated" is the beginning of an event that no record has room for.
-- **duplicates**: "possible" where an answer was lost or not waited for: the event was stored twice, and carries the same
-  ` + "`instance` and `seq`" + ` both times.
-- **lost**: only where a stream takes nothing, or cannot be reached, until the environment is gone for good. Where the extension itself
-  is killed, what was posted to a dead process was received by nobody, and is not counted.
-- **held back**: milliseconds that all invocations together waited for the extension after the function had ended. They
-  differ from run to run, and are the only column that may.
+- **delivered**: "all" is every emitted event. "Truncated" is the beginning of an event that does not fit into a record.
+- **duplicates**: "possible" if an answer was lost or came too late: the event was stored twice, with the same
+  ` + "`instance`" + ` and ` + "`seq`" + `.
+- **lost**: events are lost only if the stream accepts nothing, or is unreachable, until the environment is destroyed. If the extension
+  itself is killed, Lambda may post events to a dead process; no process received these, and they do not count.
+- **held**: milliseconds that all invocations together waited for the extension after the function's end. They
+  are the only column that may differ from run to run.
 
-"Frozen for long" is 7 s in real time, longer than each of the extension's timeouts, and as ten minutes where the connection is dead.
-A sixth of a CPU is what a function of 300 MB has: the extension is stopped for 20 of each 24 ms, busy or not.
+A long freeze is 7 s in real time, longer than each of the extension's timeouts. With a dead connection it is like ten minutes.
+A function of 300 MB has a sixth of a CPU: here the extension is stopped for 20 of each 24 ms, busy or not.
 
-| what happens | mode | emitted | delivered | duplicates | lost | held back, ms |
+| fault | mode | emitted | delivered | duplicates | lost | held, ms |
 |---|---|---|---|---|---|---|
 `
 
-// The chaos suite: every scenario in every mode, and the table that says what came of it.
+// The chaos suite runs every scenario in every mode, and compares the results with docs/guarantees.md.
 func TestGuarantees(t *testing.T) {
 	if os.Getenv("CHAOS") == "" {
 		t.Skip("CHAOS is not set: the chaos suite takes minutes")
@@ -205,7 +205,7 @@ func TestGuarantees(t *testing.T) {
 		for i, s := range scenarios {
 			for j, mode := range modes {
 				line := &lines[i*len(modes)+j]
-				for was := range strings.Lines(string(committed)) { // what is skipped here stays
+				for was := range strings.Lines(string(committed)) { // keep the rows that are skipped here
 					if strings.HasPrefix(was, s.begin(mode)) {
 						*line = was
 					}
@@ -238,6 +238,6 @@ func TestGuarantees(t *testing.T) {
 				isLines[line] = true
 			}
 		}
-		t.Errorf("docs/guarantees.md is not what the suite shows; new lines: %v", maps.Collect(maps.All(isLines)))
+		t.Errorf("docs/guarantees.md differs from the results; new lines: %v", maps.Collect(maps.All(isLines)))
 	}
 }

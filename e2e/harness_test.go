@@ -1,5 +1,5 @@
-// Package e2e drives the real extension, built once, in the sandbox, by topic: what it delivers, when, at what cost, and
-// what it does when something around it fails.
+// Package e2e runs the real extension in the sandbox. Its files are topics: delivery, settings, cost, faults of the stream, of the
+// network and of the Telemetry API.
 package e2e_test
 
 import (
@@ -86,7 +86,7 @@ func build(output, source string, environ ...string) error {
 	return nil
 }
 
-// trial is a life of an environment with the real extension in it, and what came of it.
+// trial is one environment with the real extension, from its start to its shutdown, and its results.
 type trial struct {
 	*testing.T
 	kinesis *kinesislocal.Server
@@ -94,24 +94,24 @@ type trial struct {
 	audit   *audit.Audit
 	output  output
 	stream  string
-	faulty  atomic.Bool     // the fault of what lies between the extension and Kinesis lasts
+	faulty  atomic.Bool     // the fault between the extension and Kinesis is active
 	emitted []sandbox.Event // complete once the environment is shut down
 }
 
-// setup is what differs from one trial to the next. The zero value is the ordinary case.
+// setup has the options of a trial. The zero value is the ordinary case.
 type setup struct {
-	settings map[string]string // variables of the extension; "" takes one away that the trial sets
+	settings map[string]string // variables of the extension; "" removes one that newTrial sets
 	kinesis  kinesislocal.Options
 	shards   int
 	noStream bool
-	maxKiB   int    // the stream's record limit; 0: that of streams that are created without one
-	stream   string // read this one back
+	maxKiB   int    // the stream's record limit; 0: Kinesis's default
+	stream   string // read back this stream
 	sandbox  func(*sandbox.Config)
-	// extension changes what surrounds the extension, when Kinesis is there.
+	// extension changes the extension's surroundings, after Kinesis has started.
 	extension func(*trial, *sandbox.Extension)
 }
 
-// output is what the processes print.
+// output collects the output of all processes.
 type output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -135,7 +135,7 @@ func (o *output) lines() (lines []string) {
 	return lines
 }
 
-// newTrial starts Kinesis and the environment. Everything ends with the test.
+// newTrial starts Kinesis and the environment. Both end with the test.
 func newTrial(t *testing.T, s setup) *trial {
 	t.Helper()
 	r := &trial{T: t, audit: new(audit.Audit), stream: stream}
@@ -159,7 +159,7 @@ func newTrial(t *testing.T, s setup) *trial {
 	}
 	variables := map[string]string{
 		"KINESIS_TELEMETRY_ENDPOINT_URL": r.kinesis.URL(), "KINESIS_TELEMETRY_SPILL_DIR": t.TempDir(),
-		"KINESIS_TELEMETRY_FLUSH_TIMEOUT": "10s", // on a busy machine the default would end requests that are only slow
+		"KINESIS_TELEMETRY_FLUSH_TIMEOUT": "10s", // on a busy machine the default would cut off slow requests
 	}
 	maps.Copy(variables, s.settings)
 	maps.DeleteFunc(variables, func(_, value string) bool { return value == "" })
@@ -174,7 +174,7 @@ func newTrial(t *testing.T, s setup) *trial {
 			r.audit.AddEmitted(e.Raw)
 		},
 
-		ShutdownTimeout: 20 * time.Second, // the extension takes two of them at most, whatever it is told; a busy machine adds to that
+		ShutdownTimeout: 20 * time.Second, // the extension uses at most two seconds; a busy machine adds to that
 	}
 	if s.extension != nil {
 		s.extension(r, &cfg.Extensions[0])
@@ -190,13 +190,13 @@ func newTrial(t *testing.T, s setup) *trial {
 		defer cancel()
 		r.env.Shutdown(ctx)
 		if t.Failed() {
-			t.Logf("the extension said:\n%s", strings.Join(r.output.lines(), "\n"))
+			t.Logf("log of the extension:\n%s", strings.Join(r.output.lines(), "\n"))
 		}
 	})
 	return r
 }
 
-// invoke invokes the function, which must succeed.
+// invoke invokes the function and fails the test unless it succeeds.
 func (r *trial) invoke(request string, options ...sandbox.InvokeOption) sandbox.Result {
 	r.Helper()
 	result, err := r.env.Invoke(r.Context(), []byte(request), options...)
@@ -206,7 +206,7 @@ func (r *trial) invoke(request string, options ...sandbox.InvokeOption) sandbox.
 	return result
 }
 
-// end shuts the environment down, which must go well, and audits the stream.
+// end shuts the environment down without errors, and audits the stream.
 func (r *trial) end() audit.Report {
 	r.Helper()
 	if err := r.env.Shutdown(r.Context()); err != nil {
@@ -223,17 +223,17 @@ func (r *trial) end() audit.Report {
 	return r.audit.Report()
 }
 
-// extensions returns the lives of the extension's process.
-func (r *trial) extensions() (lives []sandbox.ProcessStats) {
+// extensions returns the extension's processes, in order.
+func (r *trial) extensions() (processes []sandbox.ProcessStats) {
 	for _, p := range r.env.Processes() {
 		if p.Kind == sandbox.ExtensionProcess {
-			lives = append(lives, p)
+			processes = append(processes, p)
 		}
 	}
-	return lives
+	return processes
 }
 
-// complete demands that every event arrived once, as it was, and none is missing in the count.
+// complete checks that every event arrived once and unaltered, and that no number is missing.
 func (r *trial) complete(report audit.Report, least int) {
 	r.Helper()
 	if !report.Complete() || report.Emitted < least || report.OutOfOrder > 0 {

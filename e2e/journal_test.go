@@ -18,7 +18,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// killExtension kills the extension that lives now.
+// killExtension kills the running extension.
 func (r *trial) killExtension() {
 	for _, p := range r.extensions() {
 		if !p.Exited {
@@ -27,8 +27,8 @@ func (r *trial) killExtension() {
 	}
 }
 
-// The extension is killed at random moments of its lives: in init, beside a handler, with a POST half read or a request under way,
-// while it waits, at SHUTDOWN. Whether the stream works or not, each event that was answered is delivered by one of the next lives.
+// The extension is killed at random moments: in init, during a handler, with a POST half read or a request in flight,
+// while it waits, at SHUTDOWN. Whether the stream works or not, one of the next processes delivers each event of an answered POST.
 func TestKilled(t *testing.T) {
 	if os.Getenv("CHAOS") == "" {
 		t.Skip("CHAOS is not set: being killed often takes a minute")
@@ -54,14 +54,15 @@ func TestKilled(t *testing.T) {
 		r.kinesis.SetFaults(nil)
 		rule := rules[random.IntN(len(rules))]
 		if n%5 == 4 && rule != nil {
-			rule = &kinesislocal.Rule{Hang: true} // what answers ends SHUTDOWN in order before it is killed: no life follows that, what is left is lost
+			// With answers SHUTDOWN would end orderly before the kill, and no process would follow to deliver the rest.
+			rule = &kinesislocal.Rule{Hang: true}
 		}
 		if rule != nil {
 			r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{*rule}})
 		}
 		request := fmt.Sprintf(`{"text":%d,"json":3,"bytes":%d,"duration":"%dms"}`, random.IntN(300), random.IntN(2000), random.IntN(60))
 		for range random.IntN(3) {
-			_, _ = r.env.Invoke(t.Context(), []byte(request)) // the one before may have been killed at its very end
+			_, _ = r.env.Invoke(t.Context(), []byte(request)) // the previous process may have been killed at its very end
 		}
 		done := make(chan struct{})
 		time.AfterFunc(time.Duration(random.IntN(120_000))*time.Microsecond, func() {
@@ -92,14 +93,15 @@ func TestKilled(t *testing.T) {
 		answered.AddRecord(stored.PartitionKey, stored.Data)
 	}
 	of, all := answered.Report(), r.audit.Report()
-	t.Logf("%d kills: %d events were answered, %d of them arrived, %d more than once", kills, of.Emitted, of.Emitted-len(of.Lost), len(of.Duplicated))
+	t.Logf("%d kills: %d events in answered POSTs, %d of them arrived, %d more than once",
+		kills, of.Emitted, of.Emitted-len(of.Lost), len(of.Duplicated))
 	if len(of.Lost) > 0 || of.Emitted < 50*kills || len(all.Malformed)+len(all.Altered) > 0 {
 		t.Errorf("lost %v, malformed %v, altered %v", of.Lost[:min(5, len(of.Lost))], all.Malformed, all.Altered)
 	}
 }
 
-// A shard gets eight times what it takes in a second, and then SHUTDOWN. What is no log arrives, whatever became of the logs, and the
-// stream's own account adds up.
+// A shard gets eight times its capacity of a second, and then SHUTDOWN comes. All events that are not logs arrive, and the
+// account in the stream adds up.
 func TestLastWords(t *testing.T) {
 	if os.Getenv("CHAOS") == "" {
 		t.Skip("CHAOS is not set: a shard at its limits takes seconds")
@@ -133,13 +135,13 @@ func TestLastWords(t *testing.T) {
 		}
 	}
 	if types["kinesis-telemetry.stats"] == 0 || types["kinesis-telemetry.dropped"] == 0 || last.Received != last.Sent+last.Dropped+last.Held {
-		t.Errorf("%v, the account says %+v", types, last)
+		t.Errorf("%v; the account: %+v", types, last)
 	}
-	t.Logf("%d events arrived: %v; the account says %+v; the extension said %s", delivered, types, last, strings.Join(r.output.lines(), "\n"))
+	t.Logf("%d events arrived: %v; the account: %+v; the extension logged %s", delivered, types, last, strings.Join(r.output.lines(), "\n"))
 }
 
-// A buffer that is full when the environment is reset is not lost, however little CPU the extension has then; the next life asks for
-// its first event as soon as one that finds nothing, holds no invocation up, and takes no more memory than is declared.
+// A buffer that is full when the environment is reset is not lost, however little CPU the extension has then. The next process calls its
+// first next as early as one without a journal, holds no invocation, and takes no more memory than declared.
 func TestBudgetResetWhenFull(t *testing.T) {
 	budgets(t)
 	for _, test := range []struct {
@@ -150,9 +152,13 @@ func TestBudgetResetWhenFull(t *testing.T) {
 			cfg, _ := config.Load([]string{fmt.Sprintf("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=%d", test.memoryMB)})
 			dir := t.TempDir()
 			r := newTrial(t, setup{
-				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "deferred", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "", "KINESIS_TELEMETRY_SPILL_DIR": dir},
-				kinesis:  kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
-				sandbox:  func(c *sandbox.Config) { c.Function.MemoryMB, c.Function.Timeout = test.memoryMB, 3*time.Second },
+				settings: map[string]string{
+					"KINESIS_TELEMETRY_DELIVERY":      "deferred",
+					"KINESIS_TELEMETRY_FLUSH_TIMEOUT": "",
+					"KINESIS_TELEMETRY_SPILL_DIR":     dir,
+				},
+				kinesis: kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
+				sandbox: func(c *sandbox.Config) { c.Function.MemoryMB, c.Function.Timeout = test.memoryMB, 3*time.Second },
 			})
 			r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{Hang: true}}})
 			const chunk = 5000
@@ -175,15 +181,17 @@ func TestBudgetResetWhenFull(t *testing.T) {
 			for _, life := range r.extensions() {
 				peaks = append(peaks, life.MaxRSS>>20)
 				if life.MaxRSS > cfg.MemoryLimit() {
-					t.Errorf("%d bytes at the peak, declared are %d", life.MaxRSS, cfg.MemoryLimit())
+					t.Errorf("%d bytes at the peak, want at most %d", life.MaxRSS, cfg.MemoryLimit())
 				}
 			}
-			t.Logf("%d events, a journal of %d MiB, peaks of %d MiB of %d; first next at %.2f times", report.Emitted, full>>20, peaks, cfg.MemoryLimit()>>20, starts)
+			t.Logf("%d events, a journal of %d MiB, peaks of %d MiB of %d; first next at %.2f times",
+				report.Emitted, full>>20, peaks, cfg.MemoryLimit()>>20, starts)
 			if len(report.Lost)+len(report.Gaps)+len(report.Malformed)+len(report.Altered) > 0 || full < int64(cfg.BufferBytes)*8/10 {
-				t.Errorf("a journal of %d bytes; lost %d of %d: %v; gaps %v", full, len(report.Lost), report.Emitted, report.Lost[:min(5, len(report.Lost))], report.Gaps)
+				t.Errorf("a journal of %d bytes; lost %d of %d: %v; gaps %v",
+					full, len(report.Lost), report.Emitted, report.Lost[:min(5, len(report.Lost))], report.Gaps)
 			}
 			if starts > 1.2 {
-				t.Errorf("the first next comes at %.2f times of one without a journal", starts)
+				t.Errorf("the first next takes %.2f times as long as without a journal", starts)
 			}
 		})
 	}
@@ -198,7 +206,7 @@ func journalBytes(t *testing.T, dir string) int64 {
 	return info.Size()
 }
 
-// throttle gives the extension a share of a CPU until stop is called.
+// throttle limits the extension to a share of a CPU until stop is called.
 func (r *trial) throttle(share float64) (stop func()) {
 	const period = 20 * time.Millisecond
 	done, ended := make(chan struct{}), make(chan struct{})
@@ -229,8 +237,8 @@ func (r *trial) throttle(share float64) (stop func()) {
 	}
 }
 
-// startRatio compares the time to the first next with the journal in dir, and without one. Of all tries the fastest count: whatever
-// else the machine does only adds to a time.
+// startRatio compares the time to the first next with the journal in dir, and without one. It compares the fastest tries, because other
+// load on the machine only adds to a time.
 func startRatio(t *testing.T, dir string, memoryMB int) float64 {
 	api := newStartAPI(t)
 	with, without := time.Hour, time.Hour

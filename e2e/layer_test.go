@@ -11,8 +11,8 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// The layer's zips, unpacked under /opt as Lambda does, hold one program that Lambda will start, and it delivers. LAYERS
-// is the directory of the zips (make layer); QEMU_AARCH64 a program that runs arm64 programs here.
+// The layer's zips, unpacked under /opt as Lambda does, have one program that Lambda starts, and it delivers. LAYERS
+// is the directory of the zips (make layer). QEMU_AARCH64 is an emulator for arm64 programs.
 func TestLayers(t *testing.T) {
 	zips := os.Getenv("LAYERS")
 	if zips == "" {
@@ -51,7 +51,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// hostMachine is what this test was built for.
+// hostMachine is the architecture that this test was built for.
 func hostMachine(t *testing.T) elf.Machine {
 	t.Helper()
 	self, err := elf.Open("/proc/self/exe")
@@ -62,7 +62,7 @@ func hostMachine(t *testing.T) elf.Machine {
 	return self.Machine
 }
 
-// unpack unpacks a zip with the modes that it names. There must be nothing in it but the extension.
+// unpack unpacks a zip with its file modes. The zip must contain only the extension.
 func unpack(t *testing.T, path, into string) {
 	t.Helper()
 	archive, err := zip.OpenReader(path)

@@ -11,44 +11,43 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// loseEnds is a TelemetryFaults.Lose that takes the end of every invocation.
+// loseEnds is a TelemetryFaults.Lose that loses the end of every invocation.
 func loseEnds(typ string, _ int) bool { return typ == "platform.runtimeDone" }
 
 // lostEnd is one invocation's platform.runtimeDone that never comes.
 type lostEnd struct {
-	mode    string
-	lost    int // the invocation
-	told    bool
-	timeout time.Duration // of the function
-	most    time.Duration // that the invocation may be held back
+	mode     string
+	lost     int // the invocation
+	reported bool
+	timeout  time.Duration // of the function
+	most     time.Duration // that the invocation may be held
 }
 
 func lostEnds() (tests []lostEnd) {
 	const plenty, short = 30 * time.Second, 5 * time.Second
 	for _, mode := range []string{"sync", "adaptive", "deferred"} {
 		for _, lost := range []int{0, 5} {
-			told := lostEnd{mode, lost, true, plenty, 1500 * time.Millisecond} // FLUSH_TIMEOUT, which is 1 s, and a bit
-			silent := lostEnd{mode, lost, false, short, short}                 // until the deadline: the end may still come
+			reported := lostEnd{mode, lost, true, plenty, 1500 * time.Millisecond} // FLUSH_TIMEOUT, 1 s, and a margin
+			silent := lostEnd{mode, lost, false, short, short}                     // until the deadline: the end may still come
 			switch {
 			case mode == "deferred": // waits for no end
-				told.most, silent.timeout, silent.most = 100*time.Millisecond, plenty, 100*time.Millisecond
-			case mode == "adaptive" && lost > 0: // waits for an end where MAX_DELAY asks for it, if at all
+				reported.most, silent.timeout, silent.most = 100*time.Millisecond, plenty, 100*time.Millisecond
+			case mode == "adaptive" && lost > 0: // waits for an end only if MAX_DELAY requires it
 				silent.timeout, silent.most = plenty, 10*time.Second
 			}
-			tests = append(tests, told, silent)
+			tests = append(tests, reported, silent)
 		}
 	}
 	return tests
 }
 
-// An end that gets lost holds back its own invocation for a bounded time, the next one hardly, and later ones as if nothing had
-// been; nothing else is lost.
+// A lost end holds its own invocation for a bounded time, the next one hardly, and later ones not at all. No other event is lost.
 func TestLostEnd(t *testing.T) {
 	concurrent(t)
 	for _, test := range lostEnds() {
 		name := fmt.Sprintf("%s, invocation %d, silently", test.mode, test.lost)
-		if test.told {
-			name = fmt.Sprintf("%s, invocation %d, told", test.mode, test.lost)
+		if test.reported {
+			name = fmt.Sprintf("%s, invocation %d, reported", test.mode, test.lost)
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -62,12 +61,12 @@ func (test *lostEnd) run(t *testing.T) {
 		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": test.mode, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
 		sandbox: func(c *sandbox.Config) {
 			c.Function.Timeout = test.timeout
-			c.Telemetry.EmitLogsDropped = test.told
+			c.Telemetry.EmitLogsDropped = test.reported
 			c.Telemetry.Lose = func(typ string, n int) bool { return loseEnds(typ, n) && n == test.lost }
 		},
 	})
 	var held []time.Duration
-	atEnd, atEndBefore := 0, 0 // invocations in a row whose lines are on the stream when they have ended
+	atEnd, atEndBefore := 0, 0 // consecutive invocations whose lines were on the stream when they ended
 	for n := 0; n < test.lost+5 || test.mode == "sync" && atEnd < 3 && n < test.lost+40; n++ {
 		held = append(held, r.invoke(`{"text":5,"json":5,"bytes":120,"duration":"20ms"}`).Hold)
 		atEnd++
@@ -80,22 +79,23 @@ func (test *lostEnd) run(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // the traffic
 	}
 	report := r.end()
-	t.Logf("held back %s", held)
+	t.Logf("held %s", held)
 	if test.mode == "sync" && (atEnd < 3 || os.Getenv("BUDGETS") != "" && atEndBefore < test.lost) {
-		t.Errorf("the last %d invocations, and %d of %d before the lost end, were on the stream when they had ended", atEnd, atEndBefore, test.lost)
+		t.Errorf("the last %d invocations, and %d of %d before the lost end, were on the stream when they ended",
+			atEnd, atEndBefore, test.lost)
 	}
 	if most := busy(test.most); held[test.lost] > most {
-		t.Errorf("the invocation whose end is lost was held back %s, more than %s", held[test.lost], most)
+		t.Errorf("the invocation with the lost end was held %s, more than %s", held[test.lost], most)
 	}
 	others := slices.Concat(held[:test.lost], held[test.lost+2:])
 	if next, most := held[test.lost+1], quantile(others, .5)+busy(100*time.Millisecond); next > most {
-		t.Errorf("the next invocation was held back %s, more than %s", next, most)
+		t.Errorf("the next invocation was held %s, more than %s", next, most)
 	}
 	if longest := slices.Max(others); longest > busy(time.Second) {
-		t.Errorf("another invocation was held back %s, longer than FLUSH_TIMEOUT", longest)
+		t.Errorf("another invocation was held %s, longer than FLUSH_TIMEOUT", longest)
 	}
 	ends, dropped := countType(r, "platform.runtimeDone"), countType(r, "platform.logsDropped")
-	if ends != len(held)-1 || (dropped == 1) != test.told || dropped > 1 {
+	if ends != len(held)-1 || (dropped == 1) != test.reported || dropped > 1 {
 		t.Errorf("%d ends and %d platform.logsDropped are on the stream", ends, dropped)
 	}
 	if len(report.Lost)+len(report.Gaps)+len(report.Altered) > 0 {
@@ -103,8 +103,7 @@ func (test *lostEnd) run(t *testing.T) {
 	}
 }
 
-// busy is a bound on how long an invocation is held, and what a busy machine may add where BUDGETS does not say that this one does
-// little else. It is far below what a wait that has no bound would take.
+// busy is a bound on a hold. Unless BUDGETS is set it includes a margin for a busy machine, which is far below an unbounded wait.
 func busy(bound time.Duration) time.Duration {
 	if os.Getenv("BUDGETS") == "" {
 		return bound + 3*time.Second
@@ -112,8 +111,8 @@ func busy(bound time.Duration) time.Duration {
 	return bound
 }
 
-// Where no telemetry comes at all the first invocation is held back for a bounded time, far from its deadline, and later ones
-// are not; also not by a stream that never answers.
+// Without any telemetry the first invocation is held for a bounded time, far from its deadline, and later ones are not held. That
+// is also true with a stream that never answers.
 func TestNoTelemetryAtAll(t *testing.T) {
 	concurrent(t)
 	for _, mode := range []string{"sync", "adaptive", "deferred"} {
@@ -132,9 +131,9 @@ func TestNoTelemetryAtAll(t *testing.T) {
 				most := busy(2500 * time.Millisecond) // docs/settings.md: 2 s for a platform.start
 				for n := range 6 {
 					if held := r.invoke(mixed).Hold; held > most {
-						t.Errorf("invocation %d was held back %s, more than %s", n, held, most)
+						t.Errorf("invocation %d was held %s, more than %s", n, held, most)
 					}
-					most = busy(100 * time.Millisecond) // none is waited for
+					most = busy(100 * time.Millisecond) // no invocation waits
 					time.Sleep(50 * time.Millisecond)   // the traffic
 				}
 				if report := r.end(); report.Emitted > 0 {
@@ -145,7 +144,7 @@ func TestNoTelemetryAtAll(t *testing.T) {
 	}
 }
 
-// An extension whose output nobody takes serves and ends as any other, however much it has to say.
+// An extension with a blocked output serves and ends like any other, however much it logs.
 func TestBlockedOutput(t *testing.T) {
 	concurrent(t)
 	for _, mode := range []string{"sync", "adaptive", "deferred"} {
@@ -161,12 +160,12 @@ func TestBlockedOutput(t *testing.T) {
 			})
 			for n := range 6 {
 				if held := r.invoke(mixed).Hold; held > busy(2*time.Second) {
-					t.Errorf("invocation %d was held back %s", n, held)
+					t.Errorf("invocation %d was held %s", n, held)
 				}
 			}
-			r.end() // demands exit code 0 within the shutdown's time
+			r.end() // checks for exit code 0 within the shutdown's time
 			if lives, lines := len(r.extensions()), r.output.lines(); lives != 1 || len(lines) > 0 {
-				t.Errorf("%d lives of the extension, which said %q", lives, lines)
+				t.Errorf("%d processes of the extension, which logged %q", lives, lines)
 			}
 		})
 	}

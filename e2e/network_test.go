@@ -15,7 +15,7 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// What lies between the function and Kinesis changes answers, bounds requests, and is configured by hand.
+// Proxies between the function and Kinesis change answers, limit requests, and are configured by hand.
 func TestBetween(t *testing.T) {
 	concurrent(t)
 	bounded := func(b *between, w http.ResponseWriter, r *http.Request) {
@@ -31,7 +31,7 @@ func TestBetween(t *testing.T) {
 		name     string
 		handle   func(b *between, w http.ResponseWriter, r *http.Request)
 		settings func(url string) map[string]string
-		says     string // instead of delivering
+		says     string // expected log line, instead of delivery
 	}{
 		{"zips the answers", zipped, func(url string) map[string]string {
 			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": url}
@@ -43,9 +43,14 @@ func TestBetween(t *testing.T) {
 			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": "http://kinesis.invalid", "HTTP_PROXY": " \"" + url + "\"\n"}
 		}, ""},
 		{"is a proxy with a % in its password", (*between).pass, func(url string) map[string]string {
-			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": "http://kinesis.invalid", "HTTP_PROXY": strings.Replace(url, "://", "://user:SECRET%zz@", 1)}
+			return map[string]string{
+				"KINESIS_TELEMETRY_ENDPOINT_URL": "http://kinesis.invalid",
+				"HTTP_PROXY":                     strings.Replace(url, "://", "://user:SECRET%zz@", 1),
+			}
 		}, "HTTP_PROXY"},
-		{"is a proxy that refuses", func(_ *between, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, func(url string) map[string]string {
+		{"is a proxy that refuses", func(_ *between, w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+		}, func(url string) map[string]string {
 			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": "https://kinesis.invalid", "HTTPS_PROXY": url}
 		}, "refuses to connect to kinesis.invalid:443"},
 		{"is a firewall", func(_ *between, w http.ResponseWriter, _ *http.Request) {
@@ -69,23 +74,23 @@ func TestBetween(t *testing.T) {
 			report := r.end()
 			printed := strings.Join(r.output.lines(), "\n")
 			if strings.Contains(printed, "SECRET") || strings.Contains(printed, "\x1b") {
-				t.Errorf("it says %q", printed)
+				t.Errorf("it logged %q", printed)
 			}
 			if test.says == "" {
 				r.complete(report, 365)
 				if b.requests.Load() == 0 {
-					t.Error("nothing came by")
+					t.Error("no request passed the proxy")
 				}
 				return
 			}
 			if report.Delivered > 0 || strings.Count(printed, test.says) != 1 {
-				t.Errorf("%d events delivered; it says %q", report.Delivered, printed)
+				t.Errorf("%d events delivered; it logged %q", report.Delivered, printed)
 			}
 		})
 	}
 }
 
-// slowTrial is in a function that is large enough for requests of 5 MiB.
+// slowTrial uses a function that is large enough for requests of 5 MiB.
 func slowTrial(t *testing.T, rate int) *trial {
 	t.Helper()
 	return newTrial(t, setup{
@@ -95,8 +100,8 @@ func slowTrial(t *testing.T, rate int) *trial {
 	})
 }
 
-// At SHUTDOWN a slow path carries what fits into Lambda's two seconds, at 3 MB/s about 4 MB. Requests that are too large for
-// that carry nothing.
+// At SHUTDOWN a slow path of 3 MB/s delivers about 4 MB in Lambda's two seconds. Requests that are too large for that would deliver
+// nothing.
 func TestBudgetSlowShutdown(t *testing.T) {
 	budgets(t)
 	r := slowTrial(t, 3_000_000)
@@ -106,7 +111,7 @@ func TestBudgetSlowShutdown(t *testing.T) {
 	}
 }
 
-// A backlog gets through a slow path. It takes a minute, with CHAOS=1.
+// A backlog is delivered over a slow path. This takes a minute, with CHAOS=1.
 func TestSlowSoak(t *testing.T) {
 	if os.Getenv("CHAOS") == "" {
 		t.Skip("CHAOS is not set")

@@ -24,12 +24,12 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// What lies between the extension and Kinesis, and around the extension: each function that takes an Extension changes it so
-// that it meets that.
+// Obstacles between the extension and Kinesis, and around the extension. Each function with an Extension parameter changes that
+// extension's configuration so that it meets the obstacle.
 
 const endpointURL = "KINESIS_TELEMETRY_ENDPOINT_URL"
 
-// between stands between the extension and Kinesis.
+// between is an HTTP server between the extension and Kinesis.
 type between struct {
 	*httptest.Server
 	kinesis  http.Handler
@@ -47,10 +47,10 @@ func newBetween(r *trial, handle func(b *between, w http.ResponseWriter, req *ht
 	return b
 }
 
-// pass has the request carried out.
+// pass forwards the request to Kinesis.
 func (b *between) pass(w http.ResponseWriter, r *http.Request) { b.kinesis.ServeHTTP(w, r) }
 
-// zipped zips the answer.
+// zipped compresses the answer.
 func zipped(b *between, w http.ResponseWriter, r *http.Request) {
 	answer := httptest.NewRecorder()
 	b.pass(answer, r)
@@ -63,7 +63,7 @@ func zipped(b *between, w http.ResponseWriter, r *http.Request) {
 
 func zips(r *trial, x *sandbox.Extension) { x.Env[endpointURL] = newBetween(r, zipped).URL }
 
-// refusesConnect is a proxy that refuses CONNECT with a status as long as the trial's fault lasts.
+// refusesConnect is a proxy that refuses CONNECT with a status while the trial's fault is active.
 func refusesConnect(status int) func(*trial, *sandbox.Extension) {
 	return func(r *trial, x *sandbox.Extension) {
 		secure := httptest.NewTLSServer(r.kinesis)
@@ -74,7 +74,7 @@ func refusesConnect(status int) func(*trial, *sandbox.Extension) {
 				w.WriteHeader(status)
 				return
 			}
-			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil { // first: the server would read on behind an answer
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil { // first, because the server would read on after an answer
 				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 				onward.connect(conn)
 			}
@@ -83,9 +83,9 @@ func refusesConnect(status int) func(*trial, *sandbox.Extension) {
 	}
 }
 
-// path passes connections on to a server, at so many bytes a second in sum on the way there.
+// path forwards connections to a server. It limits the total rate towards the server.
 type path struct {
-	rate    int // 0: no limit
+	rate    int // bytes a second; 0: no limit
 	to      string
 	running sync.WaitGroup
 
@@ -107,7 +107,7 @@ func newPath(t *testing.T, rate int, to string) *path {
 	return p
 }
 
-// slow is a path of so many bytes a second.
+// slow is a path with a limited rate, bytes a second.
 func slow(rate int) func(*trial, *sandbox.Extension) {
 	return func(r *trial, x *sandbox.Extension) {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -135,7 +135,7 @@ func (p *path) connect(from net.Conn) {
 		from.Close()
 		return
 	}
-	_ = from.(*net.TCPConn).SetReadBuffer(64 << 10) // what is under way waits at the sender
+	_ = from.(*net.TCPConn).SetReadBuffer(64 << 10) // the sender waits with the bytes in transit
 	p.mu.Lock()
 	p.open = append(p.open, from, onward)
 	p.mu.Unlock()
@@ -162,7 +162,7 @@ func (p *path) carry(to io.Writer, from io.Reader) {
 	}
 }
 
-// reserve returns how long n bytes have to wait.
+// reserve returns the delay of the next n bytes.
 func (p *path) reserve(n int) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,10 +173,10 @@ func (p *path) reserve(n int) time.Duration {
 	return time.Until(p.free)
 }
 
-// host is a name that only the files of mounted know, and the name server of ignoresAAAA.
+// host is a name that only the files of mounted and the name server of ignoresAAAA know.
 const host = "kinesis.test"
 
-// mounted has a file in the place of one in /etc, for the extension alone. Go's resolver reads no other files.
+// mounted replaces a file in /etc, for the extension only. Go's resolver reads no other files.
 func mounted(r *trial, x *sandbox.Extension, name, text string) {
 	unshare, err := exec.LookPath("unshare")
 	if err == nil {
@@ -195,19 +195,19 @@ func mounted(r *trial, x *sandbox.Extension, name, text string) {
 	x.Env[endpointURL] = "http://" + net.JoinHostPort(host, r.port())
 }
 
-// unavailable skips what this machine cannot run. CI must be able to.
+// unavailable skips a test that this machine cannot run. In CI it fails the test.
 func (r *trial) unavailable(what string, err error) {
 	if os.Getenv("CI") == "true" {
-		r.Fatalf("%s are needed: %v", what, err)
+		r.Fatalf("this test needs %s: %v", what, err)
 	}
 	r.Skipf("not run: %s are needed: %v", what, err)
 }
 
-// ignoresAAAA is a name server that answers questions for A with this machine's address, and no others.
+// ignoresAAAA is a name server that answers A queries with this machine's address, and ignores all others.
 func ignoresAAAA(r *trial, x *sandbox.Extension) {
 	var port uint16
 	_, _ = fmt.Sscan(r.port(), &port)
-	server := net.IPv4(127, 53, byte(port>>8), byte(port)) // resolv.conf names no ports: each trial has an address
+	server := net.IPv4(127, 53, byte(port>>8), byte(port)) // resolv.conf has no ports, so each trial has its own address
 	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: server, Port: 53})
 	if err != nil {
 		r.unavailable("ports below 1024", err)
@@ -224,7 +224,7 @@ func ignoresAAAA(r *trial, x *sandbox.Extension) {
 			if binary.BigEndian.Uint16(message[question-4:]) != 1 {
 				continue
 			}
-			copy(message[2:header], "\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00") // an answer, without what else was asked for
+			copy(message[2:header], "\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00") // an answer, without the other sections of the query
 			answer := append(slices.Clone(message[:question]), "\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x7f\x00\x00\x01"...)
 			_, _ = socket.WriteToUDP(answer, from)
 		}
@@ -232,7 +232,7 @@ func ignoresAAAA(r *trial, x *sandbox.Extension) {
 	mounted(r, x, "resolv.conf", "nameserver "+server.String()+"\n")
 }
 
-// deadAddress is one before the host's own at which the kernel drops all that comes: the queue of its listener is full.
+// deadAddress puts an address before the host's own. The kernel drops all its packets, because the queue of its listener is full.
 func deadAddress(r *trial, x *sandbox.Extension) {
 	const dead = "127.0.0.2"
 	address := net.JoinHostPort(dead, r.port())
@@ -258,7 +258,7 @@ func deadAddress(r *trial, x *sandbox.Extension) {
 	mounted(r, x, "hosts", dead+" "+host+"\n127.0.0.1 "+host+"\n")
 }
 
-// stopAndGo is the argument with which this program runs another one on a sixth of a processor.
+// stopAndGo is the argument that makes this program run another one on a sixth of a CPU.
 const stopAndGo = "stop-and-go"
 
 // sixthOfCPU stops the extension for five sixths of the time, as the quota of a function of 300 MB does.
@@ -280,7 +280,7 @@ func runStopAndGo(program string) int {
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = command.Wait() // ProcessState says the same
+		_ = command.Wait() // ProcessState has the same error
 		close(ended)
 	}()
 	for {

@@ -20,7 +20,7 @@ func quantile(d []time.Duration, q float64) time.Duration {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// latest returns how long after its emission the latest event was on the stream.
+// latest returns the largest delay of an event from its emission to the stream.
 func latest(r *trial) (worst time.Duration) {
 	for _, stored := range r.kinesis.Records(r.stream) {
 		for line, err := range record.Unpack(stored.Data) {
@@ -37,8 +37,8 @@ func latest(r *trial) (worst time.Duration) {
 	return worst
 }
 
-// An invocation every 100 ms, handlers of 20 ms: however long the stream takes, adaptive and deferred add nothing; sync the
-// telemetry's buffering and a round trip. Nothing is lost or late.
+// With an invocation every 100 ms and handlers of 20 ms, adaptive and deferred hold no invocation, however slow the stream is. sync
+// holds each for the telemetry's buffering and a round trip. No event is lost or late.
 func TestBudgetSteadyTraffic(t *testing.T) {
 	budgets(t)
 	for _, roundTrip := range []time.Duration{5 * time.Millisecond, 50 * time.Millisecond, 150 * time.Millisecond} {
@@ -56,14 +56,14 @@ func TestBudgetSteadyTraffic(t *testing.T) {
 				for range 100 {
 					next := time.Now().Add(100 * time.Millisecond)
 					held = append(held, r.invoke(`{"text":3,"duration":"20ms"}`).Hold)
-					time.Sleep(time.Until(next)) // the traffic, not a wait for something
+					time.Sleep(time.Until(next)) // the pace of the traffic, not a wait
 				}
 				report := r.end()
 				r.complete(report, 100*6)
 				p50, p95, late := quantile(held, .5), quantile(held, .95), latest(r)
-				t.Logf("held back p50 %s, p95 %s; latest event %s; %d PutRecords", p50, p95, late, r.kinesis.Stats().Operations["PutRecords"].Requests)
+				t.Logf("held p50 %s, p95 %s; latest event %s; %d PutRecords", p50, p95, late, r.kinesis.Stats().Operations["PutRecords"].Requests)
 				if p50 > bound.p50 || p95 > bound.p95 {
-					t.Errorf("invocations were held back p50 %s, p95 %s; allowed %s and %s", p50, p95, bound.p50, bound.p95)
+					t.Errorf("invocations were held p50 %s, p95 %s; allowed %s and %s", p50, p95, bound.p50, bound.p95)
 				}
 				if late > 3*time.Second {
 					t.Errorf("the latest event came after %s", late)
@@ -73,15 +73,17 @@ func TestBudgetSteadyTraffic(t *testing.T) {
 	}
 }
 
-// A stream that never answers holds the first invocations back for FLUSH_TIMEOUT in sum and later ones not at all; the
-// buffer keeps its bound; what is held arrives when the stream comes back.
+// A stream that never answers holds the first invocations for FLUSH_TIMEOUT in total, and later ones not at all. The
+// buffer keeps its bound. The buffered events arrive when the stream recovers.
 func TestDeadStream(t *testing.T) {
 	concurrent(t)
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
 		t.Run(delivery, func(t *testing.T) {
 			r := newTrial(t, setup{
 				settings: map[string]string{
-					"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "500ms", "KINESIS_TELEMETRY_BUFFER_BYTES": strconv.Itoa(1 << 20),
+					"KINESIS_TELEMETRY_DELIVERY":      delivery,
+					"KINESIS_TELEMETRY_FLUSH_TIMEOUT": "500ms",
+					"KINESIS_TELEMETRY_BUFFER_BYTES":  strconv.Itoa(1 << 20),
 				},
 				kinesis: kinesislocal.Options{
 					ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1,
@@ -100,13 +102,13 @@ func TestDeadStream(t *testing.T) {
 				rss = append(rss, residentBytes(t, r.extensions()[0].PID))
 			}
 			if allowed := 500 * time.Millisecond; sum > busy(allowed) {
-				t.Errorf("invocations were held back %s in sum, more than FLUSH_TIMEOUT", sum)
+				t.Errorf("invocations were held %s in total, more than FLUSH_TIMEOUT", sum)
 			}
 			if p95 := quantile(later, .95); p95 > busy(time.Millisecond) {
-				t.Errorf("later invocations were held back, p95 %s", p95)
+				t.Errorf("later invocations were held, p95 %s", p95)
 			}
 			if before, after := slices.Max(rss[:100]), slices.Max(rss[100:]); after > before+before/4 {
-				t.Errorf("memory grew from %d to %d bytes though the buffer was full", before, after)
+				t.Errorf("memory grew from %d to %d bytes with a full buffer", before, after)
 			}
 			r.kinesis.SetFaults(nil)
 			report := r.end()
@@ -124,19 +126,19 @@ func TestDeadStream(t *testing.T) {
 			}
 			for _, lost := range report.Lost {
 				if lost.Type != "function" {
-					t.Fatalf("a platform event was dropped before all logs were: %v", lost)
+					t.Fatalf("a platform event was dropped before all logs were dropped: %v", lost)
 				}
 			}
 			if declared != stats.Dropped || len(report.Lost) != int(stats.Dropped) || len(report.Malformed)+len(report.Altered) > 0 {
-				t.Errorf("declared %d, dropped %d, lost %d; held back %s", declared, stats.Dropped, len(report.Lost), sum)
+				t.Errorf("declared %d, dropped %d, lost %d; held %s", declared, stats.Dropped, len(report.Lost), sum)
 			}
-			t.Logf("held back %s in sum; %d of %d events dropped; resident memory %d bytes at its highest", sum, stats.Dropped, stats.Received, slices.Max(rss))
+			t.Logf("held %s in total; %d of %d events dropped; peak resident memory %d bytes", sum, stats.Dropped, stats.Received, slices.Max(rss))
 		})
 	}
 }
 
-// A healthy stream that takes longer for a backlog than an invocation may be held gets it beside the handlers: `sync` holds all
-// invocations together for it for FLUSH_TIMEOUT at most, and delivers at each invocation's end again once it is gone.
+// A healthy stream may need longer for a backlog than an invocation may be held. Then the backlog ships during handlers: `sync` holds all
+// invocations together for at most FLUSH_TIMEOUT, and delivers at each invocation's end again after the backlog.
 func TestBudgetBacklog(t *testing.T) {
 	budgets(t)
 	const flushTimeout, large, small = time.Second, 3000, 3
@@ -166,16 +168,15 @@ func TestBudgetBacklog(t *testing.T) {
 		t.Error("there was no backlog")
 	}
 	if atEnd < 3 {
-		t.Error("nothing is delivered at an invocation's end any more")
+		t.Error("no event is delivered at an invocation's end after the backlog")
 	}
 	if sum > flushTimeout+flushTimeout/4 { // a busy machine
-		t.Errorf("invocations were held %s in sum for one backlog", sum)
+		t.Errorf("invocations were held %s in total for one backlog", sum)
 	}
 	r.complete(r.end(), large)
 }
 
-// One answer that never comes takes half of what an invocation may be held back; the other half is for another request, and
-// nothing is late or said.
+// A missing answer takes half of the longest hold. The other half is for another request. No event is late, and no line is logged.
 func TestOneHang(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s"}})
@@ -189,17 +190,17 @@ func TestOneHang(t *testing.T) {
 	}
 	r.complete(r.end(), 4*13)
 	if said := r.output.lines(); len(said) > 0 {
-		t.Errorf("it said %q", said)
+		t.Errorf("it logged %q", said)
 	}
 }
 
-// A platform.runtimeDone that comes twice, late or never ends no other wait, and no wait outlives its deadline.
+// A platform.runtimeDone that comes twice, late or never does not end another invocation's wait, and no wait outlives its deadline.
 func TestRuntimeDone(t *testing.T) {
 	concurrent(t)
 	const timeout = 5 * time.Second
 	for name, test := range map[string]struct {
 		faults      sandbox.TelemetryFaults
-		first, next time.Duration // most that the first invocation and each later one are held back
+		first, next time.Duration // longest hold of the first invocation and of each later one
 	}{
 		"twice":              {sandbox.TelemetryFaults{DuplicateRuntimeDone: true}, time.Second, time.Second},
 		"late":               {sandbox.TelemetryFaults{RuntimeDoneDelay: 200 * time.Millisecond}, time.Second, time.Second},
@@ -216,11 +217,11 @@ func TestRuntimeDone(t *testing.T) {
 				},
 			})
 			if held := r.invoke(mixed).Hold; held > busy(test.first) {
-				t.Errorf("the first invocation was held back %s", held)
+				t.Errorf("the first invocation was held %s", held)
 			}
 			for range 4 {
 				if held := r.invoke(mixed).Hold; held > busy(test.next) {
-					t.Errorf("an invocation was held back %s", held)
+					t.Errorf("an invocation was held %s", held)
 				}
 			}
 			report := r.end()
@@ -231,7 +232,7 @@ func TestRuntimeDone(t *testing.T) {
 	}
 }
 
-// Lambda runs an asynchronous event that failed again under the same request id: each run has an end of its own.
+// Lambda runs a failed asynchronous event again under the same request id. Each run has its own end.
 func TestRequestThatIsRunAgain(t *testing.T) {
 	concurrent(t)
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
@@ -250,7 +251,7 @@ func TestRequestThatIsRunAgain(t *testing.T) {
 	}
 }
 
-// A long invocation ships while it runs, also where the end of the one before it comes only now.
+// The extension ships during a long invocation, even if the end of the previous one arrives only then.
 func TestLongInvocation(t *testing.T) {
 	concurrent(t)
 	for _, delivery := range []string{"deferred", "adaptive", "sync"} {
@@ -269,7 +270,7 @@ func TestLongInvocation(t *testing.T) {
 	}
 }
 
-// The only invocation of an environment runs for a minute: sync waits for its end, and has everything on the stream then.
+// The only invocation of an environment runs for a minute: sync waits for its end, and has then delivered all events.
 func TestMinuteInSync(t *testing.T) {
 	if os.Getenv("CHAOS") == "" {
 		t.Skip("CHAOS is not set: the handler runs for a minute")
@@ -281,12 +282,12 @@ func TestMinuteInSync(t *testing.T) {
 	})
 	held := r.invoke(`{"text":60,"duration":"1m"}`).Hold
 	if n := countType(r, "function"); n != 60 || held > time.Second {
-		t.Errorf("%d of 60 lines are on the stream when the invocation has ended, which was held %s", n, held)
+		t.Errorf("%d of 60 lines are on the stream after the invocation, which was held %s", n, held)
 	}
 	r.complete(r.end(), 60)
 }
 
-// A timeout while the stream is dead, then a healthy second life of the environment: everything of both lives arrives.
+// After a timeout with a dead stream, a second process with a healthy stream delivers the events of both.
 func TestSpillToTheNextLife(t *testing.T) {
 	concurrent(t)
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
@@ -306,18 +307,18 @@ func TestSpillToTheNextLife(t *testing.T) {
 			report := r.end()
 			report.OutOfOrder = 0 // of two instances on one shard
 			if lives := r.extensions(); len(lives) != 2 {
-				t.Errorf("%d lives of the extension", len(lives))
+				t.Errorf("%d processes of the extension", len(lives))
 			}
 			r.complete(report, 2*13+5)
 			if stats := lastStats(t, r); stats.Recovered == 0 {
-				t.Errorf("nothing was recovered: %+v", stats)
+				t.Errorf("no event was recovered: %+v", stats)
 			}
 		})
 	}
 }
 
-// Stopped for a while with a request in flight: nothing is lost, and a duplicate carries its first instance and seq.
-// STOPPED=1m stops for that long; the time is real, so the usual run is shorter, and longer than every timeout of ours.
+// After a freeze with a request in flight no event is lost, and a duplicate has its first instance and seq.
+// STOPPED=1m sets the length of the freeze. The time is real, so the default is shorter, but longer than all our timeouts.
 func TestStoppedInMidRequest(t *testing.T) {
 	stopped, err := time.ParseDuration(os.Getenv("STOPPED"))
 	if err != nil {
@@ -355,7 +356,7 @@ func TestStoppedInMidRequest(t *testing.T) {
 					seen[id] = line.Time + string(line.Record)
 				}
 				if lines := r.output.lines(); strings.Contains(strings.Join(lines, " "), "ERROR") {
-					t.Errorf("a freeze was taken for the stream's fault: %q", lines)
+					t.Errorf("a freeze was reported as a fault of the stream: %q", lines)
 				}
 				t.Logf("%d duplicates", len(report.Duplicated))
 			})
@@ -363,7 +364,7 @@ func TestStoppedInMidRequest(t *testing.T) {
 	}
 }
 
-// stopInMidRequest stops the environment for a while as soon as a request of the invocation has reached the stream.
+// stopInMidRequest freezes the environment when a request of the invocation has reached the stream.
 func (r *trial) stopInMidRequest(stopped time.Duration, invoke func()) {
 	before := r.kinesis.Stats().Operations["PutRecords"].Requests
 	ended := make(chan struct{})
@@ -380,12 +381,12 @@ func (r *trial) stopInMidRequest(stopped time.Duration, invoke func()) {
 		}
 	}
 	r.env.Freeze()
-	time.Sleep(stopped) // the time is the point
+	time.Sleep(stopped) // the freeze must be real
 	r.env.Thaw()
 	<-ended
 }
 
-// lastStats returns the figures that the last life put into the stream.
+// lastStats returns the last process's stats event.
 func lastStats(t *testing.T, r *trial) (stats struct{ Received, Sent, Dropped, Held, Recovered uint64 }) {
 	t.Helper()
 	found := false
@@ -396,7 +397,7 @@ func lastStats(t *testing.T, r *trial) (stats struct{ Received, Sent, Dropped, H
 		}
 	}
 	if !found {
-		t.Error("there are no figures in the stream")
+		t.Error("there is no stats event in the stream")
 	}
 	return stats
 }

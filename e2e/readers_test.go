@@ -16,14 +16,14 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// What the real extension writes in each format and compression is read by programs that no one here wrote, and every event comes out as
-// it is. conformance/readers/check.sh installs them; it says which they are and what they print.
+// Programs of others read the real extension's records in each format and compression, and every event comes out unaltered.
+// conformance/readers/check.sh installs these programs, and describes their output.
 func TestConformanceReaders(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {
 		t.Skip("CONFORMANCE=required is not set: this installs readers of several languages")
 	}
 	function := buildAwkward(t)
-	dir := os.Getenv("READERS_DIR") // to keep what is read
+	dir := os.Getenv("READERS_DIR") // to keep the files
 	if dir == "" {
 		dir = t.TempDir()
 	}
@@ -41,7 +41,7 @@ func TestConformanceReaders(t *testing.T) {
 	}
 }
 
-// settings make the extension write it.
+// settings selects that format and compression.
 func (w written) settings() map[string]string {
 	return map[string]string{
 		"KINESIS_TELEMETRY_RECORD_BYTES": "200000",
@@ -49,7 +49,7 @@ func (w written) settings() map[string]string {
 	}
 }
 
-// write writes what the extension has written as files: the data of each record, the partition keys, and the events that must come out.
+// write saves the extension's records as files: the data of each record, the partition keys, and the events that must come out.
 func (w written) write(t *testing.T, function, dir string) {
 	records, lines := w.produce(t, function)
 	var keys, events bytes.Buffer
@@ -64,7 +64,7 @@ func (w written) write(t *testing.T, function, dir string) {
 	writeFile(t, filepath.Join(dir, "events.ndjson"), events.Bytes())
 }
 
-// produce runs three environments, and returns the records that they left on the stream and the events in them.
+// produce runs three environments, and returns their records and the events in them.
 func (w written) produce(t *testing.T, function string) (all []kinesislocal.Record, events []record.Line) {
 	t.Helper()
 	for _, life := range []struct {
@@ -73,7 +73,7 @@ func (w written) produce(t *testing.T, function string) (all []kinesislocal.Reco
 	}{
 		{sandbox.Text, []string{"0", "10", "0"}},
 		{sandbox.JSON, []string{"0", "10", "0"}},
-		{sandbox.Text, []string{"700"}}, // more than one record of the format kpl takes
+		{sandbox.Text, []string{"700"}}, // exceeds one record of the format kpl
 	} {
 		r := newTrial(t, setup{settings: w.settings(), sandbox: func(c *sandbox.Config) {
 			c.Function.Command = []string{function}
@@ -117,8 +117,8 @@ func writeFile(t *testing.T, path string, data []byte) {
 	}
 }
 
-// checkLogEvents demands that the log events are those that were emitted: their ids are made of time and seq, and the messages of the function
-// are what it has logged. The vectors of package record show what becomes of the platform's.
+// checkLogEvents checks that the log events are the emitted ones: their ids consist of time and seq, and the function's messages
+// are its log lines. The vectors of package record cover the messages of platform events.
 func checkLogEvents(t *testing.T, lines []record.Line, emitted []sandbox.Event) {
 	t.Helper()
 	type said struct {
@@ -156,7 +156,7 @@ func checkLogEvents(t *testing.T, lines []record.Line, emitted []sandbox.Event) 
 	}
 	for s, missing := range logged {
 		if missing > 0 {
-			t.Errorf("not there %d times: at %d %.200q", missing, s.at, s.message)
+			t.Errorf("missing %d times: at %d %.200q", missing, s.at, s.message)
 		}
 	}
 }

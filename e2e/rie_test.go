@@ -18,8 +18,8 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// emulator is AWS's own Lambda Runtime Interface Emulator with the real extension and the real function in it. /opt and /var
-// are private to it: it looks for extensions and for the runtime there.
+// emulator is AWS's own Lambda Runtime Interface Emulator with the real extension and function. It has its own
+// /opt and /var, where it looks for extensions and for the runtime.
 type emulator struct {
 	*testing.T
 	command *exec.Cmd
@@ -32,7 +32,7 @@ func startEmulator(t *testing.T, environ ...string) *emulator {
 	program := foreign(t, "LAMBDA_RIE", "AWS's Lambda Runtime Interface Emulator")
 	if err := exec.Command("unshare", "--mount", "true").Run(); err != nil {
 		if os.Getenv("CONFORMANCE") == "required" {
-			t.Fatalf("a mount namespace is needed: %v", err)
+			t.Fatalf("this test needs a mount namespace: %v", err)
 		}
 		t.Skipf("no mount namespace: %v", err)
 	}
@@ -48,7 +48,9 @@ func startEmulator(t *testing.T, environ ...string) *emulator {
 	root, api, front := t.TempDir(), freePort(t), freePort(t)
 	e.url = fmt.Sprintf("http://127.0.0.1:%d/2015-03-31/functions/function/invocations", front)
 	for target, source := range map[string]string{
-		"opt/extensions/" + extensionName: binaries.extension, "var/runtime/bootstrap": binaries.function, "var/task/bootstrap": binaries.function,
+		"opt/extensions/" + extensionName: binaries.extension,
+		"var/runtime/bootstrap":           binaries.function,
+		"var/task/bootstrap":              binaries.function,
 	} {
 		path := filepath.Join(root, target)
 		content, err := os.ReadFile(source)
@@ -77,18 +79,18 @@ exec "$2" --runtime-api-address 127.0.0.1:%d --runtime-interface-emulator-addres
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = syscall.Kill(-e.command.Process.Pid, syscall.SIGKILL) // all that it started, in case it is still there
+		_ = syscall.Kill(-e.command.Process.Pid, syscall.SIGKILL) // its processes, if they still run
 		_ = e.command.Wait()
 		if t.Failed() {
-			t.Logf("the emulator said:\n%s", e.said.text.String())
+			t.Logf("log of the emulator:\n%s", e.said.text.String())
 		}
 	})
 	awaitServer(t, fmt.Sprintf("http://127.0.0.1:%d/", front))
 	return e
 }
 
-// invoke invokes the function. The emulator answers before the runtime has asked for the next invocation, and refuses one that
-// comes too soon.
+// invoke invokes the function. The emulator answers before the runtime has called next, and refuses an invocation that
+// comes too early.
 func (e *emulator) invoke(payload string) {
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		response, err := http.Post(e.url, "application/json", strings.NewReader(payload))
@@ -108,7 +110,7 @@ func (e *emulator) invoke(payload string) {
 	}
 }
 
-// shutdown tells the emulator to end and waits for it.
+// shutdown stops the emulator and waits for its end.
 func (e *emulator) shutdown() {
 	if err := e.command.Process.Signal(syscall.SIGTERM); err != nil {
 		e.Fatal(err)
@@ -125,8 +127,8 @@ func (e *emulator) shutdown() {
 	}
 }
 
-// Managed Instances by AWS's own code: 20 invocations of 10 lines, two at a time; every line arrives once, and the extension
-// exits by itself in time. The emulator deadlocks on larger bursts.
+// With AWS's own code for Managed Instances, 20 invocations of 10 lines run, two at a time. Every line arrives once, and the
+// extension exits in time. The emulator deadlocks on larger bursts.
 func TestConformanceEmulatorManagedInstances(t *testing.T) {
 	e := startEmulator(t, "AWS_LAMBDA_MAX_CONCURRENCY=2", "AWS_LAMBDA_INITIALIZATION_TYPE=lambda-managed-instances")
 	var work sync.WaitGroup
@@ -161,11 +163,11 @@ func TestConformanceEmulatorManagedInstances(t *testing.T) {
 		t.Errorf("events on the stream: %v", types)
 	}
 	if said := e.said.text.String(); strings.Contains(said, "level=ERROR msg=\"summary") || strings.Contains(said, "Killing") {
-		t.Error("the extension was killed, or lost something")
+		t.Error("the extension was killed, or lost events")
 	}
 }
 
-// On demand AWS's emulator has no telemetry: the extension says so and is out of the way.
+// On demand AWS's emulator has no telemetry. The extension logs that and does not disturb the function.
 func TestConformanceEmulatorOnDemand(t *testing.T) {
 	e := startEmulator(t)
 	for range 5 {
@@ -173,6 +175,6 @@ func TestConformanceEmulatorOnDemand(t *testing.T) {
 	}
 	e.shutdown()
 	if said := e.said.text.String(); !strings.Contains(said, "no telemetry is delivered, the function is not affected") {
-		t.Error("it does not say that there is no telemetry")
+		t.Error("it does not log that there is no telemetry")
 	}
 }

@@ -9,30 +9,30 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// scenario is one line of the table, before it is run in each mode.
+// scenario is one row of the table, which runs in each mode.
 type scenario struct {
 	name string
-	// rule is the stream's fault, from the eighth invocation to the twenty-second, or for good.
-	rule    *kinesislocal.Rule
-	forGood bool
-	// extension is what lies around the extension. Its fault, if it has one, comes and goes with the stream's.
+	// rule is the stream's fault, from the eighth invocation to the twenty-second, or to the end.
+	rule     *kinesislocal.Rule
+	toTheEnd bool
+	// extension changes the surroundings of the extension. Their fault, if there is one, begins and ends with the stream's.
 	extension func(*trial, *sandbox.Extension)
-	// life is what happens behind the traffic; nil: nothing before SHUTDOWN.
+	// life runs after the traffic and before SHUTDOWN; nil: nothing.
 	life    func(r *trial, c *conduct)
 	change  func(s *setup)
 	traffic string // payload of the invocations, mixed if empty
-	silent  bool   // no invocation at all
-	// duplicates may come, and what is lost, where it is not nothing. "all" is everything.
+	silent  bool   // no invocation
+	// duplicates: they may come. lost: the events that are lost; "" for none, "all" for all.
 	duplicates bool
 	lost       string
-	truncated  int // events of which only the beginning is delivered
-	// slowly: for how long invocations are held depends on what else the machine does.
+	truncated  int // events that are delivered truncated
+	// slowly: the length of holds depends on the load of the machine.
 	slowly bool
-	// varies: how many events there are depends on when a process ends.
+	// varies: the number of events depends on the moment when a process ends.
 	varies bool
 }
 
-// conduct is what a scenario does to its environment.
+// conduct runs a scenario on its environment.
 type conduct struct {
 	held time.Duration
 	n    int
@@ -44,7 +44,7 @@ func (c *conduct) invoke(r *trial, payload string) {
 	}
 }
 
-// disturbed is invoke where it does not matter how the invocation ends.
+// disturbed invokes the function and accepts any outcome.
 func (c *conduct) disturbed(r *trial, payload string) sandbox.Result {
 	result, err := r.env.Invoke(r.Context(), []byte(payload))
 	if err != nil {
@@ -55,7 +55,15 @@ func (c *conduct) disturbed(r *trial, payload string) sandbox.Result {
 	return result
 }
 
-const all = "all"
+const (
+	all = "all"
+	// overload is the payload of an invocation that logs more than a shard takes in the meantime.
+	overload = `{"text":400,"bytes":300,"duration":"10ms"}`
+)
+
+func closes() *kinesislocal.Rule { return &kinesislocal.Rule{CloseAfterReply: true} }
+
+func hang() *kinesislocal.Rule { return &kinesislocal.Rule{Hang: true} }
 
 func fails(errorType string) *kinesislocal.Rule { return &kinesislocal.Rule{ErrorType: errorType} }
 
@@ -64,18 +72,18 @@ func throttles(p float64) *kinesislocal.Rule {
 }
 
 var scenarios = []scenario{
-	{name: "nothing goes wrong"},
-	{name: "each answer takes 50 ms", rule: &kinesislocal.Rule{ReplyDelay: 50 * time.Millisecond}, forGood: true},
+	{name: "no fault"},
+	{name: "each answer takes 50 ms", rule: &kinesislocal.Rule{ReplyDelay: 50 * time.Millisecond}, toTheEnd: true},
 	{name: "10 % of records throttled", rule: throttles(.1)},
 	{name: "50 % of records throttled", rule: throttles(.5)},
 	{name: "100 % of records throttled for a second", rule: throttles(1)},
 	{name: "500 for a second", rule: fails("InternalFailureException")},
-	{name: "half of the answers lost", rule: &kinesislocal.Rule{Probability: .5, StoreThenReset: true}, duplicates: true},
-	{name: "no answer for a second", rule: &kinesislocal.Rule{Hang: true}},
-	{name: "stored, and no answer", rule: &kinesislocal.Rule{StoreThenHang: true}, duplicates: true},
+	{name: "half of the answers are lost", rule: &kinesislocal.Rule{Probability: .5, StoreThenReset: true}, duplicates: true},
+	{name: "no answer for a second", rule: hang()},
+	{name: "stored, but no answer", rule: &kinesislocal.Rule{StoreThenHang: true}, duplicates: true},
 	{name: "connections reset for a second", rule: &kinesislocal.Rule{Reset: true}},
 	{name: "answers after 2 s", rule: &kinesislocal.Rule{ReplyDelay: 2 * time.Second}, duplicates: true},
-	{name: "the connection is dead after each answer", rule: &kinesislocal.Rule{CloseAfterReply: true}, forGood: true},
+	{name: "the connection is dead after each answer", rule: closes(), toTheEnd: true},
 	{name: "AccessDenied for a second", rule: fails("AccessDeniedException")},
 	{name: "ResourceNotFound for a second", rule: fails("ResourceNotFoundException")},
 	{name: "ExpiredToken for a second", rule: fails("ExpiredTokenException")},
@@ -83,64 +91,90 @@ var scenarios = []scenario{
 	{name: "the clock is 10 minutes off", change: func(s *setup) {
 		s.kinesis.Now = func() time.Time { return time.Now().Add(10 * time.Minute) }
 	}},
-	{name: "a one-shard stream at its limits", duplicates: true, traffic: `{"text":400,"bytes":300,"duration":"10ms"}`, change: func(s *setup) {
-		s.kinesis.ShardBytesPerSecond, s.kinesis.ShardRecordsPerSecond = 0, 0 // as Kinesis has them
+	{name: "a stream of one shard at its limits", duplicates: true, traffic: overload, change: func(s *setup) {
+		s.kinesis.ShardBytesPerSecond, s.kinesis.ShardRecordsPerSecond = 0, 0 // Kinesis's own limits
 	}, life: func(r *trial, c *conduct) {
-		for range 16 { // the shard needs eight seconds for what was logged, SHUTDOWN has less than two
+		for range 16 { // the shard needs eight seconds for the logs, SHUTDOWN has less than two
 			c.invoke(r, `{"duration":"500ms"}`)
 		}
 	}},
-	{name: "a path of 0.5 MB/s, and an invocation that logs 4 MB", extension: slow(500_000), duplicates: true, life: func(r *trial, c *conduct) {
+	{name: "a path of 0.5 MB/s, and an invocation that logs 4 MB", extension: slow(500_000), duplicates: true, life: func(
+		r *trial, c *conduct,
+	) {
 		c.invoke(r, `{"text":4000,"bytes":1000,"duration":"100ms"}`)
-		for range 22 { // the path needs eleven seconds for that, and half as much again for requests that are called off
+		for range 22 { // the path needs eleven seconds for that, and half as much again for cancelled requests
 			c.invoke(r, `{"duration":"1s"}`)
 		}
 	}},
-	{name: "a reply that a proxy gzips", extension: zips},
-	{name: "the name server ignores AAAA, and the connection is dead after each answer", extension: ignoresAAAA, rule: &kinesislocal.Rule{CloseAfterReply: true}, forGood: true},
-	{name: "the first of two addresses is dead, and the connection after each answer", extension: deadAddress, rule: &kinesislocal.Rule{CloseAfterReply: true}, forGood: true},
-	{name: "the proxy refuses CONNECT for a second", extension: refusesConnect(http.StatusProxyAuthRequired), rule: &kinesislocal.Rule{CloseAfterReply: true}},
+	{name: "a proxy that compresses the answers", extension: zips},
+	{
+		name:      "the name server ignores AAAA, and the connection is dead after each answer",
+		extension: ignoresAAAA, rule: closes(), toTheEnd: true,
+	},
+	{
+		name:      "the first of two addresses is dead, and the connection after each answer",
+		extension: deadAddress, rule: closes(), toTheEnd: true,
+	},
+	{
+		name:      "the proxy refuses CONNECT for a second",
+		extension: refusesConnect(http.StatusProxyAuthRequired), rule: closes(),
+	},
 	{name: "a sixth of a CPU", extension: sixthOfCPU, slowly: true},
 	{name: "a sixth of a CPU, and a connection for each POST of telemetry", extension: sixthOfCPU, slowly: true, change: func(s *setup) {
 		s.settings["KINESIS_TELEMETRY_BUFFER_BYTES"] = "67108864"
 		s.sandbox = func(c *sandbox.Config) { c.Telemetry.NewConnections = true }
 	}, life: func(r *trial, c *conduct) {
-		// POSTs of 1 MiB and smaller ones right behind them, which would overtake. All that is logged fits into Lambda's queue.
+		// POSTs of 1 MiB, and smaller ones right after them, which could overtake. All logs fit into Lambda's queue.
 		for range 5 {
 			c.invoke(r, `{"text":2500,"bytes":1000}`)
 		}
-		for range 4 { // Lambda gives up what it could not post before SHUTDOWN
+		for range 4 { // Lambda drops telemetry that it could not post before SHUTDOWN
 			c.invoke(r, `{"duration":"500ms"}`)
 		}
 	}},
-	{name: "events above 1 MiB, which Lambda cuts, and a stream that takes them", life: longLines, change: func(s *setup) {
+	{name: "events above 1 MiB, which Lambda cuts, and a stream that accepts them", life: longLines, change: func(s *setup) {
 		s.maxKiB, s.settings["KINESIS_TELEMETRY_MAX_RECORD_BYTES"] = 10240, "10485760"
 	}},
 	{name: "events above 1 MiB, which Lambda cuts, and a stream of 1 MiB records", life: longLines, truncated: 10},
-	{name: "the proxy refuses CONNECT, for good", extension: refusesConnect(http.StatusForbidden), rule: &kinesislocal.Rule{CloseAfterReply: true}, forGood: true, lost: all},
-	{name: "no answer, for good", rule: &kinesislocal.Rule{Hang: true}, forGood: true, lost: all},
-	{name: "100 % of records throttled, for good", rule: throttles(1), forGood: true, lost: all},
-	{name: "AccessDenied, for good", rule: fails("AccessDeniedException"), forGood: true, lost: all},
+	{
+		name:      "the proxy refuses CONNECT to the end",
+		extension: refusesConnect(http.StatusForbidden), rule: closes(), toTheEnd: true, lost: all,
+	},
+	{name: "no answer to the end", rule: hang(), toTheEnd: true, lost: all},
+	{name: "100 % of records throttled to the end", rule: throttles(1), toTheEnd: true, lost: all},
+	{name: "AccessDenied to the end", rule: fails("AccessDeniedException"), toTheEnd: true, lost: all},
 	{name: "the stream does not exist", change: func(s *setup) { s.noStream = true }, lost: all},
-	{name: "the name is not resolved", change: func(s *setup) {
+	{name: "the name does not resolve", change: func(s *setup) {
 		s.settings["KINESIS_TELEMETRY_ENDPOINT_URL"] = "http://kinesis.invalid"
 	}, lost: all},
 
 	{name: "SHUTDOWN is the very first event", silent: true},
 	{name: "the last platform.report 5 ms after SHUTDOWN", change: reportAfter(5 * time.Millisecond)},
 	{name: "the last platform.report 50 ms after SHUTDOWN", change: reportAfter(50 * time.Millisecond)},
-	{name: "function timeout, then a second life", life: timesOut, change: shortTimeout, varies: true},
-	{name: "no answer, function timeout, then a second life and a stream that works", rule: &kinesislocal.Rule{Hang: true}, forGood: true, life: timesOut, change: shortTimeout, varies: true},
-	{name: "AccessDenied, crash, then a second life and a stream that works", rule: fails("AccessDeniedException"), forGood: true, life: crashes, varies: true},
-	{name: "crash, then a second life", life: crashes, varies: true},
-	{name: "out of memory (the runtime is killed), then a second life", life: killed(sandbox.RuntimeProcess), varies: true},
-	{name: "the extension is killed, then a second life", life: killed(sandbox.ExtensionProcess), change: whatWasAnswered, varies: true},
-	{name: "frozen for long in the middle of a request", life: frozen(&kinesislocal.Rule{Count: 1, ReplyDelay: time.Second}), duplicates: true},
-	{name: "frozen for long in the middle of a request, and the connection is dead", life: frozen(&kinesislocal.Rule{Count: 1, Delay: time.Second, StoreThenReset: true}), duplicates: true},
+	{name: "function timeout, then a second process", life: timesOut, change: shortTimeout, varies: true},
+	{
+		name: "no answer, function timeout, then a second process and a working stream",
+		rule: hang(), toTheEnd: true, life: timesOut, change: shortTimeout, varies: true,
+	},
+	{
+		name: "AccessDenied, crash, then a second process and a working stream",
+		rule: fails("AccessDeniedException"), toTheEnd: true, life: crashes, varies: true,
+	},
+	{name: "crash, then a second process", life: crashes, varies: true},
+	{name: "out of memory (the runtime is killed), then a second process", life: killed(sandbox.RuntimeProcess), varies: true},
+	{name: "the extension is killed, then a second process", life: killed(sandbox.ExtensionProcess), change: onlyAnswered, varies: true},
+	{
+		name: "a long freeze in the middle of a request",
+		life: frozen(&kinesislocal.Rule{Count: 1, ReplyDelay: time.Second}), duplicates: true,
+	},
+	{
+		name: "a long freeze in the middle of a request, and a dead connection",
+		life: frozen(&kinesislocal.Rule{Count: 1, Delay: time.Second, StoreThenReset: true}), duplicates: true,
+	},
 }
 
-// whatWasAnswered leaves out of the audit what was posted to a process that was dead.
-func whatWasAnswered(s *setup) {
+// onlyAnswered removes events from the audit that were posted to a dead process.
+func onlyAnswered(s *setup) {
 	s.sandbox = func(c *sandbox.Config) { c.OnAccepted, c.OnEvent = c.OnEvent, nil }
 }
 
@@ -152,7 +186,7 @@ func reportAfter(d time.Duration) func(*setup) {
 	return func(s *setup) { s.sandbox = func(c *sandbox.Config) { c.ReportDelay = d } }
 }
 
-// longLines logs ten events above 1 MiB, and others between.
+// longLines logs ten events above 1 MiB, and others between them.
 func longLines(r *trial, c *conduct) {
 	for range 5 {
 		c.invoke(r, `{"text":1,"json":1,"bytes":1048576,"duration":"10ms"}`)
@@ -172,7 +206,7 @@ func crashes(r *trial, c *conduct) {
 	c.invoke(r, mixed)
 }
 
-// killed kills processes of a kind while the function works.
+// killed kills processes of a kind during a handler.
 func killed(kind sandbox.ProcessKind) func(*trial, *conduct) {
 	return func(r *trial, c *conduct) {
 		ended := make(chan struct{})
@@ -180,7 +214,7 @@ func killed(kind sandbox.ProcessKind) func(*trial, *conduct) {
 			defer close(ended)
 			c.disturbed(r, `{"text":5,"duration":"500ms"}`)
 		}()
-		time.Sleep(250 * time.Millisecond) // the middle of the invocation is the point
+		time.Sleep(250 * time.Millisecond) // in the middle of the invocation
 		for _, p := range r.env.Processes() {
 			if p.Kind == kind && !p.Exited {
 				if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
@@ -193,7 +227,7 @@ func killed(kind sandbox.ProcessKind) func(*trial, *conduct) {
 	}
 }
 
-// frozen stops the environment with a request in flight for longer than any of our timeouts.
+// frozen freezes the environment with a request in flight, for longer than any of our timeouts.
 func frozen(rule *kinesislocal.Rule) func(*trial, *conduct) {
 	return func(r *trial, c *conduct) {
 		r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{*rule}})

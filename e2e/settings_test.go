@@ -19,7 +19,7 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// What the extension prints has no secret of a setting in it, and no character that a terminal obeys, whoever wrote it.
+// The extension's log contains no secret from a setting, and no control character from any source.
 func TestLogHoldsNoSecrets(t *testing.T) {
 	concurrent(t)
 	const prefix, secret, evil = "KINESIS_TELEMETRY_", "hunter2", "\x1b]0;\u202e\u009b31m\n"
@@ -28,15 +28,24 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 		says  []string
 	}{
 		"settings": {setup{settings: map[string]string{
-			prefix + "ENDPOINT_URL": "https://u:" + secret + "@h/", prefix + "PASSWORD": secret, prefix + "TAGS": secret, prefix + "STREAM": secret + evil,
-			prefix + "MAX_DELAY": evil, prefix + "LOG_LEVEL": evil + secret, prefix + "ROLE_ARN": evil + secret, "HTTPS_PROXY": "http://u:" + secret + "%@proxy",
-			"AWS_CA_BUNDLE": "/" + secret,
+			prefix + "ENDPOINT_URL": "https://u:" + secret + "@h/",
+			prefix + "PASSWORD":     secret,
+			prefix + "TAGS":         secret,
+			prefix + "STREAM":       secret + evil,
+			prefix + "MAX_DELAY":    evil,
+			prefix + "LOG_LEVEL":    evil + secret,
+			prefix + "ROLE_ARN":     evil + secret,
+			"HTTPS_PROXY":           "http://u:" + secret + "%@proxy",
+			"AWS_CA_BUNDLE":         "/" + secret,
 		}}, []string{
-			prefix + "ENDPOINT_URL", prefix + "PASSWORD", prefix + "TAGS", prefix + "STREAM", prefix + "MAX_DELAY", prefix + "LOG_LEVEL", prefix + "ROLE_ARN",
+			prefix + "ENDPOINT_URL", prefix + "PASSWORD", prefix + "TAGS", prefix + "STREAM",
+			prefix + "MAX_DELAY", prefix + "LOG_LEVEL", prefix + "ROLE_ARN",
 			"HTTPS_PROXY", "AWS_CA_BUNDLE",
 		}},
 		"AWS's answer": {
-			setup{kinesis: kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{ErrorType: "AccessDeniedException", Message: "no " + evil}}}}},
+			setup{kinesis: kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{
+				{ErrorType: "AccessDeniedException", Message: "no " + evil},
+			}}}},
 			[]string{"kinesis:PutRecords"},
 		},
 	} {
@@ -48,7 +57,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 			said := strings.Join(r.output.lines(), "\n")
 			for _, part := range test.says {
 				if !strings.Contains(said, part) {
-					t.Errorf("%s is not named: %q", part, said)
+					t.Errorf("%s is missing in %q", part, said)
 				}
 			}
 			r.output.mu.Lock()
@@ -62,13 +71,18 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 	}
 }
 
-// ON_ERROR=fail heeds all that can be seen of the settings before the first request.
+// ON_ERROR=fail applies to every error in the settings that can be found before the first request.
 func TestOnErrorFailHeeds(t *testing.T) {
 	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
 	for name, value := range map[string]string{
-		"AWS_CA_BUNDLE": "/nowhere/ca.pem", "AWS_REGION": "eu west", prefix + "ENDPOINT_URL": "https://u:p@h/", prefix + "STREAM": "arn:aws:kinesis:eu-west-1",
-		prefix + "ROLE_ARN": "writer", "HTTPS_PROXY": "http://u:%@proxy", "AWS_ENDPOINT_URL": "kinesis",
+		"AWS_CA_BUNDLE":         "/nowhere/ca.pem",
+		"AWS_REGION":            "eu west",
+		prefix + "ENDPOINT_URL": "https://u:p@h/",
+		prefix + "STREAM":       "arn:aws:kinesis:eu-west-1",
+		prefix + "ROLE_ARN":     "writer",
+		"HTTPS_PROXY":           "http://u:%@proxy",
+		"AWS_ENDPOINT_URL":      "kinesis",
 	} {
 		_, err := sandbox.Start(t.Context(), sandbox.Config{
 			Function:   sandbox.Function{Command: []string{binaries.function}},
@@ -80,7 +94,7 @@ func TestOnErrorFailHeeds(t *testing.T) {
 	}
 }
 
-// What only concerns looks stops no delivery.
+// An error in how the log looks does not stop delivery.
 func TestLooseSettingsDeliver(t *testing.T) {
 	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
@@ -108,13 +122,13 @@ func TestLooseSettingsDeliver(t *testing.T) {
 	}
 }
 
-// A proxy variable with a newline or quotes goes through the proxy: net/http by itself would go around it in silence.
+// With a newline or quotes in a proxy variable, requests use the proxy. net/http itself would silently bypass it.
 func TestProxyVariableIsTrimmed(t *testing.T) {
 	concurrent(t)
 	for _, form := range []string{"%s\n", "'%s'", " \"%s\" "} {
 		r := newTrial(t, setup{sandbox: func(c *sandbox.Config) {
 			env := c.Extensions[0].Env
-			env["HTTP_PROXY"] = fmt.Sprintf(form, env["KINESIS_TELEMETRY_ENDPOINT_URL"]) // Kinesis itself stands in for the proxy
+			env["HTTP_PROXY"] = fmt.Sprintf(form, env["KINESIS_TELEMETRY_ENDPOINT_URL"]) // Kinesis itself acts as the proxy
 			env["KINESIS_TELEMETRY_ENDPOINT_URL"] = "http://kinesis.invalid"
 		}})
 		r.invoke(mixed)
@@ -125,7 +139,7 @@ func TestProxyVariableIsTrimmed(t *testing.T) {
 	}
 }
 
-// The Go runtime keeps to the limit that goes with the buffer, whatever the function's GOMEMLIMIT and GOGC say.
+// The Go runtime uses the memory limit of the buffer, and ignores the function's GOMEMLIMIT and GOGC.
 func TestMemoryLimit(t *testing.T) {
 	concurrent(t)
 	limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(50)
@@ -148,7 +162,8 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	t.Cleanup(func() { kinesis.Close() })
 	cfg, mistakes := config.Load([]string{
-		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(lambda.URL, "http://"), "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=s",
+		"AWS_LAMBDA_RUNTIME_API=" + strings.TrimPrefix(lambda.URL, "http://"),
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=s",
 		"KINESIS_TELEMETRY_ENDPOINT_URL=" + kinesis.URL(), "KINESIS_TELEMETRY_BUFFER_BYTES=9999999", "KINESIS_TELEMETRY_SPILL_DIR=",
 	})
 	if err := extension.Run(context.Background(), extensionName, cfg, mistakes, slog.New(slog.DiscardHandler)); err != nil {

@@ -21,19 +21,18 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// sqlFormats are those that the engines' tables read.
+// sqlFormats are the formats that the engines' tables read.
 var sqlFormats = slices.DeleteFunc(slices.Clone(formats), func(w written) bool {
 	return w.format == record.KPL || w.format == record.CloudWatch
 })
 
-// The SQL of examples/sql finds in what the real extension wrote exactly the gaps, the duplicates and the declared drops that there
-// are: what was cut out here, what a lost answer delivered twice, and what a small buffer dropped. conformance/sql/check.sh runs the
-// engines.
+// The SQL of examples/sql finds exactly the gaps, duplicates and declared drops in the real extension's records: this test cuts
+// records out, a lost answer causes duplicates, and a small buffer drops events. conformance/sql/check.sh runs the engines.
 func TestConformanceSQL(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {
 		t.Skip("CONFORMANCE=required is not set: this installs DuckDB, Flink and Trino's parser")
 	}
-	dir := os.Getenv("SQL_DIR") // to keep what is read
+	dir := os.Getenv("SQL_DIR") // to keep the files
 	if dir == "" {
 		dir = t.TempDir()
 	}
@@ -54,7 +53,7 @@ func TestConformanceSQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// DuckDB and Athena's SQL read all of them, Flink those in which a line is an event.
+	// DuckDB and Athena's SQL read all formats, Flink those with one event a line.
 	if want := 2*len(sqlFormats) + 4; len(results) != want && os.Getenv("CI") == "true" {
 		t.Errorf("%d answers of engines, want %d: %v", len(results), want, results)
 	}
@@ -77,7 +76,7 @@ func TestConformanceSQL(t *testing.T) {
 // sqlRows are the rows of each statement, by the name that its comment begins with. A time is in Unix milliseconds.
 type sqlRows map[string][][]any
 
-// compare says what differs. Rows are sorted, since engines sort text and NULL in their own ways.
+// compare returns the differences. It sorts the rows, because each engine sorts text and NULL differently.
 func (want sqlRows) compare(got sqlRows) (differences []string) {
 	if !slices.Equal(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))) {
 		return []string{fmt.Sprintf("statements %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))}
@@ -95,7 +94,7 @@ func (want sqlRows) compare(got sqlRows) (differences []string) {
 	return differences
 }
 
-// sortedRows are the rows as text, their numbers rounded to six digits, or to a multiple of least.
+// sortedRows returns the rows as text, with numbers rounded to six digits or to a multiple of least.
 func sortedRows(rows [][]any, least float64) (sorted []string) {
 	for _, row := range rows {
 		values := slices.Clone(row)
@@ -121,7 +120,7 @@ func sortedRows(rows [][]any, least float64) (sorted []string) {
 	return sorted
 }
 
-// writeObjects runs three environments, cuts records out, writes the others as Firehose does, and says what the statements must find.
+// writeObjects runs three environments, cuts records out, and writes the others as Firehose does. It returns the expected results.
 func (w written) writeObjects(t *testing.T, dir string) sqlRows {
 	var stored []kinesislocal.Record
 	overflow := w.overflow(t)
@@ -165,7 +164,7 @@ func (w written) writeObjects(t *testing.T, dir string) sqlRows {
 			t.Fatal(err)
 		}
 		for _, line := range newFindings(t, part).lines {
-			at, _ := time.Parse(time.RFC3339Nano, line.Time) // it was read before
+			at, _ := time.Parse(time.RFC3339Nano, line.Time) // it was parsed before
 			delays = append(delays, modified.Sub(at).Seconds())
 		}
 	}
@@ -187,7 +186,7 @@ func (w written) sqlTrial(t *testing.T, logs sandbox.LogFormat, more map[string]
 	})
 }
 
-// overflow logs more than its buffer holds while the stream takes nothing, and says so when it does again.
+// overflow logs more than the buffer holds during an outage of the stream. The extension declares the loss when the stream recovers.
 func (w written) overflow(t *testing.T) *trial {
 	r := w.sqlTrial(t, sandbox.Text, map[string]string{
 		"KINESIS_TELEMETRY_BUFFER_BYTES": "1048576", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "100ms",
@@ -217,7 +216,7 @@ func (w written) lostAnswers(t *testing.T) *trial {
 	return r
 }
 
-// failures fails invocations, one of them by a panic that takes the environment with it.
+// failures fails invocations, one of them by a panic that ends the environment.
 func (w written) failures(t *testing.T) *trial {
 	r := w.sqlTrial(t, sandbox.JSON, nil)
 	for _, request := range []string{
@@ -231,12 +230,12 @@ func (w written) failures(t *testing.T) *trial {
 	return r
 }
 
-// findings is what is on the stream, read by package record.
+// findings is the content of the stream, decoded by package record.
 type findings struct {
 	lines     []record.Line
 	records   [][]record.Line // of each record
 	data      []string
-	instances map[string]map[uint64]int // how often each number arrived
+	instances map[string]map[uint64]int // count of each number
 	declared  []declared
 }
 
@@ -269,8 +268,8 @@ func newFindings(t *testing.T, stored []kinesislocal.Record) *findings {
 	return f
 }
 
-// cut chooses three records, neighbours of none of which are missing, in the middle of lives: of function lines alone, so that what the
-// reports count stays.
+// cut chooses three records from the middle of instances, with no missing neighbours. They have only function lines, so that the counts in
+// the reports stay correct.
 func (f *findings) cut(t *testing.T) map[string]bool {
 	cut := map[string]bool{}
 	of := map[string]bool{}
@@ -294,7 +293,7 @@ func (f *findings) cut(t *testing.T) map[string]bool {
 	return cut
 }
 
-// injected demands that what the audit misses is what was cut out, and what the extension has declared.
+// injected checks that the audit's missing numbers are the cut and the declared ones.
 func (f *findings) injected(t *testing.T, gaps []audit.Gap, before *findings, cut map[string]bool) {
 	var missing, injected uint64
 	for _, gap := range gaps {
@@ -438,7 +437,7 @@ func optional[T any](p *T) any {
 	return *p
 }
 
-// sqlText is a record as the tables have it: a text, or the JSON of an object.
+// sqlText is a record as in the tables: text, or the JSON of an object.
 func sqlText(raw json.RawMessage) string {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {

@@ -11,7 +11,7 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// resource is what is needed of a resource of a CloudFormation template.
+// resource has the members of a CloudFormation resource that this test reads.
 type resource struct {
 	Type       string
 	Properties json.RawMessage
@@ -28,7 +28,7 @@ type demoFunction struct {
 	Timeout       int
 }
 
-// The stack's demo function, with its layer and its settings as the template has them, delivers. CDK_OUT is the directory
+// The stack's demo function delivers, with the layer and settings of the template. CDK_OUT is the directory
 // of the synthesised stack.
 func TestDeployedStack(t *testing.T) {
 	out := os.Getenv("CDK_OUT")
@@ -42,14 +42,14 @@ func TestDeployedStack(t *testing.T) {
 	var template struct{ Resources map[string]resource }
 	unmarshal(t, content, &template)
 	asset := func(of resource) string { return filepath.Join(out, of.Metadata["aws:asset:path"].(string)) }
-	// ref resolves what the template refers to: a stream is called by its logical name here.
+	// ref resolves a reference of the template. A stream is called by its logical name here.
 	ref := func(value any) string {
 		if text, ok := value.(string); ok {
 			return text
 		}
 		name, ok := value.(map[string]any)["Ref"].(string)
 		if _, known := template.Resources[name]; !ok || !known {
-			t.Fatalf("%v refers to nothing in the template", value)
+			t.Fatalf("%v refers to no resource of the template", value)
 		}
 		return name
 	}
@@ -76,7 +76,7 @@ func TestDeployedStack(t *testing.T) {
 	}
 	stream := variables["KINESIS_TELEMETRY_STREAM"]
 	if template.Resources[stream].Type != "AWS::Kinesis::Stream" {
-		t.Fatalf("it ships to %q, which is no stream of the template", stream)
+		t.Fatalf("it ships to %q, which is not a stream of the template", stream)
 	}
 
 	opt := t.TempDir()
@@ -90,11 +90,13 @@ func TestDeployedStack(t *testing.T) {
 		sandbox: func(c *sandbox.Config) {
 			c.Function = sandbox.Function{
 				Command: []string{emulator, filepath.Join(code, "bootstrap")}, Env: variables, Name: "demo",
-				MemoryMB: demo.MemorySize, Timeout: time.Duration(demo.Timeout) * time.Second, LogFormat: sandbox.LogFormat(demo.LoggingConfig.LogFormat),
+				MemoryMB:  demo.MemorySize,
+				Timeout:   time.Duration(demo.Timeout) * time.Second,
+				LogFormat: sandbox.LogFormat(demo.LoggingConfig.LogFormat),
 			}
 			c.Extensions[0] = sandbox.Extension{
 				Path: emulator, Args: []string{filepath.Join(opt, "extensions", extensionName)}, Name: extensionName,
-				// The endpoint and the place for what is left; all else is the template's.
+				// Only the endpoint and the folder of the journal differ from the template.
 				Env: map[string]string{
 					"KINESIS_TELEMETRY_ENDPOINT_URL": c.Extensions[0].Env["KINESIS_TELEMETRY_ENDPOINT_URL"],
 					"KINESIS_TELEMETRY_SPILL_DIR":    c.Extensions[0].Env["KINESIS_TELEMETRY_SPILL_DIR"],

@@ -11,13 +11,16 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// Whatever is wrong, the function runs on, the extension lives on until SHUTDOWN and ends well, and one clear line says
+// After every kind of failure the function runs on, the extension runs until SHUTDOWN and exits with 0, and one clear line names
 // the cause.
 func TestNeverInTheWay(t *testing.T) {
 	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
-	mistake := func(setting, value, says string) trouble {
-		return trouble{name: setting, setup: setup{settings: map[string]string{prefix + setting: value}}, says: []string{prefix + setting, says}}
+	with := func(setting, value string) setup {
+		return setup{settings: map[string]string{prefix + setting: value}}
+	}
+	invalid := func(setting, value, says string) trouble {
+		return trouble{name: setting, setup: with(setting, value), says: []string{prefix + setting, says}}
 	}
 	refused := func(name string, status int, says string) trouble {
 		return trouble{name: name, says: []string{"subscribe", says}, setup: setup{sandbox: func(c *sandbox.Config) {
@@ -25,40 +28,47 @@ func TestNeverInTheWay(t *testing.T) {
 		}}}
 	}
 	answered := func(name string, rule kinesislocal.Rule, says ...string) trouble {
-		return trouble{name: name, says: says, setup: setup{kinesis: kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}}}}}
+		faults := &kinesislocal.Faults{Rules: []kinesislocal.Rule{rule}}
+		return trouble{name: name, says: says, setup: setup{kinesis: kinesislocal.Options{Faults: faults}}}
 	}
 	for _, test := range []trouble{
-		mistake("STREAM", "no good name", "stream"),
-		mistake("EVENTS", "platform,logs", "platform, function, extension"),
-		mistake("DELIVERY", "soon", "adaptive, sync, deferred"),
-		mistake("MAX_DELAY", "10", "such as 500ms"),
-		mistake("FLUSH_TIMEOUT", "-1s", "from 10ms"),
-		mistake("FORMAT", "xml", "ndjson, json, kpl, cloudwatch"),
-		mistake("COMPRESSION", "lz4", "none, gzip, zstd"),
-		mistake("RECORD_BYTES", "many", "whole number of bytes"),
-		mistake("MAX_RECORD_BYTES", "99999999", "1024 to 10485760"),
-		mistake("OVERSIZE", "cut", "truncate, drop"),
-		mistake("PARTITION_KEY", "shard", "environment, request, function, tenant, random"),
-		mistake("BUFFER_BYTES", "8MB", "whole number of bytes"),
-		mistake("TAGS", "team", "key=value"),
-		mistake("ROLE_ARN", "admin", "arn:"),
-		mistake("ENDPOINT_URL", "localhost:4567", "a URL such as"),
-		mistake("ENABLED", "perhaps", "true or false"),
-		mistake("ON_ERROR", "panic", "idle, fail"),
-		mistake("LOG_LEVEL", "loud", "debug, info, warn, error"),
-		{name: "unknown setting", delivers: true, setup: setup{settings: map[string]string{prefix + "STREEM": "x"}}, says: []string{prefix + "STREEM", "no such setting"}},
-		{name: "disabled", setup: setup{settings: map[string]string{prefix + "ENABLED": "false"}}, silent: true},
+		invalid("STREAM", "no good name", "stream"),
+		invalid("EVENTS", "platform,logs", "platform, function, extension"),
+		invalid("DELIVERY", "soon", "adaptive, sync, deferred"),
+		invalid("MAX_DELAY", "10", "such as 500ms"),
+		invalid("FLUSH_TIMEOUT", "-1s", "from 10ms"),
+		invalid("FORMAT", "xml", "ndjson, json, kpl, cloudwatch"),
+		invalid("COMPRESSION", "lz4", "none, gzip, zstd"),
+		invalid("RECORD_BYTES", "many", "whole number of bytes"),
+		invalid("MAX_RECORD_BYTES", "99999999", "1024 to 10485760"),
+		invalid("OVERSIZE", "cut", "truncate, drop"),
+		invalid("PARTITION_KEY", "shard", "environment, request, function, tenant, random"),
+		invalid("BUFFER_BYTES", "8MB", "whole number of bytes"),
+		invalid("TAGS", "team", "key=value"),
+		invalid("ROLE_ARN", "admin", "arn:"),
+		invalid("ENDPOINT_URL", "localhost:4567", "a URL such as"),
+		invalid("ENABLED", "perhaps", "true or false"),
+		invalid("ON_ERROR", "panic", "idle, fail"),
+		invalid("LOG_LEVEL", "loud", "debug, info, warn, error"),
+		{name: "unknown setting", delivers: true, setup: with("STREEM", "x"), says: []string{prefix + "STREEM", "no such setting"}},
+		{name: "disabled", setup: with("ENABLED", "false"), silent: true},
 
 		{name: "missing stream", setup: setup{noStream: true}, says: []string{stream, "not found", prefix + "STREAM"}},
-		answered("access denied", kinesislocal.Rule{ErrorType: "AccessDeniedException", Message: "User: x is not authorized to perform: kinesis:PutRecords"}, "kinesis:PutRecords"),
+		answered("access denied", kinesislocal.Rule{
+			ErrorType: "AccessDeniedException",
+			Message:   "User: x is not authorized to perform: kinesis:PutRecords",
+		}, "kinesis:PutRecords"),
 		answered("expired token", kinesislocal.Rule{ErrorType: "ExpiredTokenException"}, "credentials"),
 		answered("KMS", kinesislocal.Rule{ErrorType: "KMSAccessDeniedException"}, "kms:GenerateDataKey"),
 		answered("hang", kinesislocal.Rule{Hang: true}, "no answer from"),
 		answered("500", kinesislocal.Rule{Status: 500}, "answered with an error", "500"),
 		answered("all throttled", kinesislocal.Rule{RecordError: &kinesislocal.RecordError{}}, "is throttled", "add shards"),
-		{name: "dead network", setup: setup{settings: map[string]string{prefix + "ENDPOINT_URL": "http://" + closedPort}}, says: []string{"refused"}},
-		{name: "no such host", setup: setup{settings: map[string]string{prefix + "ENDPOINT_URL": "http://kinesis.invalid"}}, says: []string{"kinesis.invalid"}},
-		{name: "proxy that is none", setup: setup{settings: map[string]string{prefix + "ENDPOINT_URL": "http://kinesis.invalid", "HTTP_PROXY": "http://" + closedPort}}, says: []string{"refused"}},
+		{name: "dead network", setup: with("ENDPOINT_URL", "http://"+closedPort), says: []string{"refused"}},
+		{name: "no such host", setup: with("ENDPOINT_URL", "http://kinesis.invalid"), says: []string{"kinesis.invalid"}},
+		{name: "dead proxy", says: []string{"refused"}, setup: setup{settings: map[string]string{
+			prefix + "ENDPOINT_URL": "http://kinesis.invalid",
+			"HTTP_PROXY":            "http://" + closedPort,
+		}}},
 
 		refused("subscription 202", 202, "emulation"),
 		refused("subscription 403", 403, "403"),
@@ -81,7 +91,7 @@ func TestNeverInTheWay(t *testing.T) {
 	}
 }
 
-// trouble is something that is wrong, and what is expected all the same.
+// trouble is a failure, and the expectations that hold in spite of it.
 type trouble struct {
 	name     string
 	setup    setup
@@ -91,7 +101,7 @@ type trouble struct {
 }
 
 func (test *trouble) run(t *testing.T) {
-	if !test.delivers { // the default: what an invocation is held back at most
+	if !test.delivers { // the default, which limits a hold
 		test.setup.settings = maps.Clone(test.setup.settings)
 		if test.setup.settings == nil {
 			test.setup.settings = map[string]string{}
@@ -106,13 +116,13 @@ func (test *trouble) run(t *testing.T) {
 	for range invocations {
 		held += r.invoke(mixed).Hold
 	}
-	report := r.end() // also demands exit code 0 within the shutdown's budget
+	report := r.end() // also checks for exit code 0 within the shutdown's time
 	if len(r.extensions()) != 1 {
-		t.Errorf("%d lives of the extension", len(r.extensions()))
+		t.Errorf("%d processes of the extension", len(r.extensions()))
 	}
-	// FLUSH_TIMEOUT is 1 s; a stream that is dead is paid for a few times, not six.
+	// FLUSH_TIMEOUT is 1 s; a dead stream costs it at most a few times, not six.
 	if held > 4*time.Second {
-		t.Errorf("%d invocations were held back %s", invocations, held)
+		t.Errorf("%d invocations were held %s", invocations, held)
 	}
 	if test.delivers {
 		r.complete(report, invocations*13)
@@ -133,19 +143,19 @@ func (test *trouble) run(t *testing.T) {
 	}
 	if test.silent {
 		if telling != 0 {
-			t.Errorf("it said something: %q", r.output.lines())
+			t.Errorf("it logged %q", r.output.lines())
 		}
 		return
 	}
 	if found != 1 || telling > 2 {
-		t.Errorf("%d lines say %q, %d lines in all: %q", found, test.says, telling, r.output.lines())
+		t.Errorf("%d lines contain %q, %d lines in all: %q", found, test.says, telling, r.output.lines())
 	}
 }
 
-// closedPort is an address where nobody listens, nor will: a port that was free a moment ago may be another test's by now.
+// closedPort is an address on which no process ever listens. A port that was free a moment ago could belong to another test now.
 const closedPort = "127.0.0.1:1"
 
-// ON_ERROR=fail makes a mistake fail the environment's init, as the user has asked for.
+// With ON_ERROR=fail an invalid setting fails the environment's init.
 func TestOnErrorFail(t *testing.T) {
 	concurrent(t)
 	_, err := sandbox.Start(t.Context(), sandbox.Config{
@@ -159,7 +169,7 @@ func TestOnErrorFail(t *testing.T) {
 	}
 }
 
-// Outside Lambda the program says what it is.
+// Outside Lambda the program prints that it is a Lambda extension.
 func TestOutsideLambda(t *testing.T) {
 	concurrent(t)
 	command := exec.Command(binaries.extension)

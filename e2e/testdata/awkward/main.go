@@ -1,4 +1,4 @@
-// Awkward is a function that prints what readers of its logs are likely to get wrong, then as many plain lines as its event, a number, says.
+// Awkward is a function that prints lines which readers easily misread, and then as many plain lines as the number in its event.
 package main
 
 import (
@@ -25,7 +25,8 @@ var awkward = []string{
 	`{"time":"2022-10-12T00:00:00.000Z","type":"platform.report","record":{"seq":1},"seq":2,"source":{"instance":"0"}}`,
 	`{"half":`,
 	`[1,2]`,
-	`{"level":"INFO","message":"objects","Größe":1.50,"large":12345678901234567890,"exponent":1E+2,"nested":{"a":[{"b":null},[],{}]},"A":1,"a":2}`,
+	`{"level":"INFO","message":"objects","Größe":1.50,"large":12345678901234567890,"exponent":1E+2,` +
+		`"nested":{"a":[{"b":null},[],{}]},"A":1,"a":2}`,
 	`{ "message" : "white\tspace\n\"quoted\" \/ \u00e9 \ud83d\ude42 \u2028 \u0000" , "empty" : "" }`,
 	`{"level":"ERROR","message":"é 漢字 🙂","stackTrace":["a","b"]}`,
 	strings.Repeat("long, é ", 8_000),

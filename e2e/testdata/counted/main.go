@@ -1,5 +1,5 @@
-// Counted is the extension as it is, and beside it a goroutine that writes down how many goroutines there are: the one
-// figure that cannot be read from outside of a process. The file is named by COUNTED_FILE.
+// Counted is the extension with an additional goroutine, which writes the number of goroutines to the file COUNTED_FILE: the
+// only figure that cannot be read from outside a process.
 package main
 
 import (

@@ -1,5 +1,4 @@
-// Floor is what any extension costs that does the three calls with net/http and nothing else: the measure of the real
-// one's start.
+// Floor is an extension that only makes the three calls, with net/http. Its cost is the floor for the real one's start.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Realistic is a Lambda function that logs ten lines of JSON, about 300 bytes each, as a shop would: a few messages, and words, ids and
-// numbers that differ. What telemetry costs is measured on it, since lines that are all alike compress too well.
+// Realistic is a Lambda function that logs ten lines of JSON, about 300 bytes each, like a shop: a few messages with varying words, ids
+// and numbers. The cost of telemetry is measured with it, because identical lines would compress too well.
 package main
 
 import (

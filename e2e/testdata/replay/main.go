@@ -1,4 +1,4 @@
-// Replay is a function that prints so many lines of a file, and goes on where it was with the next event.
+// Replay is a function that prints a number of lines from a file. The next event continues after them.
 package main
 
 import (
