@@ -23,7 +23,7 @@ func read(t *testing.T, name string) string {
 
 // The tables of README.md and settings.md have each setting that there is, and no other.
 func TestSettings(t *testing.T) {
-	const hint = " stands one of " // of the warning for a setting that does not exist, before all that do
+	const hint = " must be one of " // of the warning for a setting that does not exist, before all that do
 	c, _ := config.Load([]string{config.Prefix + "NONE=1"})
 	var settings []string
 	for _, warning := range c.Warnings {

@@ -44,7 +44,7 @@ func main() {
 	check(server.Shutdown(context.Background()))
 }
 
-// shipper ships what is posted to it, and padding, so that as many bytes are shipped as by an extension that adds to each event.
+// shipper ships each POST and padding, so that it ships as many bytes as an extension that adds members to each event.
 type shipper struct {
 	mu            sync.Mutex // guards all below
 	padding       float64    // bytes for each byte that is posted
