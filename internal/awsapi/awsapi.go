@@ -1,6 +1,6 @@
-// Package awsapi makes the few calls of IAM, SSM, KMS and Lambda that ktel needs. The SDK's packages for these services take 25 seconds of
-// CPU to compile, and the first run of 'ktel demo' would wait for them. Configuration, credentials, signature and retries
-// are the SDK's.
+// Package awsapi makes the few calls of IAM, SSM, KMS and Lambda that ktel needs. The SDK's packages for these services
+// take 25 seconds of CPU to compile, and the first run of 'ktel demo' would wait for them. The package uses the SDK's
+// configuration, credentials, signer and retryer.
 package awsapi
 
 import (
@@ -26,32 +26,33 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/encoding/httpbinding"
+	smithytime "github.com/aws/smithy-go/time"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// maxAnswer is far more than any of the answers has.
+// maxAnswer is far above the size of every answer.
 const maxAnswer = 16 << 20
 
-// service is how one of AWS's services is spoken to.
+// service describes one of AWS's services.
 type service struct {
-	id     string // in configuration, and in lower case in names of hosts and in signatures
-	global bool   // it has one endpoint in a partition
-	// plainFIPS says that the plain hosts in GovCloud are the FIPS ones.
-	plainFIPS bool
+	id        string // as in the configuration; host names and signatures have it in lower case
+	global    bool   // the service has one endpoint for each partition
+	plainFIPS bool   // the plain hosts in GovCloud are the FIPS hosts
 }
 
-// request is what is sent to a service's endpoint.
+// request is a request to a service's endpoint.
 type request struct {
 	method string
-	path   []string // segments behind the path of the endpoint, not escaped
+	path   []string // segments after the endpoint's path, not escaped
 	query  url.Values
 	header map[string]string
 	body   []byte
 }
 
-// url is where the request goes. The segments are escaped as the SDK escapes them: the ARN of a function has colons.
+// url returns the URL of the request. It escapes the segments as the SDK does, because the ARN of a function has
+// colons.
 func (r *request) url(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil {
@@ -66,7 +67,7 @@ func (r *request) url(endpoint string) (*url.URL, error) {
 	return u, nil
 }
 
-// call sends a request until it is answered, as often as the configuration's retryer allows.
+// call sends a request and retries it as the configuration's retryer decides.
 func (s service) call(ctx context.Context, cfg aws.Config, r *request) ([]byte, error) {
 	endpoint, region, err := s.endpoint(ctx, cfg)
 	if err != nil {
@@ -85,9 +86,7 @@ func (s service) call(ctx context.Context, cfg aws.Config, r *request) ([]byte, 
 		if delayErr != nil {
 			return nil, err
 		}
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
+		if smithytime.SleepWithContext(ctx, delay) != nil {
 			return nil, err
 		}
 	}
@@ -137,7 +136,7 @@ func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region s
 
 func (s service) name() string { return strings.ToLower(s.id) }
 
-// apiError reads the error of each protocol. An answer in none of them comes from a proxy on the way.
+// apiError reads an error of any of the protocols. An answer in none of them comes from a proxy.
 func apiError(response *http.Response, answer []byte) error {
 	var e struct {
 		Type    string `json:"__type" xml:"-"`
@@ -155,7 +154,7 @@ func apiError(response *http.Response, answer []byte) error {
 	}
 }
 
-// plainCode is a code without the namespace before it and the address behind it, which some services add.
+// plainCode returns a code without the namespace before it and the URL after it, which some services add.
 func plainCode(code string) string {
 	code, _, _ = strings.Cut(code, ":")
 	if _, bare, prefixed := strings.Cut(code, "#"); prefixed {
@@ -164,7 +163,7 @@ func plainCode(code string) string {
 	return code
 }
 
-// ErrorCode is the code of an error that AWS answered with, "" of any other.
+// ErrorCode returns the code of an error that AWS returned, or "" for any other error.
 func ErrorCode(err error) string {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return api.ErrorCode()
@@ -172,7 +171,7 @@ func ErrorCode(err error) string {
 	return ""
 }
 
-// The SDK's configuration sources have these.
+// The SDK's configuration sources implement these interfaces.
 type (
 	serviceEndpoints interface {
 		GetServiceBaseEndpoint(ctx context.Context, id string) (string, bool, error)
@@ -188,7 +187,7 @@ type (
 	}
 )
 
-// lookUp looks through the sources of a configuration. The first source that has a value counts.
+// lookUp returns the value of the first source of the configuration that has one.
 func lookUp[source, value any](cfg aws.Config, get func(source) (value, bool, error)) (found value, err error) {
 	for _, s := range cfg.ConfigSources {
 		if s, ok := s.(source); ok {
@@ -200,7 +199,7 @@ func lookUp[source, value any](cfg aws.Config, get func(source) (value, bool, er
 	return found, nil
 }
 
-// endpoint is where the service is, and the region that requests are signed for.
+// endpoint returns the URL of the service, and the region that requests are signed for.
 func (s service) endpoint(ctx context.Context, cfg aws.Config) (endpoint, region string, err error) {
 	endpoint, err = s.configuredEndpoint(ctx, cfg)
 	if err != nil {
@@ -227,8 +226,8 @@ func (s service) endpoint(ctx context.Context, cfg aws.Config) (endpoint, region
 	return "https://" + host, region, nil
 }
 
-// configuredEndpoint is the service's own endpoint, else that of all services, else empty. As in the SDK, AWS_ENDPOINT_URL of the
-// environment counts before the service's own endpoint in a file.
+// configuredEndpoint returns the service's own endpoint, or else that of all services, or else "". As in the SDK,
+// AWS_ENDPOINT_URL of the environment takes precedence over the service's own endpoint in a file.
 func (s service) configuredEndpoint(ctx context.Context, cfg aws.Config) (string, error) {
 	all := aws.ToString(cfg.BaseEndpoint)
 	_, environment := os.LookupEnv("AWS_ENDPOINT_URL")
@@ -243,20 +242,20 @@ func (s service) configuredEndpoint(ctx context.Context, cfg aws.Config) (string
 	return cmp.Or(own, all), err
 }
 
-// host is that of the service in a region, and the region that requests to it are signed for.
+// host returns the service's host in a region, and the region that requests are signed for.
 func (s service) host(region string, fips, dualStack bool) (host, signed string) {
 	if s.global {
 		return globalHost(region, fips, dualStack)
 	}
 	label := s.name()
-	plain := s.plainFIPS && strings.HasPrefix(region, "us-gov-") && !dualStack
+	plain := s.plainFIPS && kinesis.Partition(region) == "aws-us-gov" && !dualStack
 	if fips && !plain {
 		label += "-fips"
 	}
 	return kinesis.Host(label, region, dualStack), region
 }
 
-// callJSON speaks AWS JSON 1.1.
+// callJSON makes a call in the protocol AWS JSON 1.1.
 func (s service) callJSON(ctx context.Context, cfg aws.Config, target string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -273,7 +272,7 @@ func (s service) callJSON(ctx context.Context, cfg aws.Config, target string, in
 	return nil
 }
 
-// callQuery speaks AWS's query protocol, in the version of IAM, which alone is asked by it.
+// callQuery makes a call in AWS's query protocol, with the version of IAM, the only service that is called so.
 func (s service) callQuery(ctx context.Context, cfg aws.Config, action string, in url.Values, out any) error {
 	in.Set("Action", action)
 	in.Set("Version", iamVersion)
@@ -288,7 +287,7 @@ func (s service) callQuery(ctx context.Context, cfg aws.Config, action string, i
 	return nil
 }
 
-// callREST speaks AWS's REST-JSON. Without in there is no body.
+// callREST makes a call in AWS's REST-JSON protocol. If in is nil, there is no body.
 func (s service) callREST(ctx context.Context, cfg aws.Config, r request, in, out any) error {
 	if in != nil {
 		body, err := json.Marshal(in)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -21,7 +22,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// sources stands for the SDK's sources of configuration.
+// sources replaces the SDK's sources of configuration.
 type sources struct {
 	endpoint                 string
 	fips, dualStack, ignored bool
@@ -43,7 +44,7 @@ func (s sources) GetUseFIPSEndpoint(context.Context) (aws.FIPSEndpointState, boo
 	return aws.FIPSEndpointStateEnabled, s.fips, nil
 }
 
-// The hosts and the regions of the signatures are those of the SDK's own clients, for every partition, with FIPS and dual-stack.
+// Hosts and regions of signatures are the same as the SDK's, for every partition, with and without FIPS and dual-stack.
 func TestEndpoints(t *testing.T) {
 	for _, region := range []string{
 		"us-east-1", "eu-west-1", "ap-southeast-7", "cn-northwest-1", "us-gov-east-1", "us-iso-west-1", "us-isob-east-1", "eu-isoe-west-1",
@@ -82,7 +83,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// The endpoint that counts is the one that the SDK's own client takes.
+// The endpoint is the one that the SDK's client would use.
 func TestConfiguredEndpoints(t *testing.T) {
 	own := []any{sources{endpoint: "http://one"}}
 	for name, test := range map[string]struct {
@@ -116,7 +117,7 @@ func TestConfiguredEndpoints(t *testing.T) {
 			want, err := oracle.EndpointResolverV2.ResolveEndpoint(t.Context(),
 				sdkssm.EndpointParameters{Region: &cfg.Region, Endpoint: oracle.BaseEndpoint})
 			if err != nil || want.URI.String() != test.want {
-				t.Fatalf("the SDK takes %s, %v, want %s", &want.URI, err, test.want)
+				t.Fatalf("the SDK uses %s, %v, want %s", &want.URI, err, test.want)
 			}
 			if got, signed, err := ssm.endpoint(t.Context(), cfg); err != nil || got != test.want || signed != cfg.Region {
 				t.Errorf("%s signed for %s, %v, want %s", got, signed, err, test.want)
@@ -130,8 +131,8 @@ func TestConfiguredEndpoints(t *testing.T) {
 	}
 }
 
-// configured makes the configuration for an endpoint that answers with these in turn, the last one again and again.
-func configured(t *testing.T, answers ...func(http.ResponseWriter, *http.Request)) (cfg aws.Config, asked *atomic.Int32) {
+// configFor returns the configuration for an endpoint that gives the answers in turn, and then repeats the last one.
+func configFor(t *testing.T, answers ...func(http.ResponseWriter, *http.Request)) (cfg aws.Config, asked *atomic.Int32) {
 	t.Helper()
 	asked = new(atomic.Int32)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -144,13 +145,14 @@ func configured(t *testing.T, answers ...func(http.ResponseWriter, *http.Request
 	}, asked
 }
 
-func says(status int, body string) func(http.ResponseWriter, *http.Request) {
+func respond(status int, body string) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
 	}
 }
 
+// The error code is read from each protocol, without its namespace and URL.
 func TestErrors(t *testing.T) {
 	for body, code := range map[string]string{
 		`{"__type":"ParameterNotFound","message":"m"}`:                                                "ParameterNotFound",
@@ -159,7 +161,7 @@ func TestErrors(t *testing.T) {
 		`<html><body>proxy</body>`:                                                                    "400 Bad Request",
 		`{"code":"com.amazonaws.lambda#ServiceException:http://x","message":"m"}`:                     "ServiceException",
 	} {
-		cfg, asked := configured(t, says(400, body))
+		cfg, asked := configFor(t, respond(400, body))
 		_, err := GetParameter(t.Context(), cfg, "p")
 		api, ok := errors.AsType[smithy.APIError](err)
 		if !ok || api.ErrorCode() != code || asked.Load() != 1 {
@@ -168,40 +170,45 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// What the service may have failed at by chance is tried again.
+// Temporary failures are retried, up to three attempts.
 func TestRetry(t *testing.T) {
-	cfg, asked := configured(t, says(503, ""), says(400, `{"__type":"ThrottlingException"}`),
-		says(200, `{"Parameter":{"Name":"p","Value":"v","Type":"String"}}`))
+	cfg, asked := configFor(t, respond(503, ""), respond(400, `{"__type":"ThrottlingException"}`),
+		respond(200, `{"Parameter":{"Name":"p","Value":"v","Type":"String"}}`))
 	p, err := GetParameter(t.Context(), cfg, "p")
 	if err != nil || p.Value != "v" || asked.Load() != 3 {
 		t.Errorf("%+v, %v after %d requests", p, err, asked.Load())
 	}
-	cfg, asked = configured(t, says(503, ""))
+	cfg, asked = configFor(t, respond(503, ""))
 	if _, err := GetParameter(t.Context(), cfg, "p"); err == nil || asked.Load() != 3 {
 		t.Errorf("%v after %d requests", err, asked.Load())
 	}
 }
 
-// All pages are read, inline policies and managed ones.
+// All pages are read, of inline and of managed policies.
 func TestRolePolicies(t *testing.T) {
-	cfg, _ := configured(t, func(w http.ResponseWriter, r *http.Request) {
+	cfg, _ := configFor(t, func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
 		answers := map[string]string{
-			"ListRolePolicies":         `<A><ListRolePoliciesResult><PolicyNames><member>one</member></PolicyNames><IsTruncated>true</IsTruncated><Marker>m</Marker></ListRolePoliciesResult></A>`,
-			"ListRolePolicies m":       `<A><ListRolePoliciesResult><PolicyNames><member>two</member></PolicyNames><IsTruncated>false</IsTruncated></ListRolePoliciesResult></A>`,
-			"ListAttachedRolePolicies": `<A><ListAttachedRolePoliciesResult><AttachedPolicies><member><PolicyName>x</PolicyName><PolicyArn>three</PolicyArn></member></AttachedPolicies></ListAttachedRolePoliciesResult></A>`,
-			"GetPolicy":                `<A><GetPolicyResult><Policy><DefaultVersionId>v7</DefaultVersionId></Policy></GetPolicyResult></A>`,
-			"GetRolePolicy":            `<A><GetRolePolicyResult><PolicyDocument>inline ` + r.Form.Get("PolicyName") + `</PolicyDocument></GetRolePolicyResult></A>`,
-			"GetPolicyVersion":         `<A><GetPolicyVersionResult><PolicyVersion><Document>managed ` + r.Form.Get("PolicyArn") + ` ` + r.Form.Get("VersionId") + `</Document></PolicyVersion></GetPolicyVersionResult></A>`,
+			"ListRolePolicies": `<A><ListRolePoliciesResult><PolicyNames><member>one</member></PolicyNames>` +
+				`<IsTruncated>true</IsTruncated><Marker>m</Marker></ListRolePoliciesResult></A>`,
+			"ListRolePolicies m": `<A><ListRolePoliciesResult><PolicyNames><member>two</member></PolicyNames>` +
+				`<IsTruncated>false</IsTruncated></ListRolePoliciesResult></A>`,
+			"ListAttachedRolePolicies": `<A><ListAttachedRolePoliciesResult><AttachedPolicies><member><PolicyName>x</PolicyName>` +
+				`<PolicyArn>three</PolicyArn></member></AttachedPolicies></ListAttachedRolePoliciesResult></A>`,
+			"GetPolicy": `<A><GetPolicyResult><Policy><DefaultVersionId>v7</DefaultVersionId></Policy></GetPolicyResult></A>`,
+			"GetRolePolicy": `<A><GetRolePolicyResult><PolicyDocument>inline ` + r.Form.Get("PolicyName") +
+				`</PolicyDocument></GetRolePolicyResult></A>`,
+			"GetPolicyVersion": `<A><GetPolicyVersionResult><PolicyVersion><Document>managed ` + r.Form.Get("PolicyArn") + ` ` +
+				r.Form.Get("VersionId") + `</Document></PolicyVersion></GetPolicyVersionResult></A>`,
 		}
 		key := r.Form.Get("Action")
 		if marker := r.Form.Get("Marker"); marker != "" {
 			key += " " + marker
 		}
-		says(200, answers[key])(w, r)
+		respond(200, answers[key])(w, r)
 	})
 	got, err := RolePolicies(t.Context(), cfg, "role")
-	if want := []string{"inline one", "inline two", "managed three v7"}; err != nil || len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
+	if want := []string{"inline one", "inline two", "managed three v7"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -3,54 +3,54 @@ package awsapi
 import (
 	"context"
 	"net/url"
-	"slices"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"kinesis-telemetry-extension/internal/kinesis"
 )
 
 var iam = service{id: "IAM", global: true}
 
 const iamVersion = "2010-05-08"
 
-type partition struct {
-	prefix, signed string // signed is the region that requests are signed for
-	hosts          [4]string
+type globalEndpoint struct {
+	signed string // the region that requests are signed for
+	hosts  [4]string
 }
 
-// globalHosts are IAM's in each partition, by what the names of the partition's regions begin with: the plain host, the FIPS host, the
-// dual-stack host, and the one that is both. The last partition is aws itself, and takes regions that nobody knows.
+// globalEndpoints are IAM's endpoints by partition: the plain host, the FIPS host, the dual-stack host, and the host
+// that is both.
 // https://docs.aws.amazon.com/general/latest/gr/iam-service.html
-var globalHosts = []partition{
-	{"cn-", "cn-north-1", [4]string{
+var globalEndpoints = map[string]globalEndpoint{
+	"aws-cn": {"cn-north-1", [4]string{
 		"iam.cn-north-1.amazonaws.com.cn", "iam-fips.amazonaws.com.cn",
 		"iam.global.api.amazonwebservices.com.cn", "iam-fips.api.amazonwebservices.com.cn",
 	}},
-	{"us-gov-", "us-gov-west-1", [4]string{
+	"aws-us-gov": {"us-gov-west-1", [4]string{
 		"iam.us-gov.amazonaws.com", "iam.us-gov.amazonaws.com", "iam.us-gov.api.aws", "iam.us-gov.api.aws",
 	}},
-	{"us-iso-", "us-iso-east-1", [4]string{
+	"aws-iso": {"us-iso-east-1", [4]string{
 		"iam.us-iso-east-1.c2s.ic.gov", "iam-fips.us-iso-east-1.c2s.ic.gov", "iam.api.aws.ic.gov", "iam-fips.api.aws.ic.gov",
 	}},
-	{"us-isob-", "us-isob-east-1", [4]string{
+	"aws-iso-b": {"us-isob-east-1", [4]string{
 		"iam.us-isob-east-1.sc2s.sgov.gov", "iam-fips.us-isob-east-1.sc2s.sgov.gov", "iam.api.aws.scloud", "iam-fips.api.aws.scloud",
 	}},
-	{"eu-isoe-", "eu-isoe-west-1", [4]string{
+	"aws-iso-e": {"eu-isoe-west-1", [4]string{
 		"iam.eu-isoe-west-1.cloud.adc-e.uk", "iam-fips.cloud.adc-e.uk", "iam.api.cloud-aws.adc-e.uk", "iam-fips.api.cloud-aws.adc-e.uk",
 	}},
-	{"us-isof-", "us-isof-south-1", [4]string{
+	"aws-iso-f": {"us-isof-south-1", [4]string{
 		"iam.us-isof-south-1.csp.hci.ic.gov", "iam-fips.csp.hci.ic.gov", "iam.api.aws.hci.ic.gov", "iam-fips.api.aws.hci.ic.gov",
 	}},
-	{"eusc-de-", "eusc-de-east-1", [4]string{
+	"aws-eusc": {"eusc-de-east-1", [4]string{
 		"iam.eusc-de-east-1.amazonaws.eu", "iam-fips.amazonaws.eu",
 		"iam.global.api.amazonwebservices.eu", "iam-fips.api.amazonwebservices.eu",
 	}},
-	{"", "us-east-1", [4]string{
+	"aws": {"us-east-1", [4]string{
 		"iam.amazonaws.com", "iam-fips.amazonaws.com", "iam.global.api.aws", "iam-fips.global.api.aws",
 	}},
 }
 
-// globalHost is IAM's host for a region, and the region that requests are signed for.
+// globalHost returns IAM's host for a region, and the region that requests are signed for.
 func globalHost(region string, fips, dualStack bool) (host, signed string) {
 	variant := 0
 	if fips {
@@ -59,17 +59,17 @@ func globalHost(region string, fips, dualStack bool) (host, signed string) {
 	if dualStack {
 		variant += 2
 	}
-	p := globalHosts[slices.IndexFunc(globalHosts, func(p partition) bool { return strings.HasPrefix(region, p.prefix) })]
-	return p.hosts[variant], p.signed
+	e := globalEndpoints[kinesis.Partition(region)]
+	return e.hosts[variant], e.signed
 }
 
-// Evaluation is what IAM's simulation says of one action.
+// Evaluation is the result of IAM's simulation for one action.
 type Evaluation struct {
-	EvalDecision         string   // allowed, explicitDeny, implicitDeny
+	EvalDecision         string   // allowed, explicitDeny or implicitDeny
 	MissingContextValues []string `xml:"MissingContextValues>member"`
 }
 
-// Simulate asks IAM whether the principal may carry out the action on the resource.
+// Simulate asks IAM whether the principal may perform the action on the resource.
 func Simulate(ctx context.Context, cfg aws.Config, principal, action, resource string) ([]Evaluation, error) {
 	var out struct {
 		Results []Evaluation `xml:"SimulatePrincipalPolicyResult>EvaluationResults>member"`
@@ -86,13 +86,14 @@ type page struct {
 	Marker      string
 }
 
-// next sets what asks for the page behind it, where there is one.
+// next sets the parameter for the next page, and reports whether there is one.
 func (p page) next(in url.Values) bool {
 	in.Set("Marker", p.Marker)
 	return p.IsTruncated && p.Marker != ""
 }
 
-// RolePolicies are the documents of all policies of a role, inline ones first, as IAM writes them: percent-encoded.
+// RolePolicies returns the documents of all policies of a role, inline policies first. As in IAM's answer, they are
+// percent-encoded.
 func RolePolicies(ctx context.Context, cfg aws.Config, role string) ([]string, error) {
 	documents, err := inlinePolicies(ctx, cfg, role)
 	if err != nil {
@@ -149,7 +150,7 @@ func inlinePolicies(ctx context.Context, cfg aws.Config, role string) ([]string,
 	return documents, nil
 }
 
-// managedPolicy is the document of the version that counts.
+// managedPolicy returns the document of a policy's default version.
 func managedPolicy(ctx context.Context, cfg aws.Config, arn string) (string, error) {
 	var policy struct {
 		Version string `xml:"GetPolicyResult>Policy>DefaultVersionId"`

@@ -11,7 +11,7 @@ import (
 
 var lambda = service{id: "Lambda"}
 
-// Codes and values of Lambda.
+// An error code and values of Lambda.
 const (
 	ResourceNotFound = "ResourceNotFoundException"
 
@@ -25,7 +25,7 @@ const (
 	LogFormatJSON              = "JSON"
 )
 
-// Function is the configuration of a function, as far as ktel looks at it. Lambda leaves out what does not apply.
+// Function is the configuration of a function, as far as ktel needs it. Lambda omits members that do not apply.
 type Function struct {
 	FunctionName, FunctionArn, Version string
 	Role, KMSKeyArn                    string
@@ -48,7 +48,7 @@ type Function struct {
 	LoggingConfig          struct{ LogFormat, ApplicationLogLevel, SystemLogLevel string }
 }
 
-// GetFunction gets the configuration of a function, by its name or ARN, of a version or alias unless qualifier is empty.
+// GetFunction gets the configuration of a function, by its name or ARN. qualifier is a version or alias, or empty.
 func GetFunction(ctx context.Context, cfg aws.Config, name, qualifier string) (*Function, error) {
 	query := url.Values{}
 	if qualifier != "" {
@@ -80,7 +80,7 @@ func GetLayerVersion(ctx context.Context, cfg aws.Config, layer string, version 
 	return out, nil
 }
 
-// NewestLayerVersion is the highest number of a layer's versions, 0 if it has none.
+// NewestLayerVersion returns the highest version number of a layer, or 0 if it has no versions.
 func NewestLayerVersion(ctx context.Context, cfg aws.Config, layer string) (int64, error) {
 	var newest int64
 	query := url.Values{}
@@ -106,7 +106,7 @@ func NewestLayerVersion(ctx context.Context, cfg aws.Config, layer string) (int6
 	}
 }
 
-// NewLayerVersion is what a version of a layer is published from.
+// NewLayerVersion is the request to publish a version of a layer.
 type NewLayerVersion struct {
 	Content                 LayerContent
 	CompatibleArchitectures []string
@@ -124,5 +124,5 @@ func PublishLayerVersion(ctx context.Context, cfg aws.Config, layer string, v *N
 	return out.LayerVersionArn, err
 }
 
-// layerVersions is the path of a layer's versions.
+// layerVersions returns the path of a layer's versions.
 func layerVersions(layer string) []string { return []string{"2018-10-31", "layers", layer, "versions"} }

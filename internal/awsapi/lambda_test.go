@@ -16,14 +16,14 @@ import (
 
 const foreignLayer = "arn:aws:lambda:eu-west-1:210987654321:layer:other"
 
-// Each request is the one that the SDK's own client sends: method, path as it is on the wire, query, type and body.
-func TestLambdaRequestsAreTheSDKs(t *testing.T) {
+// Each request is the same as the SDK's: method, path on the wire, query, content type and body.
+func TestLambdaRequestsMatchTheSDK(t *testing.T) {
 	type sent struct{ Method, URI, Type, Body string }
 	var got []sent
-	cfg, _ := configured(t, func(w http.ResponseWriter, r *http.Request) {
+	cfg, _ := configFor(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		got = append(got, sent{r.Method, r.RequestURI, r.Header.Get("Content-Type"), string(body)})
-		says(200, `{}`)(w, r)
+		respond(200, `{}`)(w, r)
 	})
 	base := *cfg.BaseEndpoint
 	client := func() *sdklambda.Client { return sdklambda.NewFromConfig(cfg) }
@@ -93,7 +93,7 @@ func TestLambdaRequestsAreTheSDKs(t *testing.T) {
 	}
 }
 
-// canonical is JSON with the members in order.
+// canonical returns JSON with its members sorted.
 func canonical(t *testing.T, text string) string {
 	t.Helper()
 	if text == "" {
@@ -107,11 +107,13 @@ func canonical(t *testing.T, text string) string {
 	return string(b)
 }
 
-// Each member is read that the SDK's own client reads.
-func TestFunctionIsReadAsTheSDKDoes(t *testing.T) {
-	cfg, _ := configured(t, says(200, `{"FunctionName":"checkout","FunctionArn":"arn:f","Role":"arn:r","KMSKeyArn":"arn:k","Runtime":"python3.13",
+// Each member of the configuration has the value that the SDK reads.
+func TestFunctionMatchesTheSDK(t *testing.T) {
+	cfg, _ := configFor(t, respond(200, `{
+		"FunctionName":"checkout","FunctionArn":"arn:f","Role":"arn:r","KMSKeyArn":"arn:k","Runtime":"python3.13",
 		"Version":"$LATEST","State":"Failed","StateReason":"because","PackageType":"Zip","Architectures":["arm64"],"MemorySize":128,"Timeout":3,
-		"Layers":[{"Arn":"arn:1","CodeSize":1},{"Arn":"arn:2"}],"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"],"Ipv6AllowedForDualStack":false},
+		"Layers":[{"Arn":"arn:1","CodeSize":1},{"Arn":"arn:2"}],
+		"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"],"Ipv6AllowedForDualStack":false},
 		"Environment":{"Variables":{"A":"1"},"Error":{"ErrorCode":"AccessDenied","Message":"kms"}},
 		"SnapStart":{"ApplyOn":"PublishedVersions","OptimizationStatus":"On"},
 		"CapacityProviderConfig":{"LambdaManagedInstancesCapacityProviderConfig":{"CapacityProviderArn":"arn:c"}},
@@ -143,7 +145,7 @@ func TestFunctionIsReadAsTheSDKDoes(t *testing.T) {
 	}
 }
 
-// An error has the code and the message that the SDK's own client finds in it.
+// The code and the message of an error are those that the SDK reads.
 func TestLambdaErrors(t *testing.T) {
 	for name, test := range map[string]struct{ header, body, code, message string }{
 		"in the header":   {"ResourceNotFoundException", `{"Type":"User","Message":"none"}`, "ResourceNotFoundException", "none"},
@@ -152,11 +154,11 @@ func TestLambdaErrors(t *testing.T) {
 		"no body":         {"ServiceException", "", "ServiceException", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg, asked := configured(t, func(w http.ResponseWriter, r *http.Request) {
+			cfg, asked := configFor(t, func(w http.ResponseWriter, r *http.Request) {
 				if test.header != "" {
 					w.Header().Set("X-Amzn-ErrorType", test.header)
 				}
-				says(404, test.body)(w, r)
+				respond(404, test.body)(w, r)
 			})
 			_, err := GetLayerVersion(t.Context(), cfg, "mine", 1)
 			api, ok := errors.AsType[smithy.APIError](err)
@@ -164,24 +166,24 @@ func TestLambdaErrors(t *testing.T) {
 				t.Errorf("%v after %d requests", err, asked.Load())
 			}
 			if test.body == "" {
-				return // the SDK fails to read it
+				return // the SDK cannot read it
 			}
 			_, err = sdklambda.NewFromConfig(cfg).GetLayerVersion(t.Context(),
 				&sdklambda.GetLayerVersionInput{LayerName: aws.String("mine"), VersionNumber: aws.Int64(1)})
 			if sdk, ok := errors.AsType[smithy.APIError](err); !ok || sdk.ErrorCode() != test.code || sdk.ErrorMessage() != test.message {
-				t.Errorf("the SDK finds %v", err)
+				t.Errorf("the SDK reads %v", err)
 			}
 		})
 	}
 	if code := ErrorCode(io.EOF); code != "" {
-		t.Errorf("code %q of an error that is not AWS's", code)
+		t.Errorf("code %q of an error that is not from AWS", code)
 	}
 }
 
-// All pages are read. A layer that does not exist has no version, and another error is none.
+// All pages are read. For a layer that does not exist the result is 0, and other errors are returned.
 func TestNewestLayerVersion(t *testing.T) {
-	cfg, asked := configured(t, func(w http.ResponseWriter, r *http.Request) {
-		says(200, map[string]string{
+	cfg, asked := configFor(t, func(w http.ResponseWriter, r *http.Request) {
+		respond(200, map[string]string{
 			"":  `{"LayerVersions":[{"Version":3},{"Version":2}],"NextMarker":"m"}`,
 			"m": `{"LayerVersions":[{"Version":11}],"NextMarker":"n"}`,
 			"n": `{"LayerVersions":[]}`,
@@ -190,11 +192,11 @@ func TestNewestLayerVersion(t *testing.T) {
 	if got, err := NewestLayerVersion(t.Context(), cfg, "mine"); err != nil || got != 11 || asked.Load() != 3 {
 		t.Errorf("%d, %v after %d requests", got, err, asked.Load())
 	}
-	cfg, _ = configured(t, says(404, `{"__type":"ResourceNotFoundException"}`))
+	cfg, _ = configFor(t, respond(404, `{"__type":"ResourceNotFoundException"}`))
 	if got, err := NewestLayerVersion(t.Context(), cfg, "mine"); err != nil || got != 0 {
 		t.Errorf("%d, %v of no layer", got, err)
 	}
-	cfg, _ = configured(t, says(403, `{"__type":"AccessDeniedException"}`))
+	cfg, _ = configFor(t, respond(403, `{"__type":"AccessDeniedException"}`))
 	if _, err := NewestLayerVersion(t.Context(), cfg, "mine"); ErrorCode(err) != "AccessDeniedException" {
 		t.Errorf("%v", err)
 	}

@@ -11,13 +11,13 @@ var (
 	kms = service{id: "KMS"}
 )
 
-// Codes and types of SSM.
+// An error code and a parameter type of SSM.
 const (
 	ParameterNotFound = "ParameterNotFound"
 	ParameterString   = "String"
 )
 
-// Parameter is one of SSM's.
+// Parameter is a parameter of SSM.
 type Parameter struct {
 	Name        string
 	Value       string
@@ -33,7 +33,7 @@ func GetParameter(ctx context.Context, cfg aws.Config, name string) (*Parameter,
 	return out.Parameter, err
 }
 
-// ParameterDescription is that of a parameter, empty where there is none.
+// ParameterDescription returns the description of a parameter, or "" if it has none.
 func ParameterDescription(ctx context.Context, cfg aws.Config, name string) (string, error) {
 	type filter struct {
 		Key, Option string
@@ -47,12 +47,12 @@ func ParameterDescription(ctx context.Context, cfg aws.Config, name string) (str
 	return out.Parameters[0].Description, nil
 }
 
-// PutParameter makes a parameter, or with Overwrite replaces it.
+// PutParameter creates a parameter. With Overwrite it replaces an existing one.
 func PutParameter(ctx context.Context, cfg aws.Config, p Parameter) error {
 	return ssm.callJSON(ctx, cfg, "AmazonSSM.PutParameter", p, &struct{}{})
 }
 
-// KeyPolicy is the policy of a KMS key.
+// KeyPolicy returns the policy of a KMS key.
 func KeyPolicy(ctx context.Context, cfg aws.Config, key string) (string, error) {
 	var out struct{ Policy string }
 	err := kms.callJSON(ctx, cfg, "TrentService.GetKeyPolicy", map[string]string{"KeyId": key, "PolicyName": "default"}, &out)
