@@ -2,9 +2,9 @@ package kinesis
 
 import "golang.org/x/sys/cpu"
 
-// encodeBlocks encodes the first n bytes of src, a multiple of three, in base64. dst has room for all of src.
+// encodeBlocks encodes the first n bytes of src as base64. n is a multiple of three. dst has room for all of src.
 func encodeBlocks(dst, src []byte) (n int) {
-	const block, read = 24, 28 // bytes that are encoded at once, and that are read for that
+	const block, read = 24, 28 // bytes that are encoded at once, and bytes that are read for them
 	if !cpu.X86.HasAVX2 || len(src) < read {
 		return 0
 	}
@@ -13,7 +13,7 @@ func encodeBlocks(dst, src []byte) (n int) {
 	return blocks * block
 }
 
-// encodeAVX2 encodes blocks of 24 bytes. It reads four bytes behind the last.
+// encodeAVX2 encodes blocks of 24 bytes. It reads four bytes after the last block.
 //
 //go:noescape
 func encodeAVX2(dst, src *byte, blocks int)

@@ -3,12 +3,12 @@
 // Three bytes abcdefgh ijklmnop qrstuvwx become 32 bits, of which each 16 hold two of the four numbers of six bits.
 // http://0x80.pl/notesen/2016-01-12-sse-base64-encoding.html
 
-// The bytes b a c b of each three bytes a b c.
+// A shuffle: each three bytes a b c become b a c b.
 DATA spread<>+0(SB)/8, $0x0405030401020001
 DATA spread<>+8(SB)/8, $0x0a0b090a07080607
 GLOBL spread<>(SB), RODATA|NOPTR, $16
 
-// What is added to a number: for 26 to 51, for the ten digits, for + and for /, and for 0 to 25.
+// Added to a number, these give its character: for 26 to 51, for the ten digits, for + and for /, and for 0 to 25.
 DATA offsets<>+0(SB)/8, $0xfcfcfcfcfcfcfc47
 DATA offsets<>+8(SB)/8, $0x000041f0edfcfcfc
 GLOBL offsets<>(SB), RODATA|NOPTR, $16

@@ -1,6 +1,6 @@
 package kinesis
 
-// encodeBlocks encodes the first n bytes of src, a multiple of three, in base64. dst has room for all of src.
+// encodeBlocks encodes the first n bytes of src as base64. n is a multiple of three. dst has room for all of src.
 func encodeBlocks(dst, src []byte) (n int) {
 	const block = 48
 	blocks := len(src) / block
@@ -10,7 +10,7 @@ func encodeBlocks(dst, src []byte) (n int) {
 	return blocks * block
 }
 
-// encodeNEON encodes blocks of 48 bytes. Every arm64 CPU has its instructions.
+// encodeNEON encodes blocks of 48 bytes. Every arm64 CPU has these instructions.
 //
 //go:noescape
 func encodeNEON(dst, src *byte, blocks int)

@@ -69,26 +69,26 @@ func (d *dialer) resolve(ctx context.Context, host string) (addresses []netip.Ad
 	if literal, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{literal}, nil
 	}
-	type answer struct {
+	type lookupResult struct {
 		family    int
 		addresses []netip.Addr
 		err       error
 	}
 	families := [...]string{"ip6", "ip4"}
-	answers := make(chan answer, len(families))
+	results := make(chan lookupResult, len(families))
 	for family, network := range families {
 		go func() {
 			found, err := d.lookup(ctx, network, host)
-			answers <- answer{family, found, err}
+			results <- lookupResult{family, found, err}
 		}()
 	}
 	var found [len(families)][]netip.Addr
 	var late <-chan time.Time
 	for range families {
 		select {
-		case a := <-answers:
-			found[a.family], err = a.addresses, cmp.Or(a.err, err)
-			if len(a.addresses) > 0 {
+		case r := <-results:
+			found[r.family], err = r.addresses, cmp.Or(r.err, err)
+			if len(r.addresses) > 0 {
 				late = time.After(resolutionDelay)
 			}
 		case <-late:
