@@ -218,28 +218,28 @@ func (g *generation) onExit(p *process) {
 	if i := slices.IndexFunc(g.registrations, func(reg *registration) bool { return reg.process == p }); i >= 0 {
 		reg = g.registrations[i]
 	}
-	ending := g.stopping
+	stopping := g.stopping
 	failed := reg != nil && reg.reportedError()
-	if !ending {
+	if !stopping {
 		switch {
 		case reg == nil:
 			g.failLocked(errRuntimeExit, fmt.Sprintf("Runtime exited with error: %s; %s", p.exitText(), p.printedText()))
 		case !failed:
-			misnamed := ""
+			refused := ""
 			if !reg.registered() {
-				misnamed = g.refusedNamesLocked()
+				refused = g.refusedNamesLocked()
 			}
 			g.failLocked(errExtensionCrash, fmt.Sprintf("extension %s exited (%s) before shutdown%s; %s",
-				p.name, p.exitText(), misnamed, p.printedText()))
+				p.name, p.exitText(), refused, p.printedText()))
 		}
 	}
 	g.changedLocked()
 	g.mu.Unlock()
 	switch {
 	case reg == nil:
-	case !ending && !failed:
+	case !stopping && !failed:
 		g.setState(reg, stateExited, errExtensionCrash)
-	case ending && p.stats().ExitCode != 0:
+	case stopping && p.stats().ExitCode != 0:
 		g.setState(reg, stateShutdownFailed, "")
 	default:
 		g.setState(reg, stateExited, "")

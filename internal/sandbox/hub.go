@@ -246,9 +246,9 @@ func (h *hub) subscribe(name string, sub *subscription, gone context.Context) er
 // The errors of subscribe.
 var (
 	errSubscriptionsClosed = errors.New("subscriptions are closed: the init phase is over")
-	errSubscribedAlready   = errors.New("the extension has subscribed with this destination already")
-	errOtherAPI            = errors.New("the extension is subscribed to the other of Telemetry API and Logs API")
-	errSecondSubscription  = errors.New("the extension is subscribed already; on Managed Instances it can subscribe once")
+	errSubscribedAlready   = errors.New("the extension has already subscribed with this destination")
+	errOtherAPI            = errors.New("the extension is already subscribed to the other API, Telemetry or Logs")
+	errSecondSubscription  = errors.New("the extension is already subscribed; on Managed Instances it can subscribe only once")
 )
 
 // closeSubscriptions ends the time for subscribing: the init phase is over.

@@ -314,7 +314,7 @@ func (o *output) write(name string, lines [][]byte) {
 
 // takeInitDuration returns the duration of the init phase or, under SnapStart, of the restore phase. Only the first
 // invocation after init gets it; later ones get zeros.
-func (e *Environment) takeInitDuration() (initTook, restored time.Duration) {
+func (e *Environment) takeInitDuration() (initDuration, restoreDuration time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.beforeFirstInvoke {

@@ -72,7 +72,7 @@ func (g *generation) serveSubscribe(w http.ResponseWriter, r *http.Request, name
 	case errors.Is(err, errSecondSubscription): // the emulator has the status
 		writeError(w, http.StatusInternalServerError, name+".AlreadySubscribed", "extension "+reg.name+": "+err.Error())
 		return
-	case err != nil: // closed since isOpen
+	case err != nil: // closed since acceptsSubscriptions
 		writeRefusal(w, closed)
 		return
 	}
