@@ -152,12 +152,7 @@ type TelemetryFaults struct {
 	DuplicateRuntimeDone bool
 	RuntimeDoneDelay     time.Duration // from the runtime's next to platform.runtimeDone
 	QueueBytes           int           // bound of each subscriber's queue, default 16 MiB; above it events are dropped
-	KeepNewline          bool          // text records keep the line's final newline
 	NewConnections       bool          // each POST uses a new connection
-
-	// DialHost is the address at which subscribers are dialed, default 127.0.0.1. On Linux, 127.0.0.2 reveals listeners
-	// that are bound to 127.0.0.1 alone.
-	DialHost string
 }
 
 // Event is one telemetry event. The receiver may keep the slices but must not change them.
@@ -237,7 +232,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	setDefault(&cfg.InitTimeout, max(longInitTimeout, min(f.Timeout, 900*time.Second)))
 	setDefault(&cfg.ShutdownTimeout, defaultShutdownTimeout)
 	setDefault(&cfg.Telemetry.QueueBytes, defaultQueueBytes)
-	setDefault(&cfg.Telemetry.DialHost, "127.0.0.1")
+
 	if len(errs) > 0 {
 		return cfg, fmt.Errorf("%w: %w", ErrConfig, errors.Join(errs...))
 	}

@@ -24,8 +24,11 @@ type destination interface {
 	close()
 }
 
+// subscriberHost is the address of all subscribers. The host names resolve to it, too.
+const subscriberHost = "127.0.0.1"
+
 func newDestination(sub *subscription, faults *TelemetryFaults) destination {
-	addr := net.JoinHostPort(faults.DialHost, strconv.Itoa(sub.port))
+	addr := net.JoinHostPort(subscriberHost, strconv.Itoa(sub.port))
 	if sub.tcp {
 		return &tcpDestination{addr: addr}
 	}

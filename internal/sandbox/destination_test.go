@@ -18,7 +18,7 @@ func TestNewConnections(t *testing.T) {
 		address := server.Listener.Addr().(*net.TCPAddr)
 		d := newDestination(
 			&subscription{host: "sandbox", method: http.MethodPost, port: address.Port},
-			&TelemetryFaults{DialHost: address.IP.String(), NewConnections: separate},
+			&TelemetryFaults{NewConnections: separate},
 		)
 		connections := map[string]bool{}
 		for range posts {

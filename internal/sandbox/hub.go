@@ -164,10 +164,7 @@ func (h *hub) emit(add func(at time.Time)) {
 }
 
 func (h *hub) addLine(c category, line []byte, at time.Time) {
-	text := line
-	if !h.cfg.Telemetry.KeepNewline {
-		text = bytes.TrimSuffix(line, []byte("\n"))
-	}
+	text := bytes.TrimSuffix(line, []byte("\n"))
 	if h.applyLoss(string(c), latestInvocation, len(text), at) {
 		return
 	}
@@ -187,7 +184,7 @@ func (h *hub) addLine(c category, line []byte, at time.Time) {
 		textEvent = h.arena.line(at, string(c), text, false)
 	}
 	if asObject {
-		objectEvent = h.arena.line(at, string(c), bytes.TrimSuffix(text, []byte("\n")), true)
+		objectEvent = h.arena.line(at, string(c), text, true)
 	} else {
 		objectEvent = textEvent
 	}

@@ -29,10 +29,8 @@ type Result struct {
 	ErrorType     string // as in telemetry, "" on success
 	Error         string // why the phase failed, for people; "" on success
 
-	// FirstByte and Response are the times from the start of the phase to the response's first and last byte. Response is
-	// the caller's latency. Both are 0 if there was no response.
-	FirstByte, Response time.Duration
-
+	// Response is the caller's latency: from the start of the phase to the response's last byte; 0 without response.
+	Response time.Duration
 	Duration time.Duration // of the phase, as in platform.report; it includes a suppressed init
 	Billed   time.Duration // whole milliseconds; includes init at an on-demand cold start
 	Init     time.Duration // of the init phase; 0 except in the first invocation
@@ -47,10 +45,6 @@ type InvokeOption func(*invocation)
 
 // WithRequestID sets the request id. The default is a new UUID.
 func WithRequestID(id string) InvokeOption { return func(inv *invocation) { inv.id = id } }
-
-// WithTrace sets the X-Ray trace header (Root=…;Parent=…;Sampled=1), "" for none. The default is a new header that is not
-// sampled.
-func WithTrace(header string) InvokeOption { return func(inv *invocation) { inv.trace = header } }
 
 // WithTenant sets the tenant id of a function with tenant isolation.
 func WithTenant(id string) InvokeOption { return func(inv *invocation) { inv.tenant = id } }
@@ -219,7 +213,7 @@ func (p *invokePhase) setOutcomeLocked(err error) {
 	r := &p.result
 	if !p.responseEnd.IsZero() {
 		r.Payload, r.FunctionError = p.response, p.functionErr
-		r.FirstByte, r.Response = p.firstByte.Sub(p.start), p.responseEnd.Sub(p.start)
+		r.Response = p.responseEnd.Sub(p.start)
 		if p.errType != "" {
 			r.Status, r.ErrorType, r.Error = statusError, p.errType, "the function returned an error"
 		}
@@ -391,15 +385,12 @@ type tracingEvent struct {
 // invokeEvent returns the INVOKE event of the Extensions API.
 func (p *invokePhase) invokeEvent() []byte {
 	event := struct {
-		EventType          string        `json:"eventType"`
-		DeadlineMs         int64         `json:"deadlineMs"`
-		RequestID          string        `json:"requestId"`
-		InvokedFunctionArn string        `json:"invokedFunctionArn"`
-		Tracing            *tracingEvent `json:"tracing,omitempty"`
-	}{EventType: eventInvoke, DeadlineMs: p.deadline.UnixMilli(), RequestID: p.id, InvokedFunctionArn: p.arn}
-	if p.trace != "" {
-		event.Tracing = &tracingEvent{"X-Amzn-Trace-Id", p.trace}
-	}
+		EventType          string       `json:"eventType"`
+		DeadlineMs         int64        `json:"deadlineMs"`
+		RequestID          string       `json:"requestId"`
+		InvokedFunctionArn string       `json:"invokedFunctionArn"`
+		Tracing            tracingEvent `json:"tracing"`
+	}{eventInvoke, p.deadline.UnixMilli(), p.id, p.arn, tracingEvent{"X-Amzn-Trace-Id", p.trace}}
 	data, err := json.Marshal(event)
 	if err != nil {
 		panic("sandbox: encoding INVOKE: " + err.Error()) // strings and numbers always encode
@@ -410,9 +401,6 @@ func (p *invokePhase) invokeEvent() []byte {
 var parentPattern = regexp.MustCompile(`(?:^|;)Parent=([0-9a-fA-F]+)`)
 
 func tracing(header string) *tracingRecord {
-	if header == "" {
-		return nil
-	}
 	rec := &tracingRecord{Type: "X-Amzn-Trace-Id", Value: header}
 	if m := parentPattern.FindStringSubmatch(header); m != nil {
 		rec.SpanID = m[1]

@@ -23,7 +23,7 @@ func TestLogsAPI(t *testing.T) {
 		plan{Logs: true, TCP: true, Subscribe: newest}, plan{Subscribe: subscribeAll})
 	cfg.Function.LogFormat, cfg.NoFreeze = JSON, true
 	e := start(t, cfg)
-	invoke(t, e, task{Text: "{\"level\":\"INFO\"}\nplain\n"}, WithRequestID("good"), WithTrace("Root=1-2;Parent=00ff;Sampled=1"))
+	invoke(t, e, task{Text: "{\"level\":\"INFO\"}\nplain\n"}, WithRequestID("good"))
 	invoke(t, e, task{Fail: "wrong"}, WithRequestID("bad"))
 	c.await("last event over TCP, which has no acknowledgment", func(m message) bool {
 		return m.Name == "x1" && bytes.Contains(m.Body, []byte(`"platform.report","record":{"requestId":"bad"`))

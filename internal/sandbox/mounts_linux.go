@@ -27,14 +27,14 @@ type mounts struct {
 }
 
 // newMounts calls tryMounts. If that fails, it calls tryMounts again without the layers.
-func newMounts(address string, layers []string) mounts {
-	m := tryMounts(address, layers)
+func newMounts(layers []string) mounts {
+	m := tryMounts(layers)
 	if m.hostsErr == nil || len(layers) == 0 {
 		return m
 	}
 	err := m.hostsErr
 	m.close()
-	m = tryMounts(address, nil)
+	m = tryMounts(nil)
 	m.layersErr = err
 	return m
 }
@@ -54,10 +54,10 @@ func overlayOptions(layers []string) string {
 	return "lowerdir=" + folders
 }
 
-// tryMounts makes the host names resolve to address, and mounts the layers at /opt, for the processes that the calling thread
-// starts. As root, the thread itself gets the mount namespace, which costs its children nothing. Otherwise each child gets
-// its own, if the kernel allows user namespaces.
-func tryMounts(address string, layers []string) mounts {
+// tryMounts makes the host names resolve, and mounts the layers at /opt, for the processes that the calling thread starts. As
+// root, the thread itself gets the mount namespace, which costs its children nothing. Otherwise each child gets its own, if
+// the kernel allows user namespaces.
+func tryMounts(layers []string) mounts {
 	content, err := os.ReadFile(hostsFile)
 	if err != nil {
 		return mounts{hostsErr: err}
@@ -65,7 +65,7 @@ func tryMounts(address string, layers []string) mounts {
 	if hasHostNames(content) && len(layers) == 0 {
 		return mounts{}
 	}
-	file, err := writeHosts(fmt.Appendf(content, "\n%s sandbox.localdomain sandbox\n", address))
+	file, err := writeHosts(fmt.Appendf(content, "\n%s sandbox.localdomain sandbox\n", subscriberHost))
 	if err != nil {
 		return mounts{hostsErr: err}
 	}

@@ -53,7 +53,7 @@ func TestHostNames(t *testing.T) {
 // requireHostNames skips a test if this machine cannot mount a hosts file.
 func requireHostNames(t *testing.T) {
 	t.Helper()
-	s := newSpawner("127.0.0.1", nil)
+	s := newSpawner(nil)
 	s.close()
 	requireOrSkip(t, "names", s.mounts.hostsErr)
 }
@@ -80,7 +80,7 @@ func TestLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := newSpawner("127.0.0.1", []string{first, second})
+	s := newSpawner([]string{first, second})
 	defer s.close()
 	requireOrSkip(t, "layers", s.mounts.layersErr)
 	run := func(args ...string) string {
@@ -114,7 +114,7 @@ func TestLayers(t *testing.T) {
 // If the layers cannot be mounted, the host names still resolve, and an error whose output mentions /opt explains it.
 func TestLayersHint(t *testing.T) {
 	requireHostNames(t)
-	s := newSpawner("127.0.0.1", []string{filepath.Join(t.TempDir(), "gone")})
+	s := newSpawner([]string{filepath.Join(t.TempDir(), "gone")})
 	s.close()
 	if s.mounts.hostsErr != nil || s.mounts.layersErr == nil {
 		t.Fatalf("names: %v, layers: %v", s.mounts.hostsErr, s.mounts.layersErr)

@@ -10,7 +10,7 @@ import (
 // mounts has none: mount namespaces exist only on Linux.
 type mounts struct{ hostsErr, layersErr error }
 
-func newMounts(string, []string) mounts {
+func newMounts([]string) mounts {
 	err := errors.New("this needs Linux")
 	return mounts{err, err}
 }

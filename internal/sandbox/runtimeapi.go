@@ -73,12 +73,9 @@ func (inv *invocation) writeTo(w http.ResponseWriter) {
 	h.Set("Lambda-Runtime-Aws-Request-Id", inv.id)
 	h.Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(inv.deadline.UnixMilli(), 10))
 	h.Set("Lambda-Runtime-Invoked-Function-Arn", inv.arn)
-	for name, value := range map[string]string{
-		"Lambda-Runtime-Trace-Id": inv.trace, "Lambda-Runtime-Aws-Tenant-Id": inv.tenant,
-	} {
-		if value != "" {
-			h.Set(name, value)
-		}
+	h.Set("Lambda-Runtime-Trace-Id", inv.trace)
+	if inv.tenant != "" {
+		h.Set("Lambda-Runtime-Aws-Tenant-Id", inv.tenant)
 	}
 	writeBody(w, http.StatusOK, inv.payload)
 }

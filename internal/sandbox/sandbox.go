@@ -96,7 +96,7 @@ func listen(cfg Config) (*Environment, error) {
 	}
 	e := &Environment{
 		cfg: cfg, addr: listener.Addr().String(), serverDone: make(chan struct{}),
-		spawner: newSpawner(cfg.Telemetry.DialHost, cfg.Layers), token: rand.Text(),
+		spawner: newSpawner(cfg.Layers), token: rand.Text(),
 		output: &output{w: cfg.Output}, taskRoot: cfg.Function.Dir, phaseToken: make(chan struct{}, 1),
 		instanceID: time.Now().UTC().Format("2006/01/02") + "/[" + cfg.Function.Version + "]" + strings.ReplaceAll(newUUID(), "-", ""),
 	}

@@ -16,7 +16,7 @@ func TestLifecycle(t *testing.T) {
 	cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Print: "extension line"})
 	e := start(t, cfg)
 	job := task{Lines: 3, Text: `a "quoted" line`, Err: "to stderr"}
-	first := invoke(t, e, job, WithRequestID("first"), WithTrace("Root=1-2;Parent=00ff;Sampled=1"))
+	first := invoke(t, e, job, WithRequestID("first"))
 	if string(first.Payload) != `"first arn:aws:lambda:us-east-1:123456789012:function:fn"` ||
 		first.Status != "success" || first.FunctionError != "" {
 		t.Errorf("first result: %+v %s", first, first.Payload)

@@ -13,15 +13,15 @@ type spawner struct {
 	mounts mounts
 }
 
-// newSpawner starts the thread. If this machine allows the mounts, its children resolve sandbox.localdomain to address and
-// see the layers at /opt.
-func newSpawner(address string, layers []string) *spawner {
+// newSpawner starts the thread. If this machine allows the mounts, its children resolve sandbox.localdomain and see the
+// layers at /opt.
+func newSpawner(layers []string) *spawner {
 	s := &spawner{work: make(chan func()), done: make(chan struct{})}
 	ready := make(chan struct{})
 	go func() {
 		defer close(s.done)
 		runtime.LockOSThread() // never unlocked: a thread in another namespace must end with its goroutine
-		s.mounts = newMounts(address, layers)
+		s.mounts = newMounts(layers)
 		close(ready)
 		for f := range s.work {
 			f()

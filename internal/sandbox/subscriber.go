@@ -284,8 +284,7 @@ func (s *subscriber) neverAccepted() string {
 	text := fmt.Sprintf("extension %s subscribed with %s and never accepted a POST; attempts: %d, last error: %v",
 		s.name, s.sub.address(), s.attempts, s.lastErr)
 	if errors.Is(s.lastErr, syscall.ECONNREFUSED) {
-		text += fmt.Sprintf(" (nothing listens there: the listener must be up before the subscription, on %s or on all addresses)",
-			s.hub.cfg.Telemetry.DialHost)
+		text += " (nothing listens there: the listener must be up before the subscription, on " + subscriberHost + " or on all addresses)"
 	}
 	return text
 }
