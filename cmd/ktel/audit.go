@@ -14,37 +14,37 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-const auditLong = `audit says what is missing of the telemetry in a stream, in files or on standard
-input: whatever 'ktel decode' reads. An argument that is no file names a stream,
-which is read to where it ends now.
+const auditLong = `audit finds missing and duplicated events in a stream, in files or on standard
+input. It reads all inputs that 'ktel decode' reads. An argument that is not a
+file is the name of a stream, which audit reads up to its current end.
 
-It goes by the events' numbers: seq counts 0, 1, 2 … within source.instance, and
-in the format cloudwatch the id of a log event has both.
+audit compares the numbers of the events: seq counts 0, 1, 2 … within each
+source.instance. In the format cloudwatch the id of a log event contains both.
 
-  missing     a number below the highest of its instance, which never came
+  missing     a number below the highest one of its instance did not arrive
   dropped     missing, and declared by a kinesis-telemetry.dropped event: the
-              extension knew. Such an event gives a count and a range of
-              numbers; it explains so many of those that are missing in it
-  duplicated  arrived again, as Kinesis may deliver. Keep either
+              extension dropped it. Such an event has a count and a range, and
+              explains that many of the missing numbers in the range
+  duplicated  arrived again: Kinesis delivers at least once. Keep either copy
 
-An instance begins with its number 0, if that is there. Else the input begins in
-the middle of its life, as with --since, and what is below its first number is
-no gap (--from-start: it is one). What an instance lost behind its last event
-shows where that is a kinesis-telemetry.stats, which comes last when an
-environment is shut down in order. Of others, which still run or were killed, it
-cannot be told.
+If number 0 of an instance is there, the instance is complete from its start.
+Otherwise the input starts in the middle of its life, as with --since, and the
+numbers below its first one are not missing (with --from-start they are). If the
+last event is a kinesis-telemetry.stats, the environment was shut down in order,
+and nothing is missing after it. For an environment that still runs or was
+killed, audit cannot know what is missing at the end.
 
-Memory goes with the instances and their gaps, not with the events: 100,000
-instances take less than 128 MB. For more than one machine reads in good time,
-SQL finds the same: examples/sql has queries for Athena, DuckDB and Flink.
+Memory use depends on the number of instances and gaps, not of events: 100,000
+instances take less than 128 MB. If one machine takes too long to read it all,
+use SQL: examples/sql has the same audit for Athena, DuckDB and Flink.
 
 `
 
 const auditStatuses = `Exit status:
-    0  nothing is missing but what was declared
-    1  something is missing, or could not be read
+    0  no event is missing, except those that were declared dropped
+    1  events are missing, or a piece of the input could not be read
     2  the command line, or a file that it names, is wrong
-    4  audit could not do its work
+    4  audit failed
   130  interrupted`
 
 type auditFlags struct {
@@ -57,7 +57,7 @@ func (a *app) auditCommand() *cobra.Command {
 	f := &auditFlags{}
 	cmd := &cobra.Command{
 		Use:   "audit [flags] [STREAM | FILE...]",
-		Short: "Say what is missing of the telemetry in a stream or in files",
+		Short: "Find missing and duplicated events in a stream or in files",
 		Long:  auditLong + auditStatuses,
 		Example: `  ktel audit --since 1h my-stream
   aws s3 cp s3://BUCKET/telemetry/2026/11/23/object.json.gz - | ktel audit
@@ -68,25 +68,25 @@ func (a *app) auditCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.since, "since", "", "begin with what arrived in the stream at `TIME`, as 'ktel tail' takes it (default all)")
-	flags.StringVar(&f.until, "until", "", "end with what arrived in the stream before `TIME` (default now)")
-	flags.StringVar(&f.endpoint, "endpoint-url", "", "Kinesis at `URL`, as of an emulator")
-	flags.StringVar(&f.region, "region", "", "AWS region `NAME`")
+	flags.StringVar(&f.since, "since", "", "start with records that arrived at `TIME`, written as for 'ktel tail' (default: all)")
+	flags.StringVar(&f.until, "until", "", "stop at records that arrived at `TIME` (default: now)")
+	flags.StringVar(&f.endpoint, "endpoint-url", "", "`URL` of Kinesis, such as an emulator's")
+	flags.StringVar(&f.region, "region", "", "`NAME` of the AWS region")
 	flags.BoolVar(&f.fromStart, "from-start", false,
-		"the input has all instances from their beginning: what is below the first number of one is missing")
+		"the input has all instances from their start: numbers below the first one of an instance are missing")
 	flags.BoolVar(&f.json, "json", false, "print the findings as JSON")
 	return cmd
 }
 
-// shownUnreadable bounds how many pieces that cannot be read are told one by one.
+// shownUnreadable limits how many unreadable pieces are reported one by one.
 const shownUnreadable = 20
 
-// AuditReport is the outcome of an audit. Its JSON is what --json prints.
+// AuditReport is the result of an audit. --json prints it as JSON.
 type AuditReport struct {
-	// Complete: nothing is missing but what was declared, and everything could be read.
+	// Complete: no undeclared event is missing, and everything could be read.
 	Complete bool `json:"complete"`
 	*audit.CompletenessReport
-	// Unreadable counts the pieces that are broken, Foreign those that others have written.
+	// Unreadable counts broken pieces, Foreign those that others have written.
 	Unreadable int   `json:"unreadable"`
 	Foreign    int   `json:"foreign"`
 	Bytes      int64 `json:"bytes"`
@@ -129,13 +129,13 @@ func (a *app) audit(ctx context.Context, f *auditFlags, args []string) error {
 	return nil
 }
 
-// source is what is audited. A piece that is no event is an *input.UnreadableError; another error is the last.
+// source is the input of an audit. A piece that is not an event is an *input.UnreadableError; any other error is the last.
 type source interface {
 	events(ctx context.Context) iter.Seq2[input.Event, error]
 	reading() reading
 }
 
-// count judges events. It reports pieces that cannot be read, but no more than a person reads.
+// count audits events. It calls unreadable for the first pieces that cannot be read, as many as a person reads.
 func count(events iter.Seq2[input.Event, error], fromStart bool, unreadable func(*input.UnreadableError)) (*AuditReport, error) {
 	report := &AuditReport{}
 	numbers := audit.Completeness{FromStart: fromStart}

@@ -19,15 +19,15 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// streamFlags say where a stream is and which part of it is meant.
+// streamFlags are the flags that select a stream and a part of it.
 type streamFlags struct{ region, endpoint, since, until string }
 
 func (f *streamFlags) any() bool { return *f != streamFlags{} }
 
-// window checks the flags and says what is to be read.
+// window checks the flags and returns which part of the stream they select.
 func (f *streamFlags) window(now time.Time) (o session.ReadOptions, err error) {
 	if f.endpoint != "" {
-		if _, err := kinesis.ParseEndpointURL(f.endpoint); err != nil { // it is not shown: it may hold a password
+		if _, err := kinesis.ParseEndpointURL(f.endpoint); err != nil { // the URL is not shown: it may contain a password
 			return o, usageError(fmt.Sprintf("--endpoint-url: %v, without a user, a password, a query or a fragment", err))
 		}
 	}
@@ -39,8 +39,8 @@ func (f *streamFlags) window(now time.Time) (o session.ReadOptions, err error) {
 	}
 	switch {
 	case o.Since.After(now):
-		return o, usageError(fmt.Sprintf("--since %q lies in the future", f.since),
-			"times are in UTC unless they say otherwise; now it is "+now.UTC().Format("15:04"))
+		return o, usageError(fmt.Sprintf("--since %q is in the future", f.since),
+			"times without a zone are in UTC; it is now "+now.UTC().Format("15:04"))
 	case !o.Until.IsZero() && !o.Until.After(o.Since):
 		return o, usageError(fmt.Sprintf("--until %q is not after --since %q", f.until, f.since))
 	}
@@ -51,8 +51,8 @@ func (f *streamFlags) target(name string) session.Target {
 	return session.Target{Stream: name, Region: f.region, Endpoint: f.endpoint}
 }
 
-// streamOf tells whether arguments mean a stream, and which: one that is no file and no path, or none at all with flags that only a
-// stream has.
+// streamOf returns the stream that the arguments name, if they name one: a single argument that is neither a file nor a path,
+// or no argument with flags that only a stream has.
 func streamOf(args []string, f *streamFlags) (name string, ok bool, err error) {
 	if len(args) == 0 && f.any() {
 		return cmp.Or(os.Getenv("KINESIS_TELEMETRY_STREAM"), defaultStream), true, nil
@@ -70,19 +70,19 @@ func streamOf(args []string, f *streamFlags) (name string, ok bool, err error) {
 	return "", false, nil
 }
 
-// backlog is a stream that is read to where it ends now.
+// backlog is the content of a stream up to its current end.
 type backlog struct {
-	notes   io.Writer
+	notes   io.Writer // gets messages
 	stream  *session.Stream
 	options session.ReadOptions
 	now     func() time.Time // Kinesis's
-	until   time.Time        // the end of the reading
+	until   time.Time        // where reading ends
 
-	troubled bool // which was said
+	troubled bool // trouble was reported
 
 	mu     sync.Mutex
-	behind map[string]time.Duration // how far each shard that is still read is behind until
-	most   time.Duration            // that any was at first
+	behind map[string]time.Duration // distance of each unfinished shard from until
+	most   time.Duration            // the largest distance so far
 	bytes  int64
 }
 
@@ -99,12 +99,12 @@ func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time
 		err = stream.WaitActive(ctx)
 	}
 	if advised, ok := errors.AsType[*session.Error](err); ok && !strings.HasPrefix(name, "arn:") {
-		return nil, cannot(err, append(advised.Hints, "it is taken for the name of a stream: there is no file "+name)...)
+		return nil, cannot(err, append(advised.Hints, name+" is taken as the name of a stream: there is no such file")...)
 	}
 	if err != nil {
 		return nil, err
 	}
-	options, err := f.window(stream.Now()) // arrivals are of Kinesis's clock
+	options, err := f.window(stream.Now()) // Kinesis's clock sets arrival times
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +116,10 @@ func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time
 	return b, nil
 }
 
-// events yields what the stream holds, as inputs.events does.
+// events yields the events of the stream, as inputs.events does for files.
 func (b *backlog) events(ctx context.Context) iter.Seq2[input.Event, error] {
 	return func(yield func(input.Event, error) bool) {
-		enough := errors.New("the caller has enough")
+		stopped := errors.New("the caller stopped")
 		err := b.stream.Read(ctx, b.options, func(r session.Record) error {
 			b.count(len(r.Data))
 			for line, err := range record.Unpack(r.Data) {
@@ -127,12 +127,12 @@ func (b *backlog) events(ctx context.Context) iter.Seq2[input.Event, error] {
 					err = &input.UnreadableError{Where: r.Shard + ", sequence number " + r.SequenceNumber, Err: err}
 				}
 				if !yield(input.Event{Line: line, Arrived: r.Arrival}, err) {
-					return enough
+					return stopped
 				}
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, enough) {
+		if err != nil && !errors.Is(err, stopped) {
 			yield(input.Event{}, err)
 		}
 	}
@@ -155,24 +155,24 @@ func (b *backlog) polled(p session.Poll) {
 	b.most = max(b.most, b.behind[p.Shard])
 }
 
-// trouble says once what keeps the stream from being read, and when that is over. The reading goes on by itself.
+// trouble reports once why the stream cannot be read, and once that it can be again. Reading retries by itself.
 func (b *backlog) trouble(err error) {
 	switch {
 	case err == nil:
 		_, _ = fmt.Fprintln(b.notes, "ktel: reading again")
 	case !b.troubled:
-		_, _ = fmt.Fprintf(b.notes, "ktel: %s; trying again\n", printable(err.Error()))
+		_, _ = fmt.Fprintf(b.notes, "ktel: %s; retrying\n", printable(err.Error()))
 	}
 	b.troubled = err != nil
 }
 
-// reading is how far the shard is that is furthest behind.
+// reading reports the progress of the shard that is furthest behind.
 func (b *backlog) reading() reading {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var most time.Duration
+	var left time.Duration
 	for _, behind := range b.behind {
-		most = max(most, behind)
+		left = max(left, behind)
 	}
-	return reading{done: int64(b.most - most), whole: int64(b.most), bytes: b.bytes}
+	return reading{done: int64(b.most - left), whole: int64(b.most), bytes: b.bytes}
 }

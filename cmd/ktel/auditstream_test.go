@@ -152,7 +152,7 @@ func TestBacklogTrouble(t *testing.T) {
 			b.trouble(err)
 		}
 	}
-	const once = "ktel: throttled; trying again\nktel: reading again\n"
+	const once = "ktel: throttled; retrying\nktel: reading again\n"
 	if out.String() != once+once {
 		t.Errorf("%s", out.String())
 	}

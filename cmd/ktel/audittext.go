@@ -9,10 +9,10 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// shownFindings bounds how many instances are told one by one; --json has all.
+// shownFindings limits how many instances are shown one by one. --json has all of them.
 const shownFindings = 10
 
-// writeText writes the report for a person, within 80 columns where there is no terminal.
+// writeText writes the report for a person, in 80 columns without a terminal.
 func (r *AuditReport) writeText(w io.Writer, colors palette, columns int) error {
 	b := &rows{colors: colors, columns: columnsOr(columns, 80)}
 	row := b.row
@@ -32,9 +32,9 @@ func (r *AuditReport) writeText(w io.Writer, colors palette, columns int) error 
 	}
 	row("events", cells...)
 	if r.Foreign > 0 {
-		row("", plural(r.Foreign, "piece")+" of others, not counted")
+		row("", plural(r.Foreign, "piece")+" written by others, not counted")
 	}
-	row("instances", grouped(int64(r.Instances))+" in all", grouped(int64(r.FromStart))+" from their beginning",
+	row("instances", grouped(int64(r.Instances))+" in all", grouped(int64(r.FromStart))+" from their start",
 		grouped(int64(r.ToEnd))+" to their end")
 	missing := count(r.Missing, "undeclared")
 	if r.Missing > 0 {
@@ -73,7 +73,7 @@ func (r *AuditReport) writeFindings(b *rows) {
 	}
 }
 
-// rangesText is numbers for a person: as many ranges as fit.
+// rangesText writes as many ranges as fit into the columns.
 func rangesText(ranges audit.Ranges, columns int) string {
 	const more = len(" and 999 more ranges")
 	var b strings.Builder
@@ -93,7 +93,7 @@ func rangesText(ranges audit.Ranges, columns int) string {
 	return b.String()
 }
 
-// dropsText sums up drops by their reasons, in the order in which the stream declares them.
+// dropsText sums drops by reason, in the order in which the stream declares them.
 func dropsText(drops []audit.Drop) string {
 	var reasons []string
 	sums := map[string]uint64{}
@@ -109,24 +109,24 @@ func dropsText(drops []audit.Drop) string {
 	return "declared: " + strings.Join(reasons, ", ")
 }
 
-// verdict is the report in one sentence.
+// verdict sums up the report in one sentence.
 func (r *AuditReport) verdict(colors palette) string {
 	switch {
 	case r.Missing == 1:
-		return colors.bad("1 event is missing, and nothing declares it.")
+		return colors.bad("1 event is missing and not declared dropped.")
 	case !r.CompletenessReport.Complete:
-		return colors.bad(groupedUint(r.Missing) + " events are missing, and nothing declares them.")
+		return colors.bad(groupedUint(r.Missing) + " events are missing and not declared dropped.")
 	case r.Unreadable > 0:
-		return colors.bad(plural(r.Unreadable, "piece") + " could not be read. Of what could, nothing is missing.")
+		return colors.bad(plural(r.Unreadable, "piece") + " could not be read. Nothing is missing from the rest.")
 	case r.Events == 0:
-		return colors.warn("There is no event of the extension in it.")
+		return colors.warn("The input has no events of the extension.")
 	case r.Dropped > 0:
-		return colors.warn("Nothing is missing but what the stream declares dropped.")
+		return colors.warn("Nothing is missing except events that the stream declares dropped.")
 	}
 	return colors.good("Nothing is missing.")
 }
 
-// delayText is milliseconds for a person.
+// delayText writes milliseconds for a person.
 func delayText(ms float64) string {
 	switch d := time.Duration(ms * float64(time.Millisecond)); {
 	case d < time.Second:
@@ -139,8 +139,8 @@ func delayText(ms float64) string {
 }
 
 func groupedUint(n uint64) string {
-	if n > 1<<62 { // a number that nobody counted to
+	if n > 1<<62 { // not a real count
 		return fmt.Sprint(n)
 	}
-	return grouped(int64(n)) //nolint:gosec // it was compared
+	return grouped(int64(n)) //nolint:gosec // compared above
 }

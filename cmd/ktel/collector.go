@@ -8,21 +8,21 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// collector takes the records of a stream as they arrive, audits them and shows their events in that order. Its goroutine lives from
-// newCollector to finish.
+// collector audits the records of a stream as they arrive, and shows their events in that order.
+// Its goroutine runs from newCollector to finish.
 type collector struct {
 	audit   audit.Audit
-	show    showLine        // nil: show nothing
-	onError func(err error) // called once, when nothing can be shown any more
+	show    showLine        // nil: events are not shown
+	onError func(err error) // called once, if showing fails
 
 	mu       sync.Mutex
 	queue    []kinesisRecord
 	finished bool
-	wake     chan struct{} // holds one token while there may be something new
+	wake     chan struct{} // has a token while there may be new records
 	done     chan struct{}
 }
 
-// showLine shows the event of a line, or what is wrong with it.
+// showLine shows the event of a line, or why it is not an event.
 type showLine func(*audit.Line) error
 
 type kinesisRecord struct {
@@ -36,8 +36,8 @@ func newCollector(show showLine, failed func(error)) *collector {
 	return c
 }
 
-// record takes one record, in the order of its shard. It never waits, so that a slow terminal does not change what is
-// measured, and keeps data, which must not change any more.
+// record queues one record; calls for a shard come in its order. It never waits, so that a slow terminal does not distort
+// the measurement. It keeps data, which must not change afterwards.
 func (c *collector) record(partitionKey string, data []byte) {
 	c.mu.Lock()
 	c.queue = append(c.queue, kinesisRecord{partitionKey, data})
@@ -52,7 +52,7 @@ func (c *collector) signal() {
 	}
 }
 
-// finish waits until all records are audited and shown. No record may come after it.
+// finish waits until all records are audited and shown. record must not be called after it.
 func (c *collector) finish() {
 	c.mu.Lock()
 	c.finished = true

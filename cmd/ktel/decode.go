@@ -15,27 +15,27 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-const decodeLong = `decode prints the events of records as ndjson: one a line, as they stood in the
-record; of the format cloudwatch, what was read of them. It takes files, or
-standard input, and tells by their bytes what is in them:
+const decodeLong = `decode prints the events of records as ndjson: one per line, unchanged, and for
+the format cloudwatch as they were parsed. It reads files or standard input, and
+detects what they contain:
 
-    data of a record    in any format and compression, also many in a row
-    base64 of it        one record a line, or with tabs between
-    JSON                as 'aws kinesis get-records' prints it, or as a Lambda
-                        function gets it from a Kinesis stream
-    S3 objects          as Firehose writes them: members, frames, lines
+    data of records     in any format and compression, one or several in a row
+    base64 of the data  one record per line, or separated by tabs
+    JSON                printed by 'aws kinesis get-records', or the event of a
+                        Lambda function that reads a Kinesis stream
+    S3 objects          written by Firehose: members, frames, lines
 
-What it cannot read is a line on standard error, and the rest goes on. Files of
-any size are streamed. A record may be 64 MiB, and above 32 MiB 1,000 times what
-it is compressed.
+decode reports each piece that it cannot read in a line on standard error, and
+continues. It streams files of any size. A record can have up to 64 MiB. A
+compressed one can expand to 32 MiB, or to 1,000 times its compressed size.
 
 `
 
 const decodeStatuses = `Exit status:
     0  everything was read
-    1  something could not be read
+    1  a piece of the input could not be read
     2  the command line, or a file that it names, is wrong
-    4  decode could not do its work
+    4  decode failed
   130  interrupted`
 
 func (a *app) decodeCommand() *cobra.Command {
@@ -52,7 +52,7 @@ func (a *app) decodeCommand() *cobra.Command {
 	}
 }
 
-// maxErrors is how many errors in a row are told of a file: one that has more is something else.
+// maxErrors is how many errors in a row are reported for a file. A file with more is not telemetry.
 const maxErrors = 1000
 
 func (a *app) decode(ctx context.Context, files []string) error {
@@ -62,13 +62,13 @@ func (a *app) decode(ctx context.Context, files []string) error {
 	}
 	out := bufio.NewWriterSize(a.stdout, 64<<10)
 	_, terminal := terminalWidth(a.stdout)
-	in.beforeRead = out.Flush // a reader that waits for the next event has all before it
+	in.beforeRead = out.Flush // before input that may take long, the reader gets all events so far
 	in.maxErrorsInARow = maxErrors
 	unreadable := 0
 	for event, err := range in.events(ctx) {
 		if piece, ok := errors.AsType[*input.UnreadableError](err); ok {
 			unreadable++
-			_ = out.Flush() // in the order of the input; its error comes again
+			_ = out.Flush() // keep the order of the input; the next Flush returns the same error
 			a.cannotRead(a.stderr, piece)
 			continue
 		}
@@ -88,14 +88,15 @@ func (a *app) decode(ctx context.Context, files []string) error {
 	return nil
 }
 
-// cannotRead says which piece of an input cannot be read, and why, to what leads to standard error.
+// cannotRead reports a piece of an input that cannot be read, and why. The writer to leads to standard error.
 func (a *app) cannotRead(to io.Writer, piece *input.UnreadableError) {
 	columns, _ := terminalWidth(a.stderr)
 	text := fold(printable(piece.Error()), columns, len("ktel: error: "), 2)
 	_, _ = fmt.Fprintf(to, "ktel: %s %s\n", a.paletteFor(a.stderr).bad("error:"), text)
 }
 
-// writeEvent writes an event on one line. Between its tokens JSON of others may have line ends. A terminal gets no control characters.
+// writeEvent writes an event on one line: JSON from other sources may have line breaks between its tokens.
+// A terminal gets no control characters.
 func writeEvent(out *bufio.Writer, event *record.Line, terminal bool) error {
 	text := encoded(event, false)
 	if content := text[:len(text)-1]; bytes.ContainsAny(content, "\r\n") {

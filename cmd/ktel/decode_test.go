@@ -52,7 +52,7 @@ func TestDecodeGivesUp(t *testing.T) {
 	}
 	status, stdout, stderr := runKtel(t, append([]string{"decode"}, names...)...)
 	if status != statusIncomplete || stdout != strings.Repeat(event, 3) || strings.Count(stderr, "\n") != 1000+3*999 ||
-		strings.Count(stderr, "other: line 1000: the last of 1,000 errors in a row, the rest is left out: not written by") != 1 {
+		strings.Count(stderr, "other: line 1000: the last of 1,000 errors in a row, the rest is skipped: not written by") != 1 {
 		t.Errorf("status %d, %d bytes, %d errors", status, len(stdout), strings.Count(stderr, "\n"))
 	}
 	if status, _, stderr := runKtel(t, "audit", names[0], names[1]); status != statusComplete || stderr != "" {

@@ -14,15 +14,15 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-const demoLong = `demo runs the telemetry extension and a sample function together in
-a Lambda execution environment on this machine with a Kinesis data stream of two
-shards, and freezes the environment between the invocations as Lambda does. It
-shows the events as they arrive on the stream, then whether all of them arrived
-and what it cost.
+const demoLong = `demo runs the telemetry extension and a sample function in a Lambda execution
+environment on this machine, with a Kinesis data stream of two shards. It
+freezes the environment between the invocations, as Lambda does. It shows the
+events as they arrive on the stream, then reports whether all of them arrived,
+and what they cost.
 
-It needs no AWS account. A released ktel contains both programs. Any other ktel
-builds them, with Go, from a checkout of this module. The sample function prints
-lines of text and of JSON, and sometimes fails.`
+demo needs no AWS account. A released ktel contains both programs. Any other
+ktel builds them, with Go, from a checkout of this module. The sample function
+logs lines of text and of JSON, and sometimes fails.`
 
 func (a *app) demoCommand() *cobra.Command {
 	f := &trialFlags{count: 20, freeze: 100 * time.Millisecond}
@@ -37,7 +37,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usageError(fmt.Sprintf("demo takes no argument, such as %q", args[0]),
-					"'ktel run -- COMMAND' runs a function of your own")
+					"'ktel run -- COMMAND' runs your own function")
 			}
 			return nil
 		},
@@ -49,7 +49,7 @@ func (a *app) demoCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().Uint64Var(&seed, "seed", 1, "number `N` from which follows what the function is asked to do")
+	cmd.Flags().Uint64Var(&seed, "seed", 1, "seed `N` of the random events: the same seed gives the same events")
 	return cmd
 }
 
@@ -77,9 +77,9 @@ func (a *app) demo(ctx context.Context, f *trialFlags, seed uint64) error {
 	return a.runTrial(ctx, s, f, false)
 }
 
-// demoPayloads are events for the sample function: some lines each time, now and then many, long ones or a failure.
+// demoPayloads returns events for the sample function. Each asks for a few lines; some ask for many or long lines, or for a failure.
 func demoPayloads(count int, seed uint64) [][]byte {
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // the same demo for the same seed; nothing secret
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // the same demo for the same seed; no secrets
 	payloads := make([][]byte, count)
 	for i := range payloads {
 		lines, size, failure := 1+random.IntN(6), 0, ""

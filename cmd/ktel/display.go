@@ -13,7 +13,7 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// Columns of a shown event, without the message, which takes the rest of the line. A narrowColumns terminal has no seq.
+// Columns of a shown event. The message takes the rest of the line. A narrow terminal shows no seq.
 const (
 	timeColumns       = 12
 	typeColumns       = 20
@@ -21,20 +21,20 @@ const (
 	seqColumns        = 5
 	messageAt         = timeColumns + typeColumns + requestColumns + seqColumns + 4
 	minMessageColumns = 20
-	narrowColumns     = 72 // below this
-	secondColumns     = 8  // of a time without its fraction
-	familyColumns     = 11 // of a type without its family: most of them
+	narrowColumns     = 72 // terminals with fewer columns are narrow
+	secondColumns     = 8  // a time without its fraction
+	familyColumns     = 11 // fits most types without their family
 )
 
-// display shows events for a person to read, each on a line of its own.
+// display shows events for a person, each on a line of its own.
 type display struct {
 	out         io.Writer
 	colors      palette
-	columns     func() int // of the terminal; 0: do not shorten
+	columns     func() int // of the terminal; 0: lines are not shortened
 	headerShown bool
 }
 
-// show writes the event of a line, or what is wrong with it.
+// show writes the event of a line, or why it is not an event.
 func (d *display) show(line *audit.Line) error {
 	var b strings.Builder
 	columns := d.columns()
@@ -126,7 +126,7 @@ func levelColor(colors palette, level string) func(...any) string {
 	}
 }
 
-// clock is the time of day of a timestamp; the date is that of today anyway.
+// clock returns the time of day of a timestamp.
 func clock(timestamp string) string {
 	if t, err := time.Parse(time.RFC3339Nano, timestamp); err == nil {
 		return t.UTC().Format("15:04:05.000")
@@ -134,7 +134,7 @@ func clock(timestamp string) string {
 	return fit(printable(timestamp), timeColumns)
 }
 
-// shortType is a type for its column: one that is too long goes without its family. What is longer still is none of Lambda's.
+// shortType fits a type into its column: a type that is too long is shown without its family.
 func shortType(kind string) string {
 	if shown := printable(kind); ansi.StringWidth(shown) <= typeColumns {
 		return shown
@@ -142,7 +142,7 @@ func shortType(kind string) string {
 	return nameOf(kind)
 }
 
-// nameOf is a type without its family.
+// nameOf returns a type without its family.
 func nameOf(kind string) string {
 	if _, name, ok := strings.Cut(kind, "."); ok {
 		kind = name
@@ -150,7 +150,7 @@ func nameOf(kind string) string {
 	return fit(printable(kind), typeColumns+4)
 }
 
-// shortID is the beginning of a request id: enough to tell those of one run apart.
+// shortID returns the beginning of a request id, which is enough to distinguish the requests of a run.
 func shortID(id string) string {
 	if len(id) > requestColumns {
 		return id[:requestColumns]
@@ -158,10 +158,10 @@ func shortID(id string) string {
 	return id
 }
 
-// message is what a record says, in short.
+// message is a record in short.
 type message struct {
 	level, text string
-	alarming    bool // something was lost or failed
+	alarming    bool // reports a loss or a failure
 }
 
 func messageOf(kind string, record json.RawMessage) message {
@@ -185,7 +185,7 @@ func messageOf(kind string, record json.RawMessage) message {
 	return jsonMessage(record)
 }
 
-// jsonMessage shows the level and the message of a structured log first, then its other members as they stand.
+// jsonMessage shows the level and the message of a structured log first, then its other members in their order.
 func jsonMessage(record json.RawMessage) message {
 	members, ok := membersInOrder(record)
 	if !ok {
@@ -200,7 +200,7 @@ func jsonMessage(record json.RawMessage) message {
 			value = s
 		}
 		switch strings.ToLower(member.name) {
-		case "timestamp", "time", "requestid", "awsrequestid": // they have columns of their own
+		case "timestamp", "time", "requestid", "awsrequestid": // shown in columns of their own
 		case "level", "severity":
 			m.level = strings.Trim(value, `"`)
 		case "message", "msg":
@@ -221,7 +221,7 @@ type member struct {
 	value json.RawMessage
 }
 
-// membersInOrder are the members of a JSON object in the order in which they stand there.
+// membersInOrder returns the members of a JSON object in their order.
 func membersInOrder(raw json.RawMessage) ([]member, bool) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	if open, err := decoder.Token(); err != nil || open != json.Delim('{') {

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Words of events.
+// Types and statuses of events.
 const (
-	kindExtension = "extension" // also an event of the family platform
+	kindExtension = "extension" // also a name in the family platform
 	kindStats     = "kinesis-telemetry.stats"
 	succeeded     = "success"
 )
 
-// platformRecord has the members of platform events that are worth a place in one line. Which type has which:
+// platformRecord has the members of platform events that one line shows. Which type has which members:
 // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
 type platformRecord struct {
 	InitializationType string   `json:"initializationType"`
@@ -42,7 +42,7 @@ type platformRecord struct {
 	} `json:"metrics"`
 }
 
-// platformMessage says what a platform event tells; false where it tells nothing that is known here.
+// platformMessage puts a platform event into one line. It returns false for an unknown type.
 func platformMessage(kind string, raw json.RawMessage) (message, bool) {
 	var r platformRecord
 	if json.Unmarshal(raw, &r) != nil {
@@ -84,7 +84,7 @@ func platformMessage(kind string, raw json.RawMessage) (message, bool) {
 	return message{text: strings.Join(strings.Fields(strings.Join(parts, " ")), " "), alarming: failed}, true
 }
 
-// statsMessage says what an event of the extension's own figures tells, in short; false where it tells nothing that is known here.
+// statsMessage puts a kinesis-telemetry.stats event into one line. It returns false if the members are unknown.
 func statsMessage(raw json.RawMessage) (message, bool) {
 	var r struct {
 		Received, Sent                           *int64
@@ -109,5 +109,5 @@ func statsMessage(raw json.RawMessage) (message, bool) {
 	return message{text: text, alarming: r.Dropped > 0}, true
 }
 
-// decimal is a number with at most two decimals.
+// decimal writes a number with at most two decimals.
 func decimal(v float64) string { return strconv.FormatFloat(math.Round(v*100)/100, 'f', -1, 64) }

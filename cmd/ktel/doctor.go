@@ -11,22 +11,22 @@ import (
 	"kinesis-telemetry-extension/internal/doctor"
 )
 
-const doctorLong = `doctor looks for what keeps telemetry from arriving, and says what to do.
+const doctorLong = `doctor finds out why telemetry does not arrive, and prints how to fix it.
 
-Without --function it tries the stream with this shell's credentials and
-KINESIS_TELEMETRY_* variables. With --function it looks at a deployed function:
+Without --function, doctor checks the stream with this shell's credentials and
+KINESIS_TELEMETRY_* variables. With --function, it checks a deployed function:
 its layer, settings, role and network, and the stream that it writes to.
 
-It changes nothing. The one write is a dry run of PutRecords; an emulator of
-Kinesis that does not know dry runs may store that record, which doctor tells.
+doctor changes nothing. Its only write is a dry run of PutRecords. An emulator
+of Kinesis without dry runs stores that record; doctor then reports it.
 
 `
 
 const doctorStatuses = `Exit status:
-    0  there is nothing to mend; there may be warnings
-    1  a problem was found
+    0  no problems found; there may be warnings
+    1  problems found
     2  the command line is wrong
-    4  doctor could not do its work
+    4  doctor could not check
   130  interrupted`
 
 type doctorFlags struct {
@@ -38,7 +38,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	f := &doctorFlags{}
 	cmd := &cobra.Command{
 		Use:   "doctor [flags]",
-		Short: "Find what keeps telemetry from arriving",
+		Short: "Find out why telemetry does not arrive",
 		Long:  doctorLong + doctorStatuses,
 		Example: `  KINESIS_TELEMETRY_STREAM=my-stream ktel doctor
   ktel doctor --function checkout --region eu-west-1
@@ -48,15 +48,15 @@ func (a *app) doctorCommand() *cobra.Command {
 		RunE:                  func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), f) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.Function, "function", "", "`NAME` or ARN of a deployed function to look at")
+	flags.StringVar(&f.Function, "function", "", "`NAME` or ARN of a deployed function to check")
 	flags.StringVar(&f.Qualifier, "qualifier", "", "`VERSION` or alias of that function")
 	flags.StringVar(&f.Layer, "layer", doctor.LayerName, "part of the `NAME` of the layer that holds the extension")
-	flags.StringVar(&f.Region, "region", "", "AWS `REGION` (default: as AWS's tools find it)")
+	flags.StringVar(&f.Region, "region", "", "AWS `REGION` (default: the one that AWS's tools use)")
 	flags.BoolVar(&f.json, "json", false, "print the findings as JSON")
 	return cmd
 }
 
-// noArguments refuses arguments of a verb that takes none; hint is what was perhaps meant.
+// noArguments refuses the arguments of a command that takes none. hint is the command that was probably meant.
 func noArguments(hint string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -75,7 +75,7 @@ func (a *app) doctor(ctx context.Context, f *doctorFlags) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		return cannot(err, "AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE name what is read")
+		return cannot(err, "check AWS_PROFILE, AWS_CONFIG_FILE and AWS_CA_BUNDLE")
 	}
 	if f.json {
 		err = writeReportJSON(a.stdout, report)
@@ -94,7 +94,7 @@ func (a *app) doctor(ctx context.Context, f *doctorFlags) error {
 	return nil
 }
 
-// writeReportJSON writes the findings for machines, with their counts.
+// writeReportJSON writes the findings and their counts for programs.
 func writeReportJSON(w io.Writer, r *doctor.Report) error {
 	return writeJSON(w, struct {
 		Problems   int `json:"problems"`
@@ -109,7 +109,7 @@ const (
 	statusColumns = 13
 )
 
-// writeReport writes the findings for a person. What is to be typed stands whole on one line.
+// writeReport writes the findings for a person. A command to type stays on one line.
 func writeReport(w io.Writer, colors palette, r *doctor.Report, columns int) error {
 	paint := map[doctor.Status]func(...any) string{
 		doctor.OK: colors.good, doctor.Warning: colors.warn, doctor.Problem: colors.bad, doctor.NotChecked: colors.dim,
@@ -140,7 +140,7 @@ func verdictOf(colors palette, r *doctor.Report) string {
 		parts = append(parts, fmt.Sprintf("%d not checked", n))
 	}
 	if len(parts) == 0 {
-		return colors.good("Nothing to mend.")
+		return colors.good("No problems found.")
 	}
 	return strings.Join(parts, ", ") + "."
 }

@@ -471,7 +471,7 @@ func TestDoctorText(t *testing.T) {
 	if err != nil || !strings.Contains(b.String(), "\x1b[") {
 		t.Errorf("%q, %v", b.String(), err)
 	}
-	if !strings.Contains(b.String(), "Nothing to mend.") {
+	if !strings.Contains(b.String(), "No problems found.") {
 		t.Error(b.String())
 	}
 }

@@ -17,13 +17,13 @@ const (
 	statusFunction    = 3
 	statusFailed      = 4
 	statusInterrupted = 130 // as a shell counts SIGINT
-	statusPipe        = 141 // as a shell counts SIGPIPE: nobody reads on
+	statusPipe        = 141 // as a shell counts SIGPIPE: the reader of the output has gone
 )
 
-// failure is an error with an exit status and hints for the person at the terminal.
+// failure is an error with an exit status, and hints for the user.
 type failure struct {
 	status int
-	err    error // nil: all is said already
+	err    error // nil: it was reported already
 	hints  []string
 }
 
@@ -40,7 +40,7 @@ func usageError(message string, hints ...string) error {
 	return &failure{status: statusUsage, err: errors.New(message), hints: hints}
 }
 
-// cannot says that ktel could not do its work.
+// cannot returns a failure of ktel itself, not of the command line.
 func cannot(err error, hints ...string) error {
 	return &failure{status: statusFailed, err: err, hints: hints}
 }
@@ -61,11 +61,11 @@ func statusOf(err error) int {
 	return statusFailed
 }
 
-// explain writes what went wrong, and how to go on, to standard error.
+// explain writes the error and its hints to standard error.
 func (a *app) explain(err error) {
 	colors := a.paletteFor(a.stderr)
 	columns, _ := terminalWidth(a.stderr)
-	tell := func(label, text string) {
+	write := func(label, text string) {
 		_, _ = fmt.Fprintf(a.stderr, "ktel: %s %s\n", label, fold(printable(text), columns, len("ktel: error: "), 2))
 	}
 	if errors.Is(err, context.Canceled) {
@@ -76,8 +76,8 @@ func (a *app) explain(err error) {
 	if (ok && f.err == nil) || isClosedPipe(err) {
 		return
 	}
-	lines := strings.Split(err.Error(), "\n") // the first says it all; what processes printed may follow
-	tell(colors.bad("error:"), lines[0])
+	lines := strings.Split(err.Error(), "\n") // the output of a process may follow the first line
+	write(colors.bad("error:"), lines[0])
 	for _, line := range lines[1:] {
 		_, _ = fmt.Fprintf(a.stderr, "  %s\n", printable(strings.TrimSpace(line)))
 	}
@@ -88,6 +88,6 @@ func (a *app) explain(err error) {
 		hints = advised.Hints
 	}
 	for _, hint := range hints {
-		tell(colors.dim("hint:"), hint)
+		write(colors.dim("hint:"), hint)
 	}
 }

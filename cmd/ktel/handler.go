@@ -14,21 +14,21 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// The programs that serve the Runtime API with a handler, as Lambda's own runtimes do.
+// clients are the runtime clients: each runs a handler with the Runtime API, as Lambda's own runtimes do.
 //
 //go:embed clients
 var clients embed.FS
 
-// language is one in which handlers are written.
+// language is a language of handlers.
 type language struct {
 	name     string
-	client   string   // in clients
-	programs []string // one of which runs the client
-	options  []string
-	from     string   // where to get it
-	files    []string // how the file of a module ends
-	handlers []string // what the handler of a file may be called
-	packages bool     // a module is loaded by its name, which has the packages that it is in, not by its file
+	client   string   // file in clients
+	programs []string // the first one that is installed runs the client
+	options  []string // of the program
+	from     string   // where to download it
+	files    []string // endings of a module's file
+	handlers []string // names of the handler if only a file is given
+	packages bool     // a module is loaded by its name with its packages, not by its file
 }
 
 var languages = []*language{
@@ -42,13 +42,13 @@ var languages = []*language{
 	},
 }
 
-// runtimeClient is how a handler is run.
+// runtimeClient runs a handler.
 type runtimeClient struct {
 	*language
 	args []string
 }
 
-// findFunction finds what to run: a handler by its name or its file, which gets its command when the client is installed, or a program.
+// findFunction finds a handler by its name or its file, or a program. A handler gets its command from runtimeClient.install.
 func findFunction(handler string, command []string) (sandbox.Function, *runtimeClient, error) {
 	if handler != "" {
 		dir, err := os.Getwd()
@@ -63,17 +63,17 @@ func findFunction(handler string, command []string) (sandbox.Function, *runtimeC
 	if _, err := exec.LookPath(command[0]); err != nil {
 		hints := []string{}
 		if checkProgram(command[0]) == nil {
-			hints = append(hints, "a program of the current directory is named ./"+command[0])
+			hints = append(hints, "to run a program of the current directory, type ./"+command[0])
 		}
 		if ext := filepath.Ext(command[0]); ext == ".ts" || ext == ".mts" {
-			hints = append(hints, "TypeScript is compiled first, as for Lambda: 'ktel run -- dist/index.mjs'")
+			hints = append(hints, "compile TypeScript first, as for Lambda: 'ktel run -- dist/index.mjs'")
 		}
 		return sandbox.Function{}, nil, usageError(fmt.Sprintf("cannot run the function: %v", err), hints...)
 	}
 	return sandbox.Function{Command: command, Name: functionName(command[0]), Handler: filepath.Base(command[0])}, nil, nil
 }
 
-// handlerLanguage is the language of a file with a handler, nil for a program: one that is executable runs by itself.
+// handlerLanguage returns the language of a file with a handler. It returns nil for a program: an executable script is one.
 func handlerLanguage(path string) *language {
 	for _, l := range languages {
 		if !slices.Contains(l.files, filepath.Ext(path)) {
@@ -87,24 +87,24 @@ func handlerLanguage(path string) *language {
 	return nil
 }
 
-// isScript tells whether a file names its interpreter.
+// isScript reports whether a file names its interpreter.
 func isScript(path string) bool {
 	file, err := os.Open(path)
 	if err != nil {
 		return false
 	}
-	defer func() { _ = file.Close() }() // it was only read
+	defer func() { _ = file.Close() }() // opened for reading only
 	head := make([]byte, 2)
 	n, _ := file.Read(head)
 	return string(head[:n]) == "#!"
 }
 
-// findFile makes a function of a file with a handler. Its folder is the task root, as on Lambda, where it would be in the archive's root.
+// findFile returns the function of a file with a handler. The file's folder is the task root, like the root of a Lambda archive.
 func findFile(l *language, command []string) (sandbox.Function, *runtimeClient, error) {
 	if len(command) > 1 {
 		return sandbox.Function{}, nil, usageError(
 			fmt.Sprintf("%s is run as a handler, which takes no arguments, such as %q", command[0], command[1]),
-			"'-- "+l.programs[0]+" "+command[0]+" …' runs a program that brings a runtime client")
+			"'-- "+l.programs[0]+" "+command[0]+" …' runs a program that has a runtime client")
 	}
 	file, err := filepath.Abs(command[0])
 	if err != nil {
@@ -118,14 +118,15 @@ func findFile(l *language, command []string) (sandbox.Function, *runtimeClient, 
 	return l.function(filepath.Dir(file), file, module, l.handlers)
 }
 
-// findHandler makes a function of a handler that is named as in Lambda's configuration.
+// findHandler returns the function of a handler that is named as in Lambda's configuration.
 func findHandler(dir, handler string) (sandbox.Function, *runtimeClient, error) {
 	fail := func(message string, hints ...string) (sandbox.Function, *runtimeClient, error) {
 		return sandbox.Function{}, nil, usageError(fmt.Sprintf("--handler %q: %s", handler, message), hints...)
 	}
 	folder, base := filepath.Split(handler)
 	if module, name, ok := strings.Cut(base, "."); !ok || module == "" || name == "" {
-		return fail("it is FILE.FUNCTION, without the ending of the file", "a file index.mjs that exports handler is --handler index.handler")
+		return fail("it must be FILE.FUNCTION, without the file's extension",
+			"for a file index.mjs that exports handler, type --handler index.handler")
 	}
 	type candidate struct {
 		*language
@@ -134,7 +135,7 @@ func findHandler(dir, handler string) (sandbox.Function, *runtimeClient, error) 
 	var found []candidate
 	var names, files []string
 	for _, l := range languages {
-		module, name, _ := strings.Cut(base, ".") // Node.js: the function may be a member of what is exported
+		module, name, _ := strings.Cut(base, ".") // Node.js: the function may be a member of an export
 		path := module
 		if l.packages {
 			at := strings.LastIndex(base, ".")
@@ -153,7 +154,7 @@ func findHandler(dir, handler string) (sandbox.Function, *runtimeClient, error) 
 	switch len(found) {
 	case 0:
 		return fail(fmt.Sprintf("there is no %s in %s", list(names), dir),
-			"change into the folder of the function, which Lambda has in /var/task")
+			"run ktel in the folder of the function, which is /var/task on Lambda")
 	case 1:
 		c := found[0]
 		return c.function(dir, c.file, c.module, []string{c.name})
@@ -162,7 +163,7 @@ func findHandler(dir, handler string) (sandbox.Function, *runtimeClient, error) 
 	}
 }
 
-// function is one whose handler has one of these names. Its command follows when the client is installed.
+// function returns the function whose handler has one of these names. install returns its command.
 func (l *language) function(dir, file, module string, names []string) (sandbox.Function, *runtimeClient, error) {
 	client := &runtimeClient{l, []string{file, names[0]}}
 	if l.packages {
@@ -191,7 +192,7 @@ func (c *runtimeClient) install(dir string) ([]string, error) {
 	return nil, usageError(fmt.Sprintf("the handler needs %s: there is no %s in PATH", c.name, list(c.programs)), "install it: "+c.from)
 }
 
-// functionName makes a name that Lambda would take of the program's.
+// functionName turns the name of a program into a valid name of a function.
 func functionName(program string) string {
 	name := strings.Map(func(r rune) rune {
 		if r == '-' || r == '_' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {

@@ -13,30 +13,30 @@ import (
 	"kinesis-telemetry-extension/internal/input"
 )
 
-// standardInput is how a command line names it.
+// standardInput is the name of standard input on a command line.
 const standardInput = "-"
 
 // inputs are the files of a command line, or standard input.
 type inputs struct {
 	files []string
 	stdin io.Reader
-	size  int64 // of all files; -1 where that cannot be known
-	// beforeRead is called before more is read, which may take as long as it likes; nil: nothing is.
+	size  int64 // of all files; -1 if unknown
+	// beforeRead is called before each read, which may wait for input; it may be nil.
 	beforeRead func() error
-	// maxErrorsInARow is how many pieces in a row may be unreadable until the rest of a file is left out; 0: all.
+	// maxErrorsInARow is how many unreadable pieces in a row end the reading of a file; 0: no limit.
 	maxErrorsInARow int
-	read            atomic.Int64 // bytes
+	read            atomic.Int64 // bytes so far
 }
 
-// openInputs finds out whether the files can be read before any of them is: a name that is wrong is a mistake of the command line.
+// openInputs finds out whether the files can be read before it reads any of them: a wrong name is a mistake on the command line.
 func (a *app) openInputs(files []string, verb string) (*inputs, error) {
 	in := &inputs{files: files, stdin: a.stdin}
 	if len(files) == 0 {
 		in.files = []string{standardInput}
 		if stdin, ok := a.stdin.(*os.File); ok {
 			if _, terminal := terminalWidth(stdin); terminal {
-				return nil, usageError("there is nothing to read: standard input is a terminal",
-					fmt.Sprintf("name a file, as in 'ktel %s FILE', or pipe something into it", verb))
+				return nil, usageError("no input: standard input is a terminal",
+					fmt.Sprintf("name a file, as in 'ktel %s FILE', or pipe input into it", verb))
 			}
 		}
 	}
@@ -64,7 +64,7 @@ func (in *inputs) sizeOf(name string) (int64, error) {
 		}
 		info, err = stdin.Stat()
 	} else if info, err = os.Stat(name); err != nil || info.Mode().IsRegular() {
-		// Of a pipe the first open takes what was written, so only a file is tried.
+		// The first open of a pipe consumes what was written, so only a regular file is tried.
 		var file *os.File
 		if file, err = os.Open(name); err != nil {
 			return 0, err
@@ -83,8 +83,8 @@ func (in *inputs) sizeOf(name string) (int64, error) {
 	return info.Size(), nil
 }
 
-// events yields the events of all files. What of them cannot be read is an *input.UnreadableError, whose place begins with the file's name;
-// another error is the last.
+// events yields the events of all files. A piece that cannot be read is an *input.UnreadableError whose place starts with the
+// file's name. Any other error is the last.
 func (in *inputs) events(ctx context.Context) iter.Seq2[input.Event, error] {
 	return func(yield func(input.Event, error) bool) {
 		for _, name := range in.files {
@@ -95,7 +95,7 @@ func (in *inputs) events(ctx context.Context) iter.Seq2[input.Event, error] {
 	}
 }
 
-// file yields the events of one file and tells whether to go on.
+// file yields the events of one file. It returns false to stop.
 func (in *inputs) file(ctx context.Context, name string, yield func(input.Event, error) bool) bool {
 	from, err := in.open(ctx, name)
 	switch {
@@ -109,32 +109,32 @@ func (in *inputs) file(ctx context.Context, name string, yield func(input.Event,
 	if name == standardInput {
 		name = "standard input"
 	}
-	row := 0 // of pieces that cannot be read
+	inARow := 0 // unreadable pieces
 	for event, err := range input.Read(ctx, &countingReader{from, in}) {
 		piece, unreadable := errors.AsType[*input.UnreadableError](err)
 		switch {
 		case unreadable:
 			piece.Where = name + ": " + piece.Where
-			if row++; row == in.maxErrorsInARow {
-				piece.Err = fmt.Errorf("the last of %s in a row, the rest is left out: %w", plural(row, "error"), piece.Err)
+			if inARow++; inARow == in.maxErrorsInARow {
+				piece.Err = fmt.Errorf("the last of %s in a row, the rest is skipped: %w", plural(inARow, "error"), piece.Err)
 			}
 		case err != nil:
 			yield(event, fmt.Errorf("read %s: %w", name, err))
 			return false
 		default:
-			row = 0
+			inARow = 0
 		}
 		if !yield(event, err) {
 			return false
 		}
-		if row > 0 && row == in.maxErrorsInARow {
+		if inARow > 0 && inARow == in.maxErrorsInARow {
 			return true
 		}
 	}
 	return true
 }
 
-// open opens a file. Of one that may make its reader wait, such as a pipe, both the open and the reads end with ctx.
+// open opens a file. If it may make its reader wait, as a pipe does, the open and the reads end with ctx.
 func (in *inputs) open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if name == standardInput {
 		return interruptible(ctx, io.NopCloser(in.stdin)), nil
@@ -148,7 +148,7 @@ func (in *inputs) open(ctx context.Context, name string) (io.ReadCloser, error) 
 	}
 	pending := make(chan opened, 1)
 	go func() {
-		file, err := os.Open(name) // of a pipe it waits for a writer
+		file, err := os.Open(name) // opening a pipe waits for a writer
 		pending <- opened{file, err}
 	}()
 	select {
@@ -162,13 +162,13 @@ func (in *inputs) open(ctx context.Context, name string) (io.ReadCloser, error) 
 	}
 }
 
-// reading is how far the files are read.
+// reading reports how much of the files was read.
 func (in *inputs) reading() reading {
 	n := in.read.Load()
 	return reading{done: n, whole: in.size, bytes: n}
 }
 
-// countingReader counts what is read.
+// countingReader counts the bytes that are read.
 type countingReader struct {
 	from io.Reader
 	in   *inputs
@@ -185,8 +185,8 @@ func (w *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// interruptible is a reader that ends with ctx, even while from waits for something to read, which nothing can end. That read is left
-// to the end of the process.
+// interruptible returns a reader that ends with ctx, even while from waits for input. That read cannot be cancelled: it ends
+// with the process.
 func interruptible(ctx context.Context, from io.ReadCloser) io.ReadCloser {
 	reader, writer := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })

@@ -22,32 +22,32 @@ import (
 
 const (
 	localRegion   = "us-east-1"
-	kinesisListen = "127.0.0.1:4567" // where emulators of Kinesis are looked for
+	kinesisListen = "127.0.0.1:4567" // where clients look for emulators of Kinesis
 	// maxShards is more than a laptop needs, and less than the account's limit for all streams.
 	maxShards = 1000
 )
 
-const kinesisLong = `kinesis serves Kinesis data streams on this machine, for whatever speaks to
-Kinesis: the AWS SDKs, the AWS CLI, ktel. Any credentials and any region are
-taken. The records live in memory until ctrl-C.
+const kinesisLong = `kinesis serves Kinesis data streams on this machine to the AWS SDKs, the AWS CLI
+and ktel. It accepts any credentials and any region. It keeps the records in
+memory until ctrl-C.
 
-It has the limits of AWS's shards, and its faults are as Kinesis makes them.
-FAULTS are words with commas between, and change while it runs by
+Its shards have AWS's limits, and its faults look like those of Kinesis. FAULTS
+is a list of words, separated by commas. To change it while kinesis runs, type
 'ktel kinesis fault FAULTS':
 
 ` + faultWords + `
 
-P is a share of the requests, 0 to 1 (default 1). @FILE has rules as JSON.
+P is the share of the requests, 0 to 1 (default 1). @FILE contains rules as JSON.
 
-What it does not have: retention, encryption, enhanced fan-out, policies,
+Not supported: retention, encryption, enhanced fan-out, policies,
 UpdateShardCount, CBOR, TLS.
 
 `
 
 const kinesisStatuses = `Exit status:
-    0  ended by ctrl-C
+    0  stopped by ctrl-C
     2  the command line, or a file that it names, is wrong
-    4  ktel could not do its work`
+    4  ktel failed`
 
 type kinesisFlags struct {
 	listen     string
@@ -74,17 +74,17 @@ func (a *app) kinesisCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringArrayVar(&f.streams, "stream", nil,
-		fmt.Sprintf("stream `NAME[:SHARDS]` to begin with, of one shard; repeatable (default %s:1)", defaultStream))
-	flags.StringVar(&f.faults, "fault", "", "`FAULTS` that strike requests, such as throttle=0.3,latency=50ms")
-	flags.BoolVar(&f.log, "log", false, "print a line a call")
-	flags.StringVar(&f.listen, "listen", kinesisListen, "loopback `ADDRESS`; its port 0 is a free one")
-	flags.StringVar(&f.region, "region", localRegion, "AWS `REGION` that the ARNs of streams have")
+		fmt.Sprintf("create the stream `NAME[:SHARDS]`, by default with one shard; repeatable (default %s:1)", defaultStream))
+	flags.StringVar(&f.faults, "fault", "", "`FAULTS` of requests, such as throttle=0.3,latency=50ms")
+	flags.BoolVar(&f.log, "log", false, "print a line for each call")
+	flags.StringVar(&f.listen, "listen", kinesisListen, "loopback `ADDRESS` to listen at; port 0 takes a free one")
+	flags.StringVar(&f.region, "region", localRegion, "AWS `REGION` in the ARNs of the streams")
 	flags.BoolVar(&f.noThrottle, "no-throttle", false, "lift the shards' limits (1 MiB and 1,000 records a second)")
 	cmd.AddCommand(a.kinesisFaultCommand())
 	return cmd
 }
 
-// newStream is a stream that is to be made.
+// newStream is a stream to create.
 type newStream struct {
 	name   string
 	shards int
@@ -105,7 +105,7 @@ func parseStreams(texts []string) ([]newStream, error) {
 		if counted {
 			var err error
 			if s.shards, err = strconv.Atoi(count); err != nil || s.shards < 1 || s.shards > maxShards {
-				return nil, usageError(fmt.Sprintf("--stream %q: SHARDS is a whole number from 1 to %s", text, grouped(maxShards)), hint)
+				return nil, usageError(fmt.Sprintf("--stream %q: SHARDS must be a whole number from 1 to %s", text, grouped(maxShards)), hint)
 			}
 		}
 		if seen[name] {
@@ -117,17 +117,17 @@ func parseStreams(texts []string) ([]newStream, error) {
 	return streams, nil
 }
 
-// listenLoopback opens a port that nobody else in the network reaches.
+// listenLoopback opens a port that no other machine can reach.
 func listenLoopback(ctx context.Context, address string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(address)
 	if _, notPort := strconv.ParseUint(port, 10, 16); err != nil || notPort != nil {
-		return nil, usageError(fmt.Sprintf("--listen %q is no address", address), "HOST:PORT, such as "+kinesisListen)
+		return nil, usageError(fmt.Sprintf("--listen %q is not an address", address), "HOST:PORT, such as "+kinesisListen)
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, usageError(fmt.Sprintf("--listen %s: it serves everyone who asks, so it listens on loopback alone", address),
+		return nil, usageError(fmt.Sprintf("--listen %s: kinesis accepts all credentials, so it listens on loopback only", address),
 			"127.0.0.1:PORT or [::1]:PORT")
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, port))
@@ -174,7 +174,7 @@ func (a *app) kinesis(ctx context.Context, f *kinesisFlags) error {
 	return nil
 }
 
-// servedKinesis is a Kinesis that anybody on this machine may use.
+// servedKinesis is a Kinesis endpoint that every program on this machine can use.
 type servedKinesis struct {
 	url     string
 	server  *kinesislocal.Server
@@ -182,7 +182,7 @@ type servedKinesis struct {
 	serving sync.WaitGroup
 }
 
-// serveOn serves until close, which closes the listener too.
+// serveOn serves until close, which also closes the listener.
 func serveOn(listener net.Listener, server *kinesislocal.Server, faults string) *servedKinesis {
 	k := &servedKinesis{url: "http://" + listener.Addr().String(), server: server, web: &http.Server{
 		Handler: &faultHandler{server: server, text: faults}, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0),
@@ -192,12 +192,12 @@ func serveOn(listener net.Listener, server *kinesislocal.Server, faults string) 
 }
 
 func (k *servedKinesis) close() error {
-	err := errors.Join(k.server.Close(), k.web.Close()) // the first ends requests that hang
+	err := errors.Join(k.server.Close(), k.web.Close()) // closing the server ends requests that hang
 	k.serving.Wait()
 	return err
 }
 
-// serveUntil says how to use what is served, and closes it when ctx ends.
+// serveUntil prints how to use the endpoint, and closes it when ctx ends.
 func (k *servedKinesis) serveUntil(ctx context.Context, w io.Writer, region string, streams []newStream, faults string) error {
 	_, err := io.WriteString(w, k.welcome(region, streams, faults))
 	if err == nil {
@@ -224,14 +224,14 @@ then
   ktel tail %s
   ktel kinesis fault throttle=0.3,latency=50ms
 
-Ctrl-C ends it, and with it the records.
+Ctrl-C stops it and discards the records.
 `, k.url, region, streams[0].name)
 	return b.String()
 }
 
-// callLog returns what prints a line for each call. A reader of the lines that goes away does not end the server.
+// callLog returns a function that prints a line for each call. It ignores write errors: the server outlives the reader of the lines.
 func (a *app) callLog() func(kinesislocal.Call) {
-	var mu sync.Mutex // calls come several at a time
+	var mu sync.Mutex // calls are concurrent
 	colors := a.paletteFor(a.stdout)
 	return func(c kinesislocal.Call) {
 		mu.Lock()

@@ -61,7 +61,7 @@ func startKinesisCommand(t *testing.T, args ...string) *kinesisCommand {
 			k.env = append(k.env, strings.Fields(variables)...)
 		}
 		k.welcome += line + "\n"
-		if strings.HasPrefix(line, "Ctrl-C ends it") {
+		if strings.HasPrefix(line, "Ctrl-C stops it") {
 			break
 		}
 	}
@@ -158,10 +158,10 @@ func TestFaultWords(t *testing.T) {
 		t.Errorf("shares %v", got)
 	}
 	for text, want := range map[string]string{
-		"bogus=1": `there is no fault "bogus"`, "throttle=2": "it takes a share from 0 to 1", "throttle=x": "it takes a share",
-		"throttle=NaN": "it takes a share", "latency=5": "it takes a duration", "latency": "it takes a duration",
+		"bogus=1": `there is no fault "bogus"`, "throttle=2": "the value must be a share from 0 to 1", "throttle=x": "the value must be a share",
+		"throttle=NaN": "the value must be a share", "latency=5": "the value must be a duration", "latency": "the value must be a duration",
 		"error,error":        "error is given twice",
-		"error=0.6,lost=0.6": "more than 1 in all", "error,reset=0.5": "more than 1 in all",
+		"error=0.6,lost=0.6": "add up to more than 1", "error,reset=0.5": "add up to more than 1",
 		`{"rules":[{"operation":"PutRecords"}]}`: "no action", `{"rule":[]}`: "unknown field",
 	} {
 		if _, err := parseFaults(text); err == nil || !strings.Contains(err.Error(), want) {

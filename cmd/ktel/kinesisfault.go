@@ -22,17 +22,17 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-const faultWords = `  throttle=P     records of puts, and calls of GetRecords, are throttled
+const faultWords = `  throttle=P     records of puts and calls of GetRecords are throttled
   error=P        500 InternalFailureException
   unavailable=P  503 ServiceUnavailable
   denied=P       400 AccessDeniedException
   expired=P      400 ExpiredTokenException
-  lost=P         the request is carried out, its connection reset
-  reset=P        the connection is reset, and nothing done
-  hang=P         no answer comes, and nothing is done
-  latency=TIME   the answer comes later by that much`
+  lost=P         the request is executed, then its connection is reset
+  reset=P        the connection is reset, and the request is not executed
+  hang=P         the request gets no answer and is not executed
+  latency=TIME   the answer is delayed by TIME`
 
-// requestFaults are the faults that take a whole request, in the order of the help.
+// requestFaults are the faults of whole requests, in the order of the help.
 var requestFaults = []struct {
 	word string
 	rule kinesislocal.Rule
@@ -55,13 +55,13 @@ const (
 	maxFaultText = 1 << 20
 )
 
-// faults are rules, and the text that they were made from: words, or JSON. No text: no faults.
+// faults are rules, and the text that they were parsed from: words or JSON. An empty text means no faults.
 type faults struct {
 	text  string
 	rules *kinesislocal.Faults
 }
 
-// readFaults takes words, or the name of a file behind an @.
+// readFaults parses words, or the content of a file that is named after an @.
 func readFaults(text string) (faults, error) {
 	if path, ok := strings.CutPrefix(text, "@"); ok {
 		content, err := os.ReadFile(path)
@@ -72,12 +72,12 @@ func readFaults(text string) (faults, error) {
 	}
 	f, err := parseFaults(text)
 	if err != nil {
-		return faults{}, usageError("faults: "+err.Error(), "'ktel kinesis --help' lists the words: throttle=0.3,latency=50ms")
+		return faults{}, usageError("faults: "+err.Error(), "'ktel kinesis --help' lists the words, such as throttle=0.3,latency=50ms")
 	}
 	return f, nil
 }
 
-// parseFaults takes words with commas between, or the JSON of kinesislocal.Faults.
+// parseFaults parses words that are separated by commas, or the JSON of kinesislocal.Faults.
 func parseFaults(text string) (faults, error) {
 	text = strings.TrimSpace(text)
 	if text == "" || text == noFaults {
@@ -111,7 +111,7 @@ func faultsOfWords(text string) (*kinesislocal.Faults, error) {
 		case word == faultLatency:
 			var err error
 			if latency, err = time.ParseDuration(value); err != nil || latency < 0 {
-				return nil, fmt.Errorf("%q: it takes a duration, such as latency=50ms", part)
+				return nil, fmt.Errorf("%q: the value must be a duration, such as latency=50ms", part)
 			}
 		case !isFault(word):
 			return nil, fmt.Errorf("there is no fault %q", word)
@@ -120,7 +120,7 @@ func faultsOfWords(text string) (*kinesislocal.Faults, error) {
 			if valued {
 				var err error
 				if share, err = strconv.ParseFloat(value, 64); err != nil || !(share >= 0 && share <= 1) {
-					return nil, fmt.Errorf("%q: it takes a share from 0 to 1, such as %s=0.3", part, word)
+					return nil, fmt.Errorf("%q: the value must be a share from 0 to 1, such as %s=0.3", part, word)
 				}
 			}
 			shares[word] = share
@@ -138,17 +138,18 @@ func isFault(word string) bool {
 	return word == faultThrottle
 }
 
-// faultsOf makes rules, of which the first that covers a request decides: whole requests, then records, then the rest, which is late.
+// faultsOf returns the rules. The first rule that matches a request decides: first come the faults of whole requests, then those
+// of records, then the latency of all others.
 func faultsOf(shares map[string]float64, latency time.Duration) (*kinesislocal.Faults, error) {
 	f := &kinesislocal.Faults{}
-	left := 1.0 // the share of requests that no rule has taken
+	left := 1.0 // the share of requests that no earlier rule matches
 	for _, o := range requestFaults {
 		share := shares[o.word]
-		if share == 0 { // as a rule's probability 0 is always
+		if share == 0 { // in a rule, probability 0 means always
 			continue
 		}
 		if share > left+1e-9 {
-			return nil, errors.New("the shares of requests are more than 1 in all")
+			return nil, errors.New("the shares of the requests add up to more than 1")
 		}
 		rule := o.rule
 		rule.Operation, rule.Probability = everyCall, min(1, share/left)
@@ -173,11 +174,11 @@ func faultsOf(shares map[string]float64, latency time.Duration) (*kinesislocal.F
 
 const faultPath = "/faults"
 
-// faultHandler is a Kinesis whose faults can be read and replaced at faultPath. A page of a browser cannot: it would have to ask first
-// whether it may PUT, and is told no.
+// faultHandler serves Kinesis, and its faults at faultPath, where they can be read and replaced. A web page in a browser cannot
+// replace them: its preflight request for PUT is refused.
 type faultHandler struct {
 	server *kinesislocal.Server
-	mu     sync.Mutex // guards text, and keeps it that of the server's rules
+	mu     sync.Mutex // guards text, and keeps it in step with the server's rules
 	text   string
 }
 
@@ -210,34 +211,34 @@ func (s *faultHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintln(w, cmp.Or(s.text, noFaults))
 }
 
-// faultHeader tells a ktel kinesis from whatever else answers there.
+// faultHeader distinguishes a ktel kinesis from another server at that address.
 const faultHeader = "Ktel-Faults"
 
-const kinesisFaultLong = `fault replaces the faults of a 'ktel kinesis' that runs, or shows them:
+const kinesisFaultLong = `fault replaces the faults of a running 'ktel kinesis', or shows them:
 
 ` + faultWords + `
 
-none ends them. P is a share of the requests, 0 to 1 (default 1). @FILE has rules
-as JSON. curl does it too: curl -X PUT -d throttle=0.3 ` + "http://" + kinesisListen + faultPath
+none removes them. P is the share of the requests, 0 to 1 (default 1). @FILE
+contains rules as JSON. curl can replace them, too: curl -X PUT -d throttle=0.3 ` + "http://" + kinesisListen + faultPath
 
 func (a *app) kinesisFaultCommand() *cobra.Command {
 	endpoint := ""
 	cmd := &cobra.Command{
 		Use:   "fault [flags] [FAULTS | @FILE | none]",
-		Short: "Change the faults of a 'ktel kinesis' that runs",
+		Short: "Change the faults of a running 'ktel kinesis'",
 		Long:  kinesisFaultLong,
 		Example: `  ktel kinesis fault throttle=0.3,latency=50ms
   ktel kinesis fault none`,
 		DisableFlagsInUseLine: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usageError(fmt.Sprintf("fault takes one argument, not %d", len(args)), "words with commas between: throttle=0.3,latency=50ms")
+				return usageError(fmt.Sprintf("fault takes one argument, not %d", len(args)), "separate words by commas: throttle=0.3,latency=50ms")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			endpoint = cmp.Or(endpoint, os.Getenv("AWS_ENDPOINT_URL_KINESIS"), os.Getenv("AWS_ENDPOINT_URL"), "http://"+kinesisListen)
-			if _, err := kinesis.ParseEndpointURL(endpoint); err != nil { // it is not shown: it may hold a password
+			if _, err := kinesis.ParseEndpointURL(endpoint); err != nil { // the URL is not shown: it may contain a password
 				return usageError(fmt.Sprintf("--endpoint-url: %v, without a user, a password, a query or a fragment", err))
 			}
 			return a.kinesisFault(cmd.Context(), endpoint, args)
@@ -265,7 +266,7 @@ func (a *app) kinesisFault(ctx context.Context, endpoint string, args []string) 
 	}
 	response, err := http.DefaultClient.Do(request)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return cannot(fmt.Errorf("nothing listens at %s", endpoint), "'ktel kinesis' starts it; --endpoint-url names where it is")
+		return cannot(fmt.Errorf("nothing listens at %s", endpoint), "start 'ktel kinesis', or name its address by --endpoint-url")
 	}
 	if err != nil {
 		return cannot(err)
@@ -276,7 +277,7 @@ func (a *app) kinesisFault(ctx context.Context, endpoint string, args []string) 
 		return cannot(err)
 	}
 	if response.StatusCode != http.StatusOK || response.Header.Get(faultHeader) == "" {
-		return cannot(fmt.Errorf("what answers at %s is no 'ktel kinesis': %s", endpoint, response.Status), "--endpoint-url names where it is")
+		return cannot(fmt.Errorf("the server at %s is not a 'ktel kinesis': %s", endpoint, response.Status), "name its address by --endpoint-url")
 	}
 	_, err = a.stdout.Write(bytes.TrimLeft(body, " "))
 	return err

@@ -12,22 +12,22 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-const localShards = 2 // of a stream that ktel makes for a trial
+const localShards = 2 // of a stream that ktel creates for a trial
 
-// destination is how the extension finds the stream.
+// destination tells the extension where the stream is.
 type destination struct {
 	stream, endpoint, region string
 	credentials              sandbox.Credentials
 }
 
-// stream is a Kinesis stream that is read back while a trial writes to it. Each record is handed on as it is seen.
+// stream is a Kinesis stream that is read while a trial writes to it. Each record is passed on as it arrives.
 type stream interface {
 	destination() destination
-	// drain returns when no further record is to be expected; complete tells whether all that was emitted has arrived.
+	// drain returns when no more records are expected. complete reports whether all emitted events have arrived.
 	drain(ctx context.Context, complete func() bool) error
-	// throttled counts the records that the shards refused as too much at a time, where that is known.
+	// throttled returns how many records the shards throttled, or 0 if that is unknown.
 	throttled() int64
-	// close ends the reading; no record is handed on after it.
+	// close ends reading: no record is passed on afterwards.
 	close() error
 }
 
@@ -36,14 +36,14 @@ type localStream struct {
 	server *kinesislocal.Server
 	dest   destination
 	closed atomic.Bool
-	kept   *servedKinesis // nil: it ends with the trial
+	kept   *servedKinesis // nil: the stream ends with the trial
 }
 
-// keepLocalStream makes a stream that stays when the trial has ended, until somebody closes kept. All on this machine may use it.
+// keepLocalStream creates a stream that outlives the trial until kept is closed. Every program on this machine can use it.
 func keepLocalStream(ctx context.Context, limited bool, record func(partitionKey string, data []byte)) (*localStream, error) {
 	s := &localStream{}
 	options := kinesislocal.Options{Region: localRegion, AnyRegion: true, OnRecord: func(_ string, r kinesislocal.Record) {
-		if !s.closed.Load() { // what comes later is none of the trial's
+		if !s.closed.Load() { // later records are not the trial's
 			record(r.PartitionKey, r.Data)
 		}
 	}}
@@ -63,9 +63,9 @@ func keepLocalStream(ctx context.Context, limited bool, record func(partitionKey
 	return s, nil
 }
 
-// openLocalStream makes a stream with the limits of AWS's shards, or without any.
+// openLocalStream creates a stream in this process, with or without the limits of AWS's shards.
 func openLocalStream(limited bool, record func(partitionKey string, data []byte)) (*localStream, error) {
-	// Keys that are made up for this one trial: the endpoint then checks that requests are signed with them.
+	// Keys for this trial only: the endpoint checks that requests are signed with them.
 	credentials := sandbox.Credentials{AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text(), SessionToken: rand.Text()}
 	options := kinesislocal.Options{
 		Region:        localRegion,
@@ -89,7 +89,7 @@ func openLocalStream(limited bool, record func(partitionKey string, data []byte)
 
 func (s *localStream) destination() destination { return s.dest }
 
-// drain has nothing to wait for: a record is handed on before the answer to the request that brought it.
+// drain does not wait: a record is passed on before its request is answered.
 func (s *localStream) drain(context.Context, func() bool) error { return nil }
 
 func (s *localStream) throttled() int64 {

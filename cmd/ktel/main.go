@@ -1,5 +1,5 @@
 // Ktel runs Lambda functions with extensions on this machine, reads their telemetry back from a Kinesis data stream and
-// says whether all of it arrived.
+// reports whether all of it arrived.
 package main
 
 import (
@@ -22,14 +22,14 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second one ends the process at once
-	// A reader that goes away (ktel … | head) must not kill this process while it has others to end: with a handler in
-	// place the write fails with EPIPE instead, and ktel ends in order.
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	// If the reader of the output goes away (ktel … | head), SIGPIPE must not kill this process before it has ended its children.
+	// With a handler in place the write fails with EPIPE instead, and ktel ends in order.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole command: it returns the exit status. When ctx ends, so does every process that it started.
+// run executes the command line and returns the exit status. When ctx ends, every process that it started ends, too.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	app := &app{stdin: stdin, stdout: stdout, stderr: stderr, color: colorAuto}
 	root := app.command() //nolint:contextcheck // the commands take it from ExecuteContext
@@ -44,25 +44,25 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return statusOf(err)
 }
 
-// app is what all verbs share.
+// app has what all commands share.
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	color          string
 }
 
-const rootLong = `ktel runs a Lambda function on this machine, with the telemetry extension and
-any other ones beside it, reads the telemetry back from a Kinesis data stream,
-and says whether every event arrived.`
+const rootLong = `ktel runs a Lambda function on this machine with the telemetry extension and
+with other extensions. It reads the telemetry back from a Kinesis data stream,
+and reports whether every event arrived.`
 
 const rootStatuses = `Exit status:
     0  every event arrived, once and unaltered
-    1  events were lost, duplicated or altered, or:
-       the environment did not start,
+    1  events were lost, duplicated or altered,
+       or the environment did not start,
        or the extension never subscribed to events
     2  the command line, or a file that it names, is wrong
-    3  invocations failed; what was emitted arrived
-    4  ktel could not do its work
+    3  invocations failed; all emitted events arrived
+    4  ktel failed
   130  interrupted`
 
 func (a *app) command() *cobra.Command {
@@ -73,11 +73,11 @@ func (a *app) command() *cobra.Command {
 		Version:       version(),
 		Args:          noSuchCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		SilenceErrors: true, // explain tells them
-		SilenceUsage:  true, // a mistake gets a hint, not a page
+		SilenceErrors: true, // explain reports them
+		SilenceUsage:  true, // a mistake gets a hint, not the usage
 
 		DisableFlagsInUseLine:      true,
-		SuggestionsMinimumDistance: 2, // letters between what was typed and what may have been meant
+		SuggestionsMinimumDistance: 2, // edit distance of a suggested command
 		Example: `  ktel demo
   ktel run -n 20 --event '{"id": 7}' -- ./bootstrap`,
 	}
@@ -85,7 +85,7 @@ func (a *app) command() *cobra.Command {
 	root.SetUsageTemplate(usageTemplate)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		help := cmp.Or(cmd.Long, cmd.Short) + "\n\n" + foldFlags(cmd.UsageString(), columns)
-		_, _ = io.WriteString(cmd.OutOrStdout(), help) // there is nobody left to report a failure to
+		_, _ = io.WriteString(cmd.OutOrStdout(), help) // a failure cannot be reported anywhere
 	})
 	root.SetVersionTemplate("ktel {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -101,7 +101,7 @@ func (a *app) command() *cobra.Command {
 	return root
 }
 
-// helpColumns is how wide help is, which has 80 columns at most.
+// helpColumns returns the width of help: that of the terminal, at most 80 columns.
 func (a *app) helpColumns() int {
 	if columns, terminal := terminalWidth(a.stdout); terminal {
 		return min(columns, 80)
@@ -109,7 +109,7 @@ func (a *app) helpColumns() int {
 	return 80
 }
 
-// prepareHelp breaks the texts of a command and of those below it, and lets a shell complete what their flags take.
+// prepareHelp wraps the texts of a command and its subcommands, and lets shells complete the values of their flags.
 func prepareHelp(cmd *cobra.Command, columns int) {
 	cmd.Long = reflow(cmd.Long, columns)
 	complete := func(flag *pflag.Flag) {
@@ -125,10 +125,10 @@ func prepareHelp(cmd *cobra.Command, columns int) {
 	}
 }
 
-// flagLine is a flag of a usage text, and what it is for.
+// flagLine matches a flag in a usage text and its description.
 var flagLine = regexp.MustCompile(`(?m)^( +(?:-\w, )?--\S+(?: \S+)? {2,})(\S.*)$`)
 
-// foldFlags breaks what flags are for into lines under each other.
+// foldFlags wraps the descriptions of flags.
 func foldFlags(usage string, columns int) string {
 	return flagLine.ReplaceAllStringFunc(usage, func(line string) string {
 		part := flagLine.FindStringSubmatch(line)
@@ -140,7 +140,7 @@ func foldFlags(usage string, columns int) string {
 	})
 }
 
-// reflow breaks the paragraphs of a text anew. Lines that are indented stay as they are.
+// reflow wraps the paragraphs of a text again. Indented lines stay as they are.
 func reflow(text string, columns int) string {
 	var b strings.Builder
 	paragraph := ""
@@ -166,7 +166,7 @@ func reflow(text string, columns int) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// noSuchCommand refuses what follows ktel and is no verb; with it, the verb that was probably meant.
+// noSuchCommand refuses an unknown command, and suggests the one that was probably meant.
 func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -193,7 +193,7 @@ Flags of every command:
 Examples:
 {{.Example}}{{end}}{{if .HasAvailableSubCommands}}
 
-'{{.CommandPath}} COMMAND --help' tells more about a command.{{end}}
+'{{.CommandPath}} COMMAND --help' shows the help of a command.{{end}}
 `
 
 func (a *app) versionCommand() *cobra.Command {
@@ -221,14 +221,14 @@ func version() string {
 	return info.Main.Version
 }
 
-// choice is a flag that takes one of a few words.
+// choice is a flag whose value is one of a few words.
 type choice struct {
 	value   *string
 	allowed []string
 }
 
 func (c choice) String() string {
-	if c.value == nil { // pflag asks a zero value
+	if c.value == nil { // pflag calls it on a zero value
 		return ""
 	}
 	return *c.value
@@ -241,13 +241,13 @@ func (c choice) Set(s string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("it takes %s", list(c.allowed))
+	return fmt.Errorf("it must be %s", list(c.allowed))
 }
 
-// Type stands in the usage text for the value.
+// Type returns the placeholder of the value in the usage text.
 func (c choice) Type() string { return "WORD" }
 
-// flagError says what is wrong with a flag in the words of this command.
+// flagError rewords an error of pflag.
 func flagError(err error, hint string) error {
 	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
 	if !ok {
@@ -257,11 +257,11 @@ func flagError(err error, hint string) error {
 	reason := errors.Unwrap(invalid).Error()
 	switch flag.Value.Type() {
 	case "int", "uint64":
-		reason = "it takes a whole number"
+		reason = "it must be a whole number"
 	case "duration":
-		reason = "it takes a duration, such as 500ms or 2s"
+		reason = "it must be a duration, such as 500ms or 2s"
 	case "bool":
-		reason = "it is true or false"
+		reason = "it must be true or false"
 	}
 	return usageError(fmt.Sprintf("--%s %q: %s", flag.Name, invalid.GetValue(), reason), hint)
 }
@@ -274,12 +274,13 @@ func list(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
-// progress tells on standard error what takes a while.
+// progress reports on standard error what ktel is doing.
 func (a *app) progress(format string, args ...any) {
 	_, _ = fmt.Fprintln(a.stderr, a.paletteFor(a.stderr).dim(printable(fmt.Sprintf("ktel: "+format, args...))))
 }
 
-// workspace makes a directory for what a trial builds and what its processes write. remove it when all have ended.
+// workspace creates a directory for the programs that a trial builds and the files that its processes write.
+// The caller must call remove when the processes have ended.
 func (a *app) workspace() (dir string, remove func(), err error) {
 	dir, err = os.MkdirTemp("", "ktel-")
 	if err != nil {

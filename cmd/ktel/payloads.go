@@ -16,7 +16,7 @@ import (
 // https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const maxPayload = 6 << 20
 
-// readPayloads reads the events of a file; "-" is standard input. All that is wrong with them is wrong usage.
+// readPayloads reads the events of a file; "-" is standard input. Every error is a usage error.
 func readPayloads(name string, stdin io.Reader) ([]json.RawMessage, error) {
 	data, name, err := readInput(name, stdin)
 	if err != nil {
@@ -25,18 +25,18 @@ func readPayloads(name string, stdin io.Reader) ([]json.RawMessage, error) {
 	payloads, err := parsePayloads(data)
 	if err != nil {
 		return nil, usageError(fmt.Sprintf("--events: %s: %v", name, err),
-			"a file of events is a JSON array, or one JSON value a line")
+			"a file of events is a JSON array, or one JSON value per line")
 	}
 	return payloads, nil
 }
 
-// readEvent takes an event as JSON, or behind an @ the name of a file with one; @- is standard input.
+// readEvent parses an event from JSON, or from a file that is named after an @; @- is standard input.
 func readEvent(text string, stdin io.Reader) ([]byte, error) {
 	name, isFile := strings.CutPrefix(text, "@")
 	if !isFile {
 		if !json.Valid([]byte(text)) {
 			return nil, usageError(fmt.Sprintf("--event is not JSON: %s", fit(printable(text), 40)),
-				`a JSON text has its own quotes: --event '"hello"'; a file has an @: --event @event.json`)
+				`quote a JSON string: --event '"hello"'; name a file after an @: --event @event.json`)
 		}
 		return []byte(text), nil
 	}
@@ -45,7 +45,7 @@ func readEvent(text string, stdin io.Reader) ([]byte, error) {
 		return nil, usageError(fmt.Sprintf("--event: %v", err))
 	}
 	if len(values) != 1 {
-		return nil, usageError(fmt.Sprintf("--event: %s has %d JSON values, not one", name, len(values)), "--events FILE takes several")
+		return nil, usageError(fmt.Sprintf("--event: %s has %d JSON values, not one", name, len(values)), "--events FILE accepts several")
 	}
 	if len(values[0]) > maxPayload {
 		return nil, usageError(fmt.Sprintf("--event: %s has %d bytes; Lambda takes %d", name, len(values[0]), maxPayload))
@@ -53,7 +53,7 @@ func readEvent(text string, stdin io.Reader) ([]byte, error) {
 	return values[0], nil
 }
 
-// readValues reads the JSON values of a file; "-" is standard input. It returns the name for people, too.
+// readValues reads the JSON values of a file; "-" is standard input. It also returns the name to show.
 func readValues(name string, stdin io.Reader) ([]json.RawMessage, string, error) {
 	data, name, err := readInput(name, stdin)
 	if err != nil {
@@ -75,8 +75,8 @@ func readInput(name string, stdin io.Reader) (data []byte, shown string, err err
 	return data, name, err
 }
 
-// parsePayloads splits data into events: the elements of one JSON array, or a sequence of JSON values. An error names
-// the line.
+// parsePayloads splits data into events: the elements of one JSON array, or a sequence of JSON values.
+// An error contains the line.
 func parsePayloads(data []byte) ([]json.RawMessage, error) {
 	values, err := parseValues(data)
 	if err != nil {
@@ -90,7 +90,7 @@ func parsePayloads(data []byte) ([]json.RawMessage, error) {
 		values = elements
 	}
 	if len(values) == 0 {
-		return nil, errors.New("there is no event in it")
+		return nil, errors.New("it contains no event")
 	}
 	for i, value := range values {
 		if len(value) > maxPayload {
@@ -116,12 +116,12 @@ func parseValues(data []byte) ([]json.RawMessage, error) {
 	}
 }
 
-// lineOfError is the line, from 1, in which data stopped being JSON.
+// lineOfError returns the number, from 1, of the line in which data stops being JSON.
 func lineOfError(data []byte, err error) int {
 	offset := len(bytes.TrimRight(data, " \t\r\n")) // io.ErrUnexpectedEOF: where the data ends
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset = min(int(syntax.Offset), len(data))
-		if offset > 0 && data[offset-1] == '\n' { // a line that ends too early: the fault is there, not after it
+		if offset > 0 && data[offset-1] == '\n' { // the line ends too early: the error is in it, not in the next one
 			offset--
 		}
 	}

@@ -7,5 +7,5 @@ import (
 	"syscall"
 )
 
-// isClosedPipe tells whether nobody reads what is written.
+// isClosedPipe reports whether a write failed because the reader has gone.
 func isClosedPipe(err error) bool { return errors.Is(err, syscall.EPIPE) }

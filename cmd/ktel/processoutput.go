@@ -12,8 +12,8 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// eventsTo writes each event as it stood in its record, one a line, for other programs. What is no event is left out: the
-// summary tells it.
+// eventsTo writes each event for other programs, unchanged and one per line. It skips lines that are not events: the summary
+// counts them.
 func eventsTo(out io.Writer) showLine {
 	return func(line *audit.Line) error {
 		var err error
@@ -24,46 +24,46 @@ func eventsTo(out io.Writer) showLine {
 	}
 }
 
-// processOutput passes on what the processes of an environment print. Without verbose it leaves out the function's
-// lines, which arrive on the stream, and what the audited extension says when all is well, which the summary tells.
+// processOutput passes on the output of the processes of an environment. Without verbose it hides the function's lines, which
+// arrive on the stream, and the INFO lines of the audited extension, which the summary covers.
 type processOutput struct {
 	out      io.Writer
 	colors   palette
-	function string // their names: lines begin with them
+	function string // names of the processes: lines start with them
 	audited  string
 	verbose  bool
 
 	mu   sync.Mutex
-	last string // the last line of the audited extension that is not about all being well
+	last string // the last line of the audited extension above INFO
 }
 
-// subscriptionClosed is the error of a subscription after the end of init.
+// subscriptionClosed is Lambda's error for a subscription after init.
 const subscriptionClosed = "Telemetry.SubscriptionClosed"
 
-// Write takes whole lines, each beginning with the [name] of who printed it.
+// Write expects whole lines. Each starts with the [name] of the process that printed it.
 func (p *processOutput) Write(data []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for line := range bytes.Lines(data) {
 		name, text, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), " ")
 		audited := name == "["+p.audited+"]"
-		news := !strings.HasPrefix(text, "level=INFO ")
-		if audited && news {
+		notable := !strings.HasPrefix(text, "level=INFO ")
+		if audited && notable {
 			p.last = text
-			// The extension subscribes in init. Where that is over the environment did not start, which is told.
-			news = !strings.Contains(text, subscriptionClosed)
+			// The extension subscribes in init. If init is over, the environment did not start, and the summary reports that.
+			notable = !strings.Contains(text, subscriptionClosed)
 		}
-		told := name == "["+p.function+"]" || (audited && !news)
-		if told && !p.verbose {
+		known := name == "["+p.function+"]" || (audited && !notable)
+		if known && !p.verbose {
 			continue
 		}
-		// What cannot be written here must not stop the processes.
+		// A failed write must not stop the processes.
 		_, _ = fmt.Fprintf(p.out, "%s %s\n", p.colors.dim(printable(name)), printable(text))
 	}
 	return len(data), nil
 }
 
-// lastMessage is that line.
+// lastMessage returns the last line of the audited extension above INFO.
 func (p *processOutput) lastMessage() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

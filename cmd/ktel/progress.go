@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// How often what takes long, such as a reading, says how far it is.
+// Intervals of progress messages.
 const (
 	progressOnTerminal = 500 * time.Millisecond
 	progressElsewhere  = 10 * time.Second
 )
 
-// every calls tell at each interval, until the function that it returns is called. That one waits for a call under way.
-func every(interval time.Duration, tell func()) (end func()) {
+// every calls report at each interval until end is called. end waits for a call in progress.
+func every(interval time.Duration, report func()) (end func()) {
 	stop := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() {
+	var reporting sync.WaitGroup
+	reporting.Go(func() {
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
 			select {
 			case <-ticker.C:
-				tell()
+				report()
 			case <-stop:
 				return
 			}
@@ -31,17 +31,17 @@ func every(interval time.Duration, tell func()) (end func()) {
 	})
 	return func() {
 		close(stop)
-		telling.Wait()
+		reporting.Wait()
 	}
 }
 
-// reading is how far a reading is: done of whole, in whatever measure; whole is 0 or less where it is not known.
+// reading is the progress of reading an input: done of whole, in any unit. whole is 0 or less if it is unknown.
 type reading struct {
 	done, whole, bytes int64
 }
 
-// progress says from time to time how far a reading is: on a terminal in one line that goes away, elsewhere in a line every ten seconds.
-// What is written to it in between goes above that line.
+// progress shows how far an input was read: on a terminal in one line that is erased at the end, elsewhere in a line every ten
+// seconds. Other output goes through Write, which puts it above that line.
 type progress struct {
 	to       io.Writer
 	columns  int
@@ -59,7 +59,7 @@ func newProgress(to io.Writer) *progress {
 
 const eraseLine = "\r\x1b[K"
 
-// Write takes whole lines.
+// Write expects whole lines.
 func (p *progress) Write(lines []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +69,7 @@ func (p *progress) Write(lines []byte) (int, error) {
 	return p.to.Write(lines)
 }
 
-// start shows what now returns, until end.
+// start shows the progress that now returns, until end is called.
 func (p *progress) start(now func() reading) {
 	p.stop, p.stopped = make(chan struct{}), make(chan struct{})
 	every := progressElsewhere
@@ -101,14 +101,14 @@ func (p *progress) show(text string) {
 	_, _ = p.Write([]byte(text))
 }
 
-// end takes the line away.
+// end erases the line.
 func (p *progress) end() {
 	close(p.stop)
 	<-p.stopped
 	_, _ = p.Write(nil)
 }
 
-// after says how far the reading is after so long, how fast, and how long it will go on at that rate.
+// after describes the progress after the elapsed time: how far, how fast, and the time left at that rate.
 func (r reading) after(elapsed time.Duration) string {
 	rate := int64(float64(r.bytes) / elapsed.Seconds())
 	text := fmt.Sprintf("%s read, %s a second", bytesText(r.bytes), bytesText(rate))
@@ -119,7 +119,7 @@ func (r reading) after(elapsed time.Duration) string {
 	return fmt.Sprintf("%s, %d%%, %s left", text, int64(100*float64(r.done)/float64(r.whole)), left.Round(time.Second))
 }
 
-// bytesText is a number of bytes for people.
+// bytesText writes a number of bytes for a person.
 func bytesText(n int64) string {
 	size, unit := float64(n), "bytes"
 	for _, next := range []string{"KB", "MB", "GB", "TB"} {

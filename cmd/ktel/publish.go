@@ -24,20 +24,20 @@ import (
 	"kinesis-telemetry-extension/internal/doctor"
 )
 
-const publishLong = `publish puts the layers that 'make layer' has built into your own AWS account,
-in each region given, and notes their ARNs in SSM parameters. What is there
-already is left as it is, so that it can be run again at any time.
+const publishLong = `publish publishes the layers that 'make layer' has built, into your AWS account
+and each region given, and stores their ARNs in SSM parameters. It skips layers
+and parameters that are up to date, so you can run it again at any time.
 
-It is instead of a stack (CDK, CloudFormation, Terraform) that has made those
-parameters; beside one, give another --parameters PATH. A parameter that holds
-anything but a version of the same layer, or was made otherwise, is left alone.
+Use it instead of a stack (CDK, CloudFormation, Terraform). If a stack owns these
+parameters, choose another --parameters PATH. publish never overwrites a
+parameter that another tool created, or that is not a version of the same layer.
 
 `
 
 const publishStatuses = `Exit status:
-    0  everything is published, or was before
+    0  everything is published
     2  the command line, or a file that it names, is wrong
-    4  something could not be published
+    4  publishing failed, in part or completely
   130  interrupted`
 
 type publishFlags struct {
@@ -63,28 +63,28 @@ func (a *app) publishCommand() *cobra.Command {
 		RunE:                  func(cmd *cobra.Command, _ []string) error { return a.publish(cmd.Context(), f) },
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.regions, "region", nil, "AWS `REGION` to publish in; repeatable (default: as AWS's tools find it)")
+	flags.StringArrayVar(&f.regions, "region", nil, "AWS `REGION` to publish in; repeatable (default: the one that AWS's tools use)")
 	flags.StringVar(&f.dir, "dir", "build", "`FOLDER` with the zips of 'make layer'")
-	flags.StringVar(&f.namePrefix, "name-prefix", doctor.LayerName, "`NAME` of the layers, before -arm64 and -x86_64")
+	flags.StringVar(&f.namePrefix, "name-prefix", doctor.LayerName, "prefix of the layers' `NAME`, followed by -arm64 and -x86_64")
 	flags.StringVar(&f.parameters, "parameters", doctor.ParametersPath,
-		"`PATH` of the SSM parameters, before /arn and /x86_64/arn; empty for none")
-	flags.StringVar(&f.release, "release", version(), "`VERSION` to tell in the layers' description")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and do nothing")
+		"prefix of the SSM parameters' `PATH`, followed by /arn and /x86_64/arn; empty: no parameters")
+	flags.StringVar(&f.release, "release", version(), "`VERSION` for the layers' description")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be done, and change nothing")
 	flags.BoolVar(&f.json, "json", false, "print what was done as JSON")
 	return cmd
 }
 
-// layer is one of the zips, and what it becomes.
+// layer is the layer of one architecture, and its parameter.
 type layer struct {
 	name         string
 	architecture string
 	parameter    string // empty for none
 	description  string
 	content      []byte
-	sha256       string // in base64, as Lambda tells it
+	sha256       string // in base64, as in Lambda's API
 }
 
-// note is what the layer's parameter is described as.
+// note returns the description of the layer's parameter.
 func (l *layer) note() string {
 	return "Layer of the Kinesis telemetry extension for " + l.architecture
 }
@@ -94,7 +94,7 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{})) // its errors are told, its warnings are no news
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{})) // errors are reported; warnings are not
 	if err != nil {
 		return cannot(fmt.Errorf("load the AWS configuration: %w", err))
 	}
@@ -111,7 +111,7 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if found.Status == doctor.Problem { // else each layer would say it
+	if found.Status == doctor.Problem { // otherwise each layer would report it
 		return cannot(errors.New(found.Seen), found.Fix)
 	}
 	p := &publisher{aws: cfg, account: account, dryRun: f.dryRun}
@@ -135,8 +135,8 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 		return err
 	}
 	if failed > 0 {
-		hints := []string{"run it again when that is fixed: what is published already stays as it is"}
-		for _, region := range p.unreached {
+		hints := []string{"fix this and run publish again: it skips what is already published"}
+		for _, region := range p.unreachable {
 			hints = slices.Insert(hints, 0, fmt.Sprintf("let this machine reach Lambda and SSM in %s; is there a region %[1]s?", region))
 		}
 		return cannot(fmt.Errorf("publishing failed in %d of %s", failed, plural(len(f.regions), "region")), hints...)
@@ -171,7 +171,7 @@ func (f *publishFlags) layers() ([]layer, error) {
 		path := filepath.Join(f.dir, fmt.Sprintf("%s-%s.zip", extensionName, l.architecture))
 		content, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, usageError("there is no "+path, "'make layer' in the checkout builds it", "--dir names the folder that it is in")
+			return nil, usageError("there is no "+path, "'make layer' in the checkout builds it", "name its folder by --dir")
 		}
 		if err != nil {
 			return nil, usageError(fmt.Sprintf("cannot read the layer: %v", err))
@@ -193,8 +193,8 @@ func (f *publishFlags) layers() ([]layer, error) {
 	return layers, nil
 }
 
-// checkLayerZip sees that the extension is where Lambda looks for it, and of the right architecture: a mistake here would
-// keep every function with the layer from starting.
+// checkLayerZip checks that the zip contains the extension where Lambda looks for it, built for the architecture.
+// With a wrong layer no function would start.
 func checkLayerZip(content []byte, machine elf.Machine) error {
 	archive, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
@@ -203,11 +203,11 @@ func checkLayerZip(content []byte, machine elf.Machine) error {
 	name := "extensions/" + extensionName
 	file, err := archive.Open(name)
 	if err != nil {
-		return fmt.Errorf("there is no %s in it", name)
+		return fmt.Errorf("it does not contain %s", name)
 	}
 	defer func() { _ = file.Close() }()
 	if info, err := file.Stat(); err != nil || info.Mode()&0o111 == 0 {
-		return errors.New(name + " in it may not be run")
+		return errors.New("its " + name + " is not executable")
 	}
 	binary, err := io.ReadAll(file)
 	if err != nil {
@@ -215,10 +215,10 @@ func checkLayerZip(content []byte, machine elf.Machine) error {
 	}
 	program, err := elf.NewFile(bytes.NewReader(binary))
 	if err != nil {
-		return fmt.Errorf("%s in it is no program of Linux", name)
+		return fmt.Errorf("its %s is not a Linux program", name)
 	}
 	if program.Machine != machine {
-		return fmt.Errorf("the program in it is for %s", program.Machine)
+		return fmt.Errorf("its program is for %s", program.Machine)
 	}
 	return nil
 }

@@ -321,10 +321,10 @@ func TestPublishInterrupted(t *testing.T) {
 func TestPublishChecksTheZips(t *testing.T) {
 	const inside = "extensions/kinesis-telemetry-extension"
 	for says, content := range map[string][]byte{
-		"not a valid zip file":               []byte("no zip"),
-		"there is no " + inside:              zipped(t, "bin/kinesis-telemetry-extension", nil),
-		"is no program of Linux":             zipped(t, inside, []byte("#!/bin/sh\n")),
-		"the program in it is for EM_X86_64": zipped(t, inside, program(elf.EM_X86_64, "")),
+		"not a valid zip file":          []byte("no zip"),
+		"it does not contain " + inside: zipped(t, "bin/kinesis-telemetry-extension", nil),
+		"is not a Linux program":        zipped(t, inside, []byte("#!/bin/sh\n")),
+		"its program is for EM_X86_64":  zipped(t, inside, program(elf.EM_X86_64, "")),
 	} {
 		setEnviron(t, nil)
 		dir := t.TempDir()

@@ -17,7 +17,7 @@ import (
 	"kinesis-telemetry-extension/internal/doctor"
 )
 
-// What became of a layer or a parameter.
+// Outcomes of a step.
 const (
 	wasPublished = "published"
 	wasSet       = "set"
@@ -27,39 +27,39 @@ const (
 	hasFailed    = "failed"
 )
 
-// step is what was done about one layer or one parameter in a region.
+// step is the outcome for one layer or one parameter in a region.
 type step struct {
 	Region    string `json:"region"`
 	Layer     string `json:"layer,omitempty"` // name
 	Parameter string `json:"parameter,omitempty"`
 	Outcome   string `json:"outcome"`
 	ARN       string `json:"arn,omitempty"` // of the layer version
-	Was       string `json:"was,omitempty"` // ARN that the parameter held
+	Was       string `json:"was,omitempty"` // ARN in the parameter before
 	Error     string `json:"error,omitempty"`
 }
 
-// publisher publishes layers one after the other, and notes what became of each.
+// publisher publishes layers one after the other, and records the outcomes.
 type publisher struct {
 	aws     aws.Config
-	account string // empty where it is not known
+	account string // empty if unknown
 	dryRun  bool
 	done    []step
-	// unreached are the regions that did not answer.
-	unreached []string
+	// unreachable are the regions that did not answer.
+	unreachable []string
 }
 
-// fail notes why a step was not done.
+// fail records why a step failed.
 func (p *publisher) fail(s *step, err error) {
 	s.Outcome, s.Error = hasFailed, doctor.Reason(err)
-	if _, network := errors.AsType[net.Error](err); network && !slices.Contains(p.unreached, s.Region) {
-		p.unreached = append(p.unreached, s.Region)
+	if _, network := errors.AsType[net.Error](err); network && !slices.Contains(p.unreachable, s.Region) {
+		p.unreachable = append(p.unreachable, s.Region)
 	}
 }
 
-// regionTimeout bounds what is done about one layer in one region.
+// regionTimeout limits the steps for one layer in one region.
 const regionTimeout = 2 * time.Minute
 
-// publish brings one layer and its parameter up to date in a region.
+// publish updates one layer and its parameter in a region.
 func (p *publisher) publish(ctx context.Context, region string, l layer) {
 	ctx, cancel := context.WithTimeout(ctx, regionTimeout)
 	defer cancel()
@@ -81,7 +81,7 @@ func (p *publisher) publish(ctx context.Context, region string, l layer) {
 	p.done = append(p.done, s)
 }
 
-// ensureLayer publishes a version unless the newest one holds the same bytes.
+// ensureLayer publishes a version, unless the newest one has the same bytes.
 func (p *publisher) ensureLayer(ctx context.Context, cfg aws.Config, l layer) (arn, outcome string, err error) {
 	newest, err := awsapi.NewestLayerVersion(ctx, cfg, l.name)
 	if err != nil {
@@ -110,8 +110,8 @@ func (p *publisher) ensureLayer(ctx context.Context, cfg aws.Config, l layer) (a
 	return arn, wasPublished, nil
 }
 
-// ensureParameter puts the ARN unless it is there. Without an ARN (of a dry run) only a new one can be meant. It returns
-// the ARN that is replaced.
+// ensureParameter puts the ARN, unless the parameter has it already. A dry run has no ARN yet, which counts as a new one.
+// It returns the ARN that it replaces.
 func (p *publisher) ensureParameter(ctx context.Context, cfg aws.Config, l layer, arn string) (was, outcome string, err error) {
 	there, err := awsapi.GetParameter(ctx, cfg, l.parameter)
 	if err != nil && awsapi.ErrorCode(err) != awsapi.ParameterNotFound {
@@ -137,8 +137,8 @@ func (p *publisher) ensureParameter(ctx context.Context, cfg aws.Config, l layer
 	return was, wasSet, nil
 }
 
-// replaceable gives the ARN that a parameter holds. It fails unless that is of a version of the layer, and noted by publish:
-// what anyone else has put there, such as a stack, is not to be overwritten.
+// replaceable returns the ARN in a parameter. It fails unless publish stored it, for a version of this layer: publish must not
+// overwrite the parameter of a stack or another tool.
 func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsapi.Parameter, l layer) (string, error) {
 	value, region := there.Value, cfg.Region
 	part := strings.Split(value, ":") // arn:aws:lambda:REGION:ACCOUNT:layer:NAME:VERSION
@@ -158,7 +158,7 @@ func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsa
 		"aws ssm delete-parameter --region %s --name %s", seen, region, l.parameter)
 }
 
-// writeSteps shows what was done, a line for each layer and each parameter.
+// writeSteps writes a line for each layer and each parameter.
 func writeSteps(w io.Writer, colors palette, steps []step) {
 	regions, names := 0, 0
 	for _, s := range steps {
@@ -178,7 +178,7 @@ func writeSteps(w io.Writer, colors palette, steps []step) {
 			paint = colors.warn
 		}
 		fmt.Fprintf(w, "  %s  %s  ", pad(printable(s.Region), regions), pad(printable(s.Layer+s.Parameter), names))
-		if tail == "" { // of a dry run: it is not known yet
+		if tail == "" { // a dry run does not know the ARN yet
 			fmt.Fprintln(w, paint(s.Outcome))
 			continue
 		}

@@ -14,24 +14,24 @@ import (
 )
 
 const (
-	// quietTime is how long nothing new must arrive until what is missing counts as lost.
+	// quietTime is how long no new record must arrive until missing events count as lost.
 	quietTime = 5 * time.Second
-	// failingPeriods of quietTime end the reading where reads fail: a stream that throttles recovers.
+	// failingPeriods is how many periods of quietTime reads may fail before reading ends: a stream that throttles recovers.
 	failingPeriods = 6
 	pollInterval   = time.Second
 )
 
-// remoteStream is a stream behind a Kinesis endpoint, read from where its shards were when it was opened.
+// remoteStream is a stream behind a Kinesis endpoint. Reading starts where the shards ended when it was opened.
 type remoteStream struct {
 	dest      destination
 	cancel    context.CancelFunc
-	polls     chan session.Poll     // without a reader they are dropped
-	readError atomic.Pointer[error] // what keeps the stream from being read at the moment; nil: nothing
-	done      chan struct{}         // closed when reading has ended
-	err       error                 // why it ended; read after done
+	polls     chan session.Poll     // dropped while drain does not receive
+	readError atomic.Pointer[error] // why reads fail at present; nil: they succeed
+	done      chan struct{}         // closed when reading ends
+	err       error                 // why reading ended; valid after done
 }
 
-// remoteOptions name a stream (its name or ARN) and where it is.
+// remoteOptions name a stream, by name or ARN, and its endpoint.
 type remoteOptions struct {
 	endpoint, region, stream string
 	create                   bool
@@ -46,7 +46,7 @@ func openRemoteStream(ctx context.Context, o remoteOptions, record func(string, 
 		err = source.WaitActive(ctx)
 	}
 	if errors.Is(err, session.ErrNotFound) {
-		return nil, cannot(err, "--create-stream makes it")
+		return nil, cannot(err, "--create-stream creates it")
 	}
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func openRemoteStream(ctx context.Context, o remoteOptions, record func(string, 
 		}},
 		polls: make(chan session.Poll), done: make(chan struct{}),
 	}
-	// Not bound to ctx: after an interruption the trial still ends in its own order.
+	// Reading outlives ctx: after an interruption the trial still ends in order.
 	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	ready := make(chan struct{})
@@ -86,7 +86,7 @@ func openRemoteStream(ctx context.Context, o remoteOptions, record func(string, 
 func (s *remoteStream) polled(p session.Poll) {
 	select {
 	case s.polls <- p:
-	default: // nobody waits yet
+	default: // drain does not wait yet
 	}
 }
 
@@ -100,12 +100,12 @@ func (s *remoteStream) trouble(err error) {
 
 func (s *remoteStream) destination() destination { return s.dest }
 
-// drain returns when everything has arrived and one more round over the shards brought nothing (a copy, say), or when
-// nothing has come for some time.
+// drain returns when all events have arrived and another read of all shards brought no record, such as a duplicate.
+// It also returns when no record has arrived for quietTime.
 func (s *remoteStream) drain(ctx context.Context, complete func() bool) error {
 	quiet := time.NewTimer(quietTime)
 	defer quiet.Stop()
-	failing := 0 // periods of quietTime in which reads failed and nothing came
+	failing := 0 // periods of quietTime in which reads failed and no record arrived
 	for {
 		select {
 		case p := <-s.polls:
@@ -118,7 +118,7 @@ func (s *remoteStream) drain(ctx context.Context, complete func() bool) error {
 		case <-quiet.C:
 			err := s.readError.Load()
 			switch {
-			case err == nil || complete(): // reads that fail now and then leave no round without one
+			case err == nil || complete(): // with occasional failures no round over the shards is clean
 				return nil
 			case failing >= failingPeriods:
 				return fmt.Errorf("read the events back: %w", *err)
@@ -133,7 +133,7 @@ func (s *remoteStream) drain(ctx context.Context, complete func() bool) error {
 	}
 }
 
-// throttled is not known of a stream elsewhere.
+// throttled is unknown for a remote stream.
 func (s *remoteStream) throttled() int64 { return 0 }
 
 func (s *remoteStream) close() error {

@@ -8,8 +8,8 @@ import (
 
 const labelColumns = 13
 
-// rows is text of labels with cells behind them, within so many columns: cells that have no room go into the next line. 0 columns are no
-// limit.
+// rows is a text of labels, each followed by cells. Cells that do not fit into the columns go into the next line.
+// 0 columns are no limit.
 type rows struct {
 	strings.Builder
 	colors  palette

@@ -17,26 +17,26 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-const runLong = `run starts a function in a Lambda execution environment on this machine, together
-with the telemetry extension and any other ones. It invokes it with the events
-given, shows its telemetry as it arrives on the stream, then whether all of it
-arrived.
+const runLong = `run starts a function in a Lambda execution environment on this machine, with
+the telemetry extension and with other extensions. It invokes the function with
+the given events and shows its telemetry as it arrives on the stream. Then it
+reports whether all of it arrived.
 
-The function is a program that speaks Lambda's Runtime API (a bootstrap, a Go
-binary), or a handler in Node.js or Python, which the installed node or python3
-runs: by its name in the current folder (--handler index.handler) or by its file
-(-- index.mjs). A file's handler is named handler, in Python lambda_handler or
-handler. Responses of handlers are not streamed.
+The function is a program that uses Lambda's Runtime API (a bootstrap, a Go
+binary), or a handler in Node.js or Python, which runs with the installed node or
+python3. Name a handler in the current folder (--handler index.handler) or its
+file (-- index.mjs). The handler of a file must be named handler, in Python
+lambda_handler or handler. Handlers cannot stream responses.
 
-The stream is one on this machine unless --endpoint-url names another Kinesis;
-ktel then uses the AWS credentials that it finds, for itself and the function.
+The stream is built in and runs on this machine, unless --endpoint-url names
+another Kinesis. ktel and the function then use your AWS credentials.
 
-The extension's settings are variables of the function, which --env sets:
+The extension's settings are variables of the function. Set them by --env:
 --env KINESIS_TELEMETRY_DELIVERY=deferred
 
 `
 
-// runFlags are what 'ktel run' is told.
+// runFlags are the flags of 'ktel run'.
 type runFlags struct {
 	trialFlags
 	handler          string
@@ -59,7 +59,7 @@ type runFlags struct {
 	noFreeze         bool
 	noThrottle       bool
 	keep             bool
-	kept             *localStream // with keep, when it was opened
+	kept             *localStream // the stream of --keep, once it is open
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -69,7 +69,7 @@ func (a *app) runCommand() *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
-		Short: "Run a function of your own the same way",
+		Short: "Run your own function, show its telemetry and audit it",
 		Long:  runLong + rootStatuses,
 		Example: `  Five invocations of a Go function, frozen for a second after each:
     ktel run -n 5 --freeze 1s -- ./bootstrap
@@ -78,14 +78,14 @@ func (a *app) runCommand() *cobra.Command {
     ktel run --handler index.handler --event '{"id": 7}'
     ktel run -- app.py
 
-  Events from a file, another extension beside, JSON logs:
+  Events from a file, another extension, JSON logs:
     ktel run --events events.json --extension ./other --log-format json \
       -- index.mjs
 
-  Which lines are errors, from the events as they arrived:
+  Find the errors among the events that arrived:
     ktel run -o ndjson -- ./bootstrap | jq 'select(.record.level == "ERROR")'
 
-  The same against a Kinesis server on this machine:
+  With another Kinesis endpoint:
     ktel run --endpoint-url http://127.0.0.1:4568 --create-stream -- ./bootstrap`,
 		DisableFlagsInUseLine: true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -102,7 +102,7 @@ func (a *app) runCommand() *cobra.Command {
 			return a.run(cmd.Context(), f, cmd.Flags().Changed, args)
 		},
 	}
-	cmd.Flags().SetInterspersed(false) // what follows COMMAND is its own
+	cmd.Flags().SetInterspersed(false) // flags after COMMAND belong to it
 	f.trialFlags.add(cmd)
 	f.add(cmd)
 	return cmd
@@ -111,37 +111,37 @@ func (a *app) runCommand() *cobra.Command {
 func (f *runFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.handler, "handler", "",
-		"`NAME` of a handler in the current folder, such as index.handler, in Node.js or Python; in place of COMMAND")
-	flags.StringVar(&f.event, "event", "{}", "the event of each invocation, as `JSON` or as @FILE")
+		"`NAME` of a handler in the current folder, such as index.handler, in Node.js or Python; replaces COMMAND")
+	flags.StringVar(&f.event, "event", "{}", "event of each invocation, as `JSON` or as @FILE")
 	flags.StringVar(&f.events, "events", "",
-		"`FILE` with a JSON array of events or one a line, - for standard input; taken in turns, each once unless -n says otherwise")
-	flags.StringArrayVar(&f.env, "env", nil, "variable `KEY=VALUE` of the function, which extensions see too; repeatable")
-	flags.StringArrayVar(&f.envFiles, "env-file", nil, "`FILE` of such variables, one a line, which --env overrides; repeatable")
+		"`FILE` of events, a JSON array or one per line; - is standard input. Each event is used once; with -n, in turn")
+	flags.StringArrayVar(&f.env, "env", nil, "variable `KEY=VALUE` of the function and of the extensions; repeatable")
+	flags.StringArrayVar(&f.envFiles, "env-file", nil, "`FILE` of variables, one per line; --env overrides them; repeatable")
 	flags.StringArrayVar(&f.extensions, "extension", nil,
-		"`PATH` of another extension to run beside, or of a layer, a folder or a zip, with all in its extensions/; repeatable")
+		"`PATH` of another extension, or of a layer (a folder or a zip), whose extensions/ all start; repeatable")
 	flags.StringVar(&f.layerExtension, "layer-extension", "",
 		"`PATH` of the telemetry extension or of its layer "+
 			"(default: $KTEL_EXTENSION, else the one in a released ktel, else built from a checkout)")
-	flags.BoolVar(&f.noLayerExtension, "no-layer-extension", false, "leave the telemetry extension out; nothing is audited then")
-	flags.StringVar(&f.endpointURL, "endpoint-url", "", "`URL` of another Kinesis than the one that ktel brings")
-	flags.StringVar(&f.region, "region", "", "AWS `REGION` of that Kinesis (default: as AWS's tools find it)")
-	flags.StringVar(&f.stream, "stream", f.stream, "`NAME` or ARN of the stream there")
-	flags.BoolVar(&f.createStream, "create-stream", false, "create that stream if it is not there")
+	flags.BoolVar(&f.noLayerExtension, "no-layer-extension", false, "run without the telemetry extension; nothing is audited then")
+	flags.StringVar(&f.endpointURL, "endpoint-url", "", "use the Kinesis at this `URL` instead of the built-in one")
+	flags.StringVar(&f.region, "region", "", "AWS `REGION` of that Kinesis (default: the one that AWS's tools use)")
+	flags.StringVar(&f.stream, "stream", f.stream, "`NAME` or ARN of its stream")
+	flags.BoolVar(&f.createStream, "create-stream", false, "create that stream if it does not exist")
 	flags.BoolVar(&f.noThrottle, "no-throttle", false,
-		"lift the shards' limits of the stream that ktel brings (1 MiB and 1,000 records a second)")
-	flags.BoolVar(&f.keep, "keep", false, "leave the stream that ktel brings, and its endpoint, until ctrl-C, and say how to read it")
-	flags.IntVar(&f.memory, "memory", f.memory, "memory size of the function in `MB`, told but not enforced")
-	flags.DurationVar(&f.timeout, "timeout", f.timeout, "`TIME` that an invocation of the function may take")
+		"remove the shard limits of the built-in stream (1 MiB and 1,000 records a second)")
+	flags.BoolVar(&f.keep, "keep", false, "keep the built-in stream and its endpoint until ctrl-C, and print how to read it")
+	flags.IntVar(&f.memory, "memory", f.memory, "memory size of the function in `MB`, reported to it but not enforced")
+	flags.DurationVar(&f.timeout, "timeout", f.timeout, "`TIME` limit of an invocation")
 	flags.Var(choice{&f.logFormat, []string{"text", "json"}}, "log-format", "text or json")
 	flags.Var(choice{&f.initType, []string{
 		string(sandbox.OnDemand), string(sandbox.ProvisionedConcurrency), string(sandbox.SnapStart), string(sandbox.ManagedInstances),
 	}}, "init-type", "on-demand, provisioned-concurrency, snap-start or lambda-managed-instances")
 	flags.IntVar(&f.concurrency, "concurrency", f.concurrency,
-		"number `N` of invocations at a time, with --init-type lambda-managed-instances")
-	flags.BoolVar(&f.noFreeze, "no-freeze", false, "let the processes run on between invocations")
+		"number `N` of concurrent invocations, with --init-type lambda-managed-instances")
+	flags.BoolVar(&f.noFreeze, "no-freeze", false, "do not freeze the processes between invocations")
 }
 
-// check finds what is wrong in the flags by themselves; changed tells which ones were given.
+// check validates the flags. changed reports which ones were given.
 func (f *runFlags) check(changed func(string) bool) error {
 	if err := f.trialFlags.check(); err != nil {
 		return err
@@ -156,23 +156,23 @@ func (f *runFlags) check(changed func(string) bool) error {
 		return usageError(fmt.Sprintf("--concurrency is %d; it must be at least 1", f.concurrency))
 	case f.concurrency > 1 && !managed:
 		return usageError("--concurrency needs --init-type "+string(sandbox.ManagedInstances),
-			"other environments run one invocation at a time")
+			"all other environments run one invocation at a time")
 	case f.memory < 128 || f.memory > 32768:
 		return usageError(fmt.Sprintf("--memory is %d; Lambda's sizes are 128 to 32768 MB", f.memory))
 	case f.timeout <= 0 || f.timeout > 15*time.Minute:
-		return usageError(fmt.Sprintf("--timeout is %v; Lambda's are up to 15m", f.timeout))
+		return usageError(fmt.Sprintf("--timeout is %v; Lambda allows up to 15m", f.timeout))
 	case f.endpointURL == "" && (changed("stream") || f.createStream || changed("region")):
 		return usageError("--stream, --create-stream and --region go with --endpoint-url",
-			"without it the stream is one on this machine, which ktel brings")
+			"without it ktel uses its built-in stream")
 	case f.endpointURL != "" && f.noThrottle:
-		return usageError("--no-throttle and --endpoint-url cannot both be given", "the limits there are not ktel's to lift")
+		return usageError("--no-throttle and --endpoint-url cannot both be given", "ktel cannot remove the limits of another Kinesis")
 	case f.endpointURL != "" && f.keep:
-		return usageError("--keep and --endpoint-url cannot both be given", "the stream there stays in any case")
+		return usageError("--keep and --endpoint-url cannot both be given", "a stream of another Kinesis is always kept")
 	case f.createStream && strings.HasPrefix(f.stream, "arn:"):
 		return usageError("--create-stream needs the name of a stream, not its ARN")
 	}
 	if f.endpointURL != "" {
-		if _, err := kinesis.ParseEndpointURL(f.endpointURL); err != nil { // it is not shown: it may hold a password
+		if _, err := kinesis.ParseEndpointURL(f.endpointURL); err != nil { // the URL is not shown: it may contain a password
 			return usageError(fmt.Sprintf("--endpoint-url: %v, without a user, a password, a query or a fragment", err))
 		}
 	}
@@ -245,10 +245,10 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 	}
 	switch statusOf(err) {
 	case statusComplete, statusIncomplete, statusFunction:
-	default: // there is nothing to read, or nobody who would
+	default: // the stream has no events, or the user interrupted
 		return errors.Join(err, f.kept.kept.close())
 	}
-	// The events may be what standard output has.
+	// Standard output may be reserved for the events.
 	return errors.Join(err, f.kept.kept.serveUntil(ctx, a.stderr, localRegion, []newStream{{defaultStream, localShards}}, ""))
 }
 
@@ -280,8 +280,9 @@ func readEnv(files, pairs []string) (map[string]string, error) {
 				continue
 			}
 			key, value, ok := strings.Cut(line, "=")
-			if key = strings.TrimSpace(key); !ok || key == "" || strings.ContainsAny(key, " \t\"'") { // the line may hold a secret
-				return nil, usageError(fmt.Sprintf("--env-file %s: line %d is not KEY=VALUE", name, number), "a comment begins with #")
+			if key = strings.TrimSpace(key); !ok || key == "" || strings.ContainsAny(key, " \t\"'") {
+				// The line is not shown: it may contain a secret.
+				return nil, usageError(fmt.Sprintf("--env-file %s: line %d is not KEY=VALUE", name, number), "a comment starts with #")
 			}
 			env[key] = unquoted(strings.TrimSpace(value))
 		}
@@ -296,7 +297,7 @@ func readEnv(files, pairs []string) (map[string]string, error) {
 	return env, nil
 }
 
-// unquoted is a value without the quotes around it.
+// unquoted removes the quotes around a value.
 func unquoted(value string) string {
 	if last := len(value) - 1; last > 0 && value[0] == value[last] && (value[0] == '"' || value[0] == '\'') {
 		return value[1:last]

@@ -14,10 +14,10 @@ func (a *app) demoCommand() *cobra.Command {
 }
 
 func (a *app) runCommand() *cobra.Command {
-	return needsUnix("run [flags] -- COMMAND [ARG...]", "Run a function of your own the same way")
+	return needsUnix("run [flags] -- COMMAND [ARG...]", "Run your own function, show its telemetry and audit it")
 }
 
-// needsUnix is a command that is not there on this system: a Lambda execution environment is made of processes that are frozen by signals.
+// needsUnix returns a command that fails on this system: a Lambda execution environment consists of processes that signals freeze.
 func needsUnix(use, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Long: "Needs Linux or macOS.", DisableFlagParsing: true,

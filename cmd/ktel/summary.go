@@ -10,19 +10,19 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// shownProblems bounds how many events of each kind of problem a Summary shows.
+// shownProblems limits how many events of each kind of problem a Summary contains.
 const shownProblems = 10
 
-// Summary is the outcome of a session. Its JSON is what --json prints.
+// Summary is the result of a trial. --json prints it as JSON.
 type Summary struct {
-	// Complete: the environment came up, and every event arrived, once and unaltered. Audited is false where nobody was to deliver any,
-	// Disabled is true where the extension was told to deliver none.
+	// Complete: the environment started, and every event arrived, once and unaltered. Audited is false if no extension had to
+	// deliver events. Disabled is true if the settings turn the extension off.
 	Complete bool `json:"complete"`
 	Audited  bool `json:"audited"`
 	Disabled bool `json:"disabled,omitempty"`
-	// InitError says why the environment did not come up; empty when it did.
+	// InitError is why the environment did not start; empty if it did.
 	InitError string `json:"initError,omitempty"`
-	// Idle says that the extension was emitted no event, because it never subscribed to any, and its own last line.
+	// Idle is the extension's last line if it never subscribed and so got no event; otherwise empty.
 	Idle string `json:"idle,omitempty"`
 
 	Invocations InvocationSummary  `json:"invocations"`
@@ -40,8 +40,8 @@ type InvocationSummary struct {
 	Failed    int `json:"failed"`
 }
 
-// EventSummary counts events. Conflicts are lines that carry another event's number, Own those in which the extension
-// itself speaks, Unknown those of other writers; Missing are numbers that never arrived.
+// EventSummary counts events. Conflicts are lines with the seq of another event, Own are events of the extension itself,
+// Unknown are lines of other writers. Missing are seqs that did not arrive.
 type EventSummary struct {
 	Emitted    int    `json:"emitted"`
 	Delivered  int    `json:"delivered"`
@@ -56,9 +56,9 @@ type EventSummary struct {
 	Missing    uint64 `json:"missingNumbers"`
 }
 
-// StreamSummary says what the stream holds, how often it refused a record for its shards' limits (where that is known),
-// and what Kinesis bills: PUT payload units of 25 KB on a provisioned stream, KB rounded up by record on an on-demand
-// stream; the fields that end in OnePerEvent for one record an event.
+// StreamSummary counts the records and bytes of the stream, how many records its shards throttled (0 if unknown), and what
+// Kinesis bills: PUT payload units of 25 KB on a provisioned stream, KB rounded up per record on an on-demand stream.
+// The fields that end in OnePerEvent assume one record per event.
 type StreamSummary struct {
 	Name                    string `json:"name"`
 	Endpoint                string `json:"endpoint"`
@@ -69,18 +69,18 @@ type StreamSummary struct {
 	PayloadUnitsOnePerEvent int    `json:"payloadUnitsOnePerEvent"`
 	OnDemandKB              int    `json:"onDemandKB"`
 	OnDemandKBOnePerEvent   int    `json:"onDemandKBOnePerEvent"`
-	GzipBytes               int64  `json:"gzipBytes"` // what Bytes would be with COMPRESSION=gzip
+	GzipBytes               int64  `json:"gzipBytes"` // Bytes with COMPRESSION=gzip
 }
 
-// HoldSummary is how long extensions kept invocations from ending after the function was done, in milliseconds. The
-// caller of a function does not wait for it, but it is billed.
+// HoldSummary is how long extensions held invocations after the function's end, in milliseconds. The caller of the function
+// does not wait for it, but it is billed.
 type HoldSummary struct {
 	P50Ms    float64 `json:"p50Ms"`
 	MaxMs    float64 `json:"maxMs"`
 	BilledMs int64   `json:"billedMs"`
 }
 
-// ExtensionSummary describes the processes of an extension: the start of the first one, the greatest memory of all.
+// ExtensionSummary describes the processes of an extension: the start of the first one, and the peak memory of all.
 type ExtensionSummary struct {
 	Name         string  `json:"name"`
 	RegisteredMs float64 `json:"registeredMs"` // from exec
@@ -90,13 +90,13 @@ type ExtensionSummary struct {
 	Killed       bool    `json:"killed"`    // one of them had to be killed
 }
 
-// Problem is an event that did not arrive as it should.
+// Problem is an event that did not arrive once and unaltered.
 type Problem struct {
 	Kind string `json:"kind"` // lost, duplicated, altered, conflicting, malformed or unknown
 	audit.Event
 }
 
-// invocation is the outcome of one invocation.
+// invocation is the result of one invocation.
 type invocation struct {
 	number int // from 1
 	result sandbox.Result
@@ -147,14 +147,14 @@ func (s *Summary) problems(kind string, events []audit.Event) {
 	}
 }
 
-// summarizeHolds takes the median as the nearest rank: a value that was measured.
+// summarizeHolds uses the nearest rank for the median, which is a measured value.
 func summarizeHolds(invocations []invocation) HoldSummary {
 	var h HoldSummary
 	held := make([]time.Duration, 0, len(invocations))
 	for _, each := range invocations {
 		r := each.result
 		held = append(held, r.Hold)
-		// Lambda bills whole milliseconds of the phase; without extensions it would have ended Held earlier.
+		// Lambda bills whole milliseconds of the phase. Without extensions it would have been shorter by Held.
 		h.BilledMs += wholeMs(r.Duration) - wholeMs(r.Duration-r.Hold)
 	}
 	if len(held) == 0 {

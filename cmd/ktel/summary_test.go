@@ -47,8 +47,8 @@ func TestSummaryText(t *testing.T) {
   events       1,412 emitted   1,412 delivered   0 lost   0 duplicated
                2 of the extension's own
   stream       21 records   96,431 bytes
-  billed as    21 PUT payload units of 25 KB   one record an event: 1,414
-  or           104 KB on-demand                one record an event: 1,414
+  billed as    21 PUT payload units of 25 KB   1,414 with one record per event
+  or           104 KB on-demand                1,414 with one record per event
   held back    p50 10.0 ms   max 20.0 ms   210 ms billed in all
   extension    registered 6.1 ms   ready 7.9 ms after exec   peak memory 12.4 MB
 
@@ -80,17 +80,17 @@ func TestSummaryTextOfLoss(t *testing.T) {
 	check(t, &s, `
   invocations  0 in all   0 succeeded   0 failed
   events       12 emitted   10 delivered   2 lost   1 duplicated
-               1 not readable   2 numbers never seen   1 of other writers
+               1 unreadable   2 seqs missing   1 of other writers
                3 out of order
   stream       1 record   1 byte   1,234 throttled
-  billed as    0 PUT payload units of 25 KB   one record an event: 0
-  or           0 KB on-demand                 one record an event: 0
+  billed as    0 PUT payload units of 25 KB   0 with one record per event
+  or           0 KB on-demand                 0 with one record per event
   extension    kinesis-telemetry-extension
                registered 6.1 ms   ready 7.9 ms after exec   peak memory 12.4 MB
                started 2 times: the environment was reset
   extension    beside
                registered 0.0 ms   ready 0.0 ms after exec   peak memory 0.0 MB
-               killed: it did not end in time
+               killed: it did not exit in time
 
   lost        18:00:00.123 initRuntimeDone           {"status":"success","ph…
   lost        18:00:01.123 function                  "a"

@@ -12,7 +12,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// writeText writes the summary for a person, within 80 columns; within fewer, cells that have no room go into the next line.
+// writeText writes the summary for a person, in at most 80 columns. In fewer, cells that do not fit go into the next line.
 func (s *Summary) writeText(w io.Writer, colors palette, columns int) error {
 	t := rows{colors: colors, columns: columns}
 	b, row := &t.Builder, t.row
@@ -29,26 +29,26 @@ func (s *Summary) writeText(w io.Writer, colors palette, columns int) error {
 		e := s.Events
 		row("events", count(e.Emitted, "emitted", false), count(e.Delivered, "delivered", false),
 			count(e.Lost, "lost", true), count(e.Duplicated, "duplicated", true))
-		var odd []string
+		var more []string
 		for _, c := range []struct {
 			n    int
 			what string
 			bad  bool
 		}{
 			{e.Altered, "altered", true},
-			{e.Conflicts, "with a number twice used", true},
-			{e.Malformed, "not readable", true},
-			{int(e.Missing), "numbers never seen", true}, //nolint:gosec // counted on this machine: far from overflowing
+			{e.Conflicts, "with a reused seq", true},
+			{e.Malformed, "unreadable", true},
+			{int(e.Missing), "seqs missing", true}, //nolint:gosec // counted on this machine, far below the limit
 			{e.Unknown, "of other writers", false},
 			{e.OutOfOrder, "out of order", false},
 			{e.Own, "of the extension's own", false},
 		} {
 			if c.n > 0 {
-				odd = append(odd, count(c.n, c.what, c.bad))
+				more = append(more, count(c.n, c.what, c.bad))
 			}
 		}
-		for some := range slices.Chunk(odd, 3) { // as many as fit
-			row("", some...)
+		for cells := range slices.Chunk(more, 3) { // as many as fit
+			row("", cells...)
 		}
 		s.writeStream(row)
 	}
@@ -73,15 +73,15 @@ func (s *Summary) writeStream(row func(string, ...string)) {
 		holds = append(holds, grouped(st.Throttled)+" throttled")
 	}
 	row("stream", holds...)
-	// What Kinesis bills, and what it would with one record an event.
+	// What Kinesis bills, and what it would bill with one record per event.
 	provisioned := grouped(int64(st.PayloadUnits)) + " PUT payload units of 25 KB"
 	onDemand := grouped(int64(st.OnDemandKB)) + " KB on-demand"
 	columns := max(len(provisioned), len(onDemand))
-	const single = "one record an event: "
-	row("billed as", pad(provisioned, columns), single+grouped(int64(st.PayloadUnitsOnePerEvent)))
-	row("or", pad(onDemand, columns), single+grouped(int64(st.OnDemandKBOnePerEvent)))
+	const single = " with one record per event"
+	row("billed as", pad(provisioned, columns), grouped(int64(st.PayloadUnitsOnePerEvent))+single)
+	row("or", pad(onDemand, columns), grouped(int64(st.OnDemandKBOnePerEvent))+single)
 	if st.GzipBytes > 0 && st.GzipBytes < st.Bytes {
-		row("gzip", grouped(st.GzipBytes)+" bytes instead, with KINESIS_TELEMETRY_COMPRESSION=gzip")
+		row("gzip", grouped(st.GzipBytes)+" bytes with KINESIS_TELEMETRY_COMPRESSION=gzip")
 	}
 }
 
@@ -101,7 +101,7 @@ func (s *Summary) writeExtensions(row func(string, ...string)) {
 			row("", fmt.Sprintf("started %d times: the environment was reset", e.Processes))
 		}
 		if e.Killed {
-			row("", "killed: it did not end in time")
+			row("", "killed: it did not exit in time")
 		}
 	}
 }
@@ -122,7 +122,7 @@ func (s *Summary) writeProblems(b *strings.Builder, colors palette, columns int)
 	}
 }
 
-// verdict is the summary in one sentence.
+// verdict sums up the summary in one sentence.
 func (s *Summary) verdict(colors palette) string {
 	switch e := s.Events; {
 	case s.InitError != "":
@@ -132,7 +132,7 @@ func (s *Summary) verdict(colors palette) string {
 	case s.Disabled:
 		return colors.warn("Nothing was audited: the extension's settings turn it off.")
 	case s.Idle != "":
-		return colors.bad("No event was emitted to the extension, which never subscribed.")
+		return colors.bad("The extension never subscribed and got no event.")
 	case s.Complete:
 		return colors.good("Every event arrived, once and unaltered.")
 	case e.Lost > 0:

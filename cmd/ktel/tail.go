@@ -25,29 +25,29 @@ const (
 )
 
 const tailLong = `tail shows the events of a stream as they arrive, from now on or since a time.
-It reads every shard, follows reshardings, and asks a shard once a second at
-most, which leaves room for other consumers.
+It reads all shards and follows resharding. It reads each shard at most once a
+second, which leaves capacity for other consumers.
 
-STREAM is a name or an ARN; without it KINESIS_TELEMETRY_STREAM counts, then
+STREAM is a name or an ARN. The default is $KINESIS_TELEMETRY_STREAM, then
 telemetry-kinesis-stream. The credentials need kinesis:DescribeStreamSummary,
 kinesis:ListShards, kinesis:GetShardIterator and kinesis:GetRecords.
 
 TIME is a duration before now (90s, 5m, 2h, 1d) or a time (15:04, 2006-01-02,
-2006-01-02T15:04:05Z), in UTC unless it says otherwise. It is compared with when
-records arrived at Kinesis: their events may be older.
+2006-01-02T15:04:05Z), in UTC if it has no zone. tail compares it with the time
+at which records arrived at Kinesis: their events may be older.
 
-Records that others have written are one line each. In the format cloudwatch the
-function's lines have no request id: with --by-invocation they stand alone.
+A record of another writer is shown in one line. In the format cloudwatch the
+function's log lines have no request id: --by-invocation does not group them.
 
 `
 
 const tailStatuses = `Exit status:
-    0  the end that was asked for is reached
+    0  the stream was read up to the requested end
     2  the command line is wrong
-    4  ktel could not do its work
+    4  ktel failed
   130  interrupted`
 
-// tailFlags are what 'ktel tail' is told.
+// tailFlags are the flags of 'ktel tail'.
 type tailFlags struct {
 	streamFlags
 	stream       string
@@ -71,7 +71,8 @@ func (a *app) tailCommand() *cobra.Command {
 		ValidArgsFunction:     cobra.NoFileCompletions,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usageError(fmt.Sprintf("tail takes one stream, not %d", len(args)), "a terminal for each, or one stream for all functions")
+				return usageError(fmt.Sprintf("tail takes one stream, not %d", len(args)),
+					"use one terminal per stream, or one stream for all functions")
 			}
 			return nil
 		},
@@ -85,20 +86,20 @@ func (a *app) tailCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.since, "since", "", "begin with what arrived at `TIME`, instead of now")
-	flags.StringVar(&f.until, "until", "", "end with what arrived before `TIME`")
-	flags.BoolVar(&f.noFollow, "no-follow", false, "end where the stream ends now; without --since all that it holds is shown")
+	flags.StringVar(&f.since, "since", "", "start with records that arrived at `TIME` (default: now)")
+	flags.StringVar(&f.until, "until", "", "stop at records that arrived at `TIME`")
+	flags.BoolVar(&f.noFollow, "no-follow", false, "stop at the current end of the stream; without --since, show all of it")
 	f.add(cmd)
 	flags.BoolVar(&f.byInvocation, "by-invocation", false,
-		"show the events of an invocation together, when it has ended, under one line of its REPORT")
+		"show the events of an invocation together when it has ended, below a line with its REPORT")
 	flags.VarP(choice{&f.output, []string{outputText, outputNDJSON, outputJSON, outputRaw}}, "output", "o",
-		"text, ndjson (an event a line), json (indented) or raw (the records' data)")
-	flags.StringVar(&f.endpoint, "endpoint-url", "", "Kinesis at `URL`, as of an emulator")
-	flags.StringVar(&f.region, "region", "", "AWS region `NAME`")
+		"text, ndjson (one event per line), json (indented) or raw (the records' data)")
+	flags.StringVar(&f.endpoint, "endpoint-url", "", "`URL` of Kinesis, such as an emulator's")
+	flags.StringVar(&f.region, "region", "", "`NAME` of the AWS region")
 	return cmd
 }
 
-// options checks the flags and says what is to be read.
+// options checks the flags and returns which part of the stream they select.
 func (f *tailFlags) options(now time.Time) (o session.ReadOptions, err error) {
 	if err := f.target(f.stream).Validate(); err != nil {
 		return o, usageError(err.Error())
@@ -111,15 +112,15 @@ func (f *tailFlags) options(now time.Time) (o session.ReadOptions, err error) {
 	o.All = o.Since.IsZero() && !o.Follow
 	switch {
 	case f.byInvocation && f.output != outputText:
-		return o, usageError("--by-invocation goes with -o text", "'jq' groups ndjson by .requestId")
+		return o, usageError("--by-invocation needs -o text", "use jq to group ndjson by .requestId")
 	case f.output == outputRaw && f.filterFlags.any():
-		return o, usageError("-o raw writes whole records: it goes without --function, --request, --level, --type and --grep",
-			"-o ndjson writes the events that they choose")
+		return o, usageError("-o raw writes whole records and cannot filter by --function, --request, --level, --type or --grep",
+			"-o ndjson writes the events that match")
 	}
 	return o, nil
 }
 
-// timeLayouts are how a time can be written.
+// timeLayouts are the accepted formats of a time.
 var timeLayouts = []string{
 	time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05", "2006-01-02T15:04",
 	"2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly,
@@ -138,16 +139,16 @@ func parseTime(flag, text string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	for _, layout := range []string{"15:04", time.TimeOnly} { // of today
+	for _, layout := range []string{"15:04", time.TimeOnly} { // today
 		if t, err := time.Parse(layout, text); err == nil {
 			return now.UTC().Truncate(24 * time.Hour).Add(t.Sub(t.Truncate(24 * time.Hour))), nil
 		}
 	}
-	return time.Time{}, usageError(fmt.Sprintf("--%s %q is no time", flag, text),
-		"a duration before now (90s, 5m, 2h, 1d), or a time in UTC (15:04, 2006-01-02, 2006-01-02T15:04:05Z)")
+	return time.Time{}, usageError(fmt.Sprintf("--%s %q is not a time", flag, text),
+		"give a duration before now (90s, 5m, 2h, 1d), or a time in UTC (15:04, 2006-01-02, 2006-01-02T15:04:05Z)")
 }
 
-// parseAge reads a duration, which may begin with days.
+// parseAge parses a duration, which may start with days.
 func parseAge(text string) (time.Duration, bool) {
 	number, rest, dated := strings.Cut(text, "d")
 	if !dated {
@@ -164,7 +165,7 @@ func parseAge(text string) (time.Duration, bool) {
 	return d + time.Duration(days)*24*time.Hour, err == nil && d >= 0 //nolint:gosec // a year at most
 }
 
-// endTailTime is how long an interrupted tail waits for a reader that takes nothing of what it writes.
+// endTailTime is how long an interrupted tail waits for a blocked write.
 const endTailTime = 2 * time.Second
 
 func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
@@ -177,7 +178,7 @@ func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
 	}
 	columns, terminal := terminalWidth(a.stdout)
 	if terminal && f.output == outputRaw {
-		return usageError("-o raw writes binary data, which a terminal cannot show", "ktel tail -o raw > FILE, or '| ktel decode'")
+		return usageError("-o raw writes binary data, which a terminal cannot show", "type ktel tail -o raw > FILE, or pipe it into ktel decode")
 	}
 	stream, err := session.Open(ctx, f.target(f.stream))
 	if err == nil {
@@ -186,7 +187,7 @@ func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	options, err := f.options(stream.Now()) // arrivals are of Kinesis's clock
+	options, err := f.options(stream.Now()) // Kinesis's clock sets arrival times
 	if err != nil {
 		return err
 	}
@@ -204,7 +205,7 @@ func (a *app) tail(ctx context.Context, f *tailFlags, now time.Time) error {
 	select {
 	case err = <-done:
 		return err
-	case <-time.After(endTailTime): // what writes is stuck, and ends with the process
+	case <-time.After(endTailTime): // the write is blocked, and ends with the process
 		return ctx.Err()
 	}
 }

@@ -417,7 +417,7 @@ func TestTailRestart(t *testing.T) {
 	r.cancel()
 	<-r.status
 	said := strings.Split(r.stderr.String(), "\n")
-	if len(said) != 4 || !strings.HasPrefix(said[0], "ktel: read stream orders: ") || !strings.HasSuffix(said[0], "; trying again") ||
+	if len(said) != 4 || !strings.HasPrefix(said[0], "ktel: read stream orders: ") || !strings.HasSuffix(said[0], "; retrying") ||
 		said[1] != "ktel: reading again" {
 		t.Errorf("%q", said)
 	}

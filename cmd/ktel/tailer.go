@@ -23,26 +23,26 @@ import (
 const (
 	maxFunctionColumns    = 24
 	narrowFunctionColumns = 14
-	maxFolded             = 12 // lines of a message on a terminal
+	maxFolded             = 12 // lines of one message on a terminal
 	statusInterval        = 500 * time.Millisecond
 )
 
-// tailer shows what a stream brings.
+// tailer shows the events of a stream.
 type tailer struct {
 	*app
 	flags   *tailFlags
 	keep    *filter
 	colors  palette
 	live    bool       // standard output is a terminal
-	columns func() int // of the terminal; nil: there is none
+	columns func() int // of the terminal; nil without one
 
-	mu        sync.Mutex // guards all below: records and the clock both write
-	err       error      // of writing: nothing is written after it
+	mu        sync.Mutex // guards all below: the reader and the ticker both write
+	err       error      // first error of a write; nothing is written afterwards
 	status    *tailStatus
-	groups    *invocationGroups // nil: no grouping
+	groups    *invocationGroups // nil without --by-invocation
 	day       string            // of the last event shown
-	functions int               // columns of their names
-	troubled  bool              // which was said
+	functions int               // columns of functions' names
+	troubled  bool              // trouble was reported
 }
 
 // run reads the stream until its end.
@@ -86,7 +86,7 @@ func (t *tailer) run(ctx context.Context, stream *session.Stream, o session.Read
 		t.showEnded(t.groups.all())
 		t.eraseStatus()
 	})
-	if failure := t.writeError(); failure != nil { // whatever ctx says: it was cancelled for this
+	if failure := t.writeError(); failure != nil { // before ctx's error: the write error has cancelled it
 		return cannot(fmt.Errorf("write the events: %w", failure))
 	}
 	return err
@@ -104,7 +104,7 @@ func (t *tailer) writeError() error {
 	return t.err
 }
 
-// write writes to standard output, over the last line.
+// write erases the status line and writes to standard output.
 func (t *tailer) write(text []byte) {
 	if t.err != nil {
 		return
@@ -122,19 +122,19 @@ func (t *tailer) showRecord(r *session.Record) {
 		t.write(r.Data)
 		return
 	}
-	told := false // of what cannot be read, since the last event: a text of others has an error for each of its lines
+	reported := false // an unreadable piece since the last event: text of another writer has an error on each line
 	for line, err := range record.Unpack(r.Data) {
 		if err != nil {
-			if !told && t.keep.matchesForeign(r.Data) {
+			if !reported && t.keep.matchesForeign(r.Data) {
 				t.showForeign(r, err)
 			}
-			told = true
+			reported = true
 			if errors.Is(err, record.ErrForeign) && len(line.Raw) == 0 || t.err != nil {
 				return
 			}
 			continue
 		}
-		told = false
+		reported = false
 		if t.status != nil {
 			t.status.event(&line, r.Arrival)
 		}
@@ -148,12 +148,12 @@ func (t *tailer) showRecord(r *session.Record) {
 // showEvent shows one showEvent, if it is chosen. An invocation has its REPORT whatever is chosen.
 func (t *tailer) showEvent(line *record.Line) {
 	m := messageOf(line.Type, line.Record)
-	chosen, now := t.keep.matches(line, &m), time.Now()
-	if (chosen || t.keep.matchesSource(line)) && t.groups.add(line, &m, chosen, now) {
+	matches, now := t.keep.matches(line, &m), time.Now()
+	if (matches || t.keep.matchesSource(line)) && t.groups.add(line, &m, matches, now) {
 		t.showEnded(t.groups.overflow(now))
 		return
 	}
-	if !chosen {
+	if !matches {
 		return
 	}
 	switch t.flags.output {
@@ -175,14 +175,14 @@ func (t *tailer) writeEncoded(line *record.Line) {
 	t.write(text)
 }
 
-// encoded is an event as JSON: its bytes in the stream, but of the format cloudwatch what was read of them.
+// encoded returns an event as JSON: the bytes in the stream, or for the format cloudwatch the parsed event.
 func encoded(line *record.Line, indented bool) []byte {
 	raw := line.Raw
 	if line.Format == record.CloudWatch {
-		raw, _ = json.Marshal(line) // strings, numbers, and JSON that was read
+		raw, _ = json.Marshal(line) // cannot fail: strings, numbers and parsed JSON
 	}
 	if !indented {
-		return slices.Concat(bytes.TrimSpace(raw), []byte{'\n'}) // raw lies in the record, before the next event
+		return slices.Concat(bytes.TrimSpace(raw), []byte{'\n'}) // do not append to raw: the next event follows it in the record
 	}
 	var b bytes.Buffer
 	if json.Indent(&b, raw, "", "  ") != nil {
@@ -192,7 +192,7 @@ func encoded(line *record.Line, indented bool) []byte {
 	return b.Bytes()
 }
 
-// showForeign shows what cannot be read.
+// showForeign shows a record that cannot be read.
 func (t *tailer) showForeign(r *session.Record, err error) {
 	reason := strings.TrimPrefix(err.Error(), record.ErrForeign.Error()+": ")
 	if t.flags.output == outputText {
@@ -204,7 +204,7 @@ func (t *tailer) showForeign(r *session.Record, err error) {
 		t.write([]byte(t.colors.warn(head) + " " + t.fold(text, len(head)+1, 2) + "\n"))
 		return
 	}
-	value, _ := json.Marshal(struct { // strings and numbers
+	value, _ := json.Marshal(struct { // cannot fail: strings and numbers
 		Type           string    `json:"type"`
 		Shard          string    `json:"shardId"`
 		SequenceNumber string    `json:"sequenceNumber"`
@@ -217,8 +217,8 @@ func (t *tailer) showForeign(r *session.Record, err error) {
 	t.writeEncoded(&record.Line{Raw: value})
 }
 
-// render writes an event for a person: time, function, request, and what it says. margin stands before each of its lines, and in place of
-// function and request.
+// render writes an event for a person: time, function, request and message. A margin is put before each of its lines, and
+// replaces function and request.
 func (t *tailer) render(b *strings.Builder, line *record.Line, m *message, margin string) {
 	t.renderDay(b, line.Time)
 	columns := t.width()
@@ -234,7 +234,7 @@ func (t *tailer) render(b *strings.Builder, line *record.Line, m *message, margi
 		shown += t.colors.functionColor(line.Source.Function)(name) + " " + t.colors.dim(request) + " "
 	}
 	b.WriteString(shown)
-	if line.Type != "function" && line.Type != "" { // most events are the function's own
+	if line.Type != "function" && line.Type != "" { // most events are logs of the function
 		kind := nameOf(line.Type)
 		head += kind + " "
 		b.WriteString(typeColor(t.colors, line.Type)(kind) + " ")
@@ -251,7 +251,7 @@ func (t *tailer) render(b *strings.Builder, line *record.Line, m *message, margi
 	b.WriteString(text + "\n")
 }
 
-// renderDay writes the date, where it is another than that of the last event.
+// renderDay writes the date if it differs from that of the event before.
 func (t *tailer) renderDay(b *strings.Builder, timestamp string) {
 	moment, err := time.Parse(time.RFC3339Nano, timestamp)
 	if err != nil {
@@ -263,7 +263,7 @@ func (t *tailer) renderDay(b *strings.Builder, timestamp string) {
 	}
 }
 
-// functionName fits the name of a function into its column, which grows with the names.
+// functionName fits the name of a function into its column, which grows with longer names.
 func (t *tailer) functionName(name string, columns int) string {
 	limit := maxFunctionColumns
 	if columns > 0 && columns < narrowColumns {
@@ -284,27 +284,27 @@ func (t *tailer) width() int {
 	return t.columns()
 }
 
-// fold breaks text that begins in a column, so that the terminal has no line to break. A very long one is cut.
+// fold wraps text that starts at a column to the terminal's width. It cuts a very long text.
 func (t *tailer) fold(text string, at, indent int) string {
 	lines := strings.Split(fold(text, t.width(), at, indent), "\n")
 	if len(lines) > maxFolded {
-		rest := fmt.Sprintf("… %s in all: -o ndjson shows them", plural(len(text), "byte"))
+		rest := fmt.Sprintf("… %s in all: -o ndjson shows all", plural(len(text), "byte"))
 		lines = append(lines[:maxFolded], strings.Repeat(" ", indent)+rest)
 	}
 	return strings.Join(lines, "\n")
 }
 
-// trouble says once what keeps the stream from being read, and when that is over.
+// trouble reports once why the stream cannot be read, and once that it can be again.
 func (t *tailer) trouble(err error) {
 	switch {
 	case t.status != nil && err != nil:
-		t.status.trouble = err.Error() + "; trying again"
+		t.status.trouble = err.Error() + "; retrying"
 	case t.status != nil:
 		t.status.trouble = ""
 	case err == nil:
 		t.progress("reading again")
 	case !t.troubled:
-		t.progress("%v; trying again", err)
+		t.progress("%v; retrying", err)
 	}
 	t.troubled = err != nil
 }
@@ -315,7 +315,7 @@ func (t *tailer) polled(p session.Poll) {
 	}
 }
 
-// showEnded writes invocations.
+// showEnded shows groups.
 func (t *tailer) showEnded(ended []*invocationGroup) {
 	for _, i := range ended {
 		var b strings.Builder
@@ -340,9 +340,9 @@ func (t *tailer) eraseStatus() {
 	}
 }
 
-// x is the colour of a function, the same in every terminal.
+// functionColor returns the colour of a function, which depends on its name only.
 func (p palette) functionColor(name string) func(...any) string {
 	hash := fnv.New32a()
 	_, _ = io.WriteString(hash, name)
-	return p.functions[int(hash.Sum32()%uint32(len(p.functions)))] //nolint:gosec // a few
+	return p.functions[int(hash.Sum32()%uint32(len(p.functions)))] //nolint:gosec // a small number
 }

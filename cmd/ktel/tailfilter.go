@@ -12,7 +12,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// filterFlags choose events.
+// filterFlags are the flags that filter events.
 type filterFlags struct {
 	functions []string
 	request   string
@@ -25,12 +25,12 @@ func (f *filterFlags) any() bool {
 	return len(f.functions) > 0 || f.request != "" || f.level != "" || len(f.types) > 0 || f.grep != ""
 }
 
-// levels are the levels of logs, from the least on, with their other names.
+// levels are the levels of logs in ascending order, each with its other names.
 var levels = [][]string{
 	{"trace"}, {"debug"}, {"info", "information", "notice"}, {"warn", "warning"}, {"error", "err"}, {"fatal", "critical", "panic"},
 }
 
-// rank is a level's place; -1 of none.
+// rank returns the index of a level, or -1 if it is unknown.
 func rank(level string) int {
 	return slices.IndexFunc(levels, func(names []string) bool { return slices.Contains(names, strings.ToLower(level)) })
 }
@@ -43,10 +43,10 @@ func levelNames() []string {
 	return names
 }
 
-// typeForeign chooses what others have written.
+// typeForeign selects records of other writers.
 const typeForeign = "foreign"
 
-// typeNames are the types that --type knows; any other one can be given with its family.
+// typeNames are the types that --type accepts without their family. Any other type needs its family.
 var typeNames = []string{
 	"function", kindExtension, "platform", "start", "runtimeDone", "report", "initStart", "initRuntimeDone", "initReport", "restoreStart",
 	"restoreRuntimeDone", "restoreReport", "telemetrySubscription", "logsDropped", "kinesis-telemetry", "stats", "dropped", typeForeign,
@@ -54,16 +54,16 @@ var typeNames = []string{
 
 func (f *filterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.functions, "function", nil, "show function `NAME` alone; it may have *, and be given several times")
-	flags.StringVar(&f.request, "request", "", "show the request whose `ID` begins so")
-	flags.Var(choice{&f.level, levelNames()}, "level", "show what has a level, from this one on: "+list(levelNames()))
+	flags.StringArrayVar(&f.functions, "function", nil, "show only function `NAME`, which may contain *; repeatable")
+	flags.StringVar(&f.request, "request", "", "show only the request with this `ID`, or prefix of one")
+	flags.Var(choice{&f.level, levelNames()}, "level", "show only events of this level or above: "+list(levelNames()))
 	flags.StringSliceVar(&f.types, "type", nil,
-		"show events of a `TYPE`: function, extension, platform, report, platform.report, foreign, ...; several with commas")
-	flags.StringVar(&f.grep, "grep", "", "show events whose message, or JSON, matches a regular `EXPRESSION`")
-	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+		"show only events of this `TYPE`: function, extension, platform, report, platform.report, foreign, ...; or a list with commas")
+	flags.StringVar(&f.grep, "grep", "", "show only events whose message or JSON matches the regular `EXPRESSION`")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames, cobra.ShellCompDirectiveNoFileComp)) // fails only without the flag
 }
 
-// filter is filterFlags, checked.
+// filter is a checked filterFlags.
 type filter struct {
 	filterFlags
 	level   int // -1: any
@@ -74,13 +74,14 @@ func (f *filterFlags) filter() (*filter, error) {
 	checked := &filter{filterFlags: *f, level: rank(f.level)}
 	for _, pattern := range f.functions {
 		if _, err := path.Match(pattern, ""); err != nil {
-			return nil, usageError(fmt.Sprintf("--function %q is no pattern: a [ is not closed", pattern), "functions have no [ in their names")
+			return nil, usageError(fmt.Sprintf("--function %q is not a pattern: [ is not closed", pattern),
+				"names of functions contain no [")
 		}
 	}
 	for _, kind := range f.types {
 		if !strings.Contains(kind, ".") && !slices.Contains(typeNames, kind) {
-			return nil, usageError(fmt.Sprintf("--type %q is no type of events", kind),
-				"it takes "+list(typeNames)+", or a whole type such as platform.report")
+			return nil, usageError(fmt.Sprintf("--type %q is not a type of events", kind),
+				"it must be "+list(typeNames)+", or a full type such as platform.report")
 		}
 	}
 	if f.grep == "" {
@@ -89,13 +90,13 @@ func (f *filterFlags) filter() (*filter, error) {
 	var err error
 	if checked.pattern, err = regexp.Compile(f.grep); err != nil {
 		reason := strings.TrimPrefix(err.Error(), "error parsing regexp: ")
-		return nil, usageError(fmt.Sprintf("--grep %q is no regular expression: %s", f.grep, reason),
-			`a character that has a meaning is matched with a \ before it; the syntax is RE2's`)
+		return nil, usageError(fmt.Sprintf("--grep %q is not a regular expression: %s", f.grep, reason),
+			`put a \ before a special character to match it; the syntax is RE2`)
 	}
 	return checked, nil
 }
 
-// matchesSource tells whether an event is of a function and a request that are chosen.
+// matchesSource reports whether an event is from a selected function and request.
 func (f *filter) matchesSource(line *record.Line) bool {
 	if len(f.functions) > 0 && !slices.ContainsFunc(f.functions, func(pattern string) bool {
 		matches, _ := path.Match(pattern, line.Source.Function)
@@ -106,7 +107,7 @@ func (f *filter) matchesSource(line *record.Line) bool {
 	return strings.HasPrefix(line.RequestID, f.request)
 }
 
-// matches tells whether an event is chosen.
+// matches reports whether an event passes the filter.
 func (f *filter) matches(line *record.Line, m *message) bool {
 	if !f.matchesSource(line) {
 		return false
@@ -120,7 +121,7 @@ func (f *filter) matches(line *record.Line, m *message) bool {
 	return f.pattern == nil || f.pattern.MatchString(strings.TrimSpace(m.level+" "+m.text)) || f.pattern.Match(line.Raw)
 }
 
-// matchesForeign tells whether a record of others is chosen.
+// matchesForeign reports whether a record of another writer passes the filter.
 func (f *filter) matchesForeign(data []byte) bool {
 	if len(f.functions) > 0 || f.request != "" || f.level >= 0 || len(f.types) > 0 && !slices.Contains(f.types, typeForeign) {
 		return false
@@ -128,7 +129,7 @@ func (f *filter) matchesForeign(data []byte) bool {
 	return f.pattern == nil || f.pattern.Match(data)
 }
 
-// isType tells whether a type is the one that was given: whole, its family, or its name.
+// isType reports whether a type matches the given one: the full type, its family or its name.
 func isType(kind, given string) bool {
 	family, name, _ := strings.Cut(kind, ".")
 	return kind == given || family == given || name == given
@@ -136,7 +137,7 @@ func isType(kind, given string) bool {
 
 var levelWord = regexp.MustCompile(`\b(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL)\b`)
 
-// severity is the rank of a message's level: of a line of text that of the first level in it, and of what failed that of an error.
+// severity returns the rank of a message's level. A line of text has the first level in it. A failure counts as an error.
 func severity(m *message) int {
 	switch {
 	case m.alarming:

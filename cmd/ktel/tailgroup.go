@@ -12,30 +12,30 @@ import (
 )
 
 const (
-	// graceTime is how long after its REPORT an invocation waits for events that another shard brings.
+	// graceTime is how long after its REPORT an invocation waits for events from other shards.
 	graceTime = 2 * time.Second
-	// reportTimeout is how long an invocation waits for its REPORT: Lambda's longest, and what delivery takes.
+	// reportTimeout is how long an invocation waits for its REPORT: Lambda's longest timeout, plus the time of delivery.
 	reportTimeout = 16 * time.Minute
-	// maxGroupBytes bounds what waits in all: the oldest are shown then as they are.
+	// maxGroupBytes limits the size of all open groups. Above it the oldest are shown as they are.
 	maxGroupBytes = 64 << 20
-	// eventOverhead is what an event takes besides its text.
+	// eventOverhead is the memory of an event without its text.
 	eventOverhead = 500
 )
 
-// Types of what begins and ends an invocation.
+// Types of the events that start and end an invocation.
 const (
 	typeStart  = "platform.start"
 	typeReport = "platform.report"
 )
 
-// invocationGroup is an invocation whose events come in.
+// invocationGroup collects the events of an invocation.
 type invocationGroup struct {
 	key      string
 	events   []groupedEvent
 	bytes    int
-	chosen   bool // one of its events is to be shown
+	matched  bool // one of its events passes the filter
 	report   *record.Line
-	since    time.Time // of its first event here
+	since    time.Time // when its first event arrived here
 	reported time.Time
 }
 
@@ -44,27 +44,28 @@ type groupedEvent struct {
 	m    message
 }
 
-// invocationGroups groups events. Of a nil one nothing is grouped.
+// invocationGroups groups events by invocation. A nil *invocationGroups groups nothing.
 type invocationGroups struct {
 	open  map[string]*invocationGroup
 	order []*invocationGroup
 	bytes int
-	shown map[string]shownGroup // what comes later is not grouped any more
+	shown map[string]shownGroup // their later events are not grouped
 }
 
 // shownGroup is an invocation that was shown.
 type shownGroup struct {
-	at   time.Time // when that was
-	last string    // time of its REPORT; empty where it had none
+	at   time.Time // when it was shown
+	last string    // time of its REPORT; empty without one
 }
 
 func newInvocationGroups() *invocationGroups {
 	return &invocationGroups{open: make(map[string]*invocationGroup), shown: make(map[string]shownGroup)}
 }
 
-// add takes an event that belongs to an invocation. Where it is not chosen only what begins or ends the invocation counts.
-func (g *invocationGroups) add(line *record.Line, m *message, chosen bool, now time.Time) bool {
-	if g == nil || line.RequestID == "" || !chosen && line.Type != typeStart && line.Type != typeReport {
+// add adds an event to its invocation, and reports whether it did. An event that does not match the filter is only added if it
+// starts or ends the invocation.
+func (g *invocationGroups) add(line *record.Line, m *message, matches bool, now time.Time) bool {
+	if g == nil || line.RequestID == "" || !matches && line.Type != typeStart && line.Type != typeReport {
 		return false
 	}
 	key := line.Source.Function + " " + line.RequestID
@@ -81,14 +82,14 @@ func (g *invocationGroups) add(line *record.Line, m *message, chosen bool, now t
 		g.order = append(g.order, i)
 	}
 	kept, size := *line, len(m.text)+eventOverhead
-	kept.Raw, kept.Record = nil, nil // they would keep the whole record
+	kept.Raw, kept.Record = nil, nil // they would keep the whole record in memory
 	if line.Type == typeReport {
 		kept.Record = bytes.Clone(line.Record)
 		i.report, i.reported = &kept, now
 		size += len(kept.Record)
 	}
-	if chosen {
-		i.chosen = true
+	if matches {
+		i.matched = true
 		i.events = append(i.events, groupedEvent{kept, *m})
 	}
 	i.bytes += size
@@ -96,35 +97,35 @@ func (g *invocationGroups) add(line *record.Line, m *message, chosen bool, now t
 	return true
 }
 
-// startAgain makes room for another invocation under the same request id: Lambda runs an asynchronous event again that failed. A copy of a
-// start that was seen is none.
+// startAgain opens a new group for the retry of an invocation: Lambda retries a failed asynchronous event under its request id.
+// A duplicate of an earlier start opens none.
 func (g *invocationGroups) startAgain(key, at string) {
 	if last, ok := g.shown[key]; ok && last.last != "" && last.last < at {
 		delete(g.shown, key)
 	}
 	if i := g.open[key]; i != nil && i.report != nil && i.report.Time < at {
-		delete(g.open, key) // it is shown when its time comes
+		delete(g.open, key) // g.order still has it, to be shown
 	}
 }
 
-// removeAll removes the invocations that are due, and returns those that are to be shown.
+// removeAll removes the groups that are due, and returns those to show.
 func (g *invocationGroups) removeAll(now time.Time, due func(*invocationGroup) bool) []*invocationGroup {
 	if g == nil {
 		return nil
 	}
-	var taken []*invocationGroup
+	var toShow []*invocationGroup
 	g.order = slices.DeleteFunc(g.order, func(i *invocationGroup) bool {
 		if !due(i) {
 			return false
 		}
-		taken = g.remove(taken, i, now)
+		toShow = g.remove(toShow, i, now)
 		return true
 	})
-	return taken
+	return toShow
 }
 
-// remove ends an invocation, and appends it if it is to be shown.
-func (g *invocationGroups) remove(taken []*invocationGroup, i *invocationGroup, now time.Time) []*invocationGroup {
+// remove removes a group, and appends it to toShow if one of its events matched.
+func (g *invocationGroups) remove(toShow []*invocationGroup, i *invocationGroup, now time.Time) []*invocationGroup {
 	g.bytes -= i.bytes
 	if current := g.open[i.key]; current == i || current == nil {
 		delete(g.open, i.key)
@@ -134,13 +135,13 @@ func (g *invocationGroups) remove(taken []*invocationGroup, i *invocationGroup, 
 		}
 		g.shown[i.key] = ended
 	}
-	if i.chosen {
-		taken = append(taken, i)
+	if i.matched {
+		toShow = append(toShow, i)
 	}
-	return taken
+	return toShow
 }
 
-// ended are those that have their REPORT, or will not get it. It looks through all of them, and is for the clock.
+// ended removes the groups that have their REPORT, or have waited too long for it. It visits all groups, so only the ticker calls it.
 func (g *invocationGroups) ended(now time.Time) []*invocationGroup {
 	if g == nil {
 		return nil
@@ -159,17 +160,17 @@ func (g *invocationGroups) all() []*invocationGroup {
 	return g.removeAll(time.Now(), func(*invocationGroup) bool { return true })
 }
 
-// overflow are the oldest, where more waits than may. It is called for every event, and looks at none but those.
+// overflow removes the oldest groups while the size of all is above maxGroupBytes. It is called for every event, and visits no others.
 func (g *invocationGroups) overflow(now time.Time) []*invocationGroup {
-	var taken []*invocationGroup
+	var toShow []*invocationGroup
 	for g.bytes > maxGroupBytes {
-		taken = g.remove(taken, g.order[0], now)
+		toShow = g.remove(toShow, g.order[0], now)
 		g.order[0], g.order = nil, g.order[1:]
 	}
-	return taken
+	return toShow
 }
 
-// renderInvocation writes an invocation: its REPORT, and under it its events.
+// renderInvocation writes an invocation: its REPORT, and below it its events.
 func (t *tailer) renderInvocation(b *strings.Builder, i *invocationGroup) {
 	slices.SortStableFunc(i.events, func(x, y groupedEvent) int {
 		if x.line.Source.Instance == y.line.Source.Instance {
@@ -193,13 +194,13 @@ func (t *tailer) renderInvocation(b *strings.Builder, i *invocationGroup) {
 	}
 }
 
-// summary is the REPORT in one line: duration, billed, memory, cold start, error.
+// summary puts the REPORT into one line: duration, billed duration, memory, cold start, error.
 func (i *invocationGroup) summary() message {
 	if i.report == nil {
 		return message{text: "no REPORT yet"}
 	}
 	var r platformRecord
-	if json.Unmarshal(i.report.Record, &r) != nil { // CloudWatch's line, as it is
+	if json.Unmarshal(i.report.Record, &r) != nil { // the format cloudwatch has the REPORT as text
 		return messageOf(i.report.Type, i.report.Record)
 	}
 	var parts []string

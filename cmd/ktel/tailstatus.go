@@ -8,35 +8,35 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// rateTime is what rates are told over.
+// rateTime is the window of the rates.
 const rateTime = 5 * time.Second
 
-// tailStatus is what the last line of the terminal tells.
+// tailStatus is the status line, the last one of the terminal.
 type tailStatus struct {
 	drawn   bool
 	trouble string
-	began   time.Time
-	recent  []tally // of rateTime
+	start   time.Time
+	recent  []tally // records of the last rateTime
 	delay   time.Duration
 	delayed bool
 	behind  map[string]time.Duration
 }
 
-// tally is what one record brought.
+// tally counts the events and bytes of one record.
 type tally struct {
 	at            time.Time
 	events, bytes int
 }
 
 func newTailStatus(now time.Time) *tailStatus {
-	return &tailStatus{began: now, behind: make(map[string]time.Duration)}
+	return &tailStatus{start: now, behind: make(map[string]time.Duration)}
 }
 
 func (s *tailStatus) record(r *session.Record, now time.Time) {
 	s.recent = append(s.recent, tally{at: now, bytes: len(r.Data)})
 }
 
-// event counts an event of the last record.
+// event counts an event of the latest record.
 func (s *tailStatus) event(line *record.Line, arrived time.Time) {
 	s.recent[len(s.recent)-1].events++
 	if emitted, err := time.Parse(time.RFC3339Nano, line.Time); err == nil {
@@ -62,7 +62,7 @@ func (s *tailStatus) text(now time.Time) string {
 	for _, t := range s.recent {
 		events, bytes = events+t.events, bytes+t.bytes
 	}
-	over := max(time.Second, min(rateTime, now.Sub(s.began))).Seconds()
+	over := max(time.Second, min(rateTime, now.Sub(s.start))).Seconds()
 	lag := time.Duration(0)
 	for _, behind := range s.behind {
 		lag = max(lag, behind)
@@ -74,5 +74,5 @@ func (s *tailStatus) text(now time.Time) string {
 	return text + fmt.Sprintf("   lag %v   %s", lag.Round(100*time.Millisecond), plural(len(s.behind), "shard"))
 }
 
-// rounded has one decimal.
+// rounded rounds to one decimal.
 func rounded(v float64) float64 { return float64(int64(v*10+0.5)) / 10 }

@@ -22,11 +22,11 @@ const (
 	colorNever  = "never"
 )
 
-// palette colours text, or leaves it as it is.
+// palette colours text, or leaves it plain.
 type palette struct {
 	dim, good, bad, warn, platform, function, extension, own, strong func(...any) string
 
-	functions []func(...any) string // one of these for each function
+	functions []func(...any) string // each function has one of these
 }
 
 // paletteFor decides whether w gets colours: https://no-color.org
@@ -44,7 +44,7 @@ func (a *app) paletteFor(w io.Writer) palette {
 func newPalette(colored bool) palette {
 	paint := func(attributes ...color.Attribute) func(...any) string {
 		c := color.New(attributes...)
-		if colored { // not by the package's own guess, which knows only of standard output
+		if colored { // the package's own default only considers standard output
 			c.EnableColor()
 		} else {
 			c.DisableColor()
@@ -62,7 +62,7 @@ func newPalette(colored bool) palette {
 	}
 }
 
-// terminalWidth is the number of columns of the terminal that w is; false if it is none.
+// terminalWidth returns the number of columns if w is a terminal, and false if it is not.
 func terminalWidth(w io.Writer) (int, bool) {
 	file, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) { //nolint:gosec // a descriptor
@@ -75,7 +75,7 @@ func terminalWidth(w io.Writer) (int, bool) {
 	return columns, true
 }
 
-// printable makes text safe for a terminal and for one line: what would move the cursor is spelt out.
+// printable makes text safe for one line of a terminal: it escapes characters that are not printable.
 func printable(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	clean := strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
@@ -94,12 +94,12 @@ func printable(s string) string {
 	return b.String()
 }
 
-// writeJSON writes a value for machines. It is JSON with or without them: what printable would spell out is escaped.
+// writeJSON writes a value as JSON for programs. Characters that printable would escape are escaped as JSON.
 func writeJSON(w io.Writer, value any) error {
 	var b strings.Builder
 	encoder := json.NewEncoder(&b)
 	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false) // commands stay as they are typed
+	encoder.SetEscapeHTML(false) // keep commands as they are typed
 	if err := encoder.Encode(value); err != nil {
 		return err
 	}
@@ -107,11 +107,11 @@ func writeJSON(w io.Writer, value any) error {
 	return err
 }
 
-// escaped is JSON in which what a terminal may obey, and no encoder has to escape, is escaped: it says the same.
+// escaped escapes the control characters in JSON that a terminal may obey and that encoders may leave. The value stays the same.
 func escaped(text string) string {
 	var safe strings.Builder
 	for _, r := range text {
-		if r < 0x7f || unicode.IsPrint(r) { // JSON has no other control characters of ASCII but white space
+		if r < 0x7f || unicode.IsPrint(r) { // the only ASCII control characters in JSON are white space
 			safe.WriteRune(r)
 			continue
 		}
@@ -122,7 +122,7 @@ func escaped(text string) string {
 	return safe.String()
 }
 
-// fit shortens text to so many columns, between two words where it can, and marks the cut; 0 columns are no limit.
+// fit shortens text to the columns, between two words if it can, and marks the cut; 0 columns are no limit.
 func fit(s string, columns int) string {
 	if columns <= 0 || len(s) <= columns || ansi.StringWidth(s) <= columns {
 		return s
@@ -132,21 +132,21 @@ func fit(s string, columns int) string {
 	if strings.HasPrefix(s[len(kept):], " ") {
 		return cut
 	}
-	if space := strings.LastIndexByte(kept, ' '); space >= len(kept)/2 { // a longer word is cut
+	if space := strings.LastIndexByte(kept, ' '); space >= len(kept)/2 { // a long word is cut
 		return strings.TrimRight(kept[:space], " ") + " …"
 	}
 	return cut
 }
 
-// fold breaks text that begins in a column into lines of so many columns, between words where it can, all but the first indented; 0
-// columns are no limit.
+// fold wraps text that starts at a column. It breaks lines between words if it can, and indents all but the first.
+// 0 columns are no limit.
 func fold(s string, columns, at, indent int) string {
 	if columns <= 0 || at+ansi.StringWidth(s) <= columns {
 		return s
 	}
 	margin, rest, line := "\n"+strings.Repeat(" ", indent), s, ""
 	word, _, _ := strings.Cut(s, " ")
-	// Where not even the first word has room behind what stands there, all goes into the next lines.
+	// If not even the first word fits into the rest of the line, the text starts in the next line.
 	if room := columns - at; room >= ansi.StringWidth(word) || room >= columns-indent {
 		line, _, _ = strings.Cut(ansi.Wrap(s, room, " "), "\n")
 		rest = strings.TrimLeft(strings.TrimPrefix(s, line), " ")
@@ -157,15 +157,15 @@ func fold(s string, columns, at, indent int) string {
 	return line + margin + strings.ReplaceAll(ansi.Wrap(rest, max(1, columns-indent), " "), "\n", margin)
 }
 
-// columnsOr are the columns of a terminal, or so many where there is none.
-func columnsOr(columns, otherwise int) int {
+// columnsOr returns the columns of a terminal, or the default if they are 0.
+func columnsOr(columns, def int) int {
 	if columns > 0 {
 		return columns
 	}
-	return otherwise
+	return def
 }
 
-// pad fills text up to so many columns.
+// pad pads text with spaces to the columns.
 func pad(s string, columns int) string {
 	return s + strings.Repeat(" ", max(0, columns-ansi.StringWidth(s)))
 }

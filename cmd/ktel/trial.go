@@ -20,35 +20,35 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// endTime bounds the end of an interrupted trial: the sandbox's own shutdown takes 2 seconds at most.
+// endTime limits the end of an interrupted trial: the sandbox's own shutdown takes at most 2 seconds.
 const endTime = 5 * time.Second
 
-// trial runs one function through one life of an execution environment, and audits what its stream holds after it.
+// trial runs a function in one execution environment, from init to shutdown, and audits its stream.
 type trial struct {
 	function   sandbox.Function
 	extensions []sandbox.Extension
-	layers     []string // folders, at /opt where that can be had
-	audited    string   // the extension that is to deliver the events; empty: none
+	layers     []string // folders, mounted at /opt if this machine can
+	audited    string   // the extension that delivers the events; empty: none
 	initType   sandbox.InitType
-	payloads   [][]byte      // the events, taken in turns
+	payloads   [][]byte      // events, used in turn
 	count      int           // invocations
 	workers    int           // invocations at a time
 	gap        time.Duration // between two invocations
 	noFreeze   bool
-	delivery   string // of the audited extension; empty: its own default
+	delivery   string // mode of the audited extension; empty: its default
 
-	show     showLine         // nil: show no events
-	respond  func(invocation) // called for each outcome, one at a time
+	show     showLine         // nil: events are not shown
+	respond  func(invocation) // called for each result, one at a time
 	progress func(format string, args ...any)
-	output   *processOutput // what the processes print
-	tempDir  string         // removed by whoever made it
+	output   *processOutput // of the processes
+	tempDir  string         // removed by its creator
 	answered atomic.Int64   // invocations
 	// open opens the stream; record is called for each record until it is closed.
 	open func(ctx context.Context, record func(string, []byte)) (stream, error)
 }
 
-// run returns what came of it. An error is about ktel's own work, or ctx's; what goes wrong in the function or on the
-// way of its events is in the Summary. When it returns, all processes are gone.
+// run runs the trial. It returns an error for a failure of ktel itself, or ctx's. Failures of the function and lost events are in
+// the Summary. When run returns, all processes have ended.
 func (s *trial) run(parent context.Context) (Summary, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -88,17 +88,17 @@ func (s *trial) run(parent context.Context) (Summary, error) {
 	return summary, nil
 }
 
-// disabled tells whether the extension's settings turn it off.
+// disabled reports whether the extension's settings turn it off.
 func (s *trial) disabled() bool {
 	var environ []string
 	for name, value := range s.function.Env {
 		environ = append(environ, name+"="+value)
 	}
-	settings, _ := config.Load(environ) // mistakes are the extension's to tell
+	settings, _ := config.Load(environ) // the extension reports mistakes
 	return !settings.Enabled
 }
 
-// runEnvironment is the life of the environment, from init to shutdown.
+// runEnvironment runs the environment from init to shutdown.
 func (s *trial) runEnvironment(ctx context.Context, to destination, c *collector) (
 	[]invocation, []sandbox.ProcessStats, *sandbox.InitError, error,
 ) {
@@ -115,9 +115,9 @@ func (s *trial) runEnvironment(ctx context.Context, to destination, c *collector
 		return nil, nil, nil, cannot(fmt.Errorf("start the environment: %w", err))
 	}
 	invocations, err := s.invoke(ctx, env)
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	shutdownCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 	defer cancel()
-	if shutdownErr := env.Shutdown(ending); shutdownErr != nil && ctx.Err() == nil {
+	if shutdownErr := env.Shutdown(shutdownCtx); shutdownErr != nil && ctx.Err() == nil {
 		s.progress("%v", shutdownErr)
 	}
 	return invocations, env.Processes(), nil, err
@@ -129,11 +129,11 @@ func (s *trial) config(to destination, c *collector) (sandbox.Config, error) {
 		return sandbox.Config{}, cannot(err)
 	}
 	function := s.function
-	// As on Lambda, where the extension's settings are variables of the function. What the user says goes before.
+	// As on Lambda, the extension's settings are variables of the function. Variables of the user override these.
 	function.Env = map[string]string{
 		"KINESIS_TELEMETRY_STREAM":       to.stream,
 		"KINESIS_TELEMETRY_ENDPOINT_URL": to.endpoint,
-		// The default is a folder of /tmp, which on this machine others share.
+		// The default is a folder in /tmp, which programs on this machine share.
 		"KINESIS_TELEMETRY_SPILL_DIR": filepath.Join(tmp, extensionName),
 	}
 	if s.delivery != "" {
@@ -151,7 +151,7 @@ func (s *trial) config(to destination, c *collector) (sandbox.Config, error) {
 	}, nil
 }
 
-// invoke runs the invocations, so many at a time, until one cannot be run.
+// invoke runs the invocations with s.workers workers, until all are done or one cannot run.
 func (s *trial) invoke(ctx context.Context, env *sandbox.Environment) ([]invocation, error) {
 	var (
 		mu       sync.Mutex // guards all below

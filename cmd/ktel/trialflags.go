@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// trialFlags are those of every verb that runs a trial.
+// trialFlags are the flags of all commands that run a trial.
 type trialFlags struct {
 	count    int
 	freeze   time.Duration
@@ -29,14 +29,14 @@ func (f *trialFlags) add(cmd *cobra.Command) {
 	flags.SortFlags = false
 	f.output = outputText
 	flags.IntVarP(&f.count, "invocations", "n", f.count, "number `N` of invocations")
-	flags.DurationVar(&f.freeze, "freeze", f.freeze, "`TIME` for which the environment is frozen between two invocations")
+	flags.DurationVar(&f.freeze, "freeze", f.freeze, "freeze the environment for this `TIME` between two invocations")
 	flags.Var(choice{&f.delivery, []string{"sync", "deferred", "adaptive"}}, "delivery",
 		"delivery mode of the extension: sync, deferred or adaptive")
 	flags.VarP(choice{&f.output, []string{outputText, outputNDJSON}}, "output", "o",
-		"text, or ndjson: on standard output the events alone, as they arrived, one a line; the summary to standard error")
-	flags.BoolVar(&f.json, "json", false, "print the summary as JSON, the events to standard error")
+		"text, or ndjson: only the events on standard output, unchanged, one per line; the summary on standard error")
+	flags.BoolVar(&f.json, "json", false, "print the summary as JSON, and the events to standard error")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "do not show the events")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show also what the processes print, as they do")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "also show the output of the processes")
 }
 
 func (f *trialFlags) check() error {
@@ -47,15 +47,15 @@ func (f *trialFlags) check() error {
 		return usageError(fmt.Sprintf("--freeze is %v; it cannot be negative", f.freeze))
 	}
 	if f.output == outputNDJSON && f.json {
-		return usageError("--output ndjson and --json cannot both be given", "standard output has the events, or the summary")
+		return usageError("--output ndjson and --json cannot both be given", "standard output has either the events or the summary")
 	}
 	if f.output == outputNDJSON && f.quiet {
-		return usageError("--output ndjson and --quiet cannot both be given", "--quiet leaves out the events, which are the output")
+		return usageError("--output ndjson and --quiet cannot both be given", "--quiet hides the events, which are the output")
 	}
 	return nil
 }
 
-// prepare sets what every trial needs.
+// prepare applies the flags to the trial.
 func (a *app) prepare(s *trial, f *trialFlags) {
 	s.count, s.gap, s.delivery = f.count, f.freeze, f.delivery
 	s.progress = a.progress
@@ -75,10 +75,10 @@ func (a *app) prepare(s *trial, f *trialFlags) {
 	}
 }
 
-// runTrial runs the trial and prints its summary. functionCounts: that the function failed counts.
+// runTrial runs the trial and prints its summary. With functionCounts, a failed invocation is an error.
 func (a *app) runTrial(ctx context.Context, s *trial, f *trialFlags, functionCounts bool) error {
 	end := func() {}
-	if s.show == nil { // else the events show that it works
+	if s.show == nil { // otherwise the events show the progress
 		end = every(progressElsewhere, func() { a.progress("%d of %s so far", s.answered.Load(), plural(s.count, "invocation")) })
 	}
 	summary, err := s.run(ctx)
@@ -104,11 +104,11 @@ func verdict(summary *Summary, functionCounts bool) error {
 	switch i := summary.Invocations; {
 	case summary.InitError != "":
 		f.status, f.err = statusIncomplete, errors.New("the environment did not start: "+summary.InitError)
-		f.hints = []string{"--verbose shows all that the function prints"}
+		f.hints = []string{"--verbose shows the output of the function"}
 		if strings.HasPrefix(summary.InitError, "Runtime.ExitError: ") && strings.Contains(summary.InitError, "exit status 0") {
 			f.hints = []string{
-				"the program ended well before it asked for an event: it needs a runtime client, which speaks Lambda's Runtime API",
-				"a handler is run without one, by its name, --handler index.handler, or by its file: 'ktel run -- index.mjs'",
+				"the program exited before it asked for an event: it needs a runtime client for Lambda's Runtime API",
+				"run a handler by its name, --handler index.handler, or by its file: 'ktel run -- index.mjs'",
 			}
 		}
 	case summary.Idle != "":
@@ -116,7 +116,7 @@ func verdict(summary *Summary, functionCounts bool) error {
 	case functionCounts && i.Failed > 0:
 		f.status, f.err = statusFunction, fmt.Errorf("%d of %s failed", i.Failed, plural(i.Total, "invocation"))
 	}
-	if summary.Audited && !summary.Complete { // whatever else there is to say
+	if summary.Audited && !summary.Complete { // lost events take precedence
 		f.status = statusIncomplete
 	}
 	if f.status == statusComplete {
@@ -133,7 +133,7 @@ func (a *app) print(out io.Writer, summary *Summary, asJSON bool) error {
 	return writeJSON(out, summary)
 }
 
-// respondTo shows each outcome of a function in short.
+// respondTo returns a function that shows each result in one line.
 func respondTo(w io.Writer, colors palette, total int) func(invocation) {
 	digits := len(fmt.Sprint(total))
 	return func(i invocation) {
