@@ -38,7 +38,11 @@ func TestClientSettings(t *testing.T) {
 		{"plain", nil, "https://kinesis.eu-west-1.amazonaws.com/"},
 		{"FIPS", []string{"AWS_USE_FIPS_ENDPOINT=true"}, "https://kinesis-fips.eu-west-1.amazonaws.com/"},
 		{"dual-stack", []string{"AWS_USE_DUALSTACK_ENDPOINT=true"}, "https://kinesis.eu-west-1.api.aws/"},
-		{"the older variable for the region", []string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"}, "https://kinesis.us-west-2.amazonaws.com/"},
+		{
+			"the older variable for the region",
+			[]string{"AWS_REGION=", "AWS_DEFAULT_REGION=us-west-2"},
+			"https://kinesis.us-west-2.amazonaws.com/",
+		},
 		{"the function's account", []string{sameAccount}, regional},
 		{"another account", []string{otherAccount}, "https://222222222222.data-kinesis.eu-west-1.amazonaws.com/"},
 		{"the role's account", []string{otherAccount, role}, regional},

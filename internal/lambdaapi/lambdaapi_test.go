@@ -13,27 +13,29 @@ import (
 	"time"
 )
 
-// serve answers each call with the next of the given bodies, a status before each, and keeps what was asked.
-func serve(t *testing.T, answers ...string) (client *Client, asked *[]string) {
+// serve starts a server that returns the given responses in order, each with its status in front. It records the requests.
+func serve(t *testing.T, responses ...string) (client *Client, requests *[]string) {
 	t.Helper()
-	asked = new([]string)
+	requests = new([]string)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		*asked = append(*asked, fmt.Sprintf("%s %s %s %s", r.Method, r.URL.Path, r.Header.Get(headerName)+r.Header.Get(headerIdentifier), body))
+		name := r.Header.Get(headerName) + r.Header.Get(headerIdentifier)
+		*requests = append(*requests, fmt.Sprintf("%s %s %s %s", r.Method, r.URL.Path, name, body))
 		w.Header().Set(headerIdentifier, "the-id")
 		var status int
-		answer := answers[len(*asked)-1]
-		fmt.Sscan(answer, &status)
+		response := responses[len(*requests)-1]
+		fmt.Sscan(response, &status)
 		w.WriteHeader(status)
-		fmt.Fprint(w, strings.TrimPrefix(answer, fmt.Sprint(status)))
+		fmt.Fprint(w, strings.TrimPrefix(response, fmt.Sprint(status)))
 	}))
 	t.Cleanup(server.Close)
-	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // must not be asked
-	return New(strings.TrimPrefix(server.URL, "http://")), asked
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // must not be used
+	return New(strings.TrimPrefix(server.URL, "http://")), requests
 }
 
-func TestLife(t *testing.T) {
-	client, asked := serve(t,
+// Each call sends the documented request and decodes the response.
+func TestCalls(t *testing.T) {
+	client, requests := serve(t,
 		`200 {"functionName":"f","functionVersion":"7","handler":"h","accountId":"123456789012"}`,
 		`200 "OK"`,
 		`200 {"eventType":"INVOKE","deadlineMs":1764000000123,"requestId":"r","invokedFunctionArn":"arn","tracing":{"type":"X"},"new":[1]}`,
@@ -57,44 +59,49 @@ func TestLife(t *testing.T) {
 	want := []string{
 		`POST /2020-01-01/extension/register name {"events":["INVOKE","SHUTDOWN"]}`,
 		`PUT /2022-07-01/telemetry the-id {"schemaVersion":"2025-01-29","types":["platform","function"],` +
-			`"buffering":{"maxItems":10000,"maxBytes":1048576,"timeoutMs":25},"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:4711"}}`,
-		`GET /2020-01-01/extension/event/next the-id `, `GET /2020-01-01/extension/event/next the-id `,
+			`"buffering":{"maxItems":10000,"maxBytes":1048576,"timeoutMs":25},` +
+			`"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:4711"}}`,
+		`GET /2020-01-01/extension/event/next the-id `,
+		`GET /2020-01-01/extension/event/next the-id `,
 	}
-	if strings.Join(*asked, "\n") != strings.Join(want, "\n") {
-		t.Errorf("asked\n%s\nwant\n%s", strings.Join(*asked, "\n"), strings.Join(want, "\n"))
+	if strings.Join(*requests, "\n") != strings.Join(want, "\n") {
+		t.Errorf("requests\n%s\nwant\n%s", strings.Join(*requests, "\n"), strings.Join(want, "\n"))
 	}
 }
 
-// Whatever a call is answered, it is an error that says what came, never a panic and never a success.
-func TestOddAnswers(t *testing.T) {
+// A response with an unexpected status or body is an error that reports the response, never a panic and never a success.
+func TestErrorResponses(t *testing.T) {
 	for _, test := range []struct {
-		answer string
-		want   StatusError
+		response string
+		want     StatusError
 	}{
-		{`403 {"errorType":"Extension.InvalidEventType","errorMessage":"no INVOKE here"}`, StatusError{"next", 403, "Extension.InvalidEventType", "no INVOKE here"}},
+		{
+			`403 {"errorType":"Extension.InvalidEventType","errorMessage":"no INVOKE here"}`,
+			StatusError{"next", 403, "Extension.InvalidEventType", "no INVOKE here"},
+		},
 		{`202 {"errorType":"Telemetry.NotSupported"}`, StatusError{"next", 202, "Telemetry.NotSupported", ""}},
 		{`500 oops`, StatusError{"next", 500, "", "oops"}},
 		{`404`, StatusError{"next", 404, "", ""}},
 	} {
-		client, _ := serve(t, test.answer)
+		client, _ := serve(t, test.response)
 		_, err := client.Next(t.Context())
 		var status *StatusError
 		if !errors.As(err, &status) || *status != test.want {
-			t.Errorf("%s: %v", test.answer, err)
+			t.Errorf("%s: %v", test.response, err)
 		}
 	}
 	client, _ := serve(t, `200 not json`)
 	if _, err := client.Next(t.Context()); err == nil {
-		t.Error("an answer that is not JSON was taken for an event")
+		t.Error("a response that is not JSON was taken for an event")
 	}
 }
 
-// A call that is never answered ends with its context, and says which one it was.
-func TestNeverAnswered(t *testing.T) {
-	hung := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hung }))
+// A call without a response ends with its context. The error names the call.
+func TestTimeouts(t *testing.T) {
+	block := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-block }))
 	defer server.Close()
-	defer close(hung)
+	defer close(block)
 	client := New(strings.TrimPrefix(server.URL, "http://"))
 	for name, call := range map[string]func(context.Context) error{
 		"register":   func(ctx context.Context) error { _, err := client.Register(ctx, "name", Invoke); return err },
@@ -116,10 +123,10 @@ func FuzzStatusError(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		err := newStatusError("next", 500, body)
 		if len(err.Detail) > max(200, len(body)) || !strings.Contains(err.Error(), "500") {
-			t.Errorf("%q gave %v", body, err)
+			t.Errorf("%q became %v", body, err)
 		}
 		if err.Type != "" && !json.Valid(body) {
-			t.Errorf("%q has no type %q", body, err.Type)
+			t.Errorf("%q is not JSON, but the error has the type %q", body, err.Type)
 		}
 	})
 }
