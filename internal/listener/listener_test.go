@@ -18,14 +18,14 @@ import (
 	"time"
 )
 
-// testListener is a listener and what it hands on.
+// testListener is a listener that records the elements it receives.
 type testListener struct {
 	*testing.T
 	*Listener
 	client http.Client
 
 	mu  sync.Mutex
-	got []string // elements: Raw, or what is odd
+	got []string // Raw of each element, or its problem
 }
 
 func startListener(t *testing.T) *testListener {
@@ -50,7 +50,7 @@ func (r *testListener) receiveBatch(b Batch) {
 	for _, e := range b.Events {
 		switch {
 		case e.Raw == nil:
-			r.got = append(r.got, malformedElement)
+			r.got = append(r.got, malformed)
 		case e.Repaired:
 			r.got = append(r.got, "repaired "+string(e.Raw))
 		default:
@@ -80,7 +80,7 @@ func (r *testListener) post(body string) {
 	}
 }
 
-// shutDown shuts the listener down and returns all that it handed on.
+// shutDown shuts the listener down and returns all received elements.
 func (r *testListener) shutDown() []string {
 	r.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
@@ -91,7 +91,7 @@ func (r *testListener) shutDown() []string {
 	return r.elements()
 }
 
-// dial connects and sends a text.
+// dial opens a connection and sends a text.
 func (r *testListener) dial(text string) net.Conn {
 	r.Helper()
 	connection, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.Port()))
@@ -105,8 +105,9 @@ func (r *testListener) dial(text string) net.Conn {
 	return connection
 }
 
-func TestAnswers200WhateverTheBody(t *testing.T) {
-	for _, test := range oddBodies {
+// The listener answers 200 to every body, even a malformed one.
+func TestAnswers200ToEveryBody(t *testing.T) {
+	for _, test := range malformedBodies {
 		r := startListener(t)
 		r.post(test.body)
 		if got := r.shutDown(); !slices.Equal(got, test.want) {
@@ -115,8 +116,8 @@ func TestAnswers200WhateverTheBody(t *testing.T) {
 	}
 }
 
-// What is not UTF-8 is replaced in the event that holds it. A character that is cut over two POSTs is whole.
-func TestReplacesWhatIsNotUTF8(t *testing.T) {
+// Bytes that are not UTF-8 are replaced in their event. A character that is cut into two POSTs is kept.
+func TestReplacesInvalidUTF8(t *testing.T) {
 	broken := strings.Replace(event(1), "line", "l\xff\xfene", 1)
 	long := strings.Replace(event(2), "line", "lé\xffne", 1)
 	envelope, rest, _ := strings.Cut(long, "\xa9")
@@ -133,7 +134,7 @@ func TestReplacesWhatIsNotUTF8(t *testing.T) {
 	}
 }
 
-// Bodies up to the bound arrive whole, with and without a Content-Length; of longer ones what is whole within it.
+// Bodies up to MaxBody are read whole, with and without a Content-Length. Of a longer body, the complete events within MaxBody arrive.
 func TestLargeBodies(t *testing.T) {
 	big := `{"time":"t","type":"function","record":"` + strings.Repeat("x", 4<<20) + `"}`
 	exact := `[{"time":"t","type":"function","record":"`
@@ -142,9 +143,9 @@ func TestLargeBodies(t *testing.T) {
 		name, body string
 		want       []string
 	}{
-		{"exactly the bound", exact, []string{strings.Trim(exact, "[]")}},
-		{"a byte more", exact + " ", []string{"truncated", strings.Trim(exact, "[]")}},
-		{"over the bound", "[" + event(1) + "," + big + "," + big + "]", []string{"truncated", event(1), big, malformedElement}},
+		{"exactly MaxBody", exact, []string{strings.Trim(exact, "[]")}},
+		{"one byte more", exact + " ", []string{"truncated", strings.Trim(exact, "[]")}},
+		{"far more", "[" + event(1) + "," + big + "," + big + "]", []string{"truncated", event(1), big, malformed}},
 	} {
 		for _, chunked := range []bool{false, true} {
 			r := startListener(t)
@@ -158,15 +159,16 @@ func TestLargeBodies(t *testing.T) {
 			}
 			response.Body.Close()
 			if got := r.shutDown(); response.StatusCode != http.StatusOK || !slices.Equal(got, test.want) {
-				t.Errorf("%s, chunked %t: status %d, %d elements, not %d", test.name, chunked, response.StatusCode, len(got), len(test.want))
+				t.Errorf("%s, chunked %t: status %d, %d elements, want %d", test.name, chunked, response.StatusCode, len(got), len(test.want))
 			}
 		}
 	}
 }
 
-// A sender that goes away in the middle of the body: what came is kept. A half still waits for its other, which is posted again.
-func TestBodyThatBreaksOff(t *testing.T) {
-	breakOff := func(r *testListener, body string) {
+// If a sender disconnects within a body, the received part is kept. A partial event still waits for its next piece, because Lambda
+// repeats the POST.
+func TestInterruptedBody(t *testing.T) {
+	disconnect := func(r *testListener, body string) {
 		connection := r.dial("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + body)
 		if err := connection.(*net.TCPConn).CloseWrite(); err != nil {
 			t.Fatal(err)
@@ -176,22 +178,22 @@ func TestBodyThatBreaksOff(t *testing.T) {
 		}
 	}
 	r := startListener(t)
-	breakOff(r, "["+event(1)+","+event(2)[:20])
-	if got, want := r.shutDown(), []string{"truncated", event(1), malformedElement}; !slices.Equal(got, want) {
+	disconnect(r, "["+event(1)+","+event(2)[:20])
+	if got, want := r.shutDown(), []string{"truncated", event(1), malformed}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	r = startListener(t)
-	bodies := postBodies(250, []string{randomLogs{}.long(300), event(1)})
+	bodies := postBodies(250, []string{longEvent(300), event(1)})
 	r.post(bodies[0])
-	breakOff(r, bodies[1][:90])
+	disconnect(r, bodies[1][:90])
 	r.post(bodies[1])
-	if got, want := r.shutDown(), []string{"truncated", randomLogs{}.long(300), event(1)}; !slices.Equal(got, want) {
+	if got, want := r.shutDown(), []string{"truncated", longEvent(300), event(1)}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-// The answer tells that the events were handed on: what is not answered Lambda posts again.
-func TestAnswersWhenTheEventsAreHandedOn(t *testing.T) {
+// A POST is answered after receive has its events, because Lambda repeats an unanswered POST.
+func TestAnswersAfterReceive(t *testing.T) {
 	release, answered := make(chan struct{}), make(chan error)
 	l, err := Listen(1<<20, func(Batch) { <-release }, func() {})
 	if err != nil {
@@ -207,7 +209,7 @@ func TestAnswersWhenTheEventsAreHandedOn(t *testing.T) {
 	}()
 	select {
 	case err := <-answered:
-		t.Error("answered before its events were handed on", err)
+		t.Error("answered before the events were received", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(release)
@@ -216,8 +218,8 @@ func TestAnswersWhenTheEventsAreHandedOn(t *testing.T) {
 	}
 }
 
-// A bug in what comes behind is the guard's, and does not stop the POSTs after it.
-func TestPanicOfTheReceiver(t *testing.T) {
+// guard recovers from a panic in receive, and later POSTs are received.
+func TestPanicInReceive(t *testing.T) {
 	var received, panicked atomic.Int32
 	l, err := Listen(1<<20, func(Batch) {
 		received.Add(1)
@@ -243,8 +245,8 @@ func TestPanicOfTheReceiver(t *testing.T) {
 	}
 }
 
-// Order is that of the POSTs, whatever connections the sender uses.
-func TestOrderWithAConnectionForEachPOST(t *testing.T) {
+// Events are received in the order of the POSTs, even if each POST uses its own connection.
+func TestOrderAcrossConnections(t *testing.T) {
 	r := startListener(t)
 	r.client.Transport.(*http.Transport).DisableKeepAlives = true
 	filler := `{"time":"t","type":"function","record":[` + strings.TrimSuffix(strings.Repeat("1,", 1<<17), ",") + `]}`
@@ -252,26 +254,26 @@ func TestOrderWithAConnectionForEachPOST(t *testing.T) {
 	for n := range 50 {
 		body := filler + "," + event(n)
 		if n%2 == 1 {
-			body = event(n) // read and split at once
+			body = event(n) // small, so that it is split in no time
 		}
 		r.post("[" + body + "]")
 		want = append(want, event(n))
 	}
 	got := slices.DeleteFunc(r.shutDown(), func(element string) bool { return element == filler })
-	overtaken := 0
+	outOfOrder := 0
 	for i := range got {
 		if got[i] != want[i] {
-			overtaken++
+			outOfOrder++
 		}
 	}
-	if overtaken > 0 || len(got) != len(want) {
-		t.Errorf("%d of %d POSTs were handed on, %d of them out of order", len(got), len(want), overtaken)
+	if outOfOrder > 0 || len(got) != len(want) {
+		t.Errorf("%d of %d POSTs were received, %d of them out of order", len(got), len(want), outOfOrder)
 	}
 }
 
-// A body that is posted again because its answer was lost is answered and not taken twice. It is one of the last two: bodies that
-// are the same by chance lie further apart.
-func TestPostedAgain(t *testing.T) {
+// If Lambda repeats a POST because the answer was lost, the listener answers it and ignores its events. It compares a body with the
+// last two only, because bodies that are equal by chance are further apart.
+func TestRepeatedPOST(t *testing.T) {
 	r := startListener(t)
 	a, b, c := "[\n"+event(1)+"\n]", "["+event(2)+"]", "["+event(3)+"]"
 	for _, body := range []string{a, a, b, a, b, c, a} {
@@ -282,18 +284,13 @@ func TestPostedAgain(t *testing.T) {
 	}
 }
 
-// long is an event of n bytes and more with one and the same character.
-func (randomLogs) long(n int) string {
-	return `{"time":"2026-11-23T18:00:00.000Z","type":"function","record":"` + strings.Repeat("x", n) + `"}`
-}
-
-// The pieces in the middle of one event may be the same bytes. Its first piece and its last are recognised.
-func TestPiecesThatAreTheSame(t *testing.T) {
+// The middle pieces of one event may be identical, and all of them count. A repeated first or last piece is ignored.
+func TestIdenticalPieces(t *testing.T) {
 	r := startListener(t)
-	long := randomLogs{}.long(1000)
+	long := longEvent(1000)
 	bodies := postBodies(200, []string{event(1), long, event(2)})
 	if !slices.Contains(bodies[2:], bodies[1]) {
-		t.Fatalf("no pieces are the same: %q", bodies)
+		t.Fatalf("no pieces are identical: %q", bodies)
 	}
 	r.post(bodies[0])
 	for _, body := range bodies {
@@ -305,7 +302,7 @@ func TestPiecesThatAreTheSame(t *testing.T) {
 	}
 }
 
-// Connections on which nothing comes, or not all, cost nothing but themselves, whatever they announce.
+// Connections that send nothing, or a part of a POST, do not block other POSTs and allocate little, whatever their Content-Length.
 func TestHalfOpenPOSTs(t *testing.T) {
 	r := startListener(t)
 	var before, after runtime.MemStats
@@ -323,28 +320,29 @@ func TestHalfOpenPOSTs(t *testing.T) {
 		t.Errorf("%d MiB were allocated for 192 connections that sent nothing", allocated>>20)
 	}
 	if got := r.elements(); len(got) != 10 {
-		t.Errorf("%d of 10 POSTs were handed on", len(got))
+		t.Errorf("%d of 10 POSTs were received", len(got))
 	}
 }
 
-func TestHeaderIsBounded(t *testing.T) {
+// The listener refuses a POST with a header that is too long.
+func TestHeaderLimit(t *testing.T) {
 	connection := startListener(t).dial("POST / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 2*maxHeader) + "\r\n\r\n")
 	if answer, _ := io.ReadAll(connection); !bytes.HasPrefix(answer, []byte("HTTP/1.1 431")) {
 		t.Errorf("answered %q", answer)
 	}
 }
 
-// What was answered was handed on before Shutdown returned, and nothing is handed on after it; also when its time is over while
-// POSTs are under way.
+// Every answered POST is received before Shutdown returns, and receive is not called after that. This also holds if Shutdown times out
+// while POSTs are in progress.
 func TestShutdown(t *testing.T) {
-	for _, patience := range []time.Duration{time.Minute, 5 * time.Millisecond, 0} {
+	for _, timeout := range []time.Duration{time.Minute, 5 * time.Millisecond, 0} {
 		var down atomic.Bool
-		var taken, late, answered atomic.Int32
-		busy, goOn := make(chan struct{}, 100), make(chan struct{})
+		var received, late, answered atomic.Int32
+		receiving, release := make(chan struct{}, 100), make(chan struct{})
 		l, err := Listen(1<<20, func(Batch) {
-			busy <- struct{}{}
-			<-goOn // a slow processor
-			taken.Add(1)
+			receiving <- struct{}{}
+			<-release // a slow processor
+			received.Add(1)
 			if down.Load() {
 				late.Add(1)
 			}
@@ -357,7 +355,7 @@ func TestShutdown(t *testing.T) {
 			senders.Go(func() {
 				response, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/", l.Port()), "application/json", strings.NewReader("["+event(n)+"]"))
 				if err != nil {
-					return // cut off: not answered
+					return // disconnected, not answered
 				}
 				response.Body.Close()
 				if response.StatusCode == http.StatusOK {
@@ -365,32 +363,33 @@ func TestShutdown(t *testing.T) {
 				}
 			})
 		}
-		<-busy
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		time.AfterFunc(min(patience, 5*time.Millisecond)+20*time.Millisecond, func() { close(goOn) })
+		<-receiving
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		time.AfterFunc(min(timeout, 5*time.Millisecond)+20*time.Millisecond, func() { close(release) })
 		err = l.Shutdown(ctx)
 		down.Store(true)
-		handedOn := taken.Load()
-		if patience == time.Minute && err != nil || patience < time.Minute && !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("within %s: %v", patience, err)
+		before := received.Load()
+		if timeout == time.Minute && err != nil || timeout < time.Minute && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("timeout %s: %v", timeout, err)
 		}
 		cancel()
 		senders.Wait()
-		if patience == time.Minute && answered.Load() != handedOn {
-			t.Errorf("%d of the %d POSTs that were handed on were answered", answered.Load(), handedOn)
+		if timeout == time.Minute && answered.Load() != before {
+			t.Errorf("%d of %d received POSTs were answered", answered.Load(), before)
 		}
 		time.Sleep(50 * time.Millisecond)
-		if late.Load() > 0 || taken.Load() != handedOn || answered.Load() > handedOn || handedOn == 0 {
-			t.Errorf("within %s: answered %d, handed on %d, %d after Shutdown", patience, answered.Load(), handedOn, taken.Load()-handedOn)
+		if late.Load() > 0 || received.Load() != before || answered.Load() > before || before == 0 {
+			t.Errorf("timeout %s: answered %d, received %d before Shutdown returned and %d after that",
+				timeout, answered.Load(), before, received.Load()-before)
 		}
 	}
 }
 
-// Connections on which nothing comes do not outlive the listener.
-func TestShutdownHangsUp(t *testing.T) {
+// Shutdown closes connections with an incomplete POST.
+func TestShutdownClosesConnections(t *testing.T) {
 	r := startListener(t)
 	connection := r.dial("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n[")
-	r.post("[" + event(1) + "]") // over a connection that is accepted after that one
+	r.post("[" + event(1) + "]") // uses a connection that is accepted after the silent one
 	r.shutDown()
 	if err := connection.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -403,27 +402,28 @@ func TestShutdownHangsUp(t *testing.T) {
 	}
 }
 
-// POSTs that wait for their turn when time is over are told that they were not taken, if anything.
-func TestPOSTThatIsNotTaken(t *testing.T) {
+// A POST that waits for its turn during the shutdown is refused, and its events are not received.
+func TestPOSTAfterShutdown(t *testing.T) {
 	r := startListener(t)
 	r.shutDown()
 	if r.Listener.process([]byte("["+event(1)+"]"), true) || len(r.elements()) > 0 {
-		t.Errorf("taken after the end: %q", r.elements())
+		t.Errorf("received after Shutdown: %q", r.elements())
 	}
 }
 
-// A half whose other did not come before the end, or with the next POST, has its place among the events.
-func TestHalfThatIsAlone(t *testing.T) {
-	half := "[" + event(1) + "," + event(2)[:len(event(2))-4] + "}]"
+// If the next piece of an event does not arrive with the next POST, or before Shutdown, the first piece becomes a malformed element, in
+// its place among the events.
+func TestMissingPiece(t *testing.T) {
+	firstPiece := "[" + event(1) + "," + event(2)[:len(event(2))-4] + "}]"
 	r := startListener(t)
-	r.post(half)
-	if got, want := r.shutDown(), []string{event(1), malformedElement}; !slices.Equal(got, want) {
+	r.post(firstPiece)
+	if got, want := r.shutDown(), []string{event(1), malformed}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	r = startListener(t)
-	r.post(half)
+	r.post(firstPiece)
 	r.post("[" + event(3) + "," + event(4) + "]")
-	if got, want := r.shutDown(), []string{event(1), malformedElement, event(3), event(4)}; !slices.Equal(got, want) {
+	if got, want := r.shutDown(), []string{event(1), malformed, event(3), event(4)}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -439,7 +439,7 @@ func BenchmarkListener(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
-		copy(body[len(body)-6:], fmt.Sprintf("%03d", n%1000)) // not posted again
+		copy(body[len(body)-6:], fmt.Sprintf("%03d", n%1000)) // so that the POST does not count as repeated
 		response, err := http.Post(url, "application/json", bytes.NewReader(body))
 		if err != nil {
 			b.Fatal(err)

@@ -11,7 +11,7 @@ const (
 	otherID  = "c6af9ac6-7b61-41e6-9a41-93e8deadbeef" // API Gateway's, an order's
 )
 
-// loggers are lines as common loggers write them in JSON, each with where that can be read. OURS is the id of Lambda's request.
+// loggers are lines as common loggers write them in JSON, each with its source. OURS stands for lambdaID, OTHERS for otherID.
 var loggers = []struct{ name, source, record string }{
 	// Lambda's own runtimes.
 	{
@@ -162,6 +162,7 @@ var loggers = []struct{ name, source, record string }{
 	},
 }
 
+// The Splitter finds Lambda's request id in the lines of common loggers.
 func TestLoggers(t *testing.T) {
 	for _, test := range loggers {
 		if got := requestIDOf(t, test.record); got != lambdaID {
@@ -170,8 +171,8 @@ func TestLoggers(t *testing.T) {
 	}
 }
 
-// Lines that carry other ids, or Lambda's in a way that is not known, and what is taken for the request's: the member that tells
-// it most surely. A requestId that is not a UUID is Lambda's in an emulation alone; whether it is must be known otherwise.
+// If a line has several ids, the member that names Lambda's request most certainly counts. Ids in unknown members do not count. A
+// requestId that is not a UUID is only Lambda's in an emulation, and the caller must check whether it is.
 func TestOtherIDs(t *testing.T) {
 	for record, want := range map[string]string{
 		`{"requestId":"OTHERS","aws_request_id":"OURS"}`:                               lambdaID,
@@ -216,14 +217,14 @@ func requestIDOf(t *testing.T, record string) string {
 	return string(events[0].RequestID)
 }
 
-// What is taken for a request id stands in the record; it is a UUID, or the value of a requestId.
+// A request id is always a string in the record. It is a UUID, or the value of a requestId.
 func FuzzRequestID(f *testing.F) {
 	for _, test := range loggers {
 		f.Add(strings.NewReplacer("OURS", lambdaID, "OTHERS", otherID).Replace(test.record))
 	}
 	f.Add("{\"requestId\":\"\x8b\"}")
 	f.Fuzz(func(t *testing.T, record string) {
-		record = strings.ToValidUTF8(record, "\uFFFD") // as the Splitter repairs it
+		record = strings.ToValidUTF8(record, "\uFFFD") // as the Splitter replaces it
 		if !json.Valid([]byte(record)) {
 			return
 		}

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// oracle is encoding/json's opinion of a body that is a JSON array.
+// oracle returns the elements of a JSON array as encoding/json reads them.
 func oracle(body []byte) (elements []json.RawMessage, isArray bool) {
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
 	if len(trimmed) == 0 || trimmed[0] != '[' || json.Unmarshal(body, &elements) != nil {
@@ -41,8 +41,10 @@ func FuzzSplit(f *testing.F) {
 		}
 		elements, isArray := oracle(body)
 		if !isArray {
-			if events = p.Finish(events); len(bytes.TrimSpace(body)) > 0 && !slices.ContainsFunc(events, func(e Event) bool { return e.Raw == nil }) {
-				t.Fatalf("nothing is said of a body that is not a JSON array: %q", body)
+			events = p.Finish(events)
+			isMalformed := func(e Event) bool { return e.Raw == nil }
+			if len(bytes.TrimSpace(body)) > 0 && !slices.ContainsFunc(events, isMalformed) {
+				t.Fatalf("a body that is not a JSON array has no malformed element: %q", body)
 			}
 			return
 		}
@@ -55,7 +57,7 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// compareEvent compares an event with what encoding/json reads of the same element.
+// compareEvent compares an event with the same element as encoding/json reads it.
 func compareEvent(t *testing.T, e Event, element json.RawMessage) {
 	t.Helper()
 	var members map[string]json.RawMessage
@@ -64,7 +66,7 @@ func compareEvent(t *testing.T, e Event, element json.RawMessage) {
 		json.Unmarshal(members["time"], &text) == nil && members["time"][0] == '"' &&
 		json.Unmarshal(members["type"], &text) == nil && members["type"][0] == '"'
 	if bytes.Contains(element, []byte(`\u`)) || !utf8.Valid(element) {
-		return // a key that is written with escapes is another key to the splitter
+		return // the splitter does not decode escapes in keys
 	}
 	if isEvent != (e.Raw != nil) {
 		t.Fatalf("%s became %q", element, e.Raw)
@@ -94,12 +96,14 @@ func compareEvent(t *testing.T, e Event, element json.RawMessage) {
 	}
 }
 
+// event returns an event whose time and record contain n.
 func event(n int) string {
 	return fmt.Sprintf(`{"time":"2026-11-23T18:00:00.%03dZ","type":"function","record":"line %d"}`, n, n)
 }
 
-// oddBodies is the table of odd bodies: what is an event in them arrives, and each of the others has its place.
-var oddBodies = []struct {
+// malformedBodies is the table of unusual and malformed bodies. Their events arrive, and each of their other elements is malformed, in
+// its place among the events.
+var malformedBodies = []struct {
 	name, body string
 	want       []string
 }{
@@ -113,88 +117,88 @@ var oddBodies = []struct {
 	},
 	{
 		"missing members", `[{},{"type":"function"},{"time":"t","type":"function"},{"time":"t","record":1},` + event(2) + `]`,
-		[]string{malformedElement, malformedElement, malformedElement, malformedElement, event(2)},
+		[]string{malformed, malformed, malformed, malformed, event(2)},
 	},
 	{
-		"odd members",
+		"unusual members",
 		`[{"time":17,"type":"x","record":1},{"time":"t","type":["x"],"record":1},` +
 			`{"time":"t","type":"x","record":{"requestId":{}},"more":true},` + event(2) + `]`,
-		[]string{malformedElement, malformedElement, `{"time":"t","type":"x","record":{"requestId":{}},"more":true}`, event(2)},
+		[]string{malformed, malformed, `{"time":"t","type":"x","record":{"requestId":{}},"more":true}`, event(2)},
 	},
 	{
 		"elements that are no events", `[null,` + event(1) + `,7,"x",[1,{}],` + event(2) + `]`,
-		[]string{malformedElement, event(1), malformedElement, malformedElement, malformedElement, event(2)},
+		[]string{malformed, event(1), malformed, malformed, malformed, event(2)},
 	},
-	{"cut short", `[` + event(1) + `,` + event(2)[:30], []string{event(1), malformedElement}},
-	{"cut between two", `[` + event(1) + `,`, []string{event(1), malformedElement}},
-	{"cut before the end", `[` + event(1) + `,` + event(2), []string{event(1), malformedElement}},
+	{"cut in an event", `[` + event(1) + `,` + event(2)[:30], []string{event(1), malformed}},
+	{"cut after a comma", `[` + event(1) + `,`, []string{event(1), malformed}},
+	{"cut before the closing bracket", `[` + event(1) + `,` + event(2), []string{event(1), malformed}},
 	{
-		"first half of an event that was cut in two", `[` + event(1) + `,` + event(2)[:len(event(2))-4] + `}]`,
-		[]string{event(1), malformedElement},
+		"first piece of a cut event", `[` + event(1) + `,` + event(2)[:len(event(2))-4] + `}]`,
+		[]string{event(1), malformed},
 	},
-	{"cut before the name of its record", `[{"time":"t","type":"x",`, []string{malformedElement}},
-	{"cut before the name of its record, and closed", `[{"time":"t","type":"x",}]`, []string{malformedElement}},
-	{"never closed", `[{"time":"t","type":"function","record":nul,` + event(1) + `]`, []string{malformedElement}},
-	{"cut before its record", `[` + event(1) + `,` + event(2)[:50] + `}]`, []string{event(1), malformedElement}},
+	{"cut before the key of the record", `[{"time":"t","type":"x",`, []string{malformed}},
+	{"cut before the key of the record, and closed", `[{"time":"t","type":"x",}]`, []string{malformed}},
+	{"never closed", `[{"time":"t","type":"function","record":nul,` + event(1) + `]`, []string{malformed}},
+	{"cut before the record, and closed", `[` + event(1) + `,` + event(2)[:50] + `}]`, []string{event(1), malformed}},
 	{
-		"second half", `[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":e 2","k":"v"}},` + event(3) + `,` + event(4) + `]`,
-		[]string{malformedElement, event(3), event(4)},
+		"tail of a cut event", `[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":e 2","k":"v"}},` + event(3) + `,` + event(4) + `]`,
+		[]string{malformed, event(3), event(4)},
 	},
 	{
-		"second half from an escape on",
+		"tail that starts after a backslash",
 		`[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":\","k":"v"}},` + event(3) + `,` + event(4) + `]`,
-		[]string{malformedElement, event(3), event(4)},
+		[]string{malformed, event(3), event(4)},
 	},
 	{
-		"second half alone", `[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":e 2","k":"v"}}]`,
-		[]string{malformedElement},
+		"tail without other events", `[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":e 2","k":"v"}}]`,
+		[]string{malformed},
 	},
 	{
-		"second half of a time series",
+		"tail of a time series",
 		`[{"time":"2026-11-23T18:00:00.001Z","type":"function","record":` + strings.Repeat(`{"time":1700000000,"value":1},`, 500) +
 			`{"time":1,"value":2}]}},` + event(3) + `,` + event(4) + `]`,
-		[]string{malformedElement, event(3), event(4)},
+		[]string{malformed, event(3), event(4)},
 	},
 	{
-		"second half of a list of objects that look like events",
+		"tail of a list of objects that look like events",
 		`[{"time":"t","type":"function","record":12.5,"id":1},{"id":2,"type":"platform.report"},` + event(1) + `,{"id":3}]}},` +
 			event(3) + `,` + event(4) + `]`,
-		[]string{malformedElement, event(3), event(4)},
+		[]string{malformed, event(3), event(4)},
 	},
 	{
-		"second half, and then an element that is no event",
+		"tail, and then an element that is no event",
 		`[{"time":"t","type":"function","record":12.5}},` + event(3) + `,{"id":1},` + event(4) + `]`,
-		[]string{malformedElement, event(3), malformedElement, event(4)},
+		[]string{malformed, event(3), malformed, event(4)},
 	},
 	{
-		"neither beginning nor end of a list of objects that look like events",
+		"middle piece of a list of objects that look like events",
 		`[{"time":"t","type":"function","record":f","id":1},` + event(1) + `,` + event(2) + `,` + event(3)[:60] + `}]`,
-		[]string{malformedElement},
+		[]string{malformed},
 	},
 	{
-		"second half that breaks off in a list of objects that look like events",
+		"tail that breaks off in a list of objects that look like events",
 		`[{"time":"t","type":"function","record":12.5}]},` + event(1) + `,` + event(2)[:60],
-		[]string{malformedElement},
+		[]string{malformed},
 	},
-	{"broken in the middle", `[` + event(1) + `,{"time":tru},` + event(3) + `]`, []string{event(1), malformedElement, event(3)}},
+	{"invalid literal in the middle", `[` + event(1) + `,{"time":tru},` + event(3) + `]`, []string{event(1), malformed, event(3)}},
 	{
 		"not a number", `[` + event(1) + `,{"time":"t","type":"function","record":{"a":[NaN,"]}"],"b":-Infinity}},` + event(3) + `]`,
-		[]string{event(1), malformedElement, event(3)},
+		[]string{event(1), malformed, event(3)},
 	},
 	{
 		"control characters", "[" + event(1) + `,{"time":"t","type":"function","record":"a` + "\x1b" + `\"},"},` + event(3) + `]`,
-		[]string{event(1), malformedElement, event(3)},
+		[]string{event(1), malformed, event(3)},
 	},
 	{
 		"not JSON at the end", `[` + event(1) + `,{"time":"t","type":"function","record":nul}]`,
-		[]string{event(1), malformedElement},
+		[]string{event(1), malformed},
 	},
-	{"comma first", `[,` + event(1) + `]`, []string{malformedElement, event(1)}},
-	{"brackets too many", `[` + event(1) + `}],` + event(2) + `]`, []string{malformedElement, event(2)}},
-	{"more behind the end", `[` + event(1) + `]]`, []string{malformedElement}},
-	{"no array", event(1) + `,` + event(2) + `]`, []string{malformedElement}},
-	{"not JSON", `hello`, []string{malformedElement}},
-	{"nothing but brackets", strings.Repeat("[", 100_000), []string{malformedElement}},
+	{"leading comma", `[,` + event(1) + `]`, []string{malformed, event(1)}},
+	{"too many brackets", `[` + event(1) + `}],` + event(2) + `]`, []string{malformed, event(2)}},
+	{"text after the closing bracket", `[` + event(1) + `]]`, []string{malformed}},
+	{"no array", event(1) + `,` + event(2) + `]`, []string{malformed}},
+	{"not JSON", `hello`, []string{malformed}},
+	{"only brackets", strings.Repeat("[", 100_000), []string{malformed}},
 	{"empty", ``, nil},
 	{"blank", " \n", nil},
 	{"empty array", " [ ] ", nil},
@@ -208,25 +212,25 @@ var oddBodies = []struct {
 	},
 }
 
-func TestSplitOddBodies(t *testing.T) {
-	for _, test := range oddBodies {
+func TestMalformedBodies(t *testing.T) {
+	for _, test := range malformedBodies {
 		if got := split(test.body); !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 	}
 }
 
-// Bodies of nothing but beginnings must not cost the square of their length.
-func TestSplitOfHostileBodies(t *testing.T) {
+// The time to split a body that only has beginnings of events must not grow with the square of its length.
+func TestHostileBodies(t *testing.T) {
 	for _, part := range []string{`{"time":`, `{"time":"t","type":"x","record":`, `{`, `{},`, `"`, `{"record":0},`, `\"`} {
-		if got := split("[" + strings.Repeat(part, 1<<18/len(part))); len(got) == 0 || got[0] != malformedElement {
+		if got := split("[" + strings.Repeat(part, 1<<18/len(part))); len(got) == 0 || got[0] != malformed {
 			t.Errorf("%s: %d elements", part, len(got))
 		}
 	}
 }
 
-// Every beginning of an event is known for one, up to the first byte that is wrong.
-func TestBeginnings(t *testing.T) {
+// For every prefix of an event, the scanner returns the index of the first byte that is missing or invalid.
+func TestEveryPrefixOfAnEvent(t *testing.T) {
 	const whole = ` { "time" : "t" , "type":"x\\\"\/\b\f\n\r\t\u09aF\u19Afé","record" :` +
 		`{"a":[ true , false,null,-0,0.5,-12.50e+7,1E-2,3e4,{},[],"",[ ],{ } ],"requestId":"r" }, "more":{"b":0} } `
 	first := strings.Index(whole, "{")
@@ -235,19 +239,19 @@ func TestBeginnings(t *testing.T) {
 		t.Fatalf("%+v %d %t", event, end, ok)
 	}
 	for cut := first; cut < len(whole)-2; cut++ {
-		for _, behind := range []string{"", "\x01"} {
-			if end, ok := scanner(whole[:cut]+behind).event(&event, first); ok || end != cut {
-				t.Errorf("%q is right up to %d of %d bytes, %t", whole[:cut]+behind, end, cut, ok)
+		for _, after := range []string{"", "\x01"} {
+			if end, ok := scanner(whole[:cut]+after).event(&event, first); ok || end != cut {
+				t.Errorf("%q is valid up to %d, want %d, %t", whole[:cut]+after, end, cut, ok)
 			}
 		}
 	}
-	for _, wrong := range []string{
+	for _, invalid := range []string{
 		"01", "-", "-a", "1.", "1.e1", ".5", "1e", "1e+", "+1", "tru", "trux", "nulL", "fals", "NaN", "'a'",
 		`"\x"`, `"\u00g0"`, `"\u00G0"`, `"\u00/0"`, `"\u00:0"`, `"\u00@0"`, "\"\\u00`0\"", "\"\n\"", "\"\x1f\"",
 		"[1 2]", "[1,]", "[,1]", `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{1:2}`, `{"a" 1}`, "", "}", "]",
 	} {
-		if _, ok := scanner(`{"time":"t","type":"x","record":`+wrong+"}").event(&event, 0); ok {
-			t.Errorf("%s was taken for a value", wrong)
+		if _, ok := scanner(`{"time":"t","type":"x","record":`+invalid+"}").event(&event, 0); ok {
+			t.Errorf("%s was accepted as a value", invalid)
 		}
 	}
 	for depth, want := range map[int]bool{maxDepth - 1: true, maxDepth: false} {
@@ -285,15 +289,15 @@ func BenchmarkSplit(b *testing.B) {
 	}
 }
 
-// Each byte ends the plain part of a string where RFC 8259 wants that, wherever in a word it stands and whatever is behind it.
+// plain stops at every byte that RFC 8259 does not allow in a string, at every position in a word, whatever the next byte is.
 func TestPlain(t *testing.T) {
 	for c := range 256 {
 		for at := range 24 {
 			text := []byte(strings.Repeat("x", 24))
 			text[at] = byte(c)
-			for _, behind := range []byte{'x', byte(c), '"', 0xff} {
+			for _, after := range []byte{'x', byte(c), '"', 0xff} {
 				if at < 23 {
-					text[at+1] = behind
+					text[at+1] = after
 				}
 				want := slices.IndexFunc(text, func(c byte) bool { return c < ' ' || c == '"' || c == '\\' })
 				if want < 0 {
