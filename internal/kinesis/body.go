@@ -58,9 +58,9 @@ func (r *Record) check(limit int) *Error {
 	return &Error{Kind: KindInvalid, Permanent: true, text: wrong}
 }
 
-// body is a request as it is sent: JSON with the records whose indices are in batch, in that order. A reader encodes it piece by
-// piece, while a piece is in the CPU's caches. The Client reads it twice, to sign it and to send it. To encode twice costs less than
-// to write a body of a megabyte and more to memory and to read it back, and needs no such buffer.
+// body is the JSON of a request with the records whose indices are in batch, in that order. A reader encodes it piece
+// by piece, while a piece is in the CPU's caches. The Client reads it twice, to sign it and to send it. Encoding twice
+// costs less than writing a megabyte or more to memory and reading it back, and it needs no buffer of that size.
 type body struct {
 	prefix  string // up to the first record
 	records []Record
@@ -94,9 +94,9 @@ type bodyReader struct {
 	*body
 
 	next  int      // index in batch of the record after the current one
-	text  []byte   // what comes before the current record's data; in buf
+	text  []byte   // the text before the current record's data; in buf
 	piece []byte   // of the current record's data
-	rest  [][]byte // the pieces behind it
+	rest  [][]byte // the pieces after it
 	buf   []byte
 }
 
@@ -105,7 +105,7 @@ func (b *body) reader() *bodyReader {
 	return &bodyReader{body: b, text: buf, buf: buf}
 }
 
-// Read fills p, except for at most three bytes.
+// Read fills p, except for up to three bytes.
 func (r *bodyReader) Read(p []byte) (n int, err error) {
 	for n < len(p) {
 		space := (len(p) - n) / 4 * 3 // for bytes before base64
@@ -139,7 +139,7 @@ func (r *bodyReader) take(limit int) (data []byte) {
 	return data
 }
 
-// advance goes on to the next piece, or to the text behind the last. It returns false at the end of the body.
+// advance moves to the next piece, or to the text after the last one. It returns false at the end of the body.
 func (r *bodyReader) advance() bool {
 	if len(r.rest) > 0 {
 		r.piece, r.rest = r.rest[0], r.rest[1:]

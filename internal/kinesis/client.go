@@ -150,7 +150,8 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	c.dropStale()
 	var resp *http.Response
 	for repeated := false; ; repeated = true {
-		req, signErr := c.sign(ctx, credentials, content) // again for each attempt: a signature is valid for five minutes, a freeze may last for hours
+		// Each attempt is signed again: a signature is valid for five minutes, a freeze may last for hours.
+		req, signErr := c.sign(ctx, credentials, content)
 		if signErr != nil {
 			return failed(badCredentials(signErr))
 		}
@@ -204,7 +205,9 @@ func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
 
 // attempt sends the body once and leaves the answer's body in c.reply. retryNow reports whether the failure was
 // the connection's alone, so that another attempt can follow at once.
-func (c *Client) attempt(ctx context.Context, req *http.Request, content *body, count func()) (resp *http.Response, retryNow bool, err error) {
+func (c *Client) attempt(ctx context.Context, req *http.Request, content *body, count func()) (
+	resp *http.Response, retryNow bool, err error,
+) {
 	count()
 	began := time.Now()
 	during, span := awake.WithTimeout(ctx, c.attemptTimeout(ctx))

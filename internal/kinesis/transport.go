@@ -102,7 +102,9 @@ var errStale = errors.New("the idle connection was dead")
 //
 // The transport does not resend by itself: http.Transport retries a POST only if the request has a GetBody or a header
 // Idempotency-Key, and this request has neither. If a reused connection dies, post returns errStale instead.
-func post(ctx context.Context, rt roundTripper, req *http.Request, body io.Reader, buf []byte, progress func()) (*http.Response, []byte, error) {
+func post(ctx context.Context, rt roundTripper, req *http.Request, body io.Reader, buf []byte, progress func()) (
+	*http.Response, []byte, error,
+) {
 	var connected, reused, answered atomic.Bool // the hooks run in the transport's goroutines too
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		ConnectDone: func(_, _ string, err error) {
@@ -134,8 +136,8 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body io.Reade
 	return resp, buf, err
 }
 
-// requestBody is a request's body, whose records are the caller's. The transport may go on reading a body after RoundTrip has
-// returned: after an early answer, or after a timeout. After Close it reads no more of them.
+// requestBody is a request's body, whose records are the caller's. The transport may go on reading a body after
+// RoundTrip has returned: after an early answer, or after a timeout. After Close it reads no more of them.
 type requestBody struct {
 	progress func()
 

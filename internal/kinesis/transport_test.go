@@ -191,7 +191,7 @@ func TestNewConnectionDies(t *testing.T) {
 }
 
 // When a server answers before it has read the body, the transport may still read it. That must not affect the next
-// request, whose body is in the same buffer. The race detector checks it, too.
+// request, which reads the same records. The race detector checks it, too.
 func TestEarlyAnswer(t *testing.T) {
 	var good atomic.Int32
 	payload := bytes.Repeat([]byte("z"), 8<<20)
