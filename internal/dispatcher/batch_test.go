@@ -13,7 +13,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// seqs returns what each batch holds, in their order.
+// seqs returns the seqs of each batch, in order.
 func (d *Dispatcher) seqs() (all [][]uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -27,6 +27,7 @@ func (d *Dispatcher) seqs() (all [][]uint64) {
 	return all
 }
 
+// receiveFor receives a log of each request.
 func receiveFor(d *Dispatcher, requests ...string) {
 	for _, request := range requests {
 		e := logEvent(1, 10)
@@ -35,8 +36,8 @@ func receiveFor(d *Dispatcher, requests ...string) {
 	}
 }
 
-// A batch that comes back is filled on, unless its key has a newer one: order is kept.
-func TestFilledOnAfterAFlight(t *testing.T) {
+// After a failed flight a batch is open again, unless its key has a newer batch: order is kept.
+func TestBatchIsOpenAgainAfterAFlight(t *testing.T) {
 	o := options()
 	o.PartitionKey = ByRequest
 	stream := &fakeStream{}
@@ -54,8 +55,8 @@ func TestFilledOnAfterAFlight(t *testing.T) {
 	}
 }
 
-// As many keys as may be open are filled on, and the one that was not used for the longest time is not.
-func TestOpenBatches(t *testing.T) {
+// maxOpen partition keys have an open batch. With one more, the least recently used batch is closed.
+func TestLeastRecentlyUsedBatchIsClosed(t *testing.T) {
 	for _, keys := range []int{maxOpen, maxOpen + 1} {
 		o := options()
 		o.PartitionKey, o.Flush.BufferBytes = ByRequest, 1<<20
@@ -74,8 +75,8 @@ func TestOpenBatches(t *testing.T) {
 	}
 }
 
-// A batch of the format json has no more events than a request has records.
-func TestLinesOfABatch(t *testing.T) {
+// A batch of the format json has no more events than a request may have records.
+func TestJSONBatchFitsIntoARequest(t *testing.T) {
 	for format, want := range map[record.Format][]int{record.NDJSON: {501}, record.JSON: {500, 1}} {
 		o := options()
 		o.Format, o.Flush.RecordBytes, o.Flush.BufferBytes = format, 1<<20, 16<<20
@@ -94,8 +95,8 @@ func TestLinesOfABatch(t *testing.T) {
 	}
 }
 
-// A type that is written with escapes is the type all the same.
-func TestTypesOfLines(t *testing.T) {
+// The class of a line follows its type, even if the type has escapes.
+func TestClassOfALine(t *testing.T) {
 	for line, want := range map[string]Class{
 		`{"time":"t","type":"platform.report","record":{}}`:        Platform,
 		`{"time":"t","type":"\u0070latform.report","record":{}}`:   Platform,

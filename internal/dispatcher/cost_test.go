@@ -11,64 +11,66 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// loadedDispatcher is a Dispatcher that holds events, and does nothing by itself.
+// loadedDispatcher is a Dispatcher with many buffered events, whose background ships nothing.
 type loadedDispatcher struct {
 	*Dispatcher
 	posted []Event
 	posts  int
 }
 
-const perPost = 100
+const perPost = 100 // events
 
+// newLoaded returns a Dispatcher that has received events of a class.
 func newLoaded(events int, class Class, key PartitionKey) *loadedDispatcher {
 	o := options()
 	o.PartitionKey = key
 	o.Flush.RecordBytes, o.MaxRecordBytes, o.RequestBytes, o.Flush.BufferBytes = 100_000, 1<<20, 1<<20, 256<<20
-	h := &loadedDispatcher{Dispatcher: New(o, discardStream{})}
-	h.sending <- struct{}{}
+	d := &loadedDispatcher{Dispatcher: New(o, discardStream{})}
+	d.sending <- struct{}{}
 	for n := range perPost {
 		e := logEvent(n, 300)
 		if class == Platform {
 			e.Raw = fmt.Appendf(nil, `{"time":"t","type":"platform.report","record":"%0300d"}`, n)
 		}
 		e.Class = class
-		h.posted = append(h.posted, e)
+		d.posted = append(d.posted, e)
 	}
 	for range events / perPost {
-		h.post()
+		d.post()
 	}
-	return h
+	return d
 }
 
-func (h *loadedDispatcher) end() {
-	<-h.sending
-	h.Close(false)
+func (d *loadedDispatcher) end() {
+	<-d.sending
+	d.Close(false)
 }
 
-// post has four events of each request.
-func (h *loadedDispatcher) post() {
-	h.posts++
-	if h.options.PartitionKey == ByRequest {
-		for i := range h.posted {
-			h.posted[i].RequestID = fmt.Sprintf("%032d", h.posts*perPost+i/4)
+// post receives another POST. With the key ByRequest it has four events of each request.
+func (d *loadedDispatcher) post() {
+	d.posts++
+	if d.options.PartitionKey == ByRequest {
+		for i := range d.posted {
+			d.posted[i].RequestID = fmt.Sprintf("%032d", d.posts*perPost+i/4)
 		}
 	}
-	h.Receive(h.posted, time.Time{}, false)
+	d.Receive(d.posted, time.Time{}, false)
 }
 
-// fly boards the oldest batches, and lands them.
-func (h *loadedDispatcher) fly(batches int, outcome kinesis.Outcome) {
-	h.mu.Lock()
-	h.parts = h.parts[:0]
-	for b := h.list.next; b != &h.list.batch && len(h.flight) < batches; b = b.next {
-		h.addToFlightLocked(b)
+// fly sends the oldest batches and settles them, all with one outcome.
+func (d *loadedDispatcher) fly(batches int, outcome kinesis.Outcome) {
+	d.mu.Lock()
+	d.parts = d.parts[:0]
+	for b := d.list.next; b != &d.list.batch && len(d.flight) < batches; b = b.next {
+		d.addToFlightLocked(b)
 	}
-	h.mu.Unlock()
-	h.encode()
-	h.settle(&kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{outcome}, len(h.encoder.records))}, flush.Flight{})
+	d.mu.Unlock()
+	d.encode()
+	d.settle(&kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{outcome}, len(d.encoder.records))}, flush.Flight{})
 }
 
-// costCases are what may cost more where more is held. Each turn is about as many events.
+// costCases are the operations whose cost might grow with the number of buffered events. All turns have about as many
+// events.
 var costCases = []struct {
 	name  string
 	class Class
@@ -76,59 +78,61 @@ var costCases = []struct {
 	full  bool
 	turn  func(*loadedDispatcher)
 }{
-	{"sent", Log, ByEnvironment, false, func(h *loadedDispatcher) { h.post(); h.post(); h.fly(1, kinesis.Sent) }},
-	{"unsent", Log, ByEnvironment, false, func(h *loadedDispatcher) { h.fly(2, kinesis.Unsent) }},
+	{"sent", Log, ByEnvironment, false, func(d *loadedDispatcher) { d.post(); d.post(); d.fly(1, kinesis.Sent) }},
+	{"unsent", Log, ByEnvironment, false, func(d *loadedDispatcher) { d.fly(2, kinesis.Unsent) }},
 	{"logs overflow", Log, ByEnvironment, true, (*loadedDispatcher).post},
 	{"platform events overflow", Platform, ByEnvironment, true, (*loadedDispatcher).post},
-	{"sent by request", Log, ByRequest, false, func(h *loadedDispatcher) { h.post(); h.fly(25, kinesis.Sent) }},
-	{"unsent by request", Log, ByRequest, false, func(h *loadedDispatcher) { h.fly(25, kinesis.Unsent) }},
+	{"sent by request", Log, ByRequest, false, func(d *loadedDispatcher) { d.post(); d.fly(25, kinesis.Sent) }},
+	{"unsent by request", Log, ByRequest, false, func(d *loadedDispatcher) { d.fly(25, kinesis.Unsent) }},
 	{"logs overflow by request", Log, ByRequest, true, (*loadedDispatcher).post},
 	{"platform events overflow by request", Platform, ByRequest, true, (*loadedDispatcher).post},
 }
 
-// What an event costs does not depend on how many are held, in a buffer of 256 MiB that is full or not.
+// The cost of an event does not depend on the number of buffered events, in a buffer of 256 MiB that is full or not.
 func TestCostOfManyBuffered(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it holds very many events")
+		t.Skip("it buffers very many events")
 	}
-	held := 100_000
+	buffered := 100_000
 	if os.Getenv("BUDGETS") != "" {
-		held = 500_000
+		buffered = 500_000
 	}
 	for _, test := range costCases {
 		t.Run(test.name, func(t *testing.T) {
-			cost := func(events int) (least time.Duration) {
-				h := newLoaded(events, test.class, test.key)
-				defer h.end()
+			cost := func(events int) (lowest time.Duration) {
+				d := newLoaded(events, test.class, test.key)
+				defer d.end()
 				if test.full {
-					h.mu.Lock()
-					h.options.Flush.BufferBytes = h.pages.count * h.pages.size
-					h.mu.Unlock()
+					d.mu.Lock()
+					d.options.Flush.BufferBytes = d.pages.count * d.pages.size
+					d.mu.Unlock()
 				}
 				const turns = 50
 				for range 20 {
 					began := time.Now()
 					for range turns {
-						test.turn(h)
+						test.turn(d)
 					}
-					if took := time.Since(began) / turns; least == 0 || took < least {
-						least = took
+					if took := time.Since(began) / turns; lowest == 0 || took < lowest {
+						lowest = took
 					}
 				}
-				check(t, h.Dispatcher)
-				return least
+				check(t, d.Dispatcher)
+				return lowest
 			}
-			few, many := cost(500), cost(held)
-			t.Logf("%v with 500 events, %v with %d", few, many, held)
-			if many > 8*few { // memory that no cache has makes it twice as much; what grows with the number would make it a hundred times
-				t.Error("it grows")
+			few, many := cost(500), cost(buffered)
+			t.Logf("%v with 500 events, %v with %d", few, many, buffered)
+			// Memory outside the caches makes it twice as much. A cost that grows with the number would be a hundred
+			// times as much.
+			if many > 8*few {
+				t.Error("the cost of an event grows with the number of buffered events")
 			}
 		})
 	}
 }
 
-// A log that joins a batch in front of those that were searched for logs is dropped before an event of the platform's.
-func TestLogsInFrontAreFound(t *testing.T) {
+// A log that joins a batch before the ones already searched for logs is dropped before a platform event.
+func TestLogsInEarlierBatchesAreFound(t *testing.T) {
 	o := options()
 	o.PartitionKey = ByRequest
 	d := New(o, discardStream{})
@@ -161,27 +165,28 @@ func TestLogsInFrontAreFound(t *testing.T) {
 	}
 }
 
-func BenchmarkHeld(b *testing.B) {
+// The cost of an event with few and with many buffered events.
+func BenchmarkManyBuffered(b *testing.B) {
 	for _, test := range costCases {
 		for _, events := range []int{500, 500_000} {
 			b.Run(fmt.Sprintf("%s/%d", test.name, events), func(b *testing.B) {
-				h := newLoaded(events, test.class, test.key)
-				defer h.end()
+				d := newLoaded(events, test.class, test.key)
+				defer d.end()
 				if test.full {
-					h.mu.Lock()
-					h.options.Flush.BufferBytes = h.pages.count * h.pages.size
-					h.mu.Unlock()
+					d.mu.Lock()
+					d.options.Flush.BufferBytes = d.pages.count * d.pages.size
+					d.mu.Unlock()
 				}
 				b.ReportAllocs()
 				for b.Loop() {
-					test.turn(h)
+					test.turn(d)
 				}
 			})
 		}
 	}
 }
 
-// A record that may be larger than the buffer does not make an overflow drop all that is held.
+// Even if records may be larger than the buffer, an overflow does not drop the whole buffer.
 func TestOverflowOfLargeRecords(t *testing.T) {
 	o := options()
 	o.Flush.RecordBytes, o.MaxRecordBytes, o.RequestBytes, o.Flush.BufferBytes = 10<<20, 10<<20, 10<<20, 1<<20
@@ -191,6 +196,6 @@ func TestOverflowOfLargeRecords(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 900)}, time.Time{}, false)
 	}
 	if s := check(t, d); d.bytes < o.Flush.BufferBytes/2 {
-		t.Errorf("%d bytes are held, %+v", d.bytes, s)
+		t.Errorf("%d bytes are buffered, %+v", d.bytes, s)
 	}
 }

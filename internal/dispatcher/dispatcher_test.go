@@ -20,7 +20,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// fakeStream answers Put by a script and keeps what it took.
+// fakeStream is a stream whose answers a test scripts. It keeps the lines of the records that it took.
 type fakeStream struct {
 	mu    sync.Mutex
 	put   func(ctx context.Context, records []kinesis.Record) kinesis.Result
@@ -28,13 +28,14 @@ type fakeStream struct {
 	calls int
 }
 
-// took returns what the stream holds, and how often it was called.
+// took returns the lines that the stream took, and the number of calls.
 func (s *fakeStream) took() (lines []record.Line, calls int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.lines), s.calls
 }
 
+// script sets the answer of later calls.
 func (s *fakeStream) script(put func(ctx context.Context, records []kinesis.Record) kinesis.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +71,7 @@ func (s *fakeStream) Probe(ctx context.Context, records []kinesis.Record) kinesi
 	return s.Put(ctx, records)
 }
 
-// answerAll answers every record of a request alike.
+// answerAll gives every record of a request the same outcome.
 func answerAll(outcome kinesis.Outcome, err error) func(context.Context, []kinesis.Record) kinesis.Result {
 	return func(_ context.Context, records []kinesis.Record) kinesis.Result {
 		return kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{outcome}, len(records)), Requests: 1, Err: err}
@@ -88,7 +89,7 @@ func options() Options {
 	}
 }
 
-// invoked is an INVOKE that names a deadline in a minute.
+// invoked returns an INVOKE with a deadline in a minute.
 func invoked(number int) flush.Invoked {
 	return flush.Invoked{Number: number, Deadline: time.Now().Add(time.Minute)}
 }
@@ -108,15 +109,16 @@ func platformEvent() Event {
 	return Event{Raw: []byte(`{"time":"t","type":"platform.start","record":{}}`), Class: Platform}
 }
 
+// check compares the account, the buffer's sizes and the batches.
 func check(t *testing.T, d *Dispatcher) Stats {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.statsLocked()
 	if s.Received != s.Sent+s.Dropped+s.Buffered {
-		t.Fatalf("received %d is not sent %d + dropped %d + held %d", s.Received, s.Sent, s.Dropped, s.Buffered)
+		t.Fatalf("received %d is not sent %d + dropped %d + buffered %d", s.Received, s.Sent, s.Dropped, s.Buffered)
 	}
-	held, size, flying, pages := 0, 0, 0, 0
+	events, size, inFlight, pages := 0, 0, 0, 0
 	for b := range d.list.all() {
 		lines, total := 0, 0
 		for line := range d.eachLine(b) {
@@ -127,26 +129,29 @@ func check(t *testing.T, d *Dispatcher) Stats {
 			lines, total = b.lines, b.size
 		}
 		if lines != b.lines || total != b.size || b.lines == 0 {
-			t.Fatalf("a batch of %d lines, %d bytes says %d, %d", lines, total, b.lines, b.size)
+			t.Fatalf("a batch of %d lines, %d bytes has the counts %d, %d", lines, total, b.lines, b.size)
 		}
-		held += lines
+		events += lines
 		size += total
 		pages += len(b.pages)
 		if b.inFlight {
-			flying += total
+			inFlight += total
 		}
 	}
-	if held != d.events || size != d.bytes || flying != d.flightBytes || pages != d.pages.count {
-		t.Fatalf("%d events, %d bytes, %d on their way, %d pages; said are %d, %d, %d, %d",
-			held, size, flying, pages, d.events, d.bytes, d.flightBytes, d.pages.count)
+	if events != d.events || size != d.bytes || inFlight != d.flightBytes || pages != d.pages.count {
+		t.Fatalf("%d events, %d bytes, %d in flight, %d pages; the counts are %d, %d, %d, %d",
+			events, size, inFlight, pages, d.events, d.bytes, d.flightBytes, d.pages.count)
 	}
-	if size := pages * d.pages.size; size-flying > d.options.Flush.BufferBytes/8*9+d.options.RequestBytes+d.options.MaxRecordBytes { // last words are copies
-		t.Fatalf("%d bytes are buffered of %d, %d pages of %d, %d batches, %d flying", size, d.options.Flush.BufferBytes, pages, d.pages.size, len(slices.Collect(d.list.all())), flying)
+	// An eighth more: lines that leave before logs at SHUTDOWN are copies.
+	limit := d.options.Flush.BufferBytes/8*9 + d.options.RequestBytes + d.options.MaxRecordBytes
+	if size := pages * d.pages.size; size-inFlight > limit {
+		t.Fatalf("%d bytes are buffered of %d, %d pages of %d, %d batches, %d bytes in flight", size, d.options.Flush.BufferBytes,
+			pages, d.pages.size, len(slices.Collect(d.list.all())), inFlight)
 	}
 	return s
 }
 
-// Whatever the stream answers, every event ends once, in the account as on the stream, and in order.
+// With any answers of the stream, every event ends exactly once, in the account and on the stream, and in order.
 func TestEveryEventEndsOnce(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
@@ -205,14 +210,15 @@ func TestEveryEventEndsOnce(t *testing.T) {
 			d.Close(false)
 			stats := check(t, d)
 			if stats.Buffered != 0 || int(stats.Sent) != len(stream.lines) {
-				t.Fatalf("%+v, and the stream holds %d", stats, len(stream.lines))
+				t.Fatalf("%+v, and the stream has %d", stats, len(stream.lines))
 			}
 			checkStream(t, stream, stats)
 		})
 	}
 }
 
-// checkStream looks at the stream as a consumer does: no number twice, and as many missing as were declared dropped.
+// checkStream checks the stream as a consumer does: no number arrives twice, and the missing numbers are the dropped
+// events.
 func checkStream(t *testing.T, stream *fakeStream, stats Stats) {
 	t.Helper()
 	seen := map[uint64]bool{}
@@ -239,13 +245,14 @@ func checkStream(t *testing.T, stream *fakeStream, stats Stats) {
 	}
 }
 
+// After a flight that failed, order is kept.
 func TestOrderIsKept(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
 	defer d.Close(false)
 	first := true
 	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-		if first { // nothing taken: all of it comes again, before what came later
+		if first { // nothing is taken: all records come again, before the later event
 			first = false
 			d.Receive([]Event{logEvent(1000, 50)}, time.Time{}, false)
 			return answerAll(kinesis.Unsent, errors.New("no answer"))(ctx, records)
@@ -262,13 +269,13 @@ func TestOrderIsKept(t *testing.T) {
 	}
 	for i, line := range stream.lines {
 		if line.Seq != uint64(i) {
-			t.Fatalf("seq %d in place %d", line.Seq, i)
+			t.Fatalf("seq %d at position %d", line.Seq, i)
 		}
 	}
 }
 
-// Overflow drops the oldest logs, platform events last, and says so in the stream.
-func TestOverflow(t *testing.T) {
+// Overflow drops the oldest logs first and platform events last, and the stream declares the loss.
+func TestOverflowDropsTheOldestLogs(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
 	defer d.Close(false)
@@ -293,7 +300,7 @@ func TestOverflow(t *testing.T) {
 			var l loss
 			mustUnmarshal(t, line.Record, &l)
 			if l.Reason != reasonOverflow || l.FirstSeq != 1 || int(l.Count) != 100-len(logs) {
-				t.Errorf("declared %+v, %d logs are there", l, len(logs))
+				t.Errorf("declared %+v, %d logs arrived", l, len(logs))
 			}
 		}
 	}
@@ -302,6 +309,7 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
+// An event above the stream's record limit is dropped and declared.
 func TestTooLargeForTheStream(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
@@ -313,15 +321,15 @@ func TestTooLargeForTheStream(t *testing.T) {
 	}
 }
 
-// A record of exactly the stream's limit is sent, one byte more is too large; a buffer that is exactly full drops nothing, and one
-// page more pushes out the oldest batch.
-func TestLimits(t *testing.T) {
+// A record of exactly the stream's limit is sent, and one byte more is too large. A buffer that is exactly full drops
+// nothing, and one page more drops the oldest batch.
+func TestLimitsAreExact(t *testing.T) {
 	o := options()
 	o.Oversize = Drop
 	e, larger := logEvent(1, 1000), logEvent(2, 1001)
 	d := New(o, &fakeStream{})
 	o.MaxRecordBytes = record.EventSize(&record.Event{Raw: e.Raw, Source: d.source}) + 1 + len(d.source.Instance())
-	o.Flush.RecordBytes = o.MaxRecordBytes // a batch an event, a page a batch
+	o.Flush.RecordBytes = o.MaxRecordBytes // one event a batch, one batch a page
 	d.Close(false)
 	d = New(o, &fakeStream{})
 	o.Flush.BufferBytes = 5 * d.pages.size
@@ -338,8 +346,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// The partition key counts, once a record: in the size that a record is filled up to, and in the request.
-func TestKeysCount(t *testing.T) {
+// The partition key counts once for each record: in the size of the record, and in the size of the request.
+func TestPartitionKeyCountsInSizes(t *testing.T) {
 	e := logEvent(1, 300)
 	for _, format := range []record.Format{record.NDJSON, record.JSON} {
 		for _, short := range []int{0, 1} {
@@ -361,7 +369,8 @@ func TestKeysCount(t *testing.T) {
 				d.Ship(t.Context(), flush.AtShutdown)
 			}
 			o := options()
-			size := record.EventSize(&record.Event{Raw: e.Raw, Source: record.NewSource(record.SourceFields{Function: "f", Instance: strings.Repeat("0", 32)})})
+			source := record.NewSource(record.SourceFields{Function: "f", Instance: strings.Repeat("0", 32)})
+			size := record.EventSize(&record.Event{Raw: e.Raw, Source: source})
 			if format == record.NDJSON {
 				size++
 				o.Flush.RecordBytes = 2*size + 32 - short
@@ -373,7 +382,7 @@ func TestKeysCount(t *testing.T) {
 			o.Flush.RecordBytes = 1
 			o.RequestBytes = 2*(size+32) - short
 			ship(o)
-			// the format json keeps the events of a batch together
+			// the format json never divides a batch
 			if want := 1 + short; format == record.NDJSON && len(flights) != want {
 				t.Errorf("%s: %d requests %d bytes short of two records, want %d: %d", format, len(flights), short, want, flights)
 			}
@@ -381,8 +390,8 @@ func TestKeysCount(t *testing.T) {
 	}
 }
 
-// Requests that log at the same time, as on Managed Instances, fill records of their own.
-func TestInterleavedRequests(t *testing.T) {
+// Requests that log at the same time, as on Managed Instances, each fill their own records.
+func TestInterleavedRequestsFillTheirRecords(t *testing.T) {
 	records := 0
 	stream := &fakeStream{put: func(ctx context.Context, r []kinesis.Record) kinesis.Result {
 		records += len(r)
@@ -405,7 +414,7 @@ func TestInterleavedRequests(t *testing.T) {
 	}
 }
 
-// FORMAT.md: the partition key of an event, and that of one that has no such thing.
+// FORMAT.md: the partition key of an event, and that of an event without the value.
 func TestPartitionKeys(t *testing.T) {
 	instance := "the instance"
 	for key, want := range map[PartitionKey][2]string{
@@ -425,7 +434,8 @@ func TestPartitionKeys(t *testing.T) {
 		o := options()
 		o.PartitionKey, o.Flush.RecordBytes = key, 1
 		d := New(o, stream)
-		d.Receive([]Event{{Raw: []byte(`{"a":1}`), RequestID: "r", TenantID: "t"}, {Raw: []byte(`{"b":1}`)}}, time.Time{}, false)
+		with, without := Event{Raw: []byte(`{"a":1}`), RequestID: "r", TenantID: "t"}, Event{Raw: []byte(`{"b":1}`)}
+		d.Receive([]Event{with, without}, time.Time{}, false)
 		d.Ship(t.Context(), flush.AtShutdown)
 		d.Close(false)
 		for i := range keys {
@@ -493,8 +503,8 @@ func TestOversize(t *testing.T) {
 	}
 }
 
-// What is no event has a number, and the stream says that it does not come.
-func TestMalformed(t *testing.T) {
+// An element that is no event gets a number, and the stream declares that it is dropped.
+func TestMalformedIsDeclared(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
 	defer d.Close(false)
@@ -512,7 +522,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// The figures are put into the stream every few minutes, by the invocation that comes then.
+// A stats event is emitted every few minutes, in the next invocation.
 func TestStatsEveryFewMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
@@ -527,23 +537,23 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 			d.Note(flush.NextCalled{})
 		}
 		lines, _ := stream.took()
-		said := 0
+		count := 0
 		for _, line := range lines {
 			if line.Type == typeStats {
 				var stats Stats
 				mustUnmarshal(t, line.Record, &stats)
-				if said++; stats.Received == 0 || stats.Received != stats.Sent+stats.Dropped+stats.Buffered || stats.HoldMs < 500 {
+				if count++; stats.Received == 0 || stats.Received != stats.Sent+stats.Dropped+stats.Buffered || stats.HoldMs < 500 {
 					t.Errorf("%s", line.Record)
 				}
 			}
 		}
-		if said < 5 || said > 6 {
-			t.Errorf("said %d times in half an hour", said)
+		if count < 5 || count > 6 {
+			t.Errorf("%d stats events in half an hour", count)
 		}
 	})
 }
 
-// FORMAT.md: the figures are the last event of an instance, also where a loss is still to be declared.
+// FORMAT.md: the stats are the last event of an instance, even if a loss is not declared yet.
 func TestStatsAreTheLastEvent(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
@@ -557,7 +567,7 @@ func TestStatsAreTheLastEvent(t *testing.T) {
 	}
 }
 
-// A life that ends long after it has shipped says its figures once.
+// A process that ends long after its last flight emits its stats once.
 func TestStatsOnceAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
@@ -573,7 +583,8 @@ func TestStatsOnceAtTheEnd(t *testing.T) {
 	})
 }
 
-func TestNewInstance(t *testing.T) {
+// A new instance has a new name and new numbers.
+func TestNewInstanceHasNewNumbers(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
 	defer d.Close(false)
@@ -587,7 +598,7 @@ func TestNewInstance(t *testing.T) {
 	}
 }
 
-// Receiving allocates for the queue alone, which is used again.
+// Receiving and shipping reuse their memory.
 func BenchmarkReceiveAndFlush(b *testing.B) {
 	o := options()
 	o.Flush.BufferBytes, o.RequestBytes, o.Flush.RecordBytes = 8<<20, 2<<20, 100_000
@@ -611,8 +622,9 @@ func (discardStream) Put(_ context.Context, records []kinesis.Record) kinesis.Re
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1}
 }
 
-// A loss is declared when the stream takes something again, and once. What a declaration says is said again where it is lost itself.
-func TestDeclaredOnceItIsTaken(t *testing.T) {
+// A loss is declared once, when the stream takes something again. If the declaration is lost, the loss is declared
+// again.
+func TestLossIsDeclaredOnce(t *testing.T) {
 	stream := &fakeStream{put: answerAll(kinesis.Rejected, nil)}
 	d := New(options(), stream)
 	defer d.Close(false)
@@ -639,18 +651,19 @@ func TestDeclaredOnceItIsTaken(t *testing.T) {
 		}
 		return answerAll(kinesis.Sent, nil)(ctx, records)
 	})
-	ship(3) // the declaration goes by itself, and is rejected
+	ship(3) // the declaration has its own record, which is rejected
 	stream.script(answerAll(kinesis.Sent, nil))
 	ship(4)
 	lines, _ := stream.took()
 	var l loss
 	mustUnmarshal(t, lines[len(lines)-1].Record, &l)
 	if want := (loss{Reason: reasonRejected, Count: 3, FirstSeq: 0, LastSeq: 3, Instance: d.source.Instance()}); len(lines) != 3 || l != want {
-		t.Errorf("%d lines, the last says %+v, want %+v", len(lines), l, want)
+		t.Errorf("%d lines, the last declares %+v, want %+v", len(lines), l, want)
 	}
 }
 
-// Where not even a declaration fits into a record, what it would say is kept, nothing is counted for it, and shipping ends.
+// If not even a declaration fits into a record, the loss stays undeclared, the declaration is not counted, and shipping
+// ends.
 func TestDeclarationThatDoesNotFit(t *testing.T) {
 	o := options()
 	o.Source.Tags = map[string]string{"tag": strings.Repeat("x", 1000)}
@@ -669,23 +682,23 @@ func TestDeclarationThatDoesNotFit(t *testing.T) {
 		}
 	}
 	if _, calls := stream.took(); calls > 0 {
-		t.Errorf("%d requests with nothing in them", calls)
+		t.Errorf("%d empty requests", calls)
 	}
 	d.mu.Lock()
 	d.options.MaxRecordBytes = 10_000
 	d.mu.Unlock()
 	d.Receive([]Event{logEvent(2, 10)}, time.Time{}, false)
-	d.Ship(t.Context(), flush.AtShutdown) // the stream takes the event, and then the declaration may go
+	d.Ship(t.Context(), flush.AtShutdown) // the stream takes the event, so the declaration follows
 	lines, _ := stream.took()
 	var l loss
 	mustUnmarshal(t, lines[len(lines)-1].Record, &l)
 	if want := (loss{Reason: reasonTooLarge, Count: 1, Instance: d.source.Instance()}); len(lines) != 2 || l != want {
-		t.Errorf("%d lines, the last says %+v", len(lines), l)
+		t.Errorf("%d lines, the last declares %+v", len(lines), l)
 	}
 }
 
-// FORMAT.md: records and bytes that were taken, keys included; requests, repetitions and flushes as the client tells them.
-func TestFigures(t *testing.T) {
+// FORMAT.md: records and bytes count taken records, keys included. Requests and retries are those of the client.
+func TestStatsOfAFlight(t *testing.T) {
 	bytes := 0
 	stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		for _, r := range records[:len(records)-1] {
@@ -703,7 +716,10 @@ func TestFigures(t *testing.T) {
 	d.Receive([]Event{logEvent(1, 10), logEvent(2, 10), logEvent(3, 10)}, time.Time{}, false)
 	ctx, cancel := context.WithCancel(t.Context())
 	inner := stream.put
-	stream.script(func(c context.Context, r []kinesis.Record) kinesis.Result { cancel(); return inner(c, r) }) // one flight
+	stream.script(func(c context.Context, r []kinesis.Record) kinesis.Result {
+		cancel() // after one flight
+		return inner(c, r)
+	})
 	d.Ship(ctx, flush.AtShutdown)
 	s := check(t, d)
 	if want := (Stats{
@@ -714,7 +730,7 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// What is on its way counts against the buffer.
+// Batches in flight count against the buffer's bound.
 func TestFlightCountsAgainstTheBuffer(t *testing.T) {
 	stream := &fakeStream{}
 	o := options()
@@ -725,10 +741,10 @@ func TestFlightCountsAgainstTheBuffer(t *testing.T) {
 			d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
 		}
 		d.mu.Lock()
-		weight := d.pages.count * d.pages.size
+		used := d.pages.count * d.pages.size
 		d.mu.Unlock()
-		if weight > o.Flush.BufferBytes {
-			t.Errorf("%d bytes are held, %d allowed", weight, o.Flush.BufferBytes)
+		if used > o.Flush.BufferBytes {
+			t.Errorf("%d bytes are buffered, %d allowed", used, o.Flush.BufferBytes)
 		}
 		stream.script(nil)
 		return answerAll(kinesis.Unsent, context.Canceled)(ctx, records)

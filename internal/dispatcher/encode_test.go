@@ -14,8 +14,8 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// A record of the format cloudwatch names the log stream of the life in which its events were received, and the log group.
-func TestLogStream(t *testing.T) {
+// A record of the format cloudwatch names the log group, and the log stream of the process that received its events.
+func TestCloudWatchRecordNamesItsLogStream(t *testing.T) {
 	var streams, groups []string
 	stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		for _, r := range records {
@@ -48,9 +48,9 @@ func TestLogStream(t *testing.T) {
 	d.Receive([]Event{logEvent(3, 10)}, time.Time{}, false)
 	d.Ship(t.Context(), flush.AtShutdown)
 	d.Close(false)
-	made := regexp.MustCompile(`^\d{4}/\d\d/\d\d/`)
+	date := regexp.MustCompile(`^\d{4}/\d\d/\d\d/`)
 	for i := range streams {
-		streams[i] = made.ReplaceAllString(streams[i], "DATE/")
+		streams[i] = date.ReplaceAllString(streams[i], "DATE/")
 	}
 	want := []string{"DATE/[7]" + instance, "DATE/[7]abc", "DATE/f[7]" + d.source.Instance()}
 	if !slices.Equal(streams, want) || !slices.Equal(groups, []string{"orders", "orders", "orders"}) {
@@ -58,7 +58,7 @@ func TestLogStream(t *testing.T) {
 	}
 }
 
-// sizeRecorder is a stream that takes everything and notes the size of each record.
+// sizeRecorder returns a stream that takes everything and appends the size of each record to sizes.
 func sizeRecorder(sizes *[]int) *fakeStream {
 	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		for i := range records {
@@ -68,9 +68,9 @@ func sizeRecorder(sizes *[]int) *fakeStream {
 	}}
 }
 
-// An event above the record limit that fits once it is compressed stands alone and is whole; one of which only the beginning was kept
-// is truncated whatever it would come to.
-func TestCompressedAboveTheLimit(t *testing.T) {
+// An event above the record limit that fits when compressed is whole, in its own record. An event that was received in
+// part is truncated in any case.
+func TestCompressedEventAboveTheLimit(t *testing.T) {
 	for _, compression := range []record.Compression{record.Gzip, record.Zstd} {
 		var sizes []int
 		stream := sizeRecorder(&sizes)
@@ -90,14 +90,15 @@ func TestCompressedAboveTheLimit(t *testing.T) {
 				truncated++
 			}
 		}
-		if len(lines) != 4 || len(sizes) != 4 || truncated != 1 || lines[3].Truncated != 10_000_000 || slices.Max(sizes) > o.MaxRecordBytes {
+		if len(lines) != 4 || len(sizes) != 4 || truncated != 1 || lines[3].Truncated != 10_000_000 ||
+			slices.Max(sizes) > o.MaxRecordBytes {
 			t.Errorf("%s: %d lines, records of %d bytes, %d truncated", compression, len(lines), sizes, truncated)
 		}
 	}
 }
 
-// A record of each format is filled up to RECORD_BYTES, its framing and key included, and not by a byte beyond.
-func TestRecordsAreFilled(t *testing.T) {
+// A record of each format is filled up to RECORD_BYTES, with its framing and key, and not a byte above.
+func TestRecordsAreFilledUpToRecordBytes(t *testing.T) {
 	for _, format := range []record.Format{record.NDJSON, record.KPL} {
 		for short := range 2 {
 			var sizes []int
@@ -124,8 +125,9 @@ func TestRecordsAreFilled(t *testing.T) {
 	}
 }
 
-// A record that has exactly the limit once it is compressed stays whole, one byte more is truncated; so is one that is not compressed.
-func TestCompressedLimit(t *testing.T) {
+// A compressed record of exactly the limit stays whole. With one byte more its event is truncated. So is an
+// uncompressed event above the limit.
+func TestCompressedLimitIsExact(t *testing.T) {
 	for _, test := range []struct {
 		compression record.Compression
 		short       int
@@ -138,7 +140,8 @@ func TestCompressedLimit(t *testing.T) {
 		d := New(o, stream)
 		defer d.Close(false)
 		e := logEvent(1, 8000)
-		e.Record = record.Span{Start: bytes.Index(e.Raw, []byte(`"00`)), End: len(e.Raw) - 1, Size: len(e.Raw) - 1 - bytes.Index(e.Raw, []byte(`"00`))}
+		start, end := bytes.Index(e.Raw, []byte(`"00`)), len(e.Raw)-1
+		e.Record = record.Span{Start: start, End: end, Size: end - start}
 		d.options.MaxRecordBytes = d.compressedBytes(d.source.Instance(), &record.Event{Raw: e.Raw, Source: d.source}) - test.short
 		if test.compression == record.Uncompressed {
 			d.encoder = newEncoder(&Options{Format: record.NDJSON})
@@ -147,17 +150,18 @@ func TestCompressedLimit(t *testing.T) {
 		d.Receive([]Event{e}, time.Time{}, false)
 		d.Ship(t.Context(), flush.AtShutdown)
 		lines, _ := stream.took()
-		if len(lines) == 0 && !test.whole { // so small a record has no room for a beginning
+		if len(lines) == 0 && !test.whole { // the record is too small for a truncated event
 			continue
 		}
 		if len(lines) != 1 || (lines[0].Truncated == 0) != test.whole || sizes[0] > d.options.MaxRecordBytes {
-			t.Errorf("%s, %d short: %d lines, records of %d bytes of %d", test.compression, test.short, len(lines), sizes, d.options.MaxRecordBytes)
+			t.Errorf("%s, %d bytes short: %d lines, records of %d bytes, limit %d",
+				test.compression, test.short, len(lines), sizes, d.options.MaxRecordBytes)
 		}
 	}
 }
 
-// An event that takes the whole buffer is held, one that takes more is dropped at once, and nothing for it.
-func TestEventAsLargeAsTheBuffer(t *testing.T) {
+// An event larger than the whole buffer is dropped at once, and no other event is dropped for it.
+func TestEventLargerThanTheBuffer(t *testing.T) {
 	o := options()
 	o.MaxRecordBytes = 1 << 20
 	d := New(o, &fakeStream{})

@@ -20,7 +20,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// startProcess begins a startProcess with a journal in dir.
+// startProcess starts a process with a journal in dir, and waits for the adoption.
 func startProcess(t *testing.T, o Options, dir string, stream Stream) *Dispatcher {
 	t.Helper()
 	o.SpillDir, o.SpillOwner = dir, "stream"
@@ -30,7 +30,7 @@ func startProcess(t *testing.T, o Options, dir string, stream Stream) *Dispatche
 	return d
 }
 
-// kill ends a life as SIGKILL does: nothing more is written, and the journal is unlocked.
+// kill ends a process as SIGKILL does: it writes no more, and the journal is unlocked.
 func (d *Dispatcher) kill() {
 	d.stop()
 	d.done.Wait()
@@ -39,7 +39,7 @@ func (d *Dispatcher) kill() {
 	}
 }
 
-// killWith runs a life that is killed with so many events, and returns its instance.
+// killWith runs a process that is killed with n buffered events, and returns its instance.
 func killWith(t *testing.T, dir string, n int) (instance string) {
 	t.Helper()
 	d := startProcess(t, options(), dir, &fakeStream{})
@@ -51,7 +51,7 @@ func killWith(t *testing.T, dir string, n int) (instance string) {
 	return instance
 }
 
-// deliverAll runs a life that delivers what it finds and an event of its own, and returns what is on the stream before its last figures.
+// deliverAll runs a process that delivers the events of earlier processes, and returns the lines on the stream.
 func deliverAll(t *testing.T, dir string) (lines []record.Line) {
 	t.Helper()
 	stream := &fakeStream{}
@@ -65,8 +65,8 @@ func deliverAll(t *testing.T, dir string) (lines []record.Line) {
 	return lines
 }
 
-// What several lives have left arrives in the order of the lives, under its numbers, and once.
-func TestSeveralLives(t *testing.T) {
+// Events that several processes left arrive once, in the order of the processes, under their numbers.
+func TestEventsOfSeveralProcesses(t *testing.T) {
 	dir := t.TempDir()
 	var want []string
 	for n := 1; n <= 3; n++ {
@@ -82,13 +82,13 @@ func TestSeveralLives(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if again := deliverAll(t, dir); len(again) > 0 {
-		t.Errorf("delivered again: %+v", again)
+	if repeated := deliverAll(t, dir); len(repeated) > 0 {
+		t.Errorf("delivered again: %+v", repeated)
 	}
 }
 
-// A second copy of the extension has a journal of its own, and each finds what it has left.
-func TestTwoCopies(t *testing.T) {
+// Two copies of the extension have two journals, and adopt both.
+func TestTwoCopiesHaveTwoJournals(t *testing.T) {
 	dir := t.TempDir()
 	first := startProcess(t, options(), dir, &fakeStream{})
 	first.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
@@ -107,11 +107,11 @@ func TestTwoCopies(t *testing.T) {
 	}
 }
 
-// A file that is not this extension's journal is neither read to its end nor touched, and no link is followed.
-func TestFilesOfOthers(t *testing.T) {
+// A file that is not a journal of this extension is not changed, and no link is followed.
+func TestOtherFilesAreNotTouched(t *testing.T) {
 	for name, plant := range map[string]func(path string) error{
 		"a file": func(path string) error {
-			return os.WriteFile(path, []byte(strings.Repeat("of somebody else\n", 10_000)), 0o600)
+			return os.WriteFile(path, []byte(strings.Repeat("of another program\n", 10_000)), 0o600)
 		},
 		"a beginning":      func(path string) error { return os.WriteFile(path, []byte("kinesis"), 0o600) },
 		"another stream's": func(path string) error { return os.WriteFile(path, []byte(journalMagic+"4096 other\n"), 0o600) },
@@ -136,28 +136,28 @@ func TestFilesOfOthers(t *testing.T) {
 			}
 			after, err := os.Lstat(path)
 			if err != nil || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) || after.Mode() != before.Mode() {
-				t.Errorf("it was %v and is %v, %v", before, after, err)
+				t.Errorf("the file was %v and is %v, %v", before, after, err)
 			}
 			if target, err := os.ReadFile(filepath.Join(dir, "target")); err == nil && len(target) > 0 {
 				t.Error("the link was followed")
 			}
-			if mine, err := os.Stat(filepath.Join(dir, "journal-1")); err != nil || mine.Mode() != 0o600 {
-				t.Errorf("the journal: %v, %v", mine, err)
+			if own, err := os.Stat(filepath.Join(dir, "journal-1")); err != nil || own.Mode() != 0o600 {
+				t.Errorf("the journal: %v, %v", own, err)
 			}
 		})
 	}
 }
 
-// A place where no journal can be is said once, with the setting's name, and everything is delivered.
+// If no journal can be created, one log line names the setting, and everything is delivered.
 func TestNoPlaceForAJournal(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, "/proc/kinesis-telemetry", "/dev/full/x"} {
-		said := &logLines{then: func() {}}
+		log := &logLines{then: func() {}}
 		o := options()
-		o.Log = slog.New(said)
+		o.Log = slog.New(log)
 		stream := &fakeStream{}
 		d := startProcess(t, o, dir, stream)
 		for n := range 5 {
@@ -165,17 +165,18 @@ func TestNoPlaceForAJournal(t *testing.T) {
 			d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		}
 		d.Ship(t.Context(), flush.AtShutdown)
-		if kept := d.Close(true); kept != 0 || d.Stats().Sent != 5 || len(said.text) != 1 || !strings.Contains(said.text[0], "KINESIS_TELEMETRY_SPILL_DIR") {
-			t.Errorf("%s: %d kept, %+v, said %q", dir, kept, d.Stats(), said.text)
+		kept := d.Close(true)
+		if kept != 0 || d.Stats().Sent != 5 || len(log.text) != 1 || !strings.Contains(log.text[0], "KINESIS_TELEMETRY_SPILL_DIR") {
+			t.Errorf("%s: %d kept, %+v, logged %q", dir, kept, d.Stats(), log.text)
 		}
 	}
 }
 
-// fullDisk is a file on a disk that takes no byte behind a place.
+// fullDisk is a file on a disk that takes no byte after an offset.
 type fullDisk struct {
 	journalFile
-	from int64
-	free int64
+	from int64 // offset of the first byte that fails
+	free int64 // reported free space
 }
 
 func (f *fullDisk) WriteAt(data []byte, at int64) (int, error) {
@@ -188,17 +189,17 @@ func (f *fullDisk) WriteAt(data []byte, at int64) (int, error) {
 
 func (f *fullDisk) Free() (int64, error) { return f.free, nil }
 
-// A disk that is full is said once. What is written before stays, what is not written is not counted as kept and is delivered all the
-// same, and after a minute all that is held is written.
+// A full disk is logged once. Earlier writes stay. Events that are not written are still delivered, and not counted as
+// kept. After a minute the whole buffer is written.
 func TestFullDisk(t *testing.T) {
 	for name, disk := range map[string]*fullDisk{
 		"a write fails":          {from: pagesAt + 5000, free: 1 << 40},
 		"a quarter of the space": {from: 1 << 40, free: slabPages * 4096},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			dir, said := t.TempDir(), &logLines{then: func() {}}
+			dir, log := t.TempDir(), &logLines{then: func() {}}
 			o := options()
-			o.Log = slog.New(said)
+			o.Log = slog.New(log)
 			d := startProcess(t, o, dir, &fakeStream{})
 			file := d.journal.file
 			disk.journalFile = file
@@ -206,13 +207,13 @@ func TestFullDisk(t *testing.T) {
 			for n := range 8 {
 				d.Receive([]Event{logEvent(n, 1000)}, time.Time{}, false)
 			}
-			if len(said.text) != 1 || !strings.Contains(said.text[0], "KINESIS_TELEMETRY_SPILL_DIR") {
-				t.Errorf("%s: said %q", name, said.text)
+			if len(log.text) != 1 || !strings.Contains(log.text[0], "KINESIS_TELEMETRY_SPILL_DIR") {
+				t.Errorf("%s: logged %q", name, log.text)
 			}
 			disk.from, disk.free = 1<<40, 1<<40
 			d.Receive([]Event{logEvent(8, 1000)}, time.Time{}, false)
 			if _, dirty := dirtyPages(d); !dirty {
-				t.Errorf("%s: it is tried again at once", name)
+				t.Errorf("%s: the write is retried at once", name)
 			}
 			time.Sleep(journalPause + time.Second)
 			d.Receive([]Event{logEvent(9, 1000)}, time.Time{}, false)
@@ -222,15 +223,15 @@ func TestFullDisk(t *testing.T) {
 			check(t, d)
 			d.kill()
 			if lines := deliverAll(t, dir); len(lines) != 10 {
-				t.Errorf("%s: the next life has %d of 10 events", name, len(lines))
+				t.Errorf("%s: the next process has %d of 10 events", name, len(lines))
 			}
 		})
 	}
 }
 
-// While nothing new can be written, lines that were written stay in the journal, also where they moved. When it can be written again
-// they are there once.
-func TestMovedWhileNothingIsWritten(t *testing.T) {
+// While writes fail, written lines stay in the journal, even if they moved. After the next successful write the journal
+// has them once.
+func TestLinesMoveWhileWritesFail(t *testing.T) {
 	for _, wait := range []time.Duration{0, journalPause + time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			dir := t.TempDir()
@@ -265,7 +266,7 @@ func TestMovedWhileNothingIsWritten(t *testing.T) {
 }
 
 // A page that could not be written keeps the slot that the file has: the next write may be cut short.
-func TestSlotOfWhatWasWritten(t *testing.T) {
+func TestFailedWriteKeepsTheWrittenSlot(t *testing.T) {
 	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(0, 10)}, time.Time{}, false)
@@ -280,6 +281,7 @@ func TestSlotOfWhatWasWritten(t *testing.T) {
 	}
 }
 
+// dirtyPages returns the pages that the journal does not have.
 func dirtyPages(d *Dispatcher) (pages []int, some bool) {
 	for page := range slabPages * len(d.pages.dirty) {
 		if d.pages.dirty.has(page) {
@@ -289,11 +291,12 @@ func dirtyPages(d *Dispatcher) (pages []int, some bool) {
 	return pages, len(pages) > 0
 }
 
-// A journal that the function removes, replaces or cuts short is made anew at the next INVOKE. What only it had is declared.
-func TestJournalThatDisappears(t *testing.T) {
+// If the function removes, replaces or truncates the journal, the next INVOKE writes a new one. Events that only the
+// old one had are declared.
+func TestLostJournalIsWrittenAgain(t *testing.T) {
 	for name, harm := range map[string]func(path string) error{
 		"removed":   os.Remove,
-		"cut short": func(path string) error { return os.Truncate(path, pagesAt+100) },
+		"truncated": func(path string) error { return os.Truncate(path, pagesAt+100) },
 		"emptied":   func(path string) error { return os.Truncate(path, 0) },
 		"replaced": func(path string) error {
 			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("something else"), 0o600))
@@ -301,7 +304,7 @@ func TestJournalThatDisappears(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			old := killWith(t, dir, 3)
+			previous := killWith(t, dir, 3)
 			d := startProcess(t, options(), dir, &fakeStream{})
 			d.Receive([]Event{logEvent(1, 10), logEvent(2, 10)}, time.Time{}, false)
 			if err := harm(filepath.Join(dir, "journal-0")); err != nil {
@@ -322,15 +325,17 @@ func TestJournalThatDisappears(t *testing.T) {
 				}
 				delivered[line.Source.Instance]++
 			}
-			if delivered[d.source.Instance()] != 3 || delivered[old]+int(declared) != 3 {
-				t.Errorf("%d of 3 events, %d and %d declared of 3 of the life before", delivered[d.source.Instance()], delivered[old], declared)
+			if delivered[d.source.Instance()] != 3 || delivered[previous]+int(declared) != 3 {
+				t.Errorf("%d of 3 events; of 3 of the process before: %d, and %d declared",
+					delivered[d.source.Instance()], delivered[previous], declared)
 			}
 		})
 	}
 }
 
-// What a life has received before it may open files (a snapshot was taken of it) stands beside what an earlier life has left.
-func TestReceivedBeforeTheJournal(t *testing.T) {
+// Events that a process received before it opens the journal (SnapStart) do not overwrite those that an earlier process
+// left.
+func TestEventsReceivedBeforeTheJournal(t *testing.T) {
 	dir := t.TempDir()
 	killWith(t, dir, 20)
 	o := options()
@@ -350,8 +355,9 @@ func TestReceivedBeforeTheJournal(t *testing.T) {
 	}
 }
 
-// The beginning of an event whose end never comes is answered, too: the next life declares it.
-func TestCutWhenKilled(t *testing.T) {
+// A POST with only the beginning of an event is answered, too. If its end never arrives, the next process declares the
+// event.
+func TestKilledBetweenThePiecesOfAnEvent(t *testing.T) {
 	dir := t.TempDir()
 	d := startProcess(t, options(), dir, &fakeStream{})
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, true)
@@ -367,17 +373,17 @@ func TestCutWhenKilled(t *testing.T) {
 	d = startProcess(t, options(), dir, &fakeStream{})
 	d.Receive(nil, time.Time{}, true)
 	if !d.cut {
-		t.Error("a POST of a beginning alone is not noted")
+		t.Error("a POST with only a beginning is not noted")
 	}
-	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false) // it came
+	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false) // the end arrived
 	d.kill()
 	if lines := deliverAll(t, dir); len(lines) != 1 {
 		t.Errorf("got %+v", lines)
 	}
 }
 
-// Whatever is in the file, nothing but what was written by this extension is delivered, no event twice, and events that are missing
-// are declared as far as the file tells.
+// FuzzJournal overwrites a part of the journal. The next process delivers only events that this extension wrote, and no
+// event twice.
 func FuzzJournal(f *testing.F) {
 	f.Add(uint16(0), []byte{})
 	f.Add(uint16(300), []byte("\x00\x00\x00"))
@@ -413,8 +419,8 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
-// deliverDamaged runs a life that is killed with a batch of three pages, changes one of them in the journal, and returns what the next life
-// delivers of the batch, and how much it declares.
+// deliverDamaged runs a process that is killed with a batch of three pages, and changes one of them in the journal. It
+// returns the seqs that the next process delivers, and the number of events that it declares.
 func deliverDamaged(t *testing.T, page int, harm func(memory []byte)) (delivered []uint64, declared int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -459,9 +465,10 @@ func deliverDamaged(t *testing.T, page int, harm func(memory []byte)) (delivered
 	return delivered, declared
 }
 
-// A line of which only the beginning, or only the end, was written is not delivered.
-func TestLineThatWasNotWrittenToItsEnd(t *testing.T) {
-	if delivered, _ := deliverDamaged(t, 2, func(memory []byte) { clear(memory) }); len(delivered) < 20 || delivered[len(delivered)-1] != uint64(len(delivered)-1) {
+// A line that was not written as a whole is not delivered.
+func TestPartOfALineIsNotDelivered(t *testing.T) {
+	delivered, _ := deliverDamaged(t, 2, func(memory []byte) { clear(memory) })
+	if len(delivered) < 20 || delivered[len(delivered)-1] != uint64(len(delivered)-1) {
 		t.Errorf("without the last page: %d", delivered)
 	}
 	delivered, declared := deliverDamaged(t, 0, func(memory []byte) { header(memory).clearSlot(header(memory).get()[0]) })
@@ -474,8 +481,8 @@ func TestLineThatWasNotWrittenToItsEnd(t *testing.T) {
 	}
 }
 
-// Of an event whose end was never written nothing is adopted: it was not answered.
-func TestBatchWithoutAWholeLine(t *testing.T) {
+// An event whose end was never written is not adopted: its POST was not answered.
+func TestBatchWithoutAWholeLineIsNotAdopted(t *testing.T) {
 	dir := t.TempDir()
 	o := options()
 	o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes = 40_000, 40_000, 1<<20
@@ -493,8 +500,8 @@ func TestBatchWithoutAWholeLine(t *testing.T) {
 	}
 }
 
-// A batch is found again, however small its pages are and however long what its lines have in common is.
-func TestLongTags(t *testing.T) {
+// A batch with long tags is adopted, with small and with large pages.
+func TestBatchWithLongTagsIsAdopted(t *testing.T) {
 	for _, tag := range []string{"", strings.Repeat("x", 4000), strings.Repeat("<", 4000)} {
 		for _, size := range []int{1024, 2000, 40_000, 100_000, 10 << 20} {
 			dir := t.TempDir()
@@ -516,9 +523,9 @@ func TestLongTags(t *testing.T) {
 	}
 }
 
-// A batch is found again as long as what its lines have in common leaves room for them in its first page. Where a log stream has a name
-// that does not, the batch is only not found.
-func TestLongLogStream(t *testing.T) {
+// A batch is adopted if its descriptor leaves room for lines in the first page. If the name of its log stream is too
+// long for that, the batch is only not adopted.
+func TestBatchWithALongLogStream(t *testing.T) {
 	for excess := range 2 {
 		dir := t.TempDir()
 		d := startProcess(t, options(), dir, &fakeStream{})
@@ -532,8 +539,8 @@ func TestLongLogStream(t *testing.T) {
 	}
 }
 
-// What is found to be lost while the journal is made anew leaves no page behind.
-func TestPagesOfAJournalThatIsMadeAnew(t *testing.T) {
+// Events that were only in a lost journal keep no page used.
+func TestLostJournalFreesItsPages(t *testing.T) {
 	dir := t.TempDir()
 	killWith(t, dir, 3)
 	d := startProcess(t, options(), dir, &fakeStream{})
@@ -548,8 +555,8 @@ func TestPagesOfAJournalThatIsMadeAnew(t *testing.T) {
 	}
 }
 
-// A journal that a life has begun itself is looked after like one that it found.
-func TestFirstJournalThatDisappears(t *testing.T) {
+// A journal that this process created is written again after a loss, like one that it found.
+func TestLostJournalOfThisProcess(t *testing.T) {
 	dir := t.TempDir()
 	killWith(t, dir, 0)
 	d := startProcess(t, options(), dir, &fakeStream{})
@@ -564,8 +571,8 @@ func TestFirstJournalThatDisappears(t *testing.T) {
 	}
 }
 
-// What was received before the journal is opened may fly while earlier lives' pages are taken over.
-func TestFlightBeforeTheJournal(t *testing.T) {
+// Events that were received before the journal is opened may be in flight during the adoption.
+func TestFlightDuringTheAdoption(t *testing.T) {
 	dir := t.TempDir()
 	killWith(t, dir, 20)
 	deliverAll(t, dir)
@@ -597,8 +604,8 @@ func TestFlightBeforeTheJournal(t *testing.T) {
 	}
 }
 
-// A journal that was made anew with nothing but a loss, and is cut short again, is noticed as well.
-func TestCutShortTwice(t *testing.T) {
+// A new journal with only a loss that is truncated again is written again, too.
+func TestJournalTruncatedTwice(t *testing.T) {
 	for _, size := range []int64{0, ledgerAt} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "journal-0")
@@ -613,13 +620,14 @@ func TestCutShortTwice(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		d.kill()
 		if lines := deliverAll(t, dir); len(lines) != 2 {
-			t.Errorf("cut to %d: an event, and what was lost: %+v", size, lines)
+			t.Errorf("truncated to %d bytes, want an event and a loss: %+v", size, lines)
 		}
 	}
 }
 
-// Last words that were copied stand in the journal once: also where it is made anew, and where the states could not be written at once.
-func TestMovedLogsInTheJournal(t *testing.T) {
+// Lines that moved before the logs are in the journal once, even if the journal is written again or a state is written
+// later.
+func TestLinesMovedBeforeLogsAreInTheJournalOnce(t *testing.T) {
 	for name, meanwhile := range map[string]func(d *Dispatcher, path string){
 		"written": func(*Dispatcher, string) {},
 		"removed": func(d *Dispatcher, path string) {
@@ -657,8 +665,8 @@ func TestMovedLogsInTheJournal(t *testing.T) {
 	}
 }
 
-// Of more copies of the extension than have journals, each further one says so.
-func TestManyCopies(t *testing.T) {
+// A copy of the extension above maxJournals has no journal, and logs that.
+func TestMoreCopiesThanJournals(t *testing.T) {
 	dir := t.TempDir()
 	for range maxJournals {
 		d := startProcess(t, options(), dir, &fakeStream{})
@@ -668,18 +676,18 @@ func TestManyCopies(t *testing.T) {
 			t.Fatal("a copy has no journal")
 		}
 	}
-	said := &logLines{then: func() {}}
+	log := &logLines{then: func() {}}
 	o := options()
-	o.Log = slog.New(said)
+	o.Log = slog.New(log)
 	d := startProcess(t, o, dir, &fakeStream{})
 	defer d.Close(false)
-	if d.journal.file != nil || len(said.text) != 1 || !strings.Contains(said.text[0], errInUse.Error()) {
-		t.Errorf("said %q", said.text)
+	if d.journal.file != nil || len(log.text) != 1 || !strings.Contains(log.text[0], errInUse.Error()) {
+		t.Errorf("logged %q", log.text)
 	}
 }
 
-// The ledger has as many losses as it has room for, and the younger of the two counts.
-func TestLedger(t *testing.T) {
+// The ledger keeps as many losses as fit, and the newer of the two ledgers counts.
+func TestNewerLedgerCounts(t *testing.T) {
 	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	for n := range 100 {
@@ -688,8 +696,8 @@ func TestLedger(t *testing.T) {
 		d.journal.ledgerWritten = false
 		d.journalLocked()
 		d.mu.Unlock()
-		book, serial := readLedger(d.journal.file)
-		got := len(book.Losses)
+		newest, serial := readLedger(d.journal.file)
+		got := len(newest.Losses)
 		if serial != uint64(n)+1 || got > n+1 || got < n+1 && got < 25 {
 			t.Fatalf("ledger %d has %d losses of %d", serial, got, n+1)
 		}
@@ -698,7 +706,7 @@ func TestLedger(t *testing.T) {
 	if err != nil || info.Size() > pagesAt {
 		t.Errorf("%v, %v", info.Size(), err)
 	}
-	for i := range int64(2) { // by turns, so that a write that is cut short leaves the other
+	for i := range int64(2) { // written in turn: a write that is cut short leaves the other
 		size := make([]byte, 4)
 		if _, err := d.journal.file.ReadAt(size, ledgerAt+i*ledgerBytes); err != nil || order.Uint32(size) == 0 {
 			t.Errorf("ledger %d was never written: %v", i, err)
@@ -706,9 +714,9 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// A batch of several pages is taken over as it lies there, not line by line into another one.
-func TestWholeBatchesAreTakenOver(t *testing.T) {
-	for events := range 60 { // the last page is begun, or full
+// A batch of several pages is adopted as it is, not copied line by line into another one.
+func TestWholeBatchesAreAdopted(t *testing.T) {
+	for events := range 60 { // the last page is partly full, or full
 		dir := t.TempDir()
 		o := options()
 		o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes, o.RequestBytes = 40_000, 50_000, 1<<20, 100_000
@@ -737,8 +745,8 @@ func TestWholeBatchesAreTakenOver(t *testing.T) {
 	}
 }
 
-// A descriptor that is cut short is none; empty texts are.
-func TestDescriptors(t *testing.T) {
+// A truncated descriptor is an error; one with empty texts is not.
+func TestTruncatedDescriptorIsAnError(t *testing.T) {
 	for text, good := range map[string]bool{
 		"": false, "\x00": false, "\x01\x00": false, "\x05\x00ab": false, "\x00\x00": false, "\x00\x00\x01\x00": false,
 		"\x00\x00\x00\x00": true, "\x01\x00k\x00\x00{}": true, "\x00\x00\x02\x00ab": true, "\x00\x00\x02\x00a": false,

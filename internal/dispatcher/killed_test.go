@@ -18,12 +18,12 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// dyingFile is a file of a process that is killed in the middle of a write: after so many bytes of it, where a page of memory ends.
+// dyingFile is the file of a process that is killed in the middle of a write, at the border of a page of memory.
 type dyingFile struct {
 	journalFile
-	writes int  // until the one that is cut short
-	bytes  int  // of that one which are written
-	full   bool // the disk takes nothing, or only the beginning
+	writes int  // number of whole writes before the one that is cut short
+	pages  int  // pages of memory that the last write still writes
+	full   bool // the disk is full: a write fails after its beginning
 	dead   bool
 }
 
@@ -32,7 +32,7 @@ func (f *dyingFile) WriteAt(data []byte, at int64) (int, error) {
 	if f.dead {
 		return len(data), nil
 	}
-	cut := max(min(len(data), int((at/page+int64(f.bytes))*page-at)), 0)
+	cut := max(min(len(data), int((at/page+int64(f.pages))*page-at)), 0)
 	if f.writes--; f.writes < 0 {
 		f.dead = true
 		_, _ = f.journalFile.WriteAt(data[:cut], at)
@@ -45,17 +45,25 @@ func (f *dyingFile) WriteAt(data []byte, at int64) (int, error) {
 	return f.journalFile.WriteAt(data, at)
 }
 
-// eventFates is what a test knows of its events.
+// eventFates records what happened to a test's events.
 type eventFates struct {
-	answered  map[string]string // the instance that answered, by an event's own number, which is in its record
-	delivered map[string]int
-	declared  map[string]uint64 // by instance
-	seen      map[string]string // the line, by instance and seq
+	answered  map[string]string // the instance that answered the POST, by the test's number of the event, which its record has
+	delivered map[string]int    // number of arrivals, by the test's number of the event
+	declared  map[string]uint64 // lost events that the stream declares, by instance
+	seen      map[string]string // the record, by instance and seq
 }
 
-// A process that is killed at any write, and at any place in it, loses no event that was answered: the next life delivers or declares
-// it. Three lives in a row are killed; the fourth one drains. Writes may fail for a while, the file may be removed, the instance may
-// be a new one, and the adoption may be killed, too. What is answered while writes fail may be lost, and nothing else.
+// newEventFates returns an empty eventFates.
+func newEventFates() *eventFates {
+	return &eventFates{
+		answered: map[string]string{}, delivered: map[string]int{}, declared: map[string]uint64{}, seen: map[string]string{},
+	}
+}
+
+// A process that is killed at any place in any write loses no event whose POST was answered: the next process delivers
+// or declares it. Three processes in a row are killed, the fourth delivers everything. Writes may fail for a while, the
+// file may be removed, the instance may change, and a process may be killed during the adoption. Only events that were
+// answered while writes fail may be lost.
 func TestKilledAtAnyWrite(t *testing.T) {
 	seeds := uint64(150)
 	if testing.Short() {
@@ -73,24 +81,25 @@ func TestKilledAtAnyWrite(t *testing.T) {
 			o.Source.Tags = map[string]string{"tag": strings.Repeat("x", 4000)}
 			o.Flush.BufferBytes *= 3
 		}
-		name := fmt.Sprintf("seed %d: %s, %s, %d bytes a record, a buffer of %d", seed, o.Format, o.PartitionKey, o.Flush.RecordBytes, o.Flush.BufferBytes)
-		f := eventFates{answered: map[string]string{}, delivered: map[string]int{}, declared: map[string]uint64{}, seen: map[string]string{}}
+		name := fmt.Sprintf("seed %d: %s, %s, %d bytes a record, a buffer of %d",
+			seed, o.Format, o.PartitionKey, o.Flush.RecordBytes, o.Flush.BufferBytes)
+		f := newEventFates()
 		dir := t.TempDir()
 		number := 0
 		for range 3 {
-			number = f.liveAndDie(t, o, dir, random, number)
+			number = f.runUntilKilled(t, o, dir, random, number)
 		}
 		stream := &fakeStream{}
 		d := startProcess(t, o, dir, stream)
 		d.Ship(t.Context(), flush.AtShutdown)
-		d.Receive([]Event{logEvent(0, 1)}, time.Time{}, false) // the stream takes something: now it is declared
+		d.Receive([]Event{logEvent(0, 1)}, time.Time{}, false) // the stream takes it, so losses are declared
 		d.Ship(t.Context(), flush.AtShutdown)
 		f.read(t, stream)
 		check(t, d)
 		d.mu.Lock()
 		d.journalLocked()
 		if d.events != 0 || d.pages.count != 0 || d.pages.used[0] != 1 {
-			t.Fatalf("%s: %d events and %d pages are held, of the first %b", name, d.events, d.pages.count, d.pages.used[0])
+			t.Fatalf("%s: %d events and %d pages are left, bits of the first word %b", name, d.events, d.pages.count, d.pages.used[0])
 		}
 		d.mu.Unlock()
 		d.kill()
@@ -98,7 +107,7 @@ func TestKilledAtAnyWrite(t *testing.T) {
 		d = startProcess(t, o, dir, again)
 		d.Ship(t.Context(), flush.AtShutdown)
 		if len(again.lines) > 0 {
-			t.Fatalf("%s: delivered to the end, and again: %d lines, the first is %+v", name, len(again.lines), again.lines[0])
+			t.Fatalf("%s: delivered again: %d lines, the first is %+v", name, len(again.lines), again.lines[0])
 		}
 		d.Close(false)
 		missing := map[string]uint64{}
@@ -109,14 +118,16 @@ func TestKilledAtAnyWrite(t *testing.T) {
 		}
 		for instance, n := range missing {
 			if n > f.declared[instance] {
-				t.Fatalf("%s: of %d events that were answered %d did not arrive, and %d are declared", name, len(f.answered), n, f.declared[instance])
+				t.Fatalf("%s: %d events were answered, %d of %s did not arrive, %d are declared",
+					name, len(f.answered), n, instance, f.declared[instance])
 			}
 		}
 	}
 }
 
-// liveAndDie runs a life until its process is killed.
-func (f *eventFates) liveAndDie(t *testing.T, o Options, dir string, random *rand.Rand, number int) int {
+// runUntilKilled runs a process until it is killed. number is the test's number of the next event; the last number is
+// returned.
+func (f *eventFates) runUntilKilled(t *testing.T, o Options, dir string, random *rand.Rand, number int) int {
 	t.Helper()
 	var d *Dispatcher
 	var file *dyingFile
@@ -167,13 +178,13 @@ func (f *eventFates) liveAndDie(t *testing.T, o Options, dir string, random *ran
 	o.SpillDir, o.SpillOwner = dir, "stream"
 	d = New(o, stream)
 	d.StartJournal()
-	die := func(writes int) {
-		file = &dyingFile{journalFile: d.journal.file, writes: writes, bytes: random.IntN(12)}
+	killAfter := func(writes int) {
+		file = &dyingFile{journalFile: d.journal.file, writes: writes, pages: random.IntN(12)}
 		d.journal.file = file
 	}
 	d.mu.Lock()
 	d.ensureJournalLocked()
-	die(random.IntN(60))
+	killAfter(random.IntN(60))
 	d.mu.Unlock()
 	d.awaitAdopted(t.Context())
 	restored := false
@@ -197,9 +208,11 @@ func (f *eventFates) liveAndDie(t *testing.T, o Options, dir string, random *ran
 			d.mu.Lock()
 			file.full = !file.full && random.IntN(2) == 0
 			if random.IntN(2) == 0 && !file.dead {
-				d.journal.pausedUntil = time.Time{} // a minute goes by
+				d.journal.pausedUntil = time.Time{} // as after a minute
+				// No kill during these writes: lines that moved during the pause may be written after the lines that
+				// replace them.
 				writes := file.writes
-				file.writes = 1000 // not killed in the middle of it: what was moved meanwhile may be written behind what takes its place
+				file.writes = 1000
 				d.journalLocked()
 				file.writes = writes
 			}
@@ -214,7 +227,7 @@ func (f *eventFates) liveAndDie(t *testing.T, o Options, dir string, random *ran
 					t.Error(err)
 				}
 				d.checkJournalLocked()
-				die(file.writes)
+				killAfter(file.writes)
 			}
 			d.mu.Unlock()
 		default:
@@ -230,13 +243,13 @@ func (f *eventFates) liveAndDie(t *testing.T, o Options, dir string, random *ran
 	return number
 }
 
-// read notes what a stream has.
+// read adds the lines of a stream.
 func (f *eventFates) read(t *testing.T, stream *fakeStream) {
 	t.Helper()
 	for _, line := range stream.lines {
 		id := fmt.Sprint(line.Source.Instance, line.Seq)
 		if before := f.seen[id]; before != "" && before != string(line.Record) {
-			t.Fatalf("two events have the number %d: %.100s and %.100s", line.Seq, before, line.Record)
+			t.Fatalf("two events have the seq %d: %.100s and %.100s", line.Seq, before, line.Record)
 		}
 		f.seen[id] = string(line.Record)
 		switch line.Type {
@@ -251,30 +264,31 @@ func (f *eventFates) read(t *testing.T, stream *fakeStream) {
 	}
 }
 
-// Adoption, POSTs, flights that are called off, invocations and a journal that is removed, all at once, lose nothing: no event, no
-// byte of one, and no page.
-func TestAllAtOnce(t *testing.T) {
+// Adoption, POSTs, canceled flights, invocations and a journal that is removed, all at once, lose no event, no byte of
+// an event and no page.
+func TestAllAtOnceLosesNothing(t *testing.T) {
 	for _, format := range []record.Format{record.NDJSON, record.JSON} {
 		dir := t.TempDir()
-		f := eventFates{delivered: map[string]int{}, declared: map[string]uint64{}, seen: map[string]string{}}
+		f := newEventFates()
 		o := options()
 		o.Format, o.PartitionKey = format, ByRequest
 		o.Flush.RecordBytes, o.MaxRecordBytes, o.Flush.BufferBytes = 20_000, 20_000, 1<<20
 		event := func(number int) Event {
-			return Event{Raw: fmt.Appendf(nil, `{"time":"t","type":"function","record":"%d %0*d"}`, number, number*37%3000, 0), RequestID: fmt.Sprint("r", number%5)}
+			raw := fmt.Appendf(nil, `{"time":"t","type":"function","record":"%d %0*d"}`, number, number*37%3000, 0)
+			return Event{Raw: raw, RequestID: fmt.Sprint("r", number%5)}
 		}
-		before := startProcess(t, o, dir, discardStream{})
+		previous := startProcess(t, o, dir, discardStream{})
 		const old, events = 100, 400
 		for n := range old {
-			before.Receive([]Event{event(n)}, time.Time{}, false)
+			previous.Receive([]Event{event(n)}, time.Time{}, false)
 		}
-		before.kill()
+		previous.kill()
 		stream := &fakeStream{}
 		stream.put = func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			select {
 			case <-time.After(time.Duration(len(records)%2) * 2 * time.Millisecond):
 			case <-ctx.Done():
-				return answerAll(kinesis.Unsent, errors.New("called off"))(ctx, records)
+				return answerAll(kinesis.Unsent, errors.New("canceled"))(ctx, records)
 			}
 			result := answerAll(kinesis.Sent, nil)(ctx, records)
 			result.Outcomes[len(records)/2] = kinesis.Unsent

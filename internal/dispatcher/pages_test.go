@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// The page with the lowest number that is free is taken first, and few slabs without a page are kept.
-func TestPages(t *testing.T) {
+// The free page with the lowest number is taken first, and at most maxSpare unused slabs are kept.
+func TestLowestPageFirst(t *testing.T) {
 	p := newPages(2000, 100)
 	const slabs = maxSpare + 2
 	for want := firstPage; want < slabs*slabPages; want++ {
@@ -32,32 +32,32 @@ func TestPages(t *testing.T) {
 		p.free(page)
 	}
 	if p.count != 0 || len(p.spare) != maxSpare {
-		t.Errorf("%d pages, and %d slabs without one", p.count, len(p.spare))
+		t.Errorf("%d pages, %d unused slabs", p.count, len(p.spare))
 	}
 	p.reserve(100)
 	if got := p.take(); got != 100 || p.count != 1 || len(p.spare) != maxSpare-1 {
-		t.Errorf("took %d of %d behind those that are reserved, %d slabs are left", got, p.count, len(p.spare))
+		t.Errorf("took %d of %d after the reserved pages, %d unused slabs are left", got, p.count, len(p.spare))
 	}
-	for want := maxSpare - 2; want >= 0; want-- { // the last one, too
+	for want := maxSpare - 2; want >= 0; want-- { // down to none
 		p.grow(len(p.used) + 1)
 		p.memory((len(p.used) - 1) * slabPages)
 		if len(p.spare) != want {
-			t.Errorf("%d slabs are left, want %d", len(p.spare), want)
+			t.Errorf("%d unused slabs are left, want %d", len(p.spare), want)
 		}
 	}
 	p.unreserve(100)
 	if got := p.take(); got != firstPage {
 		t.Errorf("took %d, want the first", got)
 	}
-	p.retire(0) // it was missing
+	p.retire(0) // stands for a missing page
 	p.free(0)
 	if p.count != 2 || p.used[0] != 1<<firstPage|1 {
-		t.Errorf("%d pages, of the first %b", p.count, p.used[0])
+		t.Errorf("%d pages, bits of the first word %b", p.count, p.used[0])
 	}
 }
 
-// The journal grows to at most a quarter of what the disk has, its own part included.
-func TestRoomOnTheDisk(t *testing.T) {
+// The journal grows to at most a quarter of the disk's free space, its own size included.
+func TestJournalTakesAQuarterOfTheFreeSpace(t *testing.T) {
 	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	disk := &fullDisk{journalFile: d.journal.file, from: 1 << 40}
@@ -81,8 +81,8 @@ func TestRoomOnTheDisk(t *testing.T) {
 	}
 }
 
-// Pages that lie side by side are one write.
-func TestOneWrite(t *testing.T) {
+// Adjacent pages are one write.
+func TestAdjacentPagesAreOneWrite(t *testing.T) {
 	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 1500)}, time.Time{}, false)
@@ -95,23 +95,23 @@ func TestOneWrite(t *testing.T) {
 }
 
 // A full batch fills its pages, and the first one has room for the descriptor.
-func TestPageSize(t *testing.T) {
+func TestBatchFillsItsPages(t *testing.T) {
 	for _, lines := range []int{1024, 2000, 16_000, 100_000, 1 << 20, 10 << 20} {
 		for _, source := range []int{100, 4300, 24_000} {
 			size := newPages(lines, source).size
 			room := size - headerBytes - 2
 			count := (lines + source + room - 1) / room
-			if size%headerBytes != 0 || size > headerBytes+2+max(maxPage, 3*(source+512))+headerBytes || size < source+1024 ||
-				count*room > lines+source+512+count*(headerBytes+1) {
+			largest := headerBytes + 2 + max(maxPage, 3*(source+512)) + headerBytes
+			if size%headerBytes != 0 || size > largest || size < source+1024 || count*room > lines+source+512+count*(headerBytes+1) {
 				t.Errorf("%d bytes of lines, %d of the source: %d pages of %d", lines, source, count, size)
 			}
 		}
 	}
 }
 
-// Pages are at most 16 KiB, where the source leaves room in that, and as many as a full batch with its descriptor takes: its bytes in equal
-// parts, each with a header and two bytes to spare, up to a multiple of the header.
-func TestSizesOfPages(t *testing.T) {
+// A page is at most 16 KiB, unless the source needs more. A full batch with its descriptor is divided into equal pages.
+// Each has a header and two spare bytes, and its size is rounded up to a multiple of the header.
+func TestPageSizes(t *testing.T) {
 	for _, c := range []struct{ lines, source, want int }{
 		{1024, 100, 1792}, {100_000, 170, 14_592}, {100_000, 4300, 15_104}, {100_000, 24_000, 62_208}, {500_000, 170, 16_384},
 	} {
@@ -123,23 +123,23 @@ func TestSizesOfPages(t *testing.T) {
 		p := newPages(1024, 100)
 		p.reserve(c.before)
 		if len(p.used) != c.words {
-			t.Errorf("%d pages are reserved: %d words", c.before, len(p.used))
+			t.Errorf("%d pages reserved: %d words", c.before, len(p.used))
 		}
 		p.use(3 * slabPages)
 		if len(p.used) != 4 || len(p.dirty) != 4 || len(p.slabs) != 4 {
-			t.Errorf("%d words, %d, %d slabs for page %d", len(p.used), len(p.dirty), len(p.slabs), 3*slabPages)
+			t.Errorf("%d words of used, %d of dirty, %d slabs for page %d", len(p.used), len(p.dirty), len(p.slabs), 3*slabPages)
 		}
 	}
 }
 
-// A journal that nobody has touched stays as it is.
-func TestJournalIsLeftAlone(t *testing.T) {
+// A journal that no other process has touched keeps its file.
+func TestUntouchedJournalKeepsItsFile(t *testing.T) {
 	d := startProcess(t, options(), t.TempDir(), &fakeStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 1500)}, time.Time{}, false)
 	file := d.journal.file
 	d.Note(invoked(1))
 	if d.journal.file != file {
-		t.Error("it was made anew")
+		t.Error("a new file replaces it")
 	}
 }

@@ -19,13 +19,13 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// neverAnswer answers when its context is done, as a stream does that is unreachable.
+// neverAnswer is an unreachable stream: it returns when its context is done.
 func neverAnswer(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	<-ctx.Done()
 	return answerAll(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindDeadline})(ctx, records)
 }
 
-// slowStream is a stream that takes everything after a while.
+// slowStream returns a stream that takes everything after a round trip.
 func slowStream(roundTrip time.Duration) *fakeStream {
 	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		time.Sleep(roundTrip)
@@ -33,8 +33,8 @@ func slowStream(roundTrip time.Duration) *fakeStream {
 	}}
 }
 
-// The background ships when a record is full or MaxDelay is near, and never while the environment may be frozen.
-func TestBackground(t *testing.T) {
+// The background ships when a record is full or MaxDelay is near, and never while a freeze is near.
+func TestBackgroundShips(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
 		d := New(options(), stream)
@@ -42,26 +42,26 @@ func TestBackground(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		time.Sleep(time.Minute)
 		if _, calls := stream.took(); calls != 0 {
-			t.Error("shipped while the environment may be frozen")
+			t.Error("ships while a freeze is near")
 		}
 		d.Note(flush.NeverFrozen{})
 		synctest.Wait()
 		if lines, _ := stream.took(); len(lines) != 1 {
-			t.Error("what was late already did not leave at once")
+			t.Error("a late event does not ship at once")
 		}
 		d.Receive([]Event{logEvent(2, 10)}, time.Time{}, false)
 		time.Sleep(7*time.Second + 499*time.Millisecond)
 		if lines, _ := stream.took(); len(lines) != 1 {
-			t.Error("shipped long before MaxDelay")
+			t.Error("ships long before MaxDelay")
 		}
 		time.Sleep(2 * time.Millisecond)
 		if lines, _ := stream.took(); len(lines) != 2 {
-			t.Error("MaxDelay was near and nothing left")
+			t.Error("does not ship when MaxDelay is near")
 		}
 		d.Receive([]Event{logEvent(3, 3000)}, time.Time{}, false)
 		synctest.Wait()
 		if lines, _ := stream.took(); len(lines) != 3 {
-			t.Error("a record was full and nothing left")
+			t.Error("does not ship a full record")
 		}
 	})
 }
@@ -77,7 +77,7 @@ func TestNothingStartsAfterTheEnd(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 3000)}, time.Time{}, false)
 		synctest.Wait()
 		if _, calls := stream.took(); calls != 1 {
-			t.Errorf("%d calls while the handler runs and a record is full", calls)
+			t.Errorf("%d calls with a full record while the handler runs", calls)
 		}
 		d.Note(flush.EndSeen{Number: 2, At: time.Now()})
 		d.Receive([]Event{logEvent(2, 3000)}, time.Time{}, false)
@@ -92,8 +92,8 @@ func TestNothingStartsAfterTheEnd(t *testing.T) {
 	})
 }
 
-// After Lambda was asked for the next event the background sends only late events: a wait for the end that was given up is over.
-func TestAskedForNext(t *testing.T) {
+// After the call of next the background sends only late events, also after a wait that was given up.
+func TestOnlyLateEventsAfterNextIsCalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
 		d := New(options(), stream)
@@ -106,17 +106,17 @@ func TestAskedForNext(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 3000)}, time.Time{}, false)
 		synctest.Wait()
 		if _, calls := stream.took(); calls != 0 {
-			t.Error("a full record left though the freeze may catch it")
+			t.Error("ships a full record, though a freeze may interrupt it")
 		}
 		time.Sleep(8 * time.Second)
 		if _, calls := stream.took(); calls != 1 {
-			t.Error("a handler that runs on ships nothing")
+			t.Error("does not ship late events while the handler runs")
 		}
 	})
 }
 
-// An event whose time lies in the future is as old as its arrival: it is not late to the stream by the clock's error.
-func TestTimeFromTheFuture(t *testing.T) {
+// The age of an event from the future counts from its arrival: an error of its clock does not delay it.
+func TestTimeInTheFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
 		d := New(options(), stream)
@@ -125,12 +125,12 @@ func TestTimeFromTheFuture(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 10)}, time.Now().Add(time.Hour), false)
 		time.Sleep(options().Flush.MaxDelay)
 		if lines, _ := stream.took(); len(lines) != 1 {
-			t.Error("MaxDelay has passed and nothing left")
+			t.Error("does not ship within MaxDelay")
 		}
 	})
 }
 
-// AwaitEnd returns when the end is seen, when ctx is done, and when the platform has not even told the start within 2 s.
+// AwaitEnd returns when the end is seen, when ctx is done, or if no platform.start arrives within 2 s.
 func TestAwaitEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := New(options(), &fakeStream{})
@@ -143,20 +143,20 @@ func TestAwaitEnd(t *testing.T) {
 		short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
 		if seen, took := await(short, invoked(1)); seen || took != 300*time.Millisecond {
-			t.Errorf("ctx is done: %t after %s", seen, took)
+			t.Errorf("ctx is done: seen %t after %s", seen, took)
 		}
 		time.AfterFunc(3*time.Second, func() { d.Note(flush.EndSeen{Number: 2, At: time.Now()}) })
 		if seen, took := await(t.Context(), invoked(2), flush.Started{Number: 2}); !seen || took != 3*time.Second {
-			t.Errorf("the end is seen: %t after %s", seen, took)
+			t.Errorf("the end arrives: seen %t after %s", seen, took)
 		}
 		if seen, took := await(t.Context(), invoked(3)); seen || took != 2*time.Second {
-			t.Errorf("nothing is seen: %t after %s", seen, took)
+			t.Errorf("no platform.start: seen %t after %s", seen, took)
 		}
 	})
 }
 
-// What the stream did not take beside one handler is sent again in the background, though the handler that runs on logs nothing.
-func TestFailedFlightIsTriedAgain(t *testing.T) {
+// A flight that failed is retried in the background while the handler runs, even if the handler logs nothing.
+func TestFailedFlightIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{put: answerAll(kinesis.Unsent, errors.New("no answer"))}
 		o := options()
@@ -174,7 +174,7 @@ func TestFailedFlightIsTriedAgain(t *testing.T) {
 	})
 }
 
-// probedStream remembers how many events the probes carried.
+// probedStream remembers the number of events of each probe.
 type probedStream struct {
 	fakeStream
 	probes []int
@@ -193,9 +193,9 @@ func (s *probedStream) Probe(ctx context.Context, records []kinesis.Record) kine
 	return s.Put(ctx, records)
 }
 
-// A stream that failed is probed with a record. What was refused for what it carries is not tried alone, but
-// with all else.
-func TestProbes(t *testing.T) {
+// A probe sends one record to a stream that failed. A record that was refused for its content is not sent alone, but
+// with others.
+func TestProbeHasOneRecord(t *testing.T) {
 	for kind, want := range map[kinesis.Kind]bool{kinesis.KindService: true, kinesis.KindInvalid: false} {
 		synctest.Test(t, func(t *testing.T) {
 			stream := &probedStream{fakeStream: fakeStream{put: answerAll(kinesis.Unsent, &kinesis.Error{Kind: kind})}}
@@ -212,8 +212,8 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// A handler that logs on and on, and a stream that answers more slowly than POSTs come: each request is as full as it would be
-// with a fast one, where the freeze may catch it and where it cannot.
+// A handler logs all the time, and the stream answers more slowly than POSTs arrive. Requests are as full as with a
+// fast stream, with and without a freeze ahead.
 func TestRequestsAreFilled(t *testing.T) {
 	for _, mode := range []flush.Mode{flush.Sync, flush.Deferred} {
 		synctest.Test(t, func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestRequestsAreFilled(t *testing.T) {
 	}
 }
 
-// In deferred everything that is buffered at INVOKE leaves beside the handler, in as many requests as it takes.
+// Deferred ships everything that is buffered at INVOKE while the handler runs, in as many requests as necessary.
 func TestDeferredShipsAllThatIsBuffered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options()
@@ -252,19 +252,19 @@ func TestDeferredShipsAllThatIsBuffered(t *testing.T) {
 		d.Note(invoked(1), flush.NextCalled{})
 		time.Sleep(10 * time.Second)
 		if s := check(t, d); s.Buffered > 0 || s.Flushes < 2 {
-			t.Errorf("%d of %d events are still held after %d flights", s.Buffered, s.Received, s.Flushes)
+			t.Errorf("%d of %d events are still buffered after %d flights", s.Buffered, s.Received, s.Flushes)
 		}
 	})
 }
 
-// Init may log more than the buffer holds, and what it logs may wait for an invocation for hours.
-func TestInit(t *testing.T) {
+// The background ships during init: it may log more than fits into the buffer, and an invocation may be hours away.
+func TestBackgroundShipsDuringInit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := slowStream(10 * time.Millisecond)
 		d := New(options(), stream)
 		defer d.Close(false)
 		d.Note(flush.Initialising{})
-		for n := range 200 { // 100 KB, the buffer holds 50
+		for n := range 200 { // 100 KB, the buffer has 50
 			d.Receive([]Event{logEvent(n, 350)}, time.Time{}, false)
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -275,13 +275,13 @@ func TestInit(t *testing.T) {
 	})
 }
 
-// A background request that hangs is called off when half of the hold is over, at SHUTDOWN after 200 ms; then another request
-// has the rest of the time, and carries what the first one did.
-func TestHangingFlightIsCalledOff(t *testing.T) {
+// A background flight that hangs is canceled when half of the hold is over, or after 200 ms at SHUTDOWN. Then another
+// request with the same events has the rest of the time.
+func TestHangingFlightIsCanceled(t *testing.T) {
 	for _, test := range []struct {
-		why      flush.Occasion
-		facts    func() []flush.Fact
-		calledAt time.Duration
+		why        flush.Occasion
+		facts      func() []flush.Fact
+		canceledAt time.Duration
 	}{
 		{flush.AtEnd, func() []flush.Fact { return []flush.Fact{flush.EndSeen{Number: 1, At: time.Now()}} }, 475 * time.Millisecond},
 		{flush.AtShutdown, func() []flush.Fact { return []flush.Fact{flush.ShuttingDown{}} }, 200 * time.Millisecond},
@@ -292,25 +292,25 @@ func TestHangingFlightIsCalledOff(t *testing.T) {
 			defer d.Close(false)
 			d.Note(invoked(1))
 			d.Receive([]Event{logEvent(1, 3000)}, time.Time{}, false)
-			synctest.Wait() // the background's request hangs
+			synctest.Wait() // the background's flight hangs
 			stream.script(nil)
 			began := time.Now()
 			d.Note(test.facts()...)
 			d.Ship(t.Context(), test.why)
-			if took := time.Since(began); took != test.calledAt || check(t, d).Sent != 1 {
+			if took := time.Since(began); took != test.canceledAt || check(t, d).Sent != 1 {
 				t.Errorf("%d: took %s, %+v", test.why, took, d.Stats())
 			}
 		})
 	}
 }
 
-// Shipping at the end is over when the hold is: a stream that hangs costs no more than FlushTimeout.
+// Shipping at the end stops when the hold is over: a stream that hangs costs at most FlushTimeout.
 func TestHoldEndsShipping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := New(options(), &fakeStream{put: neverAnswer})
 		defer d.Close(false)
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
-		d.Note(invoked(1), flush.EndSeen{Number: 1, At: time.Now().Add(-300 * time.Millisecond)}) // the end was told late
+		d.Note(invoked(1), flush.EndSeen{Number: 1, At: time.Now().Add(-300 * time.Millisecond)}) // the end is seen late
 		began := time.Now()
 		d.Ship(t.Context(), flush.AtEnd)
 		if took := time.Since(began); took != 650*time.Millisecond || check(t, d).Buffered != 1 {
@@ -319,9 +319,9 @@ func TestHoldEndsShipping(t *testing.T) {
 	})
 }
 
-// A flight that a freeze may have caught, or that was called off, and that died without an answer is no failure of the stream,
-// however often: the next INVOKE ships as usual. One that was answered is.
-func TestCaughtFlightIsNoFailure(t *testing.T) {
+// A flight without an answer that a freeze may have interrupted is no failure of the stream, however often: the next
+// INVOKE ships as usual. A flight that was answered with an error is a failure.
+func TestInterruptedFlightIsNoFailure(t *testing.T) {
 	for kind, want := range map[kinesis.Kind]int{kinesis.KindNetwork: 10, kinesis.KindService: 2} {
 		synctest.Test(t, func(t *testing.T) {
 			stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
@@ -345,14 +345,14 @@ func TestCaughtFlightIsNoFailure(t *testing.T) {
 				calls = d.flights()
 			}
 			if check(t, d); calls != want {
-				t.Errorf("%s: %d flights in 10 invocations that found none under way, want %d", kind, calls, want)
+				t.Errorf("%s: %d flights in 10 invocations that started without one, want %d", kind, calls, want)
 			}
 		})
 	}
 }
 
-// A flight that gets no answer while the environment runs for 10 s is a failure, though invocations came meanwhile: after two the
-// stream is probed.
+// A flight without an answer during 10 s awake is a failure, even with invocations in between. After two failures a
+// probe is sent.
 func TestHangingFlightIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &probedStream{fakeStream: fakeStream{put: neverAnswer}}
@@ -371,10 +371,11 @@ func TestHangingFlightIsAFailure(t *testing.T) {
 	})
 }
 
+// flights returns the number of flights.
 func (d *Dispatcher) flights() int { return int(d.Stats().Flushes) }
 
-// What a flight took that a freeze may have caught is no round trip: an invocation is waited for all the same.
-func TestCaughtFlightIsNoRoundTrip(t *testing.T) {
+// The duration of a flight that a freeze may have interrupted is no round trip: the next invocation still waits.
+func TestInterruptedFlightIsNoRoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := New(options(), slowStream(10*time.Minute)) // the freeze is in it
 		defer d.Close(false)
@@ -382,20 +383,20 @@ func TestCaughtFlightIsNoRoundTrip(t *testing.T) {
 		d.AwaitEnd(t.Context())
 		d.Note(flush.NextCalled{})
 		d.Receive([]Event{logEvent(0, 10)}, time.Now().Add(-time.Minute), false)
-		synctest.Wait() // late already: it leaves beside the handler
+		synctest.Wait() // the event is late already: it ships while the handler runs
 		d.Note(flush.EndSeen{Number: 1, At: time.Now()})
 		d.Note(invoked(2))
 		time.Sleep(11 * time.Minute)
 		time.AfterFunc(time.Second, func() { d.Note(flush.EndSeen{Number: 3, At: time.Now()}) })
 		d.Note(invoked(3))
 		if !d.AwaitEnd(t.Context()) {
-			t.Errorf("the end is not waited for: %+v", d.Stats())
+			t.Errorf("does not wait for the end: %+v", d.Stats())
 		}
 	})
 }
 
-// A dead stream is paid for a few times, not by every invocation; and a working one is used again.
-func TestDeadStreamRests(t *testing.T) {
+// A dead stream holds a few invocations, not all. When it works again, it is used again.
+func TestDeadStreamHoldsFewInvocations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{put: neverAnswer}
 		d := New(options(), stream)
@@ -415,7 +416,7 @@ func TestDeadStreamRests(t *testing.T) {
 			check(t, d)
 		}
 		if held != 950*time.Millisecond {
-			t.Errorf("200 invocations were held back %s, not FlushTimeout in sum", held)
+			t.Errorf("200 invocations were held for %s, not FlushTimeout in sum", held)
 		}
 		if _, calls := stream.took(); calls > 10 {
 			t.Errorf("a dead stream was tried %d times in 20 s", calls)
@@ -430,8 +431,8 @@ func TestDeadStreamRests(t *testing.T) {
 	})
 }
 
-// What a retry was held back for counts as failing, though all was taken in the end.
-func TestFalteringIsPaidOnce(t *testing.T) {
+// A hold for retries counts as a hold in vain, though the stream took everything in the end.
+func TestHoldForRetriesIsInVain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			time.Sleep(900 * time.Millisecond)
@@ -450,15 +451,15 @@ func TestFalteringIsPaidOnce(t *testing.T) {
 		}
 		d.Note(invoked(2), flush.EndSeen{Number: 2, At: time.Now()})
 		if d.AwaitEnd(t.Context()) {
-			t.Error("the next invocation is held back, too")
+			t.Error("the next invocation waits, too")
 		}
 	})
 }
 
-// A stream that panics takes nothing with it: the guard is told, and what was in flight is shipped the next time, once.
+// If the stream panics, Guard recovers, and the next flight ships the batches in flight, once.
 func TestPanicInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stream := &fakeStream{put: func(context.Context, []kinesis.Record) kinesis.Result { panic("a mistake of ours") }}
+		stream := &fakeStream{put: func(context.Context, []kinesis.Record) kinesis.Result { panic("a bug") }}
 		var recovered any
 		o := options()
 		o.Guard = func() { recovered = recover() }
@@ -467,7 +468,7 @@ func TestPanicInFlight(t *testing.T) {
 		d.Receive([]Event{logEvent(1, 3000), logEvent(2, 10)}, time.Time{}, false)
 		synctest.Wait()
 		if recovered == nil {
-			t.Fatal("the guard was not told")
+			t.Fatal("Guard did not recover")
 		}
 		check(t, d)
 		stream.script(nil)
@@ -480,15 +481,15 @@ func TestPanicInFlight(t *testing.T) {
 	})
 }
 
-// A blocked log stops its caller alone: no lock is held meanwhile. Each kind of trouble is logged once, and that it is over.
-func TestLogUnderNoLock(t *testing.T) {
-	said := &logLines{}
+// The log is called without the lock, since it may block. Each kind of error is logged once, and so is the recovery.
+func TestLogWithoutTheLock(t *testing.T) {
+	log := &logLines{}
 	o := options()
-	o.Log = slog.New(said)
+	o.Log = slog.New(log)
 	stream := &fakeStream{}
 	d := New(o, stream)
 	defer d.Close(false)
-	said.then = func() { d.Stats() } // would wait for the lock
+	log.then = func() { d.Stats() } // takes the lock
 	for _, put := range []func(context.Context, []kinesis.Record) kinesis.Result{
 		nil,
 		nil,
@@ -507,12 +508,12 @@ func TestLogUnderNoLock(t *testing.T) {
 		"WARN telemetry is buffered, cannot be delivered: ", "WARN telemetry is buffered, cannot be delivered: unexpected EOF",
 		"INFO the stream takes records again", "WARN telemetry is dropped: ",
 	}
-	if !slices.Equal(said.text, want) {
-		t.Errorf("said %q", said.text)
+	if !slices.Equal(log.text, want) {
+		t.Errorf("logged %q", log.text)
 	}
 }
 
-// logLines is a log that remembers its logLines.
+// logLines is a log that keeps its lines.
 type logLines struct {
 	text []string
 	then func()
@@ -528,8 +529,8 @@ func (l *logLines) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// What waits are the bytes that are not on their way, or the pages once these fill three quarters of the buffer.
-func TestBuffered(t *testing.T) {
+// The policy sees the bytes that are not in flight. Once pages fill three quarters of the buffer, it sees the pages.
+func TestBufferedBytesOfThePolicy(t *testing.T) {
 	d := New(options(), discardStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
@@ -547,12 +548,12 @@ func TestBuffered(t *testing.T) {
 	} {
 		d.pages.count, d.bytes, d.flightBytes = c.pages, c.bytes, c.flying
 		if got := d.bufferedLocked().Bytes; got != c.want {
-			t.Errorf("%+v: %d bytes wait", c, got)
+			t.Errorf("%+v: %d bytes are buffered", c, got)
 		}
 	}
 }
 
-// A flight takes the batches that its bound has room for, keys and each line's own record included, to the byte.
+// A flight is filled up to its bound to the byte, with keys, and with a record for each line of the format json.
 func TestFlightIsFilled(t *testing.T) {
 	for _, format := range []record.Format{record.NDJSON, record.JSON} {
 		size := func(limit int) (records, bytes int) {
@@ -575,15 +576,15 @@ func TestFlightIsFilled(t *testing.T) {
 		}
 		all, bytes := size(1 << 20)
 		if records, _ := size(bytes); records != all {
-			t.Errorf("%s: %d records of %d where there is room for all", format, records, all)
+			t.Errorf("%s: %d records of %d, with room for all", format, records, all)
 		}
 		if records, _ := size(bytes - 1); records != all/2 {
-			t.Errorf("%s: %d records of %d where a byte is missing", format, records, all)
+			t.Errorf("%s: %d records of %d, with a byte too little", format, records, all)
 		}
 	}
 }
 
-// At SHUTDOWN alone, and where not all can surely go, the lines that are not logs go first; not where the pages that this takes are too many.
+// At SHUTDOWN logs leave last, unless moving the other lines takes too many pages.
 func TestLogsLeaveLast(t *testing.T) {
 	first := func(why flush.Occasion, excess int) string {
 		o := options()
@@ -594,7 +595,7 @@ func TestLogsLeaveLast(t *testing.T) {
 		pages := d.pages.count
 		limit := d.options.Flush.BufferBytes / d.pages.size
 		if limit < 16 || limit%8 == 0 {
-			t.Fatalf("a limit of %d pages tells nothing", limit)
+			t.Fatalf("a limit of %d pages tests nothing", limit)
 		}
 		d.pages.count = limit + limit/8 + excess
 		if why == flush.AtShutdown {
@@ -610,15 +611,15 @@ func TestLogsLeaveLast(t *testing.T) {
 		d.mu.Unlock()
 		return strings.Join(all, " ")
 	}
-	words, logs := fmt.Sprint(Platform), fmt.Sprint(Log)
-	ordered, inFront := strings.Join([]string{logs, words, logs}, " "), strings.Join([]string{words, logs, logs}, " ")
-	if got := first(flush.AtShutdown, 0); got != inFront {
-		t.Errorf("with as many pages as may be: %s, want %s", got, inFront)
+	platform, logs := fmt.Sprint(Platform), fmt.Sprint(Log)
+	inOrder, logsLast := strings.Join([]string{logs, platform, logs}, " "), strings.Join([]string{platform, logs, logs}, " ")
+	if got := first(flush.AtShutdown, 0); got != logsLast {
+		t.Errorf("at the limit of pages: %s, want %s", got, logsLast)
 	}
-	if got := first(flush.AtShutdown, 1); got != ordered {
-		t.Errorf("with more: %s, want %s", got, ordered)
+	if got := first(flush.AtShutdown, 1); got != inOrder {
+		t.Errorf("above the limit of pages: %s, want %s", got, inOrder)
 	}
-	// A batch of logs alone stays as it is.
+	// A batch with only logs is not divided.
 	d := New(options(), discardStream{})
 	defer d.Close(false)
 	d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
@@ -627,6 +628,6 @@ func TestLogsLeaveLast(t *testing.T) {
 	before := d.list.next
 	d.moveLogsLastLocked()
 	if d.list.next != before || before.logsOnly {
-		t.Error("a batch of logs alone was divided")
+		t.Error("a batch with only logs is divided")
 	}
 }
