@@ -56,11 +56,20 @@ func writeRefusal(w http.ResponseWriter, err error) {
 	writeError(w, http.StatusInternalServerError, "InternalServerError", err.Error())
 }
 
-func (g *generation) serveRegister(w http.ResponseWriter, r *http.Request) {
-	name := r.Header.Get(headerExtensionName)
+// readBody reads the body of a request. If that fails, it answers the request and returns false.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
 	if err != nil {
 		writeRefusal(w, forbid("InvalidRequestFormat", "%v", err))
+		return nil, false
+	}
+	return body, true
+}
+
+func (g *generation) serveRegister(w http.ResponseWriter, r *http.Request) {
+	name := r.Header.Get(headerExtensionName)
+	body, ok := readBody(w, r)
+	if !ok {
 		return
 	}
 	if status := g.registerFaultStatus(name); status != 0 {
@@ -286,9 +295,8 @@ func (g *generation) serveExtensionError(w http.ResponseWriter, r *http.Request,
 	if !errorTypePattern.MatchString(typ) {
 		typ = fallback // as the emulator does
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
-	if err != nil {
-		writeRefusal(w, forbid("InvalidRequestFormat", "%v", err))
+	body, ok := readBody(w, r)
+	if !ok {
 		return
 	}
 	g.mu.Lock()

@@ -176,9 +176,8 @@ func (g *generation) respond(inv *invocation, firstByte time.Time, body []byte, 
 
 // serveRuntimeInitError serves the runtime's report that it cannot start the function.
 func (g *generation) serveRuntimeInitError(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAPIBody))
-	if err != nil {
-		writeRefusal(w, forbid("InvalidRequestFormat", "%v", err))
+	body, ok := readBody(w, r)
+	if !ok {
 		return
 	}
 	typ := r.Header.Get("Lambda-Runtime-Function-Error-Type")

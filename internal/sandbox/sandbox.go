@@ -171,9 +171,7 @@ func (e *Environment) Shutdown(ctx context.Context) error {
 	select {
 	case <-e.phaseToken:
 	case <-ctx.Done():
-		for _, p := range e.allProcesses() { // this ends the running phase
-			p.signal(syscall.SIGKILL)
-		}
+		e.killProcesses() // ends the running phase
 		<-e.phaseToken
 	}
 	defer func() { e.phaseToken <- struct{}{} }()
@@ -231,6 +229,12 @@ func (e *Environment) allProcesses() []*process {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]*process(nil), e.processes...)
+}
+
+func (e *Environment) killProcesses() {
+	for _, p := range e.allProcesses() {
+		p.signal(syscall.SIGKILL)
+	}
 }
 
 // Processes describes every process of every generation, in the order in which they started.
@@ -342,9 +346,7 @@ func (e *Environment) awaitManagedInvocations(ctx context.Context) {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		for _, p := range e.allProcesses() {
-			p.signal(syscall.SIGKILL)
-		}
+		e.killProcesses()
 		<-done
 	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -37,8 +38,8 @@ type Record struct {
 
 // ReadOptions select the records to read.
 type ReadOptions struct {
-	// Since is the earliest arrival time to read. If it is zero, the read starts at the stream's oldest record, or with Follow
-	// and without All at the records that arrive from now on.
+	// Since is the earliest arrival time to read. If it is zero, a read without Follow starts at the stream's oldest record. A
+	// read with Follow starts there with All, and without All at the records that arrive from now on.
 	Since time.Time
 	All   bool
 	// Until ends the read: records that arrive at or after it are not read. Zero means no such time.
@@ -70,8 +71,8 @@ type Poll struct {
 // parents. Read returns nil when a read with an end is complete. Otherwise it returns take's error, ctx's error, or the reason
 // why the stream cannot be read.
 func (s *Stream) Read(ctx context.Context, o ReadOptions, take func(Record) error) error {
-	o.Interval = orElse(o.Interval, pollInterval)
-	o.IdleInterval = max(o.Interval, orElse(o.IdleInterval, idleInterval))
+	o.Interval = cmp.Or(o.Interval, pollInterval)
+	o.IdleInterval = max(o.Interval, cmp.Or(o.IdleInterval, idleInterval))
 	o.All = o.All || !o.Follow && o.Since.IsZero()
 	if now := s.endTime(); !o.Follow && s.skew.known && (o.Until.IsZero() || now.Before(o.Until)) {
 		o.Until = now
@@ -91,13 +92,6 @@ func (s *Stream) Read(ctx context.Context, o ReadOptions, take func(Record) erro
 		}
 		return r.explain(ctx, err)
 	}
-}
-
-func orElse(d, fallback time.Duration) time.Duration {
-	if d == 0 {
-		return fallback
-	}
-	return d
 }
 
 // reader is the state of one Read. Only the goroutine that called Read uses its fields.
@@ -147,10 +141,10 @@ func (r *reader) list(ctx context.Context, from position) error {
 	case from.kind == types.ShardIteratorTypeAtTimestamp:
 		filter = &types.ShardFilter{Type: types.ShardFilterTypeFromTimestamp, Timestamp: &from.at}
 	}
-	found, err := r.stream.listShards(ctx, filter, nil)
+	found, err := r.stream.listShards(ctx, filter)
 	// Some endpoints reject the filter. The start positions have the same effect.
 	if _, refused := errors.AsType[*types.InvalidArgumentException](err); refused && filter != nil {
-		found, err = r.stream.listShards(ctx, nil, nil)
+		found, err = r.stream.listShards(ctx, nil)
 	}
 	if err != nil {
 		return err

@@ -247,7 +247,7 @@ func (f *follower) children(ctx context.Context, named []types.ChildShard) (chil
 		children = append(children, sh)
 	}
 	for start := time.Now(); merged; {
-		if all, err = f.stream.listShards(ctx, nil, nil, noRetry); err != nil {
+		if all, err = f.stream.listShards(ctx, nil, noRetry); err != nil {
 			return nil, nil, err
 		}
 		if len(children) == 0 { // emulators do not name the children
@@ -273,12 +273,12 @@ func parentsOf(sh types.Shard) []string {
 	return parents
 }
 
-// listShards returns the shards that match the filter and follow the shard after.
+// listShards returns the shards that match the filter.
 func (s *Stream) listShards(
-	ctx context.Context, filter *types.ShardFilter, after *string, options ...func(*awskinesis.Options),
+	ctx context.Context, filter *types.ShardFilter, options ...func(*awskinesis.Options),
 ) ([]types.Shard, error) {
 	var found []types.Shard
-	input := &awskinesis.ListShardsInput{StreamName: s.name(), StreamARN: s.arn(), ShardFilter: filter, ExclusiveStartShardId: after}
+	input := &awskinesis.ListShardsInput{StreamName: s.name(), StreamARN: s.arn(), ShardFilter: filter}
 	for {
 		page, err := s.client.ListShards(ctx, input, options...)
 		if err != nil {
