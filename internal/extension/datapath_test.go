@@ -28,11 +28,11 @@ func newDataPath(dir string, lines int) *dataPath {
 	for i := range outcomes {
 		outcomes[i] = kinesis.Sent
 	}
-	acceptAll := func(_ context.Context, records []kinesis.Record) kinesis.Result {
+	accept := func(_ context.Context, records []kinesis.Record) kinesis.Result {
 		return kinesis.Result{Outcomes: outcomes[:len(records)], Requests: 1}
 	}
 	p := &dataPath{
-		Extension: newExtensionWithLog(slog.New(slog.DiscardHandler), acceptAll,
+		Extension: newExtensionWithLog(slog.New(slog.DiscardHandler), accept,
 			"AWS_LAMBDA_FUNCTION_MEMORY_SIZE=1024", "KINESIS_TELEMETRY_SPILL_DIR="+dir),
 		splitter: listener.Splitter{Limit: 1 << 20},
 	}

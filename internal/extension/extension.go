@@ -147,18 +147,18 @@ func (x *Extension) failInit(ctx context.Context, mistakes []config.Mistake) err
 	return errors.Join(err, apiErr)
 }
 
-// answerTimeout bounds how long init waits for a response from Lambda's local APIs, if the extension can go on without it. Only
+// responseTimeout bounds how long init waits for a response from Lambda's local APIs, if the extension can go on without it. Only
 // time in which the environment is awake counts. Init as a whole has ten seconds.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
-const answerTimeout = 5 * time.Second
+const responseTimeout = 5 * time.Second
 
-// callWithTimeout makes a call and cancels it after answerTimeout. name is the call's name in the error.
+// callWithTimeout makes a call and cancels it after responseTimeout. name is the call's name in the error.
 func callWithTimeout(ctx context.Context, name string, call func(context.Context) error) error {
-	ctx, span := awake.WithTimeout(ctx, answerTimeout)
+	ctx, span := awake.WithTimeout(ctx, responseTimeout)
 	defer span.Stop()
 	err := call(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-		return fmt.Errorf("%s: no response within %s", name, answerTimeout)
+		return fmt.Errorf("%s: no response within %s", name, responseTimeout)
 	}
 	return err
 }
@@ -170,7 +170,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	// This environment also contains GOGC and GOMEMLIMIT of the function. They are not meant for this program.
 	debug.SetGCPercent(100)
 	debug.SetMemoryLimit(x.config.MemoryLimit())
-	stream, err := newClient(&x.config, registration.AccountID)
+	client, err := newClient(&x.config, registration.AccountID)
 	if err != nil {
 		x.log.Error("no telemetry is delivered, the function is not affected: " + err.Error())
 		return
@@ -203,7 +203,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		SpillOwner:     x.config.AWS.Stream,
 		Log:            x.log,
 		Guard:          x.guard,
-	}, stream)
+	}, client)
 	if !x.config.SnapStart { // every environment restored from a snapshot would share an open journal
 		x.dispatcher.StartJournal()
 	}
@@ -217,7 +217,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	x.subscribed = true
 	x.warming.Go(func() { // in parallel with the runtime's init and the first call of next: neither waits for it
 		defer x.guard()
-		stream.Warm(ctx)
+		client.Warm(ctx)
 	})
 	switch {
 	case x.config.ManagedRuntime:

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// SchemaVersion is the version of the telemetry events that Subscribe requests. AWS recommends it for all functions, it is backward
+// schemaVersion is the version of the telemetry events that Subscribe requests. AWS recommends it for all functions, it is backward
 // compatible, and Managed Instances accept no other version.
 // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
-const SchemaVersion = "2025-01-29"
+const schemaVersion = "2025-01-29"
 
 // TelemetryType is a type of telemetry to subscribe to.
 type TelemetryType string
@@ -49,7 +49,7 @@ func (c *Client) Subscribe(ctx context.Context, port int, buffering Buffering, t
 		Buffering     bounds          `json:"buffering"`
 		Destination   destination     `json:"destination"`
 	}{
-		SchemaVersion: SchemaVersion,
+		SchemaVersion: schemaVersion,
 		Types:         types,
 		Buffering:     bounds{buffering.MaxItems, buffering.MaxBytes, buffering.Timeout.Milliseconds()},
 		Destination:   destination{"HTTP", "http://sandbox.localdomain:" + strconv.Itoa(port)},

@@ -406,7 +406,7 @@ func TestShutdownClosesConnections(t *testing.T) {
 func TestPOSTAfterShutdown(t *testing.T) {
 	r := startListener(t)
 	r.shutDown()
-	if r.Listener.process([]byte("["+event(1)+"]"), true) || len(r.elements()) > 0 {
+	if r.process([]byte("["+event(1)+"]"), true) || len(r.elements()) > 0 {
 		t.Errorf("received after Shutdown: %q", r.elements())
 	}
 }
