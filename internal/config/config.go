@@ -85,7 +85,7 @@ const (
 )
 
 // Load reads the settings from environ, which has the form "NAME=value" of os.Environ. A setting with a mistake gets
-// its default, and the rest of the Config is valid.
+// its default or no value, and the rest of the Config is valid.
 func Load(environ []string) (Config, []Mistake) {
 	r := newReader(environ)
 	c := Config{

@@ -7,15 +7,14 @@ import (
 	"kinesis-telemetry-extension/internal/kernelrand"
 )
 
-// action is what follows from an answer, in rising order: the highest one of a request's records applies to the
-// request.
+// action is the Client's reaction to an answer. If several records of a request fail, the highest action applies.
 type action uint8
 
 const (
 	bisect         action = iota // some record of the request is bad: find it; a single record: reject it
 	retryUnknown                 // unknown code: retry the record, and reject it if the refusals last for rejectUnknownAfter
-	retry                        // send it again after a backoff
-	retryThrottled               // send it again after a longer backoff
+	retry                        // temporary: retry after a backoff
+	retryThrottled               // throttled: retry after a longer backoff
 	renew                        // correct the clock or get new credentials, then retry once at once; otherwise as giveUp
 	giveUp                       // a retry within this Put would fail the same way: leave it to the caller
 )
@@ -27,8 +26,7 @@ type rule struct {
 	action action
 }
 
-// ruleOf is the retry table. It has the codes of whole requests and of single records; for a single record, status is
-// 0.
+// ruleOf is the retry table, for the codes of whole requests and of single records. For a single record, status is 0.
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html#API_PutRecords_Errors
 // https://docs.aws.amazon.com/kinesis/latest/APIReference/CommonErrors.html
 func ruleOf(status int, code string) rule {

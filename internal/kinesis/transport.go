@@ -82,7 +82,7 @@ func clock() func() instant {
 	}
 }
 
-// mayBeDead reports whether the peer or a NAT gateway may have dropped a connection whose last use was at last: it was
+// mayBeDead reports whether the peer or a NAT device may have dropped a connection whose last use was at last: it was
 // idle for too long by either clock, or the clocks moved apart. After a freeze or a restore, the clocks have moved
 // apart.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
