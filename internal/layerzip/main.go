@@ -1,5 +1,5 @@
-// Layerzip writes the zip of the Lambda layer: the extension in extensions/, executable. The same binary gives the same bytes on
-// every machine and at any time.
+// Layerzip writes the zip of the Lambda layer: the extension in extensions/, executable. The same binary gives the same
+// bytes on every machine and at any time.
 //
 // Usage: layerzip BINARY ZIP
 package main

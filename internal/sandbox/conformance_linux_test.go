@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// Serverless Console's extension runs unmodified. It listens on the host name sandbox, subscribes to the Logs API with schema
-// 2021-03-18, and derives metrics from platform.report. It needs its files in /opt and writes to /tmp, so it gets its own /opt
-// and /tmp. .ci/run installs it and requires it with CONFORMANCE=required.
+// Serverless Console's extension runs unmodified. It listens on the host name sandbox, subscribes to the Logs API with
+// schema 2021-03-18, and derives metrics from platform.report. It needs its files in /opt and writes to /tmp, so it
+// gets its own /opt and /tmp. .ci/run installs it and requires it with CONFORMANCE=required.
 func TestConformanceServerlessExtension(t *testing.T) {
 	folder := os.Getenv("OTEL_EXTENSION")
 	if folder == "" {
@@ -101,8 +101,8 @@ func reportAsLayer(t *testing.T, id string) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// hasDuration reports whether the extension's printed metrics include the duration of an invocation, which it can know only
-// from platform.report.
+// hasDuration reports whether the extension's printed metrics include the duration of an invocation, which it can know
+// only from platform.report.
 func hasDuration(printed, id string) bool {
 	for line := range strings.Lines(printed) {
 		if strings.Contains(line, `"name":"faas.duration"`) && strings.Contains(line, `"stringValue":"`+id+`"`) {

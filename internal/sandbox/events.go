@@ -36,8 +36,8 @@ func (ev event) public() Event {
 	return Event{Time: ev.time, Type: ev.typ, Raw: ev.raw, Record: ev.record()}
 }
 
-// arena allocates memory for encoded events in large chunks, so that a line needs no allocation of its own. Memory is never
-// reused: consumers may keep events.
+// arena allocates memory for encoded events in large chunks, so that a line needs no allocation of its own. Memory is
+// never reused: consumers may keep events.
 type arena struct{ buf []byte }
 
 const arenaChunk = 128 << 10
@@ -66,9 +66,9 @@ func (a *arena) encode(at time.Time, typ string, size int, appendRecord func([]b
 	return event{raw: b[start:len(b):len(b)], envelope: envelope, time: at, typ: typ}
 }
 
-// line encodes one line of a process's output. With asObject, for a line that isJSONObject, the record is the line's own
-// bytes: with JSON log format, schemas from 2022-12-13 on have objects. Otherwise the record is a string. Bytes that are not
-// UTF-8 become U+FFFD, because JSON must be UTF-8; the guide does not document what Lambda does with them.
+// line encodes one line of a process's output. With asObject, for a line that isJSONObject, the record is the line's
+// own bytes: with JSON log format, schemas from 2022-12-13 on have objects. Otherwise the record is a string. Bytes
+// that are not UTF-8 become U+FFFD, because JSON must be UTF-8; the guide does not document what Lambda does with them.
 func (a *arena) line(at time.Time, typ string, text []byte, asObject bool) event {
 	if asObject {
 		if !utf8.Valid(text) {
@@ -95,8 +95,8 @@ func isJSONObject(text []byte) bool {
 
 const hexDigits = "0123456789abcdef"
 
-// appendJSONString appends text as a JSON string. It uses JSON's two-character escapes, \u00XX for other control characters,
-// and copies everything else. Equal texts give equal bytes.
+// appendJSONString appends text as a JSON string. It uses JSON's two-character escapes, \u00XX for other control
+// characters, and copies everything else. Equal texts give equal bytes.
 func appendJSONString(b, text []byte) []byte {
 	b = append(b, '"')
 	start := 0
@@ -140,9 +140,10 @@ func appendJSONString(b, text []byte) []byte {
 	return append(b, '"')
 }
 
-// cut divides an event that is larger than maxBytes, as Lambda has been seen to do: in the middle of the record's value, with
-// a closing brace after the first part and the same envelope before the rest. Neither part parses. The first part is exactly
-// maxBytes long; it can end inside a character or an escape. cut requires len(ev.raw) > maxBytes > ev.envelope+1.
+// cut divides an event that is larger than maxBytes, as Lambda has been seen to do: in the middle of the record's
+// value, with a closing brace after the first part and the same envelope before the rest. Neither part parses. The
+// first part is exactly maxBytes long; it can end inside a character or an escape. maxBytes must be less than
+// len(ev.raw) and more than ev.envelope+1.
 func (ev event) cut(maxBytes int) (first []byte, rest event) {
 	at := maxBytes - 1
 	first = make([]byte, 0, maxBytes)

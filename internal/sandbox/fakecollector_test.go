@@ -157,8 +157,8 @@ func (c *collector) deliveredTo(name string, listener int) []wireEvent {
 	return all
 }
 
-// checkDelivered checks, after Shutdown, that exactly the events of OnEvent arrived, byte for byte and in order. It returns
-// them.
+// checkDelivered checks, after Shutdown, that exactly the events of OnEvent arrived, byte for byte and in order. It
+// returns them.
 func (c *collector) checkDelivered(name string) []wireEvent {
 	c.t.Helper()
 	c.readers.Wait()

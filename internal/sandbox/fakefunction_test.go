@@ -98,8 +98,8 @@ func runFunction(mode string) {
 	lambda.Start(handle)
 }
 
-// runPoller is a runtime for Managed Instances that polls for invocations concurrently. It answers each with its payload, the
-// first ones only when every poller has one.
+// runPoller is a runtime for Managed Instances that polls for invocations concurrently. It answers each with its
+// payload, the first ones only when every poller has one.
 func runPoller() {
 	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"
 	n, _ := strconv.Atoi(os.Getenv("AWS_LAMBDA_MAX_CONCURRENCY"))

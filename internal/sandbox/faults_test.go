@@ -58,10 +58,10 @@ func TestFaults(t *testing.T) {
 		t.Parallel()
 		c := newCollector(t)
 		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll})
-		var asked []string
+		var calls []string
 		cfg.Telemetry.EmitLogsDropped = true
 		cfg.Telemetry.Lose = func(typ string, invocation int) bool {
-			asked = append(asked, fmt.Sprint(typ, " ", invocation))
+			calls = append(calls, fmt.Sprint(typ, " ", invocation))
 			return typ == "platform.runtimeDone" && invocation == 2
 		}
 		e := start(t, cfg)
@@ -80,8 +80,8 @@ func TestFaults(t *testing.T) {
 		for _, call := range []string{
 			"platform.initStart -1", "platform.start 0", "platform.report 1", "platform.initStart 2", "platform.report 3",
 		} {
-			if !slices.Contains(asked, call) {
-				t.Errorf("Lose was not called for %s: %q", call, asked)
+			if !slices.Contains(calls, call) {
+				t.Errorf("Lose was not called for %s: %q", call, calls)
 			}
 		}
 	})

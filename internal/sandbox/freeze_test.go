@@ -37,8 +37,8 @@ func TestFreeze(t *testing.T) {
 	c.checkDelivered("x0")
 }
 
-// procState returns the state of a process from /proc, T if it is stopped. It waits for T: after the signal, the kernel needs a
-// moment to stop the threads.
+// procState returns the state of a process from /proc, T if it is stopped. It waits for T: after the signal, the kernel
+// needs a moment to stop the threads.
 func procState(t *testing.T, pid int) string {
 	t.Helper()
 	for limit := time.Now().Add(5 * time.Second); ; {

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// hub delivers the events of one generation to its subscribers. emit encodes an event once in each encoding and appends it to
-// the queue of every subscriber that wants it. One lock guards all queues, so all subscribers see the same order. A sender
-// per subscriber empties its queue. Until the init phase ends, the hub keeps all events for later subscribers.
+// hub delivers the events of one generation to its subscribers. emit encodes an event once in each encoding and appends
+// it to the queue of every subscriber that wants it. One lock guards all queues, so all subscribers see the same order.
+// A sender per subscriber empties its queue. Until the init phase ends, the hub keeps all events for later subscribers.
 type hub struct {
 	cfg    *Config
 	dial   func(*subscription, *TelemetryFaults) destination
@@ -104,8 +104,8 @@ func (h *hub) hasLogsSubscriber(late bool) bool {
 	return (late && h.replay != nil) || slices.ContainsFunc(h.subs, func(s *subscriber) bool { return s.sub.logs })
 }
 
-// applyLoss reports whether the fault loses an event. If it does, applyLoss adds the platform.logsDropped that the fault may
-// request.
+// applyLoss reports whether the fault loses an event. If it does, applyLoss adds the platform.logsDropped that the
+// fault may request.
 func (h *hub) applyLoss(typ string, invocation, size int, at time.Time) bool {
 	if invocation == latestInvocation {
 		invocation = h.lastInvocation
@@ -205,11 +205,11 @@ func (h *hub) add(c category, f encodings, at time.Time) {
 // subscribe adds a subscriber, queues all events emitted so far for it, and starts its sender. gone is done when the
 // subscriber's process has exited.
 //
-// A further subscription of the same extension adds to the first. AWS does not document this. But OpenTelemetry's collector
-// subscribes to two ports in one process, needs the events of both, and works on Lambda. The guide also says that "duplicate
-// subscribe requests do not result in duplicate subscriptions" (page runtimes-logs-api). Two guesses remain: that a duplicate
-// is a request for the same destination, and that it leaves the first subscription unchanged. Managed Instances refuse a
-// second subscription (Lambda's emulator).
+// A further subscription of the same extension adds to the first. AWS does not document this. But OpenTelemetry's
+// collector subscribes to two ports in one process, needs the events of both, and works on Lambda. The guide also says
+// that "duplicate subscribe requests do not result in duplicate subscriptions" (page runtimes-logs-api). Two guesses
+// remain: that a duplicate is a request for the same destination, and that it leaves the first subscription unchanged.
+// Managed Instances refuse a second subscription (Lambda's emulator).
 func (h *hub) subscribe(name string, sub *subscription, gone context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -150,7 +150,7 @@ func TestBufferingByTimeItemsAndBytes(t *testing.T) {
 }
 
 // Timers do not run while the environment is frozen, and nothing is sent.
-func TestFrozenTimersStandStill(t *testing.T) {
+func TestTimersStopWhileFrozen(t *testing.T) {
 	withHub(t, Config{}, fullSubscription(), func(t *testing.T, h *hubTest) {
 		h.lines(categoryFunction, line("one"))
 		time.Sleep(400 * time.Millisecond)
@@ -174,7 +174,7 @@ func TestFrozenTimersStandStill(t *testing.T) {
 }
 
 // A refused batch is retried unchanged with backoff, later events wait, and OnEvent is called once for each event.
-func TestRetryKeepsOrderAndCountsOnce(t *testing.T) {
+func TestRetryKeepsOrderAndReportsOnce(t *testing.T) {
 	withHub(t, Config{}, fullSubscription(), func(t *testing.T, h *hubTest) {
 		h.dest.errs = []error{errors.New("refused"), errors.New("status 500"), nil}
 		h.lines(categoryFunction, line("one"))
@@ -237,9 +237,9 @@ func TestSlowSubscriberLosesEvents(t *testing.T) {
 func TestLostEvents(t *testing.T) {
 	for name, emitDropped := range map[string]bool{"silently": false, "with platform.logsDropped": true} {
 		t.Run(name, func(t *testing.T) {
-			var asked []string
+			var calls []string
 			lose := func(typ string, invocation int) bool {
-				asked = append(asked, fmt.Sprint(typ, " ", invocation))
+				calls = append(calls, fmt.Sprint(typ, " ", invocation))
 				return typ == "function" && invocation == 0 || typ == "platform.runtimeDone"
 			}
 			faults := TelemetryFaults{Lose: lose, EmitLogsDropped: emitDropped}
@@ -281,16 +281,16 @@ func TestLostEvents(t *testing.T) {
 					t.Errorf("%d calls of OnEvent", h.emitted())
 				}
 			})
-			if want := []string{"function -1", "function 0", "platform.runtimeDone 0", "platform.extension 1"}; !slices.Equal(asked, want) {
-				t.Errorf("calls of Lose %q, want %q", asked, want)
+			if want := []string{"function -1", "function 0", "platform.runtimeDone 0", "platform.extension 1"}; !slices.Equal(calls, want) {
+				t.Errorf("calls of Lose %q, want %q", calls, want)
 			}
 		})
 	}
 }
 
-// A flush sends at once. OnEvent is called for the events that a timed-out flush did not deliver before SHUTDOWN, and not for
-// events that the extension never accepted after SHUTDOWN or that came after its exit.
-func TestEndOfSubscriber(t *testing.T) {
+// A flush sends at once. OnEvent is called for the events that a timed-out flush did not deliver before SHUTDOWN, and
+// not for events that the extension never accepted after SHUTDOWN or that came after its exit.
+func TestOnEventAroundShutdown(t *testing.T) {
 	withHub(t, Config{}, fullSubscription(), func(t *testing.T, h *hubTest) {
 		h.lines(categoryFunction, line("one"))
 		h.flush(t.Context())
@@ -321,8 +321,8 @@ func TestEndOfSubscriber(t *testing.T) {
 	})
 }
 
-// A line's format depends on the schema and the log format. A later subscriber gets the same format. After init, subscriptions
-// are refused.
+// A line's format depends on the schema and the log format. A later subscriber gets the same format. After init,
+// subscriptions are refused.
 func TestLineFormats(t *testing.T) {
 	const object = ` {"message": "a", "n":1e3}`
 	for _, c := range []struct {

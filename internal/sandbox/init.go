@@ -18,9 +18,8 @@ type InitError struct {
 
 func (e *InitError) Error() string { return "sandbox: init failed: " + e.Type + ": " + e.Message }
 
-// init runs the init phase of a new generation. ctx must end at the phase's time limit. After a failure the processes still
-// run: the caller must reset.
-// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+// init runs the init phase of a new generation. ctx must end at the phase's time limit. After a failure the processes
+// still run: the caller must reset. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 func (g *generation) init(ctx context.Context) (time.Duration, error) {
 	cfg := &g.env.cfg
 	begin := time.Now()

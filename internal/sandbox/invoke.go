@@ -97,8 +97,8 @@ func (p *invokePhase) run(ctx context.Context) error {
 	return err
 }
 
-// begin thaws the environment, or starts it after a reset. Then it sends the event to the extensions and the runtime at the
-// same time.
+// begin thaws the environment, or starts it after a reset. Then it sends the event to the extensions and the runtime at
+// the same time.
 func (p *invokePhase) begin(ctx context.Context) error {
 	e := p.env
 	p.generation = e.currentGeneration()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A failed invocation has its status and error type in the result and in telemetry. The extensions get the reason in SHUTDOWN
-// if it resets the environment, and the next invocation then succeeds after a suppressed init.
+// A failed invocation has its status and error type in the result and in telemetry. The extensions get the reason in
+// SHUTDOWN if it resets the environment, and the next invocation then succeeds after a suppressed init.
 func TestFailedInvocations(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

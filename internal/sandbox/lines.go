@@ -16,8 +16,8 @@ const (
 	idleLineTimeout = time.Second // after it, a line without newline counts as complete
 )
 
-// lineReader splits a process's output on one pipe into lines of any length. Its own goroutine and drain read the pipe. When
-// drain returns, emit has received all that the process printed before the call.
+// lineReader splits a process's output on one pipe into lines of any length. Its own goroutine and drain read the pipe.
+// When drain returns, emit has received all that the process printed before the call.
 type lineReader struct {
 	pipe *os.File
 	emit func(lines [][]byte) // gets lines with their newline; must not keep them

@@ -2,8 +2,9 @@
 
 package sandbox
 
-// The Logs API is the Telemetry API's predecessor: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html. It has
-// the same subscription, a different path, and its own platform events. AWS still serves it, except on Managed Instances.
+// The Logs API is the Telemetry API's predecessor: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-logs-api.html.
+// It has the same subscription, a different path, and its own platform events. AWS still serves it, except on Managed
+// Instances.
 
 const (
 	schema20200815 = "2020-08-15" // also the default
@@ -12,8 +13,8 @@ const (
 
 const logsAPIDroppedReason = "Consumer seems to have fallen behind as it has not acknowledged receipt of logs."
 
-// The records of the Logs API's platform events. The guide lists their members, except version of platform.start, which was
-// seen in captures.
+// The records of the Logs API's platform events. The guide lists their members, except version of platform.start, which
+// was seen in captures.
 type (
 	logsStartRecord struct {
 		RequestID string `json:"requestId"`

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Like New Relic's and Elastic's extensions and AWS's samples, extensions subscribe to the Logs API, with both schemas, over
-// HTTP and TCP, beside one that subscribes to the Telemetry API.
+// Like New Relic's and Elastic's extensions and AWS's samples, extensions subscribe to the Logs API, with both schemas,
+// over HTTP and TCP, beside one that subscribes to the Telemetry API.
 func TestLogsAPI(t *testing.T) {
 	const types, buffering = `"types":["platform","function","extension"]`, `"buffering":{"maxItems":1000,"maxBytes":262144,"timeoutMs":25}`
 	oldest := `{` + types + `,` + buffering +

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// On Managed Instances invocations run concurrently, telemetry has its own form, a second subscription is refused, and a crash
-// makes the environment unhealthy.
+// On Managed Instances invocations run concurrently, telemetry has its own form, a second subscription is refused, and
+// a crash makes the environment unhealthy.
 func TestManagedInstances(t *testing.T) {
 	c := newCollector(t)
 	cfg := testConfig(t, c, "", plan{Events: []string{eventShutdown}, Subscribe: subscribeAll, MoreSubscriptions: []string{subscribeAll}})

@@ -12,8 +12,9 @@ import (
 	"syscall"
 )
 
-// On Lambda the host names sandbox and sandbox.localdomain resolve to the environment itself. Some extensions listen on them
-// (OpenTelemetry's collector, AWS's samples). Here the processes see a hosts file with these names, in a mount namespace.
+// On Lambda the host names sandbox and sandbox.localdomain resolve to the environment itself. Some extensions listen on
+// them (OpenTelemetry's collector, AWS's samples). Here the processes see a hosts file with these names, in a mount
+// namespace.
 const hostsFile = "/etc/hosts"
 
 // mounts gives an environment's processes the host names and the layers.
@@ -43,8 +44,8 @@ func newMounts(layers []string) mounts {
 // layers.
 const layersTarget = "/opt"
 
-// overlayOptions returns the mount options of an overlay. It lists the uppermost folder first: a later layer replaces files
-// of an earlier one.
+// overlayOptions returns the mount options of an overlay. It lists the uppermost folder first: a later layer replaces
+// files of an earlier one.
 func overlayOptions(layers []string) string {
 	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`)
 	folders := layersTarget
@@ -54,9 +55,9 @@ func overlayOptions(layers []string) string {
 	return "lowerdir=" + folders
 }
 
-// tryMounts makes the host names resolve, and mounts the layers at /opt, for the processes that the calling thread starts. As
-// root, the thread itself gets the mount namespace, which costs its children nothing. Otherwise each child gets its own, if
-// the kernel allows user namespaces.
+// tryMounts makes the host names resolve, and mounts the layers at /opt, for the processes that the calling thread
+// starts. As root, the thread itself gets the mount namespace, which costs its children nothing. Otherwise each child
+// gets its own, if the kernel allows user namespaces.
 func tryMounts(layers []string) mounts {
 	content, err := os.ReadFile(hostsFile)
 	if err != nil {
@@ -128,8 +129,8 @@ func mountForThread(file string, layers []string) error {
 	return nil
 }
 
-// mountsInUserNamespace prepares wrap and tests it on this machine. It needs sh, mount and unshare (util-linux 2.36). It looks
-// them up in the sandbox's PATH, whatever PATH the processes have.
+// mountsInUserNamespace prepares wrap and tests it on this machine. It needs sh, mount and unshare (util-linux 2.36).
+// It looks them up in the sandbox's PATH, whatever PATH the processes have.
 func mountsInUserNamespace(file string, layers []string) (mounts, error) {
 	mount, err := exec.LookPath("mount")
 	if err != nil {
@@ -154,8 +155,8 @@ func mountsInUserNamespace(file string, layers []string) (mounts, error) {
 	return m, nil
 }
 
-// wrap makes cmd start in a user namespace, where it can mount, and then in a second one, where it has its own user id again.
-// sh may add variables such as PWD to cmd's environment.
+// wrap makes cmd start in a user namespace, where it can mount, and then in a second one, where it has its own user id
+// again. sh may add variables such as PWD to cmd's environment.
 func (m mounts) wrap(cmd *exec.Cmd) {
 	if m.hosts == "" {
 		return
@@ -170,8 +171,8 @@ func (m mounts) wrap(cmd *exec.Cmd) {
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 }
 
-// check returns the error that the kernel would give for executing path. Under wrap, a shell would execute it and report the
-// failure as its own.
+// check returns the error that the kernel would give for executing path. Under wrap, a shell would execute it and
+// report the failure as its own.
 func (m mounts) check(path string) error {
 	if m.hosts == "" {
 		return nil

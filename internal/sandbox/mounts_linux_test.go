@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// An extension can listen on sandbox.localdomain, like OpenTelemetry's collector: as root, and as an ordinary user if the kernel
-// allows user namespaces. The machine's hosts file is unchanged, and no temporary file remains.
+// An extension can listen on sandbox.localdomain, like OpenTelemetry's collector: as root, and as an ordinary user if
+// the kernel allows user namespaces. The machine's hosts file is unchanged, and no temporary file remains.
 func TestHostNames(t *testing.T) {
 	before, err := os.ReadFile(hostsFile)
 	if err != nil {

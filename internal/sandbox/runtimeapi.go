@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Limits of a response: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html (6 MB; the emulator adds 100
-// bytes) and …/dg/configuration-response-streaming.html (200 MB).
+// Limits of a response: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html (6 MB; the emulator
+// adds 100 bytes) and …/dg/configuration-response-streaming.html (200 MB).
 const (
 	maxResponse = 6<<20 + 100
 	maxStreamed = 200 << 20
@@ -188,8 +188,8 @@ func (g *generation) serveRuntimeInitError(w http.ResponseWriter, r *http.Reques
 	writeStatusOK(w)
 }
 
-// explainReport formats an error report of a runtime or an extension. Node.js has its stack in trace, Python in stackTrace;
-// others have none.
+// explainReport formats an error report of a runtime or an extension. Node.js has its stack in trace, Python in
+// stackTrace; others have none.
 func explainReport(body []byte, typ string) string {
 	var report struct {
 		ErrorType    string

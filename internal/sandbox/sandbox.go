@@ -274,8 +274,8 @@ func (e *Environment) functionARN() string {
 	return fmt.Sprintf("arn:%s:lambda:%s:%s:function:%s", partition(e.cfg.Region), e.cfg.Region, e.cfg.AccountID, e.cfg.Function.Name)
 }
 
-// partition returns the second part of every ARN in a region. It is a copy of kinesis.Partition for the partitions that matter
-// here: this package imports none of ours.
+// partition returns the second part of every ARN in a region. It is a copy of kinesis.Partition for the partitions that
+// matter here: this package imports none of ours.
 func partition(region string) string {
 	switch {
 	case strings.HasPrefix(region, "cn-"):

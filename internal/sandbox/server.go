@@ -45,8 +45,8 @@ const (
 	metadataPath    = "/2026-01-15/metadata/execution-environment"
 )
 
-// serveCredentials serves AWS_CONTAINER_CREDENTIALS_FULL_URI, which SnapStart functions have instead of keys in environment
-// variables (https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html).
+// serveCredentials serves AWS_CONTAINER_CREDENTIALS_FULL_URI, which SnapStart functions have instead of keys in
+// environment variables (https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html).
 func (e *Environment) serveCredentials(w http.ResponseWriter, r *http.Request) {
 	if e.cfg.InitType != SnapStart || !e.authorized(r, "") {
 		writeError(w, http.StatusNotFound, "CredentialsNotFound", "no credentials for this token")

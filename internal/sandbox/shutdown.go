@@ -20,9 +20,9 @@ const (
 	maxFlush                = 500 * time.Millisecond // and at most a third of the remaining time; the emulator takes up to 1 s
 )
 
-// shutdown ends the generation under one deadline: it stops the runtime, flushes telemetry, and stops the extensions. It
-// returns when every process is gone. The error names each extension that did not exit in time or exited with a failure. If
-// ctx ends, the remaining processes are killed.
+// shutdown ends the generation under one deadline: it stops the runtime, flushes telemetry, and stops the extensions.
+// It returns when every process is gone. The error names each extension that did not exit in time or exited with a
+// failure. If ctx ends, the remaining processes are killed.
 func (g *generation) shutdown(ctx context.Context, reason string) error {
 	g.mu.Lock()
 	g.stopping = true

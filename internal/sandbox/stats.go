@@ -18,8 +18,8 @@ type ProcessStats struct {
 	CPU        time.Duration // user and system time, 0 while running
 	Killed     bool          // the sandbox sent SIGKILL
 
-	// MaxRSS is the highest peak of the resident set that was sampled, in bytes: at register, next, the ends of phases and,
-	// except on Linux, the exit.
+	// MaxRSS is the highest peak of the resident set that was sampled, in bytes: at register, next, the ends of phases
+	// and, except on Linux, the exit.
 	MaxRSS int64
 }
 

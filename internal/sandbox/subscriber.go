@@ -118,7 +118,8 @@ func (s *subscriber) wakeUp() {
 	}
 }
 
-// wakeIfNeeded wakes the sender for the first event, to start its timer, and for a full batch. The caller has locked hub.mu.
+// wakeIfNeeded wakes the sender for the first event, to start its timer, and for a full batch. The caller has locked
+// hub.mu.
 func (s *subscriber) wakeIfNeeded() {
 	if n := len(s.queue) - s.head; n > 0 && s.inFlight == nil && (!s.timerSet || n >= s.sub.items || s.bytes >= s.sub.bytes) {
 		s.wakeUp()
@@ -315,8 +316,9 @@ func (s *subscriber) report(events []event, onEvent func(string, Event)) {
 	}
 }
 
-// markShutdownSent records that the extension is sent SHUTDOWN, after a flush. If the flush timed out, it reports the events
-// that were not delivered, because the process had the chance to accept them. Later events count when they are accepted.
+// markShutdownSent records that the extension is sent SHUTDOWN, after a flush. If the flush timed out, it reports the
+// events that were not delivered, because the process had the chance to accept them. Later events count when they are
+// accepted.
 func (s *subscriber) markShutdownSent() {
 	s.hub.mu.Lock()
 	s.shutdownSent = true

@@ -23,7 +23,8 @@ const (
 	missingTimeout = 30 * time.Second
 	// noAnswerTimeout is how long a read with an end retries without an answer.
 	noAnswerTimeout = time.Minute
-	// maxReplies bounds the replies in memory, including those in flight. A reply has up to 10 MB, and more while it is decoded.
+	// maxReplies bounds the replies in memory, including those in flight. A reply has up to 10 MB, and more while it is
+	// decoded.
 	maxReplies = 6
 )
 
@@ -38,8 +39,8 @@ type Record struct {
 
 // ReadOptions select the records to read.
 type ReadOptions struct {
-	// Since is the earliest arrival time to read. If it is zero, a read without Follow starts at the stream's oldest record. A
-	// read with Follow starts there with All, and without All at the records that arrive from now on.
+	// Since is the earliest arrival time to read. If it is zero, a read without Follow starts at the stream's oldest
+	// record. A read with Follow starts there with All, and without All at the records that arrive from now on.
 	Since time.Time
 	All   bool
 	// Until ends the read: records that arrive at or after it are not read. Zero means no such time.
@@ -47,8 +48,8 @@ type ReadOptions struct {
 	// Follow waits for new records. Without it, Until is at the latest the current time of the endpoint's clock.
 	Follow bool
 
-	// Interval is the time between two GetRecords of a shard, 0 for one second. IdleInterval is the same for a shard without
-	// recent records, 0 for four seconds.
+	// Interval is the time between two GetRecords of a shard, 0 for one second. IdleInterval is the same for a shard
+	// without recent records, 0 for four seconds.
 	Interval, IdleInterval time.Duration
 
 	// Read makes these calls, one at a time.
@@ -68,8 +69,8 @@ type Poll struct {
 }
 
 // Read passes every record to take, once, in the order of its shard. The records of a shard come after those of all its
-// parents. Read returns nil when a read with an end is complete. Otherwise it returns take's error, ctx's error, or the reason
-// why the stream cannot be read.
+// parents. Read returns nil when a read with an end is complete. Otherwise it returns take's error, ctx's error, or the
+// reason why the stream cannot be read.
 func (s *Stream) Read(ctx context.Context, o ReadOptions, take func(Record) error) error {
 	o.Interval = cmp.Or(o.Interval, pollInterval)
 	o.IdleInterval = max(o.Interval, cmp.Or(o.IdleInterval, idleInterval))
@@ -167,8 +168,8 @@ func (r *reader) add(id string, parents []string, from position) {
 	}
 }
 
-// addChild adds a child of a shard that is read. The child's other parent may be unknown so far, because it descends from a
-// shard that is still being read. addChild then adds that parent, too, and it is read first.
+// addChild adds a child of a shard that is read. The child's other parent may be unknown so far, because it descends
+// from a shard that is still being read. addChild then adds that parent, too, and it is read first.
 func (r *reader) addChild(sh types.Shard, all []types.Shard) {
 	r.add(aws.ToString(sh.ShardId), parentsOf(sh), position{kind: types.ShardIteratorTypeTrimHorizon})
 	for _, parent := range parentsOf(sh) {
@@ -305,7 +306,8 @@ func (r *reader) reportTrouble(shard string, err error) {
 	}
 }
 
-// clearTrouble records that a shard was read again, and with it that the connection works. It reports the end of all trouble.
+// clearTrouble records that a shard was read again, and with it that the connection works. It reports the end of all
+// trouble.
 func (r *reader) clearTrouble(shard string) {
 	if len(r.troubled) == 0 {
 		return
@@ -317,8 +319,8 @@ func (r *reader) clearTrouble(shard string) {
 	}
 }
 
-// reconnect waits until the stream can be described again. If it is another stream of the same name, as after the restart of an
-// emulator without persistence, all its records are new.
+// reconnect waits until the stream can be described again. If it is another stream of the same name, as after the
+// restart of an emulator without persistence, all its records are new.
 func (r *reader) reconnect(ctx context.Context, cause error) error {
 	clear(r.troubled) // every shard starts again
 	r.reportTrouble("", cause)
@@ -365,8 +367,8 @@ func (r *reader) reconnect(ctx context.Context, cause error) error {
 	}
 }
 
-// gaveUp reports whether a read with an end had no answer for longer than noAnswerTimeout since failing. A read that follows until
-// a time counts only the time after it.
+// gaveUp reports whether a read with an end had no answer for longer than noAnswerTimeout since failing. A read that
+// follows until a time counts only the time after it.
 func (s *Stream) gaveUp(o *ReadOptions, failing time.Time) bool {
 	waited := time.Since(failing)
 	switch {

@@ -27,7 +27,8 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-// endpoint is a Kinesis endpoint without a network. A test can switch it off or replace it. It records the times of GetRecords.
+// endpoint is a Kinesis endpoint without a network. A test can switch it off or replace it. It records the times of
+// GetRecords.
 type endpoint struct {
 	mu            sync.Mutex
 	server        *kinesislocal.Server // nil: connections are refused
@@ -309,8 +310,8 @@ func (f *fixture) merge(a, b string) {
 	}
 }
 
-// reshard splits the first of two shards, then merges its upper half with the second shard. It writes records before, between
-// and after.
+// reshard splits the first of two shards, then merges its upper half with the second shard. It writes records before,
+// between and after.
 func (f *fixture) reshard() {
 	f.write(16)
 	f.split("shardId-000000000000", "85070591730234615865843651857942052864")

@@ -73,8 +73,8 @@ type follower struct {
 	emptyReads   int // GetRecords in a row without records
 }
 
-// follow reads until the shard ends, the read ends, or an error occurs that a retry would not fix. It occupies a slot from the
-// call until the reader has received its report.
+// follow reads until the shard ends, the read ends, or an error occurs that a retry would not fix. It occupies a slot
+// from the call until the reader has received its report.
 func (f *follower) follow(ctx context.Context, slots chan struct{}, reports chan<- report) {
 	for {
 		select {

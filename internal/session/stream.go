@@ -133,9 +133,9 @@ func (s *Stream) configure(ctx context.Context, options ...func(*config.LoadOpti
 	return cfg, nil
 }
 
-// bodyReader works around a bug of smithy-go v1.28.9. It closes a request's body as soon as a reply arrives, and WriteTo of a
-// closed body then returns an error instead of the end. net/http still checks the body for more bytes, and this error makes it
-// close the connection while the reply is being read.
+// bodyReader works around a bug of smithy-go v1.28.9. It closes a request's body as soon as a reply arrives, and
+// WriteTo of a closed body then returns an error instead of the end. net/http still checks the body for more bytes, and
+// this error makes it close the connection while the reply is being read.
 type bodyReader struct{ next awskinesis.HTTPClient }
 
 func (b bodyReader) Do(r *http.Request) (*http.Response, error) {
