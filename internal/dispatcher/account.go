@@ -30,7 +30,7 @@ type Stats struct {
 	Records  uint64            `json:"records"`  // records that Kinesis took
 	Bytes    uint64            `json:"bytes"`    // size of those records, keys included
 	Requests uint64            `json:"requests"` // PutRecords calls
-	Flushes  uint64            `json:"flushes"`  // batches handed to the Kinesis Client
+	Flushes  uint64            `json:"flushes"`  // flights
 	// Recovered counts events that an earlier process of the environment left. Received includes them.
 	Recovered uint64  `json:"recovered"`
 	HoldMs    float64 `json:"heldBackMs"` // sum of the holds of all invocations, milliseconds

@@ -24,7 +24,8 @@ import (
 type Stream interface {
 	// Put blocks until every record has an outcome or ctx is done. It must not retain records. Calls never overlap.
 	Put(ctx context.Context, records []kinesis.Record) kinesis.Result
-	// Probe is Put without retries. It finds out whether a stream that failed works again.
+	// Probe is a Put that ends with the first request of which the stream takes nothing. It tests whether a failing stream
+	// works again.
 	Probe(ctx context.Context, records []kinesis.Record) kinesis.Result
 }
 
@@ -179,8 +180,8 @@ func New(options Options, stream Stream) *Dispatcher {
 	return d
 }
 
-// Close ends the background shipper and the journal. If the environment lives on, Close returns how many buffered
-// events the journal keeps for the next process. Else it removes the journal.
+// Close ends the background shipper and the journal. If the environment may start another process (livesOn), Close
+// returns how many buffered events the journal keeps for the next process. Else it removes the journal.
 func (d *Dispatcher) Close(livesOn bool) (kept int) {
 	d.stop()
 	d.done.Wait()
@@ -242,7 +243,7 @@ func (d *Dispatcher) Receive(events []Event, emitted time.Time, cut bool) {
 	}
 	d.trimLocked()
 	d.journalLocked()
-	// Waking a goroutine in vain costs more than the rest of a small POST.
+	// Waking a goroutine without need costs more than the rest of a small POST.
 	wait, ever := d.policy.NextFlight(now, d.bufferedLocked())
 	if ever && (d.nextLook.IsZero() || now.Add(wait).Before(d.nextLook) || now.After(d.nextLook)) {
 		d.wakeShipper()

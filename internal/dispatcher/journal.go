@@ -20,9 +20,9 @@ import (
 //	 4096  and 10240, in turn: length, checksum, serial (4, 4 and 8 bytes), and the JSON of a ledger
 //	16384  page 1, and the other pages after it
 //
-// A POST is written before it is answered. So events survive the extension's process once Lambda has the answer. There
-// is no fsync, since the machine does not outlive the environment. There is no mapping: if another process truncated
-// the file, SIGBUS would end this process.
+// The events of a POST are written before the POST is answered. So once Lambda has the answer, they survive the
+// extension's process. There is no fsync, since the machine does not outlive the environment. The file is not mapped
+// into memory: if another process truncated it, SIGBUS would end this process.
 const (
 	journalMagic = "kinesis-telemetry-extension journal 1 "
 	journalName  = "journal-%d"

@@ -22,8 +22,8 @@ import (
 const adoptAfter = 50 * time.Millisecond
 
 // StartJournal starts the journal. In the background it adopts the batches that earlier processes of the environment
-// left, before all buffered batches. It does not block. The first write opens the file, or the adoption. The adoption
-// reads only the beginning of each page. The lines of a page are read when they are shipped.
+// left: they go before all batches of this process. It does not block. The first write or the adoption opens the file.
+// The adoption reads only the beginning of each page. The lines of a page are read when they are shipped.
 func (d *Dispatcher) StartJournal() {
 	if d.options.SpillDir == "" {
 		return

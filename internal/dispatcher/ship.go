@@ -213,7 +213,7 @@ func (d *Dispatcher) recordsOf(b *batch) int {
 	return 1
 }
 
-// moveLogsLastLocked moves all lines that are not logs before the logs: they tell what happened, and which events were
+// moveLogsLastLocked moves all lines that are not logs before the logs: they report what happened, and which events were
 // lost.
 func (d *Dispatcher) moveLogsLastLocked() {
 	words := &d.list.batch

@@ -431,8 +431,8 @@ func TestDeadStreamHoldsFewInvocations(t *testing.T) {
 	})
 }
 
-// A hold for retries counts as a hold in vain, though the stream took everything in the end.
-func TestHoldForRetriesIsInVain(t *testing.T) {
+// A hold for retries counts as a wasted hold, though the stream took everything in the end.
+func TestHoldForRetriesIsWasted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 			time.Sleep(900 * time.Millisecond)

@@ -9,7 +9,7 @@ const (
 	// most maxBackoff: after the stream recovers, events must not wait for longer than they may anyway.
 	minBackoff = time.Second
 	maxBackoff = time.Minute
-	// spentShare is a share of FlushTimeout. Once holds in vain have used it, the breaker opens: the rest is too short
+	// spentShare is a share of FlushTimeout. Once wasted holds have used it, the breaker opens: the rest is too short
 	// to deliver anything.
 	spentShare = 0.8
 	// regainFlights is how many flights in a row must succeed until all of FlushTimeout is available again. If one
@@ -28,7 +28,7 @@ type breaker struct {
 	failures  int           // flights in a row that delivered nothing
 	spent     time.Duration // recent holds for a stream that failed
 	retryAt   time.Time     // no flight starts before it
-	roundTrip time.Duration // duration of a flight, smoothed; at least that of the last wait in vain
+	roundTrip time.Duration // duration of a flight, smoothed; at least that of the last wasted wait
 }
 
 // note takes a flight into account. timed means that its duration is the stream's.
@@ -61,7 +61,7 @@ func (b *breaker) note(now time.Time, f Flight, timed bool, s *Settings) {
 	}
 }
 
-// spend takes a hold in vain off the time that invocations may be held.
+// spend takes a wasted hold off the time that invocations may be held.
 func (b *breaker) spend(held, flushTimeout time.Duration) {
 	b.spent = min(b.spent+held, flushTimeout)
 	if float64(b.spent) >= spentShare*float64(flushTimeout) {

@@ -271,7 +271,7 @@ func TestUnreliableStreamCostsLittle(t *testing.T) {
 func TestFreezeIsNoFailure(t *testing.T) {
 	e := newEnv(Sync)
 	for range 5 {
-		e.holdInVain(900*ms, unanswered.frozen().lasting(time.Hour))
+		e.wasteHold(900*ms, unanswered.frozen().lasting(time.Hour))
 	}
 	e.endFlights(taken.frozen().lasting(time.Hour))
 	if hold := e.nextHold(); hold != 950*ms || e.isOpen() {
@@ -333,9 +333,9 @@ func TestRoundTripIsRemembered(t *testing.T) {
 	e.invoke(time.Second)
 	e.end()
 	e.buffer(1, 0)
-	for behind, want := range map[time.Duration]bool{449 * ms: true, 450 * ms: false} {
-		if _, ok := e.StartFlight(e.now.Add(behind), e.b, AtEnd); ok != want {
-			t.Errorf("%s after the end a request that takes half a second starts: %t", behind, ok)
+	for after, want := range map[time.Duration]bool{449 * ms: true, 450 * ms: false} {
+		if _, ok := e.StartFlight(e.now.Add(after), e.b, AtEnd); ok != want {
+			t.Errorf("%s after the end a request that takes half a second starts: %t", after, ok)
 		}
 	}
 }

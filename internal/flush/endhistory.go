@@ -34,7 +34,7 @@ func (e *endHistory) seen(at time.Time) {
 }
 
 // tooLate notes an end that came too late to ship anything. Each time twice as many invocations skip the wait: if
-// telemetry lags, a wait is in vain, and longer than any wait that succeeds.
+// telemetry lags, a wait is wasted, and longer than any wait that succeeds.
 func (e *endHistory) tooLate() {
 	e.lateEnds = min(e.lateEnds+1, maxLateEnds)
 	e.skipWaits = 1 << e.lateEnds

@@ -91,15 +91,15 @@ func TestStartOfAnotherInvocation(t *testing.T) {
 	}
 }
 
-// After a wait in vain or lost telemetry no invocation waits until an end is seen again.
+// After a wasted wait or lost telemetry no invocation waits until an end is seen again.
 func TestLostEndStopsTheWaits(t *testing.T) {
 	for name, lose := range map[string]func(e *env){
-		"wait in vain": func(e *env) {
+		"wasted wait": func(e *env) {
 			e.invoke(time.Second)
 			e.giveUp()
 			e.note(NextCalled{})
 		},
-		"wait in vain, no start": func(e *env) {
+		"wasted wait, no start": func(e *env) {
 			e.number++
 			e.note(Invoked{Number: 2, Deadline: e.now.Add(deadline)})
 			e.giveUp()
@@ -176,14 +176,14 @@ func TestLateEndsMakeWaitsRare(t *testing.T) {
 // An end is late if it is seen when the hold is already over.
 func TestEndIsLateWhenTheHoldIsOver(t *testing.T) {
 	for _, test := range []struct {
-		behind time.Duration // from the function's end until it is seen
-		late   bool
+		delay time.Duration // from the function's end until it is seen
+		late  bool
 	}{{0, false}, {949 * ms, false}, {950 * ms, true}, {time.Minute, true}} {
 		e := newEnv(Sync)
 		e.invoke(time.Second)
-		e.note(EndSeen{Number: 1, At: e.now.Add(-test.behind)}, NextCalled{})
+		e.note(EndSeen{Number: 1, At: e.now.Add(-test.delay)}, NextCalled{})
 		if waited := e.serve(time.Second); waited == test.late {
-			t.Errorf("an end that is seen %s late: the next invocation waits: %t", test.behind, waited)
+			t.Errorf("an end that is seen after %s: the next invocation waits: %t", test.delay, waited)
 		}
 	}
 }

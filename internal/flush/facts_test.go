@@ -108,7 +108,7 @@ func TestEndBeforeItsInvoke(t *testing.T) {
 		t.Error("waits for an end that was already seen")
 	}
 	if until, _ := e.Bounds(e.now, AtEnd); !until.Equal(ended.Add(950 * ms)) {
-		t.Errorf("held until %s behind the end", until.Sub(ended))
+		t.Errorf("held until %s after the end", until.Sub(ended))
 	}
 }
 
@@ -121,7 +121,7 @@ func TestDuplicateEndChangesNothing(t *testing.T) {
 	e.wait(500 * ms)
 	e.note(EndSeen{Number: 1, At: e.now}, EndSeen{Number: 1})
 	if until, _ := e.Bounds(e.now, AtEnd); !until.Equal(ended.Add(950 * ms)) {
-		t.Errorf("held until %s behind the end", until.Sub(ended))
+		t.Errorf("held until %s after the end", until.Sub(ended))
 	}
 	if _, seen := e.AwaitEnd(e.now); !seen {
 		t.Error("a duplicate stops shipping at the end")
@@ -252,7 +252,7 @@ func TestWhatIsNoBacklog(t *testing.T) {
 	}{
 		{"a full record, and time for a request", 100_000, 100 * ms, 849 * ms, 950 * ms},
 		{"a full record, and no time for one", 100_000, 100 * ms, 850 * ms, 150 * ms * 19 / 20},
-		{"a full record, and the next hold would be in vain", 100_000, 100 * ms, 870 * ms, 0},
+		{"a full record, and the next hold would be wasted", 100_000, 100 * ms, 870 * ms, 0},
 		{"a full record, and the stream is slow", 100_000, 500 * ms, 480 * ms, 0},
 		{"less than a record", 99_999, 100 * ms, 870 * ms, 950 * ms},
 	} {

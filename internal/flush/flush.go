@@ -190,7 +190,7 @@ func (p *Policy) shipsBesideHandler(now time.Time, b Buffered) bool {
 func (p *Policy) fullBacklog() int { return min(p.settings.RecordBytes, p.settings.BufferBytes/2) }
 
 // shipAge is the age at which an event is shipped. A quarter of MaxDelay is left for the way. Environments that started
-// in the same second would ship in the same second, again and again. So jitter, drawn anew after each flight, takes off
+// in the same second would ship in the same second, again and again. So jitter, drawn after each flight, takes off
 // up to two more quarters.
 func (p *Policy) shipAge() time.Duration {
 	quarter := p.settings.MaxDelay / 4

@@ -114,12 +114,9 @@ func (e *env) ships(why Occasion) bool {
 	return ok
 }
 
+// repeat returns n equal gaps.
 func repeat(gap time.Duration, n int) []time.Duration {
-	gaps := make([]time.Duration, n)
-	for i := range gaps {
-		gaps[i] = gap
-	}
-	return gaps
+	return slices.Repeat([]time.Duration{gap}, n)
 }
 
 // bursts returns the gaps of n bursts, a minute apart, with 100 ms between the invocations of a burst.

@@ -38,7 +38,7 @@ type fuzzed struct {
 	*env
 	t *testing.T
 
-	vain    time.Duration // sum of the holds in vain since the stream took a flight in full
+	wasted  time.Duration // sum of the wasted holds since the stream took a flight in full
 	backlog time.Duration // sum of the holds since less than a record was left
 	failed  bool          // the stream did not take something at once in this invocation
 }
@@ -52,7 +52,7 @@ func (z *fuzzed) fillBuffer(s *script) {
 func (z *fuzzed) endFlight(f Flight, caught bool) {
 	switch {
 	case !f.Failed:
-		z.vain = 0
+		z.wasted = 0
 	case f.Frozen || caught:
 	default:
 		z.failed = true
@@ -145,18 +145,18 @@ func (z *fuzzed) shipAtEnd(s *script) {
 	}
 	held := z.now.Sub(z.endedAt)
 	if z.failed {
-		z.vain += held
+		z.wasted += held
 	}
 	if z.b.Bytes >= z.fullBacklog() && !stopped && !z.now.Before(z.breaker.retryAt) {
 		z.backlog += held
 	}
-	if z.vain > z.settings.FlushTimeout || z.backlog > z.settings.FlushTimeout {
-		z.t.Fatalf("%s: held %s in vain, %s for one backlog", z.settings.Mode, z.vain, z.backlog)
+	if z.wasted > z.settings.FlushTimeout || z.backlog > z.settings.FlushTimeout {
+		z.t.Fatalf("%s: wasted %s, held %s for one backlog", z.settings.Mode, z.wasted, z.backlog)
 	}
 }
 
 // FuzzPolicy checks bounds that hold for any facts. No invocation is held for longer than FLUSH_TIMEOUT. Until the
-// stream takes a flight in full, all holds in vain are at most FLUSH_TIMEOUT in sum; so are all holds for one backlog.
+// stream takes a flight in full, all wasted holds are at most FLUSH_TIMEOUT in sum; so are all holds for one backlog.
 // No invocation waits beyond its deadline. The background pauses for at most a minute, or MaxDelay.
 func FuzzPolicy(f *testing.F) {
 	f.Add([]byte{0, 0})

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// holdInVain holds an invocation for a time. At its end the flights end with the given results.
-func (e *env) holdInVain(held time.Duration, flights ...Flight) {
+// wasteHold holds an invocation for a time. At its end the flights end with the given results.
+func (e *env) wasteHold(held time.Duration, flights ...Flight) {
 	e.invoke(time.Second)
 	e.end()
 	e.wait(held)
@@ -14,8 +14,8 @@ func (e *env) holdInVain(held time.Duration, flights ...Flight) {
 	e.note(NextCalled{})
 }
 
-// A hold in vain shortens the next holds. After four fifths of FLUSH_TIMEOUT no invocation is held any more.
-func TestHoldInVainShortensTheNext(t *testing.T) {
+// A wasted hold shortens the next holds. After four fifths of FLUSH_TIMEOUT no invocation is held any more.
+func TestWastedHoldShortensTheNext(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		held    time.Duration
@@ -36,7 +36,7 @@ func TestHoldInVainShortensTheNext(t *testing.T) {
 		{"four fifths", 800 * ms, []Flight{retried}, 0, true},
 	} {
 		e := newEnv(Sync)
-		e.holdInVain(test.held, test.flights...)
+		e.wasteHold(test.held, test.flights...)
 		open := e.isOpen()
 		if hold := e.nextHold(); hold != test.want*19/20 || open != test.open {
 			t.Errorf("%s: the next invocation may be held for %s, open: %t", test.name, hold, open)
@@ -47,7 +47,7 @@ func TestHoldInVainShortensTheNext(t *testing.T) {
 	}
 }
 
-// Each flight that is taken at once restores a twentieth of FLUSH_TIMEOUT, however long the holds in vain were.
+// Each flight that is taken at once restores a twentieth of FLUSH_TIMEOUT, however long the wasted holds were.
 func TestSuccessRestoresTheHold(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -65,7 +65,7 @@ func TestSuccessRestoresTheHold(t *testing.T) {
 		{"held for a minute, twenty", time.Minute, 20, taken, time.Second},
 	} {
 		e := newEnv(Sync)
-		e.holdInVain(test.held, retried)
+		e.wasteHold(test.held, retried)
 		for range test.flights {
 			e.endFlights(test.flight)
 		}
@@ -75,8 +75,8 @@ func TestSuccessRestoresTheHold(t *testing.T) {
 	}
 }
 
-// A hold that is in vain and for a backlog counts once: only the larger of the two sums shortens the next hold.
-func TestHoldInVainForABacklogCountsOnce(t *testing.T) {
+// A hold that is wasted and for a backlog counts once: only the larger of the two sums shortens the next hold.
+func TestWastedHoldForABacklogCountsOnce(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(time.Second)
 	e.end()
@@ -85,6 +85,6 @@ func TestHoldInVainForABacklogCountsOnce(t *testing.T) {
 	e.buffer(megabyte, 0)
 	e.note(NextCalled{})
 	if hold := e.nextHold(); hold != 300*ms*19/20 {
-		t.Errorf("held 700 ms of a second, in vain and for a backlog; the next invocation may be held for %s", hold)
+		t.Errorf("held 700 ms of a second, wasted and for a backlog; the next invocation may be held for %s", hold)
 	}
 }
