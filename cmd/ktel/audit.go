@@ -27,12 +27,12 @@ source.instance. In the format cloudwatch the id of a log event contains both.
               explains that many of the missing numbers in the range
   duplicated  arrived again: Kinesis delivers at least once. Keep either copy
 
-If number 0 of an instance is there, the instance is complete from its start.
-Otherwise the input starts in the middle of its life, as with --since, and the
-numbers below its first one are not missing (with --from-start they are). If the
-last event is a kinesis-telemetry.stats, the environment was shut down in order,
-and nothing is missing after it. For an environment that still runs or was
-killed, audit cannot know what is missing at the end.
+The audit of an instance starts with number 0, if that is there. Otherwise the
+input starts in the middle of its life, as with --since, and numbers below its
+first one do not count as missing (with --from-start they do). If the last event
+is a kinesis-telemetry.stats, the environment was shut down in order, and no
+later event can be missing. If an environment still runs or was killed, audit
+cannot know whether later events are missing.
 
 Memory use depends on the number of instances and gaps, not of events: 100,000
 instances take less than 128 MB. If one machine takes too long to read it all,
@@ -68,8 +68,8 @@ func (a *app) auditCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.since, "since", "", "start with records that arrived at `TIME`, written as for 'ktel tail' (default: all)")
-	flags.StringVar(&f.until, "until", "", "stop at records that arrived at `TIME` (default: now)")
+	flags.StringVar(&f.since, "since", "", "read records that arrived at `TIME` or later; see 'ktel tail' (default: all)")
+	flags.StringVar(&f.until, "until", "", "read records that arrived before `TIME` (default: now)")
 	flags.StringVar(&f.endpoint, "endpoint-url", "", "`URL` of Kinesis, such as an emulator's")
 	flags.StringVar(&f.region, "region", "", "`NAME` of the AWS region")
 	flags.BoolVar(&f.fromStart, "from-start", false,
@@ -86,7 +86,7 @@ type AuditReport struct {
 	// Complete: no undeclared event is missing, and everything could be read.
 	Complete bool `json:"complete"`
 	*audit.CompletenessReport
-	// Unreadable counts broken pieces, Foreign those that others have written.
+	// Unreadable counts broken pieces, Foreign pieces of other writers.
 	Unreadable int   `json:"unreadable"`
 	Foreign    int   `json:"foreign"`
 	Bytes      int64 `json:"bytes"`

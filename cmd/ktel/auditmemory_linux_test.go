@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// An audit of 100,000 instances takes 128 MB at most, and is exact: what is missing, came twice or out of order. KTEL_AUDIT_EVENTS is
-// how many events each instance has; the memory does not depend on it.
+// An audit of 100,000 instances takes at most 128 MB, and counts missing, duplicated and late events exactly.
+// KTEL_AUDIT_EVENTS is the number of events per instance. The memory does not depend on it.
 func TestBudgetAuditMemory(t *testing.T) {
 	if os.Getenv("BUDGETS") == "" {
 		t.Skip("BUDGETS is not set: this takes a minute")
@@ -67,8 +67,8 @@ func TestBudgetAuditMemory(t *testing.T) {
 	}
 }
 
-// fleet writes what so many instances deliver, ten events a record, their records in turns. Of every 100th instance a record is lost, of
-// every 50th one comes twice, of every 10th one comes late.
+// fleet writes the records of many instances in turn, ten events per record. Every 100th instance loses a record, every
+// 50th has one twice, and every 10th has a late one.
 type fleet struct {
 	instances, events int
 

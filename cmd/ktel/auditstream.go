@@ -51,8 +51,8 @@ func (f *streamFlags) target(name string) session.Target {
 	return session.Target{Stream: name, Region: f.region, Endpoint: f.endpoint}
 }
 
-// streamOf returns the stream that the arguments name, if they name one: a single argument that is neither a file nor a path,
-// or no argument with flags that only a stream has.
+// streamOf returns the stream that the arguments name, if they name one: a single argument that is neither a file nor a
+// path, or no argument with flags that only a stream has.
 func streamOf(args []string, f *streamFlags) (name string, ok bool, err error) {
 	if len(args) == 0 && f.any() {
 		return cmp.Or(os.Getenv("KINESIS_TELEMETRY_STREAM"), defaultStream), true, nil

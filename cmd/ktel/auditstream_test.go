@@ -19,7 +19,8 @@ import (
 	"kinesis-telemetry-extension/internal/session"
 )
 
-// What arrived before --since, or from --until on, does not count; an instance that begins in the middle lacks nothing.
+// An audit ignores records that arrived before --since, or at --until or later. An instance that starts in the middle
+// of its life lacks no events.
 func TestAuditWindow(t *testing.T) {
 	server, err := kinesislocal.Start(kinesislocal.Options{Region: testRegion})
 	if err != nil {
@@ -33,7 +34,7 @@ func TestAuditWindow(t *testing.T) {
 	client := awskinesis.New(awskinesis.Options{
 		Region: testRegion, BaseEndpoint: aws.String(server.URL()), Credentials: credentials.NewStaticCredentialsProvider("a", "s", ""),
 	})
-	// part writes a record with these numbers and returns a time when it had arrived and nothing else.
+	// part writes a record with these numbers. It returns a time between its arrival and that of the next record.
 	part := func(first, last int) time.Time {
 		t.Helper()
 		var lines strings.Builder
@@ -95,7 +96,7 @@ func TestAuditWindow(t *testing.T) {
 	}
 }
 
-// A duration is counted back from Kinesis's time, whatever the local clock says.
+// --since counts a duration back from Kinesis's time, even if the local clock is wrong.
 func TestSinceOtherClock(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, time.Minute} {
 		for _, test := range []struct {
@@ -120,7 +121,8 @@ func TestSinceOtherClock(t *testing.T) {
 	}
 }
 
-// The progress of an audit goes from the start of its window to the end, and a shard that is done does not hold it up.
+// The progress of an audit goes from the start of its window to the end. A shard that was read completely does not
+// delay it.
 func TestBacklogReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backlog{behind: make(map[string]time.Duration), now: time.Now, until: time.Now().Add(-2 * time.Hour)}
@@ -143,7 +145,7 @@ func TestBacklogReading(t *testing.T) {
 	})
 }
 
-// What keeps the stream from being read is said once, and when it is over.
+// Trouble with reading the stream is reported once, and so is its end.
 func TestBacklogTrouble(t *testing.T) {
 	var out strings.Builder
 	b := &backlog{notes: &out}
@@ -158,7 +160,7 @@ func TestBacklogTrouble(t *testing.T) {
 	}
 }
 
-// A report fits the terminal, narrow or wide, and says as much as there is room for.
+// A report fits the terminal, and shows more ranges on a wider one.
 func TestAuditTextFits(t *testing.T) {
 	var some audit.Ranges
 	for n := range uint64(200) {
@@ -174,7 +176,7 @@ func TestAuditTextFits(t *testing.T) {
 			Declared: []audit.Drop{{Reason: "buffer_full", Count: 12_345_678}, {Reason: "rejected", Count: 1}, {Reason: "too_large", Count: 1}},
 		}},
 	}, Foreign: 1, Bytes: 123_456_789_012}
-	shown := map[int]int{}
+	rangesByColumns := map[int]int{}
 	for _, columns := range []int{60, 80, 200} {
 		var out strings.Builder
 		if err := report.writeText(&out, newPalette(true), columns); err != nil {
@@ -185,17 +187,17 @@ func TestAuditTextFits(t *testing.T) {
 				t.Errorf("%d columns of %d: %q", width, columns, line)
 			}
 		}
-		shown[columns] = strings.Count(out.String(), "-100")
+		rangesByColumns[columns] = strings.Count(out.String(), "-100")
 		if !strings.Contains(out.String(), " more") || strings.Contains(out.String(), "…") {
 			t.Errorf("%s", out.String())
 		}
 	}
-	if shown[60] > shown[80] || shown[80] >= shown[200] {
-		t.Errorf("ranges shown by columns: %v", shown)
+	if rangesByColumns[60] > rangesByColumns[80] || rangesByColumns[80] >= rangesByColumns[200] {
+		t.Errorf("ranges shown by columns: %v", rangesByColumns)
 	}
 }
 
-// Where there is no terminal a long reading says every ten seconds how far it is, and a short one nothing.
+// Without a terminal, progress is reported every ten seconds. A short reading reports none.
 func TestProgressElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
@@ -222,7 +224,7 @@ func TestProgressElsewhere(t *testing.T) {
 	})
 }
 
-// A reading says how fast it is and how long it takes, where that is known.
+// Progress shows the rate, and the time left if the size is known.
 func TestReadingAfter(t *testing.T) {
 	for _, test := range []struct {
 		reading reading

@@ -18,7 +18,7 @@ func goList(t *testing.T, env []string, args ...string) string {
 	return string(output)
 }
 
-// What 'go run ./cmd/ktel demo' has compiled is what its build takes: nothing is compiled twice.
+// The build of the demo uses the packages that 'go run ./cmd/ktel demo' has compiled, and compiles none again.
 func TestBuildSharesItsCache(t *testing.T) {
 	t.Parallel()
 	args := []string{"-export", "-f", "{{.Export}}", "net/http", "crypto/tls"}

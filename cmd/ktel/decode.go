@@ -88,7 +88,7 @@ func (a *app) decode(ctx context.Context, files []string) error {
 	return nil
 }
 
-// cannotRead reports a piece of an input that cannot be read, and why. The writer to leads to standard error.
+// cannotRead reports a piece of an input that cannot be read, and why, on a writer that leads to standard error.
 func (a *app) cannotRead(to io.Writer, piece *input.UnreadableError) {
 	columns, _ := terminalWidth(a.stderr)
 	text := fold(printable(piece.Error()), columns, len("ktel: error: "), 2)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// What is piped in one by one comes out one by one, and an interruption ends a wait for more.
+// decode prints each event as soon as it is piped in. An interruption ends its wait for input.
 func TestDecodeLive(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	stdin, in := io.Pipe()
@@ -39,7 +39,7 @@ func TestDecodeLive(t *testing.T) {
 	in.Close()
 }
 
-// A file that is something else is left after a thousand errors, and the next one is read.
+// decode stops reading a file after a thousand errors in a row, and continues with the next one.
 func TestDecodeGivesUp(t *testing.T) {
 	const event = `{"time":"t","seq":0,"source":{"instance":"i"}}` + "\n"
 	dir := t.TempDir()
@@ -60,8 +60,8 @@ func TestDecodeGivesUp(t *testing.T) {
 	}
 }
 
-// What decode prints of any format, audit reads: as many events, all of them with their numbers.
-func TestDecodeIsRead(t *testing.T) {
+// audit reads the output of decode for any format: it finds as many events, all with their numbers.
+func TestAuditReadsDecoded(t *testing.T) {
 	names, err := filepath.Glob("../../record/testdata/vectors/*.bin")
 	if err != nil || len(names) < 10 {
 		t.Fatalf("%v, %v", names, err)

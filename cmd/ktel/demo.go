@@ -77,7 +77,8 @@ func (a *app) demo(ctx context.Context, f *trialFlags, seed uint64) error {
 	return a.runTrial(ctx, s, f, false)
 }
 
-// demoPayloads returns events for the sample function. Each asks for a few lines; some ask for many or long lines, or for a failure.
+// demoPayloads returns events for the sample function. Each asks for a few lines; some ask for many or long lines, or
+// for a failure.
 func demoPayloads(count int, seed uint64) [][]byte {
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // the same demo for the same seed; no secrets
 	payloads := make([][]byte, count)

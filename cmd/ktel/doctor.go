@@ -50,7 +50,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.Function, "function", "", "`NAME` or ARN of a deployed function to check")
 	flags.StringVar(&f.Qualifier, "qualifier", "", "`VERSION` or alias of that function")
-	flags.StringVar(&f.Layer, "layer", doctor.LayerName, "part of the `NAME` of the layer that holds the extension")
+	flags.StringVar(&f.Layer, "layer", doctor.LayerName, "part of the `NAME` of the layer that contains the extension")
 	flags.StringVar(&f.Region, "region", "", "AWS `REGION` (default: the one that AWS's tools use)")
 	flags.BoolVar(&f.json, "json", false, "print the findings as JSON")
 	return cmd

@@ -17,7 +17,7 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-// Each misconfiguration of a shell and its stream, made for real.
+// doctor finds each misconfiguration of a shell and its stream.
 func TestDoctorShell(t *testing.T) {
 	const prefix = "KINESIS_TELEMETRY_"
 	type variables = map[string]string
@@ -159,7 +159,7 @@ func untrusted(t *testing.T) string {
 	return server.URL
 }
 
-// What Kinesis answers to the dry run, and what to do about it.
+// Each error of the dry run has its own fix.
 func TestDoctorWrite(t *testing.T) {
 	for code, test := range map[string]struct {
 		status int
@@ -203,7 +203,7 @@ func TestDoctorWrite(t *testing.T) {
 	}
 }
 
-// Credentials that are judged by their signature and token.
+// doctor tells apart expired tokens, wrong secrets and unknown keys.
 func TestDoctorCredentials(t *testing.T) {
 	const key = "AKIATESTTESTTESTTEST"
 	expired := kinesislocal.Options{
@@ -252,7 +252,7 @@ func TestDoctorCredentials(t *testing.T) {
 	}
 }
 
-// A role that may only write is enough: the stream's description is not asked for more than it gives.
+// Permission to write is enough: doctor continues without the stream's description.
 func TestDoctorMayOnlyWrite(t *testing.T) {
 	server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{
 		{Operation: "DescribeStreamSummary", ErrorType: "AccessDeniedException"},
@@ -266,7 +266,7 @@ func TestDoctorMayOnlyWrite(t *testing.T) {
 		wantFinding{"write", doctor.OK, "passed", ""})
 }
 
-// Streams that no emulator makes.
+// doctor reports states and modes of streams that no emulator has.
 func TestDoctorStream(t *testing.T) {
 	summary := func(members string) answer {
 		return answer{
@@ -325,7 +325,7 @@ func TestDoctorStream(t *testing.T) {
 	}
 }
 
-// The KCL drops aggregated records on streams that distribute records themselves.
+// doctor warns of the format kpl on a stream that distributes records itself: the KCL drops aggregated records there.
 func TestDoctorFormat(t *testing.T) {
 	for format, status := range map[string]int{"kpl": 1, "ndjson": 0} {
 		url := fakeAWS(t, map[string]answer{
@@ -362,7 +362,7 @@ func TestDoctorManagedKeyOfAnother(t *testing.T) {
 	})
 }
 
-// The extension writes as the role that the settings name, to that role's account.
+// With ROLE_ARN, doctor writes with the credentials of that role, to a stream of that role's account.
 func TestDoctorAssumesTheRole(t *testing.T) {
 	const other, key = "210987654321", "ASIATHEROLETHEROLETH"
 	server := startKinesis(t, kinesislocal.Options{
@@ -373,7 +373,7 @@ func TestDoctorAssumesTheRole(t *testing.T) {
 		`</AccessKeyId><SecretAccessKey>of the role</SecretAccessKey><SessionToken>token</SessionToken>` +
 		`<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`}
 	sts := fakeAWS(t, map[string]answer{
-		"AssumeRole kinesis-telemetry-extension ": assumed, // the extension's own name
+		"AssumeRole kinesis-telemetry-extension ": assumed, // the default session name
 		"AssumeRole reporting between/us":         assumed,
 		"AssumeRole":                              xmlError("AccessDenied", "not authorized to perform: sts:AssumeRole"),
 	})
@@ -384,13 +384,13 @@ func TestDoctorAssumesTheRole(t *testing.T) {
 		})
 		runDoctor(t, 0, nil, wantFinding{"role", doctor.OK, "role/writer is assumed", ""}, wantFinding{"write", doctor.OK, "passed", ""})
 	}
-	// What is denied then is of the role's own account: no resource policy is in question.
+	// A denied write concerns the role's own account, so the fix does not mention a resource policy.
 	server.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{ErrorType: "AccessDeniedException"}}})
 	_, stdout, _ := runKtel(t, "doctor")
 	if !strings.Contains(stdout, "kinesis:PutRecords") || strings.Contains(stdout, "put-resource-policy") {
 		t.Error(stdout)
 	}
-	// A trust policy may ask for an external id and for the session's name.
+	// A trust policy may require an external id and a session name.
 	server.SetFaults(nil)
 	const prefix = "KINESIS_TELEMETRY_ROLE_"
 	t.Setenv(prefix+"EXTERNAL_ID", "between/us")
@@ -401,7 +401,7 @@ func TestDoctorAssumesTheRole(t *testing.T) {
 	runDoctor(t, 1, nil, wantFinding{"role", doctor.Problem, "cannot be assumed", "set " + prefix + "EXTERNAL_ID"})
 }
 
-// With its CA named, an endpoint of one's own is as good as AWS's.
+// An endpoint with a private CA works if AWS_CA_BUNDLE names the CA.
 func TestDoctorCABundle(t *testing.T) {
 	kinesis := kinesislocal.New(kinesislocal.Options{Region: testRegion})
 	defer kinesis.Close()
@@ -422,7 +422,7 @@ func TestDoctorCABundle(t *testing.T) {
 	runDoctor(t, 0, nil, wantFinding{"endpoint", doctor.OK, "answers in", ""}, wantFinding{"write", doctor.OK, "passed", ""})
 }
 
-// The command names the key, where the stream does.
+// The fix names the key if the stream's description does.
 func TestDoctorDisabledKey(t *testing.T) {
 	setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{
 		"DescribeStreamSummary": {
@@ -440,7 +440,7 @@ func TestDoctorDisabledKey(t *testing.T) {
 	})
 }
 
-// What a person sees.
+// The report for a person has a line for each finding, one for each fix, and the counts.
 func TestDoctorText(t *testing.T) {
 	var b bytes.Buffer
 	report := &doctor.Report{Findings: []doctor.Finding{

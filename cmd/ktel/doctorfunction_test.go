@@ -16,8 +16,8 @@ const (
 	testRole     = "arn:aws:iam::123456789012:role/service-role/checkout"
 )
 
-// configuration is a function as Lambda describes it, well but for the members given. Its endpoint is here: tests ask no
-// name server about AWS's.
+// configuration returns Lambda's description of a function without problems, in which these members replace others. Its
+// endpoint is on this machine, because tests must not resolve AWS's names.
 func configuration(members string) answer {
 	all := map[string]json.RawMessage{}
 	for _, object := range []string{
@@ -44,7 +44,7 @@ func simulated(decision, more string) answer {
 		`</EvalDecision>` + more + `</member></EvaluationResults></SimulatePrincipalPolicyResult></SimulatePrincipalPolicyResponse>`}
 }
 
-// healthyAnswers are those of an account in which all is well.
+// healthyAnswers returns the answers of an account without problems.
 func healthyAnswers(members string) map[string]answer {
 	return map[string]answer{
 		"GET /2015-03-31/functions/checkout/configuration":                    configuration(members),
@@ -53,7 +53,7 @@ func healthyAnswers(members string) map[string]answer {
 	}
 }
 
-// What Lambda and IAM say of a function, also what no emulator does.
+// doctor checks a function by the answers of Lambda and IAM, some of which no emulator gives.
 func TestDoctorFunction(t *testing.T) {
 	const (
 		get       = "GET /2015-03-31/functions/checkout/configuration"
@@ -374,7 +374,7 @@ func TestDoctorFunction(t *testing.T) {
 	}
 }
 
-// The function's role and the key of the stream.
+// doctor checks whether the function's role may use the key of the stream.
 func TestDoctorFunctionKey(t *testing.T) {
 	const key = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 	keyPolicy := func(effect, principal string) answer {
@@ -433,7 +433,7 @@ func TestDoctorFunctionKey(t *testing.T) {
 					`"EncryptionType":"KMS","KeyId":"` + key + `"}}`,
 			}
 			answers["PutRecords"] = jsonError("KMSAccessDeniedException", "no")
-			// The stream's resource policy may stand in for the role's; it cannot for the key.
+			// The stream's resource policy can replace the role's policy, but not the permission on the key.
 			answers["GetResourcePolicy"] = answer{200, `{"Policy":"{\"Principal\":{\"AWS\":\"` + testRole + `\"}}"}`}
 			setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": fakeAWS(t, answers)})
 			status := 0
@@ -450,7 +450,7 @@ func TestDoctorFunctionKey(t *testing.T) {
 	}
 }
 
-// An ARN says the region by itself.
+// The region of a function's ARN is used without --region.
 func TestDoctorFunctionARN(t *testing.T) {
 	answers := map[string]answer{"GET /2015-03-31/functions/" + testFunction + "/configuration": configuration("")}
 	setEnviron(t, map[string]string{"AWS_REGION": "", "AWS_ENDPOINT_URL": fakeAWS(t, answers)})

@@ -18,7 +18,7 @@ import (
 	"kinesis-telemetry-extension/internal/doctor"
 )
 
-// account is a whole one, of an emulator that no one here wrote.
+// account is an account of moto, an independent emulator.
 type account struct {
 	*testing.T
 	kinesis *awskinesis.Client
@@ -53,7 +53,7 @@ func (a account) createStream(name string, mode kinesistypes.StreamMode) {
 	a.check(awskinesis.NewStreamExistsWaiter(a.kinesis).Wait(a.Context(), &awskinesis.DescribeStreamInput{StreamName: &name}, time.Minute))
 }
 
-// createFunction makes a function of arm64 and returns its role.
+// createFunction creates an arm64 function and returns the name of its role.
 func (a account) createFunction(name string, change func(*lambda.CreateFunctionInput)) string {
 	role, err := a.iam.CreateRole(a.Context(), &iam.CreateRoleInput{
 		RoleName:                 &name,

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// zipEntry is one of a zip that a test writes.
+// zipEntry is a file of a zip that a test writes.
 type zipEntry struct {
 	name string
 	mode fs.FileMode
@@ -44,7 +44,8 @@ func writeZip(t *testing.T, entries ...zipEntry) string {
 	return path
 }
 
-// All files in extensions/ of a layer are extensions, those below it are not; the files beside it are there, too.
+// All files in a layer's extensions/ are extensions. Files in its subfolders are not. Files outside of it are unpacked,
+// too.
 func TestFindExtensionInZip(t *testing.T) {
 	layer := writeZip(t,
 		zipEntry{"extensions/", fs.ModeDir | 0o755, ""},
@@ -62,7 +63,7 @@ func TestFindExtensionInZip(t *testing.T) {
 	}
 }
 
-// A layer writes nothing outside of its folder.
+// unzip refuses entries outside of the layer's folder.
 func TestUnzipRefuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -86,7 +87,7 @@ func TestUnzipRefuses(t *testing.T) {
 	}
 }
 
-// What is around extensions/ is a layer, once; a program elsewhere has none.
+// The folder around extensions/ becomes a layer, once. A program elsewhere has no layer.
 func TestExtendLayers(t *testing.T) {
 	s := &trial{}
 	s.extend("/a/extensions/ours", []string{"/b/extensions/one", "/b/extensions/two", "/c/bin/three"})
@@ -98,7 +99,7 @@ func TestExtendLayers(t *testing.T) {
 	}
 }
 
-// The source is found where the compiler recorded it, and not in the relative paths of -trimpath.
+// sourceFolder returns the folder that the compiler recorded, and "" for the relative paths of -trimpath.
 func TestSourceFolder(t *testing.T) {
 	dir := t.TempDir()
 	for file, want := range map[string]string{

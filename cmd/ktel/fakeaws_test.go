@@ -70,14 +70,14 @@ func runKtel(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	return status, out.String(), errs.String()
 }
 
-// wanted is a finding in part: what was seen and what is to be done contain these.
+// wantFinding is an expected finding. Its seen and fix are parts of the finding's.
 type wantFinding struct {
-	check    string
-	status   doctor.Status
-	seen, do string
+	check     string
+	status    doctor.Status
+	seen, fix string
 }
 
-// runDoctor runs 'ktel doctor --json', which must end with the status and find what is wanted.
+// runDoctor runs 'ktel doctor --json', which must exit with the status and report these findings.
 func runDoctor(t *testing.T, status int, args []string, want ...wantFinding) {
 	t.Helper()
 	got, stdout, stderr := runKtel(t, append([]string{"doctor", "--json"}, args...)...)
@@ -91,7 +91,7 @@ func runDoctor(t *testing.T, status int, args []string, want ...wantFinding) {
 	for _, w := range want {
 		found := false
 		for _, f := range report.Findings {
-			found = found || f.Check == w.check && f.Status == w.status && strings.Contains(f.Seen, w.seen) && strings.Contains(f.Fix, w.do)
+			found = found || f.Check == w.check && f.Status == w.status && strings.Contains(f.Seen, w.seen) && strings.Contains(f.Fix, w.fix)
 		}
 		if !found {
 			t.Errorf("not found: %+v\nin %s", w, stdout)
@@ -119,14 +119,15 @@ func startKinesis(t *testing.T, o kinesislocal.Options) *kinesislocal.Server {
 	return server
 }
 
-// answer is what the endpoint of fakeAWS says to an operation.
+// answer is the answer of fakeAWS to an operation.
 type answer struct {
 	status int
 	body   string
 }
 
-// fakeAWS is an endpoint of all services that knows the operations given, by their name (Query and JSON protocols; AssumeRole
-// also by name, session name and external id) or by method and path. Whose the credentials are it knows by itself.
+// fakeAWS starts an endpoint of all AWS services and returns its URL. It gives the answers to operations, which are
+// named as in the Query and JSON protocols, or by method and path. AssumeRole can also be named with its session name
+// and external id. It denies other operations, except GetCallerIdentity, which returns the test account.
 func fakeAWS(t *testing.T, answers map[string]answer) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -146,7 +147,7 @@ func fakeAWS(t *testing.T, answers map[string]answer) string {
 			a = answer{200, `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::` + testAccount +
 				`:user/me</Arn><Account>` + testAccount + `</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`}
 		case !known:
-			t.Logf("the fake does not know %s", name)
+			t.Logf("fakeAWS has no answer for %s", name)
 			a = xmlError("AccessDenied", "not authorized to perform "+name)
 			if !strings.Contains(r.Header.Get("Content-Type"), "form") {
 				a = jsonError("AccessDeniedException", "not authorized to perform "+name)
@@ -170,7 +171,7 @@ func jsonError(code, message string) answer {
 	return answer{400, `{"__type":"` + code + `","message":"` + message + `"}`}
 }
 
-// startMoto starts the emulator that MOTO_SERVER names; .ci/run installs it and demands it with CONFORMANCE=required.
+// startMoto starts the emulator that MOTO_SERVER names. .ci/run installs it and requires it by CONFORMANCE=required.
 func startMoto(t *testing.T) string {
 	t.Helper()
 	program := os.Getenv("MOTO_SERVER")
@@ -188,8 +189,8 @@ func startMoto(t *testing.T) string {
 // startServer starts a server and waits until it answers at the address.
 func startServer(t *testing.T, address string, server *exec.Cmd) string {
 	t.Helper()
-	var said bytes.Buffer
-	server.Stdout, server.Stderr = &said, &said
+	var output bytes.Buffer
+	server.Stdout, server.Stderr = &output, &output
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +198,7 @@ func startServer(t *testing.T, address string, server *exec.Cmd) string {
 		server.Process.Kill()
 		server.Wait()
 		if t.Failed() {
-			t.Logf("the server said:\n%s", said.String())
+			t.Logf("output of the server:\n%s", output.String())
 		}
 	})
 	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
@@ -212,10 +213,10 @@ func startServer(t *testing.T, address string, server *exec.Cmd) string {
 	}
 }
 
-// closedPort is an address where nothing listens, nor will: a port that was free a moment ago may be another test's by now.
+// closedPort is an address where no server listens. A free port would not do: another test may listen there later.
 const closedPort = "127.0.0.1:1"
 
-// freePort is an address where a server can listen.
+// freePort returns an address where a server can listen.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

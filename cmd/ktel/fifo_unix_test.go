@@ -26,7 +26,7 @@ func makeFIFO(t *testing.T) string {
 	return name
 }
 
-// decodeFIFO runs 'ktel decode' and fails if it does not end.
+// decodeFIFO runs 'ktel decode' and fails if it does not end in 10 s.
 func decodeFIFO(ctx context.Context, t *testing.T, stdout io.Writer, name string) (status int, stderr string) {
 	t.Helper()
 	var errs bytes.Buffer
@@ -36,12 +36,12 @@ func decodeFIFO(ctx context.Context, t *testing.T, stdout io.Writer, name string
 	case status := <-ended:
 		return status, errs.String()
 	case <-time.After(10 * time.Second):
-		t.Fatal("it does not end")
+		t.Fatal("decode did not end")
 		return 0, ""
 	}
 }
 
-// What is written into a named pipe once is read, whole.
+// decode reads all that was written into a named pipe.
 func TestFIFO(t *testing.T) {
 	name := makeFIFO(t)
 	go func() { _ = os.WriteFile(name, []byte(strings.Repeat(fifoEvent, 5)), 0o600) }()
@@ -52,7 +52,7 @@ func TestFIFO(t *testing.T) {
 	}
 }
 
-// An interruption ends the wait for a writer, and the wait for what a writer writes.
+// An interruption ends the wait for a writer, and the wait for a writer's output.
 func TestFIFOInterrupted(t *testing.T) {
 	for name, writes := range map[string]bool{"without a writer": false, "with a silent writer": true} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestFIFOInterrupted(t *testing.T) {
 			if status != statusInterrupted || stderr != "ktel: interrupted\n" {
 				t.Errorf("status %d, %s", status, stderr)
 			}
-			if !writes { // end the open that is left
+			if !writes { // end the open that still waits
 				writer, err := os.OpenFile(fifo, os.O_RDWR, 0)
 				if err != nil {
 					t.Fatal(err)
@@ -81,14 +81,15 @@ func TestFIFOInterrupted(t *testing.T) {
 	}
 }
 
-// The second interruption ends the process even where the first one cannot: here it waits for a reader of its output.
+// The second interruption ends the process even if the first one cannot, here because a write to standard output is
+// blocked.
 func TestInterruptedTwice(t *testing.T) {
 	t.Parallel()
-	program, err := exec.LookPath("ktel") // testscript's: this program under another name
+	program, err := exec.LookPath("ktel") // testscript's link to this test program
 	if err != nil {
 		t.Fatal(err)
 	}
-	output, stdout, err := os.Pipe() // nobody reads it
+	output, stdout, err := os.Pipe() // no process reads it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func TestInterruptedTwice(t *testing.T) {
 	for range 2 {
 		select {
 		case err := <-ended:
-			t.Fatalf("it ended before the second one: %v", err)
+			t.Fatalf("the process ended before the second interruption: %v", err)
 		case <-time.After(500 * time.Millisecond):
 			_ = process.Process.Signal(os.Interrupt)
 		}
@@ -121,6 +122,6 @@ func TestInterruptedTwice(t *testing.T) {
 		}
 	case <-deadline:
 		_ = process.Process.Kill()
-		t.Error("it does not end")
+		t.Error("the process did not end")
 	}
 }

@@ -48,7 +48,8 @@ type runtimeClient struct {
 	args []string
 }
 
-// findFunction finds a handler by its name or its file, or a program. A handler gets its command from runtimeClient.install.
+// findFunction finds a handler by its name or its file, or a program. A handler gets its command from
+// runtimeClient.install.
 func findFunction(handler string, command []string) (sandbox.Function, *runtimeClient, error) {
 	if handler != "" {
 		dir, err := os.Getwd()
@@ -99,7 +100,8 @@ func isScript(path string) bool {
 	return string(head[:n]) == "#!"
 }
 
-// findFile returns the function of a file with a handler. The file's folder is the task root, like the root of a Lambda archive.
+// findFile returns the function of a file with a handler. The file's folder is the task root, like the root of a Lambda
+// archive.
 func findFile(l *language, command []string) (sandbox.Function, *runtimeClient, error) {
 	if len(command) > 1 {
 		return sandbox.Function{}, nil, usageError(

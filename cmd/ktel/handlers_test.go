@@ -13,20 +13,20 @@ import (
 	"testing"
 )
 
-// The loggers that people use work in the handlers of conformance/handlers, and each of their lines arrives with its request id.
+// Common loggers work in the handlers of conformance/handlers, and each of their lines arrives with its request id.
 func TestConformanceHandlers(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {
-		t.Skip("CONFORMANCE=required is not set: this installs Node.js and packages of it and of Python")
+		t.Skip("CONFORMANCE=required is not set: this test installs Node.js, and packages for it and for Python")
 	}
 	handlers, err := filepath.Abs("../../conformance/handlers")
 	if err != nil {
 		t.Fatal(err)
 	}
 	script := exec.Command(filepath.Join(handlers, "handlers.sh"))
-	var said bytes.Buffer
-	script.Stderr = &said
+	var stderr bytes.Buffer
+	script.Stderr = &stderr
 	printed, err := script.Output()
-	t.Logf("%s\n%s%s", script, said.Bytes(), printed)
+	t.Logf("%s\n%s%s", script, stderr.Bytes(), printed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestConformanceHandlers(t *testing.T) {
 	}
 }
 
-// checkLines runs a handler three times: each invocation has each line, and no others.
+// checkLines runs a handler three times. Each invocation must log each of these lines, and no others.
 func checkLines(t *testing.T, file, format string, want []string) {
 	t.Helper()
 	status, stdout, stderr := runKtel(t, "run", "-n", "3", "-o", "ndjson", "--event", `{"order":7}`, "--log-format", format, "--", file)
@@ -84,7 +84,7 @@ func checkLines(t *testing.T, file, format string, want []string) {
 		}
 		at := slices.IndexFunc(want, func(text string) bool { return strings.Contains(string(event.Record), text) })
 		if at < 0 {
-			t.Fatalf("%s: not among what was logged: %s", format, line)
+			t.Fatalf("%s: unexpected line: %s", format, line)
 		}
 		got[event.RequestID] = append(got[event.RequestID], want[at])
 	}

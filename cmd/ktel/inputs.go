@@ -28,7 +28,8 @@ type inputs struct {
 	read            atomic.Int64 // bytes so far
 }
 
-// openInputs finds out whether the files can be read before it reads any of them: a wrong name is a mistake on the command line.
+// openInputs finds out whether the files can be read before it reads any of them: a wrong name is a mistake on the
+// command line.
 func (a *app) openInputs(files []string, verb string) (*inputs, error) {
 	in := &inputs{files: files, stdin: a.stdin}
 	if len(files) == 0 {
@@ -83,8 +84,8 @@ func (in *inputs) sizeOf(name string) (int64, error) {
 	return info.Size(), nil
 }
 
-// events yields the events of all files. A piece that cannot be read is an *input.UnreadableError whose place starts with the
-// file's name. Any other error is the last.
+// events yields the events of all files. A piece that cannot be read is an *input.UnreadableError whose place starts
+// with the file's name. Any other error is the last.
 func (in *inputs) events(ctx context.Context) iter.Seq2[input.Event, error] {
 	return func(yield func(input.Event, error) bool) {
 		for _, name := range in.files {
@@ -185,8 +186,8 @@ func (w *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// interruptible returns a reader that ends with ctx, even while from waits for input. That read cannot be cancelled: it ends
-// with the process.
+// interruptible returns a reader that ends with ctx, even while from waits for input. That read cannot be cancelled: it
+// ends with the process.
 func interruptible(ctx context.Context, from io.ReadCloser) io.ReadCloser {
 	reader, writer := io.Pipe()
 	context.AfterFunc(ctx, func() { _ = writer.CloseWithError(ctx.Err()) })

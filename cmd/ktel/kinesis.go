@@ -79,7 +79,7 @@ func (a *app) kinesisCommand() *cobra.Command {
 	flags.BoolVar(&f.log, "log", false, "print a line for each call")
 	flags.StringVar(&f.listen, "listen", kinesisListen, "loopback `ADDRESS` to listen at; port 0 takes a free one")
 	flags.StringVar(&f.region, "region", localRegion, "AWS `REGION` in the ARNs of the streams")
-	flags.BoolVar(&f.noThrottle, "no-throttle", false, "lift the shards' limits (1 MiB and 1,000 records a second)")
+	flags.BoolVar(&f.noThrottle, "no-throttle", false, "remove the shard limits (1 MiB and 1,000 records a second)")
 	cmd.AddCommand(a.kinesisFaultCommand())
 	return cmd
 }
@@ -229,7 +229,8 @@ Ctrl-C stops it and discards the records.
 	return b.String()
 }
 
-// callLog returns a function that prints a line for each call. It ignores write errors: the server outlives the reader of the lines.
+// callLog returns a function that prints a line for each call. It ignores write errors: the server outlives the reader
+// of the lines.
 func (a *app) callLog() func(kinesislocal.Call) {
 	var mu sync.Mutex // calls are concurrent
 	colors := a.paletteFor(a.stdout)

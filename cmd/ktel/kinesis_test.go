@@ -20,12 +20,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 )
 
-// kinesisCommand is a 'ktel kinesis' that runs in this process.
+// kinesisCommand is a running 'ktel kinesis' in this process.
 type kinesisCommand struct {
 	url     string
 	welcome string
-	env     []string    // what the welcome tells its users to export
-	lines   chan string // of its standard output, behind the welcome
+	env     []string    // variables that the welcome tells users to export
+	lines   chan string // of its standard output after the welcome
 	cancel  context.CancelFunc
 	status  chan int
 }
@@ -69,7 +69,7 @@ func startKinesisCommand(t *testing.T, args ...string) *kinesisCommand {
 	return k
 }
 
-// end interrupts it, and returns all lines that it printed.
+// end interrupts the command and returns all lines that it printed.
 func (k *kinesisCommand) end(t *testing.T) []string {
 	t.Helper()
 	k.cancel()
@@ -82,12 +82,12 @@ func (k *kinesisCommand) end(t *testing.T) []string {
 		if status != 0 {
 			t.Errorf("exit status %d", status)
 		}
-	default: // it was ended before
+	default: // it ended before
 	}
 	return lines
 }
 
-// A program writes and tail reads, faults change meanwhile, and the log has a line for each call.
+// A client writes, tail reads, faults change in between, and the log has a line for each call.
 func TestKinesis(t *testing.T) {
 	t.Parallel()
 	k := startKinesisCommand(t, "--stream", "orders:2", "--stream", "returns", "--log")
@@ -138,7 +138,7 @@ func TestKinesis(t *testing.T) {
 	}
 }
 
-// The words make rules that the emulator takes, each request meets one of them at most, and their shares are exact.
+// The words become rules of the emulator. Each request matches at most one of them, and their shares are exact.
 func TestFaultWords(t *testing.T) {
 	f, err := parseFaults("error=0.5, lost=0.25,reset=0.25,throttle=0.1,latency=20ms")
 	if err != nil {
@@ -179,10 +179,10 @@ func TestFaultWords(t *testing.T) {
 	}
 }
 
-// AWS's own clients write and read, with and without faults; the SDKs try again what failed, so that everything arrives.
+// AWS's own clients write and read, with and without faults. The SDKs retry failed requests, so all records arrive.
 func TestConformanceKinesisClients(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {
-		t.Skip("CONFORMANCE=required is not set: this installs boto3 and the AWS CLI")
+		t.Skip("CONFORMANCE=required is not set: this test installs boto3 and the AWS CLI")
 	}
 	for _, test := range []struct {
 		name, faults string
@@ -200,7 +200,7 @@ func TestConformanceKinesisClients(t *testing.T) {
 					read := client.run(t, k, client.count)
 					log := strings.Join(k.end(t), "\n")
 					if len(read) == 0 && os.Getenv("CI") != "true" {
-						t.Skip("the client cannot be had")
+						t.Skip("the client is not available")
 					}
 					slices.Sort(read)
 					if once := slices.Compact(slices.Clone(read)); len(once) != client.count || !test.duplicates && len(read) != len(once) {
@@ -216,7 +216,7 @@ func TestConformanceKinesisClients(t *testing.T) {
 	}
 }
 
-// scripted is a client that conformance/kinesis/check.sh runs.
+// scripted returns a client that conformance/kinesis/check.sh runs.
 func scripted(name string) func(*testing.T, *kinesisCommand, int) []string {
 	return func(t *testing.T, k *kinesisCommand, count int) []string {
 		t.Helper()
@@ -240,9 +240,9 @@ func goSDK(t *testing.T, k *kinesisCommand, count int) []string {
 		data := fmt.Sprintf("go %d", i)
 		batch = append(batch, types.PutRecordsRequestEntry{PartitionKey: &data, Data: []byte(data)})
 	}
-	insist := func(o *awskinesis.Options) { o.RetryMaxAttempts = 20 }
+	retryLong := func(o *awskinesis.Options) { o.RetryMaxAttempts = 20 }
 	for len(batch) > 0 {
-		out, err := client.PutRecords(t.Context(), &awskinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: batch}, insist)
+		out, err := client.PutRecords(t.Context(), &awskinesis.PutRecordsInput{StreamName: aws.String("orders"), Records: batch}, retryLong)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +254,7 @@ func goSDK(t *testing.T, k *kinesisCommand, count int) []string {
 		}
 		batch = refused
 	}
-	shards, err := client.ListShards(t.Context(), &awskinesis.ListShardsInput{StreamName: aws.String("orders")}, insist)
+	shards, err := client.ListShards(t.Context(), &awskinesis.ListShardsInput{StreamName: aws.String("orders")}, retryLong)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,11 +262,11 @@ func goSDK(t *testing.T, k *kinesisCommand, count int) []string {
 	for _, shard := range shards.Shards {
 		it, err := client.GetShardIterator(t.Context(), &awskinesis.GetShardIteratorInput{
 			StreamName: aws.String("orders"), ShardId: shard.ShardId, ShardIteratorType: types.ShardIteratorTypeTrimHorizon,
-		}, insist)
+		}, retryLong)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := client.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: it.ShardIterator}, insist)
+		out, err := client.GetRecords(t.Context(), &awskinesis.GetRecordsInput{ShardIterator: it.ShardIterator}, retryLong)
 		if err != nil {
 			t.Fatal(err)
 		}

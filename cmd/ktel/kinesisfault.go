@@ -138,8 +138,8 @@ func isFault(word string) bool {
 	return word == faultThrottle
 }
 
-// faultsOf returns the rules. The first rule that matches a request decides: first come the faults of whole requests, then those
-// of records, then the latency of all others.
+// faultsOf returns the rules. The first rule that matches a request decides: first come the faults of whole requests,
+// then those of records, then the latency of all others.
 func faultsOf(shares map[string]float64, latency time.Duration) (*kinesislocal.Faults, error) {
 	f := &kinesislocal.Faults{}
 	left := 1.0 // the share of requests that no earlier rule matches
@@ -174,8 +174,8 @@ func faultsOf(shares map[string]float64, latency time.Duration) (*kinesislocal.F
 
 const faultPath = "/faults"
 
-// faultHandler serves Kinesis, and its faults at faultPath, where they can be read and replaced. A web page in a browser cannot
-// replace them: its preflight request for PUT is refused.
+// faultHandler serves Kinesis, and its faults at faultPath, where they can be read and replaced. A web page in a
+// browser cannot replace them: its preflight request for PUT is refused.
 type faultHandler struct {
 	server *kinesislocal.Server
 	mu     sync.Mutex // guards text, and keeps it in step with the server's rules

@@ -23,8 +23,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	// If the reader of the output goes away (ktel … | head), SIGPIPE must not kill this process before it has ended its children.
-	// With a handler in place the write fails with EPIPE instead, and ktel ends in order.
+	// If the reader of the output goes away (ktel … | head), SIGPIPE must not kill this process before it has ended its
+	// children. With a handler in place the write fails with EPIPE instead, and ktel ends in order.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -49,7 +49,7 @@ func (m allTests) Run() int {
 	return m.M.Run()
 }
 
-// serveKinesis is a Kinesis that is not ktel's own: it writes its address to the file that is named to it.
+// serveKinesis is the program other-kinesis: it serves Kinesis and writes its address to the file of its argument.
 func serveKinesis() {
 	server, err := kinesislocal.Start(kinesislocal.Options{})
 	if err == nil {
@@ -68,7 +68,7 @@ func serveKinesis() {
 	_ = server.Close()
 }
 
-// extendBeside is an extension that does nothing but ask for events until the last one.
+// extendBeside is the program beside: an extension that asks for events until SHUTDOWN.
 func extendBeside() {
 	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2020-01-01/extension/"
 	call := func(method, path, id, body string) (*http.Response, []byte) {
@@ -89,7 +89,7 @@ func extendBeside() {
 	}
 	response, _ := call(http.MethodPost, "register", "", `{"events":["INVOKE","SHUTDOWN"]}`)
 	id := response.Header.Get("Lambda-Extension-Identifier")
-	fmt.Println("here I am")
+	fmt.Println("registered")
 	for {
 		if _, event := call(http.MethodGet, "event/next", id, ""); bytes.Contains(event, []byte("SHUTDOWN")) {
 			return
@@ -115,7 +115,7 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// goEnvironment lets scripts build: they run with a home of their own.
+// goEnvironment sets the go command's variables, so that scripts, which have their own home, can build.
 func goEnvironment(env *testscript.Env) error {
 	names := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV", "GOFLAGS", "GOROOT", "GOMOD"}
 	output, err := exec.Command("go", append([]string{"env"}, names...)...).Output()

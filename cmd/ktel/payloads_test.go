@@ -47,7 +47,7 @@ func FuzzParsePayloads(f *testing.F) {
 		}
 		for _, payload := range payloads {
 			if !json.Valid(payload) {
-				t.Errorf("%q is taken for an event", payload)
+				t.Errorf("%q is not JSON", payload)
 			}
 		}
 	})

@@ -12,8 +12,8 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
-// eventsTo writes each event for other programs, unchanged and one per line. It skips lines that are not events: the summary
-// counts them.
+// eventsTo writes each event for other programs, unchanged and one per line. It skips lines that are not events: the
+// summary counts them.
 func eventsTo(out io.Writer) showLine {
 	return func(line *audit.Line) error {
 		var err error
@@ -24,8 +24,8 @@ func eventsTo(out io.Writer) showLine {
 	}
 }
 
-// processOutput passes on the output of the processes of an environment. Without verbose it hides the function's lines, which
-// arrive on the stream, and the INFO lines of the audited extension, which the summary covers.
+// processOutput passes on the output of the processes of an environment. Without verbose it hides the function's lines,
+// which arrive on the stream, and the INFO lines of the audited extension, which the summary covers.
 type processOutput struct {
 	out      io.Writer
 	colors   palette
@@ -50,7 +50,8 @@ func (p *processOutput) Write(data []byte) (int, error) {
 		notable := !strings.HasPrefix(text, "level=INFO ")
 		if audited && notable {
 			p.last = text
-			// The extension subscribes in init. If init is over, the environment did not start, and the summary reports that.
+			// The extension subscribes in init. If init is over, the environment did not start, and the summary reports
+			// that.
 			notable = !strings.Contains(text, subscriptionClosed)
 		}
 		known := name == "["+p.function+"]" || (audited && !notable)

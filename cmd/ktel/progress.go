@@ -40,8 +40,8 @@ type reading struct {
 	done, whole, bytes int64
 }
 
-// progress shows how far an input was read: on a terminal in one line that is erased at the end, elsewhere in a line every ten
-// seconds. Other output goes through Write, which puts it above that line.
+// progress shows how far an input was read: on a terminal in one line that is erased at the end, elsewhere in a line
+// every ten seconds. Other output goes through Write, which puts it above that line.
 type progress struct {
 	to       io.Writer
 	columns  int

@@ -8,13 +8,13 @@ import (
 
 func TestEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := 0
-		end := every(5*time.Second, func() { told++ })
+		reports := 0
+		end := every(5*time.Second, func() { reports++ })
 		time.Sleep(12 * time.Second)
 		end()
 		time.Sleep(time.Minute)
-		if told != 2 {
-			t.Errorf("told %d times in 12 seconds, want 2", told)
+		if reports != 2 {
+			t.Errorf("%d reports in 12 seconds, want 2", reports)
 		}
 	})
 }

@@ -20,7 +20,7 @@ import (
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
 
-// program is the least that is a program of Linux.
+// program returns the smallest Linux program: an ELF header.
 func program(machine elf.Machine, version string) []byte {
 	header := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64}
 	copy(header.Ident[:], elf.ELFMAG)
@@ -31,7 +31,7 @@ func program(machine elf.Machine, version string) []byte {
 	return append(b, version...)
 }
 
-// layerZips writes what 'make layer' does, but for the program.
+// layerZips writes the zips of 'make layer' with a minimal program.
 func layerZips(t *testing.T, dir, version string) {
 	t.Helper()
 	for name, machine := range map[string]elf.Machine{"arm64": elf.EM_AARCH64, "x86_64": elf.EM_X86_64} {
@@ -42,7 +42,7 @@ func layerZips(t *testing.T, dir, version string) {
 	}
 }
 
-// publishOutcomes runs 'ktel publish --json' and gives the outcome of each step.
+// publishOutcomes runs 'ktel publish --json' and returns the outcome of each step.
 func publishOutcomes(t *testing.T, status int, args ...string) []string {
 	t.Helper()
 	got, stdout, stderr := runKtel(t, append([]string{"publish", "--json"}, args...)...)
@@ -117,7 +117,7 @@ func TestConformancePublish(t *testing.T) {
 		t.Errorf("%d versions, parameters %s and %s", versions(arm), parameter(path), parameter(x86Path))
 	}
 
-	// A parameter is set again where it holds another version of the layer, and left alone where it holds anything else.
+	// publish replaces another version of the layer in a parameter, and leaves any other value alone.
 	put := func(kind ssmtypes.ParameterType, value string) {
 		t.Helper()
 		parameters.DeleteParameter(t.Context(), &ssm.DeleteParameterInput{Name: aws.String(path)})
@@ -149,7 +149,7 @@ func TestConformancePublish(t *testing.T) {
 	}
 }
 
-// Without credentials there is one thing to say, and nothing to begin.
+// Without credentials publish reports that once, and starts nothing.
 func TestPublishCredentials(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
@@ -172,7 +172,7 @@ func TestPublishCredentials(t *testing.T) {
 	}
 }
 
-// One region of two works, in part.
+// A failed step does not stop the others, and publish reports the failed regions.
 func TestPublishPartialFailure(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
@@ -317,7 +317,7 @@ func TestPublishInterrupted(t *testing.T) {
 	}
 }
 
-// A zip that would keep functions from starting is not published.
+// publish refuses a zip with which functions would not start.
 func TestPublishChecksTheZips(t *testing.T) {
 	const inside = "extensions/kinesis-telemetry-extension"
 	for says, content := range map[string][]byte{
@@ -336,8 +336,8 @@ func TestPublishChecksTheZips(t *testing.T) {
 	}
 }
 
-// Without a way to AWS publish says what it could not reach, in short, and what helps.
-func TestPublishUnreached(t *testing.T) {
+// Without a route to AWS, publish reports in short what it could not reach, and how to fix it.
+func TestPublishUnreachable(t *testing.T) {
 	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": "http://" + freePort(t), "AWS_MAX_ATTEMPTS": "1"})
 	dir := t.TempDir()
 	layerZips(t, dir, "1")

@@ -137,8 +137,8 @@ func (p *publisher) ensureParameter(ctx context.Context, cfg aws.Config, l layer
 	return was, wasSet, nil
 }
 
-// replaceable returns the ARN in a parameter. It fails unless publish stored it, for a version of this layer: publish must not
-// overwrite the parameter of a stack or another tool.
+// replaceable returns the ARN in a parameter. It fails unless publish stored it, for a version of this layer: publish
+// must not overwrite the parameter of a stack or another tool.
 func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsapi.Parameter, l layer) (string, error) {
 	value, region := there.Value, cfg.Region
 	part := strings.Split(value, ":") // arn:aws:lambda:REGION:ACCOUNT:layer:NAME:VERSION

@@ -17,7 +17,8 @@ func (a *app) runCommand() *cobra.Command {
 	return needsUnix("run [flags] -- COMMAND [ARG...]", "Run your own function, show its telemetry and audit it")
 }
 
-// needsUnix returns a command that fails on this system: a Lambda execution environment consists of processes that signals freeze.
+// needsUnix returns a command that fails on this system: a Lambda execution environment consists of processes that
+// signals freeze.
 func needsUnix(use, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Long: "Needs Linux or macOS.", DisableFlagParsing: true,

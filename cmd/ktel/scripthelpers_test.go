@@ -15,9 +15,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// These are the scripts' own commands.
+// The commands of the scripts in testdata/script.
 
-// awaitTime is far more than what is awaited takes.
+// awaitTime is far longer than any wait takes.
 const awaitTime = 2 * time.Minute
 
 // await PATTERN [REGEXP] waits until a file exists, and one of its lines matches.
@@ -58,7 +58,7 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// mistake [ARG...] runs ktel, which calls it wrong usage and prints no result.
+// mistake [ARG...] runs ktel, which must report one usage error and print no result.
 func mistake(ts *testscript.TestScript, neg bool, args []string) {
 	status(ts, neg, append([]string{"2", "ktel"}, args...))
 	if stdout := ts.ReadFile("stdout"); stdout != "" {
@@ -97,7 +97,7 @@ func programs(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// readenv NAME FILE sets a variable to what a file holds.
+// readenv NAME FILE sets a variable to the content of a file.
 func readenv(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: readenv NAME FILE")
@@ -105,8 +105,8 @@ func readenv(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
 }
 
-// requestids N LINES passes when stdout has so many lines of each of N invocations, and each of them names its invocation, beside and in
-// what was logged.
+// requestids N LINES passes if stdout has LINES lines of each of N invocations, and each event has its request id, as a
+// member and in the record.
 func requestids(ts *testscript.TestScript, neg bool, args []string) {
 	var invocations, lines int
 	if _, err := fmt.Sscan(strings.Join(args, " "), &invocations, &lines); err != nil || neg {
@@ -125,7 +125,7 @@ func requestids(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		got[event.RequestID]++
 		if event.RequestID == "" || !strings.Contains(string(event.Record), event.RequestID) {
-			ts.Fatalf("it does not name its invocation: %s", line)
+			ts.Fatalf("the event does not have its request id: %s", line)
 		}
 	}
 	for id, n := range got {
@@ -138,21 +138,21 @@ func requestids(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// columns N FILE fails when a line of the file, such as stdout, is wider than N columns.
+// columns N FILE fails if a line of the file, such as stdout, is wider than N columns.
 func columns(ts *testscript.TestScript, neg bool, args []string) {
-	var most int
-	if _, err := fmt.Sscan(args[0], &most); err != nil || neg {
+	var limit int
+	if _, err := fmt.Sscan(args[0], &limit); err != nil || neg {
 		ts.Fatalf("usage: columns N FILE")
 	}
 	for line := range strings.Lines(ts.ReadFile(args[1])) {
 		line = strings.TrimSuffix(line, "\n")
-		if n := len([]rune(line)); n > most {
+		if n := len([]rune(line)); n > limit {
 			ts.Fatalf("%d columns: %s", n, line)
 		}
 	}
 }
 
-// processes passes when there is a process whose program is below the work directory.
+// processes passes if a process runs a program below the work directory.
 func processes(ts *testscript.TestScript, neg bool, _ []string) {
 	links, err := filepath.Glob("/proc/[0-9]*/exe")
 	ts.Check(err)
@@ -163,9 +163,9 @@ func processes(ts *testscript.TestScript, neg bool, _ []string) {
 		}
 	}
 	if neg && found != "" {
-		ts.Fatalf("left:%s", found)
+		ts.Fatalf("still running:%s", found)
 	}
 	if !neg && found == "" {
-		ts.Fatalf("there is no process")
+		ts.Fatalf("no process is running")
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-// hasControls tells whether text has a character that a terminal obeys, beside the ends of lines.
+// hasControls reports whether text has characters that control a terminal, other than line breaks.
 func hasControls(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' })
 }
 
-// What doctor finds in a shell or in a function's configuration, and what AWS says of it, is shown without a secret, and
-// without a character that a terminal obeys.
+// doctor shows no secret of a shell or of a function's configuration, and no control characters, not even in answers of
+// AWS.
 func TestDoctorShowsNoSecrets(t *testing.T) {
 	const secret, evil = "hunter2", "\x1b]0;\u202e\u009b31m\n"
 	settings := map[string]string{
@@ -48,7 +48,7 @@ func TestDoctorShowsNoSecrets(t *testing.T) {
 		if len(args) < 2 {
 			maps.Copy(all, settings)
 			delete(all, "GOMEMLIMIT")
-			delete(all, "AWS_CA_BUNDLE") // the SDK's own words about it
+			delete(all, "AWS_CA_BUNDLE") // the SDK itself reports it
 		}
 		setEnviron(t, all)
 		status, stdout, stderr := runKtel(t, append([]string{"doctor"}, args...)...)
@@ -61,8 +61,8 @@ func TestDoctorShowsNoSecrets(t *testing.T) {
 	}
 }
 
-// The error and its hints, the progress, and the names of what is published are shown in the same way.
-func TestTerminalObeysNothing(t *testing.T) {
+// Errors, hints, progress and the names of layers are shown without control characters.
+func TestNoControlCharacters(t *testing.T) {
 	const evil = "\x1b[2J\u202e\u009b"
 	var out bytes.Buffer
 	a := &app{stdout: &out, stderr: &out, color: colorNever}
@@ -77,7 +77,7 @@ func TestTerminalObeysNothing(t *testing.T) {
 	}
 }
 
-// JSON stays the same value.
+// writeJSON escapes control characters and keeps the value.
 func TestWriteJSON(t *testing.T) {
 	want := "<a & b> é 😀 \x00\x1b\x7f\u009b\u202e\u2028\U000e0001\ufffd"
 	var out bytes.Buffer
@@ -92,10 +92,10 @@ func TestWriteJSON(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 	if err := writeJSON(&out, func() {}); err == nil {
-		t.Error("a function is no JSON")
+		t.Error("writeJSON encoded a function")
 	}
 	if err := writeJSON(brokenWriter{}, 1); err == nil {
-		t.Error("what cannot be written is no error")
+		t.Error("writeJSON returned no error of the writer")
 	}
 }
 

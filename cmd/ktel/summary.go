@@ -15,8 +15,8 @@ const shownProblems = 10
 
 // Summary is the result of a trial. --json prints it as JSON.
 type Summary struct {
-	// Complete: the environment started, and every event arrived, once and unaltered. Audited is false if no extension had to
-	// deliver events. Disabled is true if the settings turn the extension off.
+	// Complete: the environment started, and every event arrived, once and unaltered. Audited is false if no extension
+	// had to deliver events. Disabled is true if the settings turn the extension off.
 	Complete bool `json:"complete"`
 	Audited  bool `json:"audited"`
 	Disabled bool `json:"disabled,omitempty"`

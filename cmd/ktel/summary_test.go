@@ -17,7 +17,7 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// twenty invocations, held back for 1 to 20 ms; the last one failed.
+// twentyInvocations returns invocations that were held for 1 to 20 ms. The last one failed.
 func twentyInvocations() []invocation {
 	invocations := make([]invocation, 20)
 	for i := range invocations {
@@ -153,7 +153,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// The JSON is read by programs: its names stay.
+// The JSON keeps its names, which programs rely on.
 func TestSummaryJSON(t *testing.T) {
 	s := summarize(twentyInvocations(), someProcesses(), &audit.Report{Emitted: 2, Delivered: 1, Lost: []audit.Event{{Type: "function"}}})
 	s.Audited = true
@@ -177,7 +177,7 @@ func TestSummaryJSON(t *testing.T) {
 	}
 }
 
-// A pipe that nobody reads any more ends a session; what it was doing when it noticed is not to be told.
+// A closed output ends a trial with the write error. The collector still audits all records.
 func TestCollectorEndsWithItsReader(t *testing.T) {
 	broken := errors.New("broken")
 	var got error
@@ -196,7 +196,8 @@ type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
-// What the function prints arrives on the stream, and what the extension says of a function that was gone at once is no news.
+// Without verbose, the function's lines are hidden, and so are the extension's INFO lines and its error after a failed
+// init.
 func TestProcessOutput(t *testing.T) {
 	const closed = `level=ERROR msg="subscribe returned status 403: Telemetry.SubscriptionClosed"`
 	lines := "[app] x\n[beside] y\n[ours] level=INFO msg=all\n[ours] level=ERROR msg=broken\n[ours] " + closed + "\n[beside] " + closed + "\n"
@@ -209,8 +210,8 @@ func TestProcessOutput(t *testing.T) {
 	}
 }
 
-// What is no event must not be among the events that other programs read; those of its record are.
-func TestEventsAlone(t *testing.T) {
+// eventsTo skips lines that are not events, and writes the other events of their record.
+func TestEventsTo(t *testing.T) {
 	var out bytes.Buffer
 	c := newCollector(eventsTo(&out), func(err error) { t.Error(err) })
 	c.record("key", []byte(`{"time":"t","type":"function","record":"é"}`+"\nno event\n"+`{"type":"x", "a" : 1}`+"\n"))

@@ -86,8 +86,8 @@ func (a *app) tailCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.since, "since", "", "start with records that arrived at `TIME` (default: now)")
-	flags.StringVar(&f.until, "until", "", "stop at records that arrived at `TIME`")
+	flags.StringVar(&f.since, "since", "", "show records that arrived at `TIME` or later (default: from now on)")
+	flags.StringVar(&f.until, "until", "", "show records that arrived before `TIME`, then stop")
 	flags.BoolVar(&f.noFollow, "no-follow", false, "stop at the current end of the stream; without --since, show all of it")
 	f.add(cmd)
 	flags.BoolVar(&f.byInvocation, "by-invocation", false,

@@ -78,7 +78,7 @@ func putRecords(t *testing.T, url string, data ...[]byte) {
 	}
 }
 
-// event is one as the extension delivers it.
+// event returns an event as the extension delivers it.
 func event(seq int, function, kind, request, payload string) []byte {
 	e := record.Event{
 		Raw:       fmt.Appendf(nil, `{"time":"2026-11-26T08:30:00.%03dZ","type":%q,"record":%s}`, seq, kind, payload),
@@ -97,7 +97,7 @@ const (
 		`{"durationMs":3000,"billedDurationMs":3000,"memorySizeMB":128,"maxMemoryUsedMB":20}}`
 )
 
-// streamOfEvents is a stream with the events of two functions, and a record of somebody else's.
+// streamOfEvents starts a stream with events of two functions, and a record of another writer.
 func streamOfEvents(t *testing.T) (server *kinesislocal.Server, url string) {
 	t.Helper()
 	server = startKinesis(t, kinesislocal.Options{})
@@ -120,7 +120,7 @@ func streamOfEvents(t *testing.T) (server *kinesislocal.Server, url string) {
 	return server, server.URL()
 }
 
-// tailNow runs 'ktel tail orders --no-follow' and wants these lines.
+// tailNow runs 'ktel tail orders --no-follow', which must print these lines.
 func tailNow(t *testing.T, url string, args []string, want ...string) {
 	t.Helper()
 	status, stdout, stderr := runKtel(t, append([]string{"tail", "orders", "--no-follow", "--endpoint-url", url}, args...)...)
@@ -183,7 +183,7 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// Every format and compression, and what -o raw writes is what was put.
+// tail reads every format and compression, and -o raw writes the records unchanged.
 func TestTailFormats(t *testing.T) {
 	t.Parallel()
 	server := startKinesis(t, kinesislocal.Options{})
@@ -221,7 +221,7 @@ func TestTailFormats(t *testing.T) {
 	}
 }
 
-// On a terminal no line is longer than it, no short word is cut, and each function has a colour.
+// On a terminal, tail wraps lines to the width, cuts no short word, and gives each function a colour.
 func TestTailColumns(t *testing.T) {
 	words := "a line of words that are read by people in a hurry and not cut in the middle of one, whatever the terminal has of room for it"
 	line := record.Line{
@@ -245,12 +245,12 @@ func TestTailColumns(t *testing.T) {
 				t.Errorf("%d columns: %q", columns, got)
 			}
 			if plain == b.String() {
-				t.Error("no colour")
+				t.Error("the line has no colour")
 			}
 		}
 	}
 	if colors := newPalette(true); colors.functionColor("checkout")("x") == colors.functionColor("payment")("x") {
-		t.Error("two functions of one colour")
+		t.Error("two functions have the same colour")
 	}
 }
 
@@ -290,12 +290,12 @@ func (r *backgroundTail) out() string {
 	return r.stdout.String()
 }
 
-// waitUntil waits for what is to come true.
+// waitUntil waits until the condition holds, at most a minute.
 func waitUntil(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("after a minute still not: %s", what)
 		}
 	}
 }
@@ -364,7 +364,7 @@ func TestTailInterruptedWithoutReader(t *testing.T) {
 	}
 }
 
-// brokenPipe is what nobody reads any more.
+// brokenPipe is a pipe whose reader has gone.
 type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) {
@@ -383,7 +383,7 @@ func TestTailClosedPipe(t *testing.T) {
 	}
 }
 
-// The endpoint goes away and comes back: one line each, and nothing twice.
+// When the endpoint goes away and comes back, tail reports each once, and shows no event twice.
 func TestTailRestart(t *testing.T) {
 	t.Parallel()
 	backend := kinesislocal.New(kinesislocal.Options{Region: testRegion})
@@ -416,10 +416,10 @@ func TestTailRestart(t *testing.T) {
 	waitUntil(t, "the second event", func() bool { return strings.Count(r.out(), "\n") == 2 })
 	r.cancel()
 	<-r.status
-	said := strings.Split(r.stderr.String(), "\n")
-	if len(said) != 4 || !strings.HasPrefix(said[0], "ktel: read stream orders: ") || !strings.HasSuffix(said[0], "; retrying") ||
-		said[1] != "ktel: reading again" {
-		t.Errorf("%q", said)
+	messages := strings.Split(r.stderr.String(), "\n")
+	if len(messages) != 4 || !strings.HasPrefix(messages[0], "ktel: read stream orders: ") || !strings.HasSuffix(messages[0], "; retrying") ||
+		messages[1] != "ktel: reading again" {
+		t.Errorf("%q", messages)
 	}
 	want := slices.Concat(event(1, "checkout", "function", requestA, `"x"`), event(2, "checkout", "function", requestA, `"x"`))
 	if r.out() != string(want) {

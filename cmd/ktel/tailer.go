@@ -145,7 +145,7 @@ func (t *tailer) showRecord(r *session.Record) {
 	}
 }
 
-// showEvent shows one showEvent, if it is chosen. An invocation has its REPORT whatever is chosen.
+// showEvent shows an event if it passes the filter. A group gets its REPORT even if the REPORT does not pass.
 func (t *tailer) showEvent(line *record.Line) {
 	m := messageOf(line.Type, line.Record)
 	matches, now := t.keep.matches(line, &m), time.Now()

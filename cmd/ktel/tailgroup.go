@@ -62,8 +62,8 @@ func newInvocationGroups() *invocationGroups {
 	return &invocationGroups{open: make(map[string]*invocationGroup), shown: make(map[string]shownGroup)}
 }
 
-// add adds an event to its invocation, and reports whether it did. An event that does not match the filter is only added if it
-// starts or ends the invocation.
+// add adds an event to its invocation, and reports whether it did. An event that does not pass the filter only
+// counts if it starts or ends the invocation.
 func (g *invocationGroups) add(line *record.Line, m *message, matches bool, now time.Time) bool {
 	if g == nil || line.RequestID == "" || !matches && line.Type != typeStart && line.Type != typeReport {
 		return false
@@ -97,8 +97,8 @@ func (g *invocationGroups) add(line *record.Line, m *message, matches bool, now 
 	return true
 }
 
-// startAgain opens a new group for the retry of an invocation: Lambda retries a failed asynchronous event under its request id.
-// A duplicate of an earlier start opens none.
+// startAgain opens a new group for the retry of an invocation: Lambda retries a failed asynchronous event under its
+// request id. A duplicate of an earlier start opens none.
 func (g *invocationGroups) startAgain(key, at string) {
 	if last, ok := g.shown[key]; ok && last.last != "" && last.last < at {
 		delete(g.shown, key)
@@ -141,7 +141,8 @@ func (g *invocationGroups) remove(toShow []*invocationGroup, i *invocationGroup,
 	return toShow
 }
 
-// ended removes the groups that have their REPORT, or have waited too long for it. It visits all groups, so only the ticker calls it.
+// ended removes the groups that have their REPORT, or have waited too long for it. It visits all groups, so only the
+// ticker calls it.
 func (g *invocationGroups) ended(now time.Time) []*invocationGroup {
 	if g == nil {
 		return nil
@@ -160,7 +161,8 @@ func (g *invocationGroups) all() []*invocationGroup {
 	return g.removeAll(time.Now(), func(*invocationGroup) bool { return true })
 }
 
-// overflow removes the oldest groups while the size of all is above maxGroupBytes. It is called for every event, and visits no others.
+// overflow removes the oldest groups while the size of all is above maxGroupBytes. It is called for every event, and
+// visits no others.
 func (g *invocationGroups) overflow(now time.Time) []*invocationGroup {
 	var toShow []*invocationGroup
 	for g.bytes > maxGroupBytes {

@@ -12,7 +12,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// grouping is 'ktel tail --by-invocation' without a stream.
+// grouping returns the tailer of 'ktel tail --by-invocation' without a stream.
 func grouping(t *testing.T, f filterFlags) (tail *tailer, out *bytes.Buffer) {
 	t.Helper()
 	keep, err := f.filter()
@@ -25,15 +25,16 @@ func grouping(t *testing.T, f filterFlags) (tail *tailer, out *bytes.Buffer) {
 	}, out
 }
 
-// takeEach gives the tailer each event in a record of its own.
+// takeEach gives the tailer each event in its own record.
 func takeEach(tail *tailer, events ...[]byte) {
 	for _, e := range events {
 		tail.showRecord(&session.Record{Data: e})
 	}
 }
 
-// A filter chooses events: their invocation has its REPORT, and does not wait, and another one is not shown.
-func TestFilteredInvocations(t *testing.T) {
+// With a filter, an invocation with a matching event is shown with its REPORT. Other invocations are not shown and do
+// not wait.
+func TestInvocationsWithFilter(t *testing.T) {
 	events := [][]byte{
 		event(1, "checkout", "platform.start", requestA, `{}`),
 		event(2, "checkout", "function", requestA, `{"level":"INFO","message":"order received"}`),
@@ -64,54 +65,55 @@ func TestFilteredInvocations(t *testing.T) {
 		tail, out := grouping(t, test.filter)
 		takeEach(tail, events...)
 		if out.Len() > 0 {
-			t.Errorf("%s: %q before its end", test.name, out)
+			t.Errorf("%s: %q was shown before the end", test.name, out)
 		}
 		tail.showEnded(tail.groups.ended(time.Now().Add(graceTime)))
 		if got := strings.TrimPrefix(out.String(), "2026-11-26 UTC\n"); got != test.want {
 			t.Errorf("%s: got\n%swant\n%s", test.name, got, test.want)
 		}
 		if len(tail.groups.open) > 0 || len(tail.groups.order) > 0 || tail.groups.bytes != 0 {
-			t.Errorf("%s: %d groups, %d bytes still wait", test.name, len(tail.groups.order), tail.groups.bytes)
+			t.Errorf("%s: %d groups of %d bytes are still open", test.name, len(tail.groups.order), tail.groups.bytes)
 		}
 	}
 }
 
-// What waits is within bounds: nothing is looked through for an event. Beyond them the oldest leave, and no more than must.
-func TestHeldInvocations(t *testing.T) {
+// The size of open groups is limited: above it the oldest leave, and no more than necessary. No event makes add visit
+// all groups.
+func TestOpenInvocationsAreBounded(t *testing.T) {
 	g, began := newInvocationGroups(), time.Now()
 	m := message{text: strings.Repeat("x", 1<<20)}
-	held := func(n int) *record.Line {
+	lineOf := func(n int) *record.Line {
 		return &record.Line{Type: "function", RequestID: fmt.Sprint(n), Source: record.SourceFields{Function: "checkout"}}
 	}
 	g.shown["long ago"] = shownGroup{at: began.Add(-2 * reportTimeout)}
 	for n := range 63 {
-		g.add(held(n), &m, true, began)
+		g.add(lineOf(n), &m, true, began)
 		if due := g.overflow(began); len(due) > 0 {
-			t.Fatalf("%d of %d MiB leave", len(due), n)
+			t.Fatalf("%d groups left at %d MiB", len(due), n)
 		}
 	}
 	if len(g.shown) != 1 {
-		t.Error("what was shown is looked through for each event")
+		t.Error("overflow visits the groups that were shown")
 	}
 	for n := range 3 {
-		g.add(held(100+n), &m, true, began)
+		g.add(lineOf(100+n), &m, true, began)
 	}
 	var left []string
 	for _, i := range g.overflow(began) {
 		left = append(left, i.events[0].line.RequestID)
 	}
 	if !slices.Equal(left, []string{"0", "1", "2"}) || len(g.order) != 63 || len(g.open) != 63 || g.bytes != 63*(1<<20+eventOverhead) {
-		t.Errorf("%q leave, and %d and %d wait, %d bytes", left, len(g.order), len(g.open), g.bytes)
+		t.Errorf("%q left; %d in order, %d open, %d bytes", left, len(g.order), len(g.open), g.bytes)
 	}
-	if g.add(held(0), &m, true, began) {
-		t.Error("what has left is grouped once more")
+	if g.add(lineOf(0), &m, true, began) {
+		t.Error("an event of a group that has left was grouped again")
 	}
 	if g.ended(began); len(g.shown) != 3 {
-		t.Errorf("%d are remembered", len(g.shown))
+		t.Errorf("%d shown groups are remembered", len(g.shown))
 	}
 }
 
-// BenchmarkInvocations has two events for each of b.N invocations, which all wait: its time an event must not grow with their number.
+// BenchmarkInvocations adds two events for each of b.N open invocations. The time per event must not grow with b.N.
 func BenchmarkInvocations(b *testing.B) {
 	g, now := newInvocationGroups(), time.Now()
 	line := record.Line{Source: record.SourceFields{Function: "checkout"}}
@@ -125,8 +127,8 @@ func BenchmarkInvocations(b *testing.B) {
 	}
 }
 
-// What cannot be read is told once until an event follows, however many lines it has.
-func TestForeignOnce(t *testing.T) {
+// Text of another writer is reported once until the next event, whatever its number of lines.
+func TestForeignIsReportedOnce(t *testing.T) {
 	tail, out := grouping(t, filterFlags{})
 	tail.groups = nil
 	text := strings.Repeat("a line of others\n", 50)
@@ -138,23 +140,24 @@ func TestForeignOnce(t *testing.T) {
 	}
 }
 
-// An asynchronous event that failed is run again under its request id: each run is a group of its own, however soon the second comes.
+// Lambda retries a failed asynchronous event under its request id. Each try is a group of its own, however soon the
+// retry comes.
 func TestRetriedInvocations(t *testing.T) {
-	run := func(n int, says string) [][]byte {
+	try := func(n int, text string) [][]byte {
 		return [][]byte{
 			event(n, "checkout", "platform.start", requestA, `{}`),
-			event(n+1, "checkout", "function", requestA, `"`+says+`"`),
+			event(n+1, "checkout", "function", requestA, `"`+text+`"`),
 			event(n+2, "checkout", "platform.report", requestA, report),
 		}
 	}
 	const summary = "checkout " + requestA + " 21.48 ms, billed 22 ms, memory 18 of 128 MB, cold start 97.3 ms\n"
 	for _, pause := range []bool{false, true} {
 		tail, out := grouping(t, filterFlags{})
-		first, second := run(1, "first"), run(5, "second")
+		first, second := try(1, "first"), try(5, "second")
 		takeEach(tail, first...)
 		if pause {
 			tail.showEnded(tail.groups.ended(time.Now().Add(graceTime)))
-			takeEach(tail, first[0]) // a copy
+			takeEach(tail, first[0]) // a duplicate
 		}
 		takeEach(tail, second...)
 		tail.showEnded(tail.groups.ended(time.Now().Add(graceTime)))
@@ -167,7 +170,7 @@ func TestRetriedInvocations(t *testing.T) {
 			t.Errorf("pause %t: got\n%swant\n%s", pause, got, want)
 		}
 		if len(tail.groups.open) > 0 || len(tail.groups.order) > 0 || tail.groups.bytes != 0 {
-			t.Errorf("%d groups still wait", len(tail.groups.order))
+			t.Errorf("%d groups are still open", len(tail.groups.order))
 		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
-// Our own endpoint, which throttles reads and lets iterators expire.
+// tail follows a resharding of ktel's own endpoint, which throttles reads and expires iterators.
 func TestTailThroughReshard(t *testing.T) {
 	t.Parallel()
 	server := startKinesis(t, kinesislocal.Options{Faults: &kinesislocal.Faults{Seed: 1, Rules: []kinesislocal.Rule{
@@ -32,7 +32,7 @@ func TestTailThroughReshard(t *testing.T) {
 	tailThroughReshard(t, server.URL())
 	outcomes := server.Stats().Operations["GetRecords"].Outcomes
 	if outcomes["ExpiredIteratorException"] == 0 || outcomes["ProvisionedThroughputExceededException"] == 0 {
-		t.Errorf("no fault struck: %v", outcomes)
+		t.Errorf("no request had a fault: %v", outcomes)
 	}
 }
 
@@ -41,7 +41,7 @@ func TestTailSince(t *testing.T) {
 	tailSince(t, startKinesis(t, kinesislocal.Options{}).URL())
 }
 
-// Endpoints that no one here wrote; .ci/run installs them.
+// tail follows a resharding of independent emulators, which .ci/run installs.
 func TestConformanceTailKinesisLocal(t *testing.T) {
 	folder := os.Getenv("KINESIS_LOCAL")
 	if folder == "" && os.Getenv("CONFORMANCE") == "required" {
@@ -101,8 +101,9 @@ func waitActive(t *testing.T, client *awskinesis.Client) {
 	})
 }
 
-// tailThroughReshard runs a function whose events go to the stream orders, splits both of its shards while it runs, then merges two
-// halves, and wants tail to show each event once and in order: they have one partition key, so that each shard's children go on with them.
+// tailThroughReshard runs a function whose events go to the stream orders. While it runs, it splits both shards, and
+// then merges the halves. tail must show each event once and in order. All events have one partition key, so the
+// children of a shard continue with them.
 func tailThroughReshard(t *testing.T, url string) {
 	t.Helper()
 	dir, err := buildPrograms()
@@ -111,7 +112,7 @@ func tailThroughReshard(t *testing.T, url string) {
 	}
 	client := kinesisClient(url)
 	tail := startTail(t, "orders", "--endpoint-url", url, "-o", "ndjson")
-	time.Sleep(time.Second) // what comes before it has its place is not shown
+	time.Sleep(time.Second) // tail does not show events from before it has its iterators
 	produced := make(chan string, 1)
 	go func() {
 		status, _, stderr := runKtel(t, "run", "-n", "30", "--freeze", "150ms", "-q", "--endpoint-url", url, "--stream", "orders",
@@ -125,7 +126,7 @@ func tailThroughReshard(t *testing.T, url string) {
 	events := func() int { return strings.Count(tail.out(), "\n") }
 	waitUntil(t, "the first events", func() bool { return events() > 20 })
 	split(t, client)
-	waitUntil(t, "events behind the split", func() bool { return events() > 90 })
+	waitUntil(t, "events after the split", func() bool { return events() > 90 })
 	merge(t, client)
 	if failure := <-produced; failure != "" {
 		t.Errorf("ktel run: %s", failure)
@@ -144,7 +145,7 @@ func tailThroughReshard(t *testing.T, url string) {
 		}
 		return want > 0
 	})
-	time.Sleep(3 * time.Second) // what would be shown twice comes now
+	time.Sleep(3 * time.Second) // any duplicate would be shown now
 	tail.cancel()
 	<-tail.status
 	var seqs []int
@@ -158,12 +159,12 @@ func tailThroughReshard(t *testing.T, url string) {
 	if !slices.IsSorted(seqs) || len(slices.Compact(slices.Clone(seqs))) != want || len(seqs) != want {
 		t.Errorf("%d events of %d: %v", len(seqs), want, seqs)
 	}
-	if said := tail.stderr.String(); strings.Contains(said, "error") {
-		t.Error(said)
+	if stderr := tail.stderr.String(); strings.Contains(stderr, "error") {
+		t.Error(stderr)
 	}
 }
 
-// openShards are the open shards, in the order of their hash keys.
+// openShards returns the open shards in the order of their hash keys.
 func openShards(t *testing.T, client *awskinesis.Client) []types.Shard {
 	t.Helper()
 	waitActive(t, client)
@@ -207,7 +208,7 @@ func merge(t *testing.T, client *awskinesis.Client) {
 	}
 }
 
-// tailSince wants --since and --until to be exact to the millisecond.
+// tailSince checks that --since and --until are exact to the millisecond.
 func tailSince(t *testing.T, url string) {
 	t.Helper()
 	client := kinesisClient(url)
@@ -227,7 +228,7 @@ func tailSince(t *testing.T, url string) {
 		for _, r := range records {
 			arrived = append(arrived, r.ApproximateArrivalTimestamp.Truncate(time.Millisecond))
 		}
-		if len(records) == count { // is the endpoint's own AT_TIMESTAMP exact?
+		if len(records) == count { // log whether the endpoint's AT_TIMESTAMP is exact
 			in.ShardIteratorType, in.Timestamp = types.ShardIteratorTypeAtTimestamp, &arrived[5]
 			at := readFrom(t, client, in)
 			t.Logf("AT_TIMESTAMP of the sixth of %d records gives %d", count, len(at))
@@ -236,7 +237,7 @@ func tailSince(t *testing.T, url string) {
 	if len(arrived) != count {
 		t.Fatalf("%d records", len(arrived))
 	}
-	// Times of some endpoints are of whole seconds: what arrived in one belongs together.
+	// Some endpoints have times of whole seconds: records of the same second cannot be separated.
 	from := func(at time.Time) int {
 		return slices.IndexFunc(arrived, func(a time.Time) bool { return !a.Before(at) })
 	}

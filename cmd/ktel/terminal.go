@@ -69,7 +69,7 @@ func terminalWidth(w io.Writer) (int, bool) {
 		return 0, false
 	}
 	columns, _, err := term.GetSize(int(file.Fd())) //nolint:gosec // as above
-	if err != nil || columns == 0 {                 // a terminal that does not know its size
+	if err != nil || columns == 0 {                 // the terminal does not report its size
 		return 80, true
 	}
 	return columns, true
@@ -107,7 +107,8 @@ func writeJSON(w io.Writer, value any) error {
 	return err
 }
 
-// escaped escapes the control characters in JSON that a terminal may obey and that encoders may leave. The value stays the same.
+// escaped escapes the control characters in JSON that a terminal may obey and that encoders may leave. The value stays
+// the same.
 func escaped(text string) string {
 	var safe strings.Builder
 	for _, r := range text {

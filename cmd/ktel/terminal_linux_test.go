@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onTerminal starts ktel on a terminal of so many columns, and returns what the terminal gets.
+// onTerminal starts ktel on a terminal with these columns. screen returns the output so far.
 func onTerminal(t *testing.T, columns uint16, env []string, args ...string) (process *exec.Cmd, screen func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -38,7 +38,7 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) (pro
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := exec.LookPath("ktel") // testscript's: this program under another name
+	program, err := exec.LookPath("ktel") // testscript's link to this test program
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) (pro
 			mu.Lock()
 			got.Write(buffer[:n])
 			mu.Unlock()
-			if err != nil { // EIO: the last one that had it open has ended
+			if err != nil { // EIO: the process has ended
 				return
 			}
 		}
@@ -79,7 +79,7 @@ func onTerminal(t *testing.T, columns uint16, env []string, args ...string) (pro
 	}
 }
 
-// On a terminal of 60 columns, and one of 200: no line is longer, the last line is drawn and goes away, colours follow NO_COLOR.
+// On a terminal, tail wraps lines to the width, draws a status line and erases it at the end, and obeys NO_COLOR.
 func TestTailOnTerminal(t *testing.T) {
 	_, url := streamOfEvents(t)
 	words := strings.TrimSpace(strings.Repeat("a line of words that are not cut ", 5))
@@ -126,7 +126,7 @@ func tailOnTerminal(t *testing.T, url string, columns uint16, env []string, word
 	}
 }
 
-// Help is broken for the terminal, once: every line of a paragraph but its last one is full.
+// Help is wrapped once, for the width of the terminal: every line of a paragraph is full, except its last one.
 func TestHelpOnTerminal(t *testing.T) {
 	for _, verb := range []string{"tail", "run", "demo", "doctor", "publish"} {
 		process, screen := onTerminal(t, 60, []string{"TERM=xterm"}, verb, "--help")
@@ -149,7 +149,7 @@ func TestHelpOnTerminal(t *testing.T) {
 	}
 }
 
-// A terminal gets no control characters of C1 or DEL out of JSON, which has them as they are; other readers do.
+// A terminal gets no DEL and no C1 control characters, which JSON may contain unescaped. Other readers get them.
 func TestDecodeOnTerminal(t *testing.T) {
 	const words = "\u009b31m red \u007f \u202e é 漢"
 	path := filepath.Join(t.TempDir(), "events.ndjson")

@@ -47,8 +47,8 @@ type trial struct {
 	open func(ctx context.Context, record func(string, []byte)) (stream, error)
 }
 
-// run runs the trial. It returns an error for a failure of ktel itself, or ctx's. Failures of the function and lost events are in
-// the Summary. When run returns, all processes have ended.
+// run runs the trial. It returns an error for a failure of ktel itself, or ctx's. Failures of the function and lost
+// events are in the Summary. When run returns, all processes have ended.
 func (s *trial) run(parent context.Context) (Summary, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)

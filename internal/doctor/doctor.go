@@ -86,10 +86,10 @@ type Options struct {
 	Region    string // empty: the one that AWS's tools would use
 	Function  string // name or ARN; empty: the shell's own settings and credentials
 	Qualifier string // version or alias of the function
-	Layer     string // part of the name of the layer that holds the extension
+	Layer     string // part of the name of the layer that contains the extension
 }
 
-// callTimeout bounds one request to AWS, and one step of a connection to the endpoint.
+// callTimeout limits one request to AWS, and one step of a connection to the endpoint.
 const callTimeout = 5 * time.Second
 
 // fixFirst is the fix of a check that another problem prevents.

@@ -126,8 +126,8 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-// The time to match does not multiply with the stars. It once did, and eight stars took 39 s. The deadline is a thousand times
-// what thirty stars take now.
+// The time to match does not multiply with the stars. It once did, and eight stars took 39 s. The deadline is a
+// thousand times what thirty stars take now.
 func TestMatchesManyStars(t *testing.T) {
 	pattern := strings.Repeat("*a", 30) + "*b"
 	done := make(chan bool)

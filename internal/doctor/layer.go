@@ -17,7 +17,8 @@ const (
 	LayerDescription = "Ships a function's telemetry to a Kinesis data stream"
 )
 
-// ParametersPath is the prefix of the names of the SSM parameters with the layers' ARNs, unless ktel publish was given another.
+// ParametersPath is the prefix of the names of the SSM parameters with the layers' ARNs, unless ktel publish was given
+// another.
 const ParametersPath = "/telemetry/kinesis/extension"
 
 // maxLayers is how many layers a function can have.

@@ -12,7 +12,7 @@ import (
 
 // streamTarget is the stream, and the endpoint under which the extension addresses it.
 type streamTarget struct {
-	kinesis.Stream          // complete: region, account and partition are set
+	kinesis.Stream          // with its region, account and partition, as far as they are known
 	foreign        bool     // in another account than the writer's
 	url            *url.URL // of the endpoint
 }

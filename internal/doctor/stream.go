@@ -57,7 +57,8 @@ func (e *examiner) assume(ctx context.Context) bool {
 	return true
 }
 
-// trustCondition describes the external id that a role's trust policy may require. It does not show the id, which may be secret.
+// trustCondition describes the external id that a role's trust policy may require. It does not show the id, which may
+// be secret.
 func (e *examiner) trustCondition() string {
 	if e.settings.AWS.RoleExternalID == "" {
 		return " without an sts:ExternalId (or set " + config.Prefix + "ROLE_EXTERNAL_ID to the one that it requires)"

@@ -37,7 +37,8 @@ func (e *examiner) checkWrite(ctx context.Context) {
 	e.reportWrite(err)
 }
 
-// reportFunctionWrite reports a dry run with the shell's credentials, which checks the stream and its key but not the function's role.
+// reportFunctionWrite reports a dry run with the shell's credentials, which checks the stream and its key but not the
+// function's role.
 func (e *examiner) reportFunctionWrite(err error) {
 	switch code := awsapi.ErrorCode(err); {
 	case code == "DryRunOperationException":
