@@ -37,13 +37,12 @@ func newDataPath(dir string, lines int) *dataPath {
 		splitter: listener.Splitter{Limit: 1 << 20},
 	}
 	start := time.Now().UTC()
-	const layout = "2006-01-02T15:04:05.000Z"
 	const requestID = "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa"
-	post(p.Extension, fmt.Sprintf(`[{"time":%q,"type":"platform.start","record":{"requestId":%q}}]`, start.Format(layout), requestID))
+	post(p.Extension, fmt.Sprintf(`[{"time":%q,"type":"platform.start","record":{"requestId":%q}}]`, start.Format(timeLayout), requestID))
 	p.body = []byte("[")
 	for n := range lines {
 		at := start.Add(time.Duration(n/10) * time.Millisecond)
-		p.body = fmt.Appendf(p.body, `{"time":%q,"type":"function","record":"line %d %s"},`, at.Format(layout), n, strings.Repeat(".", 290))
+		p.body = fmt.Appendf(p.body, `{"time":%q,"type":"function","record":"line %d %s"},`, at.Format(timeLayout), n, strings.Repeat(".", 290))
 	}
 	p.body[len(p.body)-1] = ']'
 	return p

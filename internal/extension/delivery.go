@@ -90,12 +90,12 @@ func (x *Extension) closeListener(ctx context.Context) {
 
 // awaitLateTelemetry waits for LateTelemetryWait, and longer if a platform.report is still to come.
 func (x *Extension) awaitLateTelemetry(ctx context.Context) {
-	all, cancel := context.WithTimeout(ctx, boundWait(ctx, flush.LateTelemetryWait))
+	late, cancel := context.WithTimeout(ctx, boundWait(ctx, flush.LateTelemetryWait))
 	defer cancel()
 	report, cancel := context.WithTimeout(ctx, boundWait(ctx, reportTimeout))
 	defer cancel()
 	x.invocations.awaitReport(report)
-	<-all.Done()
+	<-late.Done()
 }
 
 // logSummary logs one line. At the default log level the line appears only if events were dropped or stay undelivered.

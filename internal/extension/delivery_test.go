@@ -227,7 +227,7 @@ func TestLateEnds(t *testing.T) {
 			}()
 			postEvent := func(kind string) {
 				clock = clock.Add(time.Millisecond)
-				at := clock.UTC().Format("2006-01-02T15:04:05.000Z")
+				at := clock.UTC().Format(timeLayout)
 				post(x, fmt.Sprintf(`[{"time":%q,"type":%q,"record":{"requestId":%q}}]`, at, kind, id))
 				synctest.Wait()
 			}

@@ -89,13 +89,16 @@ func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.
 	case len(mistakes) > 0 && cfg.OnError == config.OnErrorFail:
 		return x.failInit(ctx, mistakes)
 	case len(mistakes) > 0:
-		log.Error("no telemetry is delivered, the function is not affected: " + config.Join(mistakes))
+		log.Error(noTelemetry + config.Join(mistakes))
 	case active:
 		x.start(work, registration)
 	}
 	x.serve(ctx, work)
 	return nil
 }
+
+// noTelemetry starts each log line about a failure after which the extension delivers nothing.
+const noTelemetry = "no telemetry is delivered, the function is not affected: "
 
 // guard recovers from a panic. Every goroutine and callback of the extension defers it, because a bug in the extension must not
 // harm the function. guard logs the first panic and stops all work for telemetry until SHUTDOWN. The main loop keeps asking for
@@ -172,7 +175,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	debug.SetMemoryLimit(x.config.MemoryLimit())
 	client, err := newClient(&x.config, registration.AccountID)
 	if err != nil {
-		x.log.Error("no telemetry is delivered, the function is not affected: " + err.Error())
+		x.log.Error(noTelemetry + err.Error())
 		return
 	}
 	if s, err := kinesis.ParseStream(x.config.AWS.Stream); err == nil && s.Warning() != "" {
@@ -211,7 +214,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 		err = x.subscribe(ctx)
 	}
 	if err != nil {
-		x.log.Error("no telemetry is delivered, the function is not affected: " + explainRefusal(err))
+		x.log.Error(noTelemetry + explainRefusal(err))
 		return
 	}
 	x.subscribed = true

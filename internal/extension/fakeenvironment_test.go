@@ -68,9 +68,12 @@ func post(x *Extension, body string) {
 	x.receive(listener.Batch{Events: p.Finish(p.Split(nil, []byte(body), true))})
 }
 
+// timeLayout is the format of Lambda's times.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
 // eventNow returns an event with the current time. id is the requestId of its record, empty for a log line.
 func eventNow(kind, id string) string {
-	return fmt.Sprintf(`{"time":%q,"type":%q,"record":{"requestId":%q}}`, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), kind, id)
+	return fmt.Sprintf(`{"time":%q,"type":%q,"record":{"requestId":%q}}`, time.Now().UTC().Format(timeLayout), kind, id)
 }
 
 // lateLine is a log line that is older than MAX_DELAY.

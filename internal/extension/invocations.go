@@ -139,7 +139,7 @@ func (t *invocations) observeRunLocked(kind, requestID string, at time.Time) (se
 		t.awaitedReport = requestID
 	case "platform.report":
 		t.runsOfLocked(requestID)
-		if t.current.id == requestID { // a crash or timeout: no runtimeDone came
+		if t.current.id == requestID { // a crash or timeout: there was no runtimeDone
 			t.previous, t.current = t.current, invocation{}
 		}
 		if t.awaitedReport == requestID {

@@ -182,7 +182,7 @@ func TestTimeOfEndBeforeItsInvoke(t *testing.T) {
 	track := newInvocations()
 	end := func(events string) string {
 		_, facts := observeAll(track, events)
-		return facts[len(facts)-1].(flush.EndSeen).At.Format("2006-01-02T15:04:05.000Z")
+		return facts[len(facts)-1].(flush.EndSeen).At.Format(timeLayout)
 	}
 	if got := end("start 2026-11-23T18:00:00.000Z a, done " + at + " a, INVOKE a"); got != at {
 		t.Errorf("ended at %s", got)

@@ -132,7 +132,7 @@ func traceNumbers() func() float64 { return rand.New(rand.NewPCG(1, 2)).Float64 
 type traceRun struct {
 	*testing.T
 	x       *Extension
-	began   time.Time
+	start   time.Time
 	stream  *simulate.Stream
 	random  func() float64
 	warming bool // the trace has not started yet
@@ -157,25 +157,25 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 		Random: func() float64 { return r.random() },
 	}, r)
 	r.useUpNumbers()
-	r.random, r.began = traceNumbers(), time.Now()
+	r.random, r.start = traceNumbers(), time.Now()
 	var all sync.WaitGroup
 	for _, step := range trace {
 		if !isTraceInput(step) {
 			continue
 		}
-		time.Sleep(time.Until(r.began.Add(step.At)))
+		time.Sleep(time.Until(r.start.Add(step.At)))
 		synctest.Wait() // Lambda reacts to the extension's steps of the same instant
 		switch step.What {
 		case simulate.Invoke:
 			r.note(step.What)
 			all.Go(func() {
-				r.x.invoke(t.Context(), lambdaapi.Event{RequestID: tracedID(step.Number), Deadline: r.began.Add(step.Deadline)})
+				r.x.invoke(t.Context(), lambdaapi.Event{RequestID: tracedID(step.Number), Deadline: r.start.Add(step.Deadline)})
 				r.note(simulate.Asks)
 			})
 			r.thaw()
 		case simulate.Post:
 			r.note(step.What)
-			body := tracedBody(r.began, s, step.Posted)
+			body := tracedBody(r.start, s, step.Posted)
 			events := new(listener.Splitter).Split(nil, body, true)
 			r.x.receive(listener.Batch{Events: events})
 		case simulate.Frozen:
@@ -183,7 +183,7 @@ func traceExtension(t *testing.T, s *tracedScenario, cfg config.Config, trace []
 		case simulate.Shutdown:
 			r.note(step.What)
 			all.Go(func() {
-				r.x.handleShutdown(t.Context(), lambdaapi.Event{ShutdownReason: "spindown", Deadline: r.began.Add(step.Deadline)})
+				r.x.handleShutdown(t.Context(), lambdaapi.Event{ShutdownReason: "spindown", Deadline: r.start.Add(step.Deadline)})
 			})
 			r.thaw()
 		}
@@ -231,9 +231,9 @@ func (r *traceRun) note(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.frozen = r.frozen && what != simulate.Invoke && what != simulate.Shutdown; r.frozen {
-		r.Errorf("at %s, while the environment is frozen, the extension %s", time.Since(r.began), what)
+		r.Errorf("at %s, while the environment is frozen, the extension %s", time.Since(r.start), what)
 	}
-	r.steps = append(r.steps, simulate.Step{At: time.Since(r.began), What: what})
+	r.steps = append(r.steps, simulate.Step{At: time.Since(r.start), What: what})
 }
 
 func (r *traceRun) Put(ctx context.Context, records []kinesis.Record) kinesis.Result {
@@ -267,10 +267,10 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 		}
 		r.note(fmt.Sprintf(simulate.Sends, carried, len(pending), bytes, probe))
 		result.Requests++
-		answer, stored := r.stream.Put(time.Since(r.began), 0, offered)
+		answer, stored := r.stream.Put(time.Since(r.start), 0, offered)
 		refused := stored == nil
 		stored = slices.Clone(stored)
-		if !r.wait(ctx, time.Until(r.began.Add(answer))) {
+		if !r.wait(ctx, time.Until(r.start.Add(answer))) {
 			r.note(simulate.Cuts)
 			failure = cmp.Or(failure, &kinesis.Error{Kind: kinesis.KindNetwork, Err: ctx.Err()})
 			break
@@ -322,7 +322,7 @@ func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
 	}
 	r.mu.Lock()
 	if !passed && r.frozen {
-		r.Errorf("at %s a flight times out while the environment is frozen: choose other traffic", time.Since(r.began))
+		r.Errorf("at %s a flight times out while the environment is frozen: choose other traffic", time.Since(r.start))
 	}
 	thawed := r.thawed
 	r.mu.Unlock()
@@ -364,7 +364,7 @@ func tracedFunction() string {
 func tracedID(number int) string { return fmt.Sprintf("request-%05d", number) }
 
 // tracedBody returns the body of a POST.
-func tracedBody(began time.Time, s *tracedScenario, posted []simulate.Event) []byte {
+func tracedBody(start time.Time, s *tracedScenario, posted []simulate.Event) []byte {
 	var raws []string
 	for _, e := range posted {
 		kind, member := "platform.start", `"requestId":"`+tracedID(int(e.Number))+`",`
@@ -377,7 +377,7 @@ func tracedBody(began time.Time, s *tracedScenario, posted []simulate.Event) []b
 		default:
 			kind, member = "function", ""
 		}
-		at := began.Add(e.At).UTC().Format("2006-01-02T15:04:05.000Z")
+		at := start.Add(e.At).UTC().Format(timeLayout)
 		raw := fmt.Sprintf(`{"time":%q,"type":%q,"record":{%s"line":""}}`, at, kind, member)
 		padding := strings.Repeat("x", int(e.Bytes)-tracedOverhead-len(raw))
 		raws = append(raws, strings.Replace(raw, `"line":"`, `"line":"`+padding, 1))

@@ -107,7 +107,7 @@ func (r randomLogs) lines() (events []string, maxBytes int) {
 		events = append(events, r.line(100+n*r.IntN(2), maxBytes+r.IntN(2*maxBytes)))
 	}
 	for n := range r.IntN(3) {
-		events = append(events, fmt.Sprintf(`{"time":"2026-11-23T18:00:00.%03dZ","type":"function","record":"behind"}`, 200+n))
+		events = append(events, fmt.Sprintf(`{"time":"2026-11-23T18:00:00.%03dZ","type":"function","record":"after"}`, 200+n))
 	}
 	return append(events, runtimeDone), maxBytes
 }

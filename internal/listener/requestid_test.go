@@ -52,16 +52,16 @@ var loggers = []struct{ name, source, record string }{
 			`"spans":[{"requestId":"OURS","name":"Lambda runtime invoke"}]}`,
 	},
 	{
-		"Rust, in a span of its own", "docs.rs: metrics_cloudwatch_embedded",
+		"Rust, in the function's own span", "docs.rs: metrics_cloudwatch_embedded",
 		`{"level":"INFO","fields":{"message":"m"},"span":{"requestId":"OTHERS","name":"order"},"spans":[{"name":"cold start"},` +
 			`{"requestId":"OURS","xrayTraceId":"x","name":"Lambda runtime invoke"},{"requestId":"OTHERS","name":"order"}]}`,
 	},
 	{
-		"Rust, spans alone", "tracing-subscriber: with_current_span(false)",
+		"Rust, only spans", "tracing-subscriber: with_current_span(false)",
 		`{"level":"INFO","fields":{"message":"m"},"spans":[ {"name":"a"} , {"requestId":"OURS"} ]}`,
 	},
 	{
-		"Rust, the span alone", "tracing-subscriber: with_span_list(false)",
+		"Rust, only the span", "tracing-subscriber: with_span_list(false)",
 		`{"level":"INFO","fields":{"message":"m"},"span":{"requestId":"OURS","name":"Lambda runtime invoke"}}`,
 	},
 	{
@@ -79,7 +79,7 @@ var loggers = []struct{ name, source, record string }{
 		`{"level":"INFO","message":"m","function_request_id":"OURS"}`,
 	},
 	{
-		"its own formatter", "powertools-lambda-typescript: bringYourOwnFormatterClass.ts",
+		"Powertools for TypeScript, custom formatter", "powertools-lambda-typescript: bringYourOwnFormatterClass.ts",
 		`{"message":"m","correlationIds":{"awsRequestId":"OURS","xRayTraceId":"x"},"lambdaFunction":{"name":"f"}}`,
 	},
 	{
@@ -103,7 +103,7 @@ var loggers = []struct{ name, source, record string }{
 		`{"Level":"Information","FunctionRequestId":"OURS"}`,
 	},
 	{
-		"Powertools for .NET, its own formatter", "powertools-lambda-dotnet: docs/core/logging.md",
+		"Powertools for .NET, custom formatter", "powertools-lambda-dotnet: docs/core/logging.md",
 		`{"Message":"m","CorrelationIds":{"AwsRequestId":"OURS"}}`,
 	},
 	{
@@ -137,11 +137,11 @@ var loggers = []struct{ name, source, record string }{
 		`{"level":"INFO","message":"m","mdc":{"AWSRequestId":"OURS"}}`,
 	},
 	{
-		"by hand", "many a function: lambda_request_id=context.aws_request_id",
+		"custom member", "many functions: lambda_request_id=context.aws_request_id",
 		`{"message":"m","lambda_request_id":"OURS"}`,
 	},
 	{
-		"by hand, camel case", "many a function: lambdaRequestId: context.awsRequestId",
+		"custom member, camel case", "many functions: lambdaRequestId: context.awsRequestId",
 		`{"message":"m","requestId":"OTHERS","lambdaRequestId":"OURS"}`,
 	},
 	{
@@ -153,11 +153,11 @@ var loggers = []struct{ name, source, record string }{
 		`{"message":"m","lambdaContext":{"awsRequestId":"OURS"}}`,
 	},
 	{
-		"Lambda's context, shortened", "many a function: lambdaContext: { requestId: context.awsRequestId }",
+		"Lambda's context, shortened", "many functions: lambdaContext: { requestId: context.awsRequestId }",
 		`{"message":"m","lambdaContext":{"requestId":"OURS"}}`,
 	},
 	{
-		"the same in snake case", "many a function",
+		"the same in snake case", "many functions",
 		`{"message":"m","lambda_context":{"requestId":"OURS"}}`,
 	},
 }
