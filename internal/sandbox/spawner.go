@@ -5,8 +5,8 @@ package sandbox
 import "runtime"
 
 // spawner starts all processes from one operating system thread, which lives as long as the environment. On Linux a
-// process with Pdeathsig is killed when the thread that started it ends (golang.org/issue/27505), and Go may end a
-// thread at any time. The thread may also have its own mount namespace, which its children inherit; see mounts.
+// process with Pdeathsig is killed when the thread that started it ends (golang.org/issue/27505), and Go can end its
+// threads. This thread may also have its own mount namespace, which its children inherit; see mounts.
 type spawner struct {
 	work   chan func()
 	done   chan struct{}
