@@ -128,19 +128,19 @@ func (d *Dispatcher) sendFlight(ctx context.Context, why flush.Occasion) (more b
 	}
 	d.encode()
 	began := time.Now()
-	during, span := awake.WithTimeout(ctx, flush.FlightTimeout)
+	during, timeout := awake.WithTimeout(ctx, flush.FlightTimeout)
 	var result kinesis.Result
 	if len(d.encoder.records) > 0 { // else no line of its batches could be read
 		result = put(during, d.encoder.records)
 	}
 	inTime := during.Err() == nil || ctx.Err() != nil
-	flight := flush.Flight{Frozen: span.Stop(), Canceled: why == flush.Background && ctx.Err() != nil, Random: d.options.Random()}
+	flight := flush.Flight{Frozen: timeout.Stop(), Canceled: why == flush.Background && ctx.Err() != nil, Random: d.options.Random()}
 	flight.Took = time.Since(began)
-	var trouble *kinesis.Error
-	if errors.As(result.Err, &trouble) {
-		flight.Invalid = trouble.Kind == kinesis.KindInvalid
+	var putErr *kinesis.Error
+	if errors.As(result.Err, &putErr) {
+		flight.Invalid = putErr.Kind == kinesis.KindInvalid
 	}
-	flight.Unanswered = inTime && !trouble.Answered()
+	flight.Unanswered = inTime && !putErr.Answered()
 	more, log := d.settle(&result, flight)
 	log()
 	return more
@@ -270,7 +270,7 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight flush.Flight) (more b
 	d.accepting = flight.Progress || d.accepting && len(result.Outcomes) == 0
 	d.noteLocked(flight)
 	d.journalLocked()
-	return !flight.Failed, d.logTroubleLocked(result.Err, flight.Failed)
+	return !flight.Failed, d.logErrorLocked(result.Err, flight.Failed)
 }
 
 // settleBatchLocked ends a batch, or the lines of it that were sent or rejected. outcomes has one element for each
@@ -340,15 +340,15 @@ func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 	return sent
 }
 
-// logTroubleLocked returns a function that logs a flight's error: one line for each kind of error, even if it comes
+// logErrorLocked returns a function that logs a flight's error: one line for each kind of error, even if it comes
 // again with another text. buffered means that events stay buffered; else they are dropped.
-func (d *Dispatcher) logTroubleLocked(err error, buffered bool) (log func()) {
+func (d *Dispatcher) logErrorLocked(err error, buffered bool) (log func()) {
 	recovered := d.failing && err == nil
 	d.failing = err != nil
 	kind, events := "unknown", d.events
-	var trouble *kinesis.Error
-	if errors.As(err, &trouble) {
-		kind = trouble.Kind.String()
+	var putErr *kinesis.Error
+	if errors.As(err, &putErr) {
+		kind = putErr.Kind.String()
 	}
 	switch {
 	case recovered:
