@@ -1,5 +1,5 @@
-// Package cost says what a million invocations cost by each way that their telemetry can take: docs/cost.md. The prices stand in
-// prices.json, and what the extension ships and takes in measurements.json, which a test measures.
+// Package cost computes the cost of the telemetry of a million invocations, for each destination and format: docs/cost.md. The
+// prices are in prices.json. The extension's bytes, CPU and memory are in measurements.json, which a test writes.
 package cost
 
 import (
@@ -15,7 +15,7 @@ var pricesJSON []byte
 //go:embed measurements.json
 var measurementsJSON []byte
 
-// Prices are AWS's.
+// Prices are AWS's prices.
 type Prices struct {
 	Region   string           `json:"region"`
 	Compiled string           `json:"compiled"`
@@ -23,22 +23,22 @@ type Prices struct {
 	Prices   map[string]Price `json:"prices"`
 }
 
-// Price is one of them.
+// Price is one price.
 type Price struct {
 	USD   float64 `json:"usd"`
 	Per   string  `json:"per"`
 	What  string  `json:"what"`
 	Page  string  `json:"page"`
-	Dated string  `json:"dated"` // where it is of another day than Prices.Compiled
+	Dated string  `json:"dated"` // empty: the day of Prices.Compiled
 }
 
-// Measurements are of runs of the real extension.
+// Measurements are measurements of the real extension.
 type Measurements struct {
 	Date    string `json:"date"`
 	Machine string `json:"machine"`
 	Go      string `json:"go"`
-	// Of an invocation: the lines that the function prints, their bytes, the events that Lambda posts, and what CloudWatch Logs has of
-	// them, START, END and REPORT included.
+	// These are per invocation: the lines that the function prints, the bytes of a line, the events that Lambda posts, and the
+	// bytes and lines in CloudWatch Logs, including START, END and REPORT.
 	Lines           int     `json:"lines"`
 	LineBytes       float64 `json:"lineBytes"`
 	Events          float64 `json:"events"`
@@ -48,11 +48,11 @@ type Measurements struct {
 	Runs []Run `json:"runs"`
 }
 
-// Run is what the extension made of an invocation's telemetry, in a format and compression.
+// Run has the measurements of one format and compression, per invocation.
 type Run struct {
 	Format      string `json:"format"`
 	Compression string `json:"compression"`
-	// EachInvocation: records leave at the end of each invocation, and not when they are full.
+	// EachInvocation means that records are shipped at the end of each invocation, not when they are full.
 	EachInvocation bool `json:"eachInvocation,omitempty"`
 
 	Traffic
@@ -60,7 +60,7 @@ type Run struct {
 	MemoryMiB float64 `json:"memoryMiB"`
 }
 
-// Traffic is what an invocation adds to a stream, and how it is billed. Bytes are data and partition keys.
+// Traffic has the amounts of a stream's records that AWS bills. Bytes are data and partition keys.
 type Traffic struct {
 	Records   float64 `json:"records"`
 	Bytes     float64 `json:"bytes"`
@@ -81,24 +81,24 @@ func (t *Traffic) Add(data, key int) {
 	t.WireBytes += 4*math.Ceil(float64(data)/3) + float64(key)
 }
 
-// Times is the traffic of n as much; of a million invocations it is what the document bills.
+// Times returns n times the traffic.
 func (t Traffic) Times(n float64) Traffic {
 	return Traffic{t.Records * n, t.Bytes * n, t.Units * n, t.KiB * n, t.FiveKiB * n, t.WireBytes * n}
 }
 
-// Invocations are what each figure is for.
+// Invocations is the number of invocations of each figure in the document.
 const Invocations = 1e6
 
-// Kinesis and Firehose count a GB as 2^30 bytes, as the limits of a shard have it; logs and NAT are counted with 10^9. The
+// A GB of Kinesis and Firehose is counted as 2^30 bytes, like the limits of a shard, and a GB of logs and NAT as 10^9. The
 // difference is 7 %.
 const (
 	binaryGB  = 1 << 30
 	decimalGB = 1e9
 )
 
-// Bill is what the traffic costs by each kind of stream, in dollars, without what is paid by the hour for a stream.
+// Bill is the price of traffic with each kind of stream, in dollars, without a stream's hourly price.
 type Bill struct {
-	Provisioned, Shards          float64 // PUT units; hours of shards that are full, at 1 MB/s
+	Provisioned, Shards          float64 // PUT units; hours of full shards, at 1 MB/s
 	OnDemand, OnDemandOut        float64
 	Advantage, AdvantageOut      float64
 	NAT, Firehose, ToS3ByKinesis float64
@@ -112,7 +112,7 @@ func (p *Prices) usd(name string) float64 {
 	return price.USD
 }
 
-// Bill says what traffic costs.
+// Bill returns the price of traffic.
 func (p *Prices) Bill(t Traffic) Bill {
 	rounded, data := t.KiB*1024/binaryGB, t.Bytes/binaryGB
 	return Bill{
@@ -124,20 +124,19 @@ func (p *Prices) Bill(t Traffic) Bill {
 	}
 }
 
-// logEventBytes is what CloudWatch Logs adds to each event when it bills: https://aws.amazon.com/cloudwatch/pricing/
+// logEventBytes is the number of bytes that CloudWatch Logs bills per event in addition: https://aws.amazon.com/cloudwatch/pricing/
 const logEventBytes = 26
 
-// Logs is what CloudWatch's own ways cost for so many lines and bytes of text: Logs itself, and Lambda's delivery to S3 or to
-// Firehose, which bills on its own.
+// Logs has the prices of CloudWatch Logs and of Lambda's own delivery to S3 or Firehose. Firehose is the price of Firehose itself.
 type Logs struct{ Standard, Delivery, Firehose float64 }
 
-// Logs says what they cost.
+// Logs returns the prices of so many lines and bytes of text.
 func (p *Prices) Logs(lines, bytes float64) Logs {
 	gb := (bytes + logEventBytes*lines) / decimalGB
 	return Logs{gb * p.usd("logsIngestion"), gb * p.usd("logsDelivery"), gb * decimalGB / binaryGB * p.usd("firehose")}
 }
 
-// CPU is what the extension's own CPU time would cost where it is billed, in a function of 128 MB, which has a fourteenth of a CPU.
+// CPU returns the price of the extension's CPU time if it is billed, in a function of 128 MB, which has a fourteenth of a CPU.
 func (p *Prices) CPU(micros float64) float64 {
 	const cpuMB, memoryMB = 1769, 128 // a whole CPU: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 	return micros / 1e6 * cpuMB / memoryMB * memoryMB / 1024 * p.usd("lambda")

@@ -17,7 +17,7 @@ func load(t *testing.T) (cost.Prices, cost.Measurements) {
 	return prices, measured
 }
 
-// The committed documents are what the command makes.
+// The committed documents match the prices and the measurements.
 func TestDocuments(t *testing.T) {
 	prices, measured := load(t)
 	for path, text := range map[string]string{
@@ -25,12 +25,13 @@ func TestDocuments(t *testing.T) {
 	} {
 		committed, err := os.ReadFile(path)
 		if err != nil || string(committed) != text {
-			t.Errorf("%s is not what `go run ./internal/cost/docs docs` writes: %v", path, err)
+			t.Errorf("%s differs from the output of `go run ./internal/cost/docs docs`: %v", path, err)
 		}
 	}
 }
 
-// A million invocations of ten lines of 300 bytes, worked out by hand: 8.4 GB of ndjson, in records of 100 KB before compression.
+// The prices match a computation by hand for a million invocations of ten lines of 300 bytes: 8.4 GB of ndjson, in records of
+// 100 KB before compression.
 func TestBill(t *testing.T) {
 	prices, _ := load(t)
 	const records = 84_000
@@ -39,7 +40,8 @@ func TestBill(t *testing.T) {
 		one.Add(each, 0)
 		return one.Times(float64(count))
 	}
-	none, gzip, zstd := prices.Bill(traffic(records, 100_000)), prices.Bill(traffic(records, 16_800)), prices.Bill(traffic(records, 14_900))
+	none := prices.Bill(traffic(records, 100_000))
+	gzip, zstd := prices.Bill(traffic(records, 16_800)), prices.Bill(traffic(records, 14_900))
 	flush, flushGzip := prices.Bill(traffic(1_000_000, 8_400)), prices.Bill(traffic(1_000_000, 1_500))
 	single := prices.Bill(traffic(13_000_000, 650))
 	logs, logsMost := prices.Logs(0, 3.3e9), prices.Logs(13e6, 3.3e9)
@@ -48,16 +50,16 @@ func TestBill(t *testing.T) {
 		got, want float64
 	}{
 		{"CloudWatch Logs", logs.Standard, 1.65},
-		{"CloudWatch Logs with 26 bytes an event", logsMost.Standard, 1.82},
+		{"CloudWatch Logs with 26 bytes per event", logsMost.Standard, 1.82},
 		{"Lambda to S3", logs.Delivery, .83},
-		{"Lambda to S3 with 26 bytes an event", logsMost.Delivery, .91},
+		{"Lambda to S3 with 26 bytes per event", logsMost.Delivery, .91},
 		{"shards, none", none.Shards, .035},
 		{"shards, gzip", gzip.Shards, .006},
 		{"shards, zstd", zstd.Shards, .005},
 		{"units, none", none.Provisioned, .005},
 		{"units, gzip", gzip.Provisioned, .001},
 		{"units, zstd", zstd.Provisioned, .001},
-		{"units, a flush each invocation", flush.Provisioned, .014},
+		{"units, a flush per invocation", flush.Provisioned, .014},
 		{"units, the same with gzip", flushGzip.Provisioned, .014},
 		{"on-demand in, none", none.OnDemand, .63},
 		{"on-demand in, gzip", gzip.OnDemand, .11},
@@ -65,7 +67,7 @@ func TestBill(t *testing.T) {
 		{"on-demand out, none", none.OnDemandOut, .31},
 		{"on-demand out, gzip", gzip.OnDemandOut, .05},
 		{"on-demand out, zstd", zstd.OnDemandOut, .05},
-		{"on-demand, a flush each invocation", flush.OnDemand, .69},
+		{"on-demand, a flush per invocation", flush.OnDemand, .69},
 		{"on-demand, the same with gzip", flushGzip.OnDemand, .15},
 		{"Advantage, none", none.Advantage, .25},
 		{"Advantage, gzip", gzip.Advantage, .043},
@@ -76,13 +78,13 @@ func TestBill(t *testing.T) {
 		{"Kinesis delivery, none", none.ToS3ByKinesis, .21},
 		{"Kinesis delivery, gzip", gzip.ToS3ByKinesis, .035},
 		{"Kinesis delivery, zstd", zstd.ToS3ByKinesis, .032},
-		{"units, one event a record", single.Provisioned, .18},
-		{"on-demand, one event a record", single.OnDemand, .99},
-		{"NAT, none: 8.4 GB, and a third more as base64", none.NAT, .38 * 4 / 3},
+		{"units, one event per record", single.Provisioned, .18},
+		{"on-demand, one event per record", single.OnDemand, .99},
+		{"NAT, none: 8.4 GB, and a third more for base64", none.NAT, .38 * 4 / 3},
 		{"NAT, gzip", gzip.NAT, .063 * 4 / 3},
-		{"CPU of 26 µs a million times", prices.CPU(26) * 1e6, .00075},
+		{"CPU of a million times 26 µs", prices.CPU(26) * 1e6, .00075},
 	} {
-		if tolerance := math.Max(.0005, .07*test.want); math.Abs(test.got-test.want) > tolerance { // those by hand have one to three digits
+		if tolerance := math.Max(.0005, .07*test.want); math.Abs(test.got-test.want) > tolerance { // want has one to three digits
 			t.Errorf("%s: %.4f, want %.4f", test.what, test.got, test.want)
 		}
 	}

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// bar is a way and what it costs.
+// bar is a destination and its price.
 type bar struct {
 	name  string
 	usd   float64
 	class string
 }
 
-// bars are those of the chart.
+// bars returns the bars of the chart.
 func bars(p Prices, m Measurements) []bar {
 	logs := p.Logs(m.CloudWatchLines*Invocations, m.CloudWatchBytes*Invocations)
 	all := []bar{
@@ -32,7 +32,7 @@ func bars(p Prices, m Measurements) []bar {
 	return all
 }
 
-// SVG is the chart. Its colours follow the reader's: light or dark.
+// SVG returns the chart. Its colors follow the reader's theme, light or dark.
 func SVG(p Prices, m Measurements) string {
 	const width, left, top, step, height, room = 720, 190, 52, 26, 16, 440
 	all := bars(p, m)
@@ -52,7 +52,7 @@ text { font: 13px sans-serif; fill: #1f2328 }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .aws { fill: #6e7681 } .ours { fill: #3fb950 } }
 </style>`)
 	line(`<text class="title" x="12" y="22">%s</text>`, title)
-	line(`<text x="12" y="40">green: this extension, ndjson, one consumer; shards are full, on-demand's $%.2f a day is not in</text>`,
+	line(`<text x="12" y="40">green: this extension, ndjson, one consumer, full shards, without on-demand's $%.2f a day</text>`,
 		24*p.usd("onDemandStreamHour"))
 	for i, bar := range all {
 		y := top + step*i

@@ -271,7 +271,7 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 		refused := stored == nil
 		stored = slices.Clone(stored)
 		if !r.wait(ctx, time.Until(r.start.Add(answer))) {
-			r.note(simulate.Cuts)
+			r.note(simulate.GivesUp)
 			failure = cmp.Or(failure, &kinesis.Error{Kind: kinesis.KindNetwork, Err: ctx.Err()})
 			break
 		}

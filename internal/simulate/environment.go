@@ -11,7 +11,7 @@ import (
 	"kinesis-telemetry-extension/internal/flush"
 )
 
-// kind is what happens to an environment.
+// kind is a kind of simulated event of an environment.
 type kind uint8
 
 const (
@@ -19,31 +19,31 @@ const (
 	shutdown               // Lambda sends SHUTDOWN
 	handlerEnd             // the function's handler returns
 	post                   // the Telemetry API delivers a batch
-	flying                 // a request is answered, or the pause after it or the time of its flight is over
-	due                    // the background begins to ship
-	timer                  // the main loop has waited for long enough
+	flightStep             // a reply arrives, or the pause after it or the flight's time ends
+	background             // the background starts to ship
+	timer                  // a wait of the main loop times out
 	kinds
 )
 
-// never is when something happens that is not planned.
+// never is the time of an event that is not scheduled.
 const never = time.Duration(math.MaxInt64)
 
-// environment is one execution environment. The methods of this file are Lambda's part.
+// environment is one execution environment. The methods in this file are Lambda's part.
 type environment struct {
 	*world
 	id   int
-	at   [kinds]time.Duration // when each kind happens; for a post while frozen: what is left until then
-	next time.Duration        // the first of them
+	at   [kinds]time.Duration // the time of each kind; while frozen, at[post] is the rest of its wait
+	next time.Duration        // the first of these times
 	kind kind                 // of next
 
-	random             *rand.Rand // of its traffic, as is memory
-	memory             int
+	random             *rand.Rand    // for the arrival of INVOKEs
+	memory             int           // of Arrivals
 	arrival            time.Duration // of the next INVOKE
 	invocation, number int32         // see Event
-	ends               time.Duration // of the handler
+	ends               time.Duration // end of the handler
 	frozen             bool
 	frozenAt           time.Duration
-	emitted            int16 // events of this invocation that the platform has taken
+	emitted            int16 // events of this invocation in the platform's buffer
 	buffered           []Event
 
 	extension
@@ -55,15 +55,15 @@ func newEnvironment(w *world, id int) *environment {
 		e.arrival = time.Duration(e.random.Int64N(int64(w.Spread)))
 	}
 	e.at = [kinds]time.Duration{e.arrival, never, never, never, never, never, never}
-	e.next, e.kind, e.step = e.arrival, invoke, gone
+	e.next, e.kind, e.step = e.arrival, invoke, terminated
 	return e
 }
 
-func (e *environment) happen() {
+func (e *environment) advance() {
 	e.at[e.kind] = never
 	[kinds]func(*environment){
 		(*environment).invoke, (*environment).shutdown, (*environment).freeze, (*environment).post,
-		(*environment).fly, (*environment).shipInBackground, (*environment).timeOut,
+		(*environment).continueFlight, (*environment).shipInBackground, (*environment).timeOut,
 	}[e.kind](e)
 	e.next = never
 	for k, at := range e.at {
@@ -71,18 +71,18 @@ func (e *environment) happen() {
 			e.next, e.kind = at, kind(k)
 		}
 	}
-	e.next = max(e.next, e.now) // it may have been frozen
+	e.next = max(e.next, e.now) // its time may have passed during a freeze
 }
 
-// invoke sends INVOKE, to a new environment where there is none.
+// invoke sends INVOKE. It starts a new environment if the last one has terminated.
 func (e *environment) invoke() {
 	switch e.step {
-	case gone:
+	case terminated:
 		e.begin()
-	case closes, ships: // the one before it is not gone yet
+	case shuttingDown, shipping: // the last environment has not terminated yet
 		e.at[invoke] = e.until
 		return
-	case asked, awaits:
+	case nextCalled, awaitingEnd:
 	}
 	e.at[shutdown] = never
 	e.thaw()
@@ -102,13 +102,13 @@ func (e *environment) shutdown() {
 	e.close()
 }
 
-// freeze ends the invocation if the handler and the extension are done, and finds out what comes next.
+// freeze ends the invocation when the handler and the extension are done, and schedules the next INVOKE or SHUTDOWN.
 func (e *environment) freeze() {
-	if e.now < e.ends || e.step != asked || e.frozen {
+	if e.now < e.ends || e.step != nextCalled || e.frozen {
 		return
 	}
 	if int(e.invocation) < e.figures.Invocations {
-		e.figures.HeldBack.add(e.now - e.ends)
+		e.figures.Hold.add(e.now - e.ends)
 	}
 	e.buffer()
 	e.emit(Event{At: e.now, Index: Report, Bytes: platformBytes})
@@ -117,7 +117,7 @@ func (e *environment) freeze() {
 	e.trace(func() Step { return Step{What: Frozen} })
 
 	e.arrival = e.Traffic(e.random, e.arrival, &e.memory)
-	idle := e.now + cmp.Or(e.Idle, idleLeast+time.Duration(e.world.random.Int64N(int64(idleMost-idleLeast))))
+	idle := e.now + cmp.Or(e.Idle, idleMin+time.Duration(e.world.random.Int64N(int64(idleMax-idleMin))))
 	if e.arrival >= e.Length+e.RunOn {
 		e.arrival = never
 	}
@@ -130,16 +130,16 @@ func (e *environment) thaw() {
 	if e.frozen {
 		e.frozen = false
 		e.at[post] += e.now
-		e.flight.deadline += max(e.now-e.frozenAt-awake.MaxDrift, 0) // of the time in a freeze, so much counts
+		e.flight.deadline += max(e.now-e.frozenAt-awake.MaxDrift, 0) // of the freeze, only awake.MaxDrift counts
 	}
 }
 
-// emission is when the next event of this invocation is emitted.
+// emission returns the time of this invocation's next event.
 func (e *environment) emission() time.Duration {
 	return e.ends - e.Handler + e.Handler*time.Duration(e.emitted)/time.Duration(e.Lines+1)
 }
 
-// buffer lets the platform take what was emitted until now.
+// buffer moves the events that were emitted until now into the platform's buffer.
 func (e *environment) buffer() {
 	for e.emitted <= e.End() && e.emission() <= e.now {
 		size := e.LineBytes + envelope
@@ -157,7 +157,7 @@ func (e *environment) emit(t Event) {
 	e.buffered = append(e.buffered, t)
 }
 
-// collect begins a batch with the next event that is emitted.
+// collect schedules the POST of the batch that begins with the next event.
 func (e *environment) collect() {
 	if e.at[post] == never && e.emitted <= e.End() {
 		e.at[post] = max(e.emission(), e.now) + flush.BufferingTimeout + e.Lag

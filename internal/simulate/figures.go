@@ -9,44 +9,44 @@ import (
 
 // Prices, US East (N. Virginia), USD.
 const (
-	// gbSecond is a GB-second of a function on x86. https://aws.amazon.com/lambda/pricing
+	// gbSecond is the price of a GB-second of a function on x86: https://aws.amazon.com/lambda/pricing
 	gbSecond = 0.0000166667
-	// millionUnits is a million PUT payload units of a provisioned stream, unitBytes the size of one.
+	// millionUnits is the price of a million PUT payload units of a provisioned stream, unitBytes the size of one:
 	// https://aws.amazon.com/kinesis/data-streams/pricing
 	millionUnits = 0.014
 	unitBytes    = 25 << 10
-	// lateCost is what a late batch is worth in billed milliseconds: 20 waits of 30 ms, as internal/flush weighs them.
+	// lateCost is the cost of a late batch in billed milliseconds: 20 waits of 30 ms, as internal/flush weighs them.
 	lateCost = 600
 )
 
-// Figures are the outcome of one scenario in one mode.
+// Figures are the results of one scenario in one mode.
 type Figures struct {
 	Begun       int       // all invocations
-	Invocations int       // that began within the scenario's Length: HeldBack, Delay and Late are of these
-	HeldBack    Histogram // of each invocation
-	Delay       Histogram // from emission to storage, of each event but platform.report
+	Invocations int       // that began within the scenario's Length: Hold, Delay and Late are of these
+	Hold        Histogram // of each invocation
+	Delay       Histogram // from emission to storage, of each event except platform.report
 	Late        int       // invocations with an event that was stored later than MaxDelay, or never
 
 	Emitted, Stored, Undelivered int // events
 
 	PerSecond []int // PutRecords
 	Records   int   // stored
-	Throttled int   // records, each time
+	Throttled int   // records, counted each time
 	Units     int   // PUT payload units
 
 	length time.Duration
 	late   []bool // by invocation
 }
 
-// Added is the billed time added to an invocation, the mean in ms.
-func (f *Figures) Added() float64 { return f.HeldBack.sum.Seconds() * 1000 / float64(f.Invocations) }
+// Added returns the mean billed time added to an invocation, in ms.
+func (f *Figures) Added() float64 { return f.Hold.sum.Seconds() * 1000 / float64(f.Invocations) }
 
-// Objective is what the policy minimises, in ms for an invocation.
+// Objective returns the cost that the policy minimizes, in ms per invocation.
 func (f *Figures) Objective() float64 {
 	return f.Added() + lateCost*float64(f.Late)/float64(f.Invocations)
 }
 
-// RequestRate is PutRecords a second over the time in which INVOKEs arrive.
+// RequestRate returns the PutRecords per second over the time in which INVOKEs arrive.
 func (f *Figures) RequestRate() float64 {
 	total := 0
 	for _, n := range f.PerSecond[:min(len(f.PerSecond), int(f.length.Seconds()))] {
@@ -55,7 +55,7 @@ func (f *Figures) RequestRate() float64 {
 	return float64(total) / f.length.Seconds()
 }
 
-// begin returns the number of an invocation that begins. They are numbered in the order of time.
+// begin counts an invocation and returns its number. Invocations are numbered in the order of time.
 func (f *Figures) begin(now time.Duration) int32 {
 	f.Begun++
 	if now < f.length {
@@ -65,18 +65,20 @@ func (f *Figures) begin(now time.Duration) int32 {
 	return int32(f.Begun - 1)
 }
 
-// counts tells whether the figures are of an event.
-func (f *Figures) counts(t Event) bool { return t.Index != Report && int(t.invocation) < f.Invocations }
+// includes reports whether the event counts in Delay and Late.
+func (f *Figures) includes(t Event) bool {
+	return t.Index != Report && int(t.invocation) < f.Invocations
+}
 
-// isLate notes that an event is late, and its invocation with it.
-func (f *Figures) isLate(t Event) {
+// markLate counts the event's invocation as late.
+func (f *Figures) markLate(t Event) {
 	if !f.late[t.invocation] {
 		f.late[t.invocation] = true
 		f.Late++
 	}
 }
 
-// request notes a PutRecords.
+// request counts a PutRecords.
 func (f *Figures) request(now time.Duration) {
 	for int(now/time.Second) >= len(f.PerSecond) {
 		f.PerSecond = append(f.PerSecond, 0)
@@ -84,9 +86,10 @@ func (f *Figures) request(now time.Duration) {
 	f.PerSecond[now/time.Second]++
 }
 
-// Histogram counts durations in buckets of at most 1/64 of their value, in integers, so that it is the same everywhere.
+// Histogram counts durations in buckets with a width of at most 1/64 of their value. It computes with integers, so that the
+// results are the same on every machine.
 type Histogram struct {
-	buckets      map[time.Duration]int // by the longest duration that belongs there
+	buckets      map[time.Duration]int // by the longest duration of the bucket
 	count        int
 	sum, longest time.Duration
 }
@@ -103,7 +106,7 @@ func (h *Histogram) add(d time.Duration) {
 	h.longest = max(h.longest, d)
 }
 
-// Quantile returns the upper bound of the bucket in which the q-th part of the durations ends; q is from 0 to 1.
+// Quantile returns the upper bound of the bucket that has the q-quantile; q is from 0 to 1.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	left := int(q * float64(h.count))
 	for _, bucket := range slices.Sorted(maps.Keys(h.buckets)) {

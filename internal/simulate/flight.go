@@ -8,39 +8,39 @@ import (
 	"kinesis-telemetry-extension/internal/kinesis"
 )
 
-// flight is an attempt to ship something: requests and pauses until all is stored, or its time is over.
+// flight is an attempt to ship batches: requests and pauses until all batches are stored or its time ends.
 type flight struct {
-	on        bool
-	why       flush.Occasion
-	probe     bool // it ends with the first request of which nothing is stored
-	began     time.Duration
-	deadline  time.Duration
-	next      time.Duration // when the request is answered, or the pause is over
-	pauses    bool
-	refused   bool // the last request as a whole
-	progress  bool // something was stored
-	partial   bool // something was not stored at once
-	bytes     int
-	fruitless int      // requests in a row of which nothing was stored
-	batches   []*batch // not stored yet
+	on       bool
+	why      flush.Occasion
+	probe    bool // it ends with the first request that stores no record
+	began    time.Duration
+	deadline time.Duration
+	next     time.Duration // of the reply, or of the end of the pause
+	pauses   bool
+	rejected bool // the last request failed as a whole
+	progress bool // a record was stored
+	partial  bool // a record was not stored at the first attempt
+	bytes    int
+	failures int      // requests in a row that stored no record
+	batches  []*batch // not stored yet
 }
 
-// batch is what becomes a record.
+// batch has the events of one record.
 type batch struct {
-	events []Event
-	bytes  int // without the key
-	flying bool
-	stored bool // by the last request
+	events   []Event
+	bytes    int // without the key
+	inFlight bool
+	stored   bool // by the last request
 }
 
-// units is how many PUT payload units a record is billed as.
+// units returns the PUT payload units of the record.
 func (b *batch) units() int { return (b.bytes + keyBytes + unitBytes - 1) / unitBytes }
 
 // keyBytes is the size of a record's partition key.
 const keyBytes = 32
 
-// takeOff begins a flight, where the policy wants something shipped.
-func (e *environment) takeOff(why flush.Occasion) bool {
+// startFlight starts a flight if the policy wants one.
+func (e *environment) startFlight(why flush.Occasion) bool {
 	load, ok := e.policy.StartFlight(e.clock(), e.queue.buffered(), why)
 	if !ok {
 		return false
@@ -51,7 +51,7 @@ func (e *environment) takeOff(why flush.Occasion) bool {
 		f.deadline = e.until
 	}
 	if why == flush.AtShutdown && e.policy.LogsLast(q.buffered()) {
-		q.lastWordsFirst(e.End(), e.settings.RecordBytes)
+		q.platformFirst(e.End(), e.settings.RecordBytes)
 	}
 	limit := e.requestBytes
 	if load.Bytes > 0 {
@@ -62,7 +62,7 @@ func (e *environment) takeOff(why flush.Occasion) bool {
 		if request += b.bytes + keyBytes; request > limit && len(f.batches) > 0 {
 			break
 		}
-		b.flying = true
+		b.inFlight = true
 		f.batches = append(f.batches, b)
 		f.bytes += b.bytes
 	}
@@ -71,7 +71,7 @@ func (e *environment) takeOff(why flush.Occasion) bool {
 	return true
 }
 
-// send sends what is not stored yet.
+// send sends the batches that are not stored yet.
 func (e *environment) send() {
 	f := &e.flight
 	e.sizes = e.sizes[:0]
@@ -85,39 +85,39 @@ func (e *environment) send() {
 	for i, b := range f.batches {
 		b.stored = stored != nil && stored[i]
 	}
-	f.next, f.pauses, f.refused = answer, false, stored == nil
+	f.next, f.pauses, f.rejected = answer, false, stored == nil
 	e.figures.request(e.now)
 	e.trace(func() Step { return Step{What: fmt.Sprintf(Sends, events, len(f.batches), total, f.probe)} })
-	e.at[flying] = min(f.next, f.deadline)
+	e.at[flightStep] = min(f.next, f.deadline)
 }
 
-// fly goes on with a flight when the answer is there, or the pause or the flight's time is over.
-func (e *environment) fly() {
+// continueFlight handles a reply, the end of a pause, or the end of the flight's time.
+func (e *environment) continueFlight() {
 	f := &e.flight
 	switch {
 	case e.now >= f.next && !f.pauses:
-		e.settle()
+		e.readReply()
 	case e.now >= f.deadline:
-		e.land(false)
+		e.endFlight(false)
 	case e.now >= f.next:
 		e.send()
-	default: // a freeze has put the deadline off
-		e.at[flying] = min(f.next, f.deadline)
+	default: // a freeze has moved the deadline
+		e.at[flightStep] = min(f.next, f.deadline)
 	}
 }
 
-// settle reads the answer.
-func (e *environment) settle() {
+// readReply handles the reply of the last request.
+func (e *environment) readReply() {
 	f := &e.flight
 	sent := len(f.batches)
-	f.fruitless++
+	f.failures++
 	left := f.batches[:0]
 	for _, b := range f.batches {
 		if !b.stored {
 			left = append(left, b)
 			continue
 		}
-		f.progress, f.fruitless = true, 0
+		f.progress, f.failures = true, 0
 		e.figures.Records++
 		e.figures.Units += b.units()
 		for _, t := range b.events {
@@ -127,44 +127,44 @@ func (e *environment) settle() {
 	}
 	f.batches, f.pauses = left, true
 	f.partial = f.partial || len(left) > 0
-	if !f.refused {
+	if !f.rejected {
 		e.figures.Throttled += len(left)
 	}
-	e.trace(func() Step { return Step{What: fmt.Sprintf(Reads, sent-len(left), f.refused)} })
-	over := len(left) == 0 || f.probe && f.fruitless > 0
+	e.trace(func() Step { return Step{What: fmt.Sprintf(Reads, sent-len(left), f.rejected)} })
+	over := len(left) == 0 || f.probe && f.failures > 0
 	if !over {
-		f.next = e.now + time.Duration(e.draw()*float64(kinesis.BackoffBound(!f.refused, f.fruitless)))
-		over = f.why != flush.Background && f.next >= f.deadline // such a pause is not begun
+		f.next = e.now + time.Duration(e.draw()*float64(kinesis.BackoffBound(!f.rejected, f.failures)))
+		over = f.why != flush.Background && f.next >= f.deadline // no pause beyond the deadline
 	}
-	if e.at[flying] = min(f.next, f.deadline); over {
-		e.land(false)
+	if e.at[flightStep] = min(f.next, f.deadline); over {
+		e.endFlight(false)
 	}
 }
 
-// land ends a flight, which may be called off for another one. What was not stored waits again. What a request
-// stored that is not answered yet is not known, and is sent again.
-func (e *environment) land(calledOff bool) {
+// endFlight ends a flight, possibly canceled for another one. Batches that are not stored return to the queue. So do batches of a
+// request without a reply, even if the stream has stored them: they are sent again.
+func (e *environment) endFlight(canceled bool) {
 	f, q := &e.flight, &e.queue
 	cut := !f.pauses
 	if cut {
-		e.trace(func() Step { return Step{What: Cuts} })
+		e.trace(func() Step { return Step{What: GivesUp} })
 	}
 	fact := flush.Flight{
 		Took: e.now - f.began, Bytes: f.bytes, Progress: f.progress, Failed: len(f.batches) > 0, Partial: f.partial || cut,
-		Unanswered: cut && !f.partial && (calledOff || f.why != flush.Background),
-		Canceled:   calledOff, Random: e.draw(),
+		Unanswered: cut && !f.partial && (canceled || f.why != flush.Background),
+		Canceled:   canceled, Random: e.draw(),
 	}
 	for _, b := range f.batches {
 		if cut && b.stored {
 			e.figures.Units += b.units()
 		}
-		b.flying = false
+		b.inFlight = false
 		q.bytes += b.bytes
 	}
 	f.on = false
 	if f.why != flush.Background {
 		e.failed = fact.Failed
 	}
-	e.at[flying] = never
+	e.at[flightStep] = never
 	e.note(fact)
 }

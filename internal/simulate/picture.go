@@ -9,14 +9,15 @@ import (
 	"kinesis-telemetry-extension/internal/flush"
 )
 
-// The two lines of time in the picture: both on one scale, so that they can be compared.
+// The two timelines of the picture have one scale, so that they can be compared.
 const (
-	shown     = 800 * time.Millisecond // of each
+	shown     = 800 * time.Millisecond // of each timeline
 	lineLeft  = 20
 	lineWidth = 820
 )
 
-// pictureHead is the way of an event. The picture has a ground of its own: a page's may be dark where the browser says light.
+// pictureHead is the data path of an event. The picture has its own background: the page's may be dark although the browser
+// reports a light theme.
 const pictureHead = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 350" role="img"
   font-family="system-ui, sans-serif" font-size="13">
 <title>From a function to the readers of its telemetry, and when an invocation is held back</title>
@@ -67,7 +68,8 @@ const pictureHead = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 35
 <text class="small" x="720" y="126">ktel, on your machine</text>
 `
 
-// Picture is an SVG of an event's way, and of when the extension holds an invocation back: in steady and in sparse traffic.
+// Picture returns an SVG of an event's data path, and of the times at which the extension holds an invocation back, in steady and
+// in sparse traffic.
 func Picture(all []Result) string {
 	var b strings.Builder
 	b.WriteString(pictureHead)
@@ -78,15 +80,15 @@ func Picture(all []Result) string {
 	sends := slices.IndexFunc(steps, func(s Step) bool { return s.At > time.Second && strings.HasPrefix(s.What, "sends ") })
 	var events, records, bytes int
 	var probe bool
-	fmt.Sscanf(steps[sends].What, Sends, &events, &records, &bytes, &probe) //nolint:errcheck // the format that wrote it
+	fmt.Sscanf(steps[sends].What, Sends, &events, &records, &bytes, &probe) //nolint:errcheck // Trace wrote it with this format
 	fmt.Fprintf(&b, `<text x="20" y="172"><tspan class="bold">An invocation every 100 ms: held back %s.</tspan>`+
-		" Each PutRecords takes the events of many, here %d, while a handler runs.</text>\n", inMilliseconds(heldSteady), events)
+		" Each PutRecords ships many invocations' events, here %d, during a handler.</text>\n", inMilliseconds(heldSteady), events)
 	drawLine(&b, 182, steady, steps, steps[sends].At-shown/2)
 
 	steps = traceOf(sparse, 5*time.Minute)
 	second := slices.IndexFunc(steps, func(s Step) bool { return s.What == Invoke && s.Number == 2 })
 	fmt.Fprintf(&b, `<text x="20" y="236"><tspan class="bold">An invocation a minute: held back %s</tspan>`+
-		" of billed time, after the response, so that nothing waits for the next one.</text>\n", inMilliseconds(heldSparse))
+		" of billed time, after the response: its telemetry does not wait for the next one.</text>\n", inMilliseconds(heldSparse))
 	drawLine(&b, 246, sparse, steps, steps[second].At-shown/8)
 
 	for at := shown / 8; at < shown; at += shown / 8 {
@@ -99,14 +101,14 @@ func Picture(all []Result) string {
 			kind.class, 20+130*i, 37+130*i, kind.text)
 	}
 	b.WriteString(`<text class="small" x="20" y="339">Simulated with the extension's own flush policy, mode adaptive. ` +
-		"99 of 100 invocations are held back no longer than this.</text>\n</svg>\n")
+		"The times are 99th percentiles.</text>\n</svg>\n")
 	return b.String()
 }
 
-// adaptive returns a scenario, and for how long 99 of 100 of its invocations are held back at most.
+// adaptive returns a scenario, and the 99th percentile of its holds in the mode adaptive.
 func adaptive(all []Result, name string) (Scenario, time.Duration) {
 	r := all[slices.IndexFunc(all, func(r Result) bool { return r.Name == name })]
-	return r.Scenario, r.Figures[slices.Index(Modes, flush.Adaptive)].HeldBack.Quantile(0.99)
+	return r.Scenario, r.Figures[slices.Index(Modes, flush.Adaptive)].Hold.Quantile(0.99)
 }
 
 func traceOf(s Scenario, length time.Duration) []Step {
@@ -118,10 +120,10 @@ func inMilliseconds(d time.Duration) string {
 	return fmt.Sprintf("%d ms", d.Round(time.Millisecond).Milliseconds())
 }
 
-// place is where a time stands on its line.
+// place returns the x coordinate of a time on its timeline.
 func place(at time.Duration) int { return lineLeft + int(lineWidth*at/shown) }
 
-// drawLine draws what happens from a time on.
+// drawLine draws a timeline that begins at from.
 func drawLine(b *strings.Builder, y int, s Scenario, steps []Step, from time.Duration) {
 	bar := func(class string, y, height int, begin, end time.Duration) {
 		begin, end = max(begin-from, 0), min(end-from, shown)
@@ -132,23 +134,23 @@ func drawLine(b *strings.Builder, y int, s Scenario, steps []Step, from time.Dur
 	}
 	bar("frozen", y, 30, from, from+shown)
 	var begun, sent time.Duration
-	flying := false
-	flown := func(until time.Duration) {
-		if flying {
-			bar("put", y+18, 12, sent, until)
+	inFlight := false
+	endRequest := func(at time.Duration) {
+		if inFlight {
+			bar("put", y+18, 12, sent, at)
 		}
-		flying = false
+		inFlight = false
 	}
 	for _, step := range steps {
 		switch {
 		case step.What == Invoke:
 			begun = step.At
 		case strings.HasPrefix(step.What, "sends "):
-			sent, flying = step.At, true
+			sent, inFlight = step.At, true
 		case strings.HasPrefix(step.What, "reads "):
-			flown(step.At)
+			endRequest(step.At)
 		case step.What == Frozen:
-			flown(step.At) // the answer is read after the thaw
+			endRequest(step.At) // the extension reads the reply after the thaw
 			bar("handler", y, 18, begun, begun+s.Handler)
 			bar("held", y, 18, begun+s.Handler, step.At)
 		}

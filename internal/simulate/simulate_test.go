@@ -11,7 +11,7 @@ import (
 	"kinesis-telemetry-extension/internal/flush"
 )
 
-// small are the scenarios, cut down to what a test may take.
+// small returns the scenarios, shortened for a test.
 func small() []Scenario {
 	scenarios := Scenarios()
 	for i := range scenarios {
@@ -24,7 +24,8 @@ func small() []Scenario {
 	return scenarios
 }
 
-func TestEveryEventIsStoredOnceOrLeft(t *testing.T) {
+// Each event is stored once or counted as undelivered, and no invocation is held back longer than FLUSH_TIMEOUT.
+func TestEveryEventIsStoredOnceOrUndelivered(t *testing.T) {
 	for _, s := range small() {
 		for _, mode := range Modes {
 			w := newWorld(s, defaults(mode))
@@ -43,19 +44,20 @@ func TestEveryEventIsStoredOnceOrLeft(t *testing.T) {
 			w.run()
 			f := &w.figures
 			if f.Emitted != f.Begun*(s.Lines+3) || f.Emitted != f.Stored+f.Undelivered || f.Stored != len(seen) {
-				t.Errorf("%s %s: %d invocations emitted %d events, of which %d are stored (%d of them different) and %d left",
+				t.Errorf("%s %s: %d invocations emitted %d events, of which %d are stored (%d of them different) and %d undelivered",
 					s.Name, mode, f.Begun, f.Emitted, f.Stored, len(seen), f.Undelivered)
 			}
-			if f.HeldBack.count != f.Invocations {
-				t.Errorf("%s %s: %d invocations began, %d ended", s.Name, mode, f.Invocations, f.HeldBack.count)
+			if f.Hold.count != f.Invocations {
+				t.Errorf("%s %s: %d invocations began, %d ended", s.Name, mode, f.Invocations, f.Hold.count)
 			}
-			if f.HeldBack.longest > w.settings.FlushTimeout {
-				t.Errorf("%s %s: an invocation was held back for %v", s.Name, mode, f.HeldBack.longest)
+			if f.Hold.longest > w.settings.FlushTimeout {
+				t.Errorf("%s %s: an invocation was held back for %v", s.Name, mode, f.Hold.longest)
 			}
 		}
 	}
 }
 
+// Two runs of a scenario give the same figures.
 func TestRunsAreEqual(t *testing.T) {
 	for _, s := range small()[5:9] {
 		if first, second := Run(s, flush.Adaptive), Run(s, flush.Adaptive); !reflect.DeepEqual(first, second) {
@@ -64,14 +66,15 @@ func TestRunsAreEqual(t *testing.T) {
 	}
 }
 
-func TestAdaptiveMinimisesItsObjective(t *testing.T) {
+// Of the three modes, adaptive has the lowest mean objective.
+func TestAdaptiveMinimizesTheObjective(t *testing.T) {
 	means := objectives(All(small())...)
 	if best := slices.Index(means, slices.Min(means)); Modes[best] != flush.Adaptive {
 		t.Errorf("objectives of %v are %.1f", Modes, means)
 	}
 }
 
-// Both lines of the picture have what their texts say, and a browser can read it.
+// The picture is valid XML, and its timelines show the invocations, requests and holds of their texts.
 func TestPicture(t *testing.T) {
 	picture := Picture(All(small()[:3]))
 	var document struct {
@@ -102,6 +105,7 @@ func TestPicture(t *testing.T) {
 	}
 }
 
+// Quantile is exact to 1/64 of the value.
 func TestQuantile(t *testing.T) {
 	var h Histogram
 	for ms := range 1000 {

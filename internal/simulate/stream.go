@@ -3,11 +3,11 @@ package simulate
 import "time"
 
 const (
-	// shardBytes and shardRecords are what a shard takes a second, and at once after a quiet second.
+	// shardBytes and shardRecords are a shard's limits per second, and the size of a burst after an idle second:
 	// https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html
 	shardBytes   = 1 << 20
 	shardRecords = 1000
-	// roundTrip is what an empty PutRecords takes, bandwidth what a small function sends, bytes a second.
+	// roundTrip is the time of an empty PutRecords. bandwidth is that of a small function, in bytes per second.
 	roundTrip = 20 * time.Millisecond
 	bandwidth = 25e6
 )
@@ -20,8 +20,8 @@ type Stream struct {
 }
 
 type shard struct {
-	bytes, records float64       // that it takes now
-	at             time.Duration // of that
+	bytes, records float64       // the levels of its token buckets
+	at             time.Duration // the time of these levels
 }
 
 // NewStream returns the stream of a scenario.
@@ -33,9 +33,9 @@ func NewStream(s Scenario) *Stream {
 	return stream
 }
 
-// Put offers one request of records, of which the sizes are given, to a shard. It returns when the answer comes and which
-// records are stored, nil where the request as a whole is refused; the slice is used again by the next Put. What is stored
-// is stored even if nobody reads the answer.
+// Put sends one request of records with these sizes to a shard. It returns the time of the reply and which records are stored,
+// nil if the whole request is rejected. The next Put reuses the slice. The records are stored even if the extension does not read
+// the reply.
 func (s *Stream) Put(now time.Duration, to int, sizes []int) (answer time.Duration, stored []bool) {
 	total := 0
 	for _, size := range sizes {

@@ -10,27 +10,28 @@ import (
 type Step struct {
 	At   time.Duration
 	What string // one of the constants
-	// Number is that of an INVOKE, from 1 on, Deadline that of an INVOKE or SHUTDOWN, Posted what a POST brings.
+	// Number is of an INVOKE, from 1 on. Deadline is of an INVOKE or SHUTDOWN. Posted are the events of a POST.
 	Number   int
 	Deadline time.Duration
 	Posted   []Event
 }
 
-// The steps of Lambda, and those of the extension.
+// The steps of Lambda, then those of the extension.
 const (
 	Invoke   = "INVOKE"
 	Post     = "POST"
 	Shutdown = "SHUTDOWN"
 	Frozen   = "frozen" // until the next INVOKE or SHUTDOWN
 
-	Asks  = "asks for the next event"
-	Sends = "sends %d events in %d records, %d bytes, probe: %t" // a format
-	Reads = "reads that %d records are stored, all refused: %t"  // a format
-	Cuts  = "waits no longer for the answer"
+	Asks    = "asks for the next event"
+	Sends   = "sends %d events in %d records, %d bytes, probe: %t" // a format
+	Reads   = "reads that %d records are stored, all rejected: %t" // a format
+	GivesUp = "gives up waiting for the reply"
 )
 
-// Trace runs a scenario of one environment with these settings, and returns what Lambda and the extension do: a test puts the
-// extension itself through the same. random gives the extension's random numbers, one for each pause and each flight.
+// Trace runs a scenario of one environment with these settings, and returns the steps of Lambda and of the extension. A test runs
+// the real extension with the same steps of Lambda. random returns the extension's random numbers, one for each pause and each
+// flight.
 func Trace(s Scenario, cfg config.Config, random func() float64) (steps []Step) {
 	w := newWorld(s, cfg)
 	w.draw = random
@@ -39,9 +40,9 @@ func Trace(s Scenario, cfg config.Config, random func() float64) (steps []Step) 
 	return steps
 }
 
-// trace notes a step.
+// trace passes a step to onStep.
 func (w *world) trace(step func() Step) {
-	if w.onStep != nil { // a step costs memory
+	if w.onStep != nil { // steps cost memory
 		s := step()
 		s.At = w.now
 		w.onStep(s)

@@ -1,4 +1,4 @@
-// Command docs writes the document of costs and its chart into a directory.
+// Command docs writes the cost document and its chart to a directory.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command docs writes the simulation's document, and the README's picture, into a directory.
+// Command docs writes the simulation's document and the README's picture to a directory.
 package main
 
 import (
