@@ -57,8 +57,8 @@ func (d *loadedDispatcher) post() {
 	d.Receive(d.posted, time.Time{}, false)
 }
 
-// fly sends the oldest batches and settles them, all with one outcome.
-func (d *loadedDispatcher) fly(batches int, outcome kinesis.Outcome) {
+// sendOldest sends the oldest batches and settles them, all with one outcome.
+func (d *loadedDispatcher) sendOldest(batches int, outcome kinesis.Outcome) {
 	d.mu.Lock()
 	d.parts = d.parts[:0]
 	for b := d.list.next; b != &d.list.batch && len(d.flight) < batches; b = b.next {
@@ -78,12 +78,12 @@ var costCases = []struct {
 	full  bool
 	turn  func(*loadedDispatcher)
 }{
-	{"sent", Log, ByEnvironment, false, func(d *loadedDispatcher) { d.post(); d.post(); d.fly(1, kinesis.Sent) }},
-	{"unsent", Log, ByEnvironment, false, func(d *loadedDispatcher) { d.fly(2, kinesis.Unsent) }},
+	{"sent", Log, ByEnvironment, false, func(d *loadedDispatcher) { d.post(); d.post(); d.sendOldest(1, kinesis.Sent) }},
+	{"unsent", Log, ByEnvironment, false, func(d *loadedDispatcher) { d.sendOldest(2, kinesis.Unsent) }},
 	{"logs overflow", Log, ByEnvironment, true, (*loadedDispatcher).post},
 	{"platform events overflow", Platform, ByEnvironment, true, (*loadedDispatcher).post},
-	{"sent by request", Log, ByRequest, false, func(d *loadedDispatcher) { d.post(); d.fly(25, kinesis.Sent) }},
-	{"unsent by request", Log, ByRequest, false, func(d *loadedDispatcher) { d.fly(25, kinesis.Unsent) }},
+	{"sent by request", Log, ByRequest, false, func(d *loadedDispatcher) { d.post(); d.sendOldest(25, kinesis.Sent) }},
+	{"unsent by request", Log, ByRequest, false, func(d *loadedDispatcher) { d.sendOldest(25, kinesis.Unsent) }},
 	{"logs overflow by request", Log, ByRequest, true, (*loadedDispatcher).post},
 	{"platform events overflow by request", Platform, ByRequest, true, (*loadedDispatcher).post},
 }
