@@ -163,7 +163,6 @@ func TestFailedInvocations(t *testing.T) {
 
 // An invocation waits for the extensions that get INVOKE and for no others. Hold is how long.
 func TestHoldDuration(t *testing.T) {
-	t.Parallel()
 	c := newCollector(t)
 	e := start(t, testConfig(t, c, "", plan{}, plan{Events: []string{eventShutdown}}))
 	if r := invoke(t, e, task{Sleep: 50}); r.Hold != 0 {

@@ -400,10 +400,10 @@ func (e *receiverError) Error() string { return e.err.Error() }
 
 // explain returns the error with which Read ends.
 func (r *reader) explain(ctx context.Context, err error) error {
-	taking, took := errors.AsType[*receiverError](err)
+	receiver, fromReceiver := errors.AsType[*receiverError](err)
 	switch {
-	case took:
-		return taking.err
+	case fromReceiver:
+		return receiver.err
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
