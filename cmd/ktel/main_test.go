@@ -105,12 +105,12 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await":      await,
 			"columns":    columns,
-			"mistake":    mistake,
 			"processes":  processes,
 			"programs":   programs,
 			"readenv":    readenv,
 			"requestids": requestids,
 			"status":     status,
+			"usageerror": usageerror,
 		},
 	})
 }

@@ -46,6 +46,7 @@ func releasedKtel(t *testing.T) (ktel, version string) {
 
 // A released ktel runs the demo and a handler outside of a checkout, and PATH has only the handler's runtime.
 func TestRelease(t *testing.T) {
+	t.Parallel()
 	ktel, version := releasedKtel(t)
 	dir, path := t.TempDir(), t.TempDir()
 	ended := func(want string, args ...string) {

@@ -58,8 +58,8 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// mistake [ARG...] runs ktel, which must report one usage error and print no result.
-func mistake(ts *testscript.TestScript, neg bool, args []string) {
+// usageerror [ARG...] runs ktel, which must report one usage error and print no result.
+func usageerror(ts *testscript.TestScript, neg bool, args []string) {
 	status(ts, neg, append([]string{"2", "ktel"}, args...))
 	if stdout := ts.ReadFile("stdout"); stdout != "" {
 		ts.Fatalf("standard output: %s", stdout)

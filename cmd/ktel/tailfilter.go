@@ -58,9 +58,9 @@ func (f *filterFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.request, "request", "", "show only the request with this `ID`, or prefix of one")
 	flags.Var(choice{&f.level, levelNames()}, "level", "show only events of this level or above: "+list(levelNames()))
 	flags.StringSliceVar(&f.types, "type", nil,
-		"show only events of this `TYPE`: function, extension, platform, report, platform.report, foreign, ...; or a list with commas")
+		"show only events of this `TYPE`, or of a list with commas: function, extension, platform, report, platform.report, foreign")
 	flags.StringVar(&f.grep, "grep", "", "show only events whose message or JSON matches the regular `EXPRESSION`")
-	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames, cobra.ShellCompDirectiveNoFileComp)) // fails only without the flag
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // filter is a checked filterFlags.

@@ -1,5 +1,5 @@
 // node client.mjs FILE NAME: serves Lambda's Runtime API with the handler NAME that FILE exports, as Lambda's own runtime for Node.js
-// does. Responses are not streamed.
+// does. It does not stream responses.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import http from 'node:http';
 import { pathToFileURL } from 'node:url';
@@ -15,10 +15,10 @@ const least = levels.indexOf(env.AWS_LAMBDA_LOG_LEVEL?.toUpperCase() ?? (json ? 
 env.AWS_EXECUTION_ENV = `AWS_Lambda_nodejs${process.versions.node.split('.')[0]}.x`;
 
 const agent = new http.Agent({ keepAlive: true });
-const scope = new AsyncLocalStorage(); // has the request id where several invocations run at once
+const scope = new AsyncLocalStorage(); // has the request id of concurrent invocations
 const running = new Set(); // request ids
-let lastID; // without concurrency a line belongs to the last invocation, whichever started the work
-let whenIdle; // what to do once nothing is left to run
+let lastID; // without concurrency a line belongs to the last invocation, even if an earlier one started the work
+let whenIdle; // called once the event loop is empty
 
 function call(method, path, body, headers) {
   return new Promise((resolve, reject) => {
@@ -41,7 +41,7 @@ function describe(error) {
   return { errorType: error.name ?? 'Error', errorMessage: error.message, stackTrace: ours > 0 ? stack.slice(0, ours) : stack };
 }
 
-// A message is one line, because the environment makes an event of each line: Lambda's runtime has \r in the place of \n there.
+// A message must be one line, because each line becomes an event. Like Lambda's runtime, this replaces \n by \r.
 const write = (line) => process.stdout.write(`${line.replaceAll('\n', '\r')}\n`);
 
 function log(level, ...args) {
@@ -62,7 +62,7 @@ function log(level, ...args) {
 for (const level of levels) console[level.toLowerCase()] = (...args) => log(level, ...args);
 console.log = console.info;
 
-// logFailure logs an error as Lambda's runtime does: in text behind a title.
+// logFailure logs an error as Lambda's runtime does, in text after a title.
 function logFailure(title, failure) {
   if (json) return log('ERROR', failure);
   const { errorType, errorMessage, stackTrace: stack } = failure;
@@ -76,7 +76,7 @@ function named(type, error) {
   return Object.assign(renamed, { name: type, stack: error.stack ?? `${type}: ${error}` });
 }
 
-// failureOf describes whatever was thrown or rejected with.
+// failureOf describes a thrown value or the reason of a rejection.
 const failureOf = (error) => (error instanceof Error
   ? describe(error) : { errorType: typeof error, errorMessage: String(error), stackTrace: [] });
 
@@ -86,7 +86,7 @@ function post(path, { errorType, errorMessage, stackTrace: trace }) {
   });
 }
 
-// die ends the process for an error that no handler caught: it is the error of what runs.
+// die ends the process for an uncaught error, which is reported for the running invocations.
 async function die(error) {
   const failure = failureOf(error);
   logFailure('Uncaught Exception', failure);
@@ -116,7 +116,7 @@ async function load() {
     throw error instanceof SyntaxError ? named('Runtime.UserCodeSyntaxError', error) : error;
   }
   const find = (from) => name.split('.').reduce((value, key) => value?.[key], from);
-  const handler = find(module) ?? find(module.default); // exports of CommonJS are those of its default
+  const handler = find(module) ?? find(module.default); // the exports of a CommonJS module are its default export
   if (handler === undefined) throw named('Runtime.HandlerNotFound', `${env._HANDLER} is undefined or not exported`);
   if (typeof handler !== 'function') throw named('Runtime.HandlerNotFound', `${env._HANDLER} is not a function`);
   return handler;
@@ -140,7 +140,7 @@ function contextOf(headers) {
   };
 }
 
-// run calls the handler in each of its styles. What returns no promise answers by the callback, or with null once nothing is left to run.
+// run calls the handler. If it returns no promise, its response is that of the callback, or null once the event loop is empty.
 function run(handler, event, context) {
   return new Promise((resolve, reject) => {
     let called = false;
@@ -189,7 +189,7 @@ try {
   handler = await load();
 } catch (error) {
   const failure = failureOf(error);
-  failure.stackTrace = failure.stackTrace.filter((line) => !line.includes('node:internal/')); // which only load what is wrong
+  failure.stackTrace = failure.stackTrace.filter((line) => !line.includes('node:internal/')); // these frames only load the module
   logFailure('Uncaught Exception', failure);
   await post('init/error', failure);
   process.exit(129);

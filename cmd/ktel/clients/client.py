@@ -1,5 +1,5 @@
 """python client.py MODULE NAME...: serves Lambda's Runtime API with the function of MODULE, the first NAME that it has, as Lambda's own
-runtime for Python does. Responses are not streamed."""
+runtime for Python does. It does not stream responses."""
 
 import http.client
 import importlib
@@ -36,7 +36,7 @@ def connect():
 
 
 def write(line):
-    """A message is one line, because the environment makes an event of each line."""
+    """A message must be one line, because each line becomes an event."""
     sys.stdout.write(line.replace("\n", "\r") + "\n")
     sys.stdout.flush()
 
@@ -86,7 +86,7 @@ def set_up_logging():
 
 
 class Failure(Exception):
-    """An error of Lambda's own types."""
+    """An error with one of Lambda's types."""
 
     def __init__(self, kind, message, frames=()):
         super().__init__(message)
