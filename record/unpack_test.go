@@ -163,8 +163,8 @@ func TestUnpackForeign(t *testing.T) {
 
 // Events that CloudWatch Logs itself wrote are read, and have no number. Control messages are skipped.
 func TestUnpackCloudWatchLogs(t *testing.T) {
-	const data = `{"messageType":"DATA_MESSAGE","owner":"123456789012","logGroup":"/aws/lambda/f","logStream":"s","subscriptionFilters":["all"],` +
-		`"logEvents":[{"id":"37199773595581154154810589279545129148442535997644275712","timestamp":1668095539607,` +
+	const data = `{"messageType":"DATA_MESSAGE","owner":"123456789012","logGroup":"/aws/lambda/f","logStream":"s",` +
+		`"subscriptionFilters":["all"],"logEvents":[{"id":"37199773595581154154810589279545129148442535997644275712","timestamp":1668095539607,` +
 		`"message":"START RequestId: 8476a536-e9f4 Version: 1\n"}],"policyLevel":"ACCOUNT_LEVEL_POLICY"}` +
 		`{"messageType":"CONTROL_MESSAGE","owner":"CloudwatchLogs","logGroup":"","logStream":"","subscriptionFilters":[],` +
 		`"logEvents":[{"id":"","timestamp":1,"message":"CWL CONTROL MESSAGE: Checking health of destination Firehose."}]}`

@@ -65,7 +65,8 @@ func (d *document) ours() {
 	d.line("")
 	d.line("- **provisioned**: PUT units, and hours of full shards (1 MB/s). An idle shard also costs its hour: $%.2f a day.",
 		24*d.prices.usd("shardHour"))
-	d.line("- **on-demand**: in, and out to one consumer. The stream itself costs $%.2f a day in addition.", 24*d.prices.usd("onDemandStreamHour"))
+	d.line("- **on-demand**: in, and out to one consumer. The stream itself costs $%.2f a day in addition.",
+		24*d.prices.usd("onDemandStreamHour"))
 	d.line("- **Advantage**: the same without the price of the stream, but at least 25 MiB/s in each direction are billed: it is for fleets.")
 	d.line("- **NAT**: in addition, if the function is in a VPC and reaches Kinesis through a NAT gateway. PutRecords has the data as base64,")
 	d.line("  which is a third more.")

@@ -85,9 +85,9 @@ environments, other writers on the stream, on-demand streams, the extension's ow
 
 ## The objective
 
-` + "`adaptive`" + ` minimizes this objective, in ms per invocation: the added billed time, plus %[11]d ms for each late batch. A late batch is
-an invocation with an event that was stored later than MAX_DELAY after its emission. %[11]d ms is 20 waits of 30 ms, as the policy
-weighs them (farShare). The objective does not include requests and records. "Before" is the extension at commit ce4f551, when it
+` + "`adaptive`" + ` minimizes this objective, in ms per invocation: the added billed time, plus %[11]d ms for each late batch. A late
+batch is an invocation with an event that was stored later than MAX_DELAY after its emission. %[11]d ms is 20 waits of 30 ms, as the
+policy weighs them (farShare). The objective does not include requests and records. "Before" is the extension at commit ce4f551, when it
 had no single policy yet, with the same stream.
 
 | scenario | traffic | function | sync before | sync | deferred before | deferred | adaptive before | adaptive |
