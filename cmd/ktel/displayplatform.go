@@ -19,7 +19,6 @@ const (
 // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
 type platformRecord struct {
 	InitializationType string   `json:"initializationType"`
-	Phase              string   `json:"phase"`
 	FunctionName       string   `json:"functionName"`
 	FunctionVersion    string   `json:"functionVersion"`
 	Version            string   `json:"version"`

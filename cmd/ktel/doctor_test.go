@@ -26,76 +26,94 @@ func TestDoctorShell(t *testing.T) {
 		status    int
 		want      []wantFinding
 	}{
-		"all well": {nil, 0, []wantFinding{
-			{"region", doctor.OK, testRegion, ""},
-			{"credentials", doctor.OK, "arn:aws:iam::123456789012:user/me", ""},
-			{"settings", doctor.OK, "stream orders, delivery adaptive, events platform,function", ""},
-			{"endpoint", doctor.OK, "answers in", ""},
-			{"stream", doctor.OK, "arn:aws:kinesis:eu-west-1:123456789012:stream/orders is ACTIVE", ""},
-			{"capacity", doctor.OK, "provisioned: 2 shards take 2 MiB or 2000 records a second", ""},
-			{"record size", doctor.OK, "records of up to 1048576 bytes, the stream takes 1024 KiB", ""},
-			{"encryption", doctor.OK, "none", ""},
-			{"write", doctor.OK, "a PutRecords dry run passed", ""},
-		}},
+		"all well": {
+			want: []wantFinding{
+				{"region", doctor.OK, testRegion, ""},
+				{"credentials", doctor.OK, "arn:aws:iam::123456789012:user/me", ""},
+				{"settings", doctor.OK, "stream orders, delivery adaptive, events platform,function", ""},
+				{"endpoint", doctor.OK, "answers in", ""},
+				{"stream", doctor.OK, "arn:aws:kinesis:eu-west-1:123456789012:stream/orders is ACTIVE", ""},
+				{"capacity", doctor.OK, "provisioned: 2 shards take 2 MiB or 2000 records a second", ""},
+				{"record size", doctor.OK, "records of up to 1048576 bytes, the stream takes 1024 KiB", ""},
+				{"encryption", doctor.OK, "none", ""},
+				{"write", doctor.OK, "a PutRecords dry run passed", ""},
+			},
+		},
 		"its own ARN": {
-			variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"},
-			0,
-			[]wantFinding{{"write", doctor.OK, "passed", ""}},
+			variables: variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"},
+			want:      []wantFinding{{"write", doctor.OK, "passed", ""}},
 		},
 		"no region": {
-			variables{"AWS_REGION": ""},
-			1,
-			[]wantFinding{{"region", doctor.Problem, "no region", "--region"}, {"credentials", doctor.NotChecked, "", ""}},
+			variables: variables{"AWS_REGION": ""},
+			status:    1,
+			want:      []wantFinding{{"region", doctor.Problem, "no region", "--region"}, {"credentials", doctor.NotChecked, "", ""}},
 		},
 		"no such region": {
-			variables{"AWS_REGION": "Ireland"},
-			1,
-			[]wantFinding{{"region", doctor.Problem, `"Ireland" is not a region`, "eu-west-1"}},
+			variables: variables{"AWS_REGION": "Ireland"},
+			status:    1,
+			want:      []wantFinding{{"region", doctor.Problem, `"Ireland" is not a region`, "eu-west-1"}},
 		},
 		"zone for region": {
-			variables{"AWS_REGION": "eu-west-1b"},
-			1,
-			[]wantFinding{{"region", doctor.Problem, "availability zone", "eu-west-1"}},
+			variables: variables{"AWS_REGION": "eu-west-1b"},
+			status:    1,
+			want:      []wantFinding{{"region", doctor.Problem, "availability zone", "eu-west-1"}},
 		},
-		"other region": {variables{"AWS_REGION": "us-east-1"}, 1, []wantFinding{{"stream", doctor.Problem, "credentials", "renew"}}},
+		"other region": {
+			variables: variables{"AWS_REGION": "us-east-1"},
+			status:    1,
+			want:      []wantFinding{{"stream", doctor.Problem, "credentials", "renew"}},
+		},
 		"no credentials": {
-			variables{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
-			1,
-			[]wantFinding{{"credentials", doctor.Problem, "no credentials", "AWS_PROFILE"}},
+			variables: variables{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+			status:    1,
+			want:      []wantFinding{{"credentials", doctor.Problem, "no credentials", "AWS_PROFILE"}},
 		},
 		"no such stream": {
-			variables{prefix + "STREAM": "order"},
-			1,
-			[]wantFinding{
-				{"stream", doctor.Problem, "there is no stream order in eu-west-1", "aws kinesis create-stream --region eu-west-1 --stream-name order"},
+			variables: variables{prefix + "STREAM": "order"},
+			status:    1,
+			want: []wantFinding{
+				{
+					"stream",
+					doctor.Problem,
+					"there is no stream order in eu-west-1",
+					"aws kinesis create-stream --region eu-west-1 --stream-name order",
+				},
 				{"write", doctor.NotChecked, "", ""},
 			},
 		},
 		"bad stream": {
-			variables{prefix + "STREAM": "my stream"},
-			1,
-			[]wantFinding{{"settings", doctor.Problem, "STREAM", "the name of a stream"}, {"stream", doctor.NotChecked, "", ""}},
+			variables: variables{prefix + "STREAM": "my stream"},
+			status:    1,
+			want: []wantFinding{
+				{"settings", doctor.Problem, "STREAM", "the name of a stream"},
+				{"stream", doctor.NotChecked, "", ""},
+			},
 		},
 		"bad setting": {
-			variables{prefix + "MAX_DELAY": "10"},
-			1,
-			[]wantFinding{{"settings", doctor.Problem, `MAX_DELAY is "10"; the extension stays idle`, "500ms"}, {"write", doctor.OK, "", ""}},
+			variables: variables{prefix + "MAX_DELAY": "10"},
+			status:    1,
+			want: []wantFinding{
+				{"settings", doctor.Problem, `MAX_DELAY is "10"; the extension stays idle`, "500ms"},
+				{"write", doctor.OK, "", ""},
+			},
 		},
 		"bad, to fail": {
-			variables{prefix + "FORMAT": "xml", prefix + "ON_ERROR": "fail"},
-			1,
-			[]wantFinding{{"settings", doctor.Problem, "init fails", "ndjson"}},
+			variables: variables{prefix + "FORMAT": "xml", prefix + "ON_ERROR": "fail"},
+			status:    1,
+			want:      []wantFinding{{"settings", doctor.Problem, "init fails", "ndjson"}},
 		},
-		"unknown setting": {variables{prefix + "STREEM": "x"}, 0, []wantFinding{{"settings", doctor.Warning, "STREEM", "STREAM"}}},
+		"unknown setting": {
+			variables: variables{prefix + "STREEM": "x"},
+			want:      []wantFinding{{"settings", doctor.Warning, "STREEM", "STREAM"}},
+		},
 		"disabled": {
-			variables{prefix + "ENABLED": "false"},
-			0,
-			[]wantFinding{{"settings", doctor.Warning, "nothing is delivered", "true"}},
+			variables: variables{prefix + "ENABLED": "false"},
+			want:      []wantFinding{{"settings", doctor.Warning, "nothing is delivered", "true"}},
 		},
 		"record limit": {
-			variables{prefix + "MAX_RECORD_BYTES": "1048577"},
-			1,
-			[]wantFinding{
+			variables: variables{prefix + "MAX_RECORD_BYTES": "1048577"},
+			status:    1,
+			want: []wantFinding{
 				{
 					"record size",
 					doctor.Problem,
@@ -106,37 +124,39 @@ func TestDoctorShell(t *testing.T) {
 			},
 		},
 		"one shard for all": {
-			variables{prefix + "PARTITION_KEY": "function"},
-			0,
-			[]wantFinding{{"capacity", doctor.Warning, "one shard", "PARTITION_KEY"}},
+			variables: variables{prefix + "PARTITION_KEY": "function"},
+			want:      []wantFinding{{"capacity", doctor.Warning, "one shard", "PARTITION_KEY"}},
 		},
 		"no such host": {
-			variables{prefix + "ENDPOINT_URL": "http://kinesis.invalid"},
-			1,
-			[]wantFinding{{"endpoint", doctor.Problem, "kinesis.invalid does not resolve", "ENDPOINT_URL"}, {"write", doctor.NotChecked, "", ""}},
+			variables: variables{prefix + "ENDPOINT_URL": "http://kinesis.invalid"},
+			status:    1,
+			want: []wantFinding{
+				{"endpoint", doctor.Problem, "kinesis.invalid does not resolve", "ENDPOINT_URL"},
+				{"write", doctor.NotChecked, "", ""},
+			},
 		},
 		"refused": {
-			variables{prefix + "ENDPOINT_URL": "http://" + closedPort},
-			1,
-			[]wantFinding{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}},
+			variables: variables{prefix + "ENDPOINT_URL": "http://" + closedPort},
+			status:    1,
+			want:      []wantFinding{{"endpoint", doctor.Problem, "connection refused", "ENDPOINT_URL"}},
 		},
 		"untrusted": {
-			variables{prefix + "ENDPOINT_URL": untrusted(t)},
-			1,
-			[]wantFinding{{"endpoint", doctor.Problem, "is not trusted", "AWS_CA_BUNDLE"}},
+			variables: variables{prefix + "ENDPOINT_URL": untrusted(t)},
+			status:    1,
+			want:      []wantFinding{{"endpoint", doctor.Problem, "is not trusted", "AWS_CA_BUNDLE"}},
 		},
 		"other's stream": {
-			variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"},
-			1,
-			[]wantFinding{
+			variables: variables{prefix + "STREAM": "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"},
+			status:    1,
+			want: []wantFinding{
 				{"stream", doctor.NotChecked, "may not describe", "kinesis:DescribeStreamSummary"},
 				{"write", doctor.Problem, "not allowed", "put-resource-policy"},
 			},
 		},
 		"role not assumable": {
-			variables{prefix + "ROLE_ARN": "arn:aws:iam::123456789012:role/writer"},
-			1,
-			[]wantFinding{{"role", doctor.Problem, "cannot be assumed", "sts:AssumeRole"}},
+			variables: variables{prefix + "ROLE_ARN": "arn:aws:iam::123456789012:role/writer"},
+			status:    1,
+			want:      []wantFinding{{"role", doctor.Problem, "cannot be assumed", "sts:AssumeRole"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,27 +186,57 @@ func TestDoctorWrite(t *testing.T) {
 		want   wantFinding
 	}{
 		"AccessDeniedException": {
-			1,
-			wantFinding{
+			status: 1,
+			want: wantFinding{
 				"",
 				doctor.Problem,
 				"not allowed",
 				`{"Effect":"Allow","Action":"kinesis:PutRecords","Resource":"arn:aws:kinesis:eu-west-1:123456789012:stream/orders"}`,
 			},
 		},
-		"KMSAccessDeniedException": {1, wantFinding{"", doctor.Problem, "denied", "kms:GenerateDataKey"}},
-		"KMSDisabledException":     {1, wantFinding{"", doctor.Problem, "disabled", "aws kms enable-key"}},
-		"KMSInvalidStateException": {
-			1,
-			wantFinding{"", doctor.Problem, "not usable", "aws kms cancel-key-deletion --region eu-west-1 --key-id ARN-OF-THE-KEY"},
+		"KMSAccessDeniedException": {
+			status: 1,
+			want:   wantFinding{"", doctor.Problem, "denied", "kms:GenerateDataKey"},
 		},
-		"KMSNotFoundException":                   {1, wantFinding{"", doctor.Problem, "does not exist", "start-stream-encryption"}},
-		"KMSOptInRequired":                       {1, wantFinding{"", doctor.Problem, "no access to KMS", "subscribe"}},
-		"KMSThrottlingException":                 {0, wantFinding{"", doctor.Warning, "KMS is throttling", "quota"}},
-		"ProvisionedThroughputExceededException": {0, wantFinding{"", doctor.Warning, "throttling", "add shards"}},
-		"ExpiredTokenException":                  {1, wantFinding{"", doctor.Problem, "not accepted", "renew"}},
-		"UnknownOperationException":              {1, wantFinding{"", doctor.Problem, "failed", "an endpoint of Kinesis?"}},
-		"":                                       {4, wantFinding{"", doctor.NotChecked, "no answer", "again"}},
+		"KMSDisabledException": {
+			status: 1,
+			want:   wantFinding{"", doctor.Problem, "disabled", "aws kms enable-key"},
+		},
+		"KMSInvalidStateException": {
+			status: 1,
+			want: wantFinding{
+				"",
+				doctor.Problem,
+				"not usable",
+				"aws kms cancel-key-deletion --region eu-west-1 --key-id ARN-OF-THE-KEY",
+			},
+		},
+		"KMSNotFoundException": {
+			status: 1,
+			want:   wantFinding{"", doctor.Problem, "does not exist", "start-stream-encryption"},
+		},
+		"KMSOptInRequired": {
+			status: 1,
+			want:   wantFinding{"", doctor.Problem, "no access to KMS", "subscribe"},
+		},
+		"KMSThrottlingException": {
+			want: wantFinding{"", doctor.Warning, "KMS is throttling", "quota"},
+		},
+		"ProvisionedThroughputExceededException": {
+			want: wantFinding{"", doctor.Warning, "throttling", "add shards"},
+		},
+		"ExpiredTokenException": {
+			status: 1,
+			want:   wantFinding{"", doctor.Problem, "not accepted", "renew"},
+		},
+		"UnknownOperationException": {
+			status: 1,
+			want:   wantFinding{"", doctor.Problem, "failed", "an endpoint of Kinesis?"},
+		},
+		"": {
+			status: 4,
+			want:   wantFinding{"", doctor.NotChecked, "no answer", "again"},
+		},
 	} {
 		t.Run(code, func(t *testing.T) {
 			rule := kinesislocal.Rule{ErrorType: code, Reset: code == ""}
@@ -215,28 +265,32 @@ func TestDoctorCredentials(t *testing.T) {
 		sts     map[string]answer
 		want    wantFinding
 	}{
-		"expired for Kinesis": {expired, nil, wantFinding{"stream", doctor.Problem, "ExpiredTokenException", "renew"}},
+		"expired for Kinesis": {
+			kinesis: expired,
+			want:    wantFinding{"stream", doctor.Problem, "ExpiredTokenException", "renew"},
+		},
 		"wrong secret": {
-			kinesislocal.Options{Credentials: map[string]string{key: "another"}},
-			nil,
-			wantFinding{"stream", doctor.Problem, "InvalidSignatureException", "clock"},
+			kinesis: kinesislocal.Options{Credentials: map[string]string{key: "another"}},
+			want:    wantFinding{"stream", doctor.Problem, "InvalidSignatureException", "clock"},
 		},
 		"unknown key": {
-			kinesislocal.Options{Credentials: map[string]string{}},
-			nil,
-			wantFinding{"stream", doctor.Problem, "UnrecognizedClientException", "renew"},
+			kinesis: kinesislocal.Options{Credentials: map[string]string{}},
+			want:    wantFinding{"stream", doctor.Problem, "UnrecognizedClientException", "renew"},
 		},
 		"expired for STS": {
-			kinesislocal.Options{},
-			map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")},
-			wantFinding{"credentials", doctor.Problem, "ExpiredToken", "aws sso login"},
+			kinesis: kinesislocal.Options{},
+			sts:     map[string]answer{"GetCallerIdentity": xmlError("ExpiredToken", "The security token has expired")},
+			want:    wantFinding{"credentials", doctor.Problem, "ExpiredToken", "aws sso login"},
 		},
 		"not an answer of STS": {
-			kinesislocal.Options{},
-			map[string]answer{"GetCallerIdentity": {404, "<html>"}},
-			wantFinding{"credentials", doctor.NotChecked, "STS did not identify them", "AWS_ENDPOINT_URL_STS"},
+			kinesis: kinesislocal.Options{},
+			sts:     map[string]answer{"GetCallerIdentity": {404, "<html>"}},
+			want:    wantFinding{"credentials", doctor.NotChecked, "STS did not identify them", "AWS_ENDPOINT_URL_STS"},
 		},
-		"STS takes them, alone": {expired, nil, wantFinding{"credentials", doctor.OK, "user/me", ""}},
+		"STS takes them, alone": {
+			kinesis: expired,
+			want:    wantFinding{"credentials", doctor.OK, "user/me", ""},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setEnviron(t, map[string]string{
@@ -284,30 +338,43 @@ func TestDoctorStream(t *testing.T) {
 		want     wantFinding
 	}{
 		"on-demand": {
-			summary(`"StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"OpenShardCount":4`),
-			0,
-			wantFinding{"capacity", doctor.OK, "on-demand", ""},
+			describe: summary(`"StreamStatus":"ACTIVE","StreamModeDetails":{"StreamMode":"ON_DEMAND"},"OpenShardCount":4`),
+			want:     wantFinding{"capacity", doctor.OK, "on-demand", ""},
 		},
-		"one shard": {summary(`"StreamStatus":"UPDATING","OpenShardCount":1`), 0, wantFinding{"capacity", doctor.OK, "1 shard takes", ""}},
+		"one shard": {
+			describe: summary(`"StreamStatus":"UPDATING","OpenShardCount":1`),
+			want:     wantFinding{"capacity", doctor.OK, "1 shard takes", ""},
+		},
 		"creating": {
-			summary(`"StreamStatus":"CREATING"`),
-			0,
-			wantFinding{"stream", doctor.Warning, "CREATING", "aws kinesis wait stream-exists"},
+			describe: summary(`"StreamStatus":"CREATING"`),
+			want:     wantFinding{"stream", doctor.Warning, "CREATING", "aws kinesis wait stream-exists"},
 		},
-		"deleting":      {summary(`"StreamStatus":"DELETING"`), 1, wantFinding{"stream", doctor.Problem, "DELETING", "create-stream"}},
-		"no limit told": {summary(`"StreamStatus":"ACTIVE"`), 0, wantFinding{"record size", doctor.NotChecked, "does not report", "1024 KiB"}},
-		"managed key":   {key("alias/aws/kinesis"), 0, wantFinding{"encryption", doctor.OK, "managed key", ""}},
+		"deleting": {
+			describe: summary(`"StreamStatus":"DELETING"`),
+			status:   1,
+			want:     wantFinding{"stream", doctor.Problem, "DELETING", "create-stream"},
+		},
+		"no limit told": {
+			describe: summary(`"StreamStatus":"ACTIVE"`),
+			want:     wantFinding{"record size", doctor.NotChecked, "does not report", "1024 KiB"},
+		},
+		"managed key": {
+			describe: key("alias/aws/kinesis"),
+			want:     wantFinding{"encryption", doctor.OK, "managed key", ""},
+		},
 		"customer's key": {
-			key("11111111-2222-3333-4444-555555555555"),
-			0,
-			wantFinding{
+			describe: key("11111111-2222-3333-4444-555555555555"),
+			want: wantFinding{
 				"encryption",
 				doctor.NotChecked,
 				"customer's key",
 				`"kms:GenerateDataKey","Resource":"arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"`,
 			},
 		},
-		"alias": {key("alias/orders"), 0, wantFinding{"encryption", doctor.NotChecked, "alias/orders", "ARN-OF-THE-KEY"}},
+		"alias": {
+			describe: key("alias/orders"),
+			want:     wantFinding{"encryption", doctor.NotChecked, "alias/orders", "ARN-OF-THE-KEY"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": "orders", "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{

@@ -72,36 +72,38 @@ func TestDoctorFunction(t *testing.T) {
 		status  int
 		want    []wantFinding
 	}{
-		"all well": {"", nil, 0, []wantFinding{
-			{"function", doctor.OK, testFunction + ": python3.13, arm64, 128 MB, 3 s", ""},
-			{"layer", doctor.OK, "kinesis-telemetry-extension-arm64:7, for arm64", ""},
-			{"network", doctor.OK, "in no VPC", ""},
-			{"logging", doctor.OK, "Text", ""},
-			{"memory", doctor.OK, "128 MB; the extension buffers up to 8 MiB", ""},
-			{"timeout", doctor.OK, "3 s, of which shipping may take 1s", ""},
-			{"settings", doctor.OK, "stream orders", ""},
-			{"endpoint", doctor.Warning, "127.0.0.1, a private address", "or remove KINESIS_TELEMETRY_ENDPOINT_URL"},
-			{"write", doctor.OK, "from these credentials", ""},
-			{"role", doctor.OK, testRole + " may kinesis:PutRecords (IAM's simulation)", ""},
-		}},
+		"all well": {
+			want: []wantFinding{
+				{"function", doctor.OK, testFunction + ": python3.13, arm64, 128 MB, 3 s", ""},
+				{"layer", doctor.OK, "kinesis-telemetry-extension-arm64:7, for arm64", ""},
+				{"network", doctor.OK, "in no VPC", ""},
+				{"logging", doctor.OK, "Text", ""},
+				{"memory", doctor.OK, "128 MB; the extension buffers up to 8 MiB", ""},
+				{"timeout", doctor.OK, "3 s, of which shipping may take 1s", ""},
+				{"settings", doctor.OK, "stream orders", ""},
+				{"endpoint", doctor.Warning, "127.0.0.1, a private address", "or remove KINESIS_TELEMETRY_ENDPOINT_URL"},
+				{"write", doctor.OK, "from these credentials", ""},
+				{"role", doctor.OK, testRole + " may kinesis:PutRecords (IAM's simulation)", ""},
+			},
+		},
 		"not permitted": {
-			"",
-			map[string]answer{get: jsonError("AccessDeniedException", "no")},
-			4,
-			[]wantFinding{{"function", doctor.NotChecked, "AccessDenied", "lambda:GetFunctionConfiguration"}},
+			answers: map[string]answer{get: jsonError("AccessDeniedException", "no")},
+			status:  4,
+			want:    []wantFinding{{"function", doctor.NotChecked, "AccessDenied", "lambda:GetFunctionConfiguration"}},
 		},
 		"failed": {
-			`"State":"Failed","StateReason":"no such image"`,
-			nil,
-			1,
-			[]wantFinding{{"function", doctor.Problem, "no such image", "first"}},
+			members: `"State":"Failed","StateReason":"no such image"`,
+			status:  1,
+			want:    []wantFinding{{"function", doctor.Problem, "no such image", "first"}},
 		},
-		"pending": {`"State":"Pending"`, nil, 0, []wantFinding{{"function", doctor.Warning, "being created", "function-active-v2"}}},
+		"pending": {
+			members: `"State":"Pending"`,
+			want:    []wantFinding{{"function", doctor.Warning, "being created", "function-active-v2"}},
+		},
 		"no layer": {
-			`"Layers":[]`,
-			nil,
-			1,
-			[]wantFinding{
+			members: `"Layers":[]`,
+			status:  1,
+			want: []wantFinding{
 				{
 					"layer",
 					doctor.Problem,
@@ -112,23 +114,27 @@ func TestDoctorFunction(t *testing.T) {
 			},
 		},
 		"no layer, x86_64": {
-			`"Layers":[],"Architectures":["x86_64"]`,
-			nil,
-			1,
-			[]wantFinding{{"layer", doctor.Problem, "0 layers", "--name /telemetry/kinesis/extension/x86_64/arn --query"}},
+			members: `"Layers":[],"Architectures":["x86_64"]`,
+			status:  1,
+			want:    []wantFinding{{"layer", doctor.Problem, "0 layers", "--name /telemetry/kinesis/extension/x86_64/arn --query"}},
 		},
 		"five other layers": {
-			`"Layers":[` + strings.Repeat(minesARN+",", 4) + minesARN + `]`,
-			map[string]answer{mine: {200, `{}`}},
-			1,
-			[]wantFinding{{"layer", doctor.Problem, "5 layers", "leave one layer out, a function can have five: aws lambda"}},
+			members: `"Layers":[` + strings.Repeat(minesARN+",", 4) + minesARN + `]`,
+			answers: map[string]answer{mine: {200, `{}`}},
+			status:  1,
+			want: []wantFinding{
+				{"layer", doctor.Problem, "5 layers", "leave one layer out, a function can have five: aws lambda"},
+			},
 		},
-		"of a version": {`"Layers":[],"Version":"4"`, nil, 1, []wantFinding{{"layer", doctor.Problem, "", "version 4 cannot be changed"}}},
+		"of a version": {
+			members: `"Layers":[],"Version":"4"`,
+			status:  1,
+			want:    []wantFinding{{"layer", doctor.Problem, "", "version 4 cannot be changed"}},
+		},
 		"wrong architecture": {
-			"",
-			map[string]answer{layer: {200, `{"CompatibleArchitectures":["x86_64"]}`}},
-			1,
-			[]wantFinding{
+			answers: map[string]answer{layer: {200, `{"CompatibleArchitectures":["x86_64"]}`}},
+			status:  1,
+			want: []wantFinding{
 				{
 					"layer",
 					doctor.Problem,
@@ -138,72 +144,65 @@ func TestDoctorFunction(t *testing.T) {
 			},
 		},
 		"no architecture": {
-			"",
-			map[string]answer{layer: {200, `{}`}},
-			0,
-			[]wantFinding{{"layer", doctor.NotChecked, "names no architecture", "arm64"}},
+			answers: map[string]answer{layer: {200, `{}`}},
+			want:    []wantFinding{{"layer", doctor.NotChecked, "names no architecture", "arm64"}},
 		},
 		"other's layer": {
-			"",
-			map[string]answer{layer: jsonError("AccessDeniedException", "no")},
-			0,
-			[]wantFinding{{"layer", doctor.NotChecked, "cannot be read", "lambda:GetLayerVersion"}},
+			answers: map[string]answer{layer: jsonError("AccessDeniedException", "no")},
+			want:    []wantFinding{{"layer", doctor.NotChecked, "cannot be read", "lambda:GetLayerVersion"}},
 		},
 		"by description": {
-			renamed,
-			map[string]answer{
-				mine: {200, `{"Description":"Ships a function's telemetry to a Kinesis data stream (arm64)","CompatibleArchitectures":["arm64"]}`},
+			members: renamed,
+			answers: map[string]answer{
+				mine: {
+					200,
+					`{"Description":"Ships a function's telemetry to a Kinesis data stream (arm64)","CompatibleArchitectures":["arm64"]}`,
+				},
 			},
-			0,
-			[]wantFinding{{"layer", doctor.OK, "layer:mine:3, for arm64", ""}},
+			want: []wantFinding{{"layer", doctor.OK, "layer:mine:3, for arm64", ""}},
 		},
 		"other description": {
-			renamed,
-			map[string]answer{mine: {200, `{"Description":"Powertools","CompatibleArchitectures":["arm64"]}`}},
-			1,
-			[]wantFinding{{"layer", doctor.Problem, "none of the function's 1 layers", ":layer:mine:3 \"$(aws"}},
+			members: renamed,
+			answers: map[string]answer{mine: {200, `{"Description":"Powertools","CompatibleArchitectures":["arm64"]}`}},
+			status:  1,
+			want:    []wantFinding{{"layer", doctor.Problem, "none of the function's 1 layers", ":layer:mine:3 \"$(aws"}},
 		},
 		"description hidden": {
-			renamed,
-			map[string]answer{mine: jsonError("AccessDeniedException", "no")},
-			0,
-			[]wantFinding{{"layer", doctor.NotChecked, "layer:mine:3 cannot be read: AccessDenied", "--layer NAME"}},
+			members: renamed,
+			answers: map[string]answer{mine: jsonError("AccessDeniedException", "no")},
+			want:    []wantFinding{{"layer", doctor.NotChecked, "layer:mine:3 cannot be read: AccessDenied", "--layer NAME"}},
 		},
 		"image": {
-			`"PackageType":"Image","Runtime":null,"Layers":null`,
-			nil,
-			0,
-			[]wantFinding{{"function", doctor.OK, "container image", ""}, {"layer", doctor.NotChecked, "no layers", "ls IMAGE -l /opt/extensions"}},
+			members: `"PackageType":"Image","Runtime":null,"Layers":null`,
+			want: []wantFinding{
+				{"function", doctor.OK, "container image", ""},
+				{"layer", doctor.NotChecked, "no layers", "ls IMAGE -l /opt/extensions"},
+			},
 		},
 		"VPC": {
-			`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]}`,
-			nil,
-			0,
-			[]wantFinding{{"network", doctor.NotChecked, "vpc-1", "Values=com.amazonaws.eu-west-1.kinesis-streams"}},
+			members: `"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]}`,
+			want:    []wantFinding{{"network", doctor.NotChecked, "vpc-1", "Values=com.amazonaws.eu-west-1.kinesis-streams"}},
 		},
 		"VPC, own endpoint": {
-			`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"https://vpce.invalid"`),
-			nil,
-			0,
-			[]wantFinding{{"endpoint", doctor.NotChecked, "does not resolve from this machine", "security groups"}, {"write", doctor.OK, "", ""}},
+			members: `"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"https://vpce.invalid"`),
+			want: []wantFinding{
+				{"endpoint", doctor.NotChecked, "does not resolve from this machine", "security groups"},
+				{"write", doctor.OK, "", ""},
+			},
 		},
 		"VPC, refused": {
-			`"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://`+closedPort+`"`),
-			nil,
-			0,
-			[]wantFinding{{"endpoint", doctor.NotChecked, "does not connect from this machine", "com.amazonaws.eu-west-1.kinesis-streams"}},
+			members: `"VpcConfig":{"VpcId":"vpc-1","SubnetIds":["subnet-1"]},` + set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://`+closedPort+`"`),
+			want: []wantFinding{
+				{"endpoint", doctor.NotChecked, "does not connect from this machine", "com.amazonaws.eu-west-1.kinesis-streams"},
+			},
 		},
 		"private, no VPC": {
-			set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"","AWS_ENDPOINT_URL":"http://10.1.2.3"`),
-			nil,
-			0,
-			[]wantFinding{{"endpoint", doctor.Warning, "10.1.2.3, a private address", "or remove AWS_ENDPOINT_URL"}},
+			members: set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"","AWS_ENDPOINT_URL":"http://10.1.2.3"`),
+			want:    []wantFinding{{"endpoint", doctor.Warning, "10.1.2.3, a private address", "or remove AWS_ENDPOINT_URL"}},
 		},
 		"proxy": {
-			proxied,
-			nil,
-			0,
-			[]wantFinding{
+			members: proxied,
+			want: []wantFinding{
 				{
 					"endpoint",
 					doctor.NotChecked,
@@ -213,53 +212,40 @@ func TestDoctorFunction(t *testing.T) {
 			},
 		},
 		"bad setting": {
-			set(`"KINESIS_TELEMETRY_EVENTS":"logs"`),
-			nil,
-			1,
-			[]wantFinding{{"settings", doctor.Problem, "EVENTS", "platform, function, extension"}},
+			members: set(`"KINESIS_TELEMETRY_EVENTS":"logs"`),
+			status:  1,
+			want:    []wantFinding{{"settings", doctor.Problem, "EVENTS", "platform, function, extension"}},
 		},
 		"hidden settings": {
-			`"Environment":{"Error":{"ErrorCode":"AccessDeniedException","Message":"kms"}}`,
-			nil,
-			4,
-			[]wantFinding{{"settings", doctor.NotChecked, "kms", "kms:Decrypt"}},
+			members: `"Environment":{"Error":{"ErrorCode":"AccessDeniedException","Message":"kms"}}`,
+			status:  4,
+			want:    []wantFinding{{"settings", doctor.NotChecked, "kms", "kms:Decrypt"}},
 		},
 		"large buffer": {
-			set(`"KINESIS_TELEMETRY_BUFFER_BYTES":"104857600"`),
-			nil,
-			0,
-			[]wantFinding{{"memory", doctor.Warning, "of the function's 128 MB", "BUFFER_BYTES"}},
+			members: set(`"KINESIS_TELEMETRY_BUFFER_BYTES":"104857600"`),
+			want:    []wantFinding{{"memory", doctor.Warning, "of the function's 128 MB", "BUFFER_BYTES"}},
 		},
 		"long flush": {
-			set(`"KINESIS_TELEMETRY_FLUSH_TIMEOUT":"5s"`),
-			nil,
-			0,
-			[]wantFinding{{"timeout", doctor.Warning, "3 s, and shipping may take 5s", "FLUSH_TIMEOUT"}},
+			members: set(`"KINESIS_TELEMETRY_FLUSH_TIMEOUT":"5s"`),
+			want:    []wantFinding{{"timeout", doctor.Warning, "3 s, and shipping may take 5s", "FLUSH_TIMEOUT"}},
 		},
 		"SnapStart": {
-			`"SnapStart":{"ApplyOn":"PublishedVersions","OptimizationStatus":"On"}`,
-			nil,
-			0,
-			[]wantFinding{{"snapstart", doctor.OK, "snapshot", ""}},
+			members: `"SnapStart":{"ApplyOn":"PublishedVersions","OptimizationStatus":"On"}`,
+			want:    []wantFinding{{"snapstart", doctor.OK, "snapshot", ""}},
 		},
 		"Managed Instances": {
-			`"CapacityProviderConfig":{"LambdaManagedInstancesCapacityProviderConfig":{` +
+			members: `"CapacityProviderConfig":{"LambdaManagedInstancesCapacityProviderConfig":{` +
 				`"CapacityProviderArn":"arn:aws:lambda:eu-west-1:123456789012:capacity-provider:x"}}`,
-			nil,
-			0,
-			[]wantFinding{{"instances", doctor.OK, "never frozen", ""}},
+			want: []wantFinding{{"instances", doctor.OK, "never frozen", ""}},
 		},
 		"JSON logs": {
-			`"LoggingConfig":{"LogFormat":"JSON","ApplicationLogLevel":"WARN","SystemLogLevel":"INFO"}`,
-			nil,
-			0,
-			[]wantFinding{{"logging", doctor.OK, "JSON, levels from WARN", ""}},
+			members: `"LoggingConfig":{"LogFormat":"JSON","ApplicationLogLevel":"WARN","SystemLogLevel":"INFO"}`,
+			want:    []wantFinding{{"logging", doctor.OK, "JSON, levels from WARN", ""}},
 		},
 		"no permission": {
-			"",
-			map[string]answer{simulate: simulated("implicitDeny", "")},
-			1,
-			[]wantFinding{
+			answers: map[string]answer{simulate: simulated("implicitDeny", "")},
+			status:  1,
+			want: []wantFinding{
 				{
 					"role",
 					doctor.Problem,
@@ -271,36 +257,33 @@ func TestDoctorFunction(t *testing.T) {
 			},
 		},
 		"denied": {
-			"",
-			map[string]answer{simulate: simulated("explicitDeny", "")},
-			1,
-			[]wantFinding{{"role", doctor.Problem, "explicitly denied", "remove the statement"}},
+			answers: map[string]answer{simulate: simulated("explicitDeny", "")},
+			status:  1,
+			want:    []wantFinding{{"role", doctor.Problem, "explicitly denied", "remove the statement"}},
 		},
 		"condition": {
-			"",
-			map[string]answer{simulate: simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>")},
-			0,
-			[]wantFinding{{"role", doctor.NotChecked, "under a condition", "put-role-policy"}},
+			answers: map[string]answer{
+				simulate: simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>"),
+			},
+			want: []wantFinding{{"role", doctor.NotChecked, "under a condition", "put-role-policy"}},
 		},
 		"policies hidden": {
-			"",
-			map[string]answer{simulate: xmlError("AccessDenied", "no")},
-			0,
-			[]wantFinding{{"role", doctor.NotChecked, "cannot be read", "aws iam simulate-principal-policy --policy-source-arn " + testRole}},
+			answers: map[string]answer{simulate: xmlError("AccessDenied", "no")},
+			want: []wantFinding{
+				{"role", doctor.NotChecked, "cannot be read", "aws iam simulate-principal-policy --policy-source-arn " + testRole},
+			},
 		},
 		"another role": {
-			set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer"`),
-			nil,
-			0,
-			[]wantFinding{
+			members: set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer"`),
+			want: []wantFinding{
 				{"role", doctor.OK, testRole + " may sts:AssumeRole", ""},
 				{"role", doctor.OK, "role/writer may kinesis:PutRecords", ""},
 				{"role", doctor.NotChecked, "trust policy", "aws iam get-role --role-name writer"},
 			},
 		},
 		"role, external id": {
-			set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer","KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`), nil, 0,
-			[]wantFinding{
+			members: set(`"KINESIS_TELEMETRY_ROLE_ARN":"arn:aws:iam::123456789012:role/writer","KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`),
+			want: []wantFinding{
 				{
 					"role",
 					doctor.NotChecked,
@@ -310,53 +293,47 @@ func TestDoctorFunction(t *testing.T) {
 			},
 		},
 		"id without role": {
-			set(`"KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`),
-			nil,
-			0,
-			[]wantFinding{{"settings", doctor.Warning, "ROLE_EXTERNAL_ID has no effect", "ROLE_ARN"}},
+			members: set(`"KINESIS_TELEMETRY_ROLE_EXTERNAL_ID":"between-us"`),
+			want:    []wantFinding{{"settings", doctor.Warning, "ROLE_EXTERNAL_ID has no effect", "ROLE_ARN"}},
 		},
 		"memory limit": {
-			set(`"GOMEMLIMIT":"100MB"`),
-			nil,
-			1,
-			[]wantFinding{{"settings", doctor.Problem, `GOMEMLIMIT is "100MB"; every Go program exits at once`, "set it to 100MiB: "}},
+			members: set(`"GOMEMLIMIT":"100MB"`),
+			status:  1,
+			want: []wantFinding{
+				{"settings", doctor.Problem, `GOMEMLIMIT is "100MB"; every Go program exits at once`, "set it to 100MiB: "},
+			},
 		},
-		"GOGC": {set(`"GOGC":"50%"`), nil, 0, []wantFinding{{"settings", doctor.Warning, `GOGC is "50%"`, "a whole number"}}},
+		"GOGC": {
+			members: set(`"GOGC":"50%"`),
+			want:    []wantFinding{{"settings", doctor.Warning, `GOGC is "50%"`, "a whole number"}},
+		},
 		"CA bundle": {
-			set(`"AWS_CA_BUNDLE":"/opt/ca.pem"`),
-			nil,
-			0,
-			[]wantFinding{{"settings", doctor.NotChecked, "AWS_CA_BUNDLE names a file of the function", "layers"}, {"settings", doctor.OK, "", ""}},
+			members: set(`"AWS_CA_BUNDLE":"/opt/ca.pem"`),
+			want: []wantFinding{
+				{"settings", doctor.NotChecked, "AWS_CA_BUNDLE names a file of the function", "layers"},
+				{"settings", doctor.OK, "", ""},
+			},
 		},
 		"plain http": {
-			set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://10.1.2.3"`),
-			nil,
-			0,
-			[]wantFinding{{"settings", doctor.Warning, "ENDPOINT_URL is plain http", "https"}},
+			members: set(`"KINESIS_TELEMETRY_ENDPOINT_URL":"http://10.1.2.3"`),
+			want:    []wantFinding{{"settings", doctor.Warning, "ENDPOINT_URL is plain http", "https"}},
 		},
 		"bad proxy": {
-			strings.Replace(proxied, "secret@", "secret%@", 1),
-			nil,
-			1,
-			[]wantFinding{{"settings", doctor.Problem, "HTTPS_PROXY cannot be used", "the URL of a proxy"}},
+			members: strings.Replace(proxied, "secret@", "secret%@", 1),
+			status:  1,
+			want:    []wantFinding{{"settings", doctor.Problem, "HTTPS_PROXY cannot be used", "the URL of a proxy"}},
 		},
 		"quoted proxy": {
-			strings.ReplaceAll(strings.Replace(proxied, "3128", "3128'", 1), `"http`, `"'http`),
-			nil,
-			0,
-			[]wantFinding{{"endpoint", doctor.NotChecked, "through the proxy proxy:3128", "CONNECT"}},
+			members: strings.ReplaceAll(strings.Replace(proxied, "3128", "3128'", 1), `"http`, `"'http`),
+			want:    []wantFinding{{"endpoint", doctor.NotChecked, "through the proxy proxy:3128", "CONNECT"}},
 		},
 		"role of another": {
-			`"Role":"arn:aws:iam::210987654321:role/checkout"`,
-			nil,
-			0,
-			[]wantFinding{{"role", doctor.NotChecked, "it belongs to account 210987654321", "simulate-principal-policy"}},
+			members: `"Role":"arn:aws:iam::210987654321:role/checkout"`,
+			want:    []wantFinding{{"role", doctor.NotChecked, "it belongs to account 210987654321", "simulate-principal-policy"}},
 		},
 		"other's stream": {
-			set(`"KINESIS_TELEMETRY_STREAM":"arn:aws:kinesis:eu-west-1:210987654321:stream/orders"`),
-			nil,
-			0,
-			[]wantFinding{
+			members: set(`"KINESIS_TELEMETRY_STREAM":"arn:aws:kinesis:eu-west-1:210987654321:stream/orders"`),
+			want: []wantFinding{
 				{"role", doctor.NotChecked, "resource policy", "get-resource-policy"},
 				{"write", doctor.NotChecked, "these credentials may not write", "nothing"},
 			},
@@ -391,36 +368,40 @@ func TestDoctorFunctionKey(t *testing.T) {
 		simulated, policy answer
 		want              wantFinding
 	}{
-		"allowed": {simulated("allowed", ""), root, wantFinding{"", doctor.OK, key + ", which the role may use", ""}},
+		"allowed": {
+			simulated: simulated("allowed", ""),
+			policy:    root,
+			want:      wantFinding{"", doctor.OK, key + ", which the role may use", ""},
+		},
 		"denied": {
-			simulated("explicitDeny", ""),
-			root,
-			wantFinding{"", doctor.Problem, "explicitly denied", "remove the statement"},
+			simulated: simulated("explicitDeny", ""),
+			policy:    root,
+			want:      wantFinding{"", doctor.Problem, "explicitly denied", "remove the statement"},
 		},
 		"condition": {
-			simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>"),
-			root,
-			wantFinding{"", doctor.NotChecked, "under a condition", granted},
+			simulated: simulated("implicitDeny", "<MissingContextValues><member>aws:SourceVpce</member></MissingContextValues>"),
+			policy:    root,
+			want:      wantFinding{"", doctor.NotChecked, "under a condition", granted},
 		},
 		"missing": {
-			missing,
-			root,
-			wantFinding{"", doctor.Problem, "neither a policy of the role nor the key's own allows its use", granted},
+			simulated: missing,
+			policy:    root,
+			want:      wantFinding{"", doctor.Problem, "neither a policy of the role nor the key's own allows its use", granted},
 		},
 		"allowed by the key": {
-			missing,
-			keyPolicy("Allow", testRole),
-			wantFinding{"", doctor.OK, "which the role may use (the key's policy)", ""},
+			simulated: missing,
+			policy:    keyPolicy("Allow", testRole),
+			want:      wantFinding{"", doctor.OK, "which the role may use (the key's policy)", ""},
 		},
 		"denied by the key": {
-			missing,
-			keyPolicy("Deny", testRole),
-			wantFinding{"", doctor.Problem, "explicitly denied to the role (the key's policy)", "remove the statement"},
+			simulated: missing,
+			policy:    keyPolicy("Deny", testRole),
+			want:      wantFinding{"", doctor.Problem, "explicitly denied to the role (the key's policy)", "remove the statement"},
 		},
 		"the key's policy, hidden": {
-			missing,
-			jsonError("AccessDeniedException", "no"),
-			wantFinding{"", doctor.NotChecked, "the key's policy cannot be read: AccessDenied", granted},
+			simulated: missing,
+			policy:    jsonError("AccessDeniedException", "no"),
+			want:      wantFinding{"", doctor.NotChecked, "the key's policy cannot be read: AccessDenied", granted},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

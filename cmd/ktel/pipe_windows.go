@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// isClosedPipe tells whether nobody reads what is written.
+// isClosedPipe reports whether a write failed because the reader has gone.
 func isClosedPipe(err error) bool {
 	const noData = syscall.Errno(232) // ERROR_NO_DATA: "the pipe is being closed"
 	return errors.Is(err, syscall.ERROR_BROKEN_PIPE) || errors.Is(err, noData)

@@ -14,10 +14,10 @@ import (
 // function is the configuration of a deployed function.
 type function struct {
 	*awsapi.Function
-	account, partition string
-	arch               string
-	vpc                string // its id; empty if the function is in none
-	variables          map[string]string
+	account   string
+	arch      string
+	vpc       string // its id; empty if the function is in none
+	variables map[string]string
 }
 
 // checkFunction reads the function's configuration from Lambda and runs the checks that need nothing else.
@@ -57,9 +57,9 @@ func (e *examiner) functionName() string {
 }
 
 func newFunction(o *awsapi.Function) *function {
-	f := &function{Function: o, arch: awsapi.ArchitectureX8664, partition: "aws", variables: o.Environment.Variables}
+	f := &function{Function: o, arch: awsapi.ArchitectureX8664, variables: o.Environment.Variables}
 	if part := strings.Split(o.FunctionArn, ":"); len(part) > 4 {
-		f.partition, f.account = part[1], part[4]
+		f.account = part[4]
 	}
 	if len(o.Architectures) > 0 {
 		f.arch = o.Architectures[0]
