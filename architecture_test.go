@@ -123,14 +123,17 @@ func TestDependencyDirection(t *testing.T) {
 	}
 	for _, r := range []rule{
 		{"cmd/kinesis-telemetry-extension", []string{
-			module + "internal/sandbox", module + "internal/kinesislocal", module + "internal/audit", module + "internal/session", module + "cmd/ktel",
+			module + "internal/sandbox", module + "internal/kinesislocal", module + "internal/audit", module + "internal/session",
+			module + "cmd/ktel",
 			"github.com/aws/aws-sdk-go-v2/service/", "github.com/aws/aws-sdk-go-v2/config", "github.com/spf13/", "github.com/fatih/",
 			"github.com/aws/aws-lambda-go", "os/exec", "html/template", "text/template", "testing",
 		}},
 		{"record", []string{module + "internal", "github.com/aws/", "github.com/spf13/", "github.com/fatih/", "golang.org/", "net"}},
 		{"internal/lambdaapi", []string{module + "internal/", module + "record", "github.com/"}},
 		{"internal/listener", []string{module + "internal/kinesis", module + "internal/dispatcher", module + "internal/extension"}},
-		{"internal/kinesis", []string{module + "internal/dispatcher", module + "internal/flush", module + "internal/listener", module + "record"}},
+		{"internal/kinesis", []string{
+			module + "internal/dispatcher", module + "internal/flush", module + "internal/listener", module + "record",
+		}},
 		{"internal/flush", []string{module + "internal/", module + "record", "context", "os", "net", "math/rand", "crypto"}},
 		{"internal/dispatcher", []string{module + "internal/listener", module + "internal/extension", module + "internal/lambdaapi"}},
 		{"internal/config", []string{module + "internal/extension", module + "internal/listener"}},

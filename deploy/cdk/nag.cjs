@@ -7,7 +7,7 @@ const { CfnInclude } = require("aws-cdk-lib/cloudformation-include");
 const { AwsSolutionsChecks } = require("cdk-nag");
 const { readFileSync } = require("node:fs");
 
-/** Returns what is wrong with a template, a line each. */
+/** Returns the findings in a template, one a line. */
 function check(templateFile) {
   const app = new App();
   new CfnInclude(new Stack(app, "Stack"), "Template", { templateFile });

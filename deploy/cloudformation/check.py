@@ -103,11 +103,11 @@ def check_cloudformation(template):
             by_architecture = {p["CompatibleArchitectures"][0]: {"Ref": n}
                                for n, p in of_type(resources, "AWS::Lambda::LayerVersion").items()}
 
-            told = [by_architecture["arm64"], by_architecture["x86_64"], {"Ref": "RuntimePolicy"}, name]
+            values = [by_architecture["arm64"], by_architecture["x86_64"], {"Ref": "RuntimePolicy"}, name]
             parameters = {p["Name"]: p["Value"] for p in of_type(resources, "AWS::SSM::Parameter").values()}
-            equal(f"{case}: SSM parameters", parameters, {f"{PREFIX}/{n}": value for n, value in zip(NAMES, told)})
+            equal(f"{case}: SSM parameters", parameters, {f"{PREFIX}/{n}": value for n, value in zip(NAMES, values)})
             equal(f"{case}: outputs", outputs, dict(zip(
-                ["LayerArm64Arn", "LayerX8664Arn", "RuntimePolicyArn", "StreamName"], told)) | {"StreamArn": arn})
+                ["LayerArm64Arn", "LayerX8664Arn", "RuntimePolicyArn", "StreamName"], values)) | {"StreamArn": arn})
 
             if not stream:
                 equal(f"{case}: stream", of_type(resources, "AWS::Kinesis::Stream")["Stream"], {

@@ -8,10 +8,10 @@ for (const file of process.argv.slice(2)) {
   const functions = Object.values(Resources).filter(({ Type }) => Type === "AWS::Lambda::Function");
   assert.equal(functions.length, 1, `${file}: want one function`);
   const { Layers, Environment, Role } = functions[0].Properties;
-  const told = (value) => Parameters[value.Ref]?.Default;
-  assert.deepEqual(Layers.map(told), ["/telemetry/kinesis/extension/arn"], `${file}: layers`);
-  assert.equal(told(Environment.Variables.KINESIS_TELEMETRY_STREAM), "/telemetry/kinesis/stream/name", `${file}: stream`);
-  const policies = Resources[Role["Fn::GetAtt"][0]].Properties.ManagedPolicyArns.map(told);
+  const parameterOf = (value) => Parameters[value.Ref]?.Default;
+  assert.deepEqual(Layers.map(parameterOf), ["/telemetry/kinesis/extension/arn"], `${file}: layers`);
+  assert.equal(parameterOf(Environment.Variables.KINESIS_TELEMETRY_STREAM), "/telemetry/kinesis/stream/name", `${file}: stream`);
+  const policies = Resources[Role["Fn::GetAtt"][0]].Properties.ManagedPolicyArns.map(parameterOf);
   assert.ok(policies.includes("/telemetry/kinesis/runtime/policy/arn"), `${file}: policies of the role`);
   console.log(`${file}: layer, policy and stream`);
 }
