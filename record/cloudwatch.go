@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// subscriptionFilter is the name of the filter in the envelope. It tells the extension's event ids from those of CloudWatch.
+// subscriptionFilter is the name of the filter in the envelope. It distinguishes the extension's event ids from CloudWatch's.
 const subscriptionFilter = "kinesis-telemetry-extension"
 
 // CloudWatchEncoder encodes one record of the format CloudWatch, compressed with gzip. It writes exactly the members that

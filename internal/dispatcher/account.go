@@ -12,7 +12,7 @@ const (
 	reasonOverflow   = "buffer_full" // the buffer was full: the function logged more than the stream took
 	reasonTooLarge   = "too_large"   // larger than the stream's record limit
 	reasonMalformed  = "malformed"   // Lambda posted something that is no event, or a page of an earlier process cannot be read
-	reasonRejected   = "rejected"    // Kinesis rejects this record for good
+	reasonRejected   = "rejected"    // Kinesis will never accept this record
 	timeLayout       = "2006-01-02T15:04:05.000Z"
 	diagnosticPrefix = "kinesis-telemetry."
 	typeDropped      = diagnosticPrefix + "dropped"

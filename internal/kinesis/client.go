@@ -91,7 +91,7 @@ type Client struct {
 	result    Result
 }
 
-// New makes a Client. It does no I/O. Its errors name the wrong value and what is expected.
+// New makes a Client. It does no I/O. Its errors name the wrong value and the expected one.
 func New(cfg Config) (*Client, error) {
 	t, err := resolve(&cfg)
 	if err != nil {

@@ -69,7 +69,7 @@ func cached(provider aws.CredentialsProvider) aws.CredentialsProvider {
 	return aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiryWindow })
 }
 
-// Check returns the variable that keeps NewCredentials from making a provider, and what is expected of it. Both are
+// Check returns the variable that keeps NewCredentials from making a provider, and its expected value. Both are
 // empty if NewCredentials would succeed.
 func (cfg *CredentialsConfig) Check() (variable, expected string) {
 	uri := cfg.containerURI()

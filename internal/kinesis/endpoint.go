@@ -21,7 +21,7 @@ const (
 	endpointExpected = "expected a URL such as https://vpce-0123.kinesis.eu-west-1.vpce.amazonaws.com"
 )
 
-// ParseStream parses a stream's name or ARN. The error describes what is expected and does not contain the value.
+// ParseStream parses a stream's name or ARN. The error describes the expected form and does not contain the value.
 func ParseStream(value string) (Stream, error) {
 	if !strings.HasPrefix(value, "arn:") {
 		if !isStreamName(value) {

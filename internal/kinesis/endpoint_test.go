@@ -92,7 +92,7 @@ func TestEndpointURLOverridesAll(t *testing.T) {
 	}
 }
 
-// The error of New names the wrong value and what is expected.
+// The error of New names the wrong value and the expected form.
 func TestNewReportsMistakes(t *testing.T) {
 	change := func(f func(*Config)) Config {
 		cfg := testConfig("logs")

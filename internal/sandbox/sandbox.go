@@ -136,7 +136,7 @@ func (e *Environment) Invoke(ctx context.Context, payload []byte, opts ...Invoke
 }
 
 // invokeManaged runs one of several concurrent phases. It never resets the environment. After a timeout the environment
-// goes on; after a crash it is unhealthy for good
+// goes on; after a crash it stays unhealthy
 // (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html).
 func (e *Environment) invokeManaged(ctx context.Context, payload []byte, opts []InvokeOption) (Result, error) {
 	e.mu.Lock()
