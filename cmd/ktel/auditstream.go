@@ -65,7 +65,7 @@ func streamOf(args []string, f *streamFlags) (name string, ok bool, err error) {
 		}
 	}
 	if f.any() {
-		return "", false, usageError("--since, --until, --region and --endpoint-url go with a stream, not with files")
+		return "", false, usageError("--since, --until, --region and --endpoint-url are for streams, not for files")
 	}
 	return "", false, nil
 }

@@ -36,7 +36,7 @@ func (a *app) demoCommand() *cobra.Command {
   ktel demo --json --quiet | jq .events`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError(fmt.Sprintf("demo takes no argument, such as %q", args[0]),
+				return usageError(fmt.Sprintf("demo takes no arguments, got %q", args[0]),
 					"'ktel run -- COMMAND' runs your own function")
 			}
 			return nil

@@ -62,13 +62,13 @@ func noArguments(hint string) cobra.PositionalArgs {
 		if len(args) == 0 {
 			return nil
 		}
-		return usageError(fmt.Sprintf("%s takes no argument, such as %q", cmd.Name(), args[0]), hint)
+		return usageError(fmt.Sprintf("%s takes no arguments, got %q", cmd.Name(), args[0]), hint)
 	}
 }
 
 func (a *app) doctor(ctx context.Context, f *doctorFlags) error {
 	if f.Qualifier != "" && f.Function == "" {
-		return usageError("--qualifier goes with --function")
+		return usageError("--qualifier needs --function")
 	}
 	report, err := doctor.Examine(ctx, f.Options)
 	if ctx.Err() != nil {

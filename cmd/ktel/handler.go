@@ -105,7 +105,7 @@ func isScript(path string) bool {
 func findFile(l *language, command []string) (sandbox.Function, *runtimeClient, error) {
 	if len(command) > 1 {
 		return sandbox.Function{}, nil, usageError(
-			fmt.Sprintf("%s is run as a handler, which takes no arguments, such as %q", command[0], command[1]),
+			fmt.Sprintf("%s is run as a handler, which takes no arguments, got %q", command[0], command[1]),
 			"'-- "+l.programs[0]+" "+command[0]+" …' runs a program that has a runtime client")
 	}
 	file, err := filepath.Abs(command[0])

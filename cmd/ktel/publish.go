@@ -154,7 +154,7 @@ func (a *app) showPublished(f *publishFlags, steps []step) error {
 		_, err = a.stdout.Write(b.Bytes())
 	}
 	if err != nil {
-		return cannot(fmt.Errorf("write what was done: %w", err))
+		return cannot(fmt.Errorf("print the outcomes: %w", err))
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func (a *app) runCommand() *cobra.Command {
 				return usageError("there is no COMMAND to run", "ktel run [flags] -- COMMAND [ARG...]",
 					"ktel run [flags] --handler index.handler")
 			case len(args) > 0 && f.handler != "":
-				return usageError(fmt.Sprintf("--handler and a COMMAND, such as %q, cannot both be given", args[0]))
+				return usageError(fmt.Sprintf("--handler and COMMAND %q cannot be combined", args[0]))
 			}
 			return nil
 		},
@@ -149,9 +149,9 @@ func (f *runFlags) check(changed func(string) bool) error {
 	managed := f.initType == string(sandbox.ManagedInstances)
 	switch {
 	case changed("event") && changed("events"):
-		return usageError("--event and --events cannot both be given")
+		return usageError("--event and --events cannot be combined")
 	case changed("layer-extension") && f.noLayerExtension:
-		return usageError("--layer-extension and --no-layer-extension cannot both be given")
+		return usageError("--layer-extension and --no-layer-extension cannot be combined")
 	case f.concurrency < 1:
 		return usageError(fmt.Sprintf("--concurrency is %d; it must be at least 1", f.concurrency))
 	case f.concurrency > 1 && !managed:
@@ -162,12 +162,12 @@ func (f *runFlags) check(changed func(string) bool) error {
 	case f.timeout <= 0 || f.timeout > 15*time.Minute:
 		return usageError(fmt.Sprintf("--timeout is %v; Lambda allows up to 15m", f.timeout))
 	case f.endpointURL == "" && (changed("stream") || f.createStream || changed("region")):
-		return usageError("--stream, --create-stream and --region go with --endpoint-url",
+		return usageError("--stream, --create-stream and --region need --endpoint-url",
 			"without it ktel uses its built-in stream")
 	case f.endpointURL != "" && f.noThrottle:
-		return usageError("--no-throttle and --endpoint-url cannot both be given", "ktel cannot remove the limits of another Kinesis")
+		return usageError("--no-throttle and --endpoint-url cannot be combined", "ktel cannot remove the limits of another Kinesis")
 	case f.endpointURL != "" && f.keep:
-		return usageError("--keep and --endpoint-url cannot both be given", "a stream of another Kinesis is always kept")
+		return usageError("--keep and --endpoint-url cannot be combined", "a stream of another Kinesis is always kept")
 	case f.createStream && strings.HasPrefix(f.stream, "arn:"):
 		return usageError("--create-stream needs the name of a stream, not its ARN")
 	}

@@ -47,10 +47,10 @@ func (f *trialFlags) check() error {
 		return usageError(fmt.Sprintf("--freeze is %v; it cannot be negative", f.freeze))
 	}
 	if f.output == outputNDJSON && f.json {
-		return usageError("--output ndjson and --json cannot both be given", "standard output has either the events or the summary")
+		return usageError("--output ndjson and --json cannot be combined", "standard output has either the events or the summary")
 	}
 	if f.output == outputNDJSON && f.quiet {
-		return usageError("--output ndjson and --quiet cannot both be given", "--quiet hides the events, which are the output")
+		return usageError("--output ndjson and --quiet cannot be combined", "--quiet hides the events, which are the output")
 	}
 	return nil
 }
