@@ -39,7 +39,7 @@ func TestBudgetAuditMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
+	start := time.Now()
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestBudgetAuditMemory(t *testing.T) {
 	}
 	peak := command.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 	t.Logf("%d instances of %d events, %d bytes in %.1f s: %d bytes of memory at the peak",
-		instances, events, made.bytes, time.Since(began).Seconds(), peak)
+		instances, events, made.bytes, time.Since(start).Seconds(), peak)
 	if peak > 128_000_000 {
 		t.Errorf("%d bytes of memory", peak)
 	}

@@ -80,10 +80,10 @@ type backlog struct {
 
 	troubled bool // trouble was reported
 
-	mu     sync.Mutex
-	behind map[string]time.Duration // distance of each unfinished shard from until
-	most   time.Duration            // the largest distance so far
-	bytes  int64
+	mu        sync.Mutex
+	behind    map[string]time.Duration // distance of each unfinished shard from until
+	maxBehind time.Duration            // the largest distance so far
+	bytes     int64
 }
 
 func openBacklog(ctx context.Context, name string, f *streamFlags, now time.Time, notes io.Writer) (*backlog, error) {
@@ -152,7 +152,7 @@ func (b *backlog) polled(p session.Poll) {
 		return
 	}
 	b.behind[p.Shard] = max(0, p.Behind-b.now().Sub(b.until))
-	b.most = max(b.most, b.behind[p.Shard])
+	b.maxBehind = max(b.maxBehind, b.behind[p.Shard])
 }
 
 // trouble reports once why the stream cannot be read, and once that it can be again. Reading retries by itself.
@@ -174,5 +174,5 @@ func (b *backlog) reading() reading {
 	for _, behind := range b.behind {
 		left = max(left, behind)
 	}
-	return reading{done: int64(b.most - left), whole: int64(b.most), bytes: b.bytes}
+	return reading{done: int64(b.maxBehind - left), whole: int64(b.maxBehind), bytes: b.bytes}
 }

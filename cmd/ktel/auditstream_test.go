@@ -201,14 +201,14 @@ func TestAuditTextFits(t *testing.T) {
 func TestProgressElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
-		began := time.Now()
+		start := time.Now()
 		now := func() reading {
-			n := int64(time.Since(began).Seconds())
+			n := int64(time.Since(start).Seconds())
 			return reading{done: n, whole: 40, bytes: n * 1e6}
 		}
 		show := func(d time.Duration) {
 			p := newProgress(&out)
-			began = time.Now()
+			start = time.Now()
 			p.start(now)
 			time.Sleep(d)
 			p.end()

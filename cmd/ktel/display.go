@@ -109,7 +109,7 @@ func typeColor(colors palette, kind string) func(...any) string {
 	case strings.HasPrefix(kind, "platform."):
 		return colors.platform
 	default:
-		return colors.own
+		return colors.telemetry
 	}
 }
 

@@ -354,7 +354,7 @@ func TestDoctorStream(t *testing.T) {
 			status:   1,
 			want:     wantFinding{"stream", doctor.Problem, "DELETING", "create-stream"},
 		},
-		"no limit told": {
+		"no limit reported": {
 			describe: summary(`"StreamStatus":"ACTIVE"`),
 			want:     wantFinding{"record size", doctor.NotChecked, "does not report", "1024 KiB"},
 		},

@@ -36,10 +36,10 @@ type localStream struct {
 	server *kinesislocal.Server
 	dest   destination
 	closed atomic.Bool
-	kept   *servedKinesis // nil: the stream ends with the trial
+	shared *servedKinesis // nil: the stream ends with the trial
 }
 
-// keepLocalStream creates a stream that outlives the trial until kept is closed. Every program on this machine can use it.
+// keepLocalStream creates a stream that outlives the trial until shared is closed. Every program on this machine can use it.
 func keepLocalStream(ctx context.Context, limited bool, record func(partitionKey string, data []byte)) (*localStream, error) {
 	s := &localStream{}
 	options := kinesislocal.Options{Region: localRegion, AnyRegion: true, OnRecord: func(_ string, r kinesislocal.Record) {
@@ -58,8 +58,8 @@ func keepLocalStream(ctx context.Context, limited bool, record func(partitionKey
 	if err != nil {
 		return nil, err
 	}
-	s.kept = serveOn(listener, s.server, "")
-	s.dest = destination{defaultStream, s.kept.url, localRegion, sandbox.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}}
+	s.shared = serveOn(listener, s.server, "")
+	s.dest = destination{defaultStream, s.shared.url, localRegion, sandbox.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}}
 	return s, nil
 }
 
@@ -98,7 +98,7 @@ func (s *localStream) throttled() int64 {
 
 func (s *localStream) close() error {
 	s.closed.Store(true)
-	if s.kept != nil {
+	if s.shared != nil {
 		return nil
 	}
 	return s.server.Close()

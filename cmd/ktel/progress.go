@@ -76,7 +76,7 @@ func (p *progress) start(now func() reading) {
 	if p.terminal {
 		every = progressOnTerminal
 	}
-	began := time.Now()
+	start := time.Now()
 	go func() {
 		defer close(p.stopped)
 		ticker := time.NewTicker(every)
@@ -86,7 +86,7 @@ func (p *progress) start(now func() reading) {
 			case <-p.stop:
 				return
 			case <-ticker.C:
-				p.show(now().after(time.Since(began)))
+				p.show(now().after(time.Since(start)))
 			}
 		}
 	}()

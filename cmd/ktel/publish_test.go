@@ -153,7 +153,7 @@ func TestConformancePublish(t *testing.T) {
 func TestPublishCredentials(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
-	for says, variables := range map[string]map[string]string{
+	for message, variables := range map[string]map[string]string{
 		"there are no credentials: none are configured": {
 			"AWS_ENDPOINT_URL":      fakeAWS(t, nil),
 			"AWS_ACCESS_KEY_ID":     "",
@@ -165,7 +165,7 @@ func TestPublishCredentials(t *testing.T) {
 	} {
 		setEnviron(t, variables)
 		status, stdout, stderr := runKtel(t, "publish", "--dir", dir, "--dry-run")
-		if status != 4 || stdout != "" || !strings.HasPrefix(stderr, "ktel: error: "+says) ||
+		if status != 4 || stdout != "" || !strings.HasPrefix(stderr, "ktel: error: "+message) ||
 			!strings.Contains(stderr, "ktel: hint: set AWS_PROFILE, or") || strings.Count(stderr, "\n") != 2 {
 			t.Errorf("status %d\n%s%s", status, stdout, stderr)
 		}
@@ -320,7 +320,7 @@ func TestPublishInterrupted(t *testing.T) {
 // publish refuses a zip with which functions would not start.
 func TestPublishChecksTheZips(t *testing.T) {
 	const inside = "extensions/kinesis-telemetry-extension"
-	for says, content := range map[string][]byte{
+	for message, content := range map[string][]byte{
 		"not a valid zip file":          []byte("no zip"),
 		"it does not contain " + inside: zipped(t, "bin/kinesis-telemetry-extension", nil),
 		"is not a Linux program":        zipped(t, inside, []byte("#!/bin/sh\n")),
@@ -330,8 +330,8 @@ func TestPublishChecksTheZips(t *testing.T) {
 		dir := t.TempDir()
 		layerZips(t, dir, "1")
 		os.WriteFile(filepath.Join(dir, "kinesis-telemetry-extension-arm64.zip"), content, 0o600)
-		if status, stdout, stderr := runKtel(t, "publish", "--dir", dir); status != 2 || stdout != "" || !strings.Contains(stderr, says) {
-			t.Errorf("%s: status %d: %s%s", says, status, stdout, stderr)
+		if status, stdout, stderr := runKtel(t, "publish", "--dir", dir); status != 2 || stdout != "" || !strings.Contains(stderr, message) {
+			t.Errorf("%s: status %d: %s%s", message, status, stdout, stderr)
 		}
 	}
 }

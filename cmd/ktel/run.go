@@ -59,7 +59,7 @@ type runFlags struct {
 	noFreeze         bool
 	noThrottle       bool
 	keep             bool
-	kept             *localStream // the stream of --keep, once it is open
+	keptStream       *localStream // the stream of --keep, once it is open
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -240,23 +240,23 @@ func (a *app) run(ctx context.Context, f *runFlags, changed func(string) bool, c
 	s.extend(telemetry, others)
 	a.prepare(s, &f.trialFlags)
 	err = a.runTrial(ctx, s, &f.trialFlags, true)
-	if f.kept == nil {
+	if f.keptStream == nil {
 		return err
 	}
 	switch statusOf(err) {
 	case statusComplete, statusIncomplete, statusFunction:
 	default: // the stream has no events, or the user interrupted
-		return errors.Join(err, f.kept.kept.close())
+		return errors.Join(err, f.keptStream.shared.close())
 	}
 	// Standard output may be reserved for the events.
-	return errors.Join(err, f.kept.kept.serveUntil(ctx, a.stderr, localRegion, []newStream{{defaultStream, localShards}}, ""))
+	return errors.Join(err, f.keptStream.shared.serveUntil(ctx, a.stderr, localRegion, []newStream{{defaultStream, localShards}}, ""))
 }
 
 func (f *runFlags) open(ctx context.Context, record func(string, []byte)) (stream, error) {
 	if f.keep {
 		var err error
-		f.kept, err = keepLocalStream(ctx, !f.noThrottle, record)
-		return f.kept, err
+		f.keptStream, err = keepLocalStream(ctx, !f.noThrottle, record)
+		return f.keptStream, err
 	}
 	if f.endpointURL == "" {
 		return openLocalStream(!f.noThrottle, record)

@@ -150,19 +150,19 @@ func (s *Summary) problems(kind string, events []audit.Event) {
 // summarizeHolds uses the nearest rank for the median, which is a measured value.
 func summarizeHolds(invocations []invocation) HoldSummary {
 	var h HoldSummary
-	held := make([]time.Duration, 0, len(invocations))
+	holds := make([]time.Duration, 0, len(invocations))
 	for _, each := range invocations {
 		r := each.result
-		held = append(held, r.Hold)
-		// Lambda bills whole milliseconds of the phase. Without extensions it would have been shorter by Held.
+		holds = append(holds, r.Hold)
+		// Lambda bills whole milliseconds of the phase. Without extensions it would have been shorter by Hold.
 		h.BilledMs += wholeMs(r.Duration) - wholeMs(r.Duration-r.Hold)
 	}
-	if len(held) == 0 {
+	if len(holds) == 0 {
 		return h
 	}
-	slices.Sort(held)
-	h.P50Ms = milliseconds(held[(len(held)-1)/2])
-	h.MaxMs = milliseconds(held[len(held)-1])
+	slices.Sort(holds)
+	h.P50Ms = milliseconds(holds[(len(holds)-1)/2])
+	h.MaxMs = milliseconds(holds[len(holds)-1])
 	return h
 }
 

@@ -428,22 +428,22 @@ func TestTailRestart(t *testing.T) {
 }
 
 func TestTailStatus(t *testing.T) {
-	began := time.Date(2026, 11, 26, 8, 30, 0, 0, time.UTC)
-	s := newTailStatus(began)
-	if got := s.text(began); got != "0 events/s   0 KB/s   lag 0s   0 shards" {
+	start := time.Date(2026, 11, 26, 8, 30, 0, 0, time.UTC)
+	s := newTailStatus(start)
+	if got := s.text(start); got != "0 events/s   0 KB/s   lag 0s   0 shards" {
 		t.Errorf("%q", got)
 	}
-	s.record(&session.Record{Data: make([]byte, 7500)}, began.Add(9*time.Second))
+	s.record(&session.Record{Data: make([]byte, 7500)}, start.Add(9*time.Second))
 	for range 12 {
-		s.event(&record.Line{Time: "2026-11-26T08:30:08.5Z"}, began.Add(9*time.Second))
+		s.event(&record.Line{Time: "2026-11-26T08:30:08.5Z"}, start.Add(9*time.Second))
 	}
 	s.polled(session.Poll{Shard: "a", Behind: 90 * time.Second})
 	s.polled(session.Poll{Shard: "b"})
 	s.polled(session.Poll{Shard: "c", Ended: true, Behind: time.Hour})
-	if got, want := s.text(began.Add(10*time.Second)), "2.4 events/s   1.5 KB/s   delay 500ms   lag 1m30s   2 shards"; got != want {
+	if got, want := s.text(start.Add(10*time.Second)), "2.4 events/s   1.5 KB/s   delay 500ms   lag 1m30s   2 shards"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := s.text(began.Add(20*time.Second)), "0 events/s   0 KB/s   delay 500ms   lag 1m30s   2 shards"; got != want {
+	if got, want := s.text(start.Add(20*time.Second)), "0 events/s   0 KB/s   delay 500ms   lag 1m30s   2 shards"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -65,7 +65,7 @@ func (t *tailer) run(ctx context.Context, stream *session.Stream, o session.Read
 			select {
 			case now := <-ticker.C:
 				t.locked(func() {
-					t.showEnded(t.groups.ended(now))
+					t.showGroups(t.groups.removeEnded(now))
 					t.drawStatus(now)
 				})
 				if err := t.writeError(); err != nil {
@@ -83,7 +83,7 @@ func (t *tailer) run(ctx context.Context, stream *session.Stream, o session.Read
 	cancel(nil)
 	clock.Wait()
 	t.locked(func() {
-		t.showEnded(t.groups.all())
+		t.showGroups(t.groups.removeAll())
 		t.eraseStatus()
 	})
 	if failure := t.writeError(); failure != nil { // before ctx's error: the write error has cancelled it
@@ -150,7 +150,7 @@ func (t *tailer) showEvent(line *record.Line) {
 	m := messageOf(line.Type, line.Record)
 	matches, now := t.keep.matches(line, &m), time.Now()
 	if (matches || t.keep.matchesSource(line)) && t.groups.add(line, &m, matches, now) {
-		t.showEnded(t.groups.overflow(now))
+		t.showGroups(t.groups.removeOverflow(now))
 		return
 	}
 	if !matches {
@@ -315,8 +315,8 @@ func (t *tailer) polled(p session.Poll) {
 	}
 }
 
-// showEnded shows groups.
-func (t *tailer) showEnded(ended []*invocationGroup) {
+// showGroups shows groups.
+func (t *tailer) showGroups(ended []*invocationGroup) {
 	for _, i := range ended {
 		var b strings.Builder
 		t.renderInvocation(&b, i)

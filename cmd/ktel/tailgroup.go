@@ -54,8 +54,8 @@ type invocationGroups struct {
 
 // shownGroup is an invocation that was shown.
 type shownGroup struct {
-	at   time.Time // when it was shown
-	last string    // time of its REPORT; empty without one
+	at         time.Time // when it was shown
+	reportTime string    // of its REPORT; empty without one
 }
 
 func newInvocationGroups() *invocationGroups {
@@ -100,7 +100,7 @@ func (g *invocationGroups) add(line *record.Line, m *message, matches bool, now 
 // startAgain opens a new group for the retry of an invocation: Lambda retries a failed asynchronous event under its
 // request id. A duplicate of an earlier start opens none.
 func (g *invocationGroups) startAgain(key, at string) {
-	if last, ok := g.shown[key]; ok && last.last != "" && last.last < at {
+	if shown, ok := g.shown[key]; ok && shown.reportTime != "" && shown.reportTime < at {
 		delete(g.shown, key)
 	}
 	if i := g.open[key]; i != nil && i.report != nil && i.report.Time < at {
@@ -108,8 +108,8 @@ func (g *invocationGroups) startAgain(key, at string) {
 	}
 }
 
-// removeAll removes the groups that are due, and returns those to show.
-func (g *invocationGroups) removeAll(now time.Time, due func(*invocationGroup) bool) []*invocationGroup {
+// removeDue removes the groups that are due, and returns those to show.
+func (g *invocationGroups) removeDue(now time.Time, due func(*invocationGroup) bool) []*invocationGroup {
 	if g == nil {
 		return nil
 	}
@@ -129,11 +129,11 @@ func (g *invocationGroups) remove(toShow []*invocationGroup, i *invocationGroup,
 	g.bytes -= i.bytes
 	if current := g.open[i.key]; current == i || current == nil {
 		delete(g.open, i.key)
-		ended := shownGroup{at: now}
+		shown := shownGroup{at: now}
 		if i.report != nil {
-			ended.last = i.report.Time
+			shown.reportTime = i.report.Time
 		}
-		g.shown[i.key] = ended
+		g.shown[i.key] = shown
 	}
 	if i.matched {
 		toShow = append(toShow, i)
@@ -141,29 +141,29 @@ func (g *invocationGroups) remove(toShow []*invocationGroup, i *invocationGroup,
 	return toShow
 }
 
-// ended removes the groups that have their REPORT, or have waited too long for it. It visits all groups, so only the
+// removeEnded removes the groups that have their REPORT, or have waited too long for it. It visits all groups, so only the
 // ticker calls it.
-func (g *invocationGroups) ended(now time.Time) []*invocationGroup {
+func (g *invocationGroups) removeEnded(now time.Time) []*invocationGroup {
 	if g == nil {
 		return nil
 	}
-	for key, last := range g.shown {
-		if now.Sub(last.at) > reportTimeout {
+	for key, shown := range g.shown {
+		if now.Sub(shown.at) > reportTimeout {
 			delete(g.shown, key)
 		}
 	}
-	return g.removeAll(now, func(i *invocationGroup) bool {
+	return g.removeDue(now, func(i *invocationGroup) bool {
 		return i.report != nil && now.Sub(i.reported) >= graceTime || now.Sub(i.since) > reportTimeout
 	})
 }
 
-func (g *invocationGroups) all() []*invocationGroup {
-	return g.removeAll(time.Now(), func(*invocationGroup) bool { return true })
+func (g *invocationGroups) removeAll() []*invocationGroup {
+	return g.removeDue(time.Now(), func(*invocationGroup) bool { return true })
 }
 
-// overflow removes the oldest groups while the size of all is above maxGroupBytes. It is called for every event, and
+// removeOverflow removes the oldest groups while the size of all is above maxGroupBytes. It is called for every event, and
 // visits no others.
-func (g *invocationGroups) overflow(now time.Time) []*invocationGroup {
+func (g *invocationGroups) removeOverflow(now time.Time) []*invocationGroup {
 	var toShow []*invocationGroup
 	for g.bytes > maxGroupBytes {
 		toShow = g.remove(toShow, g.order[0], now)

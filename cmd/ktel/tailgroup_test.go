@@ -67,7 +67,7 @@ func TestInvocationsWithFilter(t *testing.T) {
 		if out.Len() > 0 {
 			t.Errorf("%s: %q was shown before the end", test.name, out)
 		}
-		tail.showEnded(tail.groups.ended(time.Now().Add(graceTime)))
+		tail.showGroups(tail.groups.removeEnded(time.Now().Add(graceTime)))
 		if got := strings.TrimPrefix(out.String(), "2026-11-26 UTC\n"); got != test.want {
 			t.Errorf("%s: got\n%swant\n%s", test.name, got, test.want)
 		}
@@ -80,35 +80,35 @@ func TestInvocationsWithFilter(t *testing.T) {
 // The size of open groups is limited: above it the oldest leave, and no more than necessary. No event makes add visit
 // all groups.
 func TestOpenInvocationsAreBounded(t *testing.T) {
-	g, began := newInvocationGroups(), time.Now()
+	g, start := newInvocationGroups(), time.Now()
 	m := message{text: strings.Repeat("x", 1<<20)}
 	lineOf := func(n int) *record.Line {
 		return &record.Line{Type: "function", RequestID: fmt.Sprint(n), Source: record.SourceFields{Function: "checkout"}}
 	}
-	g.shown["long ago"] = shownGroup{at: began.Add(-2 * reportTimeout)}
+	g.shown["long ago"] = shownGroup{at: start.Add(-2 * reportTimeout)}
 	for n := range 63 {
-		g.add(lineOf(n), &m, true, began)
-		if due := g.overflow(began); len(due) > 0 {
+		g.add(lineOf(n), &m, true, start)
+		if due := g.removeOverflow(start); len(due) > 0 {
 			t.Fatalf("%d groups left at %d MiB", len(due), n)
 		}
 	}
 	if len(g.shown) != 1 {
-		t.Error("overflow visits the groups that were shown")
+		t.Error("removeOverflow visits the groups that were shown")
 	}
 	for n := range 3 {
-		g.add(lineOf(100+n), &m, true, began)
+		g.add(lineOf(100+n), &m, true, start)
 	}
 	var left []string
-	for _, i := range g.overflow(began) {
+	for _, i := range g.removeOverflow(start) {
 		left = append(left, i.events[0].line.RequestID)
 	}
 	if !slices.Equal(left, []string{"0", "1", "2"}) || len(g.order) != 63 || len(g.open) != 63 || g.bytes != 63*(1<<20+eventOverhead) {
 		t.Errorf("%q left; %d in order, %d open, %d bytes", left, len(g.order), len(g.open), g.bytes)
 	}
-	if g.add(lineOf(0), &m, true, began) {
+	if g.add(lineOf(0), &m, true, start) {
 		t.Error("an event of a group that has left was grouped again")
 	}
-	if g.ended(began); len(g.shown) != 3 {
+	if g.removeEnded(start); len(g.shown) != 3 {
 		t.Errorf("%d shown groups are remembered", len(g.shown))
 	}
 }
@@ -122,7 +122,7 @@ func BenchmarkInvocations(b *testing.B) {
 		line.RequestID = fmt.Sprint(n)
 		for _, line.Type = range []string{typeStart, typeReport} {
 			g.add(&line, &m, true, now)
-			g.overflow(now)
+			g.removeOverflow(now)
 		}
 	}
 }
@@ -156,11 +156,11 @@ func TestRetriedInvocations(t *testing.T) {
 		first, second := try(1, "first"), try(5, "second")
 		takeEach(tail, first...)
 		if pause {
-			tail.showEnded(tail.groups.ended(time.Now().Add(graceTime)))
+			tail.showGroups(tail.groups.removeEnded(time.Now().Add(graceTime)))
 			takeEach(tail, first[0]) // a duplicate
 		}
 		takeEach(tail, second...)
-		tail.showEnded(tail.groups.ended(time.Now().Add(graceTime)))
+		tail.showGroups(tail.groups.removeEnded(time.Now().Add(graceTime)))
 		got := strings.TrimPrefix(out.String(), "2026-11-26 UTC\n")
 		want := summary + "  08:30:00.002 first\n" + summary + "  08:30:00.006 second\n"
 		lines := slices.DeleteFunc(strings.SplitAfter(got, "\n"), func(line string) bool {

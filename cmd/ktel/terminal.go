@@ -24,7 +24,7 @@ const (
 
 // palette colours text, or leaves it plain.
 type palette struct {
-	dim, good, bad, warn, platform, function, extension, own, strong func(...any) string
+	dim, good, bad, warn, platform, function, extension, telemetry, strong func(...any) string
 
 	functions []func(...any) string // each function has one of these
 }
@@ -54,7 +54,7 @@ func newPalette(colored bool) palette {
 	return palette{
 		dim: paint(color.Faint), good: paint(color.FgGreen, color.Bold), bad: paint(color.FgRed, color.Bold),
 		warn: paint(color.FgYellow), platform: paint(color.FgBlue), function: paint(color.FgGreen),
-		extension: paint(color.FgMagenta), own: paint(color.FgCyan), strong: paint(color.Bold),
+		extension: paint(color.FgMagenta), telemetry: paint(color.FgCyan), strong: paint(color.Bold),
 		functions: []func(...any) string{
 			paint(color.FgGreen), paint(color.FgYellow), paint(color.FgBlue), paint(color.FgMagenta), paint(color.FgCyan),
 			paint(color.FgHiGreen), paint(color.FgHiYellow), paint(color.FgHiBlue), paint(color.FgHiMagenta), paint(color.FgHiCyan),
