@@ -19,7 +19,7 @@ const (
 	typeColumns       = 20
 	requestColumns    = 8
 	seqColumns        = 5
-	messageAt         = timeColumns + typeColumns + requestColumns + seqColumns + 4
+	messageColumn     = timeColumns + typeColumns + requestColumns + seqColumns + 4
 	minMessageColumns = 20
 	narrowColumns     = 72 // terminals with fewer columns are narrow
 	secondColumns     = 8  // a time without its fraction
@@ -61,7 +61,7 @@ func (d *display) render(b *strings.Builder, line *audit.Line, columns int) {
 		return max(1, columns-used)
 	}
 	if line.Err != nil {
-		at := messageAt
+		at := messageColumn
 		if columns > 0 && columns < narrowColumns {
 			at = len("not an event ")
 		}

@@ -15,16 +15,23 @@ func TestUnreachableHosts(t *testing.T) {
 	for name, test := range map[string]struct {
 		stream   string
 		function *function
-		judge    func(*examiner)
+		report   func(*examiner)
 		want     Finding
 	}{
 		"no such region": {
-			"orders", nil, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
-			Finding{endpointCheck, Problem, "kinesis.eu-west-9.amazonaws.com does not resolve: no such host", "is there a region eu-west-9?"},
+			stream: "orders",
+			report: func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
+			want: Finding{
+				endpointCheck,
+				Problem,
+				"kinesis.eu-west-9.amazonaws.com does not resolve: no such host",
+				"is there a region eu-west-9?",
+			},
 		},
 		"no route out of a VPC": {
-			"orders", nil, func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("10.0.0.7"), refused) },
-			Finding{
+			stream: "orders",
+			report: func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("10.0.0.7"), refused) },
+			want: Finding{
 				endpointCheck,
 				Problem,
 				"kinesis.eu-west-9.amazonaws.com resolves to 10.0.0.7",
@@ -32,26 +39,38 @@ func TestUnreachableHosts(t *testing.T) {
 			},
 		},
 		"the host of another account": {
-			"arn:aws:kinesis:eu-west-9:210987654321:stream/orders", nil, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
-			Finding{endpointCheck, Problem, "210987654321.data-kinesis.eu-west-9.amazonaws.com", "not at the plain regional host"},
+			stream: "arn:aws:kinesis:eu-west-9:210987654321:stream/orders",
+			report: func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
+			want: Finding{
+				endpointCheck,
+				Problem,
+				"210987654321.data-kinesis.eu-west-9.amazonaws.com",
+				"not at the plain regional host",
+			},
 		},
 		"a function outside of any VPC": {
-			"orders", &function{account: "123456789012"}, func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("192.0.2.1"), refused) },
-			Finding{endpointCheck, Warning, "192.0.2.1 and does not connect", "check this machine's network"},
+			stream:   "orders",
+			function: &function{account: "123456789012"},
+			report:   func(e *examiner) { e.reportUnreachable(netip.MustParseAddr("192.0.2.1"), refused) },
+			want:     Finding{endpointCheck, Warning, "192.0.2.1 and does not connect", "check this machine's network"},
 		},
 		"a function in a region that may not exist": {
-			"orders", &function{account: "123456789012"}, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
-			Finding{endpointCheck, Warning, "does not resolve", "is there a region eu-west-9?"},
+			stream:   "orders",
+			function: &function{account: "123456789012"},
+			report:   func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
+			want:     Finding{endpointCheck, Warning, "does not resolve", "is there a region eu-west-9?"},
 		},
 		"a function in a VPC": {
-			"orders", &function{account: "123456789012", vpc: "vpc-1"}, func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
-			Finding{endpointCheck, NotChecked, "which says nothing about the function's VPC", "security groups"},
+			stream:   "orders",
+			function: &function{account: "123456789012", vpc: "vpc-1"},
+			report:   func(e *examiner) { e.reportUnresolved(errors.New("no such host")) },
+			want:     Finding{endpointCheck, NotChecked, "which says nothing about the function's VPC", "security groups"},
 		},
 		"a private address that only this machine resolves": {
-			"orders", &function{account: "123456789012"}, func(e *examiner) {
-				e.ok(endpointCheck, "%t", e.privateOutsideVPC(netip.MustParseAddr("10.0.0.7")))
-			},
-			Finding{endpointCheck, OK, "false", ""},
+			stream:   "orders",
+			function: &function{account: "123456789012"},
+			report:   func(e *examiner) { e.ok(endpointCheck, "%t", e.privateOutsideVPC(netip.MustParseAddr("10.0.0.7"))) },
+			want:     Finding{endpointCheck, OK, "false", ""},
 		},
 	} {
 		e := &examiner{account: "123456789012", function: test.function, environ: []string{
@@ -60,7 +79,7 @@ func TestUnreachableHosts(t *testing.T) {
 		if !e.checkSettings() {
 			t.Fatalf("%s: %v", name, e.report.Findings)
 		}
-		test.judge(e)
+		test.report(e)
 		got := e.report.Findings[len(e.report.Findings)-1]
 		if got.Check != test.want.Check || got.Status != test.want.Status ||
 			!strings.Contains(got.Seen, test.want.Seen) || !strings.Contains(got.Fix, test.want.Fix) {
@@ -82,24 +101,44 @@ func TestRoutes(t *testing.T) {
 		service                  string // of an interface endpoint; empty: none serves the stream
 		instead                  string
 	}{
-		"plain":                     {"eu-west-1", own, "", "com.amazonaws.eu-west-1.kinesis-streams", ""},
-		"China":                     {"cn-northwest-1", own, "", "cn.com.amazonaws.cn-northwest-1.kinesis-streams", ""},
-		"FIPS":                      {"us-east-1", own, fips, "com.amazonaws.us-east-1.kinesis-streams-fips", ""},
-		"FIPS of another account":   {"us-east-1", other, fips, "com.amazonaws.us-east-1.kinesis-streams-fips", ""},
-		"FIPS under the plain name": {"us-gov-west-1", own, fips, "com.amazonaws.us-gov-west-1.kinesis-streams", ""},
+		"plain": {
+			region:  "eu-west-1",
+			stream:  own,
+			service: "com.amazonaws.eu-west-1.kinesis-streams",
+		},
+		"China": {
+			region:  "cn-northwest-1",
+			stream:  own,
+			service: "cn.com.amazonaws.cn-northwest-1.kinesis-streams",
+		},
+		"FIPS": {
+			region:   "us-east-1",
+			stream:   own,
+			variable: fips,
+			service:  "com.amazonaws.us-east-1.kinesis-streams-fips",
+		},
+		"FIPS of another account": {
+			region:   "us-east-1",
+			stream:   other,
+			variable: fips,
+			service:  "com.amazonaws.us-east-1.kinesis-streams-fips",
+		},
+		"FIPS under the plain name": {
+			region:   "us-gov-west-1",
+			stream:   own,
+			variable: fips,
+			service:  "com.amazonaws.us-gov-west-1.kinesis-streams",
+		},
 		"another region": {
-			"eu-west-1",
-			far,
-			"",
-			"",
-			"a NAT gateway: the stream is in us-east-1, which no interface endpoint of eu-west-1 serves",
+			region:  "eu-west-1",
+			stream:  far,
+			instead: "a NAT gateway: the stream is in us-east-1, which no interface endpoint of eu-west-1 serves",
 		},
 		"another region's endpoint": {
-			"eu-west-1",
-			far,
-			"AWS_ENDPOINT_URL=https://vpce-1.us-east-1.example",
-			"",
-			"a route to vpce-1.us-east-1.example, which AWS_ENDPOINT_URL names",
+			region:   "eu-west-1",
+			stream:   far,
+			variable: "AWS_ENDPOINT_URL=https://vpce-1.us-east-1.example",
+			instead:  "a route to vpce-1.us-east-1.example, which AWS_ENDPOINT_URL names",
 		},
 	} {
 		e := &examiner{account: "123456789012", function: &function{account: "123456789012", vpc: "vpc-1"}, environ: []string{

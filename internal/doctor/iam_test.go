@@ -18,34 +18,77 @@ func TestEvaluatePolicies(t *testing.T) {
 		want      decision
 		documents []string
 	}{
-		"exactly":                {allowed, []string{allow(`"kinesis:PutRecords"`, `"`+stream+`"`)}},
-		"lists":                  {allowed, []string{allow(`["kinesis:GetRecords","kinesis:PutRecords"]`, `["`+stream+`"]`)}},
-		"wildcards":              {allowed, []string{allow(`"KINESIS:put*"`, `"arn:aws:kinesis:*:*:stream/o?ders"`)}},
-		"everything":             {allowed, []string{allow(`"*"`, `"*"`)}},
-		"in the second document": {allowed, []string{allow(`"s3:*"`, `"*"`), allow(`"kinesis:Put*"`, `"*"`)}},
-		"no documents":           {implicitDeny, nil},
-		"PutRecord alone":        {implicitDeny, []string{allow(`"kinesis:PutRecord"`, `"*"`)}},
-		"another stream":         {implicitDeny, []string{allow(`"kinesis:*"`, `"`+stream+`2"`)}},
-		"case of the resource":   {implicitDeny, []string{allow(`"kinesis:*"`, `"arn:aws:kinesis:eu-west-1:123456789012:stream/ORDERS"`)}},
-		"denied": {
-			explicitDeny,
-			[]string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"kinesis:*","Resource":"*"}]}`},
+		"exactly": {
+			want:      allowed,
+			documents: []string{allow(`"kinesis:PutRecords"`, `"`+stream+`"`)},
 		},
-		"other denied": {allowed, []string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"s3:*","Resource":"*"}]}`}},
+		"lists": {
+			want:      allowed,
+			documents: []string{allow(`["kinesis:GetRecords","kinesis:PutRecords"]`, `["`+stream+`"]`)},
+		},
+		"wildcards": {
+			want:      allowed,
+			documents: []string{allow(`"KINESIS:put*"`, `"arn:aws:kinesis:*:*:stream/o?ders"`)},
+		},
+		"everything": {
+			want:      allowed,
+			documents: []string{allow(`"*"`, `"*"`)},
+		},
+		"in the second document": {
+			want:      allowed,
+			documents: []string{allow(`"s3:*"`, `"*"`), allow(`"kinesis:Put*"`, `"*"`)},
+		},
+		"no documents": {
+			want: implicitDeny,
+		},
+		"PutRecord alone": {
+			want:      implicitDeny,
+			documents: []string{allow(`"kinesis:PutRecord"`, `"*"`)},
+		},
+		"another stream": {
+			want:      implicitDeny,
+			documents: []string{allow(`"kinesis:*"`, `"`+stream+`2"`)},
+		},
+		"case of the resource": {
+			want:      implicitDeny,
+			documents: []string{allow(`"kinesis:*"`, `"arn:aws:kinesis:eu-west-1:123456789012:stream/ORDERS"`)},
+		},
+		"denied": {
+			want:      explicitDeny,
+			documents: []string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"kinesis:*","Resource":"*"}]}`},
+		},
+		"other denied": {
+			want:      allowed,
+			documents: []string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"s3:*","Resource":"*"}]}`},
+		},
 		"condition": {
-			conditional,
-			[]string{`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`},
+			want: conditional,
+			documents: []string{
+				`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`,
+			},
 		},
 		"condition beside": {
-			allowed,
-			[]string{`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`, allow(`"*"`, `"*"`)},
+			want: allowed,
+			documents: []string{
+				`{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`,
+				allow(`"*"`, `"*"`),
+			},
 		},
 		"denied on a condition": {
-			conditional,
-			[]string{allow(`"*"`, `"*"`), `{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`},
+			want: conditional,
+			documents: []string{
+				allow(`"*"`, `"*"`),
+				`{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"Bool":{"x":"true"}}}]}`,
+			},
 		},
-		"NotAction": {conditional, []string{`{"Statement":{"Effect":"Allow","NotAction":"iam:*","Resource":"*"}}`}},
-		"not JSON":  {conditional, []string{`%7B`}},
+		"NotAction": {
+			want:      conditional,
+			documents: []string{`{"Statement":{"Effect":"Allow","NotAction":"iam:*","Resource":"*"}}`},
+		},
+		"not JSON": {
+			want:      conditional,
+			documents: []string{`%7B`},
+		},
 	} {
 		if got := evaluatePolicies(test.documents, action, stream); got != test.want {
 			t.Errorf("%s: %d, want %d", name, got, test.want)
@@ -69,21 +112,45 @@ func TestEvaluateKeyPolicy(t *testing.T) {
 		want       decision
 		statements string
 	}{
-		"the account": {implicitDeny, statement("Allow", root, "")},
-		"the role": {
-			allowed,
-			statement("Allow", root, "") + "," + statement("Allow", `{"AWS":["arn:aws:iam::123456789012:user/me","`+role+`"]}`, ""),
+		"the account": {
+			want:       implicitDeny,
+			statements: statement("Allow", root, ""),
 		},
-		"another role":      {implicitDeny, statement("Allow", `{"AWS":"`+role+`2"}`, "")},
-		"everyone":          {allowed, statement("Allow", `"*"`, "")},
-		"everyone, in AWS":  {allowed, statement("Allow", `{"AWS":"*"}`, "")},
-		"on a condition":    {conditional, statement("Allow", `{"AWS":"*"}`, condition)},
-		"a service":         {implicitDeny, statement("Allow", `{"Service":"kinesis.amazonaws.com"}`, "")},
-		"denied":            {explicitDeny, statement("Allow", `"*"`, "") + "," + statement("Deny", `{"AWS":"`+role+`"}`, "")},
-		"denied to another": {allowed, statement("Allow", `"*"`, "") + "," + statement("Deny", `{"AWS":"`+role+`2"}`, "")},
+		"the role": {
+			want:       allowed,
+			statements: statement("Allow", root, "") + "," + statement("Allow", `{"AWS":["arn:aws:iam::123456789012:user/me","`+role+`"]}`, ""),
+		},
+		"another role": {
+			want:       implicitDeny,
+			statements: statement("Allow", `{"AWS":"`+role+`2"}`, ""),
+		},
+		"everyone": {
+			want:       allowed,
+			statements: statement("Allow", `"*"`, ""),
+		},
+		"everyone, in AWS": {
+			want:       allowed,
+			statements: statement("Allow", `{"AWS":"*"}`, ""),
+		},
+		"on a condition": {
+			want:       conditional,
+			statements: statement("Allow", `{"AWS":"*"}`, condition),
+		},
+		"a service": {
+			want:       implicitDeny,
+			statements: statement("Allow", `{"Service":"kinesis.amazonaws.com"}`, ""),
+		},
+		"denied": {
+			want:       explicitDeny,
+			statements: statement("Allow", `"*"`, "") + "," + statement("Deny", `{"AWS":"`+role+`"}`, ""),
+		},
+		"denied to another": {
+			want:       allowed,
+			statements: statement("Allow", `"*"`, "") + "," + statement("Deny", `{"AWS":"`+role+`2"}`, ""),
+		},
 		"all but some": {
-			conditional,
-			statement("Allow", `"*"`, "") + `,{"Effect":"Deny","NotPrincipal":{"AWS":"` + role + `"},"Action":"*","Resource":"*"}`,
+			want:       conditional,
+			statements: statement("Allow", `"*"`, "") + `,{"Effect":"Deny","NotPrincipal":{"AWS":"` + role + `"},"Action":"*","Resource":"*"}`,
 		},
 	} {
 		if got := evaluateKeyPolicy(`{"Statement":[`+test.statements+`]}`, role, action, key); got != test.want {

@@ -54,14 +54,14 @@ func (e *examiner) checkKey(ctx context.Context, key string) {
 			grant(role, keyAction, key))
 		return
 	case v == implicitDeny || v == conditional:
-		own, err := e.evaluateKey(ctx, role, key)
+		byKey, err := e.evaluateKey(ctx, role, key)
 		if err != nil {
 			e.add(encryptionCheck, NotChecked, fmt.Sprintf("%s; no policy of the role certainly allows its use (%s), "+
 				"and the key's policy cannot be read: %s", seen, how, Reason(err)), grant(role, keyAction, key))
 			return
 		}
-		if own != implicitDeny {
-			v, how = own, "the key's policy"
+		if byKey != implicitDeny {
+			v, how = byKey, "the key's policy"
 		}
 	}
 	switch v {
