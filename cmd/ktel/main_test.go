@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 // allTests runs the tests in the environment of a shell with an account, which tests in parallel cannot set for themselves.
 type allTests struct{ *testing.M }
 
-// waitingTests is how many tests run in parallel unless -parallel is given: most of them wait and need little CPU.
+// waitingTests is how many tests run in parallel unless -parallel or -fuzz is given: most of them wait and need little CPU.
 const waitingTests = "6"
 
 func (m allTests) Run() int {
@@ -41,7 +41,7 @@ func (m allTests) Run() int {
 	}
 	flag.Parse()
 	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" || f.Name == "test.fuzz" })
 	if !given {
 		flag.Set("test.parallel", waitingTests)
 	}

@@ -179,8 +179,8 @@ func (e *examiner) examine(ctx context.Context) {
 	}
 }
 
-func (e *examiner) add(check string, status Status, seen, do string) {
-	e.report.Findings = append(e.report.Findings, Finding{check, status, seen, do})
+func (e *examiner) add(check string, status Status, seen, fix string) {
+	e.report.Findings = append(e.report.Findings, Finding{check, status, seen, fix})
 }
 
 func (e *examiner) ok(check, format string, args ...any) {

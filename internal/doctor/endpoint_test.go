@@ -169,7 +169,7 @@ func TestPartitions(t *testing.T) {
 		"us-isob-east-1": "arn:aws-iso-b:kinesis:us-isob-east-1:123456789012:stream/orders",
 	} {
 		c := config.Config{AWS: config.AWS{Stream: "orders", Region: region}}
-		if p, err := locate(&c, "123456789012"); err != nil || p.arn() != want {
+		if p, err := resolveTarget(&c, "123456789012"); err != nil || p.arn() != want {
 			t.Errorf("%s: %s, %v", region, p.arn(), err)
 		}
 	}

@@ -33,11 +33,11 @@ func (e *examiner) checkFunction(ctx context.Context) bool {
 		e.add(functionCheck, Problem, "the credentials are not accepted: "+Reason(err), "renew them, or correct the clock of this machine")
 		return false
 	case err != nil:
-		do := fmt.Sprintf("let this machine reach Lambda; is there a region %s?", e.aws.Region)
+		fix := fmt.Sprintf("let this machine reach Lambda; is there a region %s?", e.aws.Region)
 		if denied(err) {
-			do = "these credentials need " + statement("lambda:GetFunctionConfiguration", "*")
+			fix = "these credentials need " + statement("lambda:GetFunctionConfiguration", "*")
 		}
-		e.add(functionCheck, NotChecked, "Lambda did not describe it: "+Reason(err), do)
+		e.add(functionCheck, NotChecked, "Lambda did not describe it: "+Reason(err), fix)
 		e.report.Err = fmt.Errorf("cannot read the configuration of function %s: %s", e.functionName(), Reason(err))
 		return false
 	}
@@ -146,18 +146,18 @@ func (e *examiner) checkNetwork() {
 		e.ok(networkCheck, "in no VPC")
 		return
 	}
-	var do string
+	var fix string
 	switch {
 	case e.stream.url == nil:
-		do = fixFirst
+		fix = fixFirst
 	case e.inOtherRegion():
-		do = "it needs " + e.route()
+		fix = "it needs " + e.route()
 	default:
-		do = fmt.Sprintf("it needs a NAT gateway, or an interface endpoint that this lists: "+
+		fix = fmt.Sprintf("it needs a NAT gateway, or an interface endpoint that this lists: "+
 			"aws ec2 describe-vpc-endpoints --region %s --filters Name=vpc-id,Values=%s Name=service-name,Values=%s",
 			e.stream.Region, f.vpc, e.stream.endpointService())
 	}
-	e.add(networkCheck, NotChecked, "in VPC "+f.vpc+", whose routes cannot be checked from here", do)
+	e.add(networkCheck, NotChecked, "in VPC "+f.vpc+", whose routes cannot be checked from here", fix)
 }
 
 // checkKind reports what is special about SnapStart and Managed Instances, and the log format.

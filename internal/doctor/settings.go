@@ -34,7 +34,7 @@ func (e *examiner) checkSettings() bool {
 	if len(mistakes) == 0 && settings.Enabled {
 		e.ok(settingsCheck, "stream %s, delivery %s, events %s", settings.AWS.Stream, settings.Delivery, words(settings.Events))
 	}
-	where, err := locate(&settings, e.writer())
+	where, err := resolveTarget(&settings, e.writer())
 	if err != nil {
 		if len(mistakes) == 0 { // otherwise a mistake above reports it
 			e.add(settingsCheck, Problem, err.Error(), "correct "+config.Prefix+"STREAM")
@@ -73,8 +73,8 @@ func (e *examiner) writer() string {
 	return e.account
 }
 
-// locate finds the endpoint with the extension's own client, without I/O.
-func locate(c *config.Config, account string) (streamTarget, error) {
+// resolveTarget finds the endpoint with the extension's own client, without I/O.
+func resolveTarget(c *config.Config, account string) (streamTarget, error) {
 	client, err := kinesis.New(kinesis.Config{
 		Stream: c.AWS.Stream, Region: c.AWS.Region, AccountID: account, EndpointURL: c.AWS.EndpointURL,
 		UseFIPS: c.AWS.FIPS, UseDualStack: c.AWS.DualStack, Credentials: aws.AnonymousCredentials{},

@@ -52,7 +52,7 @@ func (e *examiner) reportFunctionWrite(err error) {
 
 // reportWrite maps the error of a dry run to a finding.
 func (e *examiner) reportWrite(err error) {
-	problem := func(seen, do string) { e.add(writeCheck, Problem, seen+": "+Reason(err), do) }
+	problem := func(seen, fix string) { e.add(writeCheck, Problem, seen+": "+Reason(err), fix) }
 	key := orElse(e.keyARN(e.key), "ARN-OF-THE-KEY")
 	onKey := func(command string) string {
 		return fmt.Sprintf("aws kms %s --region %s --key-id %s", command, e.stream.Region, key)
@@ -65,11 +65,11 @@ func (e *examiner) reportWrite(err error) {
 	case code == "ResourceNotFoundException":
 		problem(e.noSuchStream(), e.create())
 	case denied(err):
-		do := "give the writer " + statement("kinesis:PutRecords", e.stream.arn())
+		fix := "give the writer " + statement("kinesis:PutRecords", e.stream.arn())
 		if e.stream.foreign {
-			do += "; and let the stream's resource policy allow it the same (aws kinesis put-resource-policy)"
+			fix += "; and let the stream's resource policy allow it the same (aws kinesis put-resource-policy)"
 		}
-		problem("writing is not allowed", do)
+		problem("writing is not allowed", fix)
 	case badCredentials(err):
 		problem("the credentials are not accepted", "renew them, or correct the clock of this machine")
 	case code == "KMSAccessDeniedException":
