@@ -9,6 +9,7 @@ import (
 	"kinesis-telemetry-extension/internal/audit"
 )
 
+// Each kind of event is shown in one line that fits the terminal.
 func TestDisplay(t *testing.T) {
 	tests := []struct{ line, want string }{
 		{
@@ -92,6 +93,7 @@ func TestDisplay(t *testing.T) {
 	}
 }
 
+// An error is red, and control characters in a message are escaped.
 func TestDisplayColors(t *testing.T) {
 	var out strings.Builder
 	d := &display{out: &out, colors: newPalette(true), columns: func() int { return 80 }}
@@ -124,6 +126,7 @@ func FuzzDisplay(f *testing.F) {
 	})
 }
 
+// fit cuts text at the width, between words if it can.
 func TestFit(t *testing.T) {
 	tests := []struct {
 		text    string

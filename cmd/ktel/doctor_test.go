@@ -412,6 +412,7 @@ func TestDoctorFormat(t *testing.T) {
 	}
 }
 
+// A stream of another account cannot be encrypted with that account's managed key.
 func TestDoctorManagedKeyOfAnother(t *testing.T) {
 	const arn = "arn:aws:kinesis:eu-west-1:210987654321:stream/orders"
 	setEnviron(t, map[string]string{"KINESIS_TELEMETRY_STREAM": arn, "AWS_ENDPOINT_URL": fakeAWS(t, map[string]answer{

@@ -103,6 +103,7 @@ func (a account) publishLayer(name string, architecture types.Architecture) stri
 	return aws.ToString(layer.LayerVersionArn)
 }
 
+// doctor checks the streams of moto.
 func TestConformanceDoctorStream(t *testing.T) {
 	a := openAccount(t)
 	runDoctor(t, 1, nil, wantFinding{"stream", doctor.Problem, "there is no stream orders", "create-stream"})
@@ -122,6 +123,7 @@ func TestConformanceDoctorStream(t *testing.T) {
 	runDoctor(t, 1, nil, wantFinding{"stream", doctor.Problem, "there is no stream demanded in us-east-1", "--region us-east-1"})
 }
 
+// doctor checks the layers, role and key of a function of moto, one problem after the other.
 func TestConformanceDoctorFunction(t *testing.T) {
 	a := openAccount(t)
 	a.createStream("orders", kinesistypes.StreamModeOnDemand)
@@ -212,6 +214,7 @@ func TestConformanceDoctorFunction(t *testing.T) {
 	runDoctor(t, 1, function, wantFinding{"role", doctor.Problem, "explicitly denied", "remove"})
 }
 
+// doctor reports mistakes in the variables of a function of moto.
 func TestConformanceDoctorSettings(t *testing.T) {
 	a := openAccount(t)
 	a.createStream("orders", kinesistypes.StreamModeOnDemand)

@@ -9,6 +9,7 @@ import (
 	"testing"
 )
 
+// Later files override earlier ones, and --env overrides all. Quotes, comments and export are understood.
 func TestReadEnv(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) string {

@@ -97,6 +97,7 @@ func extendBeside() {
 	}
 }
 
+// Each script in testdata/script shows a command.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{

@@ -8,6 +8,7 @@ import (
 	"testing"
 )
 
+// Events are the elements of an array, or a sequence of values. An error names the line.
 func TestParsePayloads(t *testing.T) {
 	tests := []struct{ data, want, err string }{
 		{data: `{"a":1}`, want: `{"a":1}`},

@@ -6,6 +6,7 @@ import (
 	"time"
 )
 
+// every reports at each interval until its end.
 func TestEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := 0

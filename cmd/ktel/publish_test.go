@@ -60,6 +60,7 @@ func publishOutcomes(t *testing.T, status int, args ...string) []string {
 	return outcomes
 }
 
+// publish publishes new layers, sets their parameters, and changes nothing that is up to date.
 func TestConformancePublish(t *testing.T) {
 	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": startMoto(t)})
 	cfg, err := config.LoadDefaultConfig(t.Context())
@@ -301,6 +302,7 @@ func TestPublishParameters(t *testing.T) {
 	}
 }
 
+// Interrupted, publish and doctor report only that.
 func TestPublishInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	layerZips(t, dir, "1")

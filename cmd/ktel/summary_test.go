@@ -35,6 +35,7 @@ func someProcesses() []sandbox.ProcessStats {
 	}
 }
 
+// The summary of a complete trial counts invocations, events, records, costs and holds.
 func TestSummaryText(t *testing.T) {
 	report := audit.Report{
 		Emitted: 1412, Delivered: 1412, Own: map[string]int{"kinesis-telemetry.stats": 2},
@@ -59,6 +60,7 @@ func TestSummaryText(t *testing.T) {
 	}
 }
 
+// The summary of an incomplete trial counts and shows each kind of problem.
 func TestSummaryTextOfLoss(t *testing.T) {
 	seq := uint64(17)
 	report := audit.Report{
@@ -130,6 +132,7 @@ func check(t *testing.T, s *Summary, want string) {
 	}
 }
 
+// The exit status follows from the summary: lost events take precedence over failed invocations.
 func TestVerdict(t *testing.T) {
 	tests := []struct {
 		name    string

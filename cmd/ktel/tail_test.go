@@ -26,6 +26,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
+// fold breaks lines between words, and indents all but the first.
 func TestFold(t *testing.T) {
 	for _, test := range []struct {
 		text                string
@@ -47,6 +48,7 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// A time is a duration before now, a time of today, a date, or both.
 func TestParseTime(t *testing.T) {
 	now := time.Date(2026, 11, 26, 8, 30, 0, 0, time.UTC)
 	for text, want := range map[string]string{
@@ -129,6 +131,7 @@ func tailNow(t *testing.T, url string, args []string, want ...string) {
 	}
 }
 
+// tail shows the events that match its filters, as text, ndjson, JSON or by invocation.
 func TestTail(t *testing.T) {
 	t.Parallel()
 	_, url := streamOfEvents(t)
@@ -371,6 +374,7 @@ func (brokenPipe) Write([]byte) (int, error) {
 	return 0, &os.PathError{Op: "write", Path: "|1", Err: syscall.EPIPE}
 }
 
+// tail ends with the status of SIGPIPE if the reader of its output goes away.
 func TestTailClosedPipe(t *testing.T) {
 	t.Parallel()
 	_, url := streamOfEvents(t)
@@ -427,6 +431,7 @@ func TestTailRestart(t *testing.T) {
 	}
 }
 
+// The status line shows rates of the last seconds, the delay of the last event, and the lag of the slowest shard.
 func TestTailStatus(t *testing.T) {
 	start := time.Date(2026, 11, 26, 8, 30, 0, 0, time.UTC)
 	s := newTailStatus(start)

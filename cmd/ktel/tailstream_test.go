@@ -36,6 +36,7 @@ func TestTailThroughReshard(t *testing.T) {
 	}
 }
 
+// --since and --until are exact to the millisecond.
 func TestTailSince(t *testing.T) {
 	t.Parallel()
 	tailSince(t, startKinesis(t, kinesislocal.Options{}).URL())
@@ -60,6 +61,7 @@ func TestConformanceTailKinesisLocal(t *testing.T) {
 	tailConforms(t, startServer(t, address, server))
 }
 
+// tail follows a resharding of moto, which .ci/run installs.
 func TestConformanceTailMoto(t *testing.T) {
 	setEnviron(t, nil)
 	tailConforms(t, startMoto(t))

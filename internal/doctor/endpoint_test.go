@@ -161,6 +161,7 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// A stream's ARN has the partition of its region.
 func TestPartitions(t *testing.T) {
 	for region, want := range map[string]string{
 		"eu-west-1":      "arn:aws:kinesis:eu-west-1:123456789012:stream/orders",

@@ -35,6 +35,7 @@ func TestGoStarts(t *testing.T) {
 	}
 }
 
+// doctor reports values that Go's runtime cannot read, without showing secrets.
 func TestGoVariables(t *testing.T) {
 	for variable, want := range map[string]Finding{
 		"GOMEMLIMIT=100MB": {

@@ -6,6 +6,7 @@ import (
 	"time"
 )
 
+// A statement that allows the action counts, unless another one denies it. A condition leaves the decision open.
 func TestEvaluatePolicies(t *testing.T) {
 	const (
 		action = "kinesis:PutRecords"
@@ -159,6 +160,7 @@ func TestEvaluateKeyPolicy(t *testing.T) {
 	}
 }
 
+// A pattern with * and ? matches the whole text.
 func TestMatches(t *testing.T) {
 	for pattern, texts := range map[string]struct{ fit, other []string }{
 		"":       {[]string{""}, []string{"a"}},
