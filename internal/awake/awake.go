@@ -1,5 +1,5 @@
 // Package awake measures time in which the environment runs. Lambda may freeze the environment at any moment. An answer
-// that arrives during the freeze lies in the socket after the thaw, so no timeout may count it as missing.
+// that arrives during the freeze is in the socket after the thaw, so no timeout may count it as missing.
 package awake
 
 import (

@@ -9,9 +9,9 @@ import (
 
 // Reasons for dropped events, as the stream and the summary name them.
 const (
-	reasonOverflow   = "buffer_full" // the buffer was full: the function logged more than the stream took
+	reasonOverflow   = "buffer_full" // the buffer was full: the function logged more than the stream accepted
 	reasonTooLarge   = "too_large"   // larger than the stream's record limit
-	reasonMalformed  = "malformed"   // Lambda posted something that is no event, or a page of an earlier process cannot be read
+	reasonMalformed  = "malformed"   // Lambda posted something that is not an event, or a page of an earlier process cannot be read
 	reasonRejected   = "rejected"    // Kinesis will never accept this record
 	timeLayout       = "2006-01-02T15:04:05.000Z"
 	diagnosticPrefix = "kinesis-telemetry."
@@ -27,7 +27,7 @@ type Stats struct {
 	Buffered uint64            `json:"held"`
 	Reasons  map[string]uint64 `json:"droppedByReason,omitempty"`
 	Retried  uint64            `json:"retriedRecords"`
-	Records  uint64            `json:"records"`  // records that Kinesis took
+	Records  uint64            `json:"records"`  // records that Kinesis accepted
 	Bytes    uint64            `json:"bytes"`    // size of those records, keys included
 	Requests uint64            `json:"requests"` // PutRecords calls
 	Flushes  uint64            `json:"flushes"`  // flights
@@ -113,7 +113,7 @@ func (d *Dispatcher) redeclareLocked(line []byte) {
 }
 
 // declareLocked emits an event for each undeclared loss. A declaration that does not fit into a record is tried again
-// after the stream has taken something else.
+// after the stream has accepted something else.
 func (d *Dispatcher) declareLocked() {
 	for key, l := range d.account.undeclared {
 		if !d.emitLocked(typeDropped, l) {

@@ -21,8 +21,9 @@ const (
 	diagnostic              // the extension's own events
 )
 
-// batch is the unit of a flight. It has lines as the stream has them, of one partition key and one instance, in order
-// of receipt. They are laid out in pages as their events are received. In the format ndjson a batch is a record.
+// batch is the unit of a flight. It has lines of one partition key and one instance, in order of receipt. Each line is
+// laid out in pages when its event is received, in the form that the stream receives. In the format ndjson a batch is a
+// record.
 type batch struct {
 	prev, next *batch
 
@@ -44,7 +45,7 @@ type batch struct {
 	inFlight bool
 	from, to int  // its pieces among the parts of the flight
 	reopen   bool // it was open before the flight, and its partition key has no newer batch
-	logsOnly bool // the lines that are not logs do not count: they were copied to another batch
+	logsOnly bool // only its logs count: the other lines were copied to another batch
 	unread   bool // an earlier process left it, and it is only in the journal
 	damaged  bool // an earlier process left it, and a part is missing
 	unsealed bool // the header of the last page does not describe its lines yet
@@ -60,8 +61,8 @@ func (b *batch) linesStart(i int) int {
 	return headerBytes
 }
 
-// linesEnd is the offset at which a page of the batch is full. Kinesis takes base64: only a piece whose length is a
-// multiple of three can be encoded by itself.
+// linesEnd is the offset at which a page of the batch is full. A request to Kinesis has base64: pieces can be encoded
+// one by one only if their lengths are multiples of three.
 func (d *Dispatcher) linesEnd(b *batch, i int) int {
 	begin := b.linesStart(i)
 	return begin + (d.pages.size-begin)/3*3
@@ -100,7 +101,7 @@ func (d *Dispatcher) fitsLocked(b *batch, need int) bool {
 		(d.options.Format == record.NDJSON || d.options.Format == record.CloudWatch || b.lines < kinesis.MaxRequestRecords)
 }
 
-// reopenLocked makes a batch open: it takes more lines.
+// reopenLocked opens a batch for more lines.
 func (d *Dispatcher) reopenLocked(b *batch) {
 	d.open = slices.Insert(d.open[:min(len(d.open), maxOpen-1)], 0, b)
 }
@@ -124,7 +125,7 @@ func (d *Dispatcher) addLocked(key string, source *record.Source, logStream stri
 	return b
 }
 
-// list is a ring of batches in the order of their events. Its own batch is the ring's end.
+// list is a ring of batches in the order of their events. The embedded batch marks the end of the ring.
 type list struct{ batch }
 
 func (l *list) init() { l.prev, l.next = &l.batch, &l.batch }
@@ -139,7 +140,7 @@ func (l *list) remove(b *batch) {
 	b.prev, b.next = nil, nil
 }
 
-// all yields the batches. The caller may remove the batch that it got last.
+// all yields the batches. The caller may remove the current batch.
 func (l *list) all() iter.Seq[*batch] {
 	return func(yield func(*batch) bool) {
 		for b := l.next; b != &l.batch; {
@@ -249,8 +250,8 @@ func (d *Dispatcher) sealLocked(b *batch) {
 	d.pages.dirty.set(last)
 }
 
-// removeLocked ends a batch whose events were counted. sent means that the stream has all of them. Else they are in
-// another batch, or lost.
+// removeLocked ends a batch whose events were counted. sent means that the stream has all of them. Otherwise, they are
+// in another batch, or lost.
 func (d *Dispatcher) removeLocked(b *batch, sent bool) {
 	d.closeLocked(b)
 	d.list.remove(b)
@@ -260,7 +261,7 @@ func (d *Dispatcher) removeLocked(b *batch, sent bool) {
 	d.events -= b.lines
 	d.bytes -= b.size
 	if len(b.pages) > 0 {
-		// In place of a dirty page the file may have a page of another batch, whose state could not be written.
+		// If the page is dirty, the file may still have a page of another batch there, whose state could not be written.
 		sent = sent && !b.logsOnly && !d.pages.dirty.has(b.pages[0])
 		d.journal.pending = append(d.journal.pending, pendingState{b.pages[0], stateFree, sent})
 	}
@@ -271,7 +272,7 @@ func (d *Dispatcher) removeLocked(b *batch, sent bool) {
 	b.pages = nil
 }
 
-// pieces yields the batch's lines as they lie in its pages, and nil for each missing part.
+// pieces yields the part of the batch's lines that each of its pages has, and nil for each missing part.
 func (d *Dispatcher) pieces(b *batch) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for i, page := range b.pages {
@@ -377,7 +378,7 @@ func classOf(line []byte) Class {
 	return Log
 }
 
-// typeOf returns a line's type if it stands where Lambda writes it, after the time.
+// typeOf returns a line's type if it follows the time, where Lambda writes it.
 func typeOf(line []byte) (kind []byte, ok bool) {
 	const timeMember, between = `{"time":"`, `",` + typeMember
 	rest, ok := bytes.CutPrefix(line, []byte(timeMember))

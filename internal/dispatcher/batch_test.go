@@ -37,7 +37,7 @@ func receiveFor(d *Dispatcher, requests ...string) {
 }
 
 // After a failed flight a batch is open again, unless its key has a newer batch: order is kept.
-func TestBatchIsOpenAgainAfterAFlight(t *testing.T) {
+func TestBatchIsOpenAgainAfterAFailedFlight(t *testing.T) {
 	o := options()
 	o.PartitionKey = ByRequest
 	stream := &fakeStream{}

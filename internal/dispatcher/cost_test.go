@@ -69,8 +69,8 @@ func (d *loadedDispatcher) sendOldest(batches int, outcome kinesis.Outcome) {
 	d.settle(&kinesis.Result{Outcomes: slices.Repeat([]kinesis.Outcome{outcome}, len(d.encoder.records))}, flush.Flight{})
 }
 
-// costCases are the operations whose cost might grow with the number of buffered events. All turns have about as many
-// events.
+// costCases are the operations whose cost might grow with the number of buffered events. A turn of each case has about
+// the same number of events.
 var costCases = []struct {
 	name  string
 	class Class
@@ -122,8 +122,8 @@ func TestCostOfManyBuffered(t *testing.T) {
 			}
 			few, many := cost(500), cost(buffered)
 			t.Logf("%v with 500 events, %v with %d", few, many, buffered)
-			// Memory outside the caches makes it twice as much. A cost that grows with the number would be a hundred
-			// times as much.
+			// Cache misses double the cost. A cost that grows with the number of events would be a hundred
+			// times as high.
 			if many > 8*few {
 				t.Error("the cost of an event grows with the number of buffered events")
 			}
@@ -187,7 +187,7 @@ func BenchmarkManyBuffered(b *testing.B) {
 }
 
 // Even if records may be larger than the buffer, an overflow does not drop the whole buffer.
-func TestOverflowOfLargeRecords(t *testing.T) {
+func TestOverflowOfLargeRecordsKeepsTheRest(t *testing.T) {
 	o := options()
 	o.Flush.RecordBytes, o.MaxRecordBytes, o.RequestBytes, o.Flush.BufferBytes = 10<<20, 10<<20, 10<<20, 1<<20
 	d := New(o, discardStream{})

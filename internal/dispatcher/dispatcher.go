@@ -1,6 +1,6 @@
-// Package dispatcher is the Telemetry Dispatcher. It numbers events and lays them out in a buffer, as the stream will
-// have them. The buffer is bounded in bytes. It writes a journal of the buffer, and ships the buffer in batches. Every
-// event that it accepts ends exactly once: sent, or dropped for a reason. So at every instant
+// Package dispatcher is the Telemetry Dispatcher. It numbers events and lays them out in a buffer, in the form that the
+// stream receives. The buffer is bounded in bytes. The Dispatcher writes a journal of the buffer, and ships the buffer
+// in batches. Every event that it accepts ends exactly once: sent, or dropped for a reason. So at every instant
 //
 //	received = sent + dropped + buffered
 package dispatcher
@@ -24,7 +24,7 @@ import (
 type Stream interface {
 	// Put blocks until every record has an outcome or ctx is done. It must not retain records. Calls never overlap.
 	Put(ctx context.Context, records []kinesis.Record) kinesis.Result
-	// Probe is a Put that ends with the first request of which the stream takes nothing. It tests whether a failing stream
+	// Probe is a Put that ends with the first request of which the stream accepts nothing. It tests whether a failing stream
 	// works again.
 	Probe(ctx context.Context, records []kinesis.Record) kinesis.Result
 }
@@ -82,7 +82,7 @@ type Options struct {
 
 // Event is an event to deliver.
 type Event struct {
-	Raw       []byte // see record.Event; nil: Lambda posted something that is no event, so it can only be declared
+	Raw       []byte // see record.Event; nil: Lambda posted something that is not an event, so it can only be declared
 	Class     Class
 	RequestID string // see record.Event
 	TenantID  string
@@ -123,7 +123,7 @@ type Dispatcher struct {
 
 	flight       []*batch // batches in flight; empty without a flight
 	flightBytes  int
-	accepting    bool               // the stream took something of the last flight
+	accepting    bool               // the stream accepted something of the last flight
 	cancelFlight context.CancelFunc // cancels the background's flight, if there is one
 
 	account        account
@@ -278,8 +278,8 @@ func (d *Dispatcher) acceptLocked(e *Event, at time.Time) {
 	d.countLocked(b, event.Seq, e.Class, at.UnixMilli(), e.Class == diagnostic && isLoss(e.Raw))
 }
 
-// excessLocked returns how many bytes an event exceeds the record limit by, at most 0 if it fits. of is the position of
-// its record value. An event that was received in part is truncated in any case, even if it fits when compressed.
+// excessLocked returns by how many bytes an event exceeds the record limit; 0 or less: the event fits. of is the position
+// of its record value. An event that was received in part is always truncated, even if it fits when compressed.
 func (d *Dispatcher) excessLocked(key string, event *record.Event, of record.Span) int {
 	excess := d.recordBytes(key, 1, record.EventSize(event)+1) - d.options.MaxRecordBytes
 	whole := of.End-of.Start == of.Size
@@ -306,7 +306,7 @@ func (d *Dispatcher) SetLogStream(name string) {
 	d.logStream = name
 }
 
-// keyPlaceholder stands for a key that is drawn for each record when it is encoded. It has the same length.
+// keyPlaceholder has the length of a random key. encode replaces it with a new random key for each record.
 const keyPlaceholder = "0000000000000000"
 
 // keyLocked returns the partition key of an event.
@@ -358,7 +358,7 @@ func (d *Dispatcher) dropOldestLocked() bool {
 			if b.declares {
 				d.readLocked(b)
 			}
-			if len(b.pages) > 0 { // else readLocked has replaced it
+			if len(b.pages) > 0 { // otherwise, readLocked has replaced it
 				d.dropBatchLocked(b, reasonOverflow)
 			}
 			return true

@@ -20,7 +20,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// fakeStream is a stream whose answers a test scripts. It keeps the lines of the records that it took.
+// fakeStream is a stream whose answers a test scripts. It keeps the lines of the records that it accepted.
 type fakeStream struct {
 	mu    sync.Mutex
 	put   func(ctx context.Context, records []kinesis.Record) kinesis.Result
@@ -28,8 +28,8 @@ type fakeStream struct {
 	calls int
 }
 
-// took returns the lines that the stream took, and the number of calls.
-func (s *fakeStream) took() (lines []record.Line, calls int) {
+// accepted returns the lines that the stream accepted, and the number of calls.
+func (s *fakeStream) accepted() (lines []record.Line, calls int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.lines), s.calls
@@ -252,7 +252,7 @@ func TestOrderIsKept(t *testing.T) {
 	defer d.Close(false)
 	first := true
 	stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
-		if first { // nothing is taken: all records come again, before the later event
+		if first { // the stream accepts nothing: all records are sent again, before the later event
 			first = false
 			d.Receive([]Event{logEvent(1000, 50)}, time.Time{}, false)
 			return answerAll(kinesis.Unsent, errors.New("no answer"))(ctx, records)
@@ -310,7 +310,7 @@ func TestOverflowDropsTheOldestLogs(t *testing.T) {
 }
 
 // An event above the stream's record limit is dropped and declared.
-func TestTooLargeForTheStream(t *testing.T) {
+func TestTooLargeEventIsDeclared(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
 	defer d.Close(false)
@@ -503,7 +503,7 @@ func TestOversize(t *testing.T) {
 	}
 }
 
-// An element that is no event gets a number, and the stream declares that it is dropped.
+// An element that is not an event gets a number, and the stream declares that it is dropped.
 func TestMalformedIsDeclared(t *testing.T) {
 	stream := &fakeStream{}
 	d := New(options(), stream)
@@ -536,7 +536,7 @@ func TestStatsEveryFewMinutes(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			d.Note(flush.NextCalled{})
 		}
-		lines, _ := stream.took()
+		lines, _ := stream.accepted()
 		count := 0
 		for _, line := range lines {
 			if line.Type == typeStats {
@@ -622,7 +622,7 @@ func (discardStream) Put(_ context.Context, records []kinesis.Record) kinesis.Re
 	return kinesis.Result{Outcomes: make([]kinesis.Outcome, len(records)), Requests: 1}
 }
 
-// A loss is declared once, when the stream takes something again. If the declaration is lost, the loss is declared
+// A loss is declared once, when the stream accepts something again. If the declaration is lost, the loss is declared
 // again.
 func TestLossIsDeclaredOnce(t *testing.T) {
 	stream := &fakeStream{put: answerAll(kinesis.Rejected, nil)}
@@ -654,7 +654,7 @@ func TestLossIsDeclaredOnce(t *testing.T) {
 	ship(3) // the declaration has its own record, which is rejected
 	stream.script(answerAll(kinesis.Sent, nil))
 	ship(4)
-	lines, _ := stream.took()
+	lines, _ := stream.accepted()
 	var l loss
 	mustUnmarshal(t, lines[len(lines)-1].Record, &l)
 	if want := (loss{Reason: reasonRejected, Count: 3, FirstSeq: 0, LastSeq: 3, Instance: d.source.Instance()}); len(lines) != 3 || l != want {
@@ -664,7 +664,7 @@ func TestLossIsDeclaredOnce(t *testing.T) {
 
 // If not even a declaration fits into a record, the loss stays undeclared, the declaration is not counted, and shipping
 // ends.
-func TestDeclarationThatDoesNotFit(t *testing.T) {
+func TestDeclarationThatDoesNotFitIsNotEmitted(t *testing.T) {
 	o := options()
 	o.Source.Tags = map[string]string{"tag": strings.Repeat("x", 1000)}
 	o.MaxRecordBytes = 1024
@@ -681,15 +681,15 @@ func TestDeclarationThatDoesNotFit(t *testing.T) {
 			t.Errorf("%+v, %v", s, ctx.Err())
 		}
 	}
-	if _, calls := stream.took(); calls > 0 {
+	if _, calls := stream.accepted(); calls > 0 {
 		t.Errorf("%d empty requests", calls)
 	}
 	d.mu.Lock()
 	d.options.MaxRecordBytes = 10_000
 	d.mu.Unlock()
 	d.Receive([]Event{logEvent(2, 10)}, time.Time{}, false)
-	d.Ship(t.Context(), flush.AtShutdown) // the stream takes the event, so the declaration follows
-	lines, _ := stream.took()
+	d.Ship(t.Context(), flush.AtShutdown) // the stream accepts the event, so the declaration follows
+	lines, _ := stream.accepted()
 	var l loss
 	mustUnmarshal(t, lines[len(lines)-1].Record, &l)
 	if want := (loss{Reason: reasonTooLarge, Count: 1, Instance: d.source.Instance()}); len(lines) != 2 || l != want {
@@ -697,8 +697,8 @@ func TestDeclarationThatDoesNotFit(t *testing.T) {
 	}
 }
 
-// FORMAT.md: records and bytes count taken records, keys included. Requests and retries are those of the client.
-func TestStatsOfAFlight(t *testing.T) {
+// FORMAT.md: records and bytes count accepted records, keys included. Requests and retries are those of the client.
+func TestStatsCountAcceptedRecords(t *testing.T) {
 	bytes := 0
 	stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		for _, r := range records[:len(records)-1] {

@@ -19,7 +19,7 @@ type encoder struct {
 
 	random  bool // a key is drawn for each record
 	records []kinesis.Record
-	encoded []byte // data of records, unless a page has them as they are sent
+	encoded []byte // data of records, except of those that are sent directly from pages
 	lines   []byte // scratch
 }
 

@@ -83,7 +83,7 @@ func TestCompressedEventAboveTheLimit(t *testing.T) {
 		d.Ship(t.Context(), flush.AtShutdown)
 		check(t, d)
 		d.Close(false)
-		lines, _ := stream.took()
+		lines, _ := stream.accepted()
 		truncated := 0
 		for _, line := range lines {
 			if line.Truncated > 0 {
@@ -149,7 +149,7 @@ func TestCompressedLimitIsExact(t *testing.T) {
 		}
 		d.Receive([]Event{e}, time.Time{}, false)
 		d.Ship(t.Context(), flush.AtShutdown)
-		lines, _ := stream.took()
+		lines, _ := stream.accepted()
 		if len(lines) == 0 && !test.whole { // the record is too small for a truncated event
 			continue
 		}

@@ -73,7 +73,7 @@ type diskFile struct{ *os.File }
 type pendingState struct {
 	page  int // the batch's first
 	state uint32
-	sent  bool // the state is true even if pages could not be written
+	sent  bool // the state is valid even if pages could not be written
 }
 
 // ledger is the JSON of the losses that are not declared yet.

@@ -61,7 +61,7 @@ func deliverAll(t *testing.T, dir string) (lines []record.Line) {
 		t.Errorf("%+v", s)
 	}
 	d.Close(true)
-	lines, _ = stream.took()
+	lines, _ = stream.accepted()
 	return lines
 }
 
@@ -149,7 +149,7 @@ func TestOtherFilesAreNotTouched(t *testing.T) {
 }
 
 // If no journal can be created, one log line names the setting, and everything is delivered.
-func TestNoPlaceForAJournal(t *testing.T) {
+func TestEverythingIsDeliveredWithoutAJournal(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestNoPlaceForAJournal(t *testing.T) {
 	}
 }
 
-// fullDisk is a file on a disk that takes no byte after an offset.
+// fullDisk is a file on a disk that accepts no byte after an offset.
 type fullDisk struct {
 	journalFile
 	from int64 // offset of the first byte that fails
@@ -524,7 +524,7 @@ func TestBatchWithLongTagsIsAdopted(t *testing.T) {
 }
 
 // A batch is adopted if its descriptor leaves room for lines in the first page. If the name of its log stream is too
-// long for that, the batch is only not adopted.
+// long for that, the batch is not adopted, and nothing else fails.
 func TestBatchWithALongLogStream(t *testing.T) {
 	for excess := range 2 {
 		dir := t.TempDir()
@@ -539,7 +539,7 @@ func TestBatchWithALongLogStream(t *testing.T) {
 	}
 }
 
-// Events that were only in a lost journal keep no page used.
+// The pages of events that were only in a lost journal become free.
 func TestLostJournalFreesItsPages(t *testing.T) {
 	dir := t.TempDir()
 	killWith(t, dir, 3)
@@ -604,7 +604,7 @@ func TestFlightDuringTheAdoption(t *testing.T) {
 	}
 }
 
-// A new journal with only a loss that is truncated again is written again, too.
+// A journal is also written again if it is truncated a second time, when it has only a loss.
 func TestJournalTruncatedTwice(t *testing.T) {
 	for _, size := range []int64{0, ledgerAt} {
 		dir := t.TempDir()
@@ -714,7 +714,7 @@ func TestNewerLedgerCounts(t *testing.T) {
 	}
 }
 
-// A batch of several pages is adopted as it is, not copied line by line into another one.
+// A batch of several pages is adopted whole, not copied line by line into another batch.
 func TestWholeBatchesAreAdopted(t *testing.T) {
 	for events := range 60 { // the last page is partly full, or full
 		dir := t.TempDir()

@@ -47,8 +47,8 @@ func (f *dyingFile) WriteAt(data []byte, at int64) (int, error) {
 
 // eventFates records what happened to a test's events.
 type eventFates struct {
-	answered  map[string]string // the instance that answered the POST, by the test's number of the event, which its record has
-	delivered map[string]int    // number of arrivals, by the test's number of the event
+	answered  map[string]string // the instance that answered the POST, by the event's test number, which is in its record
+	delivered map[string]int    // number of arrivals, by the event's test number
 	declared  map[string]uint64 // lost events that the stream declares, by instance
 	seen      map[string]string // the record, by instance and seq
 }
@@ -92,7 +92,7 @@ func TestKilledAtAnyWrite(t *testing.T) {
 		stream := &fakeStream{}
 		d := startProcess(t, o, dir, stream)
 		d.Ship(t.Context(), flush.AtShutdown)
-		d.Receive([]Event{logEvent(0, 1)}, time.Time{}, false) // the stream takes it, so losses are declared
+		d.Receive([]Event{logEvent(0, 1)}, time.Time{}, false) // the stream accepts it, so losses are declared
 		d.Ship(t.Context(), flush.AtShutdown)
 		f.read(t, stream)
 		check(t, d)
@@ -125,8 +125,8 @@ func TestKilledAtAnyWrite(t *testing.T) {
 	}
 }
 
-// runUntilKilled runs a process until it is killed. number is the test's number of the next event; the last number is
-// returned.
+// runUntilKilled runs a process until it is killed. number is the test number of the next event. runUntilKilled returns
+// the last test number.
 func (f *eventFates) runUntilKilled(t *testing.T, o Options, dir string, random *rand.Rand, number int) int {
 	t.Helper()
 	var d *Dispatcher

@@ -39,7 +39,7 @@ func (b bitmap) clear(page int) { b[page/slabPages] &^= 1 << (page % slabPages) 
 
 // newPages chooses the size of pages so that a full batch, with its descriptor, fills them. lines and source are the
 // sizes of the batch's lines and of its source's JSON. The size is the same in all processes of an environment. No
-// header crosses the border of a page of the machine's memory, where a write may be cut short.
+// header crosses a page boundary of the machine's memory: a write may be cut short there.
 func newPages(lines, source int) pages {
 	descriptor := (source/512 + 1) * 512
 	batch, limit := lines+descriptor, max(maxPage, 3*descriptor)
@@ -102,7 +102,7 @@ func (p *pages) use(page int) {
 // retire ends the use of a page. take does not return it before free.
 func (p *pages) retire(page int) {
 	if page < firstPage {
-		return // it stands for a page that is missing in the journal
+		return // page 0 marks a page that is missing in the journal
 	}
 	p.dirty.clear(page)
 	p.count--
@@ -137,7 +137,7 @@ func (p *pages) memory(page int) []byte {
 }
 
 // header is the beginning of a page. Everything before the slots is written when the page is taken; later only the
-// state changes. The slots are written in turn, so that a write that is cut short leaves the slot before.
+// state changes. The slots are written in turn, so that a write that is cut short leaves the previous slot.
 //
 //	 0  magic
 //	 4  state of the batch, in its first page
@@ -187,8 +187,8 @@ func (h header) slot(i int) []byte { return h[firstSlot+i*slotBytes:][:slotBytes
 // used returns the offset at which the lines end, by the newest slot.
 func (h header) used() int { return int(max(order.Uint32(h.slot(0)), order.Uint32(h.slot(1)))) }
 
-// put writes a slot over the older of the two. If overwrite is set, the journal does not have the newer one, and put
-// replaces that.
+// put writes a slot over the older of the two. If overwrite is set, put replaces the newer one instead: the journal does
+// not have it yet.
 func (h header) put(s slot, overwrite bool) {
 	b := h.slot(0)
 	if newest := order.Uint32(b) > order.Uint32(h.slot(1)); newest != overwrite {

@@ -49,7 +49,7 @@ func TestLowestPageFirst(t *testing.T) {
 	if got := p.take(); got != firstPage {
 		t.Errorf("took %d, want the first", got)
 	}
-	p.retire(0) // stands for a missing page
+	p.retire(0) // page 0 marks a missing page
 	p.free(0)
 	if p.count != 2 || p.used[0] != 1<<firstPage|1 {
 		t.Errorf("%d pages, bits of the first word %b", p.count, p.used[0])

@@ -17,8 +17,8 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// adoptAfter is when a process starts to adopt batches of earlier processes. Until then its first call of next has the
-// CPU. The runtime's init takes longer than that.
+// adoptAfter is when a process starts to adopt batches of earlier processes. The delay leaves the CPU to its first call
+// of next. The runtime's init takes longer than the delay.
 const adoptAfter = 50 * time.Millisecond
 
 // StartJournal starts the journal. In the background it adopts the batches that earlier processes of the environment
@@ -60,7 +60,7 @@ func (d *Dispatcher) awaitAdopted(ctx context.Context) {
 	}
 }
 
-// ensureJournalLocked opens the journal if it is still to be opened.
+// ensureJournalLocked opens the journal if that was not tried yet.
 func (d *Dispatcher) ensureJournalLocked() {
 	if !d.journal.unopened {
 		return
@@ -216,8 +216,8 @@ type foundPage struct {
 	logStream string
 }
 
-// readBatches finds the live batches of a journal, the oldest first. In their lists of pages, page 0 stands for a page
-// that cannot be read.
+// readBatches finds the live batches of a journal, the oldest first. In their lists of pages, page 0 marks a page that
+// cannot be read.
 func readBatches(file io.ReaderAt, count, pageBytes int) (batches []*batch) {
 	found := map[string]*batch{} // by number, big-endian, so that strings sort as numbers
 	sources := map[string]*record.Source{}

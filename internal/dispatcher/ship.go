@@ -37,7 +37,7 @@ func (d *Dispatcher) noteLocked(facts ...flush.Fact) {
 	d.wakeShipper()
 }
 
-// bufferedLocked describes the buffer for the policy. An undeclared loss counts as a byte if the stream takes records.
+// bufferedLocked describes the buffer for the policy. An undeclared loss counts as a byte if the stream accepts records.
 func (d *Dispatcher) bufferedLocked() flush.Buffered {
 	waiting := d.bytes - d.flightBytes
 	if pages := d.pages.count * d.pages.size; pages > d.options.Flush.BufferBytes/4*3 {
@@ -76,9 +76,9 @@ func (d *Dispatcher) AwaitEnd(ctx context.Context) (seen bool) {
 	}
 }
 
-// Ship ships batches on an occasion, until none is left for it, the stream fails, a backoff starts, or its time is
-// over. When it returns no flight is in progress. A batch whose flight was canceled is buffered again. If only the
-// answer was lost, its events arrive twice, under the same numbers.
+// Ship ships batches on an occasion. It stops when the occasion has no more batches, the stream fails, a backoff starts,
+// or the time is over. No flight is in progress when Ship returns. A batch whose flight was canceled is buffered again.
+// If only the answer was lost, the events of the batch arrive twice, under the same numbers.
 func (d *Dispatcher) Ship(ctx context.Context, why flush.Occasion) {
 	d.mu.Lock()
 	until, patience := d.policy.Bounds(time.Now(), why)
@@ -97,7 +97,7 @@ func (d *Dispatcher) Ship(ctx context.Context, why flush.Occasion) {
 	}
 }
 
-// acquire takes the right to ship. It waits for a flight of the background for patience (0: as long as ctx allows).
+// acquire takes the right to ship. It waits at most patience for a background flight to end (0: as long as ctx allows).
 // Then it cancels the flight, which ends at once.
 func (d *Dispatcher) acquire(ctx context.Context, patience time.Duration) {
 	if patience > 0 {
@@ -155,7 +155,7 @@ func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	if !ok {
 		return false, false
 	}
-	d.endFlightLocked()     // does nothing, unless a flight ended in a panic
+	d.endFlightLocked()     // has an effect only after a panic in a flight
 	d.ensureJournalLocked() // before the flight, since it may move pages
 	if d.accepting {
 		d.declareLocked()
@@ -213,7 +213,7 @@ func (d *Dispatcher) recordsOf(b *batch) int {
 	return 1
 }
 
-// moveLogsLastLocked moves all lines that are not logs before the logs: they report what happened, and which events were
+// moveLogsLastLocked moves the logs after all other lines. The other lines report what happened, and which events were
 // lost.
 func (d *Dispatcher) moveLogsLastLocked() {
 	words := &d.list.batch
@@ -324,7 +324,7 @@ func (d *Dispatcher) endFlightLocked() {
 	d.flight, d.flightBytes, d.logsFrom = d.flight[:0], 0, nil
 }
 
-// countRecordsLocked adds a flight to the stats and returns how many of its records Kinesis took.
+// countRecordsLocked adds a flight to the stats and returns how many of its records Kinesis accepted.
 func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 	a := &d.account
 	for r, outcome := range result.Outcomes {
@@ -340,8 +340,8 @@ func (d *Dispatcher) countRecordsLocked(result *kinesis.Result) (sent int) {
 	return sent
 }
 
-// logErrorLocked returns a function that logs a flight's error: one line for each kind of error, even if it comes
-// again with another text. buffered means that events stay buffered; else they are dropped.
+// logErrorLocked returns a function that logs a flight's error. Each kind of error is logged once, even if its text
+// differs later. If buffered is set, events stay buffered; otherwise, they are dropped.
 func (d *Dispatcher) logErrorLocked(err error, buffered bool) (log func()) {
 	recovered := d.failing && err == nil
 	d.failing = err != nil
@@ -352,7 +352,7 @@ func (d *Dispatcher) logErrorLocked(err error, buffered bool) (log func()) {
 	}
 	switch {
 	case recovered:
-		return func() { d.options.Log.Info("the stream takes records again") }
+		return func() { d.options.Log.Info("the stream accepts records again") }
 	case err == nil || d.logged[kind]:
 		return func() {}
 	}

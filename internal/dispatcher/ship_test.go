@@ -41,26 +41,26 @@ func TestBackgroundShips(t *testing.T) {
 		defer d.Close(false)
 		d.Receive([]Event{logEvent(1, 10)}, time.Time{}, false)
 		time.Sleep(time.Minute)
-		if _, calls := stream.took(); calls != 0 {
+		if _, calls := stream.accepted(); calls != 0 {
 			t.Error("ships while a freeze is near")
 		}
 		d.Note(flush.NeverFrozen{})
 		synctest.Wait()
-		if lines, _ := stream.took(); len(lines) != 1 {
+		if lines, _ := stream.accepted(); len(lines) != 1 {
 			t.Error("a late event does not ship at once")
 		}
 		d.Receive([]Event{logEvent(2, 10)}, time.Time{}, false)
 		time.Sleep(7*time.Second + 499*time.Millisecond)
-		if lines, _ := stream.took(); len(lines) != 1 {
+		if lines, _ := stream.accepted(); len(lines) != 1 {
 			t.Error("ships long before MaxDelay")
 		}
 		time.Sleep(2 * time.Millisecond)
-		if lines, _ := stream.took(); len(lines) != 2 {
+		if lines, _ := stream.accepted(); len(lines) != 2 {
 			t.Error("does not ship when MaxDelay is near")
 		}
 		d.Receive([]Event{logEvent(3, 3000)}, time.Time{}, false)
 		synctest.Wait()
-		if lines, _ := stream.took(); len(lines) != 3 {
+		if lines, _ := stream.accepted(); len(lines) != 3 {
 			t.Error("does not ship a full record")
 		}
 	})
@@ -76,13 +76,13 @@ func TestNothingStartsAfterTheEnd(t *testing.T) {
 		d.Note(invoked(2), flush.EndSeen{Number: 1, At: time.Now()})
 		d.Receive([]Event{logEvent(1, 3000)}, time.Time{}, false)
 		synctest.Wait()
-		if _, calls := stream.took(); calls != 1 {
+		if _, calls := stream.accepted(); calls != 1 {
 			t.Errorf("%d calls with a full record while the handler runs", calls)
 		}
 		d.Note(flush.EndSeen{Number: 2, At: time.Now()})
 		d.Receive([]Event{logEvent(2, 3000)}, time.Time{}, false)
 		time.Sleep(time.Hour)
-		if _, calls := stream.took(); calls != 1 {
+		if _, calls := stream.accepted(); calls != 1 {
 			t.Errorf("%d calls after the end", calls)
 		}
 		d.Ship(t.Context(), flush.AtShutdown)
@@ -105,11 +105,11 @@ func TestOnlyLateEventsAfterNextIsCalled(t *testing.T) {
 		d.Note(flush.NextCalled{})
 		d.Receive([]Event{logEvent(1, 3000)}, time.Time{}, false)
 		synctest.Wait()
-		if _, calls := stream.took(); calls != 0 {
+		if _, calls := stream.accepted(); calls != 0 {
 			t.Error("ships a full record, though a freeze may interrupt it")
 		}
 		time.Sleep(8 * time.Second)
-		if _, calls := stream.took(); calls != 1 {
+		if _, calls := stream.accepted(); calls != 1 {
 			t.Error("does not ship late events while the handler runs")
 		}
 	})
@@ -124,7 +124,7 @@ func TestTimeInTheFuture(t *testing.T) {
 		d.Note(flush.NeverFrozen{})
 		d.Receive([]Event{logEvent(1, 10)}, time.Now().Add(time.Hour), false)
 		time.Sleep(options().Flush.MaxDelay)
-		if lines, _ := stream.took(); len(lines) != 1 {
+		if lines, _ := stream.accepted(); len(lines) != 1 {
 			t.Error("does not ship within MaxDelay")
 		}
 	})
@@ -168,7 +168,7 @@ func TestFailedFlightIsRetried(t *testing.T) {
 		synctest.Wait()
 		stream.script(nil)
 		time.Sleep(o.Flush.MaxDelay)
-		if lines, calls := stream.took(); len(lines) != 1 || calls != 2 {
+		if lines, calls := stream.accepted(); len(lines) != 1 || calls != 2 {
 			t.Errorf("%d calls, %d lines, %+v", calls, len(lines), check(t, d))
 		}
 	})
@@ -205,7 +205,7 @@ func TestProbeHasOneRecord(t *testing.T) {
 			size := 800 // two events are a record
 			d.Receive(slices.Repeat([]Event{logEvent(1, size)}, 9), time.Time{}, false)
 			time.Sleep(time.Minute)
-			if _, calls := stream.took(); calls < 5 || len(stream.probes) > 0 != want || want && slices.Compact(stream.probes)[0] != 2 {
+			if _, calls := stream.accepted(); calls < 5 || len(stream.probes) > 0 != want || want && slices.Compact(stream.probes)[0] != 2 {
 				t.Errorf("%s: %d calls, probes of %d events", kind, calls, stream.probes)
 			}
 		})
@@ -319,8 +319,8 @@ func TestHoldEndsShipping(t *testing.T) {
 	})
 }
 
-// A flight without an answer that a freeze may have interrupted is no failure of the stream, however often: the next
-// INVOKE ships as usual. A flight that was answered with an error is a failure.
+// A flight without an answer that a freeze may have interrupted is no failure of the stream, however often it happens:
+// the next INVOKE ships as usual. A flight that was answered with an error is a failure.
 func TestInterruptedFlightIsNoFailure(t *testing.T) {
 	for kind, want := range map[kinesis.Kind]int{kinesis.KindNetwork: 10, kinesis.KindService: 2} {
 		synctest.Test(t, func(t *testing.T) {
@@ -338,7 +338,7 @@ func TestInterruptedFlightIsNoFailure(t *testing.T) {
 				d.Note(invoked(2*n+1), flush.NextCalled{})
 				time.Sleep(20 * time.Millisecond)
 				d.Note(flush.EndSeen{Number: 2*n + 1, At: time.Now()})
-				d.Note(invoked(2*n+2), flush.NextCalled{}) // a freeze lay between
+				d.Note(invoked(2*n+2), flush.NextCalled{}) // after a freeze
 				time.Sleep(20 * time.Millisecond)
 				d.Note(flush.EndSeen{Number: 2*n + 2, At: time.Now()})
 				time.Sleep(20 * time.Millisecond) // the answer is read after the thaw
@@ -365,7 +365,7 @@ func TestHangingFlightIsAFailure(t *testing.T) {
 			d.Note(invoked(n+1), flush.NextCalled{})
 			time.Sleep(100 * time.Millisecond)
 		}
-		if _, calls := stream.took(); calls != 3 || len(stream.probes) != 1 {
+		if _, calls := stream.accepted(); calls != 3 || len(stream.probes) != 1 {
 			t.Errorf("%d calls in 24 s, %d of them probes", calls, len(stream.probes))
 		}
 	})
@@ -374,10 +374,11 @@ func TestHangingFlightIsAFailure(t *testing.T) {
 // flights returns the number of flights.
 func (d *Dispatcher) flights() int { return int(d.Stats().Flushes) }
 
-// The duration of a flight that a freeze may have interrupted is no round trip: the next invocation still waits.
+// The duration of a flight that a freeze may have interrupted does not count as a round trip: the next invocation still
+// waits.
 func TestInterruptedFlightIsNoRoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := New(options(), slowStream(10*time.Minute)) // the freeze is in it
+		d := New(options(), slowStream(10*time.Minute)) // includes the freeze
 		defer d.Close(false)
 		d.Note(invoked(1), flush.TelemetryLost{})
 		d.AwaitEnd(t.Context())
@@ -418,7 +419,7 @@ func TestDeadStreamHoldsFewInvocations(t *testing.T) {
 		if held != 950*time.Millisecond {
 			t.Errorf("200 invocations were held for %s, not FlushTimeout in sum", held)
 		}
-		if _, calls := stream.took(); calls > 10 {
+		if _, calls := stream.accepted(); calls > 10 {
 			t.Errorf("a dead stream was tried %d times in 20 s", calls)
 		}
 		stream.script(nil)
@@ -431,7 +432,7 @@ func TestDeadStreamHoldsFewInvocations(t *testing.T) {
 	})
 }
 
-// A hold for retries counts as a wasted hold, though the stream took everything in the end.
+// A hold for retries counts as a wasted hold, though the stream accepted everything in the end.
 func TestHoldForRetriesIsWasted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
@@ -475,7 +476,7 @@ func TestPanicInFlight(t *testing.T) {
 		d.EmitStats()
 		d.Ship(t.Context(), flush.AtShutdown)
 		d.Close(false)
-		if lines, _ := stream.took(); len(lines) != 3 || lines[0].Seq != 0 || lines[1].Seq != 1 || check(t, d).Buffered > 0 {
+		if lines, _ := stream.accepted(); len(lines) != 3 || lines[0].Seq != 0 || lines[1].Seq != 1 || check(t, d).Buffered > 0 {
 			t.Errorf("%+v", lines)
 		}
 	})
@@ -506,7 +507,7 @@ func TestLogWithoutTheLock(t *testing.T) {
 	}
 	want := []string{
 		"WARN telemetry is buffered, cannot be delivered: ", "WARN telemetry is buffered, cannot be delivered: unexpected EOF",
-		"INFO the stream takes records again", "WARN telemetry is dropped: ",
+		"INFO the stream accepts records again", "WARN telemetry is dropped: ",
 	}
 	if !slices.Equal(log.text, want) {
 		t.Errorf("logged %q", log.text)
@@ -553,7 +554,7 @@ func TestBufferedBytesOfThePolicy(t *testing.T) {
 	}
 }
 
-// A flight is filled up to its bound to the byte, with keys, and with a record for each line of the format json.
+// A flight is filled to the byte up to its bound. The bound includes keys. In the format json each line is a record.
 func TestFlightIsFilled(t *testing.T) {
 	for _, format := range []record.Format{record.NDJSON, record.JSON} {
 		size := func(limit int) (records, bytes int) {

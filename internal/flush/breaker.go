@@ -5,8 +5,8 @@ import "time"
 const (
 	// failuresToOpen is how many flights in a row must deliver nothing before the breaker opens.
 	failuresToOpen = 2
-	// minBackoff is about the first pause of a failing stream. Each further failure doubles it, up to MaxDelay and at
-	// most maxBackoff: after the stream recovers, events must not wait for longer than they may anyway.
+	// minBackoff is about the first backoff of a failing stream. Each further failure doubles it, up to MaxDelay and at
+	// most maxBackoff: after the stream recovers, events must not wait longer than MaxDelay.
 	minBackoff = time.Second
 	maxBackoff = time.Minute
 	// spentShare is a share of FlushTimeout. Once wasted holds have used it, the breaker opens: the rest is too short
@@ -22,7 +22,7 @@ const (
 )
 
 // breaker is the circuit breaker of the stream. While it is open no invocation is held, and the background tries the
-// stream at retryAt (half open). A flight that the stream takes in full closes it.
+// stream at retryAt (half open). A flight that the stream accepts in full closes it.
 type breaker struct {
 	open      bool
 	failures  int           // flights in a row that delivered nothing
@@ -31,7 +31,7 @@ type breaker struct {
 	roundTrip time.Duration // duration of a flight, smoothed; at least that of the last wasted wait
 }
 
-// note takes a flight into account. timed means that its duration is the stream's.
+// note takes a flight into account. timed means that its duration measures the stream.
 func (b *breaker) note(now time.Time, f Flight, timed bool, s *Settings) {
 	backoff := minBackoff
 	switch {
@@ -61,7 +61,7 @@ func (b *breaker) note(now time.Time, f Flight, timed bool, s *Settings) {
 	}
 }
 
-// spend takes a wasted hold off the time that invocations may be held.
+// spend subtracts a wasted hold from the time that invocations may be held.
 func (b *breaker) spend(held, flushTimeout time.Duration) {
 	b.spent = min(b.spent+held, flushTimeout)
 	if float64(b.spent) >= spentShare*float64(flushTimeout) {

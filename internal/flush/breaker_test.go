@@ -8,11 +8,11 @@ import (
 
 // The results of flights.
 var (
-	taken       = Flight{Took: 5 * ms, Progress: true}                 // everything was taken at once
-	retried     = Flight{Took: 5 * ms, Progress: true, Partial: true}  // everything was taken after retries
-	partlyTaken = Flight{Took: 5 * ms, Progress: true, Failed: true}   // something was taken
-	refused     = Flight{Took: 5 * ms, Failed: true}                   // nothing was taken, by an answer or within the whole timeout
-	unanswered  = Flight{Took: 5 * ms, Failed: true, Unanswered: true} // nothing was taken, without an answer
+	accepted       = Flight{Took: 5 * ms, Progress: true}                 // everything was accepted at once
+	retried        = Flight{Took: 5 * ms, Progress: true, Partial: true}  // everything was accepted after retries
+	partlyAccepted = Flight{Took: 5 * ms, Progress: true, Failed: true}   // something was accepted
+	refused        = Flight{Took: 5 * ms, Failed: true}                   // nothing was accepted, by an answer or within the whole timeout
+	unanswered     = Flight{Took: 5 * ms, Failed: true, Unanswered: true} // nothing was accepted, without an answer
 )
 
 func (f Flight) lasting(took time.Duration) Flight { f.Took = took; return f }
@@ -37,7 +37,7 @@ func (e *env) isOpen() bool {
 }
 
 // A flight without an answer because of a freeze or a cancel does not count as a failure. An answer counts whenever it
-// comes. Only a flight that no freeze can lie in counts as a round trip.
+// comes. Only a flight that no freeze can interrupt counts as a round trip.
 func TestFlightCountsAsFailureOrRoundTrip(t *testing.T) {
 	const (
 		waiting      = iota // it starts and ends while the invocation waits for its end
@@ -64,19 +64,19 @@ func TestFlightCountsAsFailureOrRoundTrip(t *testing.T) {
 		{"refused, INVOKE comes during it", refused, invokeDuring, true, false},
 		{"refused, the clocks show a freeze", refused.frozen(), afterNext, true, false},
 		{"refused, then canceled", refused.canceled(), waiting, true, false},
-		{"something is taken, then no answer", partlyUnanswered, waiting, false, false},
-		{"something is taken, then no answer, INVOKE comes during it", partlyUnanswered, invokeDuring, false, false},
-		{"something is refused", partlyTaken, waiting, false, false},
-		{"taken", taken, waiting, false, true},
-		{"taken after retries", retried, waiting, false, true},
-		{"taken, after the call of next", taken, afterNext, false, false},
-		{"taken, next is called during it", taken, nextDuring, false, false},
-		{"taken, INVOKE comes during it", taken, invokeDuring, false, false},
-		{"taken, the clocks show a freeze", taken.frozen(), waiting, false, false},
-		{"taken, then canceled", taken.canceled(), waiting, false, false},
+		{"something is accepted, then no answer", partlyUnanswered, waiting, false, false},
+		{"something is accepted, then no answer, INVOKE comes during it", partlyUnanswered, invokeDuring, false, false},
+		{"something is refused", partlyAccepted, waiting, false, false},
+		{"accepted", accepted, waiting, false, true},
+		{"accepted after retries", retried, waiting, false, true},
+		{"accepted, after the call of next", accepted, afterNext, false, false},
+		{"accepted, next is called during it", accepted, nextDuring, false, false},
+		{"accepted, INVOKE comes during it", accepted, invokeDuring, false, false},
+		{"accepted, the clocks show a freeze", accepted.frozen(), waiting, false, false},
+		{"accepted, then canceled", accepted.canceled(), waiting, false, false},
 	} {
 		e := newEnv(Sync)
-		e.endFlights(taken)
+		e.endFlights(accepted)
 		fly := func() {
 			e.invoke(time.Second)
 			if test.when == afterNext {
@@ -113,14 +113,14 @@ func TestTwoFailuresInARowOpenTheBreaker(t *testing.T) {
 		{"no flight yet", nil, false},
 		{"one failure", []Flight{refused}, false},
 		{"two in a row", []Flight{refused, unanswered}, true},
-		{"a success between", []Flight{refused, taken, refused}, false},
-		{"progress between", []Flight{refused, partlyTaken, refused}, false},
+		{"a success between", []Flight{refused, accepted, refused}, false},
+		{"progress between", []Flight{refused, partlyAccepted, refused}, false},
 		{"a lost answer between", []Flight{refused, lost, refused}, true},
-		{"open, then progress", []Flight{refused, refused, partlyTaken}, true},
+		{"open, then progress", []Flight{refused, refused, partlyAccepted}, true},
 		{"open, then a lost answer", []Flight{refused, refused, lost}, true},
-		{"open, then everything is taken", []Flight{refused, refused, taken}, false},
-		{"open, then everything is taken after retries", []Flight{refused, refused, retried}, false},
-		{"open, then everything is taken before a freeze", []Flight{refused, refused, taken.frozen()}, false},
+		{"open, then everything is accepted", []Flight{refused, refused, accepted}, false},
+		{"open, then everything is accepted after retries", []Flight{refused, refused, retried}, false},
+		{"open, then everything is accepted before a freeze", []Flight{refused, refused, accepted.frozen()}, false},
 		{"open, then everything is rejected", []Flight{refused, refused, {Invalid: true}}, false},
 	} {
 		e := newEnv(Sync)
@@ -173,7 +173,7 @@ func TestBackoffHasJitter(t *testing.T) {
 	}
 }
 
-// While the breaker is open a backoff follows each flight, whatever its result. A flight that is taken in full ends
+// While the breaker is open a backoff follows each flight, whatever its result. A flight that is accepted in full ends
 // that.
 func TestBackoffFollowsEachFlight(t *testing.T) {
 	for _, test := range []struct {
@@ -181,12 +181,12 @@ func TestBackoffFollowsEachFlight(t *testing.T) {
 		flight Flight
 		want   time.Duration
 	}{
-		{"nothing is taken", refused, 2 * time.Second},
+		{"nothing is accepted", refused, 2 * time.Second},
 		{"a freeze loses the answer", unanswered.frozen(), 500 * ms},
 		{"the flight is canceled", unanswered.canceled(), 500 * ms},
-		{"something is taken", partlyTaken, 500 * ms},
-		{"everything is taken", taken, 0},
-		{"everything is taken after retries", retried, 0},
+		{"something is accepted", partlyAccepted, 500 * ms},
+		{"everything is accepted", accepted, 0},
+		{"everything is accepted after retries", retried, 0},
 	} {
 		e := newEnv(Sync)
 		e.endFlights(refused, refused)
@@ -196,7 +196,7 @@ func TestBackoffFollowsEachFlight(t *testing.T) {
 		}
 	}
 	e := newEnv(Sync)
-	e.endFlights(refused, refused, partlyTaken, refused)
+	e.endFlights(refused, refused, partlyAccepted, refused)
 	if rest := e.backoff(); rest != 500*ms {
 		t.Errorf("a failure after progress: backoff %s, not that of the first failure", rest)
 	}
@@ -226,7 +226,7 @@ func TestDeadStreamCostsFlushTimeoutInSum(t *testing.T) {
 		if !e.isOpen() || e.nextHold() > 0 {
 			t.Errorf("failures after %s: an invocation is held for a stream that fails", spend)
 		}
-		e.endFlights(taken)
+		e.endFlights(accepted)
 		if hold := e.nextHold(); e.isOpen() || spend == 100*ms && hold == 0 {
 			t.Errorf("failures after %s: the stream works again, and an invocation may be held for %s", spend, hold)
 		}
@@ -242,7 +242,7 @@ func TestThrottledStreamCostsFlushTimeoutInSum(t *testing.T) {
 		if e.end(); waits {
 			e.wait(e.heldFor() / 4)
 		}
-		e.endFlights(partlyTaken)
+		e.endFlights(partlyAccepted)
 		e.note(NextCalled{})
 	}
 	if held := e.TotalHold(); held > time.Second || held < 800*ms {
@@ -250,7 +250,7 @@ func TestThrottledStreamCostsFlushTimeoutInSum(t *testing.T) {
 	}
 }
 
-// If a stream takes everything, but every other time only after retries, the sum of the holds stays small.
+// If a stream accepts everything, but every other time only after retries, the sum of the holds stays small.
 func TestUnreliableStreamCostsLittle(t *testing.T) {
 	e := newEnv(Sync)
 	for n := range 50 {
@@ -259,7 +259,7 @@ func TestUnreliableStreamCostsLittle(t *testing.T) {
 		if e.end(); waits {
 			e.wait(min(e.heldFor(), 300*ms))
 		}
-		e.endFlights([]Flight{retried, taken}[n%2])
+		e.endFlights([]Flight{retried, accepted}[n%2])
 		e.note(NextCalled{})
 	}
 	if held := e.TotalHold(); held > 3*time.Second {
@@ -273,7 +273,7 @@ func TestFreezeIsNoFailure(t *testing.T) {
 	for range 5 {
 		e.wasteHold(900*ms, unanswered.frozen().lasting(time.Hour))
 	}
-	e.endFlights(taken.frozen().lasting(time.Hour))
+	e.endFlights(accepted.frozen().lasting(time.Hour))
 	if hold := e.nextHold(); hold != 950*ms || e.isOpen() {
 		t.Errorf("may be held for %s, open: %t", hold, e.isOpen())
 	}
@@ -289,14 +289,20 @@ func TestNoWaitForASlowStream(t *testing.T) {
 		waits   bool
 	}{
 		{"no answer yet", nil, true},
-		{"the first answer counts in full", []Flight{taken.lasting(200 * ms)}, false},
-		{"fast", []Flight{taken.lasting(fast)}, true},
-		{"one slow answer", []Flight{taken.lasting(fast), taken.lasting(slow)}, true},
-		{"two slow answers", []Flight{taken.lasting(fast), taken.lasting(slow), taken.lasting(slow)}, false},
-		{"three fast answers after a slow one", slices.Insert(slices.Repeat([]Flight{taken.lasting(fast)}, 3), 0, taken.lasting(slow)), false},
-		{"four fast answers after a slow one", slices.Insert(slices.Repeat([]Flight{taken.lasting(fast)}, 4), 0, taken.lasting(slow)), true},
-		{"a slow failure", []Flight{taken.lasting(fast), refused.lasting(slow)}, false},
-		{"a fast failure", []Flight{taken.lasting(slow), refused}, false},
+		{"the first answer counts in full", []Flight{accepted.lasting(200 * ms)}, false},
+		{"fast", []Flight{accepted.lasting(fast)}, true},
+		{"one slow answer", []Flight{accepted.lasting(fast), accepted.lasting(slow)}, true},
+		{"two slow answers", []Flight{accepted.lasting(fast), accepted.lasting(slow), accepted.lasting(slow)}, false},
+		{
+			"three fast answers after a slow one",
+			slices.Insert(slices.Repeat([]Flight{accepted.lasting(fast)}, 3), 0, accepted.lasting(slow)), false,
+		},
+		{
+			"four fast answers after a slow one",
+			slices.Insert(slices.Repeat([]Flight{accepted.lasting(fast)}, 4), 0, accepted.lasting(slow)), true,
+		},
+		{"a slow failure", []Flight{accepted.lasting(fast), refused.lasting(slow)}, false},
+		{"a fast failure", []Flight{accepted.lasting(slow), refused}, false},
 	} {
 		s := settings(Sync)
 		s.FlushTimeout = 200 * ms
@@ -314,10 +320,10 @@ func TestSlowStreamGetsAnotherChance(t *testing.T) {
 		s := settings(Sync)
 		s.FlushTimeout = flushTimeout
 		e := envOf(s)
-		e.endFlights(taken.lasting(2 * flushTimeout))
+		e.endFlights(accepted.lasting(2 * flushTimeout))
 		n := 0
 		for ; n < 100 && !e.serve(time.Second); n++ {
-			e.endFlights(taken.frozen())
+			e.endFlights(accepted.frozen())
 		}
 		if n < 40 || n > 80 {
 			t.Errorf("FLUSH_TIMEOUT %s: waits again after %d invocations", flushTimeout, n)
@@ -328,7 +334,7 @@ func TestSlowStreamGetsAnotherChance(t *testing.T) {
 // The policy remembers a round trip that fits into the hold until another flight changes it.
 func TestRoundTripIsRemembered(t *testing.T) {
 	e := newEnv(Sync)
-	e.endFlights(taken.lasting(500 * ms))
+	e.endFlights(accepted.lasting(500 * ms))
 	e.serveAll(repeat(time.Second, 100))
 	e.invoke(time.Second)
 	e.end()

@@ -2,7 +2,7 @@ package flush
 
 import "time"
 
-// Fact is something that happened to the environment or to a flight. Policy.Note takes it.
+// Fact is something that happened to the environment or to a flight. Policy.Note takes it into account.
 type Fact interface {
 	note(p *Policy, now time.Time, b Buffered)
 }
@@ -37,9 +37,9 @@ type (
 	Flight struct {
 		Took       time.Duration
 		Bytes      int  // size of its batches
-		Progress   bool // the stream took something
-		Failed     bool // the stream did not take something, and may take it later
-		Partial    bool // the stream did not take everything at once; it may have taken it after retries
+		Progress   bool // the stream accepted something
+		Failed     bool // the stream did not accept something, and may accept it later
+		Partial    bool // the stream did not accept everything at once; it may have accepted it after retries
 		Unanswered bool // it ended before its timeout, without an answer that gives the reason
 		Frozen     bool // the clocks show that the environment was frozen during it
 		// Canceled means that the extension ended it, before a freeze or for another flight. That says nothing about
@@ -47,7 +47,7 @@ type (
 		Canceled bool
 		Invalid  bool // the stream refused it for its content
 		// Random is the jitter, from [0, 1): thousands of environments that failed or started at the same moment must
-		// not all come back at the same moment.
+		// not all retry at the same moment.
 		Random float64
 	}
 )
@@ -151,7 +151,7 @@ func (f Flight) note(p *Policy, now time.Time, b Buffered) {
 	}
 	p.breaker.note(now, f, timed, &p.settings)
 	switch {
-	case f.Progress && f.Failed: // the stream takes less than it gets
+	case f.Progress && f.Failed: // the stream accepts less than it gets
 		p.sureBytes = p.settings.RecordBytes
 	case f.Failed:
 		p.sureBytes = firstRequest

@@ -90,7 +90,7 @@ func TestEndOfThePreviousInvocation(t *testing.T) {
 		}
 		e.note(EndSeen{Number: 3, At: e.now})
 		if _, seen := e.AwaitEnd(e.now); !seen || e.shipsNow() {
-			t.Error("the invocation's own end does not end it")
+			t.Error("the invocation's own end does not end its wait")
 		}
 	}
 }
@@ -242,7 +242,7 @@ func TestBacklogBoundsTheHolds(t *testing.T) {
 }
 
 // Less than a record is no backlog. Neither is a record that there was time to ship.
-func TestWhatIsNoBacklog(t *testing.T) {
+func TestLessThanARecordIsNoBacklog(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		bytes  int           // left at the end

@@ -59,7 +59,7 @@ const (
 	// startWait bounds the wait for an invocation's platform.start. Lambda emits it at once. If it does not arrive, no
 	// telemetry arrives, and no end either.
 	startWait = 2 * time.Second
-	// longHandler makes a wait negligible: a handler that takes this many times as long (1 %).
+	// longHandler: a wait is negligible (1 %) if the handler takes this many times as long.
 	longHandler = 100
 	// handlerFactor and minHandlerWait bound the wait of Adaptive, counted from INVOKE, once an end was seen. A handler
 	// that takes much longer than all handlers before it ships while it runs.
@@ -106,7 +106,7 @@ type Policy struct {
 	startBy     time.Time // the wait ends then if no platform.start was seen
 	waitUntil   time.Time // the wait ends then in any case
 	holdUntil   time.Time // once the end was seen: shipping ends then
-	failed      bool      // since INVOKE the stream did not take something at once
+	failed      bool      // since INVOKE the stream did not accept something at once
 	urgent      int       // bytes that the background ships at once
 
 	sawEnd         bool
@@ -114,12 +114,12 @@ type Policy struct {
 	longestHandler time.Duration // of all of them
 	ends           endHistory
 
-	mayHaveFrozen bool    // an INVOKE came after the last flight started: a freeze may lie between them
-	flightExposed bool    // that flight was exposed: a freeze may lie within it
+	mayHaveFrozen bool    // an INVOKE came after the last flight started: a freeze may have been in between
+	flightExposed bool    // that flight was exposed: a freeze may have interrupted it
 	invalid       bool    // that flight was refused for its content
 	jitter        float64 // from [0, 1): how much earlier than necessary this environment ships
 
-	sureBytes int // about the bytes that leave at SHUTDOWN in any case: what the stream takes in a second
+	sureBytes int // about how many bytes always leave at SHUTDOWN: the stream's throughput of a second
 
 	backlogHold time.Duration // sum of the holds for a backlog that still exists: a full record, or more
 	totalHold   time.Duration // sum of all holds
@@ -176,7 +176,7 @@ func (p *Policy) modeWaits() bool {
 }
 
 // horizon is how near the next INVOKE must be for Deferred to deliver in time. The last logs of a function are received
-// in the next invocation and shipped in the one after that, two gaps later. A third of MaxDelay is left for the way.
+// in the next invocation and shipped in the one after that, two gaps later. A third of MaxDelay is left for delivery.
 func (p *Policy) horizon() time.Duration { return p.settings.MaxDelay / 3 }
 
 // shipsBesideHandler reports whether the buffer is shipped while the handler runs: if it would be late at the next
@@ -186,12 +186,12 @@ func (p *Policy) shipsBesideHandler(now time.Time, b Buffered) bool {
 	return b.Bytes >= p.fullBacklog() || now.Add(p.traffic.gap).Sub(b.Oldest) >= p.shipAge()
 }
 
-// fullBacklog is the backlog that justifies a request by itself: one record, at most half of the buffer.
+// fullBacklog is the backlog that is worth a request: one record, at most half of the buffer.
 func (p *Policy) fullBacklog() int { return min(p.settings.RecordBytes, p.settings.BufferBytes/2) }
 
-// shipAge is the age at which an event is shipped. A quarter of MaxDelay is left for the way. Environments that started
-// in the same second would ship in the same second, again and again. So jitter, drawn after each flight, takes off
-// up to two more quarters.
+// shipAge is the age at which an event is shipped. A quarter of MaxDelay is left for delivery. Environments that
+// started in the same second would ship in the same second, again and again. So jitter, drawn after each flight,
+// subtracts up to two more quarters.
 func (p *Policy) shipAge() time.Duration {
 	quarter := p.settings.MaxDelay / 4
 	return 3*quarter - time.Duration(p.jitter*float64(2*quarter))

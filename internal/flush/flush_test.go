@@ -256,7 +256,7 @@ func TestAdaptiveWaitsForLongHandlers(t *testing.T) {
 	}
 }
 
-// An invocation waits only if FLUSH_TIMEOUT has room for the telemetry's way (30 ms) and the stream's answer.
+// An invocation waits only if FLUSH_TIMEOUT has room for the telemetry's arrival (30 ms) and the stream's answer.
 func TestWaitNeedsTimeToShip(t *testing.T) {
 	for _, test := range []struct {
 		flushTimeout, answer time.Duration

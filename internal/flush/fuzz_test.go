@@ -38,9 +38,9 @@ type fuzzed struct {
 	*env
 	t *testing.T
 
-	wasted  time.Duration // sum of the wasted holds since the stream took a flight in full
+	wasted  time.Duration // sum of the wasted holds since the stream accepted a flight in full
 	backlog time.Duration // sum of the holds since less than a record was left
-	failed  bool          // the stream did not take something at once in this invocation
+	failed  bool          // the stream did not accept something at once in this invocation
 }
 
 // fillBuffer sets the bytes in the buffer and the age of the oldest event.
@@ -48,12 +48,12 @@ func (z *fuzzed) fillBuffer(s *script) {
 	z.buffer(int(s.next())*2000, time.Duration(s.next())*100*ms)
 }
 
-// endFlight ends a flight. caught means that an INVOKE came during it.
-func (z *fuzzed) endFlight(f Flight, caught bool) {
+// endFlight ends a flight. interrupted means that an INVOKE came during it.
+func (z *fuzzed) endFlight(f Flight, interrupted bool) {
 	switch {
 	case !f.Failed:
 		z.wasted = 0
-	case f.Frozen || caught:
+	case f.Frozen || interrupted:
 	default:
 		z.failed = true
 	}
@@ -156,7 +156,7 @@ func (z *fuzzed) shipAtEnd(s *script) {
 }
 
 // FuzzPolicy checks bounds that hold for any facts. No invocation is held for longer than FLUSH_TIMEOUT. Until the
-// stream takes a flight in full, all wasted holds are at most FLUSH_TIMEOUT in sum; so are all holds for one backlog.
+// stream accepts a flight in full, all wasted holds are at most FLUSH_TIMEOUT in sum; so are all holds for one backlog.
 // No invocation waits beyond its deadline. The background pauses for at most a minute, or MaxDelay.
 func FuzzPolicy(f *testing.F) {
 	f.Add([]byte{0, 0})

@@ -23,14 +23,14 @@ func TestWastedHoldShortensTheNext(t *testing.T) {
 		want    time.Duration // the rest of FLUSH_TIMEOUT
 		open    bool
 	}{
-		{"nothing is taken", 500 * ms, []Flight{refused}, 500 * ms, false},
+		{"nothing is accepted", 500 * ms, []Flight{refused}, 500 * ms, false},
 		{"no answer", 500 * ms, []Flight{unanswered}, 500 * ms, false},
-		{"a part is taken", 500 * ms, []Flight{partlyTaken}, 500 * ms, false},
-		{"everything is taken after retries", 500 * ms, []Flight{retried}, 500 * ms, false},
-		{"everything is taken at once", 500 * ms, []Flight{taken}, time.Second, false},
-		{"a failure, then everything is taken", 500 * ms, []Flight{refused, taken}, 500 * ms, false},
+		{"a part is accepted", 500 * ms, []Flight{partlyAccepted}, 500 * ms, false},
+		{"everything is accepted after retries", 500 * ms, []Flight{retried}, 500 * ms, false},
+		{"everything is accepted at once", 500 * ms, []Flight{accepted}, time.Second, false},
+		{"a failure, then everything is accepted", 500 * ms, []Flight{refused, accepted}, 500 * ms, false},
 		{"a freeze, no answer", 500 * ms, []Flight{unanswered.frozen()}, time.Second, false},
-		{"a freeze, then everything is taken after retries", 500 * ms, []Flight{retried.frozen()}, time.Second, false},
+		{"a freeze, then everything is accepted after retries", 500 * ms, []Flight{retried.frozen()}, time.Second, false},
 		{"a failure, then a freeze", 500 * ms, []Flight{refused, unanswered.frozen()}, 500 * ms, false},
 		{"nearly four fifths", 799 * ms, []Flight{retried}, 201 * ms, false},
 		{"four fifths", 800 * ms, []Flight{retried}, 0, true},
@@ -47,7 +47,7 @@ func TestWastedHoldShortensTheNext(t *testing.T) {
 	}
 }
 
-// Each flight that is taken at once restores a twentieth of FLUSH_TIMEOUT, however long the wasted holds were.
+// Each flight that is accepted at once restores a twentieth of FLUSH_TIMEOUT, however long the wasted holds were.
 func TestSuccessRestoresTheHold(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -56,13 +56,13 @@ func TestSuccessRestoresTheHold(t *testing.T) {
 		flight  Flight
 		want    time.Duration
 	}{
-		{"one", 500 * ms, 1, taken, 550 * ms},
-		{"nine", 500 * ms, 9, taken, 950 * ms},
-		{"ten", 500 * ms, 10, taken, time.Second},
-		{"more than needed", 500 * ms, 100, taken, time.Second},
-		{"a flight taken after retries restores nothing", 500 * ms, 10, retried, 500 * ms},
-		{"held for a minute, one", time.Minute, 1, taken, 50 * ms},
-		{"held for a minute, twenty", time.Minute, 20, taken, time.Second},
+		{"one", 500 * ms, 1, accepted, 550 * ms},
+		{"nine", 500 * ms, 9, accepted, 950 * ms},
+		{"ten", 500 * ms, 10, accepted, time.Second},
+		{"more than needed", 500 * ms, 100, accepted, time.Second},
+		{"a flight accepted after retries restores nothing", 500 * ms, 10, retried, 500 * ms},
+		{"held for a minute, one", time.Minute, 1, accepted, 50 * ms},
+		{"held for a minute, twenty", time.Minute, 20, accepted, time.Second},
 	} {
 		e := newEnv(Sync)
 		e.wasteHold(test.held, retried)

@@ -14,7 +14,7 @@ const (
 
 // Load bounds a flight.
 type Load struct {
-	// Bytes is about the largest size of the flight; 0: as much as a request takes.
+	// Bytes is about the largest size of the flight; 0: as much as fits into a request.
 	Bytes int
 	// Probe means that the stream has failed for so long that one request must find out whether it works again.
 	Probe bool
@@ -43,7 +43,7 @@ func (p *Policy) noTimeLeft(now time.Time) bool {
 	return !now.Add(p.breaker.roundTrip).Before(p.holdUntil)
 }
 
-// NextFlight reports how long from now the background ships next. ever is false if it does not before another fact.
+// NextFlight reports how long from now the background ships next. ever is false if it ships nothing before another fact.
 func (p *Policy) NextFlight(now time.Time, b Buffered) (wait time.Duration, ever bool) {
 	if b.Bytes == 0 || p.exposure == closed {
 		return 0, false
@@ -77,6 +77,6 @@ func (p *Policy) Bounds(now time.Time, why Occasion) (until time.Time, patience 
 	return time.Time{}, 0
 }
 
-// LogsLast reports whether at SHUTDOWN more is buffered than surely leaves, so that all other events must leave before
+// LogsLast reports whether more is buffered than certainly leaves at SHUTDOWN. Then all other events must leave before
 // logs.
 func (p *Policy) LogsLast(b Buffered) bool { return b.Bytes > p.sureBytes }

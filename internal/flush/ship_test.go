@@ -41,7 +41,7 @@ func TestBackgroundShipsBeforeEventsAreLate(t *testing.T) {
 }
 
 // A record as large as the buffer would never be full, so half a buffer ships like a full record.
-func TestRecordAsLargeAsTheBuffer(t *testing.T) {
+func TestHalfABufferShipsLikeAFullRecord(t *testing.T) {
 	s := settings(Adaptive)
 	s.RecordBytes, s.BufferBytes = 10*megabyte, 4*megabyte
 	for bytes, want := range map[int]bool{2 * megabyte: true, 2*megabyte - 1: false} {
@@ -95,7 +95,7 @@ func TestShipTimesHaveJitter(t *testing.T) {
 	for random, want := range map[float64]time.Duration{0: 7500 * ms, 0.5: 5 * time.Second, 1: 2500 * ms} {
 		e := newEnv(Deferred)
 		e.note(NeverFrozen{})
-		e.endFlights(taken.random(random))
+		e.endFlights(accepted.random(random))
 		e.buffer(1, 0)
 		if wait, _ := e.NextFlight(e.now, e.b); wait != want {
 			t.Errorf("random %g: ships in %s", random, wait)
@@ -128,7 +128,7 @@ func TestBytesBufferedAtInvokeAreUrgent(t *testing.T) {
 
 // A flight that failed is not repeated at once while the same handler runs.
 func TestFailureIsNotUrgent(t *testing.T) {
-	for _, failed := range []Flight{refused, unanswered, partlyTaken} {
+	for _, failed := range []Flight{refused, unanswered, partlyAccepted} {
 		e := newEnv(Deferred)
 		e.buffer(1000, 0)
 		e.invoke(0)
@@ -148,7 +148,7 @@ func TestBackoffGoesBeforeUrgency(t *testing.T) {
 	if wait, _ := e.NextFlight(e.now, e.b); wait != time.Second {
 		t.Errorf("ships in %s", wait)
 	}
-	e.endFlights(taken)
+	e.endFlights(accepted)
 	if e.shipsNow() {
 		t.Error("events that arrived during the backoff are urgent, though the buffer has room")
 	}
@@ -172,7 +172,7 @@ func TestOccasionDecidesWhetherAFlightStarts(t *testing.T) {
 		{"nothing buffered at the end", ended, 0, want{}},
 		{"the hold is over", func(e *env) { ended(e); e.wait(9500 * ms) }, 1, want{shutdown: true}},
 		{"the hold is nearly over", func(e *env) { ended(e); e.wait(9499 * ms) }, 1, want{end: true, shutdown: true}},
-		{"the answer would arrive after the hold", func(e *env) { e.endFlights(taken); ended(e); e.wait(9495 * ms) }, 1, want{shutdown: true}},
+		{"the answer would arrive after the hold", func(e *env) { e.endFlights(accepted); ended(e); e.wait(9495 * ms) }, 1, want{shutdown: true}},
 		{"during a backoff", func(e *env) { ended(e); e.endFlights(refused, refused); e.wait(999 * ms) }, 1, want{shutdown: true}},
 		{
 			name:  "after a backoff",
@@ -208,7 +208,7 @@ func TestProbeAfterFailures(t *testing.T) {
 		why     Occasion
 		want    Load
 	}{
-		{"a stream that works", []Flight{taken}, Background, Load{}},
+		{"a stream that works", []Flight{accepted}, Background, Load{}},
 		{"one failure", []Flight{refused}, Background, Load{}},
 		{"a stream that failed", []Flight{refused, refused}, Background, probe},
 		{"the record may be invalid", []Flight{refused, wrong}, Background, Load{}},
@@ -256,7 +256,7 @@ func TestBounds(t *testing.T) {
 // A flight of the previous invocation that ends while this handler runs does not change the urgent bytes of this
 // invocation.
 func TestInterruptedFlightKeepsUrgentBytes(t *testing.T) {
-	for _, flight := range []Flight{taken, unanswered} {
+	for _, flight := range []Flight{accepted, unanswered} {
 		e := newEnv(Deferred)
 		e.buffer(1000, 0)
 		e.invoke(0)
@@ -287,12 +287,12 @@ func TestLogsLast(t *testing.T) {
 		"a large flight, then a small one": {[]Flight{
 			{Bytes: 4 * mib, Took: time.Second, Progress: true}, {Bytes: 1000, Took: time.Second, Progress: true},
 		}, 4 * mib},
-		"throttled":           {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Failed: true}}, record},
-		"taken after retries": {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Partial: true}}, 4 * mib},
+		"throttled":              {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Failed: true}}, record},
+		"accepted after retries": {[]Flight{{Bytes: 4 * mib, Took: time.Second, Progress: true, Partial: true}}, 4 * mib},
 		"dead": {[]Flight{
 			{Bytes: 4 * mib, Took: time.Second, Progress: true}, {Bytes: 4 * mib, Took: time.Second, Failed: true},
 		}, mib},
-		"throttled, then taken": {[]Flight{
+		"throttled, then accepted": {[]Flight{
 			{Bytes: 4 * mib, Took: time.Second, Progress: true, Failed: true}, {Bytes: 1000, Took: time.Second, Progress: true},
 		}, mib},
 	} {

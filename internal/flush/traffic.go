@@ -10,8 +10,8 @@ const (
 	farShare = 0.05
 	// priorFar and priorNear are the counts of gaps before any gap was seen. Two near gaps in a row outweigh them.
 	priorFar, priorNear = 0.1, 0.4
-	// forgetAfter is the idle time after which the estimate starts again: traffic before a night says nothing about the
-	// day.
+	// forgetAfter is the idle time after which the estimate starts again: traffic of yesterday says nothing about
+	// today.
 	forgetAfter = 5 * time.Minute
 )
 

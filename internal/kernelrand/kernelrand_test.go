@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Fractions lie in [0, 1), and differ.
+// Fractions are in [0, 1), and differ.
 func TestFraction(t *testing.T) {
 	var drawn []float64
 	for range 100 {
