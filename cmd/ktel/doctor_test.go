@@ -253,7 +253,7 @@ func TestDoctorWrite(t *testing.T) {
 	}
 }
 
-// doctor tells apart expired tokens, wrong secrets and unknown keys.
+// doctor distinguishes expired tokens, wrong secrets and unknown keys.
 func TestDoctorCredentials(t *testing.T) {
 	const key = "AKIATESTTESTTESTTEST"
 	expired := kinesislocal.Options{

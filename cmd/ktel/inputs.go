@@ -65,7 +65,7 @@ func (in *inputs) sizeOf(name string) (int64, error) {
 		}
 		info, err = stdin.Stat()
 	} else if info, err = os.Stat(name); err != nil || info.Mode().IsRegular() {
-		// The first open of a pipe consumes what was written, so only a regular file is tried.
+		// The first open of a pipe consumes its content, so only a regular file is tried.
 		var file *os.File
 		if file, err = os.Open(name); err != nil {
 			return 0, err

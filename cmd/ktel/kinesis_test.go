@@ -24,7 +24,7 @@ import (
 type kinesisCommand struct {
 	url     string
 	welcome string
-	env     []string    // variables that the welcome tells users to export
+	env     []string    // variables that the welcome has users export
 	lines   chan string // of its standard output after the welcome
 	cancel  context.CancelFunc
 	status  chan int

@@ -14,7 +14,7 @@ import (
 
 const localShards = 2 // of a stream that ktel creates for a trial
 
-// destination tells the extension where the stream is.
+// destination is where the extension finds the stream.
 type destination struct {
 	stream, endpoint, region string
 	credentials              sandbox.Credentials

@@ -70,7 +70,7 @@ func (a *app) publishCommand() *cobra.Command {
 		"prefix of the SSM parameters' `PATH`, followed by /arn and /x86_64/arn; empty: no parameters")
 	flags.StringVar(&f.release, "release", version(), "`VERSION` for the layers' description")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be done, and change nothing")
-	flags.BoolVar(&f.json, "json", false, "print what was done as JSON")
+	flags.BoolVar(&f.json, "json", false, "print the outcomes as JSON")
 	return cmd
 }
 
@@ -135,7 +135,7 @@ func (a *app) publish(ctx context.Context, f *publishFlags) error {
 		return err
 	}
 	if failed > 0 {
-		hints := []string{"fix this and run publish again: it skips what is already published"}
+		hints := []string{"fix this and run publish again: it skips published layers"}
 		for _, region := range p.unreachable {
 			hints = slices.Insert(hints, 0, fmt.Sprintf("let this machine reach Lambda and SSM in %s; is there a region %[1]s?", region))
 		}

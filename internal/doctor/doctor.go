@@ -81,7 +81,7 @@ func (r *Report) Count(s Status) int {
 	return n
 }
 
-// Options select what is checked.
+// Options select the function and the stream to check.
 type Options struct {
 	Region    string // empty: the one that AWS's tools would use
 	Function  string // name or ARN; empty: the shell's own settings and credentials

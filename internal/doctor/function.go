@@ -160,7 +160,7 @@ func (e *examiner) checkNetwork() {
 	e.add(networkCheck, NotChecked, "in VPC "+f.vpc+", whose routes cannot be checked from here", fix)
 }
 
-// checkKind reports what is special about SnapStart and Managed Instances, and the log format.
+// checkKind reports the peculiarities of SnapStart and Managed Instances, and the log format.
 func (e *examiner) checkKind() {
 	f := e.function
 	if f.SnapStart.ApplyOn == awsapi.SnapStartPublishedVersions {
