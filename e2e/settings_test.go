@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -139,11 +140,12 @@ func TestProxyVariableIsTrimmed(t *testing.T) {
 	}
 }
 
-// The Go runtime uses the memory limit of the buffer, and ignores the function's GOMEMLIMIT and GOGC.
+// The Go runtime uses the memory limit of the buffer and one thread, and ignores the function's GOMEMLIMIT and GOGC.
 func TestMemoryLimit(t *testing.T) {
 	concurrent(t)
-	limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(50)
+	limit, percent, threads := debug.SetMemoryLimit(-1), debug.SetGCPercent(50), runtime.GOMAXPROCS(0)
 	t.Cleanup(func() {
+		runtime.GOMAXPROCS(threads)
 		debug.SetMemoryLimit(limit)
 		debug.SetGCPercent(percent)
 	})
@@ -174,5 +176,8 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	if got := debug.SetGCPercent(100); got != 100 {
 		t.Errorf("GOGC is %d", got)
+	}
+	if got := runtime.GOMAXPROCS(0); got != 1 {
+		t.Errorf("GOMAXPROCS is %d", got)
 	}
 }
