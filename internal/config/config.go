@@ -55,11 +55,11 @@ type Config struct {
 
 	AWS AWS
 
-	// Warnings are mistakes that stop no delivery.
+	// Warnings are mistakes that do not stop delivery.
 	Warnings []Mistake
 }
 
-// Mistake is a variable that cannot be used as it is.
+// Mistake is a problem with a variable.
 type Mistake struct {
 	Variable string
 	Problem  string // contains the value only if that cannot be a secret

@@ -160,7 +160,7 @@ func TestBounds(t *testing.T) {
 }
 
 // The buffer is a sixteenth of the function's memory, within bounds, and the memory limit follows from it.
-func TestBuffer(t *testing.T) {
+func TestBufferFollowsTheMemory(t *testing.T) {
 	for memory, want := range map[string]int{"128": 8, "": 8, "x": 8, "512": 32, "1024": 64, "10240": 64} {
 		cfg, _ := Load(append([]string{}, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE="+memory))
 		if cfg.BufferBytes != want*mib {

@@ -15,7 +15,7 @@ import (
 )
 
 // reader reads variables and collects their mistakes. A variable with an empty value counts as not set, unless the
-// empty value has a meaning of its own.
+// empty value has a meaning.
 type reader struct {
 	variables map[string]string
 	known     map[string]bool // the variables that were read
@@ -55,7 +55,7 @@ func trim(value string) string {
 	return value
 }
 
-// word reads a setting in which case and a trailing comma do not matter.
+// word reads a setting. Case and a trailing comma do not matter.
 func (r *reader) word(name string) string { return strings.ToLower(strings.Trim(r.get(name), ", ")) }
 
 // items reads a comma-separated list, without empty items, such as after a last comma.
@@ -68,7 +68,7 @@ func (r *reader) items(name string) []string {
 }
 
 // mistake adds a variable that cannot be used. It does not show the value, which may be a secret: the URL of an
-// endpoint or a proxy may contain a password, and a name may be anything by mistake.
+// endpoint or a proxy may contain a password, and a name may be a secret by mistake.
 func (r *reader) mistake(name, expected string, args ...any) {
 	problem := "cannot be used"
 	if r.get(name) == "" {

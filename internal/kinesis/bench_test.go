@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 )
 
-// nullTransport reads the body as http.Transport does, and its answer is that everything is stored.
+// nullTransport reads the body as http.Transport does, and answers that everything is stored.
 type nullTransport struct {
 	reply   []byte
 	copying []byte

@@ -30,7 +30,7 @@ func decodeRequest(t testing.TB, body []byte) wireRequest {
 	return r
 }
 
-// readBody reads a body, step bytes at a time. No read may return nothing, or write behind what it returns.
+// readBody reads a body, step bytes at a time. Each read must return data, and must not write after it.
 func readBody(t *testing.T, b *body, step int) (encoded []byte) {
 	t.Helper()
 	buf := bytes.Repeat([]byte{0xff}, step+1)
@@ -47,7 +47,7 @@ func readBody(t *testing.T, b *body, step int) (encoded []byte) {
 	}
 }
 
-// encoding/json decodes a body to the records that were encoded, and Size is the size of that.
+// encoding/json decodes a body to the records that were encoded, and Size is their size.
 func FuzzBody(f *testing.F) {
 	f.Add("key", []byte("data"), "other", []byte{})
 	f.Add("quote\" slash\\ \x00\x1f\x7f\n\u2028\u00e9\U0001f600", []byte{0, 255}, "\xff\xc0bad\xed\xa0\x80", []byte("x"))

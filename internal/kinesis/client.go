@@ -203,8 +203,8 @@ func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
 	return fresh, err
 }
 
-// attempt sends the body once and leaves the answer's body in c.reply. retryNow reports whether the failure was
-// the connection's alone, so that another attempt can follow at once.
+// attempt sends the body once and leaves the answer's body in c.reply. retryNow reports whether only the
+// connection failed, so that another attempt can follow at once.
 func (c *Client) attempt(ctx context.Context, req *http.Request, content *body, count func()) (
 	resp *http.Response, retryNow bool, err error,
 ) {

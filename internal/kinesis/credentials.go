@@ -92,7 +92,7 @@ func (cfg *CredentialsConfig) containerURI() string {
 }
 
 // isContainerURI reports whether uri is a URL. It allows plain HTTP only to addresses where nobody can read the token
-// on the way.
+// in transit.
 func isContainerURI(uri string) bool {
 	u, err := url.Parse(uri)
 	if err != nil || u.Host == "" {
@@ -233,7 +233,7 @@ func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	return response, answer, err
 }
 
-// readAssumeRole parses the answer. Of its XML five elements matter; none of them occurs twice or contains another
+// readAssumeRole parses the answer. It reads five elements of the XML; none of them occurs twice or contains another
 // element.
 func readAssumeRole(role string, status int, body []byte) (aws.Credentials, error) {
 	expires, err := time.Parse(time.RFC3339, element(body, "Expiration"))

@@ -96,7 +96,7 @@ func (c *countedConn) Close() error {
 	return nil
 }
 
-// after waits, or for ever if there is no answer, and returns the context's error if that ends first.
+// after waits for the given time, or forever if ever is false. If the context ends first, after returns its error.
 func after(ctx context.Context, ever bool, wait time.Duration) error {
 	var passed <-chan time.Time
 	if ever {
@@ -303,7 +303,7 @@ func TestDial(t *testing.T) {
 	}
 }
 
-// An address that failed is tried last, until it is the one that works.
+// An address that failed is tried last, until no other address works.
 func TestDialRemembersFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(map[string]lookupAnswer{"ip4": {addrs: host4 + " " + host4b}, "ip6": {}}, map[string]hostAnswer{host4b: {}})

@@ -43,11 +43,11 @@ func ParseStream(value string) (Stream, error) {
 	case kind != "stream" || !isStreamName(name):
 		return Stream{}, errors.New("the ARN does not end in stream/ and a name: " + streamExpected)
 	case !isAccount(s.AccountID):
-		return Stream{}, errors.New("the ARN's account is not of 12 digits: " + streamExpected)
+		return Stream{}, errors.New("the ARN's account does not have 12 digits: " + streamExpected)
 	case !isHostLabel(s.Region):
-		return Stream{}, errors.New("the ARN's region is not one: " + streamExpected)
+		return Stream{}, errors.New("the ARN's region is invalid: " + streamExpected)
 	case !isHostLabel(s.Partition):
-		return Stream{}, errors.New("the ARN's partition is not one: " + streamExpected)
+		return Stream{}, errors.New("the ARN's partition is invalid: " + streamExpected)
 	case s.Partition != Partition(s.Region) && isKnownPartition(s.Partition):
 		return Stream{}, fmt.Errorf("the ARN's partition is not that of its region, %s", Partition(s.Region))
 	}

@@ -35,7 +35,7 @@ func (k Kind) String() string {
 	}[k]
 }
 
-// Error is the cause why records were not stored. Its text is one line that names the cause and the fix.
+// Error is the reason why records were not stored. Its text is one line that names the cause and the fix.
 type Error struct {
 	Kind Kind
 	// Permanent reports that only a change outside of the extension will help: a permission, a stream or a setting.

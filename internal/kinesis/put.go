@@ -23,10 +23,10 @@ const (
 type Result struct {
 	Outcomes      []Outcome // one for each record
 	Requests      int       // requests sent, retries included
-	Retried       int       // records sent again, each as often as it was
+	Retried       int       // records sent again; a record counts each time
 	AttemptFailed bool      // an attempt left a record unstored, even if a later attempt stored it
-	// Err is nil if all records were stored, else an *Error: the last cause that left records unsent, or if none is
-	// unsent, the last cause of a rejection.
+	// Err is nil if all records were stored. Otherwise, it is an *Error: the last cause of unsent records, or the last
+	// cause of a rejection if no record is unsent.
 	Err error
 }
 
@@ -38,7 +38,7 @@ type put struct {
 	*Client
 	records     []Record
 	pending     []int // a window of order: the records that are still to be sent
-	bisectRange int   // among so many first pending records is a bad one, which makes Kinesis refuse the request; 0: none
+	bisectRange int   // one of this many first pending records is bad and makes Kinesis refuse a request; 0: none
 
 	probe       bool   // see Probe
 	failures    int    // requests in a row of which the stream stored nothing
@@ -55,8 +55,8 @@ func (c *Client) Put(ctx context.Context, records []Record) Result {
 	return c.run(ctx, put{Client: c, records: records})
 }
 
-// Probe is a Put that ends with the first request of which the stream stores nothing. It tests whether a failing stream
-// works again.
+// Probe is a Put that stops after the first request of which the stream stores nothing. It tests whether a failing
+// stream works again.
 func (c *Client) Probe(ctx context.Context, records []Record) Result {
 	return c.run(ctx, put{Client: c, records: records, probe: true})
 }
@@ -186,8 +186,8 @@ func (p *put) settle(n int, entries []entry) (pause time.Duration, more bool) {
 	if kept == n {
 		return 0, true
 	}
-	// Records that are refused for their content wait for another Put, beside other records, after two requests in a row
-	// that stored nothing.
+	// After two requests in a row that stored nothing, records that are refused for their content wait for another Put
+	// with other records.
 	more = next < renew && (next > retryUnknown || p.failures < 2)
 	return p.jitter(BackoffBound(next == retryThrottled, p.failures)), more
 }
@@ -251,8 +251,8 @@ func (p *put) bisect(n, bytes int, err *Error) (more bool) {
 	return true
 }
 
-// smallestFirst moves the smallest pending record to the front. Of several it takes the last one, because records that
-// were refused before are in front.
+// smallestFirst moves the smallest pending record to the front. If several are the smallest, it moves the last of them,
+// because records that were refused before are in front.
 func (p *put) smallestFirst() {
 	smallest := 0
 	for i, record := range p.pending {
@@ -288,7 +288,7 @@ func (p *put) end(ctx context.Context) Result {
 }
 
 // wait pauses and reports whether to go on. It does not start a pause that would outlast ctx: the caller may be holding
-// an invocation, and can use that time otherwise.
+// an invocation, and has a better use for that time.
 func wait(ctx context.Context, pause time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
 		return false

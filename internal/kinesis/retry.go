@@ -15,7 +15,7 @@ const (
 	retryUnknown                 // unknown code: retry the record, and reject it if the refusals last for rejectUnknownAfter
 	retry                        // temporary: retry after a backoff
 	retryThrottled               // throttled: retry after a longer backoff
-	renew                        // correct the clock or get new credentials, then retry once at once; otherwise as giveUp
+	renew                        // correct the clock or get new credentials, then retry once without a pause; otherwise like giveUp
 	giveUp                       // a retry within this Put would fail the same way: leave it to the caller
 )
 

@@ -100,7 +100,7 @@ var errStale = errors.New("the idle connection was dead")
 // post sends the body once and reads the reply into buf. It calls progress when it has connected, and each time the
 // transport has sent a part of the body.
 //
-// The transport does not resend by itself: http.Transport retries a POST only if the request has a GetBody or a header
+// The transport never resends the request: http.Transport retries a POST only if the request has a GetBody or a header
 // Idempotency-Key, and this request has neither. If a reused connection dies, post returns errStale instead.
 func post(ctx context.Context, rt roundTripper, req *http.Request, body io.Reader, buf []byte, progress func()) (
 	*http.Response, []byte, error,
@@ -136,8 +136,8 @@ func post(ctx context.Context, rt roundTripper, req *http.Request, body io.Reade
 	return resp, buf, err
 }
 
-// requestBody is a request's body, whose records are the caller's. The transport may go on reading a body after
-// RoundTrip has returned: after an early answer, or after a timeout. After Close it reads no more of them.
+// requestBody is a request's body. Its records belong to the caller. The transport may go on reading a body after
+// RoundTrip has returned: after an early answer, or after a timeout. After Close, requestBody reads no more records.
 type requestBody struct {
 	progress func()
 

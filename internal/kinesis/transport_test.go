@@ -83,7 +83,7 @@ func answerOneStored(conn net.Conn) {
 
 // A connection that dies during a second request is replaced at once, without a pause. The count includes every
 // request.
-func TestDeadIdleConnection(t *testing.T) {
+func TestDeadIdleConnectionIsReplacedAtOnce(t *testing.T) {
 	for _, how := range []string{"closed after the request was read", "closed before", "reset", "closed in the middle of an answer"} {
 		t.Run(how, func(t *testing.T) {
 			var requests, connections atomic.Int32
@@ -172,8 +172,8 @@ func TestRetryIsSignedAgain(t *testing.T) {
 	}
 }
 
-// A new connection that dies is a failure with a pause: the transport does not retry by itself.
-func TestNewConnectionDies(t *testing.T) {
+// A new connection that dies is a failure with a pause: the transport does not retry the request.
+func TestNewConnectionThatDiesIsAFailure(t *testing.T) {
 	var requests atomic.Int32
 	c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
 		if takeRequest(r) {

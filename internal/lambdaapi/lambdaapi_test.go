@@ -92,7 +92,7 @@ func TestErrorResponses(t *testing.T) {
 	}
 	client, _ := serve(t, `200 not json`)
 	if _, err := client.Next(t.Context()); err == nil {
-		t.Error("a response that is not JSON was taken for an event")
+		t.Error("a response that is not JSON was accepted as an event")
 	}
 }
 

@@ -1,7 +1,7 @@
 package listener
 
-// certainty is how surely a member of a record names Lambda's request: a requestId may also be API Gateway's, or an order's. The
-// table of TestLoggers shows what common loggers write, with the sources.
+// certainty is how certain it is that a member of a record names Lambda's request: a requestId may also be API Gateway's, or an
+// order's. The table of TestLoggers has the lines of common loggers, with the sources.
 type certainty uint8
 
 const (
@@ -18,7 +18,7 @@ type request struct {
 	certainty certainty
 }
 
-// note reads one member. requestID is the certainty of a member named requestId in this place, named the certainty of a member
+// note reads one member. requestID is the certainty of a member named requestId in this place. named is the certainty of a member
 // whose name says that the id is Lambda's.
 func (r *request) note(key, value []byte, requestID, named certainty) {
 	c := none

@@ -11,7 +11,7 @@ const (
 	otherID  = "c6af9ac6-7b61-41e6-9a41-93e8deadbeef" // API Gateway's, an order's
 )
 
-// loggers are lines as common loggers write them in JSON, each with its source. OURS stands for lambdaID, OTHERS for otherID.
+// loggers are lines as common loggers write them in JSON, each with its source. OURS is replaced with lambdaID, OTHERS with otherID.
 var loggers = []struct{ name, source, record string }{
 	// Lambda's own runtimes.
 	{
@@ -171,7 +171,7 @@ func TestLoggers(t *testing.T) {
 	}
 }
 
-// If a line has several ids, the member that names Lambda's request most certainly counts. Ids in unknown members do not count. A
+// If a line has several ids, the id of the most certain member counts. Ids in unknown members do not count. A
 // requestId that is not a UUID is only Lambda's in an emulation, and the caller must check whether it is.
 func TestOtherIDs(t *testing.T) {
 	for record, want := range map[string]string{

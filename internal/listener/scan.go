@@ -88,7 +88,7 @@ func (n *nesting) skip(s []byte) (end int) {
 
 // eventAfterTail returns the index of the event after the element at i, if that element is the tail of a cut value. The tail closes
 // more brackets than it opens, so its commas are deeper than the commas between elements. The end of the body shows the depth of
-// those.
+// the commas between elements.
 func (s scanner) eventAfterTail(i int) (next int) {
 	_, value := s.envelope(i)
 	if value == 0 || s[len(s)-1] != ']' {
@@ -125,8 +125,8 @@ const (
 	maxEnvelope = 512
 )
 
-// envelope reads the beginning of an event, up to the record's value, which starts value bytes after i. If value is 0, there is no
-// event at i.
+// envelope reads the beginning of an event, up to the record's value. value is the offset of that value from i. If value is 0,
+// there is no event at i.
 func (s scanner) envelope(i int) (event Event, value int) {
 	if !bytes.HasPrefix(s[i:], []byte(eventStart)) {
 		return Event{}, 0

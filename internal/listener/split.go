@@ -184,7 +184,7 @@ func (e *partialEvent) event() (event Event, ok, isBeginning bool) {
 		}
 		return event, ok && s.space(end) == len(s), isBeginning
 	}
-	// The bytes beyond the limit were not kept. They are taken for valid JSON.
+	// The bytes beyond the limit were not kept. They count as valid JSON.
 	s = bytes.ToValidUTF8(s, []byte("\uFFFD"))
 	var value int
 	event, value = s.envelope(0)
