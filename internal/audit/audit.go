@@ -30,7 +30,7 @@ type Audit struct {
 
 type digest [sha256.Size]byte
 
-// sequence is the numbers of one instance. The digest of a number's event distinguishes a copy from another event under the same
+// sequence has the numbers of one instance. The digest of a number's event distinguishes a copy from another event under the same
 // number.
 type sequence struct {
 	arrived Numbers

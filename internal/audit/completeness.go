@@ -17,11 +17,11 @@ import (
 //
 // An instance begins with the lowest number that was seen, or with 0 if FromStart is set.
 //
-// An instance ends with the highest number that was seen, or that a kinesis-telemetry.dropped event names. Losses behind that
-// number do not show. An instance that ends with a kinesis-telemetry.stats has no such losses: after an orderly shutdown that
+// An instance ends with the highest number that was seen, or that a kinesis-telemetry.dropped event names. Losses after that
+// number are not visible. An instance that ends with a kinesis-telemetry.stats has no such losses: after an orderly shutdown that
 // event has the highest number, except for the kinesis-telemetry.dropped events of the last flush.
 type Completeness struct {
-	// FromStart declares that the window has every instance from its number 0: lower numbers than the first that was seen are
+	// FromStart declares that the window has every instance from its number 0: numbers below the first that was seen are
 	// missing. Of an instance without any event, all numbers up to the highest that a kinesis-telemetry.dropped names are missing.
 	FromStart bool
 
@@ -169,8 +169,8 @@ type Finding struct {
 	Last  *uint64 `json:"lastSeq,omitempty"`
 	ToEnd bool    `json:"toEnd"`
 	// Missing are the numbers that did not arrive and that no drop declares. A kinesis-telemetry.dropped event does not name
-	// which numbers from its firstSeq to its lastSeq it declares: the first missing ones of the window count as declared,
-	// although all of them may lie before the window.
+	// which numbers from its firstSeq to its lastSeq it declares: the first missing numbers of the window count as
+	// declared, although the declared numbers may all be before the window.
 	Missing      Ranges `json:"missing,omitempty"`
 	MissingCount uint64 `json:"missingCount"`
 	// Declared are all drops that the stream declares. DroppedCount counts the missing numbers that they explain.

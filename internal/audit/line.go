@@ -26,8 +26,8 @@ type Line struct {
 	Instance string
 	Seq      uint64
 	Numbered bool
-	// MessageOnly marks a log event of the format cloudwatch: its number and its time identify the event, and of the event it
-	// has only the message.
+	// MessageOnly marks a log event of the format cloudwatch: the line has only the event's message. Its number and its time
+	// identify the event.
 	MessageOnly bool
 	// Err is why the line is not an event. The members are then not valid.
 	Err error
@@ -49,7 +49,7 @@ var (
 	errNotUTF8     = errors.New("the line is not valid UTF-8")
 )
 
-// Lines splits a record's data into its events. Each byte of line formats is part of a Line or is the line feed behind it. A
+// Lines splits a record's data into its events. In a line format, each byte is part of a Line or is the line feed after it. A
 // line that is not an event has an Err. A record of a single line needs no line feed (format json).
 func Lines(data []byte) []Line {
 	plain, compression, err := record.Decompress(data)
@@ -149,7 +149,7 @@ func (l *Line) number(seq, source json.RawMessage) error {
 }
 
 // membersOf returns the members of a JSON object with the exact bytes of their values. The last of two members of one name
-// counts: the extension's members stand behind Lambda's.
+// counts: the extension's members follow Lambda's.
 func membersOf(raw []byte) (map[string]json.RawMessage, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {

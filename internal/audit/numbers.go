@@ -56,7 +56,7 @@ func (s *Numbers) find(n uint64) (chunk, at int) {
 }
 
 func (s *Numbers) insert(chunk, at int, r Range) {
-	if chunk == len(s.chunks) { // behind all others
+	if chunk == len(s.chunks) { // after all others
 		if last := chunk - 1; last >= 0 && len(s.chunks[last]) < maxChunk {
 			s.chunks[last] = append(s.chunks[last], r)
 			return

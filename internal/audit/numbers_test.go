@@ -96,7 +96,7 @@ func TestManyNumbers(t *testing.T) {
 			for _, parity := range []uint64{0, 1} {
 				for i := range n {
 					if !added.Add(2*order(i) + parity) {
-						t.Fatalf("%d was there", 2*order(i)+parity)
+						t.Fatalf("%d is not new", 2*order(i)+parity)
 					}
 				}
 				want := n

@@ -24,8 +24,8 @@ type Report struct {
 	Duplicated []Event `json:"duplicated,omitempty"`
 	// Altered are lines with the time and type of a lost event and another record.
 	Altered []Event `json:"altered,omitempty"`
-	// Conflicting are lines whose (instance, seq) an earlier line has with other content. Their content counts as that of any
-	// line.
+	// Conflicting are lines whose (instance, seq) an earlier line has with other content. Their content counts like that of any
+	// other line.
 	Conflicting []Event `json:"conflicting,omitempty"`
 	// Unknown are lines of events that were never emitted, such as those of another writer.
 	Unknown []Event `json:"unknown,omitempty"`
@@ -35,7 +35,7 @@ type Report struct {
 	Own map[string]int `json:"own,omitempty"`
 	// Gaps are the numbers that never arrived.
 	Gaps []Gap `json:"gaps,omitempty"`
-	// OutOfOrder counts lines behind one with a higher number of the same instance and partition key.
+	// OutOfOrder counts lines after one with a higher number of the same instance and partition key.
 	OutOfOrder int `json:"outOfOrder"`
 
 	// Records, Lines and Bytes (data and partition keys) are the stream's content.

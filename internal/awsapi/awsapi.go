@@ -272,7 +272,7 @@ func (s service) callJSON(ctx context.Context, cfg aws.Config, target string, in
 	return nil
 }
 
-// callQuery makes a call in AWS's query protocol, with the version of IAM, the only service that is called so.
+// callQuery makes a call in AWS's query protocol, with the version of IAM, the only service that uses this protocol.
 func (s service) callQuery(ctx context.Context, cfg aws.Config, action string, in url.Values, out any) error {
 	in.Set("Action", action)
 	in.Set("Version", iamVersion)

@@ -8,7 +8,7 @@ import (
 )
 
 // newClient makes the Kinesis Client from the settings. account is the function's own account. newClient accepts every
-// configuration that config.Load accepts: ON_ERROR=fail acts on what Load finds, and an error here would come too late for it.
+// configuration that config.Load accepts: ON_ERROR=fail acts on the mistakes that Load finds, and an error here would be too late.
 func newClient(cfg *config.Config, account string) (*kinesis.Client, error) {
 	settings := &cfg.AWS
 	credentials, err := kinesis.NewCredentials(settings.Credentials)

@@ -67,7 +67,7 @@ func TestNothingInFlightAtFreeze(t *testing.T) {
 }
 
 // sync ships at the end of each invocation if FLUSH_TIMEOUT is long enough, as 60 ms are.
-func TestShortFlushTimeout(t *testing.T) {
+func TestShortFlushTimeoutShipsAtEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAfter(5*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT=60ms")
 		e := fakeEnvironment{T: t, Extension: x}
@@ -84,7 +84,7 @@ func TestShortFlushTimeout(t *testing.T) {
 
 // A backlog that one hold cannot ship costs FLUSH_TIMEOUT in total. The rest of it is shipped during handlers. After that,
 // invocations are held as before.
-func TestBacklog(t *testing.T) {
+func TestBacklogCostsFlushTimeoutOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAfter(400*time.Millisecond), "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_BUFFER_BYTES=16777216")
 		e := fakeEnvironment{T: t, Extension: x}
@@ -115,7 +115,7 @@ func TestBacklog(t *testing.T) {
 
 // If Lambda reports that telemetry was lost, or a POST is malformed, the end of the invocation may be lost as well. The current wait
 // ends after FLUSH_TIMEOUT, and no later invocation is waited for until an end is seen again.
-func TestLostTelemetry(t *testing.T) {
+func TestLostTelemetryStopsTheWaits(t *testing.T) {
 	for name, lose := range map[string]func(x *Extension){
 		"logsDropped": func(x *Extension) { post(x, "["+eventNow("platform.logsDropped", "")+"]") },
 		"malformed":   func(x *Extension) { post(x, "["+eventNow("platform.runtimeDone", "1")[:50]+"}]") },
@@ -151,7 +151,7 @@ func TestLostTelemetry(t *testing.T) {
 
 // After a wait has timed out, the extension has called next, and the environment may freeze at any moment. The background shipper
 // only ships events that are close to MAX_DELAY, and no full records.
-func TestAfterWaitTimeout(t *testing.T) {
+func TestOnlyLateEventsShipAfterWaitTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync", "KINESIS_TELEMETRY_RECORD_BYTES=1024")
 		defer x.dispatcher.Close(false)
@@ -214,7 +214,7 @@ func TestEndOfPreviousInvocation(t *testing.T) {
 }
 
 // If the end of an invocation is seen too late to ship anything, the extension does not wait for the ends of the next ones.
-func TestLateEnds(t *testing.T) {
+func TestLateEndsStopTheWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")
 		defer x.dispatcher.Close(false)
@@ -248,7 +248,7 @@ func TestLateEnds(t *testing.T) {
 
 // The wait for an invocation's end stops 100 ms before its deadline. If INVOKE has no usable deadline, the wait stops after
 // FLUSH_TIMEOUT. No function runs for longer than 15 minutes.
-func TestDeadlineOfInvoke(t *testing.T) {
+func TestWaitStopsBeforeDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExtension(t, acceptAll, "KINESIS_TELEMETRY_DELIVERY=sync")
 		defer x.dispatcher.Close(false)

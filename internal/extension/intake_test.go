@@ -70,7 +70,7 @@ func TestWarnsOnce(t *testing.T) {
 
 // With PARTITION_KEY=tenant, the partition key of an event is the tenant that the platform named last. Until the platform has named
 // one, it is the tenant in the event itself. An id that is too long for a partition key counts as none.
-func TestTenants(t *testing.T) {
+func TestPartitionKeyIsTheTenant(t *testing.T) {
 	long := strings.Repeat("l", 257)
 	for _, test := range []struct{ name, events, want string }{ // events with their tenants
 		{"the platform names it", "platform.start a, function, function b, platform.report", "a,a,a,a"},
@@ -118,7 +118,7 @@ func TestTenantsOnlyIfSelected(t *testing.T) {
 
 // A request id has at most 128 bytes, because a log line may contain anything. A longer id counts as none, and starts and ends no
 // invocation.
-func TestLongRequestIDs(t *testing.T) {
+func TestLongRequestIDsCountAsNone(t *testing.T) {
 	long := strings.Repeat("r", 129)
 	for kind, want := range map[string][]string{
 		"on-demand":                {"a", "a", "a", "a", "a", long[1:], long[1:]},

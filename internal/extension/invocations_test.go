@@ -39,7 +39,7 @@ func observeAll(track *invocations, events string) (ids []string, facts []flush.
 
 // An event belongs to the request whose id it contains, if Lambda has named that request; else to the request that ran when the event
 // was emitted; else to none.
-func TestAttribution(t *testing.T) {
+func TestEventBelongsToItsRequest(t *testing.T) {
 	for _, test := range []struct{ name, events, want string }{
 		{
 			"by position",
@@ -97,7 +97,7 @@ func TestAttribution(t *testing.T) {
 
 // Only the end of its own run counts for an INVOKE, not an old end and not one that arrives twice. An end that arrives before its
 // INVOKE counts. Lambda may retry a request under its id: the end of the first run, in time or late, does not count for the second.
-func TestRuns(t *testing.T) {
+func TestEndCountsForItsOwnRun(t *testing.T) {
 	var foreign string // events that a function logged, from a line that arrived in pieces
 	for n := range 9 {
 		foreign += fmt.Sprintf("done 2 z%d, ", n)
@@ -177,7 +177,7 @@ func TestRuns(t *testing.T) {
 
 // The fact of an end that arrives before its INVOKE has the end's time, from which the hold counts. If another invocation ended
 // since, the fact has no time.
-func TestTimeOfEndBeforeItsInvoke(t *testing.T) {
+func TestEndBeforeItsInvokeKeepsItsTime(t *testing.T) {
 	const at = "2026-11-23T18:00:00.500Z"
 	track := newInvocations()
 	end := func(events string) string {
@@ -212,7 +212,7 @@ func TestHandlerDuration(t *testing.T) {
 }
 
 // The last eight requests are remembered. An event of an older request belongs to no INVOKE.
-func TestRememberedRequests(t *testing.T) {
+func TestLastEightRequestsAreRemembered(t *testing.T) {
 	track := newInvocations()
 	for n := range 9 {
 		observeAll(track, fmt.Sprint("INVOKE ", n))

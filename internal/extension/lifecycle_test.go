@@ -144,7 +144,7 @@ const (
 )
 
 // With mistakes in the settings, or with ENABLED=false, the extension only registers for SHUTDOWN: no invocation waits for it.
-func TestInactive(t *testing.T) {
+func TestInactiveRegistersForShutdownOnly(t *testing.T) {
 	t.Parallel()
 	for variable, want := range map[string][]string{
 		"KINESIS_TELEMETRY_DELIVERY=never": {unaffected + neverMode},
@@ -198,7 +198,7 @@ func TestUnknownPartition(t *testing.T) {
 }
 
 // A CA bundle that cannot be read only costs telemetry.
-func TestUnreadableCABundle(t *testing.T) {
+func TestUnreadableCABundleCostsOnlyTelemetry(t *testing.T) {
 	t.Parallel()
 	f := newFakeLambda(t, nil).start(t.Context(), "AWS_CA_BUNDLE=/nowhere/ca.pem")
 	f.awaitNext()

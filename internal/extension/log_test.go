@@ -83,7 +83,7 @@ func TestFlushWaitsForLastLines(t *testing.T) {
 }
 
 // A blocked log does not block invocations, telemetry or the process's end.
-func TestBlockedLog(t *testing.T) {
+func TestBlockedLogBlocksNothing(t *testing.T) {
 	t.Parallel()
 	w := &blockedWriter{open: make(chan struct{})}
 	defer close(w.open)

@@ -12,7 +12,7 @@ import (
 
 // An element that is not an event gets a seq, and the stream declares it as dropped, unless the user did not select its type. It
 // does not start or end an invocation.
-func TestMalformedElements(t *testing.T) {
+func TestMalformedElementsAreDeclared(t *testing.T) {
 	for events, want := range map[string]string{
 		"platform":          "[2platform.start 3kinesis-telemetry.dropped] malformed 2 0 1",
 		"platform,function": "[0function 4platform.start 5kinesis-telemetry.dropped] malformed 3 1 3",
@@ -44,7 +44,7 @@ func TestMalformedElements(t *testing.T) {
 }
 
 // An event above the record limit is delivered with the beginning of its record and the record's size.
-func TestTruncatedEvents(t *testing.T) {
+func TestTruncatedEventKeepsItsBeginning(t *testing.T) {
 	var s recorder
 	x := newExtension(t, s.put, "KINESIS_TELEMETRY_MAX_RECORD_BYTES=2048")
 	record := `{"requestId":"a","text":"` + strings.Repeat("x", 5000) + `"}`

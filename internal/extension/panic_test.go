@@ -17,7 +17,7 @@ import (
 
 // A panic anywhere in the extension does not affect the function: the extension keeps calling next, logs the first panic, and shuts
 // down in order. The parts that did not panic still deliver.
-func TestPanic(t *testing.T) {
+func TestPanicDoesNotAffectTheFunction(t *testing.T) {
 	t.Parallel()
 	const never, first, each, atShutdown = "", "the first Put", "each Put", "a Put at SHUTDOWN"
 	for _, test := range []struct {
@@ -139,7 +139,7 @@ func TestPanicWhileWaitingForEnd(t *testing.T) {
 }
 
 // A panic in start only costs telemetry.
-func TestPanicInStart(t *testing.T) {
+func TestPanicInStartCostsOnlyTelemetry(t *testing.T) {
 	l := newFakeLambda(t, nil)
 	cfg, mistakes := config.Load(lambdaEnviron)
 	x := &Extension{config: cfg, log: slog.New(logFunc(l.handleLog)), invocations: newInvocations(), abandon: func() {}}

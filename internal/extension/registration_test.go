@@ -145,7 +145,7 @@ func (a *silentAPI) InitError(ctx context.Context, _, _ string) error { return a
 
 // If Lambda never answers the subscription, the extension goes on without telemetry, with an error that names the cause. If Lambda
 // never answers the report of a mistake, the extension still ends.
-func TestUnansweredCalls(t *testing.T) {
+func TestUnansweredCallsTimeOut(t *testing.T) {
 	subscribe := func(ctx context.Context, x *Extension) error { return x.subscribe(ctx) }
 	failInit := func(ctx context.Context, x *Extension) error {
 		return x.failInit(ctx, []config.Mistake{{Variable: "X", Problem: "is not set", Expected: "y"}})

@@ -99,7 +99,7 @@ func TestJournalAfterShutdown(t *testing.T) {
 
 // If nothing was lost, the extension logs nothing at the default LOG_LEVEL, else the summary reports how much. Events that are saved
 // for the next start are not lost. If they cannot be saved, the extension logs that once.
-func TestSummary(t *testing.T) {
+func TestSummaryReportsLosses(t *testing.T) {
 	const buffered, unsaved = "WARN telemetry is buffered", "WARN cannot keep a journal"
 	const nothingSent = "summary: received 2, sent 0, dropped 0, undelivered 2 events, "
 	const tooLarge = "ERROR summary: received 3, sent 2, dropped 1, undelivered 0 events, " +
@@ -229,7 +229,7 @@ func TestShutdownWithLittleTime(t *testing.T) {
 }
 
 // A silent connection does not use up the time of the last flush.
-func TestSilentConnectionAtShutdown(t *testing.T) {
+func TestSilentConnectionDoesNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	f := newFakeLambda(t, nil).start(t.Context())
 	f.awaitNext()

@@ -309,7 +309,7 @@ func (r *traceRun) put(ctx context.Context, records []kinesis.Record, probe bool
 	return result
 }
 
-// wait waits, and through a freeze as well. It reports whether the pause passed before ctx was done. In a frozen process the time of a
+// wait waits, also through a freeze. It reports whether the pause passed before ctx was done. In a frozen process the time of a
 // flight stands still. In this test it goes on, so no flight may time out during a freeze.
 func (r *traceRun) wait(ctx context.Context, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
