@@ -21,7 +21,7 @@ import (
 	"kinesis-telemetry-extension/internal/sandbox"
 )
 
-// The same function and the same binary deliver to Kinesis endpoints of others: AWS's own SDK reads back every emitted event.
+// The same function and the same binary deliver to Kinesis endpoints of other projects: AWS's own SDK reads back every emitted event.
 // .ci/run installs the endpoints and requires them with CONFORMANCE=required.
 func TestConformanceKinesisLocal(t *testing.T) {
 	folder := foreign(t, "KINESIS_LOCAL", "the folder of the npm package kinesis-local")

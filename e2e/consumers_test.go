@@ -146,18 +146,18 @@ func checkConsumer(t *testing.T, w written, b batch, command []string) {
 	}
 
 	c := startConsumer(t, command, nil)
-	c.demand("a batch with poisoned records and duplicates", list, poisoned)
-	c.demand("the same again from the first that was reported", list[1:], poisoned)
+	c.checkFailures("a batch with poisoned records and duplicates", list, poisoned)
+	c.checkFailures("the same again from the first that was reported", list[1:], poisoned)
 	final := lambdaRecords(b.records)[held:]
 	c.fail(true)
-	c.demand("two records while the sink fails", final, []string{final[0].Kinesis.SequenceNumber})
+	c.checkFailures("two records while the sink fails", final, []string{final[0].Kinesis.SequenceNumber})
 	c.fail(false)
-	c.demand("the same again", final, nil)
-	c.demand("and again", final, nil)
+	c.checkFailures("the same again", final, nil)
+	c.checkFailures("and again", final, nil)
 	c.compare(w, b.events)
 
 	skipping := startConsumer(t, command, map[string]string{"UNREADABLE": "skip"})
-	skipping.demand("with UNREADABLE=skip", append(list, final...), nil)
+	skipping.checkFailures("with UNREADABLE=skip", append(list, final...), nil)
 	skipping.compare(w, b.events)
 	if count := strings.Count(skipping.printed(), "not readable"); count != len(poisoned) {
 		t.Errorf("%d records are logged as unreadable, want %d", count, len(poisoned))
@@ -274,8 +274,8 @@ func (c *consumerTrial) printed() string {
 	return c.output.text.String()
 }
 
-// demand invokes the consumer with the records, and checks that it reports these sequence numbers as failed.
-func (c *consumerTrial) demand(what string, records []lambdaRecord, report []string) {
+// checkFailures invokes the consumer with the records, and checks that it reports these sequence numbers as failed.
+func (c *consumerTrial) checkFailures(what string, records []lambdaRecord, report []string) {
 	c.Helper()
 	payload, err := json.Marshal(map[string]any{"Records": records})
 	if err != nil {

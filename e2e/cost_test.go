@@ -130,7 +130,7 @@ func measureCost(t *testing.T, extension, request string, s setup) (c cost) {
 }
 
 // cpuTime is the CPU time of a process's threads. Go's threads live as long as the process.
-func cpuTime(t *testing.T, pid int) (taken time.Duration) {
+func cpuTime(t *testing.T, pid int) (used time.Duration) {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(threads) == 0 {
@@ -145,9 +145,9 @@ func cpuTime(t *testing.T, pid int) (taken time.Duration) {
 		if _, err := fmt.Sscan(string(content), &nanoseconds); err != nil {
 			t.Fatal(err)
 		}
-		taken += time.Duration(nanoseconds)
+		used += time.Duration(nanoseconds)
 	}
-	return taken
+	return used
 }
 
 // ioCalls is the number of reads and writes of a process.
@@ -205,7 +205,7 @@ func TestBudgetFullBuffer(t *testing.T) {
 }
 
 // With a dead stream the process takes at most the buffer and 14 MiB. A late garbage collection raises a peak, so the lowest peak counts.
-func TestBudgetHeld(t *testing.T) {
+func TestBudgetMemoryOfFullBuffer(t *testing.T) {
 	budgets(t)
 	const buffer, allowed, attempts = 32, 14, 3 // MiB; the buffer is a sixteenth of the memory
 	for range attempts {

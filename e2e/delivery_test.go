@@ -82,7 +82,7 @@ func linesOf(r *trial) (lines []record.Line) {
 }
 
 // The extension adds the members of FORMAT.md, and no others.
-func TestStamps(t *testing.T) {
+func TestEventHasTheMembersOfTheFormat(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_TAGS": "team=shop", "KINESIS_TELEMETRY_EVENTS": "function"}})
 	first, second := r.invoke(`{"text":2}`), r.invoke(`{"text":1,"json":1}`)
@@ -282,7 +282,7 @@ func TestLostAnswers(t *testing.T) {
 }
 
 // The extension answers 200 to every malformed POST, and the neighbours of malformed events arrive.
-func TestOddBodiesReachTheStream(t *testing.T) {
+func TestNeighboursOfMalformedEventsArrive(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.NoFreeze = true }})
 	r.invoke(`{"text":1}`)
@@ -503,7 +503,7 @@ func TestLateReport(t *testing.T) {
 }
 
 // After a timeout or a crash a new process serves the environment, and the events of both processes arrive.
-func TestResets(t *testing.T) {
+func TestBothProcessesDeliverAfterAReset(t *testing.T) {
 	concurrent(t)
 	for name, request := range map[string]string{"timeout": `{"text":3,"duration":"1m","deaf":true}`, "crash": `{"text":3,"panic":true}`} {
 		t.Run(name, func(t *testing.T) {

@@ -28,7 +28,7 @@ type row struct {
 	emitted, delivered, duplicated, lost, truncated int
 	held                                            time.Duration
 	report                                          audit.Report
-	said                                            []string // log lines of the extension
+	logged                                          []string // log lines of the extension
 }
 
 // run runs a scenario: thirty invocations, with the fault from the eighth to the twenty-second.
@@ -45,7 +45,7 @@ func (s *scenario) run(t *testing.T, mode string) row {
 		s.change(&su)
 	}
 	r := newTrial(t, su)
-	var c conduct
+	var c scenarioRun
 	traffic := s.traffic
 	if traffic == "" {
 		traffic = mixed
@@ -65,8 +65,8 @@ func (s *scenario) run(t *testing.T, mode string) row {
 		c.invoke(r, traffic)
 		time.Sleep(50 * time.Millisecond) // the traffic
 	}
-	if s.life != nil {
-		s.life(r, &c)
+	if s.afterTraffic != nil {
+		s.afterTraffic(r, &c)
 	}
 	if err := r.env.Shutdown(t.Context()); err != nil {
 		t.Errorf("shutdown: %v", err)
@@ -130,8 +130,8 @@ func (s *scenario) judge(t *testing.T, got row) {
 	}
 	if s.lost == all {
 		said := fmt.Sprintf("undelivered %d events, 0 of them saved", got.lost+1) // and the stats event
-		if got.lost == 0 || len(got.said) == 0 || !strings.Contains(got.said[len(got.said)-1], said) {
-			t.Errorf("lost %d; the extension logged %q", got.lost, got.said)
+		if got.lost == 0 || len(got.logged) == 0 || !strings.Contains(got.logged[len(got.logged)-1], said) {
+			t.Errorf("lost %d; the extension logged %q", got.lost, got.logged)
 		}
 	}
 	if got.held > busy(3*time.Second) && !s.slowly {

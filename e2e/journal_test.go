@@ -54,7 +54,7 @@ func TestKilled(t *testing.T) {
 		r.kinesis.SetFaults(nil)
 		rule := rules[random.IntN(len(rules))]
 		if n%5 == 4 && rule != nil {
-			// With answers SHUTDOWN would end orderly before the kill, and no process would follow to deliver the rest.
+			// If the stream answered, SHUTDOWN would end in order before the kill, and no later process would deliver the rest.
 			rule = &kinesislocal.Rule{Hang: true}
 		}
 		if rule != nil {
@@ -100,9 +100,9 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// A shard gets eight times its capacity of a second, and then SHUTDOWN comes. All events that are not logs arrive, and the
+// A shard gets as many bytes as it accepts in eight seconds, and then SHUTDOWN arrives. All events except logs arrive, and the
 // account in the stream adds up.
-func TestLastWords(t *testing.T) {
+func TestShutdownAtShardLimit(t *testing.T) {
 	if os.Getenv("CHAOS") == "" {
 		t.Skip("CHAOS is not set: a shard at its limits takes seconds")
 	}

@@ -16,9 +16,9 @@ import (
 )
 
 // Proxies between the function and Kinesis change answers, limit requests, and are configured by hand.
-func TestBetween(t *testing.T) {
+func TestProxies(t *testing.T) {
 	concurrent(t)
-	bounded := func(b *between, w http.ResponseWriter, r *http.Request) {
+	bounded := func(b *interceptor, w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil || len(body) > 200_000 {
 			http.Error(w, "too large", http.StatusRequestEntityTooLarge)
@@ -29,7 +29,7 @@ func TestBetween(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name     string
-		handle   func(b *between, w http.ResponseWriter, r *http.Request)
+		handle   func(b *interceptor, w http.ResponseWriter, r *http.Request)
 		settings func(url string) map[string]string
 		says     string // expected log line, instead of delivery
 	}{
@@ -39,21 +39,21 @@ func TestBetween(t *testing.T) {
 		{"takes 200 KB", bounded, func(url string) map[string]string {
 			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": url}
 		}, ""},
-		{"is a proxy with a newline", (*between).pass, func(url string) map[string]string {
+		{"is a proxy with a newline", (*interceptor).pass, func(url string) map[string]string {
 			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": "http://kinesis.invalid", "HTTP_PROXY": " \"" + url + "\"\n"}
 		}, ""},
-		{"is a proxy with a % in its password", (*between).pass, func(url string) map[string]string {
+		{"is a proxy with a % in its password", (*interceptor).pass, func(url string) map[string]string {
 			return map[string]string{
 				"KINESIS_TELEMETRY_ENDPOINT_URL": "http://kinesis.invalid",
 				"HTTP_PROXY":                     strings.Replace(url, "://", "://user:SECRET%zz@", 1),
 			}
 		}, "HTTP_PROXY"},
-		{"is a proxy that refuses", func(_ *between, w http.ResponseWriter, _ *http.Request) {
+		{"is a proxy that refuses", func(_ *interceptor, w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 		}, func(url string) map[string]string {
 			return map[string]string{"KINESIS_TELEMETRY_ENDPOINT_URL": "https://kinesis.invalid", "HTTPS_PROXY": url}
 		}, "refuses to connect to kinesis.invalid:443"},
-		{"is a firewall", func(_ *between, w http.ResponseWriter, _ *http.Request) {
+		{"is a firewall", func(_ *interceptor, w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 			_, _ = io.WriteString(w, "<html>blocked \x1b[31m")
 		}, func(url string) map[string]string {
@@ -62,9 +62,9 @@ func TestBetween(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var b *between
+			var b *interceptor
 			r := newTrial(t, setup{extension: func(r *trial, x *sandbox.Extension) {
-				b = newBetween(r, test.handle)
+				b = newInterceptor(r, test.handle)
 				maps.Copy(x.Env, test.settings(b.URL))
 			}})
 			for range 5 {

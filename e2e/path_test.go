@@ -29,16 +29,16 @@ import (
 
 const endpointURL = "KINESIS_TELEMETRY_ENDPOINT_URL"
 
-// between is an HTTP server between the extension and Kinesis.
-type between struct {
+// interceptor is an HTTP server between the extension and Kinesis.
+type interceptor struct {
 	*httptest.Server
 	kinesis  http.Handler
 	requests atomic.Int32
 }
 
-// newBetween starts it; handle may call pass.
-func newBetween(r *trial, handle func(b *between, w http.ResponseWriter, req *http.Request)) *between {
-	b := &between{kinesis: r.kinesis}
+// newInterceptor starts an interceptor. handle may call pass.
+func newInterceptor(r *trial, handle func(b *interceptor, w http.ResponseWriter, req *http.Request)) *interceptor {
+	b := &interceptor{kinesis: r.kinesis}
 	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		b.requests.Add(1)
 		handle(b, w, req)
@@ -48,10 +48,10 @@ func newBetween(r *trial, handle func(b *between, w http.ResponseWriter, req *ht
 }
 
 // pass forwards the request to Kinesis.
-func (b *between) pass(w http.ResponseWriter, r *http.Request) { b.kinesis.ServeHTTP(w, r) }
+func (b *interceptor) pass(w http.ResponseWriter, r *http.Request) { b.kinesis.ServeHTTP(w, r) }
 
 // zipped compresses the answer.
-func zipped(b *between, w http.ResponseWriter, r *http.Request) {
+func zipped(b *interceptor, w http.ResponseWriter, r *http.Request) {
 	answer := httptest.NewRecorder()
 	b.pass(answer, r)
 	w.Header().Set("Content-Encoding", "gzip")
@@ -61,7 +61,7 @@ func zipped(b *between, w http.ResponseWriter, r *http.Request) {
 	_ = z.Close()
 }
 
-func zips(r *trial, x *sandbox.Extension) { x.Env[endpointURL] = newBetween(r, zipped).URL }
+func zips(r *trial, x *sandbox.Extension) { x.Env[endpointURL] = newInterceptor(r, zipped).URL }
 
 // refusesConnect is a proxy that refuses CONNECT with a status while the trial's fault is active.
 func refusesConnect(status int) func(*trial, *sandbox.Extension) {
@@ -69,7 +69,7 @@ func refusesConnect(status int) func(*trial, *sandbox.Extension) {
 		secure := httptest.NewTLSServer(r.kinesis)
 		r.Cleanup(secure.Close)
 		onward := newPath(r.T, 0, secure.Listener.Addr().String())
-		proxy := newBetween(r, func(_ *between, w http.ResponseWriter, _ *http.Request) {
+		proxy := newInterceptor(r, func(_ *interceptor, w http.ResponseWriter, _ *http.Request) {
 			if r.faulty.Load() {
 				w.WriteHeader(status)
 				return

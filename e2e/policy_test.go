@@ -177,7 +177,7 @@ func TestBudgetBacklog(t *testing.T) {
 }
 
 // A missing answer takes half of the longest hold. The other half is for another request. No event is late, and no line is logged.
-func TestOneHang(t *testing.T) {
+func TestMissingAnswerTakesHalfTheHold(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s"}})
 	r.invoke(mixed)
@@ -288,7 +288,7 @@ func TestMinuteInSync(t *testing.T) {
 }
 
 // After a timeout with a dead stream, a second process with a healthy stream delivers the events of both.
-func TestSpillToTheNextLife(t *testing.T) {
+func TestNextProcessDeliversTheJournal(t *testing.T) {
 	concurrent(t)
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
 		t.Run(delivery, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"kinesis-telemetry-extension/record"
 )
 
-// Programs of others read the real extension's records in each format and compression, and every event comes out unaltered.
+// Other programs read the real extension's records in each format and compression, and every event comes out unaltered.
 // conformance/readers/check.sh installs these programs, and describes their output.
 func TestConformanceReaders(t *testing.T) {
 	if os.Getenv("CONFORMANCE") != "required" {

@@ -17,11 +17,11 @@ type scenario struct {
 	toTheEnd bool
 	// extension changes the surroundings of the extension. Their fault, if there is one, begins and ends with the stream's.
 	extension func(*trial, *sandbox.Extension)
-	// life runs after the traffic and before SHUTDOWN; nil: nothing.
-	life    func(r *trial, c *conduct)
-	change  func(s *setup)
-	traffic string // payload of the invocations, mixed if empty
-	silent  bool   // no invocation
+	// afterTraffic runs after the traffic and before SHUTDOWN; nil: nothing.
+	afterTraffic func(r *trial, c *scenarioRun)
+	change       func(s *setup)
+	traffic      string // payload of the invocations, mixed if empty
+	silent       bool   // no invocation
 	// duplicates: they may come. lost: the events that are lost; "" for none, "all" for all.
 	duplicates bool
 	lost       string
@@ -32,20 +32,20 @@ type scenario struct {
 	varies bool
 }
 
-// conduct runs a scenario on its environment.
-type conduct struct {
+// scenarioRun runs a scenario on its environment.
+type scenarioRun struct {
 	held time.Duration
 	n    int
 }
 
-func (c *conduct) invoke(r *trial, payload string) {
-	if result := c.disturbed(r, payload); result.Status != "success" {
+func (c *scenarioRun) invoke(r *trial, payload string) {
+	if result := c.tryInvoke(r, payload); result.Status != "success" {
 		r.Errorf("invocation %d: %+v", c.n, result)
 	}
 }
 
-// disturbed invokes the function and accepts any outcome.
-func (c *conduct) disturbed(r *trial, payload string) sandbox.Result {
+// tryInvoke invokes the function and accepts any outcome.
+func (c *scenarioRun) tryInvoke(r *trial, payload string) sandbox.Result {
 	result, err := r.env.Invoke(r.Context(), []byte(payload))
 	if err != nil {
 		r.Errorf("invocation %d: %v", c.n, err)
@@ -57,7 +57,7 @@ func (c *conduct) disturbed(r *trial, payload string) sandbox.Result {
 
 const (
 	all = "all"
-	// overload is the payload of an invocation that logs more than a shard takes in the meantime.
+	// overload is the payload of an invocation that logs more than a shard accepts in the meantime.
 	overload = `{"text":400,"bytes":300,"duration":"10ms"}`
 )
 
@@ -93,13 +93,13 @@ var scenarios = []scenario{
 	}},
 	{name: "a stream of one shard at its limits", duplicates: true, traffic: overload, change: func(s *setup) {
 		s.kinesis.ShardBytesPerSecond, s.kinesis.ShardRecordsPerSecond = 0, 0 // Kinesis's own limits
-	}, life: func(r *trial, c *conduct) {
+	}, afterTraffic: func(r *trial, c *scenarioRun) {
 		for range 16 { // the shard needs eight seconds for the logs, SHUTDOWN has less than two
 			c.invoke(r, `{"duration":"500ms"}`)
 		}
 	}},
-	{name: "a path of 0.5 MB/s, and an invocation that logs 4 MB", extension: slow(500_000), duplicates: true, life: func(
-		r *trial, c *conduct,
+	{name: "a path of 0.5 MB/s, and an invocation that logs 4 MB", extension: slow(500_000), duplicates: true, afterTraffic: func(
+		r *trial, c *scenarioRun,
 	) {
 		c.invoke(r, `{"text":4000,"bytes":1000,"duration":"100ms"}`)
 		for range 22 { // the path needs eleven seconds for that, and half as much again for cancelled requests
@@ -123,7 +123,7 @@ var scenarios = []scenario{
 	{name: "a sixth of a CPU, and a connection for each POST of telemetry", extension: sixthOfCPU, slowly: true, change: func(s *setup) {
 		s.settings["KINESIS_TELEMETRY_BUFFER_BYTES"] = "67108864"
 		s.sandbox = func(c *sandbox.Config) { c.Telemetry.NewConnections = true }
-	}, life: func(r *trial, c *conduct) {
+	}, afterTraffic: func(r *trial, c *scenarioRun) {
 		// POSTs of 1 MiB, and smaller ones right after them, which could overtake. All logs fit into Lambda's queue.
 		for range 5 {
 			c.invoke(r, `{"text":2500,"bytes":1000}`)
@@ -132,10 +132,10 @@ var scenarios = []scenario{
 			c.invoke(r, `{"duration":"500ms"}`)
 		}
 	}},
-	{name: "events above 1 MiB, which Lambda cuts, and a stream that accepts them", life: longLines, change: func(s *setup) {
+	{name: "events above 1 MiB, which Lambda cuts, and a stream that accepts them", afterTraffic: longLines, change: func(s *setup) {
 		s.maxKiB, s.settings["KINESIS_TELEMETRY_MAX_RECORD_BYTES"] = 10240, "10485760"
 	}},
-	{name: "events above 1 MiB, which Lambda cuts, and a stream of 1 MiB records", life: longLines, truncated: 10},
+	{name: "events above 1 MiB, which Lambda cuts, and a stream of 1 MiB records", afterTraffic: longLines, truncated: 10},
 	{
 		name:      "the proxy refuses CONNECT to the end",
 		extension: refusesConnect(http.StatusForbidden), rule: closes(), toTheEnd: true, lost: all,
@@ -151,25 +151,28 @@ var scenarios = []scenario{
 	{name: "SHUTDOWN is the very first event", silent: true},
 	{name: "the last platform.report 5 ms after SHUTDOWN", change: reportAfter(5 * time.Millisecond)},
 	{name: "the last platform.report 50 ms after SHUTDOWN", change: reportAfter(50 * time.Millisecond)},
-	{name: "function timeout, then a second process", life: timesOut, change: shortTimeout, varies: true},
+	{name: "function timeout, then a second process", afterTraffic: timesOut, change: shortTimeout, varies: true},
 	{
 		name: "no answer, function timeout, then a second process and a working stream",
-		rule: hang(), toTheEnd: true, life: timesOut, change: shortTimeout, varies: true,
+		rule: hang(), toTheEnd: true, afterTraffic: timesOut, change: shortTimeout, varies: true,
 	},
 	{
 		name: "AccessDenied, crash, then a second process and a working stream",
-		rule: fails("AccessDeniedException"), toTheEnd: true, life: crashes, varies: true,
+		rule: fails("AccessDeniedException"), toTheEnd: true, afterTraffic: crashes, varies: true,
 	},
-	{name: "crash, then a second process", life: crashes, varies: true},
-	{name: "out of memory (the runtime is killed), then a second process", life: killed(sandbox.RuntimeProcess), varies: true},
-	{name: "the extension is killed, then a second process", life: killed(sandbox.ExtensionProcess), change: onlyAnswered, varies: true},
+	{name: "crash, then a second process", afterTraffic: crashes, varies: true},
+	{name: "out of memory (the runtime is killed), then a second process", afterTraffic: killed(sandbox.RuntimeProcess), varies: true},
 	{
-		name: "a long freeze in the middle of a request",
-		life: frozen(&kinesislocal.Rule{Count: 1, ReplyDelay: time.Second}), duplicates: true,
+		name:         "the extension is killed, then a second process",
+		afterTraffic: killed(sandbox.ExtensionProcess), change: onlyAnswered, varies: true,
 	},
 	{
-		name: "a long freeze in the middle of a request, and a dead connection",
-		life: frozen(&kinesislocal.Rule{Count: 1, Delay: time.Second, StoreThenReset: true}), duplicates: true,
+		name:         "a long freeze in the middle of a request",
+		afterTraffic: frozen(&kinesislocal.Rule{Count: 1, ReplyDelay: time.Second}), duplicates: true,
+	},
+	{
+		name:         "a long freeze in the middle of a request, and a dead connection",
+		afterTraffic: frozen(&kinesislocal.Rule{Count: 1, Delay: time.Second, StoreThenReset: true}), duplicates: true,
 	},
 }
 
@@ -187,32 +190,32 @@ func reportAfter(d time.Duration) func(*setup) {
 }
 
 // longLines logs ten events above 1 MiB, and others between them.
-func longLines(r *trial, c *conduct) {
+func longLines(r *trial, c *scenarioRun) {
 	for range 5 {
 		c.invoke(r, `{"text":1,"json":1,"bytes":1048576,"duration":"10ms"}`)
 		c.invoke(r, mixed)
 	}
 }
 
-func timesOut(r *trial, c *conduct) {
-	c.disturbed(r, `{"text":5,"duration":"5s","deaf":true}`)
+func timesOut(r *trial, c *scenarioRun) {
+	c.tryInvoke(r, `{"text":5,"duration":"5s","deaf":true}`)
 	r.kinesis.SetFaults(nil)
 	c.invoke(r, mixed)
 }
 
-func crashes(r *trial, c *conduct) {
-	c.disturbed(r, `{"text":5,"panic":true}`)
+func crashes(r *trial, c *scenarioRun) {
+	c.tryInvoke(r, `{"text":5,"panic":true}`)
 	r.kinesis.SetFaults(nil)
 	c.invoke(r, mixed)
 }
 
 // killed kills processes of a kind during a handler.
-func killed(kind sandbox.ProcessKind) func(*trial, *conduct) {
-	return func(r *trial, c *conduct) {
+func killed(kind sandbox.ProcessKind) func(*trial, *scenarioRun) {
+	return func(r *trial, c *scenarioRun) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			c.disturbed(r, `{"text":5,"duration":"500ms"}`)
+			c.tryInvoke(r, `{"text":5,"duration":"500ms"}`)
 		}()
 		time.Sleep(250 * time.Millisecond) // in the middle of the invocation
 		for _, p := range r.env.Processes() {
@@ -228,8 +231,8 @@ func killed(kind sandbox.ProcessKind) func(*trial, *conduct) {
 }
 
 // frozen freezes the environment with a request in flight, for longer than any of our timeouts.
-func frozen(rule *kinesislocal.Rule) func(*trial, *conduct) {
-	return func(r *trial, c *conduct) {
+func frozen(rule *kinesislocal.Rule) func(*trial, *scenarioRun) {
+	return func(r *trial, c *scenarioRun) {
 		r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{*rule}})
 		r.stopInMidRequest(7*time.Second, func() { c.invoke(r, `{"text":5,"duration":"1500ms"}`) })
 		c.invoke(r, mixed)

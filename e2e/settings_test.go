@@ -21,7 +21,7 @@ import (
 )
 
 // The extension's log contains no secret from a setting, and no control character from any source.
-func TestLogHoldsNoSecrets(t *testing.T) {
+func TestLogHasNoSecrets(t *testing.T) {
 	concurrent(t)
 	const prefix, secret, evil = "KINESIS_TELEMETRY_", "hunter2", "\x1b]0;\u202e\u009b31m\n"
 	for name, test := range map[string]struct {
@@ -73,7 +73,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 }
 
 // ON_ERROR=fail applies to every error in the settings that can be found before the first request.
-func TestOnErrorFailHeeds(t *testing.T) {
+func TestOnErrorFailReportsEveryMistake(t *testing.T) {
 	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
 	for name, value := range map[string]string{
@@ -96,7 +96,7 @@ func TestOnErrorFailHeeds(t *testing.T) {
 }
 
 // An error in how the log looks does not stop delivery.
-func TestLooseSettingsDeliver(t *testing.T) {
+func TestLogSettingsDoNotStopDelivery(t *testing.T) {
 	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
 	for _, test := range []struct {

@@ -13,7 +13,7 @@ import (
 
 // After every kind of failure the function runs on, the extension runs until SHUTDOWN and exits with 0, and one clear line names
 // the cause.
-func TestNeverInTheWay(t *testing.T) {
+func TestFailureDoesNotAffectTheFunction(t *testing.T) {
 	concurrent(t)
 	const prefix = "KINESIS_TELEMETRY_"
 	with := func(setting, value string) setup {

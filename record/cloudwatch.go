@@ -115,7 +115,7 @@ type parts struct {
 	lambda                        []byte // the line up to the extension's members, without the closing brace
 }
 
-// split finds the parts of a line. The last of two members of one name counts: the extension's members stand behind Lambda's.
+// split finds the parts of a line. The last of two members of one name counts: the extension's members follow Lambda's.
 func split(line []byte) parts {
 	parts := parts{lambda: bytes.TrimSuffix(line, []byte{'}'})}
 	rest := members(line)

@@ -22,7 +22,7 @@ const (
 )
 
 var (
-	errTooLarge = errors.New("its data are larger than a reader takes: 64 MiB, and 1,000 times what they are compressed")
+	errTooLarge = errors.New("its data are too large: above 64 MiB, or above 1,000 times their compressed size")
 	errCut      = errors.New("it is cut short")
 )
 
@@ -62,7 +62,7 @@ type part struct {
 	data []byte
 }
 
-// decompressed yields the content of each member and frame, and any uncompressed data behind them as one part.
+// decompressed yields the content of each member and frame, and any uncompressed data after them as one part.
 func decompressed(data []byte) iter.Seq2[part, error] {
 	return func(yield func(part, error) bool) {
 		room := decompressedLimit(len(data))

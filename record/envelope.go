@@ -115,7 +115,7 @@ func (l *Line) readMessage(message string) {
 	if strings.HasPrefix(message, "{") && json.Valid([]byte(message)) {
 		parts := split([]byte(message))
 		var event Line
-		// A whole event as the message has the log event's time. A function's log that only looks like an event has not.
+		// If the message is a whole event, it has the log event's time. A function's log that only looks like an event does not.
 		if parts.kind != nil && parts.record != nil && json.Unmarshal([]byte(message), &event) == nil && event.sameTime(l.Time) {
 			l.Time, l.Type, l.Record, l.Truncated = event.Time, event.Type, event.Record, event.Truncated
 			return

@@ -2,7 +2,7 @@
 // and reads them back. It does no I/O and imports only the standard library and a compressor. FORMAT.md is the specification.
 //
 // An event's bytes are copied as Lambda posted them, never decoded and encoded again. The extension's own members (requestId,
-// seq, source) are appended behind Lambda's.
+// seq, source) are appended after Lambda's.
 package record
 
 import (
@@ -97,8 +97,7 @@ func AppendEvent(dst []byte, e *Event) []byte {
 	return AppendMembers(append(dst, e.Raw[:len(e.Raw)-1]...), e)
 }
 
-// AppendMembers appends the end of the event, which stands behind Lambda's members: the extension's members and the closing
-// brace.
+// AppendMembers appends the end of the event, after Lambda's members: the extension's members and the closing brace.
 func AppendMembers(dst []byte, e *Event) []byte {
 	comma := 0
 	if isEmptyObject(e.Raw[:len(e.Raw)-1]) {

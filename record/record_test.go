@@ -81,7 +81,7 @@ func FuzzAppendUnpack(f *testing.F) {
 	})
 }
 
-// Each event of any lines is JSON, and a line that cannot be read does not hide the event behind it.
+// Each event of any lines is JSON, and a line that cannot be read does not hide the event after it.
 func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("{\"seq\":1}\n{\"seq\":2}"))
 	f.Add([]byte("{}\nnonsense\n\n{\"type\":1}"))
@@ -100,7 +100,7 @@ func FuzzUnpack(f *testing.F) {
 			found = err == nil && line.Seq == 7
 		}
 		if !found && results < 1000 {
-			t.Fatalf("%q hides the event behind it", data)
+			t.Fatalf("%q hides the event after it", data)
 		}
 	})
 }

@@ -20,7 +20,7 @@ func members(text []byte) object {
 	return object{text: text, at: at + 1}
 }
 
-// next returns the bytes of the next member: its name without quotes, and its value. ok is false behind the last member.
+// next returns the bytes of the next member: its name without quotes, and its value. ok is false after the last member.
 func (o *object) next() (name, value []byte, ok bool) {
 	at := o.separator()
 	end := skipString(o.text, at)
@@ -97,7 +97,7 @@ func skipNested(text []byte, at int) int {
 	return -1
 }
 
-// skipString returns the end of the string that begins at at, behind its closing quote, or -1 if no string begins there.
+// skipString returns the end of the string that begins at at, after its closing quote, or -1 if no string begins there.
 func skipString(text []byte, at int) int {
 	if at >= len(text) || text[at] != '"' {
 		return -1

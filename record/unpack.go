@@ -33,7 +33,7 @@ var ErrForeign = errors.New("not written by the extension")
 
 // Unpack yields the events in the data of one Kinesis record, in order. It detects the format and the compression by the
 // bytes. It also reads several concatenated records, as Firehose writes them into one object. For an event that it cannot read
-// it yields an error with the event's place, and continues behind it; it stops after a thousand errors in a row. For data of
+// it yields an error with the event's place, and continues after it; it stops after a thousand errors in a row. For data of
 // another writer the error wraps ErrForeign.
 //
 // An event of the format CloudWatch has fewer members: Seq, the first 20 digits of Source.Instance, Source.Account, Time,

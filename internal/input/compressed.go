@@ -120,7 +120,7 @@ func (s *section) gzipMember() {
 		return
 	}
 	s.failAt(where, fmt.Errorf("gzip: %w", describeError(err)))
-	if !nested { // with nested members the search would find those again, and they were read
+	if !nested { // if nested members were read, the search would find them again
 		s.from.rewind(begins + 1)
 	}
 	s.nextGzip()

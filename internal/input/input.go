@@ -25,7 +25,7 @@ type Event struct {
 	Arrived time.Time
 }
 
-// UnreadableError reports a piece that is not an event. Reading continues behind it.
+// UnreadableError reports a piece that is not an event. Reading continues after it.
 type UnreadableError struct {
 	Where string // such as "line 3"
 	Err   error
@@ -35,7 +35,7 @@ func (u *UnreadableError) Error() string { return u.Where + ": " + u.Err.Error()
 
 func (u *UnreadableError) Unwrap() error { return u.Err }
 
-// Read yields the events of an input, in order. A piece that it cannot read is an *UnreadableError, and the pieces behind it
+// Read yields the events of an input, in order. A piece that it cannot read is an *UnreadableError, and the pieces after it
 // follow. The error wraps record.ErrForeign if another writer wrote the piece and no event of the extension was skipped. Any
 // other error comes from the reader or from ctx, and is the last. An event's memory is valid until the next event.
 func Read(ctx context.Context, from io.Reader) iter.Seq2[Event, error] {

@@ -230,7 +230,7 @@ const (
 
 const event = `{"time":"2026-11-23T18:00:00.123Z","type":"function","record":"a \"{[ b","seq":1,"source":{"function":"f","instance":"i"}}`
 
-// Each piece that cannot be read is reported with its place, and the pieces behind it are read.
+// Each piece that cannot be read is reported with its place, and the pieces after it are read.
 func TestUnreadable(t *testing.T) {
 	v := vectors(t)
 	ndjson, gz, zst := v["ndjson.bin"], v["ndjson.gzip.bin"], v["ndjson.zstd.bin"]
@@ -467,7 +467,7 @@ func TestBombs(t *testing.T) {
 		},
 		"gzip in a record": {
 			bytes.NewReader(getRecords(gz)),
-			"record 1, sequence number 49600: gzip: its data are larger than a reader takes: 64 MiB, and 1,000 times what they are compressed",
+			"record 1, sequence number 49600: gzip: its data are too large: above 64 MiB, or above 1,000 times their compressed size",
 		},
 		"gzip in zstd": {bytes.NewReader(zstded(gz)), "zstd frame 1: zstd: " + bomb},
 	} {

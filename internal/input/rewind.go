@@ -26,7 +26,7 @@ func (r *rewinder) reset(from io.Reader) {
 // at returns how many bytes were read.
 func (r *rewinder) at() int64 { return r.history.at - int64(r.Buffered()) }
 
-// rewind goes back to where at was to, or as far as it can.
+// rewind goes back to the position to, or as far as it can.
 func (r *rewinder) rewind(to int64) {
 	h := &r.history
 	back := int(min(h.at-to, int64(len(h.recent))))
