@@ -82,7 +82,7 @@ func eventID(at, seq int64) string {
 // Each event has the message that CloudWatch Logs has for it, with either log format of the function.
 func TestCloudWatchMessages(t *testing.T) {
 	const id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
-	for _, test := range []struct{ kind, record, text, json string }{ // an empty text or json stands for the event's JSON
+	for _, test := range []struct{ kind, record, text, json string }{ // an empty text or json means the event's JSON
 		{"function", `"tab\tline\n"`, "tab\tline\n", "tab\tline\n"},
 		{
 			"function", `{"level":"INFO","message":"a \"b\"\n"}`,

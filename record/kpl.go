@@ -29,7 +29,7 @@ const (
 )
 
 // KPLEncoder encodes one record of the format KPL. All events have the partition key of the record itself, and no hash key: a
-// consumer drops sub-records, or the whole record, if their keys belong to another shard. It keeps no memory of its own.
+// consumer drops sub-records, or the whole record, if their keys belong to another shard. It keeps no memory.
 type KPLEncoder struct {
 	dst  []byte
 	from int

@@ -76,7 +76,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	for _, l := range layouts {
 		records := l.pack(t, lines...)
-		if l.format != record.KPL { // such a record does not have its length
+		if l.format != record.KPL { // a record of the format kpl does not contain its length
 			records = append(records, bytes.Join(append(records, records...), nil))
 		}
 		seq := uint64(0)

@@ -24,8 +24,8 @@ import (
 type Stream interface {
 	// Put blocks until every record has an outcome or ctx is done. It must not retain records. Calls never overlap.
 	Put(ctx context.Context, records []kinesis.Record) kinesis.Result
-	// Probe is a Put that ends with the first request of which the stream accepts nothing. It tests whether a failing stream
-	// works again.
+	// Probe is a Put that stops after the first request of which the stream accepts nothing. It tests whether a failing
+	// stream works again.
 	Probe(ctx context.Context, records []kinesis.Record) kinesis.Result
 }
 

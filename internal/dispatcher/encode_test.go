@@ -58,7 +58,7 @@ func TestCloudWatchRecordNamesItsLogStream(t *testing.T) {
 	}
 }
 
-// sizeRecorder returns a stream that takes everything and appends the size of each record to sizes.
+// sizeRecorder returns a stream that accepts everything and appends the size of each record to sizes.
 func sizeRecorder(sizes *[]int) *fakeStream {
 	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		for i := range records {

@@ -25,7 +25,7 @@ func neverAnswer(ctx context.Context, records []kinesis.Record) kinesis.Result {
 	return answerAll(kinesis.Unsent, &kinesis.Error{Kind: kinesis.KindDeadline})(ctx, records)
 }
 
-// slowStream returns a stream that takes everything after a round trip.
+// slowStream returns a stream that accepts everything after a round trip.
 func slowStream(roundTrip time.Duration) *fakeStream {
 	return &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		time.Sleep(roundTrip)

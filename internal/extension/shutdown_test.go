@@ -97,8 +97,8 @@ func TestJournalAfterShutdown(t *testing.T) {
 	}
 }
 
-// If nothing was lost, the extension logs nothing at the default LOG_LEVEL, else the summary reports how much. Events that are saved
-// for the next start are not lost. If they cannot be saved, the extension logs that once.
+// If nothing was lost, the extension logs nothing at the default LOG_LEVEL. Otherwise, the summary reports how much was lost. Events
+// that are saved for the next start are not lost. If they cannot be saved, the extension logs that once.
 func TestSummaryReportsLosses(t *testing.T) {
 	const buffered, unsaved = "WARN telemetry is buffered", "WARN cannot keep a journal"
 	const nothingSent = "summary: received 2, sent 0, dropped 0, undelivered 2 events, "

@@ -347,7 +347,7 @@ func tracedSize(k kinesis.Record) (events, size int) {
 // tracedOverhead is the size that an event has in the buffer in addition to its raw bytes.
 const tracedOverhead = 128
 
-// tracedFunction returns a function name of such a length that an event has the same size in a record as in the buffer.
+// tracedFunction returns a function name with which an event has the same size in a record as in the buffer.
 func tracedFunction() string {
 	raw := []byte(`{"time":0}`)
 	for name := "f"; ; name += "f" {

@@ -233,7 +233,7 @@ func TestDeadStreamCostsFlushTimeoutInSum(t *testing.T) {
 	}
 }
 
-// A stream that takes only a part each time costs at most FLUSH_TIMEOUT in sum.
+// A stream that accepts only a part each time costs at most FLUSH_TIMEOUT in sum.
 func TestThrottledStreamCostsFlushTimeoutInSum(t *testing.T) {
 	e := newEnv(Sync)
 	for range 50 {

@@ -37,7 +37,7 @@ func (r *rewinder) rewind(to int64) {
 	r.Reset(h)
 }
 
-// history is the reader behind a rewinder's buffer.
+// history is the reader that fills a rewinder's buffer.
 type history struct {
 	from    io.Reader
 	at      int64  // bytes read

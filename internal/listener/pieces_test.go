@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// malformed stands for an element without Raw in the result of split.
+// malformed marks an element without Raw in the result of split.
 const malformed = "malformed"
 
 // split splits bodies that arrive one after the other, and finishes.
