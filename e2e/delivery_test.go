@@ -46,7 +46,7 @@ func TestEveryEventArrives(t *testing.T) {
 						}
 					}
 					report := r.end()
-					r.complete(report, 5*(10+3)+3)
+					r.checkComplete(report, 5*(10+3)+3)
 					if lines := r.output.lines(); len(lines) > 0 {
 						t.Errorf("a healthy environment must log nothing, logged %q", lines)
 					}
@@ -181,7 +181,7 @@ func TestPartitionKeys(t *testing.T) {
 }
 
 // 20 invocations log 5,000 lines each in 200 ms: no event is lost, and memory stays bounded.
-func TestLoad(t *testing.T) {
+func TestLoadLosesNoEvent(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{
 		// sync ships most before SHUTDOWN, which does not last longer on a busy machine.
@@ -192,7 +192,7 @@ func TestLoad(t *testing.T) {
 		r.invoke(`{"text":5000,"bytes":150,"duration":"200ms"}`)
 	}
 	report := r.end()
-	r.complete(report, 20*5000)
+	r.checkComplete(report, 20*5000)
 	for _, line := range linesOf(r) {
 		if line.Type == "platform.logsDropped" {
 			t.Errorf("the platform dropped events: %s", line.Record)
@@ -240,7 +240,7 @@ func TestThrottledAndFailing(t *testing.T) {
 			}
 			report := r.end()
 			report.OutOfOrder = 0 // retries come later; seq gives the order
-			r.complete(report, 15*60)
+			r.checkComplete(report, 15*60)
 			if stats := r.kinesis.Stats().Operations["PutRecords"]; len(stats.Outcomes) < 2 || len(stats.Records) < 2 {
 				t.Errorf("no request failed: %+v", stats)
 			}
@@ -249,7 +249,7 @@ func TestThrottledAndFailing(t *testing.T) {
 }
 
 // Lost answers cause duplicates, each recognisable by its first instance and seq. No event is lost.
-func TestLostAnswers(t *testing.T) {
+func TestLostAnswersCauseOnlyDuplicates(t *testing.T) {
 	concurrent(t)
 	for name, rule := range map[string]kinesislocal.Rule{
 		"reset":     {Probability: 0.3, StoreThenReset: true},
@@ -387,7 +387,7 @@ func TestEventAboveMaxBytes(t *testing.T) {
 				t.Errorf("gaps %v, duplicated %v, malformed %v", report.Gaps, report.Duplicated, report.Malformed)
 			}
 			if test.maxKiB > 1024 {
-				r.complete(report, 3+2*3+4+3)
+				r.checkComplete(report, 3+2*3+4+3)
 				return
 			}
 			if len(report.Lost) != 4 || report.Delivered < 3+2*3+3 {
@@ -399,7 +399,7 @@ func TestEventAboveMaxBytes(t *testing.T) {
 				}
 				return
 			}
-			if n := r.truncated(); n != 4 {
+			if n := r.countTruncated(); n != 4 {
 				t.Errorf("%d truncated events", n)
 			}
 			if lines := r.output.lines(); len(lines) > 0 {
@@ -409,8 +409,8 @@ func TestEventAboveMaxBytes(t *testing.T) {
 	}
 }
 
-// truncated counts the truncated events, and checks that each is the beginning of an emitted event.
-func (r *trial) truncated() (n int) {
+// countTruncated counts the truncated events, and checks that each is the beginning of an emitted event.
+func (r *trial) countTruncated() (n int) {
 	r.Helper()
 	for _, line := range linesOf(r) {
 		if line.Truncated == 0 {
@@ -450,7 +450,7 @@ func TestSnapStart(t *testing.T) {
 		r.invoke(mixed)
 	}
 	report := r.end()
-	r.complete(report, 3*13)
+	r.checkComplete(report, 3*13)
 }
 
 // On Managed Instances there is no INVOKE, and several requests run at once.
@@ -482,7 +482,7 @@ func TestManagedInstances(t *testing.T) {
 		t.Errorf("%d of 200 lines arrived before the shutdown", n)
 	}
 	report := r.end()
-	r.complete(report, 20*12)
+	r.checkComplete(report, 20*12)
 	for _, line := range linesOf(r) {
 		if line.Type == "function" && line.RequestID != "" && !strings.Contains(string(line.Record), line.RequestID) {
 			t.Errorf("a request id was guessed: %+v", line)
@@ -491,12 +491,12 @@ func TestManagedInstances(t *testing.T) {
 }
 
 // SHUTDOWN waits for the late platform.report of the last invocation.
-func TestLateReport(t *testing.T) {
+func TestShutdownWaitsForTheLastReport(t *testing.T) {
 	concurrent(t)
 	r := newTrial(t, setup{sandbox: func(c *sandbox.Config) { c.ReportDelay = 40 * time.Millisecond; c.NoFreeze = true }})
 	r.invoke(mixed)
 	report := r.end()
-	r.complete(report, 13)
+	r.checkComplete(report, 13)
 	if countType(r, "platform.report") != 1 {
 		t.Error("the last platform.report is missing")
 	}
@@ -518,7 +518,7 @@ func TestBothProcessesDeliverAfterAReset(t *testing.T) {
 			if len(r.extensions()) != 2 {
 				t.Errorf("%d processes of the extension, want 2", len(r.extensions()))
 			}
-			r.complete(report, 2*13)
+			r.checkComplete(report, 2*13)
 		})
 	}
 }
@@ -539,5 +539,5 @@ func TestBudgetSyncAfterAnEndThatCameTooLate(t *testing.T) {
 	if n := countType(r, "function"); n != 16 {
 		t.Errorf("%d of 16 log lines are on the stream after the last invocation", n)
 	}
-	r.complete(r.end(), 16)
+	r.checkComplete(r.end(), 16)
 }

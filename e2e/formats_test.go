@@ -89,7 +89,7 @@ func TestGuaranteesInEachFormat(t *testing.T) {
 						change(su)
 					}
 				}
-				s.judge(t, s.run(t, "adaptive"))
+				s.checkPromises(t, s.run(t, "adaptive"))
 			})
 		}
 	}

@@ -74,13 +74,16 @@ func (s *scenario) run(t *testing.T, mode string) row {
 	for _, stored := range r.kinesis.Records(r.stream) {
 		r.audit.AddRecord(stored.PartitionKey, stored.Data)
 	}
-	r.inOrder()
+	r.checkOrder()
 	report := r.audit.Report()
-	return row{report.Emitted, report.Delivered, len(report.Duplicated), len(report.Lost), r.truncated(), c.held, report, r.output.lines()}
+	return row{
+		report.Emitted, report.Delivered, len(report.Duplicated), len(report.Lost), r.countTruncated(),
+		c.held, report, r.output.lines(),
+	}
 }
 
-// inOrder checks that each instance numbers its events in the order of their emission.
-func (r *trial) inOrder() {
+// checkOrder checks that each instance numbers its events in the order of their emission.
+func (r *trial) checkOrder() {
 	r.Helper()
 	lines := linesOf(r)
 	slices.SortStableFunc(lines, func(a, b record.Line) int {
@@ -108,8 +111,8 @@ func (r *trial) inOrder() {
 	}
 }
 
-// judge checks the promises of the scenario.
-func (s *scenario) judge(t *testing.T, got row) {
+// checkPromises checks the promises of the scenario.
+func (s *scenario) checkPromises(t *testing.T, got row) {
 	t.Helper()
 	report := got.report
 	if len(report.Altered) != s.truncated || got.truncated != s.truncated || len(report.Malformed) > 0 {
@@ -134,7 +137,7 @@ func (s *scenario) judge(t *testing.T, got row) {
 			t.Errorf("lost %d; the extension logged %q", got.lost, got.logged)
 		}
 	}
-	if got.held > busy(3*time.Second) && !s.slowly {
+	if got.held > busy(3*time.Second) && !s.holdsVary {
 		t.Errorf("held %s in total", got.held)
 	}
 }
@@ -148,7 +151,7 @@ func (s *scenario) line(mode string, got row) string {
 		delivered = fmt.Sprintf("all, %d of them truncated", s.truncated)
 	}
 	emitted := fmt.Sprint(got.emitted)
-	if s.varies {
+	if s.countsVary {
 		emitted = "more than 400"
 	}
 	if s.lost == all {
@@ -213,7 +216,7 @@ func TestGuarantees(t *testing.T) {
 				t.Run(s.name+" "+mode, func(t *testing.T) {
 					t.Parallel()
 					got := s.run(t, mode)
-					s.judge(t, got)
+					s.checkPromises(t, got)
 					*line = s.line(mode, got)
 				})
 			}

@@ -233,8 +233,8 @@ func (r *trial) extensions() (processes []sandbox.ProcessStats) {
 	return processes
 }
 
-// complete checks that every event arrived once and unaltered, and that no number is missing.
-func (r *trial) complete(report audit.Report, least int) {
+// checkComplete checks that every event arrived once and unaltered, and that no number is missing.
+func (r *trial) checkComplete(report audit.Report, least int) {
 	r.Helper()
 	if !report.Complete() || report.Emitted < least || report.OutOfOrder > 0 {
 		r.Errorf("emitted %d (at least %d expected), delivered %d, duplicated %d, altered %v, malformed %v, gaps %v, out of order %d; lost %v",

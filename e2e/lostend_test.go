@@ -145,7 +145,7 @@ func TestNoTelemetryAtAll(t *testing.T) {
 }
 
 // An extension with a blocked output serves and ends like any other, however much it logs.
-func TestBlockedOutput(t *testing.T) {
+func TestBlockedOutputDelaysNothing(t *testing.T) {
 	concurrent(t)
 	for _, mode := range []string{"sync", "adaptive", "deferred"} {
 		t.Run(mode, func(t *testing.T) {

@@ -77,7 +77,7 @@ func TestProxies(t *testing.T) {
 				t.Errorf("it logged %q", printed)
 			}
 			if test.says == "" {
-				r.complete(report, 365)
+				r.checkComplete(report, 365)
 				if b.requests.Load() == 0 {
 					t.Error("no request passed the proxy")
 				}

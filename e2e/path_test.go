@@ -173,11 +173,11 @@ func (p *path) reserve(n int) time.Duration {
 	return time.Until(p.free)
 }
 
-// host is a name that only the files of mounted and the name server of ignoresAAAA know.
+// host is a name that only the files of mountFile and the name server of ignoresAAAA know.
 const host = "kinesis.test"
 
-// mounted replaces a file in /etc, for the extension only. Go's resolver reads no other files.
-func mounted(r *trial, x *sandbox.Extension, name, text string) {
+// mountFile replaces a file in /etc, for the extension only. Go's resolver reads no other files.
+func mountFile(r *trial, x *sandbox.Extension, name, text string) {
 	unshare, err := exec.LookPath("unshare")
 	if err == nil {
 		err = exec.Command(unshare, "-rm", "true").Run()
@@ -229,7 +229,7 @@ func ignoresAAAA(r *trial, x *sandbox.Extension) {
 			_, _ = socket.WriteToUDP(answer, from)
 		}
 	}()
-	mounted(r, x, "resolv.conf", "nameserver "+server.String()+"\n")
+	mountFile(r, x, "resolv.conf", "nameserver "+server.String()+"\n")
 }
 
 // deadAddress puts an address before the host's own. The kernel drops all its packets, because the queue of its listener is full.
@@ -255,7 +255,7 @@ func deadAddress(r *trial, x *sandbox.Extension) {
 		}
 		r.Cleanup(func() { conn.Close() })
 	}
-	mounted(r, x, "hosts", dead+" "+host+"\n127.0.0.1 "+host+"\n")
+	mountFile(r, x, "hosts", dead+" "+host+"\n127.0.0.1 "+host+"\n")
 }
 
 // stopAndGo is the argument that makes this program run another one on a sixth of a CPU.

@@ -59,7 +59,7 @@ func TestBudgetSteadyTraffic(t *testing.T) {
 					time.Sleep(time.Until(next)) // the pace of the traffic, not a wait
 				}
 				report := r.end()
-				r.complete(report, 100*6)
+				r.checkComplete(report, 100*6)
 				p50, p95, late := quantile(held, .5), quantile(held, .95), latest(r)
 				t.Logf("held p50 %s, p95 %s; latest event %s; %d PutRecords", p50, p95, late, r.kinesis.Stats().Operations["PutRecords"].Requests)
 				if p50 > bound.p50 || p95 > bound.p95 {
@@ -173,7 +173,7 @@ func TestBudgetBacklog(t *testing.T) {
 	if sum > flushTimeout+flushTimeout/4 { // a busy machine
 		t.Errorf("invocations were held %s in total for one backlog", sum)
 	}
-	r.complete(r.end(), large)
+	r.checkComplete(r.end(), large)
 }
 
 // A missing answer takes half of the longest hold. The other half is for another request. No event is late, and no line is logged.
@@ -188,7 +188,7 @@ func TestMissingAnswerTakesHalfTheHold(t *testing.T) {
 			t.Errorf("%d lines are on the stream after %d invocations", lines, n+2)
 		}
 	}
-	r.complete(r.end(), 4*13)
+	r.checkComplete(r.end(), 4*13)
 	if said := r.output.lines(); len(said) > 0 {
 		t.Errorf("it logged %q", said)
 	}
@@ -246,13 +246,13 @@ func TestRequestThatIsRunAgain(t *testing.T) {
 					t.Errorf("%d lines are on the stream at the end of run %d", lines, n+1)
 				}
 			}
-			r.complete(r.end(), 3*13)
+			r.checkComplete(r.end(), 3*13)
 		})
 	}
 }
 
 // The extension ships during a long invocation, even if the end of the previous one arrives only then.
-func TestLongInvocation(t *testing.T) {
+func TestLongInvocationShipsMeanwhile(t *testing.T) {
 	concurrent(t)
 	for _, delivery := range []string{"deferred", "adaptive", "sync"} {
 		t.Run(delivery, func(t *testing.T) {
@@ -265,7 +265,7 @@ func TestLongInvocation(t *testing.T) {
 			if n := countType(r, "function"); n < 5+10 {
 				t.Errorf("%d of 25 lines are on the stream when the long invocation ends", n)
 			}
-			r.complete(r.end(), 25)
+			r.checkComplete(r.end(), 25)
 		})
 	}
 }
@@ -284,7 +284,7 @@ func TestMinuteInSync(t *testing.T) {
 	if n := countType(r, "function"); n != 60 || held > time.Second {
 		t.Errorf("%d of 60 lines are on the stream after the invocation, which was held %s", n, held)
 	}
-	r.complete(r.end(), 60)
+	r.checkComplete(r.end(), 60)
 }
 
 // After a timeout with a dead stream, a second process with a healthy stream delivers the events of both.
@@ -309,7 +309,7 @@ func TestNextProcessDeliversTheJournal(t *testing.T) {
 			if lives := r.extensions(); len(lives) != 2 {
 				t.Errorf("%d processes of the extension", len(lives))
 			}
-			r.complete(report, 2*13+5)
+			r.checkComplete(report, 2*13+5)
 			if stats := lastStats(t, r); stats.Recovered == 0 {
 				t.Errorf("no event was recovered: %+v", stats)
 			}

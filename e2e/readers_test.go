@@ -83,7 +83,7 @@ func (w written) produce(t *testing.T, function string) (all []kinesislocal.Reco
 			r.invoke(request)
 		}
 		report := r.end()
-		r.complete(report, len(life.requests)*20)
+		r.checkComplete(report, len(life.requests)*20)
 		records := r.kinesis.Records(r.stream)
 		var lines []record.Line
 		for _, stored := range records {

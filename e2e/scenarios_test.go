@@ -26,10 +26,10 @@ type scenario struct {
 	duplicates bool
 	lost       string
 	truncated  int // events that are delivered truncated
-	// slowly: the length of holds depends on the load of the machine.
-	slowly bool
-	// varies: the number of events depends on the moment when a process ends.
-	varies bool
+	// holdsVary: the length of holds depends on the load of the machine.
+	holdsVary bool
+	// countsVary: the number of events depends on the moment when a process ends.
+	countsVary bool
 }
 
 // scenarioRun runs a scenario on its environment.
@@ -119,8 +119,8 @@ var scenarios = []scenario{
 		name:      "the proxy refuses CONNECT for a second",
 		extension: refusesConnect(http.StatusProxyAuthRequired), rule: closes(),
 	},
-	{name: "a sixth of a CPU", extension: sixthOfCPU, slowly: true},
-	{name: "a sixth of a CPU, and a connection for each POST of telemetry", extension: sixthOfCPU, slowly: true, change: func(s *setup) {
+	{name: "a sixth of a CPU", extension: sixthOfCPU, holdsVary: true},
+	{name: "a sixth of a CPU, and a connection for each POST of telemetry", extension: sixthOfCPU, holdsVary: true, change: func(s *setup) {
 		s.settings["KINESIS_TELEMETRY_BUFFER_BYTES"] = "67108864"
 		s.sandbox = func(c *sandbox.Config) { c.Telemetry.NewConnections = true }
 	}, afterTraffic: func(r *trial, c *scenarioRun) {
@@ -151,20 +151,20 @@ var scenarios = []scenario{
 	{name: "SHUTDOWN is the very first event", silent: true},
 	{name: "the last platform.report 5 ms after SHUTDOWN", change: reportAfter(5 * time.Millisecond)},
 	{name: "the last platform.report 50 ms after SHUTDOWN", change: reportAfter(50 * time.Millisecond)},
-	{name: "function timeout, then a second process", afterTraffic: timesOut, change: shortTimeout, varies: true},
+	{name: "function timeout, then a second process", afterTraffic: timesOut, change: shortTimeout, countsVary: true},
 	{
 		name: "no answer, function timeout, then a second process and a working stream",
-		rule: hang(), toTheEnd: true, afterTraffic: timesOut, change: shortTimeout, varies: true,
+		rule: hang(), toTheEnd: true, afterTraffic: timesOut, change: shortTimeout, countsVary: true,
 	},
 	{
 		name: "AccessDenied, crash, then a second process and a working stream",
-		rule: fails("AccessDeniedException"), toTheEnd: true, afterTraffic: crashes, varies: true,
+		rule: fails("AccessDeniedException"), toTheEnd: true, afterTraffic: crashes, countsVary: true,
 	},
-	{name: "crash, then a second process", afterTraffic: crashes, varies: true},
-	{name: "out of memory (the runtime is killed), then a second process", afterTraffic: killed(sandbox.RuntimeProcess), varies: true},
+	{name: "crash, then a second process", afterTraffic: crashes, countsVary: true},
+	{name: "out of memory (the runtime is killed), then a second process", afterTraffic: killed(sandbox.RuntimeProcess), countsVary: true},
 	{
 		name:         "the extension is killed, then a second process",
-		afterTraffic: killed(sandbox.ExtensionProcess), change: onlyAnswered, varies: true,
+		afterTraffic: killed(sandbox.ExtensionProcess), change: onlyAnswered, countsVary: true,
 	},
 	{
 		name:         "a long freeze in the middle of a request",

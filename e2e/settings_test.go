@@ -115,7 +115,7 @@ func TestLogSettingsDoNotStopDelivery(t *testing.T) {
 			t.Parallel()
 			r := newTrial(t, setup{settings: test.settings})
 			r.invoke(mixed)
-			r.complete(r.end(), 13)
+			r.checkComplete(r.end(), 13)
 			if lines := r.output.lines(); len(lines) != test.lines {
 				t.Errorf("%q", lines)
 			}
@@ -133,7 +133,7 @@ func TestProxyVariableIsTrimmed(t *testing.T) {
 			env["KINESIS_TELEMETRY_ENDPOINT_URL"] = "http://kinesis.invalid"
 		}})
 		r.invoke(mixed)
-		r.complete(r.end(), 13)
+		r.checkComplete(r.end(), 13)
 		if lines := r.output.lines(); len(lines) != 1 || !strings.Contains(lines[0], "ENDPOINT_URL is plain http") {
 			t.Errorf("%q", lines)
 		}

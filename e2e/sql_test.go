@@ -138,7 +138,7 @@ func (w written) writeObjects(t *testing.T, dir string) sqlRows {
 	report := left.Report()
 	after := newFindings(t, stored)
 	rows := after.rows(t, &report)
-	after.injected(t, report.Gaps, found, cut)
+	after.checkGaps(t, report.Gaps, found, cut)
 	if len(cut) != 3 || len(rows["duplicates"]) == 0 || len(rows["dropped"]) != 1 || len(rows["errors"]) < 2 {
 		t.Errorf("%d cuts, %d duplicates, %d declared drops, %d errors",
 			len(cut), len(rows["duplicates"]), len(rows["dropped"]), len(rows["errors"]))
@@ -293,8 +293,8 @@ func (f *findings) cut(t *testing.T) map[string]bool {
 	return cut
 }
 
-// injected checks that the audit's missing numbers are the cut and the declared ones.
-func (f *findings) injected(t *testing.T, gaps []audit.Gap, before *findings, cut map[string]bool) {
+// checkGaps checks that the audit's missing numbers are the cut and the declared ones.
+func (f *findings) checkGaps(t *testing.T, gaps []audit.Gap, before *findings, cut map[string]bool) {
 	var missing, injected uint64
 	for _, gap := range gaps {
 		missing += gap.Count()

@@ -107,5 +107,5 @@ func TestDeployedStack(t *testing.T) {
 	for range 5 {
 		r.invoke(mixed)
 	}
-	r.complete(r.end(), 5*13)
+	r.checkComplete(r.end(), 5*13)
 }

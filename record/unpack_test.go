@@ -196,7 +196,7 @@ func zstdBomb(blocks int) []byte {
 }
 
 // A decompression bomb is an error and costs a bounded amount of memory.
-func TestBombs(t *testing.T) {
+func TestBombIsAnError(t *testing.T) {
 	var zeros bytes.Buffer
 	writer, _ := gzip.NewWriterLevel(&zeros, gzip.BestCompression)
 	_, _ = writer.Write(make([]byte, 100<<20))

@@ -55,7 +55,7 @@ func (t *Timeout) tick() {
 	if t.left == 0 {
 		return // stopped while the timer fired
 	}
-	t.look()
+	t.endSlice()
 	if t.left--; t.left == 0 {
 		t.end(context.DeadlineExceeded)
 		return
@@ -63,8 +63,8 @@ func (t *Timeout) tick() {
 	t.timer.Reset(t.slice)
 }
 
-// look ends a slice and notices a freeze in it.
-func (t *Timeout) look() {
+// endSlice ends a slice and notices a freeze in it.
+func (t *Timeout) endSlice() {
 	now := time.Now()
 	t.frozen = t.frozen || Froze(t.began, now, t.slice)
 	t.began = now
@@ -84,7 +84,7 @@ func (t *Timeout) Stop() (frozen bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.timer.Stop()
-	t.look()
+	t.endSlice()
 	t.left = 0
 	t.end(context.Canceled)
 	return t.frozen

@@ -11,7 +11,7 @@ import (
 )
 
 // Load refuses what the Kinesis Client and the role would refuse later, when it is too late for ON_ERROR=fail.
-func TestClientMistakes(t *testing.T) {
+func TestLoadRefusesClientMistakes(t *testing.T) {
 	const role = Prefix + "ROLE_ARN=arn:aws:iam::123456789012:role/writer"
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, []byte("-----BEGIN NOTHING-----\n"), 0o600); err != nil {
@@ -105,7 +105,7 @@ func TestEndpoints(t *testing.T) {
 }
 
 // Plain http is a warning for all hosts except this machine.
-func TestPlainHTTP(t *testing.T) {
+func TestPlainHTTPIsAWarning(t *testing.T) {
 	for endpoint, warned := range map[string]bool{
 		"http://127.0.0.1:4567":    false,
 		"http://localhost":         false,

@@ -42,7 +42,7 @@ func TestDefaults(t *testing.T) {
 }
 
 // Every setting is read.
-func TestEverySetting(t *testing.T) {
+func TestEverySettingIsRead(t *testing.T) {
 	got, mistakes := with([]string{
 		Prefix + "STREAM=arn:aws-cn:kinesis:cn-north-1:210987654321:stream/s", Prefix + "EVENTS=function, Extension",
 		Prefix + "DELIVERY=Sync", Prefix + "MAX_DELAY=1m", Prefix + "FLUSH_TIMEOUT=250ms", Prefix + "FORMAT=json",
@@ -69,7 +69,7 @@ func TestEverySetting(t *testing.T) {
 
 // All mistakes are reported together, each with its variable. A wrong word or number is shown, and other values are
 // hidden.
-func TestMistakes(t *testing.T) {
+func TestAllMistakesAreReported(t *testing.T) {
 	wrong := map[string]string{
 		"EVENTS": "logs", "DELIVERY": "soon", "MAX_DELAY": "10", "FLUSH_TIMEOUT": "-1s", "FORMAT": "xml", "COMPRESSION": "lz4",
 		"RECORD_BYTES": "2000000", "MAX_RECORD_BYTES": "11000000", "OVERSIZE": "cut", "PARTITION_KEY": "shard", "BUFFER_BYTES": "8mb",

@@ -8,7 +8,7 @@ import (
 )
 
 // White space, quotes, case and trailing commas do not matter.
-func TestSpelling(t *testing.T) {
+func TestSpellingDoesNotMatter(t *testing.T) {
 	read := map[string]func(*Config) any{
 		"ENABLED":       func(c *Config) any { return c.Enabled },
 		"LOG_LEVEL":     func(c *Config) any { return c.LogLevel },

@@ -96,7 +96,7 @@ func TestJSONBatchFitsIntoARequest(t *testing.T) {
 }
 
 // The class of a line follows its type, even if the type has escapes.
-func TestClassOfALine(t *testing.T) {
+func TestClassFollowsTheType(t *testing.T) {
 	for line, want := range map[string]Class{
 		`{"time":"t","type":"platform.report","record":{}}`:        Platform,
 		`{"time":"t","type":"\u0070latform.report","record":{}}`:   Platform,

@@ -461,7 +461,7 @@ func TestPartitionKeys(t *testing.T) {
 }
 
 // An event above the record limit fills a record with its beginning, or is dropped and declared.
-func TestOversize(t *testing.T) {
+func TestOversizeEventIsTruncatedOrDropped(t *testing.T) {
 	for _, oversize := range []Oversize{Truncate, Drop} {
 		for _, format := range []record.Format{record.NDJSON, record.JSON} {
 			stream := &fakeStream{}

@@ -70,7 +70,7 @@ func sizeRecorder(sizes *[]int) *fakeStream {
 
 // An event above the record limit that fits when compressed is whole, in its own record. An event that was received in
 // part is truncated in any case.
-func TestCompressedEventAboveTheLimit(t *testing.T) {
+func TestEventThatFitsCompressedStaysWhole(t *testing.T) {
 	for _, compression := range []record.Compression{record.Gzip, record.Zstd} {
 		var sizes []int
 		stream := sizeRecorder(&sizes)
@@ -161,7 +161,7 @@ func TestCompressedLimitIsExact(t *testing.T) {
 }
 
 // An event larger than the whole buffer is dropped at once, and no other event is dropped for it.
-func TestEventLargerThanTheBuffer(t *testing.T) {
+func TestEventLargerThanTheBufferIsDropped(t *testing.T) {
 	o := options()
 	o.MaxRecordBytes = 1 << 20
 	d := New(o, &fakeStream{})

@@ -45,7 +45,7 @@ type journal struct {
 	serial        uint64         // of the ledger
 	ledgerWritten bool           // the file has the current ledger
 	pausedUntil   time.Time      // no page is written before
-	unopened      bool           // the first write opens the file
+	openPending   bool           // the first write opens the file
 	adopting      int            // the pages before this one may have batches of earlier processes; 0: after the adoption
 }
 

@@ -66,7 +66,7 @@ func deliverAll(t *testing.T, dir string) (lines []record.Line) {
 }
 
 // Events that several processes left arrive once, in the order of the processes, under their numbers.
-func TestEventsOfSeveralProcesses(t *testing.T) {
+func TestEventsOfSeveralProcessesArriveOnce(t *testing.T) {
 	dir := t.TempDir()
 	var want []string
 	for n := 1; n <= 3; n++ {
@@ -191,7 +191,7 @@ func (f *fullDisk) Free() (int64, error) { return f.free, nil }
 
 // A full disk is logged once. Earlier writes stay. Events that are not written are still delivered, and not counted as
 // kept. After a minute the whole buffer is written.
-func TestFullDisk(t *testing.T) {
+func TestFullDiskIsLoggedOnce(t *testing.T) {
 	for name, disk := range map[string]*fullDisk{
 		"a write fails":          {from: pagesAt + 5000, free: 1 << 40},
 		"a quarter of the space": {from: 1 << 40, free: slabPages * 4096},
@@ -335,7 +335,7 @@ func TestLostJournalIsWrittenAgain(t *testing.T) {
 
 // Events that a process received before it opens the journal (SnapStart) do not overwrite those that an earlier process
 // left.
-func TestEventsReceivedBeforeTheJournal(t *testing.T) {
+func TestEarlyEventsDoNotOverwriteTheJournal(t *testing.T) {
 	dir := t.TempDir()
 	killWith(t, dir, 20)
 	o := options()
@@ -556,7 +556,7 @@ func TestLostJournalFreesItsPages(t *testing.T) {
 }
 
 // A journal that this process created is written again after a loss, like one that it found.
-func TestLostJournalOfThisProcess(t *testing.T) {
+func TestCreatedJournalIsWrittenAgain(t *testing.T) {
 	dir := t.TempDir()
 	killWith(t, dir, 0)
 	d := startProcess(t, options(), dir, &fakeStream{})
@@ -605,7 +605,7 @@ func TestFlightDuringTheAdoption(t *testing.T) {
 }
 
 // A journal is also written again if it is truncated a second time, when it has only a loss.
-func TestJournalTruncatedTwice(t *testing.T) {
+func TestJournalTruncatedTwiceIsWrittenAgain(t *testing.T) {
 	for _, size := range []int64{0, ledgerAt} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "journal-0")
@@ -666,7 +666,7 @@ func TestLinesMovedBeforeLogsAreInTheJournalOnce(t *testing.T) {
 }
 
 // A copy of the extension above maxJournals has no journal, and logs that.
-func TestMoreCopiesThanJournals(t *testing.T) {
+func TestCopyWithoutAJournalLogsThat(t *testing.T) {
 	dir := t.TempDir()
 	for range maxJournals {
 		d := startProcess(t, options(), dir, &fakeStream{})

@@ -29,7 +29,7 @@ func (d *Dispatcher) StartJournal() {
 		return
 	}
 	d.mu.Lock()
-	d.journal.unopened, d.adoptTimer, d.adopted = true, time.NewTimer(adoptAfter), make(chan struct{})
+	d.journal.openPending, d.adoptTimer, d.adopted = true, time.NewTimer(adoptAfter), make(chan struct{})
 	d.mu.Unlock()
 	d.done.Go(func() {
 		defer d.options.Guard()
@@ -62,10 +62,10 @@ func (d *Dispatcher) awaitAdopted(ctx context.Context) {
 
 // ensureJournalLocked opens the journal if that was not tried yet.
 func (d *Dispatcher) ensureJournalLocked() {
-	if !d.journal.unopened {
+	if !d.journal.openPending {
 		return
 	}
-	d.journal.unopened = false
+	d.journal.openPending = false
 	d.freeLocked()
 	if !d.openJournalLocked() {
 		return

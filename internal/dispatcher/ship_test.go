@@ -116,7 +116,7 @@ func TestOnlyLateEventsAfterNextIsCalled(t *testing.T) {
 }
 
 // The age of an event from the future counts from its arrival: an error of its clock does not delay it.
-func TestTimeInTheFuture(t *testing.T) {
+func TestTimeInTheFutureDoesNotDelayShipping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{}
 		d := New(options(), stream)
@@ -458,7 +458,7 @@ func TestHoldForRetriesIsWasted(t *testing.T) {
 }
 
 // If the stream panics, Guard recovers, and the next flight ships the batches in flight, once.
-func TestPanicInFlight(t *testing.T) {
+func TestFlightIsRepeatedAfterAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &fakeStream{put: func(context.Context, []kinesis.Record) kinesis.Result { panic("a bug") }}
 		var recovered any
@@ -483,7 +483,7 @@ func TestPanicInFlight(t *testing.T) {
 }
 
 // The log is called without the lock, since it may block. Each kind of error is logged once, and so is the recovery.
-func TestLogWithoutTheLock(t *testing.T) {
+func TestLogIsCalledWithoutTheLock(t *testing.T) {
 	log := &logLines{}
 	o := options()
 	o.Log = slog.New(log)

@@ -315,7 +315,7 @@ func TestNoWaitForASlowStream(t *testing.T) {
 }
 
 // After a while invocations wait again for a stream that was too slow, though a freeze interrupts every flight.
-func TestSlowStreamGetsAnotherChance(t *testing.T) {
+func TestInvocationsWaitAgainForASlowStream(t *testing.T) {
 	for _, flushTimeout := range []time.Duration{100 * ms, time.Second, 10 * time.Second} {
 		s := settings(Sync)
 		s.FlushTimeout = flushTimeout

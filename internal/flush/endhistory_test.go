@@ -79,7 +79,7 @@ func TestWaitForTheEndIsBounded(t *testing.T) {
 }
 
 // A platform.start of another invocation does not extend the wait.
-func TestStartOfAnotherInvocation(t *testing.T) {
+func TestStartOfAnotherInvocationDoesNotExtendTheWait(t *testing.T) {
 	for name, number := range map[string]int{"the one before": 1, "an unknown one": 0} {
 		e := newEnv(Sync)
 		e.serve(time.Second)
@@ -129,7 +129,7 @@ func TestLostEndStopsTheWaits(t *testing.T) {
 }
 
 // An end that is seen after a loss shows that ends arrive again.
-func TestEndAfterALoss(t *testing.T) {
+func TestEndAfterALossRestoresTheWaits(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(time.Second)
 	e.note(TelemetryLost{}, EndSeen{Number: 1, At: e.now})
@@ -189,7 +189,7 @@ func TestEndIsLateWhenTheHoldIsOver(t *testing.T) {
 }
 
 // The late end of an invocation that did not wait changes nothing.
-func TestLateEndWithoutAWait(t *testing.T) {
+func TestLateEndWithoutAWaitChangesNothing(t *testing.T) {
 	e := newEnv(Adaptive)
 	e.serveAll(repeat(time.Second, 10))
 	if waited := e.serveLate(10); len(waited) > 0 {
@@ -230,7 +230,7 @@ func TestEndAfterItsWaitWasGivenUp(t *testing.T) {
 }
 
 // Lost telemetry does not count as late telemetry, unless an end arrived after its wait was given up.
-func TestLossIsNotLateness(t *testing.T) {
+func TestLossIsNotALateEnd(t *testing.T) {
 	e := newEnv(Sync)
 	e.serve(time.Second)
 	e.note(TelemetryLost{}, EndSeen{Number: 0, At: e.now.Add(-time.Hour)})

@@ -73,7 +73,7 @@ func TestShutdownEndsTheWait(t *testing.T) {
 
 // An end that is seen while the next invocation runs does not end the wait of that invocation. The background goes on
 // shipping.
-func TestEndOfThePreviousInvocation(t *testing.T) {
+func TestEndOfThePreviousInvocationDoesNotEndTheWait(t *testing.T) {
 	for _, number := range []int{1, 0} { // 0: the number of the invocation is no longer known
 		e := newEnv(Sync)
 		e.invoke(time.Second)
@@ -96,7 +96,7 @@ func TestEndOfThePreviousInvocation(t *testing.T) {
 }
 
 // Telemetry may arrive before the Extensions API answers: an end that is noted before its INVOKE counts.
-func TestEndBeforeItsInvoke(t *testing.T) {
+func TestEndBeforeItsInvokeCounts(t *testing.T) {
 	e := newEnv(Sync)
 	e.serve(time.Second)
 	e.wait(time.Second)

@@ -127,7 +127,7 @@ func TestBytesBufferedAtInvokeAreUrgent(t *testing.T) {
 }
 
 // A flight that failed is not repeated at once while the same handler runs.
-func TestFailureIsNotUrgent(t *testing.T) {
+func TestFailedFlightIsNotRepeatedAtOnce(t *testing.T) {
 	for _, failed := range []Flight{refused, unanswered, partlyAccepted} {
 		e := newEnv(Deferred)
 		e.buffer(1000, 0)
@@ -140,7 +140,7 @@ func TestFailureIsNotUrgent(t *testing.T) {
 }
 
 // During a backoff no bytes are urgent, not even at INVOKE.
-func TestBackoffGoesBeforeUrgency(t *testing.T) {
+func TestBackoffOverridesUrgency(t *testing.T) {
 	e := newEnv(Deferred)
 	e.endFlights(refused, refused)
 	e.buffer(megabyte, 0)
@@ -228,7 +228,7 @@ func TestProbeAfterFailures(t *testing.T) {
 
 // Shipping at the end stops a twentieth of FLUSH_TIMEOUT early, for the way back to Lambda. It waits for a flight in
 // progress during half of the time that is left, always with a bound.
-func TestBounds(t *testing.T) {
+func TestBoundsLeaveTimeForTheWayBack(t *testing.T) {
 	e := newEnv(Sync)
 	e.invoke(0)
 	e.end()

@@ -411,7 +411,7 @@ func TestForeign(t *testing.T) {
 }
 
 // An error of the input's reader is reported as that, and not as an unreadable piece.
-func TestReaderFails(t *testing.T) {
+func TestReaderErrorIsReported(t *testing.T) {
 	gz := vectors(t)["ndjson.gzip.bin"]
 	for name, data := range map[string][]byte{
 		"lines": []byte(event + "\n" + event[:30]), "gzip": gz[:len(gz)/2], "get-records": getRecords(gz)[:300],
@@ -443,7 +443,7 @@ func (r *repeated) Read(p []byte) (int, error) {
 }
 
 // A decompression bomb, or a piece without an end, is one unreadable piece, and reading ends.
-func TestBombs(t *testing.T) {
+func TestBombIsOneUnreadablePiece(t *testing.T) {
 	gz := gzipBomb('x', 80)
 	var zst bytes.Buffer
 	z, _ := zstd.NewWriter(&zst)
@@ -528,7 +528,7 @@ func TestNestedDense(t *testing.T) {
 }
 
 // An interruption also ends the reading of content that needs no more bytes of the input.
-func TestInterrupted(t *testing.T) {
+func TestInterruptionEndsReading(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	lines := gzipped(bytes.Repeat([]byte(event+"\n"), 100_000)) // the input is read completely before the first event

@@ -533,7 +533,7 @@ func FuzzAssumeRoleReply(f *testing.F) {
 }
 
 // A provider that hangs does not hold a Put beyond its context.
-func TestCredentialsHang(t *testing.T) {
+func TestHangingProviderDoesNotHoldPut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, f := newFake(t, func(c *Config) { c.Credentials = cached(stuck{}) })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

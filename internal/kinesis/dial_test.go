@@ -337,7 +337,7 @@ func TestDialRemembersFailures(t *testing.T) {
 }
 
 // If two connections succeed at the same moment, one is closed.
-func TestDialTie(t *testing.T) {
+func TestDialTieClosesOneConnection(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNetwork(map[string]lookupAnswer{"ip4": {addrs: host4 + " " + host4b}, "ip6": {}},
@@ -352,7 +352,7 @@ func TestDialTie(t *testing.T) {
 }
 
 // When the context ends, no connection and no goroutine is left.
-func TestDialIsCanceled(t *testing.T) {
+func TestCanceledDialLeavesNoConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(map[string]lookupAnswer{"ip4": {addrs: host4 + " " + host4b}}, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)

@@ -306,7 +306,7 @@ func TestRetry(t *testing.T) {
 }
 
 // A probe ends with the first request of which the stream stores nothing, and not earlier.
-func TestProbe(t *testing.T) {
+func TestProbeStopsWhenNothingIsStored(t *testing.T) {
 	refuse := func(*fakeKinesis, *http.Request, []string) (*http.Response, error) {
 		return respond(500, nil, `{"__type":"InternalFailureException"}`), nil
 	}
@@ -326,7 +326,7 @@ func TestProbe(t *testing.T) {
 }
 
 // Invalid records are rejected without a request.
-func TestInvalidRecords(t *testing.T) {
+func TestInvalidRecordsAreRejected(t *testing.T) {
 	records := []Record{
 		{"key", [][]byte{[]byte("good")}},
 		{"key", [][]byte{bytes.Repeat([]byte("x"), 98)}}, // one byte too many with its key
@@ -544,7 +544,7 @@ func TestRequestTooLargeIsRemembered(t *testing.T) {
 
 // A record that is refused with an unknown code is retried. It is rejected after five minutes of such refusals during
 // which other records are stored.
-func TestUnknownCodes(t *testing.T) {
+func TestUnknownCodeIsRejectedAfterFiveMinutes(t *testing.T) {
 	unknown := func(bad ...string) step {
 		codes := map[string]string{}
 		for _, d := range bad {

@@ -117,7 +117,7 @@ func ship(t *testing.T, c *Client, records []Record, within time.Duration) time.
 }
 
 // Shipping over a slow path takes little longer than the bytes need, and stores no record twice.
-func TestSlowPaths(t *testing.T) {
+func TestSlowPathStoresNoRecordTwice(t *testing.T) {
 	for _, c := range []struct {
 		rate      int
 		roundTrip time.Duration
@@ -162,7 +162,7 @@ func TestSlowShutdown(t *testing.T) {
 
 // Requests start at 1 MiB and grow up to the limit while the path is fast, unless a round trip takes almost no time.
 // They shrink after a timeout.
-func TestRequestSize(t *testing.T) {
+func TestRequestSizeFollowsTheSpeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &route{roundTrip: 20 * time.Millisecond}
 		c := r.client(t, nil)
@@ -205,7 +205,7 @@ func expiring(t *testing.T, timeout time.Duration) context.Context {
 }
 
 // A limit below 1 MiB is kept.
-func TestSmallRequests(t *testing.T) {
+func TestLimitBelowOneMiBIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &route{}
 		c := r.client(t, func(c *Config) { c.MaxRequestBytes = 256 << 10 })
@@ -217,7 +217,7 @@ func TestSmallRequests(t *testing.T) {
 }
 
 // Connecting counts as progress: a far region needs several round trips for its first answer.
-func TestFarRegion(t *testing.T) {
+func TestConnectingCountsAsProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &route{roundTrip: 300 * time.Millisecond}
 		c := r.client(t, nil)

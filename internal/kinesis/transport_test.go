@@ -192,7 +192,7 @@ func TestNewConnectionThatDiesIsAFailure(t *testing.T) {
 
 // When a server answers before it has read the body, the transport may still read it. That must not affect the next
 // request, which reads the same records. The race detector checks it, too.
-func TestEarlyAnswer(t *testing.T) {
+func TestEarlyAnswerDoesNotAffectTheNextRequest(t *testing.T) {
 	var good atomic.Int32
 	payload := bytes.Repeat([]byte("z"), 8<<20)
 	c := rawServer(t, func(n int, conn net.Conn, r *bufio.Reader) {
@@ -254,7 +254,7 @@ func pipedClient(t *testing.T, change func(*Config), serve func(n int, conn net.
 }
 
 // A request without an answer is given up early enough for a retry over another connection.
-func TestHangingServer(t *testing.T) {
+func TestHangingServerLeavesTimeForARetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipedClient(t, nil, func(n int, conn net.Conn) {
 			r := bufio.NewReader(conn)
@@ -280,7 +280,7 @@ func TestHangingServer(t *testing.T) {
 }
 
 // A slow upload is not cut off in favour of a retry, which would not be faster.
-func TestSlowUpload(t *testing.T) {
+func TestSlowUploadIsNotCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pipedClient(t, func(c *Config) { c.MaxRecordBytes = 10 << 20 }, func(_ int, conn net.Conn) {
 			for r := bufio.NewReader(slowReader{conn, &route{rate: 6_000_000}}); takeRequest(r); {
@@ -314,7 +314,7 @@ func TestConnectionRefused(t *testing.T) {
 
 // The first Put uses the connection that Warm opened. A Put after an idle time uses a new one, which resumes the TLS
 // session.
-func TestWarm(t *testing.T) {
+func TestFirstPutUsesTheConnectionOfWarm(t *testing.T) {
 	var connections atomic.Int32
 	var resumed atomic.Bool
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -358,7 +358,7 @@ func TestWarm(t *testing.T) {
 }
 
 // Warm reports no failure. The next Put does.
-func TestWarmFails(t *testing.T) {
+func TestWarmReportsNoFailure(t *testing.T) {
 	cfg := testConfig("logs")
 	cfg.EndpointURL = "http://127.0.0.1:1"
 	c, err := New(cfg)

@@ -167,7 +167,7 @@ func TestLargeBodies(t *testing.T) {
 
 // If a sender disconnects within a body, the received part is kept. A partial event still waits for its next piece, because Lambda
 // repeats the POST.
-func TestInterruptedBody(t *testing.T) {
+func TestInterruptedBodyKeepsTheReceivedPart(t *testing.T) {
 	disconnect := func(r *testListener, body string) {
 		connection := r.dial("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + body)
 		if err := connection.(*net.TCPConn).CloseWrite(); err != nil {
@@ -219,7 +219,7 @@ func TestAnswersAfterReceive(t *testing.T) {
 }
 
 // guard recovers from a panic in receive, and later POSTs are received.
-func TestPanicInReceive(t *testing.T) {
+func TestPanicInReceiveIsRecovered(t *testing.T) {
 	var received, panicked atomic.Int32
 	l, err := Listen(1<<20, func(Batch) {
 		received.Add(1)
@@ -273,7 +273,7 @@ func TestOrderAcrossConnections(t *testing.T) {
 
 // If Lambda repeats a POST because the answer was lost, the listener answers it and ignores its events. It compares a body with the
 // last two only, because bodies that are equal by chance are further apart.
-func TestRepeatedPOST(t *testing.T) {
+func TestRepeatedPOSTIsIgnored(t *testing.T) {
 	r := startListener(t)
 	a, b, c := "[\n"+event(1)+"\n]", "["+event(2)+"]", "["+event(3)+"]"
 	for _, body := range []string{a, a, b, a, b, c, a} {
@@ -285,7 +285,7 @@ func TestRepeatedPOST(t *testing.T) {
 }
 
 // The middle pieces of one event may be identical, and all of them count. A repeated first or last piece is ignored.
-func TestIdenticalPieces(t *testing.T) {
+func TestIdenticalPiecesAllCount(t *testing.T) {
 	r := startListener(t)
 	long := longEvent(1000)
 	bodies := postBodies(200, []string{event(1), long, event(2)})
@@ -303,7 +303,7 @@ func TestIdenticalPieces(t *testing.T) {
 }
 
 // Connections that send nothing, or a part of a POST, do not block other POSTs and allocate little, whatever their Content-Length.
-func TestHalfOpenPOSTs(t *testing.T) {
+func TestHalfOpenPOSTsDoNotBlockOthers(t *testing.T) {
 	r := startListener(t)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -403,7 +403,7 @@ func TestShutdownClosesConnections(t *testing.T) {
 }
 
 // A POST that waits for its turn during the shutdown is refused, and its events are not received.
-func TestPOSTAfterShutdown(t *testing.T) {
+func TestPOSTAfterShutdownIsRefused(t *testing.T) {
 	r := startListener(t)
 	r.shutDown()
 	if r.process([]byte("["+event(1)+"]"), true) || len(r.elements()) > 0 {
@@ -413,7 +413,7 @@ func TestPOSTAfterShutdown(t *testing.T) {
 
 // If the next piece of an event does not arrive with the next POST, or before Shutdown, the first piece becomes a malformed element, in
 // its place among the events.
-func TestMissingPiece(t *testing.T) {
+func TestMissingPieceIsMalformed(t *testing.T) {
 	firstPiece := "[" + event(1) + "," + event(2)[:len(event(2))-4] + "}]"
 	r := startListener(t)
 	r.post(firstPiece)

@@ -173,7 +173,7 @@ func TestLoggers(t *testing.T) {
 
 // If a line has several ids, the id of the most certain member counts. Ids in unknown members do not count. A
 // requestId that is not a UUID is only Lambda's in an emulation, and the caller must check whether it is.
-func TestOtherIDs(t *testing.T) {
+func TestMostCertainIDCounts(t *testing.T) {
 	for record, want := range map[string]string{
 		`{"requestId":"OTHERS","aws_request_id":"OURS"}`:                               lambdaID,
 		`{"aws_request_id":"OURS","requestId":"OTHERS"}`:                               lambdaID,
