@@ -67,7 +67,8 @@ func (r *request) url(endpoint string) (*url.URL, error) {
 	return u, nil
 }
 
-// call sends a request and retries it as the configuration's retryer decides.
+// call sends a request and retries it as the configuration's retryer decides. It corrects the time of the signature for the
+// next attempt if AWS rejects it because of this machine's clock.
 func (s service) call(ctx context.Context, cfg aws.Config, r *request) ([]byte, error) {
 	endpoint, region, err := s.endpoint(ctx, cfg)
 	if err != nil {
@@ -77,10 +78,16 @@ func (s service) call(ctx context.Context, cfg aws.Config, r *request) ([]byte, 
 	if cfg.Retryer != nil {
 		retryer = cfg.Retryer()
 	}
+	var skew time.Duration
 	for attempt := 1; ; attempt++ {
-		answer, err := s.attempt(ctx, cfg, endpoint, region, r)
-		if err == nil || attempt == retryer.MaxAttempts() || !retryer.IsErrorRetryable(err) {
+		answer, err := s.attempt(ctx, cfg, endpoint, region, r, time.Now().Add(skew))
+		if err == nil || attempt == retryer.MaxAttempts() {
 			return answer, err
+		}
+		if seen, ok := clockSkew(err); ok && (seen-skew).Abs() > maxSkew {
+			skew = seen
+		} else if !retryer.IsErrorRetryable(err) {
+			return nil, err
 		}
 		delay, delayErr := retryer.RetryDelay(attempt, err)
 		if delayErr != nil {
@@ -92,7 +99,9 @@ func (s service) call(ctx context.Context, cfg aws.Config, r *request) ([]byte, 
 	}
 }
 
-func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region string, r *request) ([]byte, error) {
+func (s service) attempt(
+	ctx context.Context, cfg aws.Config, endpoint, region string, r *request, signed time.Time,
+) ([]byte, error) {
 	if cfg.Credentials == nil {
 		return nil, errors.New("no credentials are configured")
 	}
@@ -112,7 +121,7 @@ func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region s
 		request.Header.Set(name, value)
 	}
 	hash := sha256.Sum256(r.body)
-	if err := v4.NewSigner().SignHTTP(ctx, keys, request, hex.EncodeToString(hash[:]), s.name(), region, time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(ctx, keys, request, hex.EncodeToString(hash[:]), s.name(), region, signed); err != nil {
 		return nil, fmt.Errorf("sign the request: %w", err)
 	}
 	client := cfg.HTTPClient
@@ -132,6 +141,28 @@ func (s service) attempt(ctx context.Context, cfg aws.Config, endpoint, region s
 		return answer, nil
 	}
 	return nil, &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: response}, Err: apiError(response, answer)}
+}
+
+// maxSkew is the difference of clocks above which the SDK corrects signatures, too. AWS accepts five minutes.
+const maxSkew = 4 * time.Minute
+
+// clockSkew returns how far AWS's clock is ahead of this machine's, by the Date of an answer that may have rejected the
+// time of a signature. Such an answer has one of several codes, which also have other causes.
+func clockSkew(err error) (skew time.Duration, ok bool) {
+	switch ErrorCode(err) {
+	case "InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure", "RequestTimeTooSkewed", "AccessDeniedException":
+	default:
+		return 0, false
+	}
+	answer, answered := errors.AsType[*smithyhttp.ResponseError](err)
+	if !answered || answer.Response.Header.Get("Age") != "" { // from a cache
+		return 0, false
+	}
+	date, err := http.ParseTime(answer.Response.Header.Get("Date"))
+	if err != nil {
+		return 0, false
+	}
+	return time.Until(date), true
 }
 
 func (s service) name() string { return strings.ToLower(s.id) }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -181,6 +182,45 @@ func TestRetry(t *testing.T) {
 	cfg, asked = configFor(t, respond(503, ""))
 	if _, err := GetParameter(t.Context(), cfg, "p"); err == nil || asked.Load() != 3 {
 		t.Errorf("%v after %d requests", err, asked.Load())
+	}
+}
+
+// A request is sent again with AWS's time if AWS rejects this machine's. If the clocks agree, it is not sent again.
+func TestClockSkew(t *testing.T) {
+	for name, test := range map[string]struct {
+		ahead    time.Duration // AWS's clock
+		rejected string        // code of an answer to a request with another time
+		accepted string        // code of any other answer
+		want     string
+		calls    int32
+	}{
+		"behind":                {-20 * time.Minute, "InvalidSignatureException", "", "", 2},
+		"ahead":                 {20 * time.Minute, "AccessDeniedException", "", "", 2},
+		"ahead, another error":  {20 * time.Minute, "InvalidSignatureException", ResourceNotFound, ResourceNotFound, 2},
+		"ahead, still rejected": {20 * time.Minute, "InvalidSignatureException", "InvalidSignatureException", "InvalidSignatureException", 2},
+		"ahead, another code":   {20 * time.Minute, ResourceNotFound, "", ResourceNotFound, 1},
+		"the same":              {0, "", "InvalidSignatureException", "InvalidSignatureException", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, asked := configFor(t, func(w http.ResponseWriter, r *http.Request) {
+				now := time.Now().Add(test.ahead)
+				w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+				signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+				code := test.accepted
+				if err != nil || now.Sub(signed).Abs() > time.Minute {
+					code = test.rejected
+				}
+				if code == "" {
+					respond(200, `{}`)(w, r)
+					return
+				}
+				respond(403, `{"__type":"`+code+`"}`)(w, r)
+			})
+			_, err := GetFunction(t.Context(), cfg, "checkout", "")
+			if (err == nil) != (test.want == "") || ErrorCode(err) != test.want || asked.Load() != test.calls {
+				t.Errorf("%v after %d requests", err, asked.Load())
+			}
+		})
 	}
 }
 
