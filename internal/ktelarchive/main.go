@@ -50,7 +50,11 @@ func write(target string, paths []string) (err error) {
 		if err != nil {
 			return err
 		}
-		files[i] = file{filepath.Base(path), 0o644 | info.Mode().Perm()&0o111, content}
+		mode := fs.FileMode(0o644)
+		if info.Mode()&0o100 != 0 { // the other bits follow the umask of the build
+			mode = 0o755
+		}
+		files[i] = file{filepath.Base(path), mode, content}
 	}
 	out, err := os.Create(target)
 	if err != nil {
