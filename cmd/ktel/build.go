@@ -86,7 +86,7 @@ func ownSettings() (flags, env []string) {
 	return flags, env
 }
 
-// whileBuilding says what is built, and from time to time that it still is, until the function that it returns is called.
+// whileBuilding reports which packages ktel builds, and from time to time that the build still runs, until end is called.
 func (a *app) whileBuilding(packages []string) (end func()) {
 	a.progress("building %s; the first time this takes a minute", strings.Join(packages, " and "))
 	began := time.Now()
