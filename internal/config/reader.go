@@ -245,7 +245,7 @@ func (r *reader) compression(format record.Format) record.Compression {
 		r.mistake(name, "records of the format cloudwatch are always compressed with gzip: expected gzip, or no value")
 		return record.Gzip
 	case format == record.KPL && compression != record.Uncompressed:
-		r.mistake(name, "consumers take records of the format kpl apart before they could decompress them: expected none")
+		r.mistake(name, "consumers deaggregate records of the format kpl before they can decompress them: expected none")
 		return record.Uncompressed
 	}
 	return compression

@@ -222,7 +222,7 @@ func (x *Extension) start(ctx context.Context, registration lambdaapi.Registrati
 	x.warming.Go(func() { // in parallel with the runtime's init and the first call of next: neither waits for it
 		defer x.guard()
 		client.Warm(ctx)
-		runtime.GOMAXPROCS(1) // DESIGN.md, One thread at a time; the call stops the world, here in nobody's way
+		runtime.GOMAXPROCS(1) // DESIGN.md, One thread at a time; the call stops the world, and nothing waits for it here
 	})
 	switch {
 	case x.config.ManagedRuntime:

@@ -131,7 +131,7 @@ func (t *target) unreachable(err error) *Error {
 		e.text = "the certificate of " + host + " is not trusted: is there a proxy in between? Name its CA in AWS_CA_BUNDLE"
 	case errors.Is(err, errEncoding):
 		e.Permanent = true
-		e.text = "the answer of " + host + " cannot be read: a proxy in between changed it and must not"
+		e.text = "the answer of " + host + " cannot be read: a proxy in between changed it; make the proxy leave it unchanged"
 	case errors.Is(err, errReply):
 		e.text = "the answer of " + host + " was cut short or garbled"
 	case operation != nil && operation.Op == "proxyconnect":
