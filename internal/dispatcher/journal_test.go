@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -85,6 +86,49 @@ func TestEventsOfSeveralProcessesArriveOnce(t *testing.T) {
 	if repeated := deliverAll(t, dir); len(repeated) > 0 {
 		t.Errorf("delivered again: %+v", repeated)
 	}
+}
+
+// With SnapStart the journal starts at the first INVOKE, maybe during a flight. The flight's records do not change when
+// adopted events are dropped and their pages are used again.
+func TestJournalStartsDuringAFlight(t *testing.T) {
+	const left = 40 // events of an earlier process
+	dir := t.TempDir()
+	killWith(t, dir, left)
+	flying, end := make(chan []kinesis.Record), make(chan struct{})
+	o := options()
+	o.SpillDir, o.SpillOwner = dir, "stream"
+	d := New(o, &fakeStream{put: func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+		flying <- records
+		<-end
+		return answerAll(kinesis.Unsent, errors.New("no answer"))(ctx, records)
+	}})
+	for i := range 10 {
+		d.Receive([]Event{logEvent(i, 100)}, time.Time{}, false)
+	}
+	var shipping sync.WaitGroup
+	shipping.Go(func() { d.Ship(t.Context(), flush.AtShutdown) })
+	records := <-flying
+	var before [][]byte
+	for _, r := range records {
+		before = append(before, bytes.Join(r.Data, nil))
+	}
+	d.StartJournal()
+	d.awaitAdopted(t.Context())
+	for i := range 500 {
+		d.Receive([]Event{logEvent(i, 100)}, time.Time{}, false)
+	}
+	if s := d.Stats(); s.Recovered != left || s.Dropped < left {
+		t.Errorf("%+v", s)
+	}
+	for i, r := range records {
+		if after := bytes.Join(r.Data, nil); !bytes.Equal(after, before[i]) {
+			t.Errorf("record %d was\n%s\nand is\n%s", i, before[i], after)
+		}
+	}
+	close(end)
+	shipping.Wait()
+	check(t, d)
+	d.kill()
 }
 
 // Two copies of the extension have two journals, and adopt both.

@@ -174,7 +174,13 @@ func (d *Dispatcher) relocateLocked(before int) {
 			}
 		}
 	}
-	clear(p.slabs[:before/slabPages])
+	// A flight reads its batches where they were. (With SnapStart it may have started before the journal.) So no page of
+	// that memory is used again.
+	whole := before / slabPages
+	clear(p.slabs[:whole])
+	if len(d.flight) > 0 && before > firstPage && before%slabPages > 0 {
+		p.slabs[whole] = slices.Clone(p.slabs[whole])
+	}
 }
 
 // adopt adopts the batches in the pages from firstPage up to count.
