@@ -51,6 +51,11 @@ func readBody(t *testing.T, b *body, step int) (encoded []byte) {
 func FuzzBody(f *testing.F) {
 	f.Add("key", []byte("data"), "other", []byte{})
 	f.Add("quote\" slash\\ \x00\x1f\x7f\n\u2028\u00e9\U0001f600", []byte{0, 255}, "\xff\xc0bad\xed\xa0\x80", []byte("x"))
+	var long []byte // more than a read returns, with every byte
+	for i := range 5000 {
+		long = append(long, byte(i*i>>4))
+	}
+	f.Add("key", long, "other", long[1:])
 	f.Fuzz(func(t *testing.T, key1 string, data1 []byte, key2 string, data2 []byte) {
 		cut := len(data1) / 2 / 3 * 3
 		records := []Record{{key1, [][]byte{data1[:cut], data1[cut:]}}, {"left out", nil}, {key2, [][]byte{data2}}}
