@@ -178,16 +178,16 @@ apart, with thirteen events each. A fault of the stream or of a proxy lasts from
 end. The test compares the emitted events with those on the stream, byte for byte. In every row ` + "`seq`" + ` numbers
 the events in the order in which Lambda posted them, and the stream has them in that order, except for retries.
 
-- **delivered**: "all" is every emitted event. "Truncated" is the beginning of an event that does not fit into a record.
+- **delivered**: "all" means every emitted event. "Truncated": the record has only the beginning of an event that is too large.
 - **duplicates**: "possible" if an answer was lost or came too late: the event was stored twice, with the same
   ` + "`instance`" + ` and ` + "`seq`" + `.
 - **lost**: events are lost only if the stream accepts nothing, or is unreachable, until the environment is destroyed. If the extension
-  itself is killed, Lambda may post events to a dead process; no process received these, and they do not count.
-- **held**: milliseconds that all invocations together waited for the extension after the function's end. They
-  are the only column that may differ from run to run.
+  itself is killed, Lambda may post events to a dead process. No process received these events, so they do not count.
+- **held**: milliseconds that all invocations together waited for the extension after the function's end. Only
+  this column may differ from run to run.
 
-A long freeze is 7 s in real time, longer than each of the extension's timeouts. With a dead connection it is like ten minutes.
-A function of 300 MB has a sixth of a CPU: here the extension is stopped for 20 of each 24 ms, busy or not.
+A long freeze is 7 s in real time, longer than each of the extension's timeouts. With a dead connection it is equivalent to ten minutes.
+A function of 300 MB has a sixth of a CPU: here the test stops the extension for 20 of each 24 ms, even if it is idle.
 
 | fault | mode | emitted | delivered | duplicates | lost | held, ms |
 |---|---|---|---|---|---|---|

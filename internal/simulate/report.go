@@ -66,13 +66,13 @@ The results of the flush policy (internal/flush) in each mode under given traffi
   The environment freezes when the handler has ended and the extension has asked for the next event. After 6 to 10 minutes without
   an INVOKE Lambda sends SHUTDOWN. The extension then delivers the buffered events, and their delay counts.
 - **Telemetry.** The log lines are spread over the handler. A POST arrives %[1]s after the first event of its batch. Only time in
-  which the environment is awake counts: the rest of this wait follows after the thaw. platform.report is emitted at the freeze. It is
-  shipped like all other events, but no mode can receive it before the next INVOKE. So it does not count in delays and late batches.
+  which the environment is awake counts: after a freeze, the rest of this wait follows. Lambda emits platform.report at the freeze, and
+  no mode can receive it before the next INVOKE. So it is shipped like all other events, but does not count in delays and late batches.
 - **Extension.** The policy is the real one, with the default settings in a function of %[2]d MB: MAX_DELAY %[3]s, FLUSH_TIMEOUT
   %[4]s, records of %[5]d bytes, requests of %[6]d bytes. The main loop and the background behave like the extension's: a test
   runs both with the same traffic and compares each step.
-- **Freeze.** A freeze may catch a request of the background. The stream has stored its records, and the extension reads the reply
-  after the thaw.
+- **Freeze.** A freeze may interrupt a request of the background. The stream has stored its records, and the extension reads the
+  reply after the thaw.
 - **Stream.** All records of an environment go to one shard, drawn at random. A shard accepts 1 MiB and 1,000 records per second, and
   a burst of the same size. A PutRecords takes %[7]s, and 1 s per 25 MB. The same flight retries throttled records after a pause of up
   to %[8]s, which doubles up to %[9]s while the stream stores nothing. After a 500 the first pause is up to %[10]s.
@@ -86,9 +86,9 @@ environments, other writers on the stream, on-demand streams, the extension's ow
 ## The objective
 
 ` + "`adaptive`" + ` minimizes this objective, in ms per invocation: the added billed time, plus %[11]d ms for each late batch. A late
-batch is an invocation with an event that was stored later than MAX_DELAY after its emission. %[11]d ms is 20 waits of 30 ms, as the
-policy weighs them (farShare). The objective does not include requests and records. "Before" is the extension at commit ce4f551, when it
-had no single policy yet, with the same stream.
+batch is an invocation with an event that was stored later than MAX_DELAY after its emission. %[11]d ms is 20 waits of 30 ms, the weight
+in the policy (farShare). The objective does not include requests and records. "Before" is the extension at commit ce4f551, before
+it had a single policy, with the same stream.
 
 | scenario | traffic | function | sync before | sync | deferred before | deferred | adaptive before | adaptive |
 |---|---|---|--:|--:|--:|--:|--:|--:|
@@ -103,8 +103,8 @@ The herds' traffic continues for 15 s after the counted minute, so that its end 
 - **held back**: time that an invocation waits for the extension after the function's end.
 - **delay**: from an event's emission to its storage.
 - **late**: invocations with a late event.
-- **PutRecords/s**: the mean over the counted time, and the peak. With an outage the peak is that after it: environments should not
-  all retry at the same moment.
+- **PutRecords/s**: the mean over the counted time, and the peak. With an outage, the peak is the one after the
+  outage: environments should not all retry at the same moment.
 - **undelivered**: events that an environment could not deliver in the two seconds of its SHUTDOWN.
 - **cost**: USD for a million invocations, in us-east-1. Lambda: the added GB-seconds of a function of %d MB on x86, at %.10f per
   GB-second ([AWS Lambda](https://aws.amazon.com/lambda/pricing)). Kinesis: PUT payload units of 25 KB, at %v per million,
