@@ -25,10 +25,10 @@ const (
 	samplePackage    = "./examples/hello"
 )
 
-const checkoutHint = "change into a checkout of " + modulePath
+const checkoutHint = "run ktel in a checkout of " + modulePath
 
-// provide puts programs of this module into dir, each under the name of its folder. A released ktel contains them. Any other ktel
-// builds them.
+// provide puts programs of this module into dir, each under the name of its folder. A released ktel contains them. Any
+// other ktel builds them.
 func (a *app) provide(ctx context.Context, dir string, packages ...string) error {
 	for _, name := range packages {
 		name = path.Base(name)
@@ -37,7 +37,7 @@ func (a *app) provide(ctx context.Context, dir string, packages ...string) error
 			return a.build(ctx, dir, packages...)
 		}
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), program, 0o700) //nolint:gosec // it is a program
+			err = os.WriteFile(filepath.Join(dir, name), program, 0o700) //nolint:gosec // a program must be executable
 		}
 		if err != nil {
 			return cannot(err)
@@ -68,8 +68,8 @@ func (a *app) build(ctx context.Context, dir string, packages ...string) error {
 	return nil
 }
 
-// ownSettings are the flags and variables that ktel itself was built with. With others the go command would compile the standard
-// library and all that ktel shares with the extension a second time.
+// ownSettings returns the flags and variables that ktel itself was built with. With others the go command would compile
+// the standard library, and the packages that ktel shares with the extension, a second time.
 func ownSettings() (flags, env []string) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -89,22 +89,23 @@ func ownSettings() (flags, env []string) {
 // whileBuilding reports which packages ktel builds, and from time to time that the build still runs, until end is called.
 func (a *app) whileBuilding(packages []string) (end func()) {
 	a.progress("building %s; the first time this takes a minute", strings.Join(packages, " and "))
-	began := time.Now()
-	return every(progressElsewhere, func() { a.progress("still building, for %v", time.Since(began).Round(time.Second)) })
+	start := time.Now()
+	return every(progressElsewhere, func() { a.progress("still building, for %v", time.Since(start).Round(time.Second)) })
 }
 
-// moduleRoot finds the checkout around the current directory, or the one that this program was built from.
+// moduleRoot returns the checkout around the current directory, or the one that this program was built from.
 func moduleRoot(ctx context.Context) (string, error) {
-	const hint = "let 'ktel run' take a built extension with --layer-extension PATH, or $KTEL_EXTENSION"
+	const hint = "name a built extension: 'ktel run --layer-extension PATH', or $KTEL_EXTENSION"
 	if _, err := exec.LookPath("go"); err != nil {
-		return "", cannot(errors.New("the go command is not there to build the extension with"), "install Go from https://go.dev/dl/, or "+hint)
+		return "", cannot(errors.New("the go command, which builds the extension, is not in PATH"),
+			"install Go from https://go.dev/dl/, or "+hint)
 	}
 	_, source, _, _ := runtime.Caller(0)
 	for _, dir := range []string{".", sourceFolder(source)} {
 		if dir == "" {
 			continue
 		}
-		// Outside of a module it fails or names none, in another module it names that one.
+		// Outside of a module the command fails or names no module. In another module it names that one.
 		cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Path}}\t{{.Dir}}")
 		cmd.Dir = dir
 		output, err := cmd.Output()
@@ -114,17 +115,17 @@ func moduleRoot(ctx context.Context) (string, error) {
 		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(output)) { // several in a workspace
+		for line := range strings.Lines(string(output)) { // a workspace has several modules
 			if path, dir, _ := strings.Cut(strings.TrimSpace(line), "\t"); path == modulePath && dir != "" {
 				return dir, nil
 			}
 		}
 	}
-	return "", cannot(errors.New("the extension is built from its source, and that is not here, nor where ktel was built"),
+	return "", cannot(errors.New("the source of the extension is neither here nor where ktel was built"),
 		checkoutHint, "or "+hint)
 }
 
-// sourceFolder is the folder of a source file as the compiler recorded it, "" if it is not there or was trimmed.
+// sourceFolder returns the folder of a source file that the compiler recorded, or "" if it does not exist or was trimmed.
 func sourceFolder(file string) string {
 	dir := filepath.Dir(file)
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() || !filepath.IsAbs(dir) {

@@ -17,14 +17,15 @@ import (
 )
 
 const (
-	extensionsFolder  = "extensions"     // of a layer; Lambda starts every file in it
+	extensionsFolder  = "extensions"     // folder of a layer; Lambda starts every file in it
 	extensionVariable = "KTEL_EXTENSION" // names the telemetry extension, or its layer
-	// maxLayer is the limit of a function and its layers, unzipped: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+	// maxLayer is Lambda's limit for a function and its layers, unzipped:
+	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	maxLayer = 250 << 20
 )
 
-// findExtensions finds the files of the telemetry extension, "" if it is still to be built or left out, and of the others. Layers that
-// are zips are unpacked below dir.
+// findExtensions returns the files of the telemetry extension and of the others. telemetry is "" if ktel has to provide
+// it, or if the flags leave it out. Zips of layers are unpacked below dir.
 func (f *runFlags) findExtensions(dir string) (telemetry string, others []string, err error) {
 	for _, path := range f.extensions {
 		found, err := findExtension(path, dir)
@@ -38,7 +39,7 @@ func (f *runFlags) findExtensions(dir string) (telemetry string, others []string
 	}
 	isTelemetry := func(path string) bool { return filepath.Base(path) == extensionName }
 	path := f.layerExtension
-	if at := slices.IndexFunc(others, isTelemetry); at >= 0 && path == "" { // in a layer that was given, say
+	if at := slices.IndexFunc(others, isTelemetry); at >= 0 && path == "" { // for example in a layer of --extension
 		telemetry = others[at]
 		return telemetry, slices.Delete(others, at, at+1), nil
 	}
@@ -63,9 +64,9 @@ func (f *runFlags) findExtensions(dir string) (telemetry string, others []string
 	return telemetry, append(others, slices.Delete(found, at, at+1)...), nil
 }
 
-// findExtension returns the files of the extensions at path: a file, or what a layer, a folder or a zip, has in its extensions/.
+// findExtension returns the files of the extensions at path: a file, or a layer (a folder or a zip) with extensions/.
 func findExtension(path, dir string) ([]string, error) {
-	absolute, err := filepath.Abs(path) // it is a file, never looked for in PATH
+	absolute, err := filepath.Abs(path) // a file, which is never searched in PATH
 	if err != nil {
 		return nil, cannot(err)
 	}
@@ -87,7 +88,7 @@ func findExtension(path, dir string) ([]string, error) {
 	}
 }
 
-// listExtensions returns the files in the folder extensions of a layer, or in it where it is that folder itself.
+// listExtensions returns the files in the folder extensions/ of a layer. The folder may be extensions/ itself.
 func listExtensions(folder, layer string) ([]string, error) {
 	if filepath.Base(folder) != extensionsFolder {
 		folder = filepath.Join(folder, extensionsFolder)
@@ -128,13 +129,13 @@ func checkProgram(path string) error {
 	return nil
 }
 
-// unzip unpacks an archive into a folder, and nothing outside of it.
+// unzip unpacks an archive into a folder. It writes no file outside of the folder.
 func unzip(archive, folder string) error {
 	reader, err := zip.OpenReader(archive)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = reader.Close() }() // it was only read
+	defer func() { _ = reader.Close() }() // opened for reading only
 	root, err := os.OpenRoot(folder)
 	if err != nil {
 		return err
@@ -151,8 +152,8 @@ func unzip(archive, folder string) error {
 	return nil
 }
 
-// unpack unpacks one entry of at most so many bytes.
-func unpack(root *os.Root, entry *zip.File, most int64) (int64, error) {
+// unpack unpacks one entry of at most limit bytes.
+func unpack(root *os.Root, entry *zip.File, limit int64) (int64, error) {
 	if strings.HasSuffix(entry.Name, "/") {
 		return 0, root.MkdirAll(filepath.Clean(entry.Name), 0o700)
 	}
@@ -175,15 +176,15 @@ func unpack(root *os.Root, entry *zip.File, most int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.Copy(file, io.LimitReader(source, most+1))
-	if n > most {
+	n, err := io.Copy(file, io.LimitReader(source, limit+1))
+	if n > limit {
 		err = fmt.Errorf("the layer has more than Lambda's limit of %d MB unzipped", maxLayer>>20)
 	}
 	return n, errors.Join(err, file.Close())
 }
 
-// extend sets the extensions of a trial: the one that is to deliver the events, if any, and others. The folder around a layer's
-// extensions/ is the layer.
+// extend sets the extensions of a trial: the telemetry extension, unless it is "", and the others. The folder around a
+// layer's extensions/ is the layer.
 func (s *trial) extend(telemetry string, others []string) {
 	all := others
 	if telemetry != "" {
