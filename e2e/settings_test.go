@@ -141,8 +141,8 @@ func TestProxyVariableIsTrimmed(t *testing.T) {
 }
 
 // The Go runtime uses the memory limit of the buffer and one thread, and ignores the function's GOMEMLIMIT and GOGC.
+// No test runs beside this one, because it runs the extension in its own process.
 func TestMemoryLimit(t *testing.T) {
-	concurrent(t)
 	limit, percent, threads := debug.SetMemoryLimit(-1), debug.SetGCPercent(50), runtime.GOMAXPROCS(0)
 	t.Cleanup(func() {
 		runtime.GOMAXPROCS(threads)
