@@ -65,8 +65,8 @@ type Config struct {
 	//
 	// An event counts at its first delivery attempt, or when it is dropped because the extension is too slow. Between
 	// SHUTDOWN and the extension's exit, an event counts only if the extension accepted it, because a process that is
-	// exiting may no longer be listening. Events that are still buffered at the exit do not count. Each subscription
-	// counts by itself: if two subscriptions of an extension want an event, OnEvent is called twice.
+	// exiting may no longer be listening. Events that are still buffered at the exit do not count. If two
+	// subscriptions of an extension want an event, OnEvent is called twice.
 	//
 	// OnEvent must not call the Environment's methods.
 	OnEvent func(extension string, e Event)

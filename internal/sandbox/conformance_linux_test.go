@@ -61,7 +61,7 @@ exec unshare --user --map-root-user --mount \
 	for _, id := range ids {
 		await(t, "metrics of "+id, func() bool { return hasDuration(output.String(), id) })
 	}
-	// After SHUTDOWN the extension waits for a report that never comes here: it is killed, as on Lambda.
+	// After SHUTDOWN the extension waits for a report. This test never sends it, so the sandbox kills the extension, as Lambda does.
 	if err := e.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "was killed") {
 		t.Errorf("shutdown: %v", err)
 	}

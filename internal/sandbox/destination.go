@@ -37,8 +37,8 @@ func newDestination(sub *subscription, faults *TelemetryFaults) destination {
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	// One connection suffices, because only one POST is in flight. Injected bodies use connections of their own: two
-	// concurrent requests could leave an unused connection, and a Go server's Shutdown waits for seconds on such a one.
+	// One connection suffices, because only one POST is in flight. Injected bodies use separate connections: two
+	// concurrent requests could leave an unused connection, and a Go server's Shutdown waits for it for seconds.
 	d.batches = &http.Transport{MaxIdleConnsPerHost: 1, DisableKeepAlives: faults.NewConnections, DialContext: dial}
 	d.injected = &http.Transport{DisableKeepAlives: true, DialContext: dial}
 	return d

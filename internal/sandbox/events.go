@@ -66,8 +66,8 @@ func (a *arena) encode(at time.Time, typ string, size int, appendRecord func([]b
 	return event{raw: b[start:len(b):len(b)], envelope: envelope, time: at, typ: typ}
 }
 
-// line encodes one line of a process's output. With asObject, for a line that isJSONObject, the record is the line's
-// own bytes: with JSON log format, schemas from 2022-12-13 on have objects. Otherwise the record is a string. Bytes
+// line encodes one line of a process's output. If asObject is true and isJSONObject(line), the record is the
+// line itself: with JSON log format, schemas from 2022-12-13 on have objects. Otherwise the record is a string. Bytes
 // that are not UTF-8 become U+FFFD, because JSON must be UTF-8; the guide does not document what Lambda does with them.
 func (a *arena) line(at time.Time, typ string, text []byte, asObject bool) event {
 	if asObject {

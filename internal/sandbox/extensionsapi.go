@@ -118,10 +118,10 @@ func (g *generation) faultStatusLocked(reg *registration, f *StatusFault) int {
 	return f.Status
 }
 
-// register registers an extension. A name that is no external extension's file name is an internal extension: part of the
+// register registers an extension. If no external extension has the name, the extension is internal: a part of the
 // runtime's process, such as aws-lambda-go's GoLangEnableSIGTERM. It cannot get SHUTDOWN.
 //
-// The runtime starts only when all external extensions have registered. Before that, an unknown name must be a wrong name.
+// The runtime starts only when all external extensions have registered. Before that, an unknown name must be a mistake.
 // Lambda's emulator still treats it as an internal extension: it refuses SHUTDOWN, or the init phase times out. Here the
 // answer names the mistake.
 func (g *generation) register(name string, data []byte) (*registration, error) {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Start returns an InitError that names the cause, and for people the process and its last lines.
+// Start returns an InitError. Its Type names the cause; its Message names the process and has its last lines.
 func TestFailedInit(t *testing.T) {
 	t.Parallel()
 	notExecutable := filepath.Join(t.TempDir(), "ext")

@@ -131,7 +131,7 @@ func TestLayersHint(t *testing.T) {
 func TestMountsWithoutRoot(t *testing.T) {
 	const nobody = 65534
 	if os.Getuid() != 0 {
-		t.Skip("TestHostNames and TestLayers are it")
+		t.Skip("this user is ordinary: TestHostNames and TestLayers have run as it")
 	}
 	dir, err := os.MkdirTemp("", "nobody-") // only its owner can read the parent of t.TempDir
 	if err != nil {
@@ -164,7 +164,7 @@ func TestMountsWithoutRoot(t *testing.T) {
 	}
 }
 
-// Without the host names, an error whose output mentions one explains what to do.
+// If the host names do not resolve, an error whose output mentions one explains how to fix it.
 func TestHostNamesHint(t *testing.T) {
 	why := errors.New("no namespaces")
 	const line = "lookup sandbox.localdomain: no such host"

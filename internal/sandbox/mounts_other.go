@@ -7,7 +7,7 @@ import (
 	"os/exec"
 )
 
-// mounts has none: mount namespaces exist only on Linux.
+// mounts changes nothing: mount namespaces exist only on Linux.
 type mounts struct{ hostsErr, layersErr error }
 
 func newMounts([]string) mounts {

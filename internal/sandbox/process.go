@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// process is a running runtime or extension, in a process group of its own.
+// process is a running runtime or extension, in its own process group.
 type process struct {
 	name    string
 	cmd     *exec.Cmd

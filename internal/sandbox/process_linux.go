@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// processAttributes starts a process in a group of its own and has it killed when the sandbox dies.
+// processAttributes starts a process in its own process group. The kernel kills it when the sandbox dies.
 func processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// processAttributes starts a process in a group of its own.
+// processAttributes starts a process in its own process group.
 func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // peakRSS returns 0: it would need /proc.

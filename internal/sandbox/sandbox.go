@@ -275,7 +275,7 @@ func (e *Environment) functionARN() string {
 }
 
 // partition returns the second part of every ARN in a region. It is a copy of kinesis.Partition for the partitions that
-// matter here: this package imports none of ours.
+// matter here: this package imports no other package of this module.
 func partition(region string) string {
 	switch {
 	case strings.HasPrefix(region, "cn-"):

@@ -104,7 +104,8 @@ func writeBody(w http.ResponseWriter, status int, data []byte) {
 	_, _ = w.Write(data) // an error means that the process is gone; process.wait handles that
 }
 
-// newUUID returns a random (version 4) UUID. The package kinesislocal has a copy: neither imports another of ours.
+// newUUID returns a random (version 4) UUID. Package kinesislocal has a copy: neither package imports another
+// package of this module.
 func newUUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails

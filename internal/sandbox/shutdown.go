@@ -101,7 +101,7 @@ func (g *generation) sendShutdown(deadline time.Time, reason string) {
 			reg.send(event)
 		}
 		g.mu.Unlock()
-		if !wantsShutdown && !failed { // an extension that reported an error exits by itself
+		if !wantsShutdown && !failed { // an extension that reported an error is about to exit
 			reg.process.signal(syscall.SIGKILL)
 		}
 	}

@@ -95,6 +95,6 @@ func (g *generation) processContext(reg *registration) context.Context {
 	case g.runtime != nil:
 		return g.runtime.exited
 	default:
-		return g.ctx // an internal extension before the runtime runs: the caller is no process of ours
+		return g.ctx // an internal extension before the runtime runs: the sandbox did not start the caller
 	}
 }

@@ -59,7 +59,7 @@ func (e *disconnectError) Error() string { return e.err.Error() }
 
 func (e *disconnectError) Unwrap() error { return e.err }
 
-// follower reads one shard, in a goroutine of its own.
+// follower reads one shard, in its own goroutine.
 type follower struct {
 	stream   *Stream
 	o        ReadOptions
@@ -292,7 +292,7 @@ func (s *Stream) listShards(
 	}
 }
 
-// noRetry turns off the SDK's retries: the reader retries by itself, at each shard's pace.
+// noRetry turns off the SDK's retries: the reader retries, at each shard's pace.
 func noRetry(o *awskinesis.Options) { o.Retryer = aws.NopRetryer{} }
 
 // errorClass is the consequence of an error for the read.

@@ -166,7 +166,7 @@ func (s *Stream) retrieve(ctx context.Context, provider aws.CredentialsProvider)
 		"set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 }
 
-// isEndpoint and isLoopback are copies of checks of the package kinesis: this package imports none of ours.
+// isEndpoint and isLoopback are copies of checks of the package kinesis: this package does not import it.
 func isEndpoint(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
