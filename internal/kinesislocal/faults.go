@@ -27,7 +27,7 @@ type Rule struct {
 	// Requests count from the time at which the Faults were set, including those that another rule covers.
 	From  int `json:"from,omitempty"`
 	Count int `json:"count,omitempty"`
-	// Probability, 0 to 1, is that of a request in the window to be covered; 0 means 1.
+	// Probability, from 0 to 1, is the share of the requests in the window that the rule covers; 0 means 1.
 	Probability float64 `json:"probability,omitempty"`
 
 	// Delay passes before the request is executed. If the client disconnects during it, the request is not executed.
@@ -56,7 +56,7 @@ type Rule struct {
 	TruncateReply bool `json:"truncateReply,omitempty"`
 	// CloseAfterReply closes the connection after the reply, which has no "Connection: close".
 	CloseAfterReply bool `json:"closeAfterReply,omitempty"`
-	// ResultDelta makes PutRecords store all records and reply with so many results too many or, if negative, too few.
+	// ResultDelta makes PutRecords store all records and reply with this many results too many or, if negative, too few.
 	ResultDelta int `json:"resultDelta,omitempty"`
 }
 

@@ -27,7 +27,7 @@ func wellSigned(operation, body string, now time.Time) *http.Request {
 	return r
 }
 
-// Any body gets a reply like AWS's, and a reply of success means that all records are stored.
+// Any body gets a reply like AWS's, and a successful reply means that all records are stored.
 func FuzzHandler(f *testing.F) {
 	operations := []string{
 		"PutRecords", "PutRecord", "GetRecords", "GetShardIterator", "ListShards", "ListStreams",

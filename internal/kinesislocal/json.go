@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// This file has a JSON parser of its own, because encoding/json ignores the case of members and decodes an array into a blob.
-// AWS does neither: "records" is not "Records". The parser is also cheap enough that 5 MiB of base64 cost less than their way
-// through the network. It stays until encoding/json/v2, which has neither defect, is Go's default.
+// This file has its own JSON parser, because encoding/json ignores the case of members and decodes an array into a blob.
+// AWS does neither: "records" is not "Records". The parser is also cheap: to parse 5 MiB of base64 costs less than to receive
+// them. It stays until encoding/json/v2, which has neither defect, is Go's default.
 
 type kind byte
 

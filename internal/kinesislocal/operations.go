@@ -68,7 +68,7 @@ type target struct{ name, arn *string }
 
 func (f *fields) target() target { return target{f.text("StreamName"), f.text("StreamARN")} }
 
-// find returns the request's stream and notes its name for OnCall. The caller holds s.mu.
+// find returns the request's stream and records its name for OnCall. The caller holds s.mu.
 func (s *Server) find(t target, c *call) (*stream, error) {
 	st, err := s.resolve(t, c.operation)
 	if err == nil {

@@ -22,8 +22,8 @@ type Options struct {
 	// Credentials are the accepted access key ids, each with its secret access key. If nil, every access key id is accepted,
 	// and the signature must be well formed, in scope and in time, but is not recomputed.
 	Credentials map[string]string
-	// SessionTokens has the token that a request with one of the Credentials must have. An access key id that is not in it
-	// needs no token and may have any.
+	// SessionTokens has the session token that requests of an access key id must have. Requests of an access key id
+	// without an entry may have any token or none.
 	SessionTokens map[string]SessionToken
 
 	// ShardBytesPerSecond and ShardRecordsPerSecond are the write limits of a shard. 0 is AWS's limit, 1 MiB and 1,000 records
@@ -99,7 +99,7 @@ type RecordStats struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// New returns a Server that is an [http.Handler] and does not listen by itself. Close ends its hanging requests.
+// New returns a Server that is an [http.Handler] and does not listen. Close ends its hanging requests.
 func New(o Options) *Server {
 	if o.Region == "" {
 		o.Region = "us-east-1"

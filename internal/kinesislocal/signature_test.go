@@ -139,7 +139,7 @@ func TestSignatureAnyKey(t *testing.T) {
 	}
 }
 
-// No headers without a valid signature are accepted.
+// A request without a valid signature is rejected, whatever its headers.
 func FuzzSignature(f *testing.F) {
 	f.Add(
 		"AWS4-HMAC-SHA256 Credential="+accessKey+"/20260101/us-east-1/kinesis/aws4_request, "+
