@@ -130,7 +130,7 @@ const logEventBytes = 26
 // Logs has the prices of CloudWatch Logs and of Lambda's own delivery to S3 or Firehose. Firehose is the price of Firehose itself.
 type Logs struct{ Standard, Delivery, Firehose float64 }
 
-// Logs returns the prices of so many lines and bytes of text.
+// Logs returns the prices of this number of lines and bytes of text.
 func (p *Prices) Logs(lines, bytes float64) Logs {
 	gb := (bytes + logEventBytes*lines) / decimalGB
 	return Logs{gb * p.usd("logsIngestion"), gb * p.usd("logsDelivery"), gb * decimalGB / binaryGB * p.usd("firehose")}

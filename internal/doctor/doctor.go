@@ -51,7 +51,7 @@ const (
 	roleCheck        = "role"
 )
 
-// Finding is the result of one check: what it saw and, unless the status is OK, how to fix it.
+// Finding is the result of one check: the observation and, unless the status is OK, the fix.
 type Finding struct {
 	Check  string `json:"check"`
 	Status Status `json:"status"`

@@ -49,8 +49,8 @@ func (e *examiner) checkEndpoint(ctx context.Context) bool {
 	return true
 }
 
-// privateOutsideVPC reports whether the settings name an endpoint in a VPC that the function is not in. If they name none,
-// a private address is how this machine's network resolves AWS's own host: the function gets another address.
+// privateOutsideVPC reports whether the settings name an endpoint in a VPC that the function is not in. Without
+// such a setting, a private address comes from this machine's network, and the function gets another address.
 func (e *examiner) privateOutsideVPC(address netip.Addr) bool {
 	private := address.IsPrivate() || address.IsLoopback()
 	return private && e.settings.AWS.EndpointURL != "" && e.function != nil && e.function.vpc == ""

@@ -47,7 +47,7 @@ func isMemoryLimit(value string) bool {
 
 var looseLimit = regexp.MustCompile(`^\s*([0-9]{1,9})\s*([kKmMgGtT])i?[bB]?\s*$`)
 
-// meantLimit returns what a value that Go cannot read was probably meant to be.
+// meantLimit returns the limit that the author of an invalid value probably meant.
 func meantLimit(value string) string {
 	if part := looseLimit.FindStringSubmatch(value); part != nil {
 		return part[1] + strings.ToUpper(part[2]) + "iB"

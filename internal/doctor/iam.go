@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// decision is what policies decide about an action on a resource.
+// decision is the decision of policies about an action on a resource.
 type decision int
 
 const (

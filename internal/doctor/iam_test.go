@@ -97,7 +97,7 @@ func TestEvaluatePolicies(t *testing.T) {
 	}
 }
 
-// A key's policy counts for what it says about the role. What it says about the account leaves the decision to IAM.
+// The statements of a key's policy about the role count. Its statements about the account leave the decision to IAM.
 func TestEvaluateKeyPolicy(t *testing.T) {
 	const (
 		role   = "arn:aws:iam::123456789012:role/service-role/checkout"
@@ -195,8 +195,8 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-// The time to match does not multiply with the stars. It once did, and eight stars took 39 s. The deadline is a
-// thousand times what thirty stars take now.
+// The time to match does not multiply with each star. It once did, and eight stars took 39 s. The deadline is a
+// thousand times the time for thirty stars now.
 func TestMatchesManyStars(t *testing.T) {
 	pattern := strings.Repeat("*a", 30) + "*b"
 	done := make(chan bool)

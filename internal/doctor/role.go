@@ -131,8 +131,8 @@ func grant(role, action, resource string) string {
 		roleName(role), strings.ToLower(action[strings.IndexByte(action, ':')+1:]), statement(action, resource))
 }
 
-// evaluateRole has IAM simulate the action. If that fails, it evaluates the role's policies here. It returns how it
-// decided.
+// evaluateRole asks IAM to simulate the action. If that fails, it evaluates the role's policies here. The string names
+// the basis of the decision.
 func (e *examiner) evaluateRole(ctx context.Context, role, action, resource string) (decision, string, error) {
 	if account := kinesis.RoleAccount(role); account != e.account {
 		return implicitDeny, "", fmt.Errorf("it belongs to account %s, these credentials do not", account)

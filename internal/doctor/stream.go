@@ -118,7 +118,7 @@ func (e *examiner) create() string {
 func (e *examiner) checkStatus(d *types.StreamDescriptionSummary) {
 	seen := fmt.Sprintf("%s is %s", aws.ToString(d.StreamARN), d.StreamStatus)
 	switch d.StreamStatus {
-	case types.StreamStatusActive, types.StreamStatusUpdating: // both take records
+	case types.StreamStatusActive, types.StreamStatusUpdating: // both accept records
 		e.ok(streamCheck, "%s", seen)
 	case types.StreamStatusCreating:
 		e.add(streamCheck, Warning, seen,

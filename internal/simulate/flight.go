@@ -141,8 +141,8 @@ func (e *environment) readReply() {
 	}
 }
 
-// endFlight ends a flight, possibly canceled for another one. Batches that are not stored return to the queue. So do batches of a
-// request without a reply, even if the stream has stored them: they are sent again.
+// endFlight ends a flight; canceled means that another flight replaces it. Batches that are not stored return to the queue. So do
+// batches of a request without a reply, even if the stream has stored them: they are sent again.
 func (e *environment) endFlight(canceled bool) {
 	f, q := &e.flight, &e.queue
 	cut := !f.pauses

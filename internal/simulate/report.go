@@ -39,8 +39,8 @@ func objectives(results ...Result) []float64 {
 	return means
 }
 
-// before has the objectives at commit ce4f551, when there was no single policy yet, with a round trip of 20 ms: of each scenario,
-// then their mean, in the order of Modes. The simulator of that commit measured them, and no longer exists.
+// before has the objectives at commit ce4f551, which had no single policy yet, with a round trip of 20 ms. Each row is a scenario,
+// the last row their mean; the columns are in the order of Modes. The simulator of that commit measured them, and no longer exists.
 var before = [...][3]float64{
 	{25.2, 0.2, 0.3},
 	{28.5, 0.3, 0.3},
