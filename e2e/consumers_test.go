@@ -146,7 +146,7 @@ func checkConsumer(t *testing.T, w written, b batch, command []string) {
 	}
 
 	c := startConsumer(t, command, nil)
-	c.checkFailures("a batch with poisoned records and duplicates", list, poisoned)
+	c.checkFailures("a batch with poison records and duplicates", list, poisoned)
 	c.checkFailures("the same again from the first that was reported", list[1:], poisoned)
 	final := lambdaRecords(b.records)[held:]
 	c.fail(true)

@@ -1,4 +1,4 @@
-// Command hello is a Lambda function that logs the lines that its event asks for, to test their telemetry.
+// Command hello is a Lambda function that logs the lines that its event requests, to test their telemetry.
 //
 // The event is a JSON object. Every member is optional:
 //

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 )
 
-// The function prints the lines that its event asks for, and takes the time that it asks for.
+// The function prints the lines that its event requests, and runs for the requested time.
 func TestHandlePrintsRequestedLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

@@ -1,6 +1,6 @@
-// Command firehose is a Lambda function that transforms data for Firehose. It converts each event's record to text: the record
-// is a string in one event and an object in another, and a column of an Iceberg table, or a field of an OpenSearch index, has
-// one type. The other members are unchanged.
+// Command firehose is a Lambda function that transforms data for Firehose. It converts each event's record to text, because
+// a column of an Iceberg table, or a field of an OpenSearch index, has one type. Without the function, the record is a string in
+// one event and an object in another. The other members are unchanged.
 //
 // Each Firehose record must be one event, as with FORMAT=kpl and FORMAT=json.
 package main

@@ -42,7 +42,7 @@ GROUP BY instance, reason
 ORDER BY instance, reason;
 
 -- instances: the fleet, one row per instance. lost counts the missing numbers that are not declared. ended is true if the last number
--- is an event of the extension's own, as after an orderly shutdown. If ended is false, more numbers may be missing behind the last.
+-- is an event about the extension itself, as after an orderly shutdown. If ended is false, more numbers may be missing after the last.
 WITH numbers AS (
   SELECT source.instance AS instance, min(seq) AS first_seq, max(seq) AS last_seq, count(*) AS events, count(DISTINCT seq) AS arrived,
          max(seq) FILTER (type IN ('kinesis-telemetry.stats', 'kinesis-telemetry.dropped')) AS last_own

@@ -1,5 +1,5 @@
 -- The table that reports.sql and audit.sql read: Firehose's objects in a folder or a bucket (s3://BUCKET/telemetry/, with Flink's S3
--- file system). Flink reads plain and .gz objects by itself, and .zst objects with com.github.luben:zstd-jni on the class path. Each line
+-- file system). Flink reads plain and .gz objects, and .zst objects with com.github.luben:zstd-jni on the class path. Each line
 -- is an event, so that objects of FORMAT=json need Firehose's AppendDelimiterToRecord and no compression.
 SET 'execution.runtime-mode' = 'batch';
 
