@@ -1,5 +1,5 @@
 # make layer builds the two zips of the Lambda layer. Builds of the same source give the same bytes.
-# make ktel VERSION=v1.2.3 builds archives of ktel for each system, with the same property.
+# make ktel VERSION=v1.2.3 builds archives of ktel for each system, also reproducibly.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: all test layer ktel demo-function release lint clean

@@ -66,7 +66,7 @@ step "Terraform: what the policy grants, with a role, with a key, and with Cloud
 if command -v terraform >/dev/null; then
 	policy=$(mktemp -d)
 	trap 'rm -rf "$copy" "$policy"' EXIT
-	# The expression alone: it needs no provider, so no registry.
+	# Evaluates only the policy's expression, which needs no provider and so no registry.
 	cp terraform/variables.tf "$policy"
 	{
 		echo 'locals { stream_arn = "STREAM" }'
@@ -75,14 +75,14 @@ if command -v terraform >/dev/null; then
 	} >"$policy/main.tf"
 	touch "$policy/zip"
 	run terraform -chdir="$policy" init -input=false -no-color >/dev/null
-	# grants EXPECTED VARIABLE…: each statement's effect and actions.
+	# grants EXPECTED VARIABLE… fails unless the statements have these effects, actions and resources, one statement a line.
 	grants() {
 		local expected=$1 given
 		shift
 		terraform -chdir="$policy" apply -auto-approve -input=false -no-color -var "layer_zips={arm64=\"$policy/zip\",x86_64=\"$policy/zip\"}" "$@" >/dev/null
 		given=$(terraform -chdir="$policy" output -raw policy | python3 -c 'import json, sys
 for s in json.load(sys.stdin)["Statement"]: print(s["Effect"], s["Action"], s["Resource"])')
-		[ "$given" = "$expected" ] || { printf 'FAILED: the policy with %s grants\n%s\nand must\n%s\n' "$*" "$given" "$expected" >&2; exit 1; }
+		[ "$given" = "$expected" ] || { printf 'FAILED: the policy with %s grants\n%s\nwant\n%s\n' "$*" "$given" "$expected" >&2; exit 1; }
 	}
 	put='Allow kinesis:PutRecords STREAM'
 	key=arn:aws:kms:eu-west-1:123456789012:key/1234abcd role=arn:aws:iam::210987654321:role/writer

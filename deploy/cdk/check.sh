@@ -30,10 +30,10 @@ skipped=()
 step() { printf '\n=== %s\n' "$*"; }
 run() { printf '+ %s\n' "$*"; "$@"; }
 
-# cannot WHAT WHY
+# cannot NAME REASON skips the checks that need NAME. With CI=true it fails.
 cannot() {
 	if [ "${CI:-}" = true ]; then
-		echo "$1 is not available: $2. With CI=true nothing is skipped." >&2
+		echo "$1 is not available: $2. With CI=true no check is skipped." >&2
 		exit 1
 	fi
 	echo "SKIPPED: $1: $2"

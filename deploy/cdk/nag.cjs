@@ -1,7 +1,7 @@
 // Checks CloudFormation templates with cdk-nag's AwsSolutions rules: node nag.cjs TEMPLATE…
 //
-// A finding must be explained where its resource is made: in the resource's Metadata, as cdk_nag.rules_to_suppress with an
-// id and a reason. An explanation without a finding is refused too. NODE_PATH must lead to cdk-nag and aws-cdk-lib.
+// The Metadata of a resource must explain each finding about it: cdk_nag.rules_to_suppress, with an id and a reason. An
+// explanation without a finding also fails the check. NODE_PATH must lead to cdk-nag and aws-cdk-lib.
 const { App, Stack } = require("aws-cdk-lib");
 const { CfnInclude } = require("aws-cdk-lib/cloudformation-include");
 const { AwsSolutionsChecks } = require("cdk-nag");

@@ -131,7 +131,7 @@ function readZstd(c) {
   c.compareData(FZSTD, Buffer.from(fzstd.decompress(Buffer.concat(c.records))), 'concatenated');
 }
 
-// Reads records of one event each: Powertools returns an object, and decompresses gzip by itself.
+// Reads records of one event each: Powertools returns an object, and also decompresses gzip.
 function readJSON(c) {
   const read = KinesisDataStreamSchema.parse(c.lambdaEvent()).Records.map((record) => record.kinesis.data);
   c.compare(POWERTOOLS, read, c.lines.map((line) => JSON.parse(line)), 'Kinesis');

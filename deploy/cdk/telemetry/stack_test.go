@@ -23,7 +23,7 @@ const (
 	existingKey    = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 )
 
-func TestStackHasThese(t *testing.T) {
+func TestStackHasAllResources(t *testing.T) {
 	template := stack(t, telemetry.DefaultStackName, telemetry.StackProps{DemoDir: demo(t)})
 	counts := map[string]int{}
 	for _, resource := range template["Resources"].(object) {
@@ -66,7 +66,7 @@ func TestStackHasThese(t *testing.T) {
 		layerOf(t, template, "arm64"), layerOf(t, template, "x86_64"), policyID, streamID, functionID))
 }
 
-func TestLayersHoldTheZipOfTheirArchitecture(t *testing.T) {
+func TestLayersHaveTheZipOfTheirArchitecture(t *testing.T) {
 	dir, out := layers(t), t.TempDir()
 	app := awscdk.NewApp(&awscdk.AppProps{Outdir: &out})
 	telemetry.NewStack(app, "Mine", of(telemetry.Props{LayerDir: dir}))
@@ -109,7 +109,7 @@ func TestStackWithoutDemo(t *testing.T) {
 	}
 }
 
-func TestStreamAsSet(t *testing.T) {
+func TestStreamHasItsSettings(t *testing.T) {
 	template := stack(t, "Mine", telemetry.StackProps{Props: telemetry.Props{
 		StreamName: "orders", Retention: 8760 * time.Hour, KeyARN: existingKey, RetainStream: true,
 	}})
@@ -222,7 +222,7 @@ func TestTwoStacksDoNotCollide(t *testing.T) {
 	}
 }
 
-func TestMistakes(t *testing.T) {
+func TestMistakesHaveTheirFix(t *testing.T) {
 	empty := t.TempDir()
 	for name, test := range map[string]struct {
 		props telemetry.StackProps

@@ -101,7 +101,7 @@ func fromParameters(scope constructs.Construct, names parameterNames) *Telemetry
 }
 
 // Instrument adds the extension to functions: the layer of the function's architecture, the policy to its role, and the
-// stream's name, and the role to assume if there is one, to its environment. It does not change a function that has it already.
+// stream's name, and the role to assume if there is one, to its environment. It does not change a function that already has the extension.
 func (t *Telemetry) Instrument(functions ...awslambda.Function) {
 	t.Role.check()
 	for _, fn := range functions {
