@@ -53,12 +53,12 @@ func generated(format sandbox.LogFormat) logs {
 func TestBudgetCompression(t *testing.T) {
 	budgets(t)
 	const (
-		cpuBudget    = 1.5     // times the CPU without compression: 1.18 to 1.38 was seen
-		memoryBudget = 3 << 20 // bytes more than without compression, where no buffer holds a request; up to 2 MiB was seen
+		memoryBudget = 5 << 19 // bytes more than without compression, where no buffer holds a request; up to 2.1 MiB was seen
 		attempts     = 3
 		given        = "LOGS"
 	)
 	ratioBudget := map[string]float64{"gzip": 6, "zstd": 6.5}
+	cpuBudget := map[string]float64{"gzip": 1.25, "zstd": 1.4} // times the CPU without compression; 1.21 and 1.32 was seen
 	function := filepath.Join(t.TempDir(), "replay")
 	if err := build(function, "./testdata/replay"); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestBudgetCompression(t *testing.T) {
 					t.Logf("%s, SHA extensions %s, %s: %.2f times fewer bytes (%d an event before), %.2f times the CPU of none (%.2f µs an event), "+
 						"%.1f MiB more than %.1f", of.name, sha, name, ratio, none.stored/int64(none.events), cpu, none.cpu,
 						float64(memory)/(1<<20), float64(none.memory)/(1<<20))
-					good = good && ratio >= ratioBudget[name] && cpu <= cpuBudget && memory <= memoryBudget
+					good = good && ratio >= ratioBudget[name] && cpu <= cpuBudget[name] && memory <= memoryBudget
 				}
 				if good || of.name == given {
 					break
