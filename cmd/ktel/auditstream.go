@@ -76,7 +76,7 @@ type backlog struct {
 	stream  *session.Stream
 	options session.ReadOptions
 	now     func() time.Time // Kinesis's
-	until   time.Time        // where reading ends
+	until   time.Time        // arrival time at which reading ends
 
 	troubled bool // trouble was reported
 
@@ -155,7 +155,7 @@ func (b *backlog) polled(p session.Poll) {
 	b.maxBehind = max(b.maxBehind, b.behind[p.Shard])
 }
 
-// trouble reports once why the stream cannot be read, and once that it can be again. Reading retries by itself.
+// trouble reports once why the stream cannot be read, and once that it can be again. Reading retries meanwhile.
 func (b *backlog) trouble(err error) {
 	switch {
 	case err == nil:

@@ -19,8 +19,8 @@ import (
 	"kinesis-telemetry-extension/internal/session"
 )
 
-// An audit ignores records that arrived before --since, or at --until or later. An instance that starts in the middle
-// of its life lacks no events.
+// An audit ignores records that arrived before --since, or at --until or later. Events before the first one of an
+// instance do not count as missing.
 func TestAuditWindow(t *testing.T) {
 	server, err := kinesislocal.Start(kinesislocal.Options{Region: testRegion})
 	if err != nil {

@@ -26,7 +26,7 @@ const (
 	familyColumns     = 11 // fits most types without their family
 )
 
-// display shows events for a person, each on a line of its own.
+// display shows events for a person, each on its own line.
 type display struct {
 	out         io.Writer
 	colors      palette
@@ -200,7 +200,7 @@ func jsonMessage(record json.RawMessage) message {
 			value = s
 		}
 		switch strings.ToLower(member.name) {
-		case "timestamp", "time", "requestid", "awsrequestid": // shown in columns of their own
+		case "timestamp", "time", "requestid", "awsrequestid": // shown in their own columns
 		case "level", "severity":
 			m.level = strings.Trim(value, `"`)
 		case "message", "msg":

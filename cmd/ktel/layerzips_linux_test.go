@@ -23,10 +23,10 @@ const (
 	theirsVariable = "OTEL_EXTENSION_ZIP"
 )
 
-// Two layers run side by side from their zips: ours, and the extension of Serverless Console, which no one here wrote. Each line of the
-// function arrives in the stream, and in what their extension sends to its own backend, with the duration of each invocation.
+// Two layers run side by side from their zips: ours, and the extension of Serverless Console, written by others. Each line of the
+// function arrives in the stream. Their extension sends each line, and the duration of each invocation, to its own backend.
 //
-// Their extension uses fixed ports and files in /tmp, so the test runs itself again with a network and a /tmp of its own.
+// Their extension uses fixed ports and files in /tmp, so the test runs itself again with its own network and /tmp.
 func TestConformanceLayerZips(t *testing.T) {
 	theirs := os.Getenv(theirsVariable)
 	if theirs == "" {
@@ -49,7 +49,7 @@ func TestConformanceLayerZips(t *testing.T) {
 	output, err := inside.CombinedOutput()
 	t.Logf("%s", output)
 	if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
-		t.Fatalf("in namespaces of its own: %v", err)
+		t.Fatalf("in its own namespaces: %v", err)
 	}
 }
 
@@ -88,10 +88,10 @@ export async function handler(event, context) {
 }
 `
 
-// layerZipsArrive runs in namespaces of its own.
+// layerZipsArrive runs in its own namespaces.
 func layerZipsArrive(t *testing.T, ours, theirs string) {
 	zips := map[string][]byte{}
-	for name, path := range map[string]string{"ours.zip": ours, "theirs.zip": theirs} { // before /tmp is hidden, where they may be
+	for name, path := range map[string]string{"ours.zip": ours, "theirs.zip": theirs} { // before /tmp is hidden: the zips may be there
 		content, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -143,7 +143,7 @@ func layerZipsArrive(t *testing.T, ours, theirs string) {
 			t.Errorf("no metrics of %s", id)
 		}
 	}
-	// Of each invocation they send the duration from its platform.report.
+	// Their extension sends the duration of each invocation from its platform.report.
 	if n := strings.Count(metrics, "faas.memory"); n != len(events) {
 		t.Errorf("%d metrics from reports, want %d", n, len(events))
 	}
@@ -167,10 +167,10 @@ func enableLoopback(t *testing.T) {
 	}
 }
 
-// otlpBackend is where their extension sends to. The bodies are protobuf, which has texts as they are.
+// otlpBackend is the backend of their extension. The bodies are protobuf, which contains texts unchanged.
 type otlpBackend struct {
 	url    string
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	bodies map[string]string
 }
 

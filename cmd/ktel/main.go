@@ -140,7 +140,7 @@ func foldFlags(usage string, columns int) string {
 	})
 }
 
-// reflow wraps the paragraphs of a text again. Indented lines stay as they are.
+// reflow wraps the paragraphs of a text again. Indented lines stay unchanged.
 func reflow(text string, columns int) string {
 	var b strings.Builder
 	paragraph := ""

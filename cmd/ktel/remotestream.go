@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// quietTime is how long no new record must arrive until missing events count as lost.
+	// quietTime is the time without a new record after which missing events count as lost.
 	quietTime = 5 * time.Second
-	// failingPeriods is how many periods of quietTime reads may fail before reading ends: a stream that throttles recovers.
+	// failingPeriods is the number of periods of quietTime in which reads may fail before reading ends: a throttled read recovers.
 	failingPeriods = 6
 	pollInterval   = time.Second
 )

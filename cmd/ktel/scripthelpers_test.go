@@ -69,7 +69,7 @@ func usageerror(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// programsDir is the directory of what buildPrograms builds; empty until then.
+// programsDir is the directory in which buildPrograms has built the programs; empty before.
 var programsDir string
 
 // buildPrograms builds the extension and the sample function once for all tests.

@@ -36,7 +36,7 @@ type tailer struct {
 	live    bool       // standard output is a terminal
 	columns func() int // of the terminal; nil without one
 
-	mu        sync.Mutex // guards all below: the reader and the ticker both write
+	mu        sync.Mutex // guards the fields below: the reader and the ticker both write
 	err       error      // first error of a write; nothing is written afterwards
 	status    *tailStatus
 	groups    *invocationGroups // nil without --by-invocation

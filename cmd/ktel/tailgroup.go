@@ -16,7 +16,7 @@ const (
 	graceTime = 2 * time.Second
 	// reportTimeout is how long an invocation waits for its REPORT: Lambda's longest timeout, plus the time of delivery.
 	reportTimeout = 16 * time.Minute
-	// maxGroupBytes limits the size of all open groups. Above it the oldest are shown as they are.
+	// maxGroupBytes limits the size of all open groups. Above it, the oldest are shown incomplete.
 	maxGroupBytes = 64 << 20
 	// eventOverhead is the memory of an event without its text.
 	eventOverhead = 500

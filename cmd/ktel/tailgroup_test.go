@@ -140,8 +140,8 @@ func TestForeignIsReportedOnce(t *testing.T) {
 	}
 }
 
-// Lambda retries a failed asynchronous event under its request id. Each try is a group of its own, however soon the
-// retry comes.
+// Lambda retries a failed asynchronous event under its request id. Each try has its own group, even if the retry
+// follows at once.
 func TestRetriedInvocations(t *testing.T) {
 	try := func(n int, text string) [][]byte {
 		return [][]byte{

@@ -154,7 +154,7 @@ func (s *trial) config(to destination, c *collector) (sandbox.Config, error) {
 // invoke runs the invocations with s.workers workers, until all are done or one cannot run.
 func (s *trial) invoke(ctx context.Context, env *sandbox.Environment) ([]invocation, error) {
 	var (
-		mu       sync.Mutex // guards all below
+		mu       sync.Mutex // guards the variables below
 		next     int
 		outcomes []invocation
 		failed   error

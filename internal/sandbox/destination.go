@@ -65,7 +65,7 @@ func (d *httpDestination) finish(body []byte) []byte { return append(body, ']') 
 const answerGrace = 250 * time.Millisecond
 
 // send posts one batch. Every answer but 200 is an error, because Lambda then retries the batch. When ctx ends with the
-// process, the answer may already be in the socket; such an answer still counts.
+// process, the answer may already be in the socket; that answer still counts.
 func (d *httpDestination) send(ctx context.Context, body []byte) error {
 	processCtx := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -36,7 +36,7 @@ func (ev event) public() Event {
 	return Event{Time: ev.time, Type: ev.typ, Raw: ev.raw, Record: ev.record()}
 }
 
-// arena allocates memory for encoded events in large chunks, so that a line needs no allocation of its own. Memory is
+// arena allocates memory for encoded events in large chunks, so that a line needs no separate allocation. Memory is
 // never reused: consumers may keep events.
 type arena struct{ buf []byte }
 

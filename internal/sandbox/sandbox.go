@@ -54,7 +54,7 @@ type Environment struct {
 var ErrClosed = errors.New("sandbox: the environment is shut down")
 
 // ErrUnhealthy is in the chain of Invoke's error after a process of a ManagedInstances environment has exited. Lambda
-// replaces such an environment; it does not reset it.
+// replaces that environment; it does not reset it.
 var ErrUnhealthy = errors.New("sandbox: the environment is unhealthy")
 
 // Start starts the extensions and the function and runs the init phase. It returns when init is complete. If init
