@@ -77,7 +77,7 @@ func (a *app) kinesisCommand() *cobra.Command {
 		fmt.Sprintf("create the stream `NAME[:SHARDS]`, by default with one shard; repeatable (default %s:1)", defaultStream))
 	flags.StringVar(&f.faults, "fault", "", "`FAULTS` of requests, such as throttle=0.3,latency=50ms")
 	flags.BoolVar(&f.log, "log", false, "print a line for each call")
-	flags.StringVar(&f.listen, "listen", kinesisListen, "loopback `ADDRESS` to listen at; port 0 takes a free one")
+	flags.StringVar(&f.listen, "listen", kinesisListen, "loopback `ADDRESS` to listen at; port 0 selects a free one")
 	flags.StringVar(&f.region, "region", localRegion, "AWS `REGION` in the ARNs of the streams")
 	flags.BoolVar(&f.noThrottle, "no-throttle", false, "remove the shard limits (1 MiB and 1,000 records a second)")
 	cmd.AddCommand(a.kinesisFaultCommand())
@@ -132,7 +132,7 @@ func listenLoopback(ctx context.Context, address string) (net.Listener, error) {
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, port))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, cannot(fmt.Errorf("another program listens at %s", address), "--listen 127.0.0.1:0 takes a free port")
+		return nil, cannot(fmt.Errorf("another program listens at %s", address), "--listen 127.0.0.1:0 selects a free port")
 	}
 	if err != nil {
 		return nil, cannot(err)

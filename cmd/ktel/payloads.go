@@ -48,7 +48,7 @@ func readEvent(text string, stdin io.Reader) ([]byte, error) {
 		return nil, usageError(fmt.Sprintf("--event: %s has %d JSON values, not one", name, len(values)), "--events FILE accepts several")
 	}
 	if len(values[0]) > maxPayload {
-		return nil, usageError(fmt.Sprintf("--event: %s has %d bytes; Lambda takes %d", name, len(values[0]), maxPayload))
+		return nil, usageError(fmt.Sprintf("--event: %s has %d bytes; Lambda accepts %d", name, len(values[0]), maxPayload))
 	}
 	return values[0], nil
 }
@@ -94,7 +94,7 @@ func parsePayloads(data []byte) ([]json.RawMessage, error) {
 	}
 	for i, value := range values {
 		if len(value) > maxPayload {
-			return nil, fmt.Errorf("event %d has %d bytes; Lambda takes %d", i+1, len(value), maxPayload)
+			return nil, fmt.Errorf("event %d has %d bytes; Lambda accepts %d", i+1, len(value), maxPayload)
 		}
 	}
 	return values, nil

@@ -84,8 +84,8 @@ type layer struct {
 	sha256       string // in base64, as in Lambda's API
 }
 
-// note returns the description of the layer's parameter.
-func (l *layer) note() string {
+// parameterDescription returns the description of the layer's parameter.
+func (l *layer) parameterDescription() string {
 	return "Layer of the Kinesis telemetry extension for " + l.architecture
 }
 

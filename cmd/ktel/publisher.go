@@ -103,7 +103,7 @@ func (p *publisher) ensureLayer(ctx context.Context, cfg aws.Config, l layer) (a
 		Content:                 awsapi.LayerContent{ZipFile: l.content},
 		CompatibleArchitectures: []string{l.architecture},
 		Description:             l.description, LicenseInfo: "MIT",
-	}) // no runtimes: it goes with all of them
+	}) // no runtimes: the layer works with all of them
 	if err != nil {
 		return "", "", fmt.Errorf("publish: %w", err)
 	}
@@ -129,7 +129,7 @@ func (p *publisher) ensureParameter(ctx context.Context, cfg aws.Config, l layer
 		return was, wouldSet, nil
 	}
 	err = awsapi.PutParameter(ctx, cfg, awsapi.Parameter{
-		Name: l.parameter, Value: arn, Type: awsapi.ParameterString, Overwrite: was != "", Description: l.note(),
+		Name: l.parameter, Value: arn, Type: awsapi.ParameterString, Overwrite: was != "", Description: l.parameterDescription(),
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("put the parameter: %w", err)
@@ -149,7 +149,7 @@ func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsa
 		seen = fmt.Sprintf("it is a %s", there.Type)
 	} else if !isVersion {
 		seen = fmt.Sprintf("it holds %.200q, no version of the layer", value)
-	} else if d, _ := awsapi.ParameterDescription(ctx, cfg, l.parameter); d != "" && d != l.note() { // a stack's layer of the same name
+	} else if d, _ := awsapi.ParameterDescription(ctx, cfg, l.parameter); d != "" && d != l.parameterDescription() { // a stack's layer of the same name
 		seen = fmt.Sprintf("it is described as %q", d)
 	} else {
 		return value, nil
