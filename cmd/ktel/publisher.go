@@ -149,7 +149,7 @@ func (p *publisher) replaceable(ctx context.Context, cfg aws.Config, there *awsa
 		seen = fmt.Sprintf("it is a %s", there.Type)
 	} else if !isVersion {
 		seen = fmt.Sprintf("it holds %.200q, no version of the layer", value)
-	} else if d, _ := awsapi.ParameterDescription(ctx, cfg, l.parameter); d != "" && d != l.parameterDescription() { // a stack's layer of the same name
+	} else if d, _ := awsapi.ParameterDescription(ctx, cfg, l.parameter); d != "" && d != l.parameterDescription() { // a stack owns the layer
 		seen = fmt.Sprintf("it is described as %q", d)
 	} else {
 		return value, nil
