@@ -49,9 +49,8 @@ func TestAuditFindsWhatWasInjected(t *testing.T) {
 			r := newTrial(t, setup{
 				settings: map[string]string{
 					"KINESIS_TELEMETRY_FORMAT": string(f.format), "KINESIS_TELEMETRY_COMPRESSION": string(f.compression),
-					"KINESIS_TELEMETRY_DELIVERY":      "sync",
-					"KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s", // a shorter time would cut off requests on a busy machine
-					"KINESIS_TELEMETRY_BUFFER_BYTES":  strconv.Itoa(1 << 20), "KINESIS_TELEMETRY_RECORD_BYTES": "20000",
+					"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_RECORD_BYTES": "20000",
+					"KINESIS_TELEMETRY_BUFFER_BYTES": strconv.Itoa(1 << 20),
 				},
 				kinesis: kinesislocal.Options{ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1},
 			})
