@@ -75,8 +75,7 @@ func TestBudgetSteadyTraffic(t *testing.T) {
 
 // A stream that never answers holds the first invocations for FLUSH_TIMEOUT in total, and later ones not at all. The
 // buffer keeps its bound. The buffered events arrive when the stream recovers.
-func TestDeadStream(t *testing.T) {
-	concurrent(t)
+func TestDeadStream(t *testing.T) { // runs alone: on a loaded machine it once lost a platform event
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
 		t.Run(delivery, func(t *testing.T) {
 			r := newTrial(t, setup{
