@@ -754,3 +754,42 @@ func TestFlightCountsAgainstTheBuffer(t *testing.T) {
 	}
 	d.Ship(t.Context(), flush.AtShutdown)
 }
+
+// A flight takes at most half of the buffer, however large a request may be: logs in flight cannot be dropped, so a flight of
+// the whole buffer would let platform events be dropped before logs.
+func TestFlightLeavesHalfTheBuffer(t *testing.T) {
+	for _, key := range []PartitionKey{ByEnvironment, ByRequest} {
+		stream := &fakeStream{}
+		o := options()
+		o.PartitionKey, o.RequestBytes = key, 2*o.Flush.BufferBytes
+		d := New(o, stream)
+		defer d.Close(false)
+		log := func(n int) Event {
+			e := logEvent(n, 1000)
+			e.RequestID = fmt.Sprint(n / 2)
+			return e
+		}
+		for n := range 200 {
+			d.Receive([]Event{log(n)}, time.Time{}, false)
+		}
+		const platform = 50
+		stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			for n := range platform {
+				d.Receive([]Event{platformEvent(), log(200 + n)}, time.Time{}, false)
+			}
+			stream.script(nil)
+			return answerAll(kinesis.Unsent, context.Canceled)(ctx, records)
+		})
+		d.Ship(t.Context(), flush.AtShutdown)
+		d.Ship(t.Context(), flush.AtShutdown)
+		arrived := 0
+		for _, line := range stream.lines {
+			if line.Type == "platform.start" {
+				arrived++
+			}
+		}
+		if check(t, d); arrived != platform {
+			t.Errorf("by %s: %d of %d platform events arrived", key, arrived, platform)
+		}
+	}
+}

@@ -146,7 +146,7 @@ func (d *Dispatcher) sendFlight(ctx context.Context, why flush.Occasion) (more b
 	return more
 }
 
-// loadFlight adds batches to the flight if the policy starts one. probe reports whether the flight is a probe.
+// loadFlight adds batches to the flight if the policy starts one: at most a request, and half of the buffer. probe reports whether the flight is a probe.
 func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	d.mu.Lock()
 	defer d.unlock()
@@ -171,7 +171,7 @@ func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	if load.Bytes > 0 {
 		limit = min(limit, load.Bytes)
 	}
-	size, records := 0, 0
+	size, records, pages := 0, 0, 0
 	for b := d.list.next; b != &d.list.batch; b = b.next {
 		if b.unread {
 			before := b.prev
@@ -181,11 +181,14 @@ func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 		}
 		n := d.recordsOf(b)
 		need := d.recordBytes(b.key, b.lines, b.size) + (n-1)*len(b.key)
-		if len(d.flight) > 0 && (size+need > limit || records+n > kinesis.MaxRequestRecords) {
+		// Logs in flight cannot be dropped. A flight of the whole buffer would leave only platform events to drop.
+		full := pages+len(b.pages) > d.options.Flush.BufferBytes/d.pages.size/2
+		if len(d.flight) > 0 && (full || size+need > limit || records+n > kinesis.MaxRequestRecords) {
 			break
 		}
 		size += need
 		records += n
+		pages += len(b.pages)
 		d.addToFlightLocked(b)
 	}
 	d.journalLocked()
