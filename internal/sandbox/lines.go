@@ -28,6 +28,7 @@ type lineReader struct {
 	partial   []byte // start of a line without newline so far
 	lines     [][]byte
 	idleTimer *time.Timer
+	idle      bool // nothing was read since the timer fired
 	paused    bool // frozen or closed: the timer must not emit
 }
 
@@ -79,6 +80,7 @@ func (r *lineReader) readOnce(fd uintptr) (n int, empty bool) {
 
 // feed emits the lines that are complete in data and keeps the rest.
 func (r *lineReader) feed(data []byte) {
+	r.idle = false
 	lines := r.lines[:0]
 	for {
 		end := bytes.IndexByte(data, '\n') + 1
@@ -113,10 +115,15 @@ func (r *lineReader) flush() {
 	}
 }
 
+// onIdle emits a line without newline, unless the pipe has more: on a loaded machine the reader may be late, not the process.
 func (r *lineReader) onIdle() {
 	r.mu.Lock()
+	r.idle = true
+	r.mu.Unlock()
+	r.drain()
+	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.paused {
+	if r.idle && !r.paused {
 		r.flush()
 	}
 }

@@ -3,6 +3,8 @@
 package sandbox
 
 import (
+	"bytes"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -34,4 +36,34 @@ func FuzzLineReader(f *testing.F) {
 			t.Fatalf("%q, want %q", got, want)
 		}
 	})
+}
+
+// A line without newline is emitted once nothing has come for a while. What is still in the pipe has come.
+func TestIdleLine(t *testing.T) {
+	for more, want := range map[string]string{"": "half", " and half\n": "half and half\n", " and more": ""} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer read.Close()
+		defer write.Close()
+		got := ""
+		r := newLineReader(read, func(lines [][]byte) { got += string(bytes.Join(lines, nil)) })
+		for _, text := range []string{"half", more} {
+			if _, err := write.WriteString(text); err != nil {
+				t.Fatal(err)
+			}
+			if got != "" {
+				t.Errorf("%q is emitted at once", got)
+			}
+			if text == "half" {
+				r.drain()
+			}
+		}
+		r.idleTimer.Stop()
+		if r.onIdle(); got != want {
+			t.Errorf("half, then %q: %q is emitted, want %q", more, got, want)
+		}
+		r.idleTimer.Stop()
+	}
 }
