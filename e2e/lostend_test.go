@@ -60,7 +60,7 @@ func (test *lostEnd) run(t *testing.T) {
 	r := newTrial(t, setup{
 		settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": test.mode, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
 		sandbox: func(c *sandbox.Config) {
-			c.Function.Timeout = test.timeout
+			c.Function.Timeout, c.Function.Grace = test.timeout, busy(0)
 			c.Telemetry.EmitLogsDropped = test.reported
 			c.Telemetry.Lose = func(typ string, n int) bool { return loseEnds(typ, n) && n == test.lost }
 		},

@@ -75,9 +75,11 @@ func TestBudgetSteadyTraffic(t *testing.T) {
 
 // A stream that never answers holds the first invocations for FLUSH_TIMEOUT in total, and later ones not at all. The
 // buffer keeps its bound. The buffered events arrive when the stream recovers.
-func TestDeadStream(t *testing.T) { // runs alone: on a loaded machine it once lost a platform event
+func TestDeadStream(t *testing.T) {
+	concurrent(t)
 	for _, delivery := range []string{"adaptive", "sync", "deferred"} {
 		t.Run(delivery, func(t *testing.T) {
+			concurrent(t)
 			r := newTrial(t, setup{
 				settings: map[string]string{
 					"KINESIS_TELEMETRY_DELIVERY":      delivery,
@@ -211,7 +213,7 @@ func TestRuntimeDone(t *testing.T) {
 			r := newTrial(t, setup{
 				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "1s"},
 				sandbox: func(c *sandbox.Config) {
-					c.Function.Timeout = timeout
+					c.Function.Timeout, c.Function.Grace = timeout, busy(0)
 					c.Telemetry = test.faults
 				},
 			})

@@ -100,6 +100,9 @@ type Function struct {
 	Handler  string        // default "bootstrap"
 	MemoryMB int           // size, default 128; only reported, not enforced
 	Timeout  time.Duration // default 3 s
+	// Grace is how long after its deadline an invocation is ended. It is for a loaded machine, where processes that keep the
+	// deadline may be late. The default, 0, is as Lambda does.
+	Grace time.Duration
 
 	LogFormat   LogFormat // default Text; always JSON on Managed Instances
 	LogLevel    string    // AWS_LAMBDA_LOG_LEVEL, for the function alone; default none

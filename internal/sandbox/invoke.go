@@ -78,7 +78,7 @@ func (e *Environment) newInvokePhase(payload []byte, opts []InvokeOption) *invok
 // run runs the whole phase. It returns the caller's ctx error if that ended the phase.
 // https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-ib
 func (p *invokePhase) run(ctx context.Context) error {
-	ctx, cancel := context.WithDeadlineCause(ctx, p.deadline, errDeadline)
+	ctx, cancel := context.WithDeadlineCause(ctx, p.deadline.Add(p.env.cfg.Function.Grace), errDeadline)
 	defer cancel()
 	err := p.begin(ctx)
 	if err == nil {

@@ -161,6 +161,21 @@ func TestFailedInvocations(t *testing.T) {
 	}
 }
 
+// An invocation that is late, but within the grace, succeeds. It was told the deadline without the grace.
+func TestGraceAfterTheDeadline(t *testing.T) {
+	c := newCollector(t)
+	e := start(t, testConfig(t, c, "", plan{}))
+	e.cfg.Function.Timeout, e.cfg.Function.Grace = 10*time.Millisecond, time.Minute
+	before := time.Now()
+	if r := invoke(t, e, task{Sleep: 50}); r.Status != statusSuccess {
+		t.Errorf("%+v", r)
+	}
+	event := parseEvent(c.ofKind("event")[0].Body)
+	if limit := time.Now().Add(-30 * time.Millisecond); event.DeadlineMs < before.UnixMilli() || event.DeadlineMs > limit.UnixMilli() {
+		t.Errorf("told the deadline %d, the invocation ran from %d to %d", event.DeadlineMs, before.UnixMilli(), limit.UnixMilli())
+	}
+}
+
 // An invocation waits for the extensions that get INVOKE and for no others. Hold is how long.
 func TestHoldDuration(t *testing.T) {
 	c := newCollector(t)
