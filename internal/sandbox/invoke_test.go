@@ -161,7 +161,7 @@ func TestFailedInvocations(t *testing.T) {
 	}
 }
 
-// An invocation that is late, but within the grace, succeeds. It was told the deadline without the grace.
+// An invocation that is late, but within the grace, succeeds. INVOKE has the deadline without the grace.
 func TestGraceAfterTheDeadline(t *testing.T) {
 	c := newCollector(t)
 	e := start(t, testConfig(t, c, "", plan{}))
@@ -172,7 +172,7 @@ func TestGraceAfterTheDeadline(t *testing.T) {
 	}
 	event := parseEvent(c.ofKind("event")[0].Body)
 	if limit := time.Now().Add(-30 * time.Millisecond); event.DeadlineMs < before.UnixMilli() || event.DeadlineMs > limit.UnixMilli() {
-		t.Errorf("told the deadline %d, the invocation ran from %d to %d", event.DeadlineMs, before.UnixMilli(), limit.UnixMilli())
+		t.Errorf("INVOKE has the deadline %d, the invocation ran from %d to %d", event.DeadlineMs, before.UnixMilli(), limit.UnixMilli())
 	}
 }
 

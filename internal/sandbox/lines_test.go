@@ -38,7 +38,7 @@ func FuzzLineReader(f *testing.F) {
 	})
 }
 
-// A line without newline is emitted once nothing has come for a while. What is still in the pipe has come.
+// A line without newline is emitted if no byte follows for a second. Bytes in the pipe count, although they are not read yet.
 func TestIdleLine(t *testing.T) {
 	for more, want := range map[string]string{"": "half", " and half\n": "half and half\n", " and more": ""} {
 		read, write, err := os.Pipe()
