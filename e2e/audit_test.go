@@ -59,8 +59,8 @@ func TestAuditFindsWhatWasInjected(t *testing.T) {
 			r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{*throttles(1)}})
 			r.invoke(`{"text":4000,"bytes":300}`) // exceeds the buffer
 			r.kinesis.SetFaults(nil)
-			for range 4 {
-				r.invoke(`{"text":150,"bytes":200}`)
+			for range 4 { // with time to ship: SHUTDOWN has little
+				r.invoke(`{"text":150,"bytes":200,"duration":"500ms"}`)
 			}
 			r.end()
 			records, done := inject(t, r.kinesis.Records(r.stream))

@@ -51,7 +51,7 @@ func TestFormats(t *testing.T) {
 				r.invoke(`{"text":3,"duration":"20ms"}`)
 				report := r.end()
 				wrong := len(report.Lost) + len(report.Gaps) + len(report.Malformed) +
-					len(report.Altered) + len(report.Unknown) + len(report.Duplicated)
+					len(report.Altered) + len(report.Unknown) + r.duplicates(&report)
 				if wrong > 0 || report.Emitted < 660 {
 					t.Errorf("emitted %d, delivered %d; lost %v, gaps %v, malformed %v, altered %v, unknown %v, duplicated %d",
 						report.Emitted, report.Delivered, report.Lost[:min(3, len(report.Lost))], report.Gaps,
@@ -119,11 +119,17 @@ func TestLargeEventsInEachFormat(t *testing.T) {
 					}
 				}
 			}
+			large := 0 // 2, or fewer if a starved function takes a second for one line: the sandbox takes its beginning as a line
+			for _, e := range r.emitted {
+				if len(e.Record) > 1<<20 {
+					large++
+				}
+			}
 			want := 0
 			if f.compression == record.Uncompressed {
-				want = 2
+				want = large
 			}
-			if len(report.Gaps)+len(report.Malformed) > 0 || truncated != want || len(report.Lost) != want {
+			if large == 0 || len(report.Gaps)+len(report.Malformed) > 0 || truncated != want || len(report.Lost) != want {
 				t.Errorf("%d truncated, want %d; lost %v, gaps %v, malformed %v", truncated, want, report.Lost, report.Gaps, report.Malformed)
 			}
 		})

@@ -66,6 +66,7 @@ func TestProxies(t *testing.T) {
 			r := newTrial(t, setup{extension: func(r *trial, x *sandbox.Extension) {
 				b = newInterceptor(r, test.handle)
 				maps.Copy(x.Env, test.settings(b.URL))
+				x.Env["KINESIS_TELEMETRY_DELIVERY"] = "sync" // SHUTDOWN has little time
 			}})
 			for range 5 {
 				r.invoke(mixed)

@@ -85,6 +85,7 @@ func TestDeadStream(t *testing.T) {
 					"KINESIS_TELEMETRY_DELIVERY":      delivery,
 					"KINESIS_TELEMETRY_FLUSH_TIMEOUT": "500ms",
 					"KINESIS_TELEMETRY_BUFFER_BYTES":  strconv.Itoa(1 << 20),
+					"KINESIS_TELEMETRY_MAX_DELAY":     "1s", // the longest backoff
 				},
 				kinesis: kinesislocal.Options{
 					ShardBytesPerSecond: -1, ShardRecordsPerSecond: -1,
@@ -102,7 +103,8 @@ func TestDeadStream(t *testing.T) {
 				}
 				rss = append(rss, residentBytes(t, r.extensions()[0].PID))
 			}
-			if allowed := 500 * time.Millisecond; sum > busy(allowed) {
+			// On a busy machine each next may be late. To hold each invocation would take much longer.
+			if allowed := 500*time.Millisecond + 200*busy(0)/30; sum > busy(allowed) {
 				t.Errorf("invocations were held %s in total, more than FLUSH_TIMEOUT", sum)
 			}
 			if p95 := quantile(later, .95); p95 > busy(time.Millisecond) {
@@ -112,13 +114,16 @@ func TestDeadStream(t *testing.T) {
 				t.Errorf("memory grew from %d to %d bytes with a full buffer", before, after)
 			}
 			r.kinesis.SetFaults(nil)
+			for n := 0; n < 20 && countType(r, "kinesis-telemetry.dropped") == 0; n++ {
+				r.invoke(`{"duration":"1s"}`) // the backlog ships meanwhile: SHUTDOWN has little time on a busy machine
+			}
 			report := r.end()
 			stats := lastStats(t, r)
 			if stats.Received != stats.Sent+stats.Dropped+stats.Held || stats.Dropped == 0 {
 				t.Errorf("the account: %+v", stats)
 			}
 			declared := uint64(0)
-			for _, line := range linesOf(r) {
+			for _, line := range eventsOf(r) {
 				if line.Type == "kinesis-telemetry.dropped" {
 					var l struct{ Count uint64 }
 					unmarshal(t, line.Record, &l)
@@ -180,7 +185,7 @@ func TestBudgetBacklog(t *testing.T) {
 // A missing answer takes half of the longest hold. The other half is for another request. No event is late, and no line is logged.
 func TestMissingAnswerTakesHalfTheHold(t *testing.T) {
 	concurrent(t)
-	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync", "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "3s"}})
+	r := newTrial(t, setup{settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": "sync"}})
 	r.invoke(mixed)
 	r.kinesis.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{Count: 1, Hang: true}}})
 	for n := range 3 {
@@ -205,7 +210,7 @@ func TestRuntimeDone(t *testing.T) {
 	}{
 		"twice":              {sandbox.TelemetryFaults{DuplicateRuntimeDone: true}, time.Second, time.Second},
 		"late":               {sandbox.TelemetryFaults{RuntimeDoneDelay: 200 * time.Millisecond}, time.Second, time.Second},
-		"after the deadline": {sandbox.TelemetryFaults{RuntimeDoneDelay: 10 * time.Second}, timeout, 100 * time.Millisecond},
+		"after the deadline": {sandbox.TelemetryFaults{RuntimeDoneDelay: time.Minute}, timeout, 100 * time.Millisecond},
 		"never":              {sandbox.TelemetryFaults{Lose: loseEnds}, timeout, 100 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -262,7 +267,7 @@ func TestLongInvocationShipsMeanwhile(t *testing.T) {
 			for range 5 {
 				r.invoke(`{"text":1}`)
 			}
-			r.invoke(`{"text":20,"duration":"2s"}`)
+			r.invoke(`{"text":20,"duration":"4s"}`)
 			if n := countType(r, "function"); n < 5+10 {
 				t.Errorf("%d of 25 lines are on the stream when the long invocation ends", n)
 			}
@@ -297,10 +302,10 @@ func TestNextProcessDeliversTheJournal(t *testing.T) {
 			r := newTrial(t, setup{
 				settings: map[string]string{"KINESIS_TELEMETRY_DELIVERY": delivery, "KINESIS_TELEMETRY_FLUSH_TIMEOUT": "300ms"},
 				kinesis:  kinesislocal.Options{Faults: &kinesislocal.Faults{Rules: []kinesislocal.Rule{{Hang: true}}}},
-				sandbox:  func(c *sandbox.Config) { c.Function.Timeout = 3 * time.Second },
+				sandbox:  func(c *sandbox.Config) { c.Function.Timeout, c.Function.Grace = 3*time.Second, busy(0) },
 			})
 			r.invoke(mixed)
-			if result, err := r.env.Invoke(t.Context(), []byte(`{"text":5,"duration":"5s","deaf":true}`)); err != nil || result.Status != "timeout" {
+			if result, err := r.env.Invoke(t.Context(), []byte(`{"text":5,"duration":"1m","deaf":true}`)); err != nil || result.Status != "timeout" {
 				t.Fatalf("%v, %+v", err, result)
 			}
 			r.kinesis.SetFaults(nil)

@@ -44,8 +44,8 @@ func TestConformanceReaders(t *testing.T) {
 // settings selects that format and compression.
 func (w written) settings() map[string]string {
 	return map[string]string{
-		"KINESIS_TELEMETRY_RECORD_BYTES": "200000",
-		"KINESIS_TELEMETRY_FORMAT":       string(w.format), "KINESIS_TELEMETRY_COMPRESSION": string(w.compression),
+		"KINESIS_TELEMETRY_RECORD_BYTES": "200000", "KINESIS_TELEMETRY_DELIVERY": "sync",
+		"KINESIS_TELEMETRY_FORMAT": string(w.format), "KINESIS_TELEMETRY_COMPRESSION": string(w.compression),
 	}
 }
 
@@ -85,15 +85,7 @@ func (w written) produce(t *testing.T, function string) (all []kinesislocal.Reco
 		report := r.end()
 		r.checkComplete(report, len(life.requests)*20)
 		records := r.kinesis.Records(r.stream)
-		var lines []record.Line
-		for _, stored := range records {
-			for line, err := range record.Unpack(stored.Data) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				lines = append(lines, line)
-			}
-		}
+		lines := eventsOf(r)
 		if want := report.Emitted + report.Own["kinesis-telemetry.stats"]; len(lines) != want {
 			t.Fatalf("%d events of %d", len(lines), want)
 		}

@@ -188,7 +188,7 @@ func (e *Environment) Shutdown(ctx context.Context) error {
 		errs = append(errs, g.shutdown(ctx, "spindown"))
 		e.setGeneration(nil)
 	}
-	serverCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	serverCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := e.server.Shutdown(serverCtx); err != nil { // waits for connections; the clients are gone
 		errs = append(errs, fmt.Errorf("sandbox: closing the APIs: %w", e.server.Close()))

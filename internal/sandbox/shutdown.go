@@ -17,7 +17,7 @@ import (
 const (
 	internalShutdownTimeout = 500 * time.Millisecond
 	runtimeShutdownPercent  = 30
-	maxFlush                = 500 * time.Millisecond // and at most a third of the remaining time; the emulator takes up to 1 s
+	maxFlush                = 500 * time.Millisecond // or a quarter of a longer ShutdownTimeout; the emulator takes up to 1 s
 )
 
 // shutdown ends the generation under one deadline: it stops the runtime, flushes telemetry, and stops the extensions.
@@ -48,7 +48,7 @@ func (g *generation) shutdown(ctx context.Context, reason string) error {
 		runtime.signal(syscall.SIGKILL)
 		<-runtime.exited.Done()
 	}
-	flushCtx, stop := context.WithTimeout(ctx, min(maxFlush, time.Until(deadline)/3))
+	flushCtx, stop := context.WithTimeout(ctx, min(max(maxFlush, g.env.cfg.ShutdownTimeout/4), time.Until(deadline)/3))
 	g.hub.flush(flushCtx)
 	stop()
 	g.sendShutdown(deadline, reason)
