@@ -273,6 +273,9 @@ func (d *Dispatcher) settle(result *kinesis.Result, flight flush.Flight) (more b
 	d.accepting = flight.Progress || d.accepting && len(result.Outcomes) == 0
 	d.noteLocked(flight)
 	d.journalLocked()
+	if flight.Canceled && flight.Unanswered { // by the extension itself: the stream may be well
+		return !flight.Failed, func() {}
+	}
 	return !flight.Failed, d.logErrorLocked(result.Err, flight.Failed)
 }
 

@@ -288,7 +288,9 @@ func TestHangingFlightIsCanceled(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			stream := &fakeStream{put: neverAnswer}
-			d := New(options(), stream)
+			o, log := options(), &logLines{then: func() {}}
+			o.Log = slog.New(log)
+			d := New(o, stream)
 			defer d.Close(false)
 			d.Note(invoked(1))
 			d.Receive([]Event{logEvent(1, 3000)}, time.Time{}, false)
@@ -299,6 +301,9 @@ func TestHangingFlightIsCanceled(t *testing.T) {
 			d.Ship(t.Context(), test.why)
 			if took := time.Since(began); took != test.canceledAt || check(t, d).Sent != 1 {
 				t.Errorf("%d: took %s, %+v", test.why, took, d.Stats())
+			}
+			if len(log.text) > 0 {
+				t.Errorf("%d: everything was delivered, but it logged %q", test.why, log.text)
 			}
 		})
 	}
