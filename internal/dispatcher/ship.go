@@ -146,7 +146,8 @@ func (d *Dispatcher) sendFlight(ctx context.Context, why flush.Occasion) (more b
 	return more
 }
 
-// loadFlight adds batches to the flight if the policy starts one: at most a request, and half of the buffer. probe reports whether the flight is a probe.
+// loadFlight adds batches to the flight if the policy starts one: at most a request, and half of the buffer. probe
+// reports whether the flight is a probe.
 func (d *Dispatcher) loadFlight(why flush.Occasion) (probe, ok bool) {
 	d.mu.Lock()
 	defer d.unlock()
