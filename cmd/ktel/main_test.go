@@ -116,7 +116,10 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// goEnvironment sets the go command's variables, so that scripts, which have their own home, can build.
+const patient = "--env=KINESIS_TELEMETRY_FLUSH_TIMEOUT=10s"
+
+// goEnvironment sets the go command's variables, so that scripts, which have their own home, can build. PATIENT is an argument of
+// ktel run for a busy machine: by default, the extension cuts off a request after half a second there, and sends it again.
 func goEnvironment(env *testscript.Env) error {
 	names := []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV", "GOFLAGS", "GOROOT", "GOMOD"}
 	output, err := exec.Command("go", append([]string{"env"}, names...)...).Output()
@@ -130,6 +133,7 @@ func goEnvironment(env *testscript.Env) error {
 	env.Setenv("MODULE", filepath.Dir(values[len(names)-1]))
 	bin := filepath.SplitList(env.Getenv("PATH"))[0]
 	env.Setenv("BIN", bin)
+	env.Setenv("PATIENT", patient)
 	env.Setenv("BESIDE", filepath.Join(bin, "beside"))
 	return nil
 }

@@ -75,8 +75,8 @@ func TestRelease(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "app.py"), []byte(handler), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ended("order 7", "run", "--handler", "app.handler", "--event", `{"order":7}`)
-	ended(complete, "run", "--handler", "app.handler", "--event", `{"order":7}`)
+	ended("order 7", "run", patient, "--handler", "app.handler", "--event", `{"order":7}`)
+	ended(complete, "run", patient, "--handler", "app.handler", "--event", `{"order":7}`)
 
 	// --layer-extension and $KTEL_EXTENSION override the extension in the release.
 	nothing := filepath.Join(dir, "nothing")

@@ -113,11 +113,10 @@ func tailThroughReshard(t *testing.T, url string) {
 		t.Fatal(err)
 	}
 	client := kinesisClient(url)
-	tail := startTail(t, "orders", "--endpoint-url", url, "-o", "ndjson")
-	time.Sleep(time.Second) // tail does not show events from before it has its iterators
+	tail := startTail(t, "orders", "--endpoint-url", url, "--since", "1m", "-o", "ndjson")
 	produced := make(chan string, 1)
 	go func() {
-		status, _, stderr := runKtel(t, "run", "-n", "30", "--freeze", "150ms", "-q", "--endpoint-url", url, "--stream", "orders",
+		status, _, stderr := runKtel(t, "run", patient, "-n", "30", "--freeze", "150ms", "-q", "--endpoint-url", url, "--stream", "orders",
 			"--env", "KINESIS_TELEMETRY_DELIVERY=sync", "--layer-extension", filepath.Join(dir, "kinesis-telemetry-extension"),
 			"--event", `{"text":3,"json":2}`, "--", filepath.Join(dir, "hello"))
 		if status == 0 {
