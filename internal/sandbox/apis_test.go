@@ -3,14 +3,17 @@
 package sandbox
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A streamed response is the concatenation of its chunks. Its duration starts at the first byte.
@@ -31,6 +34,42 @@ func TestStreamedResponse(t *testing.T) {
 	if i < 0 || done.Spans[i].DurationMs < 20 {
 		t.Errorf("%s", record)
 	}
+}
+
+// A process may send a request before it is killed, and a loaded machine may read it after the reset. The request must not
+// reach the next generation: there, the runtime's next would take an invocation.
+func TestRequestOfAnEarlierGeneration(t *testing.T) {
+	t.Parallel()
+	e := start(t, testConfig(t, newCollector(t), ""))
+	conn, err := net.Dial("tcp", e.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	in := bufio.NewReader(conn)
+	get := func(path string) int {
+		t.Helper()
+		_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: sandbox\r\n\r\n", path)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	if status := get(metadataPath); status != http.StatusUnauthorized { // an answer: the first generation has the connection
+		t.Errorf("%d", status)
+	}
+	invoke(t, e, task{Exit: 3})
+	if r := invoke(t, e, task{}); r.Status != statusSuccess {
+		t.Errorf("%+v", r)
+	}
+	if status := get("/2018-06-01/runtime/invocation/next"); status != http.StatusInternalServerError {
+		t.Errorf("status %d", status)
+	}
+	shutdown(t, e)
 }
 
 // The APIs reject invalid calls with the status and error type of Lambda or its emulator. No process runs in this test.

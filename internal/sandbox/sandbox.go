@@ -106,7 +106,7 @@ func listen(cfg Config) (*Environment, error) {
 		}
 	}
 	e.phaseToken <- struct{}{}
-	e.server = &http.Server{Handler: e.routes(), ReadHeaderTimeout: time.Minute}
+	e.server = &http.Server{Handler: e.routes(), ConnContext: e.connContext, ReadHeaderTimeout: time.Minute}
 	go func() {
 		defer close(e.serverDone)
 		_ = e.server.Serve(listener) // returns when Shutdown closes the listener

@@ -3,13 +3,23 @@
 package sandbox
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 )
+
+// generationKey is the context key of the generation in which a connection was accepted.
+type generationKey struct{}
+
+// connContext records the generation of a connection. A killed process may leave a request that is read after the reset.
+func (e *Environment) connContext(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, generationKey{}, e.currentGeneration())
+}
 
 // routes returns the handler of all APIs that Lambda serves on one address, http://${AWS_LAMBDA_RUNTIME_API}.
 func (e *Environment) routes() http.Handler {
@@ -17,7 +27,7 @@ func (e *Environment) routes() http.Handler {
 	handle := func(pattern string, serve func(*generation, http.ResponseWriter, *http.Request)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			g := e.currentGeneration()
-			if g == nil {
+			if g == nil || r.Context().Value(generationKey{}) != g {
 				writeError(w, http.StatusInternalServerError, "InternalServerError", "the execution environment is being reset")
 				return
 			}
