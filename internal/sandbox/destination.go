@@ -61,8 +61,9 @@ func (d *httpDestination) append(body, event []byte) []byte {
 
 func (d *httpDestination) finish(body []byte) []byte { return append(body, ']') }
 
-// answerGrace is how long send still waits for an answer when the process has exited.
-const answerGrace = 250 * time.Millisecond
+// answerGrace is how long send still waits for an answer when the process has exited. The kernel closes the connections of
+// an exited process, so send waits that long only if another process holds the connection.
+const answerGrace = 5 * time.Second
 
 // send posts one batch. Every answer but 200 is an error, because Lambda then retries the batch. When ctx ends with the
 // process, the answer may already be in the socket; that answer still counts.
