@@ -43,6 +43,7 @@ exec unshare --user --map-root-user --mount \
 	var mu sync.Mutex
 	accepted := map[string]int{}
 	cfg.Output, cfg.NoFreeze = &output, true
+	cfg.ShutdownTimeout = 5 * time.Second // the extension takes all of it
 	cfg.OnAccepted = func(_ string, e Event) {
 		mu.Lock()
 		defer mu.Unlock()

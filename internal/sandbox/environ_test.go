@@ -64,7 +64,7 @@ func TestEnvironmentVariables(t *testing.T) {
 			cfg.Extensions[0].Env = map[string]string{"ONLY_ME": "1"}
 			e := start(t, cfg)
 			function := parseEnviron(t, invoke(t, e, task{Env: true}).Payload)
-			ext := parseEnviron(t, c.ofKind("env")[0].Body)
+			ext := parseEnviron(t, c.await("environment", isEnv).Body)
 			for _, name := range slices.Concat(tc.both, tc.functionOnly) {
 				if function[name] == "" {
 					t.Errorf("the function does not see %s", name)

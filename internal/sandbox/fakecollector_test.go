@@ -91,25 +91,25 @@ func (c *collector) releaseExtensions() {
 // await waits for a message for which is returns true, and returns it.
 func (c *collector) await(what string, is func(message) bool) message {
 	c.t.Helper()
-	limit := time.After(20 * time.Second)
-	for {
+	limit := time.After(time.Minute)
+	for checked := 0; ; {
 		c.mu.Lock()
-		i, changed := slices.IndexFunc(c.messages, is), c.changed
-		var m message
-		if i >= 0 {
-			m = c.messages[i]
-		}
+		messages, changed := c.messages[checked:], c.changed
 		c.mu.Unlock()
-		if i >= 0 {
-			return m
+		if i := slices.IndexFunc(messages, is); i >= 0 {
+			return messages[i]
 		}
+		checked += len(messages)
 		select {
 		case <-changed:
 		case <-limit:
-			c.t.Fatalf("no %s within 20 s", what)
+			c.t.Fatalf("no %s within a minute", what)
 		}
 	}
 }
+
+// isEnv reports whether m has an extension's environment variables.
+func isEnv(m message) bool { return m.Kind == "env" }
 
 // ofKind returns the messages of a kind.
 func (c *collector) ofKind(kind string) []message {

@@ -41,7 +41,7 @@ func TestFreeze(t *testing.T) {
 // needs a moment to stop the threads.
 func procState(t *testing.T, pid int) string {
 	t.Helper()
-	for limit := time.Now().Add(5 * time.Second); ; {
+	for limit := time.Now().Add(20 * time.Second); ; {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			t.Fatal(err)

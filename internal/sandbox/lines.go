@@ -11,10 +11,12 @@ import (
 )
 
 const (
-	readSize        = 64 << 10    // the capacity of a pipe on Linux
-	maxDrainReads   = 16          // bounds one drain: a background thread may never stop printing
-	idleLineTimeout = time.Second // after it, a line without newline counts as complete
+	readSize      = 64 << 10 // the capacity of a pipe on Linux
+	maxDrainReads = 16       // bounds one drain: a background thread may never stop printing
 )
+
+// idleLineTimeout is how long after its last byte a line without newline counts as complete. Only tests change it.
+var idleLineTimeout = time.Second
 
 // lineReader splits a process's output on one pipe into lines of any length. Its own goroutine and drain read the pipe.
 // When drain returns, emit has received all that the process printed before the call.

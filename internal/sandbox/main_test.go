@@ -5,6 +5,7 @@ package sandbox
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -39,6 +40,9 @@ func TestMain(m *testing.M) {
 			return
 		}
 	}
+	idleLineTimeout = time.Minute // on a loaded machine, a process may pause for seconds in the middle of a line
+	// The tests wait most of their time. The flag -parallel still overrides this.
+	_ = flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0))))
 	goleak.VerifyTestMain(m)
 }
 
@@ -56,10 +60,13 @@ func testConfig(t *testing.T, c *collector, mode string, plans ...plan) Config {
 	}
 	cfg := Config{
 		Function: Function{
-			Command: []string{self, argFunction, mode}, Timeout: 20 * time.Second, MemoryMB: 256, Name: "fn",
+			Command: []string{self, argFunction, mode}, Timeout: time.Minute, MemoryMB: 256, Name: "fn",
 			Env: map[string]string{"GORACE": "atexit_sleep_ms=0"}, // by default the race detector delays the exit by a second
 		},
-		OnEvent: c.onEvent,
+		// A loaded machine may be slow. Processes that are ready or exit in time do not wait for these limits.
+		InitTimeout:     time.Minute,
+		ShutdownTimeout: 20 * time.Second,
+		OnEvent:         c.onEvent,
 	}
 	for i, p := range plans {
 		p.Collector = c.listener.Addr().String()

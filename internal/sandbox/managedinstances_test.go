@@ -53,7 +53,7 @@ func TestManagedInstances(t *testing.T) {
 			t.Errorf("%s", l.Raw)
 		}
 	}
-	env := parseEnviron(t, c.ofKind("env")[0].Body)
+	env := parseEnviron(t, c.await("environment", isEnv).Body)
 	if env["AWS_LAMBDA_MAX_CONCURRENCY"] != "" || env["AWS_LAMBDA_LOG_FORMAT"] != "JSON" {
 		t.Errorf("%v", env)
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // An extension can listen on sandbox.localdomain, like OpenTelemetry's collector: as root, and as an ordinary user if
@@ -26,7 +25,6 @@ func TestHostNames(t *testing.T) {
 	requireHostNames(t)
 	cfg := testConfig(t, c, "",
 		plan{Listen: "sandbox.localdomain", Subscribe: subscribeAll}, plan{Listen: "sandbox", Subscribe: subscribeAll})
-	cfg.ShutdownTimeout = 20 * time.Second // a loaded machine may be slow
 	e := start(t, cfg)
 	if user := e.spawner.mounts.hosts != ""; user != (os.Getuid() != 0) && !hasHostNames(before) {
 		t.Errorf("user namespace: %t", user)

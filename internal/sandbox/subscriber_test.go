@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Like OpenTelemetry's collector, one process subscribes to platform events on one port and to all events on another. Both
@@ -50,6 +51,7 @@ func TestSubscriberThatNeverAccepts(t *testing.T) {
 		plan{Subscribe: subscribeAll, Answers: slices.Repeat([]int{503}, 1000)})
 	var output syncBuffer
 	cfg.Output, cfg.NoFreeze = &output, true
+	cfg.ShutdownTimeout = 4 * time.Second // the flush waits for a quarter of it: two subscribers never accept a POST
 	e := start(t, cfg)
 	c.await("refusal by x2", func(m message) bool { return m.Kind == "post" && m.Status == 503 })
 	invoke(t, e, task{})
