@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,16 +30,17 @@ type plan struct {
 	MoreSubscriptions []string // bodies of further subscriptions, each with its own listener; FIRST stands for the first listener's port
 	Logs              bool     // subscribe to the Logs API
 	TCP               bool
-	MarkerFile        string // file to create after subscribing
-	Answers           []int  // statuses of the first POSTs; 0 delays a 200 until the test releases the extension
-	InitError         string // error type to report instead of calling next
-	Exit              int    // exit status after register, if not 0
-	ExitIfRefused     int    // exit status if register is refused; 0: block forever
-	PrintLines        int    // lines to print after register
-	Listen            string // host to listen on, "" for all addresses
-	NoListener        bool   // close the listener before subscribing
-	Shutdown          string // at SHUTDOWN: "" to exit, hang, fail, or report to wait for platform.report
-	Print             string // line to print at each INVOKE
+	MarkerFile        string   // file to create after subscribing
+	Answers           []int    // statuses of the first POSTs; 0 delays a 200 until the test releases the extension
+	InitError         string   // error type to report instead of calling next
+	Exit              int      // exit status after register, if not 0
+	ExitIfRefused     int      // exit status if register is refused; 0: block forever
+	PrintLines        int      // lines to print after register
+	Listen            string   // host to listen on, "" for all addresses
+	NoListener        bool     // close the listener before subscribing
+	Shutdown          string   // at SHUTDOWN: "" to exit, hang or fail
+	ExitAfter         []string // at SHUTDOWN: exit when POSTs have contained these texts
+	Print             string   // line to print at each INVOKE
 }
 
 // message is a message from a fake extension to the collector.
@@ -63,19 +65,21 @@ type extension struct {
 	api  string
 	id   string
 
-	servers    []*http.Server
-	first      string // port of the first listener
-	posts      int
-	reportSeen chan struct{}
-	once       sync.Once
+	servers []*http.Server
+	first   string // port of the first listener
+	posts   int
+	unseen  []string      // those of plan.ExitAfter that no POST has contained; guarded by mu
+	seenAll chan struct{} // closed when unseen is empty
+	once    sync.Once
 }
 
 func runExtension(planJSON string) error {
 	signal.Ignore(syscall.SIGTERM)
-	x := &extension{api: "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API"), reportSeen: make(chan struct{})}
+	x := &extension{api: "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API"), seenAll: make(chan struct{})}
 	if err := json.Unmarshal([]byte(planJSON), &x.plan); err != nil {
 		return err
 	}
+	x.unseen = x.plan.ExitAfter
 	var err error
 	if x.conn, err = net.Dial("tcp", x.plan.Collector); err != nil {
 		return err
@@ -187,8 +191,11 @@ func (x *extension) servePost(to int, w http.ResponseWriter, r *http.Request) {
 		status = 200
 	}
 	w.WriteHeader(status)
-	if bytes.Contains(body, []byte(`"platform.report"`)) {
-		x.once.Do(func() { close(x.reportSeen) })
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.unseen = slices.DeleteFunc(x.unseen, func(text string) bool { return bytes.Contains(body, []byte(text)) })
+	if len(x.unseen) == 0 {
+		x.once.Do(func() { close(x.seenAll) })
 	}
 }
 
@@ -208,8 +215,9 @@ func (x *extension) loop() error {
 				select {}
 			case "fail":
 				os.Exit(4)
-			case "report":
-				<-x.reportSeen
+			}
+			if len(x.plan.ExitAfter) > 0 {
+				<-x.seenAll
 			}
 			for _, server := range x.servers {
 				_ = server.Shutdown(context.Background()) // answers the POSTs that have arrived

@@ -10,8 +10,10 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -24,6 +26,7 @@ type task struct {
 	Text  string // of each line, after its number; if Lines is 0, the bytes to print
 	Err   string // to print to stderr
 	Sleep int    // ms
+	Await string // file to wait for
 	Exit  int    // exit status, if not 0
 	Fail  string // error to return
 	Panic bool
@@ -45,6 +48,9 @@ func handle(ctx context.Context, o task) (any, error) {
 	_, _ = os.Stdout.Write(b.Bytes())
 	_, _ = os.Stderr.WriteString(o.Err)
 	time.Sleep(time.Duration(o.Sleep) * time.Millisecond)
+	if o.Await != "" {
+		awaitFile(o.Await)
+	}
 	switch {
 	case o.Exit != 0:
 		os.Exit(o.Exit)
@@ -62,23 +68,33 @@ func handle(ctx context.Context, o task) (any, error) {
 	return lc.AwsRequestID + " " + lc.InvokedFunctionArn, nil
 }
 
+// awaitFile waits until a file exists.
+func awaitFile(path string) {
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+	}
+}
+
 func runFunction(mode string) {
 	if mode == "exit" {
 		fmt.Println("cannot find my settings")
 		os.Exit(7)
 	}
 	if mode == "sigterm" {
-		lambda.StartWithOptions(handle, lambda.WithEnableSIGTERM(func() { fmt.Println("function got SIGTERM") }))
+		lambda.StartWithOptions(handle, lambda.WithEnableSIGTERM(func() {
+			fmt.Println("function got SIGTERM")
+			os.Exit(0)
+		}))
+	}
+	if mode == "ignore SIGTERM" {
+		signal.Ignore(syscall.SIGTERM)
 	}
 	if mode == "once" { // exits in the first generation, when the extension has subscribed
 		if _, err := os.Stat(os.Getenv("MARKER")); err != nil {
 			_ = os.WriteFile(os.Getenv("MARKER"), nil, 0o600)
-			for range 500 {
-				if _, err := os.Stat(os.Getenv("SUBSCRIBED")); err == nil {
-					break
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
+			awaitFile(os.Getenv("SUBSCRIBED"))
 			os.Exit(7)
 		}
 	}
@@ -88,7 +104,7 @@ func runFunction(mode string) {
 			go func() {
 				for i := range 3 {
 					_, _ = fmt.Fprintf(w, "part %d;", i)
-					time.Sleep(20 * time.Millisecond)
+					time.Sleep(500 * time.Millisecond)
 				}
 				_ = w.Close()
 			}()

@@ -104,9 +104,9 @@ func TestFaults(t *testing.T) {
 		c := newCollector(t)
 		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll, Print: "reader"}, plan{}, plan{Print: "blocked"})
 		cfg.Extensions[1].BlockOutput, cfg.Extensions[2].BlockOutput = true, true
-		cfg.ShutdownTimeout = time.Second
+		cfg.ShutdownTimeout = 5 * time.Second
 		e := start(t, cfg)
-		e.cfg.Function.Timeout = time.Second
+		e.cfg.Function.Timeout = 5 * time.Second
 		if r := invoke(t, e, task{}); r.Status != "timeout" || !strings.Contains(r.Error, "x2 did not ask") {
 			t.Errorf("%+v", r)
 		}
@@ -124,8 +124,9 @@ func TestFaults(t *testing.T) {
 	t.Run("runtimeDone is late", func(t *testing.T) {
 		t.Parallel()
 		c := newCollector(t)
-		cfg := testConfig(t, c, "", plan{Subscribe: subscribeAll})
-		cfg.Telemetry.RuntimeDoneDelay, cfg.NoFreeze = 200*time.Millisecond, true
+		// Without INVOKE the report does not wait for the extension: it comes before runtimeDone even if the extension is slow.
+		cfg := testConfig(t, c, "", plan{Events: []string{eventShutdown}, Subscribe: subscribeAll})
+		cfg.Telemetry.RuntimeDoneDelay, cfg.NoFreeze = 3*time.Second, true
 		e := start(t, cfg)
 		invoke(t, e, task{})
 		c.await("runtimeDone", func(m message) bool { return strings.Contains(string(m.Body), `"platform.runtimeDone"`) })

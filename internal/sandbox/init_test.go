@@ -71,7 +71,7 @@ func TestFailedInit(t *testing.T) {
 		{
 			name:   "extension registers with a wrong name",
 			plan:   plan{Name: "other", Events: []string{}},
-			change: func(c *Config) { c.InitTimeout = time.Second },
+			change: func(c *Config) { c.InitTimeout = 5 * time.Second },
 			typ:    "Sandbox.Timedout",
 			texts:  []string{"x0 never registered", `"other"`, "file name"},
 		},

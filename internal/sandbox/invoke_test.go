@@ -3,6 +3,8 @@
 package sandbox
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -77,7 +79,7 @@ func TestFailedInvocations(t *testing.T) {
 		{
 			name:    "extension hangs",
 			id:      "x-hang",
-			timeout: time.Second,
+			timeout: 5 * time.Second, // the function must respond in time
 			status:  "timeout",
 			errType: "Sandbox.Timedout",
 			reason:  "timeout",
@@ -91,7 +93,8 @@ func TestFailedInvocations(t *testing.T) {
 			c := newCollector(t)
 			subscriber := plan{Subscribe: subscribeAll}
 			cfg := testConfig(t, c, "", subscriber, subscriber)
-			cfg.ShutdownTimeout = time.Second
+			cfg.ShutdownTimeout = 5 * time.Second // x-hang takes all of it
+
 			if strings.HasPrefix(tc.id, "x-") { // only the second extension gets INVOKE and fails
 				cfg.Extensions[0].Args[1] = strings.Replace(cfg.Extensions[0].Args[1], `["INVOKE","SHUTDOWN"]`, `["SHUTDOWN"]`, 1)
 			}
@@ -170,7 +173,7 @@ func TestGraceAfterTheDeadline(t *testing.T) {
 	if r := invoke(t, e, task{Sleep: 50}); r.Status != statusSuccess {
 		t.Errorf("%+v", r)
 	}
-	event := parseEvent(c.ofKind("event")[0].Body)
+	event := parseEvent(c.await("INVOKE", func(m message) bool { return parseEvent(m.Body).EventType == eventInvoke }).Body)
 	if limit := time.Now().Add(-30 * time.Millisecond); event.DeadlineMs < before.UnixMilli() || event.DeadlineMs > limit.UnixMilli() {
 		t.Errorf("INVOKE has the deadline %d, the invocation ran from %d to %d", event.DeadlineMs, before.UnixMilli(), limit.UnixMilli())
 	}
@@ -180,16 +183,23 @@ func TestGraceAfterTheDeadline(t *testing.T) {
 func TestHoldDuration(t *testing.T) {
 	c := newCollector(t)
 	e := start(t, testConfig(t, c, "", plan{}, plan{Events: []string{eventShutdown}}))
-	if r := invoke(t, e, task{Sleep: 50}); r.Hold != 0 {
+	g, done := e.currentGeneration(), filepath.Join(t.TempDir(), "done")
+	go func() { // the function goes on when the extension has called next again
+		c.await("first INVOKE", func(m message) bool { return parseEvent(m.Body).RequestID == "first" })
+		_ = g.await(t.Context(), func() bool { return g.registrations[0].waiting })
+		_ = os.WriteFile(done, nil, 0o600)
+	}()
+	if r := invoke(t, e, task{Await: done}, WithRequestID("first")); r.Hold != 0 {
 		t.Errorf("held for %v by extensions that were ready before the runtime", r.Hold)
 	}
 	go func() {
 		c.await("second INVOKE", func(m message) bool { return parseEvent(m.Body).RequestID == "x-wait" })
-		time.Sleep(150 * time.Millisecond) // the time that the extension holds the invocation
+		_ = g.await(t.Context(), func() bool { return g.current == nil }) // the function is done: the hold begins
+		time.Sleep(150 * time.Millisecond)
 		c.releaseExtensions()
 	}()
 	r := invoke(t, e, task{}, WithRequestID("x-wait"))
-	if r.Hold < 100*time.Millisecond || r.Duration < r.Hold || r.Response > r.Duration-r.Hold {
+	if r.Hold < 150*time.Millisecond || r.Duration < r.Hold || r.Response > r.Duration-r.Hold {
 		t.Errorf("%+v", r)
 	}
 	for _, m := range c.ofKind("event") {

@@ -40,11 +40,11 @@ func TestLogsAPI(t *testing.T) {
 		"platform.start", "function", "function", "platform.runtimeDone", "platform.end", "platform.report",
 		"platform.start", "function", "platform.runtimeDone", "platform.end", "platform.report", // aws-lambda-go logs the error
 	}
-	if got := typesOf(second); !slices.Equal(got, want) {
+	if got := typesOf(withoutExits(t, second)); !slices.Equal(got, want) {
 		t.Errorf("schema 2021-03-18:\n%q, want\n%q", got, want)
 	}
 	want = slices.DeleteFunc(want, func(typ string) bool { return typ == "platform.runtimeDone" })
-	if got := typesOf(first); !slices.Equal(got, want) {
+	if got := typesOf(withoutExits(t, first)); !slices.Equal(got, want) {
 		t.Errorf("schema 2020-08-15:\n%q, want\n%q", got, want)
 	}
 	for _, m := range c.ofKind("post") {
@@ -84,6 +84,14 @@ func TestLogsAPI(t *testing.T) {
 	}
 }
 
+// withoutExits removes the events of extensions that exited: at shutdown, the last extension may get those of the others.
+func withoutExits(t *testing.T, events []wireEvent) []wireEvent {
+	t.Helper()
+	return slices.DeleteFunc(slices.Clone(events), func(e wireEvent) bool {
+		return e.Type == "platform.extension" && e.field(t, "state") == stateExited
+	})
+}
+
 // For an invocation that crashes or times out, the Logs API has a platform.fault with a sentence.
 func TestLogsAPIFaults(t *testing.T) {
 	t.Parallel()
@@ -96,7 +104,9 @@ func TestLogsAPIFaults(t *testing.T) {
 			c := newCollector(t)
 			subscribe := strings.Replace(subscribeAll, "2025-01-29", schema20200815, 1)
 			cfg := testConfig(t, c, "", plan{Logs: true, Subscribe: subscribe})
-			cfg.Function.Timeout = time.Second
+			if o.Sleep > 0 {
+				cfg.Function.Timeout = time.Second
+			}
 			e := start(t, cfg)
 			invoke(t, e, o, WithRequestID("id"))
 			shutdown(t, e)
