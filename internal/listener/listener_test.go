@@ -365,7 +365,13 @@ func TestShutdown(t *testing.T) {
 		}
 		<-receiving
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
-		time.AfterFunc(min(timeout, 5*time.Millisecond)+20*time.Millisecond, func() { close(release) })
+		go func() {
+			for timeout < time.Minute && !l.closed.Load() { // until Shutdown has given up
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(20 * time.Millisecond)
+			close(release)
+		}()
 		err = l.Shutdown(ctx)
 		down.Store(true)
 		before := received.Load()
