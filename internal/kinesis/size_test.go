@@ -245,7 +245,7 @@ func TestGivenUpRequestIsCutOff(t *testing.T) {
 		<-gaveUp
 		arrived <- takeRequest(bufio.NewReader(conn))
 	})
-	result := c.Put(expiring(t, 300*time.Millisecond), backlog(6)) // 1 MB fits into the sender's buffers
+	result := c.Probe(expiring(t, 3*time.Second), backlog(6)) // 1 MB fits into the sender's buffers
 	close(gaveUp)
 	if outcomesOf(result) != "uuuuuu" || <-arrived {
 		t.Errorf("outcomes %s, but the request arrived", outcomesOf(result))
