@@ -95,7 +95,7 @@ func TestClientWithRole(t *testing.T) {
 	if err != nil || len(mistakes) > 0 {
 		t.Fatal(err, mistakes)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	result := client.Put(ctx, []kinesis.Record{{PartitionKey: "k", Data: [][]byte{[]byte("x")}}})
 	if result.Err != nil || len(server.Records("s")) != 1 {

@@ -14,18 +14,22 @@ const (
 	// reportTimeout is how long SHUTDOWN waits for the platform.report of the last invocation. Lambda emits it when the environment
 	// starts to shut down. It usually arrives after a few milliseconds, plus the 25 ms of the buffering.
 	reportTimeout = 200 * time.Millisecond
-	// maxShutdown is the time that Lambda gives to the runtime and the extensions together. defaultShutdown applies if the event
-	// has no usable deadline: it is the part that the runtime leaves to the extensions. minShutdown applies if the deadline is
-	// near or just past, because the process still runs.
-	// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
-	maxShutdown     = 2 * time.Second
-	defaultShutdown = 1600 * time.Millisecond
-	minShutdown     = 50 * time.Millisecond
+	// minShutdown applies if the deadline of SHUTDOWN is near or just past, because the process still runs.
+	minShutdown = 50 * time.Millisecond
 	// maxDeadlineAge is how far in the past a SHUTDOWN's deadline may be and still count as a deadline.
 	maxDeadlineAge = time.Second
 	// maxInvocation is longer than any function's timeout, which is at most 15 minutes.
 	// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 	maxInvocation = 16 * time.Minute
+)
+
+// maxShutdown is the time that Lambda gives to the runtime and the extensions together. defaultShutdown applies if the event has no
+// usable deadline: it is the part that the runtime leaves to the extensions. They are variables because tests on a loaded machine
+// need more time.
+// https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+var (
+	maxShutdown     = 2 * time.Second
+	defaultShutdown = 1600 * time.Millisecond
 )
 
 // invoke serves one invocation. After it returns, the extension asks for the next event, and Lambda may freeze the environment as

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"kinesis-telemetry-extension/internal/config"
+	"kinesis-telemetry-extension/internal/kinesislocal"
 )
 
 // A whole run: register, subscribe, invocations, SHUTDOWN. The stream has every event that Lambda posted, in order.
@@ -235,12 +236,14 @@ func TestRecoveryBeforeFirstInvocation(t *testing.T) {
 	t.Parallel()
 	dir := "KINESIS_TELEMETRY_SPILL_DIR=" + t.TempDir()
 	l := newFakeLambda(t, nil)
-	f := l.start(t.Context(), dir, "KINESIS_TELEMETRY_ENDPOINT_URL=http://127.0.0.1:1")
+	l.stream.SetFaults(&kinesislocal.Faults{Rules: []kinesislocal.Rule{{ErrorType: "AccessDeniedException"}}})
+	f := l.start(t.Context(), dir)
 	f.awaitNext()
 	f.post(eventNow("platform.fault", "a"))
-	if err := f.shutdown("timeout", time.Second); err != nil {
+	if err := f.shutdown("timeout", testShutdown); err != nil {
 		t.Error(err)
 	}
+	l.stream.SetFaults(nil)
 	f = l.start(t.Context(), dir)
 	f.awaitNext()
 	f.post(eventNow("platform.fault", "b"))

@@ -167,6 +167,7 @@ func TestShutdownBySignal(t *testing.T) { // not parallel: the signal reaches ev
 // extension also ends before the deadline if a call ignores its context. It uses no deadline that is later than Lambda's two seconds.
 // If SHUTDOWN has no usable deadline, the shutdown may take 1.5 seconds.
 func TestShutdownWithinDeadline(t *testing.T) {
+	useLambdasShutdown(t)
 	const ms, day = time.Millisecond, 24 * time.Hour
 	ignoreContext := func(ctx context.Context, records []kinesis.Record) kinesis.Result {
 		time.Sleep(time.Minute)
