@@ -340,7 +340,7 @@ func TestPublishChecksTheZips(t *testing.T) {
 
 // Without a route to AWS, publish reports in short what it could not reach, and how to fix it.
 func TestPublishUnreachable(t *testing.T) {
-	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"})
+	setEnviron(t, map[string]string{"AWS_ENDPOINT_URL": "http://" + closedPort, "AWS_MAX_ATTEMPTS": "1"})
 	dir := t.TempDir()
 	layerZips(t, dir, "1")
 	status, stdout, stderr := runKtel(t, "publish", "--dir", dir)
