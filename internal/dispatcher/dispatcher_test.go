@@ -774,6 +774,15 @@ func TestFlightLeavesHalfTheBuffer(t *testing.T) {
 		}
 		const platform = 50
 		stream.script(func(ctx context.Context, records []kinesis.Record) kinesis.Result {
+			d.mu.Lock()
+			pages := 0
+			for _, b := range d.flight {
+				pages += len(b.pages)
+			}
+			if half := o.Flush.BufferBytes / d.pages.size / 2; pages != half {
+				t.Errorf("by %s: a flight of %d pages, want %d", key, pages, half)
+			}
+			d.mu.Unlock()
 			for n := range platform {
 				d.Receive([]Event{platformEvent(), log(200 + n)}, time.Time{}, false)
 			}
