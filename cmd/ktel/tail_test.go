@@ -299,12 +299,12 @@ func (r *backgroundTail) errs() string {
 	return r.stderr.String()
 }
 
-// waitUntil waits until the condition holds, at most a minute.
+// waitUntil waits until the condition holds, at most awaitTime.
 func waitUntil(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(awaitTime); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("after a minute still not: %s", what)
+			t.Fatalf("after %v still not: %s", awaitTime, what)
 		}
 	}
 }
