@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,8 +66,10 @@ func runKtel(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	var mu sync.Mutex
 	var out, errs bytes.Buffer
-	status = run(ctx, args, strings.NewReader(""), &out, &errs)
+	// A long command writes its progress beside its results, which standard error allows.
+	status = run(ctx, args, strings.NewReader(""), guarded{&mu, &out}, guarded{&mu, &errs})
 	return status, out.String(), errs.String()
 }
 
