@@ -1,5 +1,5 @@
 // Package lambdaapi is a client of the two local APIs that Lambda offers to extensions: the Extensions API (2020-01-01) and the
-// Telemetry API (2022-07-01). It only uses the standard library and starts no goroutine.
+// Telemetry API (2022-07-01). It only uses the standard library.
 //
 // https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 // https://docs.aws.amazon.com/lambda/latest/dg/telemetry-api-reference.html
@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,9 +25,6 @@ const (
 	headerIdentifier = "Lambda-Extension-Identifier"
 	headerFeatures   = "Lambda-Extension-Accept-Feature"
 	headerErrorType  = "Lambda-Extension-Function-Error-Type"
-
-	// maxResponse is how much of a response is read, in bytes. The longest response, an INVOKE event, has about 500.
-	maxResponse = 1 << 20
 )
 
 // EventType is the type of an event of the Extensions API. An extension only receives the types that it registered for.
@@ -73,8 +71,8 @@ func (e *StatusError) Error() string {
 
 // Client calls the APIs at one address. Only one goroutine at a time may use it, except that Next may block in another one.
 type Client struct {
-	base       string
-	http       *http.Client
+	address    string
+	kept       atomic.Pointer[connection] // idle, for the next call
 	identifier string
 }
 
@@ -83,12 +81,7 @@ type Client struct {
 // No call has a timeout. Next blocks for as long as the environment is idle or frozen. If Next gave up, every later invocation
 // would wait for an extension that no longer asks for events. The client never uses a proxy, whatever the function's variables
 // contain.
-func New(address string) *Client {
-	return &Client{
-		base: "http://" + address,
-		http: &http.Client{Transport: &http.Transport{DisableCompression: true}},
-	}
-}
+func New(address string) *Client { return &Client{address: address} }
 
 // Register registers the extension under name, the file name of its executable, for the given events. Lambda starts the function's
 // runtime only after every extension has registered.
@@ -150,11 +143,6 @@ func (c *Client) InitError(ctx context.Context, errorType, message string) error
 
 func (c *Client) identified() http.Header { return http.Header{headerIdentifier: {c.identifier}} }
 
-type response struct {
-	header http.Header
-	body   []byte
-}
-
 // call sends one request and reads the whole response. It returns a StatusError for every status except 200, and 202 for init/error.
 func (c *Client) call(ctx context.Context, call, method, path string, header http.Header, body any) (response, error) {
 	var content io.Reader
@@ -166,25 +154,20 @@ func (c *Client) call(ctx context.Context, call, method, path string, header htt
 		content = bytes.NewReader(encoded)
 		header.Set("Content-Type", "application/json")
 	}
-	request, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, content)
 	if err != nil {
 		return response{}, fmt.Errorf("%s: %w", call, err)
 	}
 	request.Header = header
-	reply, err := c.http.Do(request)
+	reply, err := c.do(request)
 	if err != nil {
 		return response{}, fmt.Errorf("%s: %w", call, err)
 	}
-	defer reply.Body.Close()
-	received, err := io.ReadAll(io.LimitReader(reply.Body, maxResponse))
-	if err != nil {
-		return response{}, fmt.Errorf("%s: read the response: %w", call, err)
+	accepted := reply.status == http.StatusAccepted && call == "init/error"
+	if reply.status != http.StatusOK && !accepted {
+		return response{}, newStatusError(call, reply.status, reply.body)
 	}
-	accepted := reply.StatusCode == http.StatusAccepted && call == "init/error"
-	if reply.StatusCode != http.StatusOK && !accepted {
-		return response{}, newStatusError(call, reply.StatusCode, received)
-	}
-	return response{header: reply.Header, body: received}, nil
+	return reply, nil
 }
 
 func newStatusError(call string, status int, body []byte) *StatusError {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -114,6 +116,99 @@ func TestTimeouts(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		cancel()
+	}
+}
+
+// Calls share a connection as long as Lambda keeps it. A call on a connection that Lambda closed is repeated on a new one.
+func TestKeptConnection(t *testing.T) {
+	var calls, connections atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		switch calls.Add(1) {
+		case 4:
+			w.Header().Set("Connection", "close")
+		case 6:
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler) // the connection ends within the response
+		case 8:
+			fmt.Fprint(w, strings.Repeat(" ", maxResponse)) // the rest is not read
+		}
+		fmt.Fprint(w, `{"eventType":"INVOKE"}`)
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	client := New(strings.TrimPrefix(server.URL, "http://"))
+	for i, test := range []struct {
+		calls, connections int32 // afterwards
+		failed             bool
+	}{{1, 1, false}, {2, 1, false}, {3, 2, false}, {4, 2, false}, {5, 3, false}, {7, 4, false}, {8, 4, true}, {9, 5, false}} {
+		if i == 2 {
+			server.CloseClientConnections()
+		}
+		_, err := client.Next(t.Context())
+		if (err != nil) != test.failed || calls.Load() != test.calls || connections.Load() != test.connections {
+			t.Fatalf("call %d: %d requests on %d connections: %v", i+1, calls.Load(), connections.Load(), err)
+		}
+	}
+}
+
+// A late response to an interrupted call is not taken for the response to the next one.
+func TestLateResponse(t *testing.T) {
+	var calls atomic.Int32
+	block := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		call := calls.Add(1)
+		if call == 2 {
+			<-block
+		}
+		fmt.Fprintf(w, `{"requestId":"%d"}`, call)
+	}))
+	defer server.Close()
+	client := New(strings.TrimPrefix(server.URL, "http://"))
+	if event, err := client.Next(t.Context()); err != nil || event.RequestID != "1" {
+		t.Fatal(event, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for calls.Load() < 2 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	if _, err := client.Next(ctx); !errors.Is(err, context.Canceled) || calls.Load() != 2 {
+		t.Fatal(calls.Load(), err)
+	}
+	close(block)
+	if event, err := client.Next(t.Context()); err != nil || event.RequestID != "3" {
+		t.Fatal(event, err)
+	}
+}
+
+// A call may run while Next blocks.
+func TestCallBesideNext(t *testing.T) {
+	waiting, released := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			close(waiting)
+			<-released
+		}
+		fmt.Fprint(w, `{}`)
+	}))
+	defer server.Close()
+	client := New(strings.TrimPrefix(server.URL, "http://"))
+	ended := make(chan error)
+	go func() { _, err := client.Next(t.Context()); ended <- err }()
+	<-waiting
+	if err := client.Subscribe(t.Context(), 1, Buffering{}, Platform); err != nil {
+		t.Error(err)
+	}
+	close(released)
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
