@@ -59,3 +59,31 @@ block:
 	JNZ block
 	VZEROUPPER
 	RET
+
+// func hasAVX2() bool
+// Intel, Software Developer's Manual, volume 1, section 14.7.1: the instructions exist (CPUID), and the operating system
+// saves their registers (OSXSAVE and XGETBV).
+TEXT ·hasAVX2(SB), NOSPLIT, $0-1
+	MOVB $0, ret+0(FP)
+	XORL AX, AX
+	CPUID
+	CMPL AX, $7
+	JLT done
+	MOVL $1, AX
+	XORL CX, CX
+	CPUID
+	BTL $27, CX // OSXSAVE
+	JCC done
+	XORL CX, CX
+	XGETBV
+	ANDL $6, AX // XMM and YMM registers
+	CMPL AX, $6
+	JNE done
+	MOVL $7, AX
+	XORL CX, CX
+	CPUID
+	BTL $5, BX
+	SETCS ret+0(FP)
+
+done:
+	RET
