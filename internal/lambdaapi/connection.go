@@ -52,7 +52,7 @@ func (c *Client) do(request *http.Request) (response, error) {
 // exchange sends a request on a connection and reads the response, until ctx ends.
 func (c *Client) exchange(ctx context.Context, conn *connection, request []byte) (response, error) {
 	detach := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // interrupts Write and Read
-	reply, reusable, err := conn.exchange(request)
+	reply, reusable, err := conn.roundTrip(request)
 	interrupted := !detach()
 	if interrupted && err != nil {
 		err = ctx.Err()
@@ -67,7 +67,8 @@ func (c *Client) exchange(ctx context.Context, conn *connection, request []byte)
 	return reply, nil
 }
 
-func (conn *connection) exchange(request []byte) (reply response, reusable bool, err error) {
+// roundTrip reports whether the connection can be used again.
+func (conn *connection) roundTrip(request []byte) (reply response, reusable bool, err error) {
 	if _, err := conn.Write(request); err != nil {
 		return response{}, false, err
 	}
