@@ -24,14 +24,17 @@ cannot() {
 }
 
 # install DIRECTORY COMMAND… runs the command with the directory as its last argument. The command fills the directory. install does not
-# run it again after a success.
+# run it again after a success. Another script that installs the same waits, if the system has flock: .ci/run tests packages in parallel.
 install() {
 	local to=$1
 	shift
-	[ -e "$to/.complete" ] && return
-	rm -rf "$to"
-	echo "+ $* $to"
-	"$@" "$to" && touch "$to/.complete"
+	(
+		! command -v flock >/dev/null || flock 9
+		[ ! -e "$to/.complete" ] || exit 0
+		rm -rf "$to"
+		echo "+ $* $to"
+		"$@" "$to" && touch "$to/.complete"
+	) 9>"$to.lock"
 }
 digest() { cat "$@" | sha256sum | cut -c 1-12; }
 
