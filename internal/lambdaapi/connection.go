@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// maxResponse is how much of a response is read, in bytes. The longest response, an INVOKE event, has about 500.
+// maxResponse is the longest response in bytes, with its header. An INVOKE event has about 500.
 const maxResponse = 1 << 20
 
 type response struct {
@@ -25,19 +25,33 @@ type response struct {
 type connection struct {
 	net.Conn
 	reader *bufio.Reader
+	limit  *io.LimitedReader // between reader and Conn; N is what a response may still have
+}
+
+func newConnection(conn net.Conn) *connection {
+	limit := &io.LimitedReader{R: conn, N: maxResponse}
+	return &connection{conn, bufio.NewReader(limit), limit}
 }
 
 // do sends a request and reads the whole response. It keeps the connection for the next call. Lambda may close a kept
-// connection at any time, so do repeats a request that failed on a kept connection once, on a new one.
+// connection at any time, so do repeats a request once, on a new connection, if it got no byte of a response on a kept one.
 func (c *Client) do(request *http.Request) (response, error) {
+	ctx := request.Context()
+	if err := ctx.Err(); err != nil {
+		return response{}, err
+	}
 	var message bytes.Buffer
 	if err := request.Write(&message); err != nil {
 		return response{}, fmt.Errorf("encode the request: %w", err)
 	}
-	ctx := request.Context()
-	if kept := c.kept.Swap(nil); kept != nil {
+	kept := c.kept.Swap(nil)
+	if kept != nil && !quiet(kept.Conn) {
+		_ = kept.Close()
+		kept = nil
+	}
+	if kept != nil {
 		reply, err := c.exchange(ctx, kept, message.Bytes())
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || kept.limit.N < maxResponse {
 			return reply, err
 		}
 	}
@@ -46,10 +60,10 @@ func (c *Client) do(request *http.Request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	return c.exchange(ctx, &connection{conn, bufio.NewReader(conn)}, message.Bytes())
+	return c.exchange(ctx, newConnection(conn), message.Bytes())
 }
 
-// exchange sends a request on a connection and reads the response, until ctx ends.
+// exchange sends a request on a connection and reads the response, until ctx ends. It keeps or closes the connection.
 func (c *Client) exchange(ctx context.Context, conn *connection, request []byte) (response, error) {
 	detach := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // interrupts Write and Read
 	reply, reusable, err := conn.roundTrip(request)
@@ -69,17 +83,21 @@ func (c *Client) exchange(ctx context.Context, conn *connection, request []byte)
 
 // roundTrip reports whether the connection can be used again.
 func (conn *connection) roundTrip(request []byte) (reply response, reusable bool, err error) {
+	conn.limit.N = maxResponse
 	if _, err := conn.Write(request); err != nil {
 		return response{}, false, err
 	}
-	received, err := http.ReadResponse(conn.reader, nil)
+	var received *http.Response // the final one, after informational ones
+	for received == nil || received.StatusCode < http.StatusOK && received.StatusCode != http.StatusSwitchingProtocols {
+		//nolint:bodyclose // Close would read the rest of the body, however long. This connection has no other use for it.
+		if received, err = http.ReadResponse(conn.reader, nil); err != nil {
+			return response{}, false, fmt.Errorf("read the response: %w", err)
+		}
+	}
+	body, err := io.ReadAll(received.Body)
 	if err != nil {
 		return response{}, false, fmt.Errorf("read the response: %w", err)
 	}
-	defer received.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(received.Body, maxResponse))
-	if err != nil {
-		return response{}, false, fmt.Errorf("read the response: %w", err)
-	}
-	return response{received.StatusCode, received.Header, body}, !received.Close && len(body) < maxResponse, nil
+	surplus := conn.reader.Buffered() > 0
+	return response{received.StatusCode, received.Header, body}, !received.Close && !surplus, nil
 }

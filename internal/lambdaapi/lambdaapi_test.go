@@ -1,6 +1,7 @@
 package lambdaapi
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -119,40 +122,110 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// Calls share a connection as long as Lambda keeps it. A call on a connection that Lambda closed is repeated on a new one.
+// Calls share a connection as long as Lambda keeps it in order. A call on a connection that Lambda closed is repeated on a new one,
+// unless a part of a response came. Each call gets its own response.
 func TestKeptConnection(t *testing.T) {
-	var calls, connections atomic.Int32
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		switch calls.Add(1) {
-		case 4:
-			w.Header().Set("Connection", "close")
-		case 6:
-			w.(http.Flusher).Flush()
-			panic(http.ErrAbortHandler) // the connection ends within the response
-		case 8:
-			fmt.Fprint(w, strings.Repeat(" ", maxResponse)) // the rest is not read
+	const head = "HTTP/1.1 200 OK\r\n"
+	const closing = head + "Connection: close\r\n"
+	event := func(id string) string {
+		body := `{"requestId":"` + id + `"}`
+		return fmt.Sprintf(head+"Content-Length: %d\r\n\r\n%s", len(body), body)
+	}
+	for name, test := range map[string]struct {
+		connections [][]string // the responses of each; after the last one the server closes the connection
+		want        string     // the results of calls; "-" is an error
+	}{
+		"kept":                 {[][]string{{event("1"), event("2"), event("3")}}, "1 2 3"},
+		"closed":               {[][]string{{event("1")}, {event("2")}}, "1 2"},
+		"closed after request": {[][]string{{event("1"), ""}, {event("2")}}, "1 2"},
+		"end announced":        {[][]string{{closing + event("1")[len(head):], event("x")}, {event("2")}}, "1 2"},
+		"cut off":              {[][]string{{event("1"), event("2")[:50]}, {event("3")}}, "1 - 3"},
+		"cut off at first":     {[][]string{{""}, {event("2")}}, "- 2"},
+		"informational":        {[][]string{{"HTTP/1.1 100 Continue\r\n\r\n" + event("1"), event("2")}}, "1 2"},
+		"another protocol":     {[][]string{{"HTTP/1.1 101 Switching Protocols\r\n\r\n" + event("x")}, {event("2")}}, "- 2"},
+		"surplus":              {[][]string{{event("1") + event("x"), event("x")}, {event("2")}}, "1 2"},
+		"late surplus":         {[][]string{{event("1") + " later " + event("x"), event("x")}, {event("2")}}, "1 2"},
+		"too long": {
+			[][]string{{head + "Transfer-Encoding: chunked\r\n\r\n100000\r\n" + strings.Repeat(" ", 1<<20)}, {event("2")}}, "- 2",
+		},
+		"endless header": {[][]string{{head + "A: " + strings.Repeat("a", 2<<20)}, {event("2")}}, "- 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, sent := serveRaw(t, test.connections)
+			client := New(address)
+			var got []string
+			for range strings.Fields(test.want) {
+				event, err := client.Next(t.Context())
+				if err != nil {
+					event.RequestID = "-"
+				}
+				got = append(got, event.RequestID)
+				sent.Wait()
+			}
+			if strings.Join(got, " ") != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// serveRaw answers each request of a connection with the next text. It sends what follows " later " 10 ms later. After a text above
+// 1 MiB it leaves the connection open. sent waits for texts that are not yet sent.
+func serveRaw(t *testing.T, connections [][]string) (address string, sent *sync.WaitGroup) {
+	t.Helper()
+	sent = new(sync.WaitGroup)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for _, texts := range connections {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				reader := bufio.NewReader(conn)
+				for _, text := range texts {
+					if _, err := http.ReadRequest(reader); err != nil {
+						return
+					}
+					sent.Add(1)
+					now, later, _ := strings.Cut(text, " later ")
+					_, _ = io.WriteString(conn, now)
+					if later != "" {
+						time.Sleep(10 * time.Millisecond)
+						_, _ = io.WriteString(conn, later)
+					}
+					sent.Done()
+					if len(text) > 1<<20 {
+						_, _ = reader.ReadByte() // until the client closes the connection
+					}
+				}
+			}()
 		}
-		fmt.Fprint(w, `{"eventType":"INVOKE"}`)
-	}))
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			connections.Add(1)
+	}()
+	return listener.Addr().String(), sent
+}
+
+// A canceled call sends nothing.
+func TestCanceledBefore(t *testing.T) {
+	const calls = 100
+	client, requests := serve(t, slices.Repeat([]string{`200 {}`}, 2*calls)...)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range calls {
+		if _, err := client.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Next(canceled); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
 		}
 	}
-	server.Start()
-	defer server.Close()
-	client := New(strings.TrimPrefix(server.URL, "http://"))
-	for i, test := range []struct {
-		calls, connections int32 // afterwards
-		failed             bool
-	}{{1, 1, false}, {2, 1, false}, {3, 2, false}, {4, 2, false}, {5, 3, false}, {7, 4, false}, {8, 4, true}, {9, 5, false}} {
-		if i == 2 {
-			server.CloseClientConnections()
-		}
-		_, err := client.Next(t.Context())
-		if (err != nil) != test.failed || calls.Load() != test.calls || connections.Load() != test.connections {
-			t.Fatalf("call %d: %d requests on %d connections: %v", i+1, calls.Load(), connections.Load(), err)
-		}
+	if len(*requests) != calls {
+		t.Errorf("%d requests for %d calls", len(*requests), calls)
 	}
 }
 
