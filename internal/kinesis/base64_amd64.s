@@ -61,8 +61,8 @@ block:
 	RET
 
 // func hasAVX2() bool
-// Intel, Software Developer's Manual, volume 1, section 14.7.1: the instructions exist (CPUID), and the operating system
-// saves their registers (OSXSAVE and XGETBV).
+// The CPU has AVX and AVX2 (CPUID), and the operating system saves their registers (OSXSAVE and XGETBV). See Intel's
+// Software Developer's Manual, volume 1, "Detection of Intel AVX2".
 TEXT ·hasAVX2(SB), NOSPLIT, $0-1
 	MOVB $0, ret+0(FP)
 	XORL AX, AX
@@ -74,6 +74,8 @@ TEXT ·hasAVX2(SB), NOSPLIT, $0-1
 	CPUID
 	BTL $27, CX // OSXSAVE
 	JCC done
+	BTL $28, CX // AVX
+	JCC done
 	XORL CX, CX
 	XGETBV
 	ANDL $6, AX // XMM and YMM registers
@@ -82,7 +84,7 @@ TEXT ·hasAVX2(SB), NOSPLIT, $0-1
 	MOVL $7, AX
 	XORL CX, CX
 	CPUID
-	BTL $5, BX
+	BTL $5, BX // AVX2
 	SETCS ret+0(FP)
 
 done:
