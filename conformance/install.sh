@@ -28,12 +28,13 @@ cannot() {
 install() {
 	local to=$1
 	shift
+	[ ! -e "$to/.complete" ] || return 0
 	(
-		! command -v flock >/dev/null || flock 9
+		! command -v flock >/dev/null || flock -w 900 9
 		[ ! -e "$to/.complete" ] || exit 0
 		rm -rf "$to"
 		echo "+ $* $to"
-		"$@" "$to" && touch "$to/.complete"
+		"$@" "$to" 9>&- && touch "$to/.complete"
 	) 9>"$to.lock"
 }
 digest() { cat "$@" | sha256sum | cut -c 1-12; }
