@@ -4,8 +4,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/kinesis"
 )
@@ -77,7 +75,7 @@ func (e *examiner) writer() string {
 func resolveTarget(c *config.Config, account string) (streamTarget, error) {
 	client, err := kinesis.New(kinesis.Config{
 		Stream: c.AWS.Stream, Region: c.AWS.Region, AccountID: account, EndpointURL: c.AWS.EndpointURL,
-		UseFIPS: c.AWS.FIPS, UseDualStack: c.AWS.DualStack, Credentials: aws.AnonymousCredentials{},
+		UseFIPS: c.AWS.FIPS, UseDualStack: c.AWS.DualStack, Credentials: kinesis.Credentials{},
 	})
 	if err != nil {
 		return streamTarget{}, err

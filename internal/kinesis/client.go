@@ -3,7 +3,6 @@ package kinesis
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -12,9 +11,6 @@ import (
 	"net/url"
 	"sync"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"kinesis-telemetry-extension/internal/awake"
 )
@@ -32,7 +28,7 @@ type Config struct {
 	MaxRecordBytes  int // the stream's record limit, data and key; default MaxRecordBytes
 	MaxRequestBytes int // limit of a request, data and keys; a larger record is sent alone; default MaxRequestBytes
 
-	Credentials aws.CredentialsProvider // asked before each request, so it must cache; see NewCredentials and NewRole
+	Credentials CredentialsProvider // asked before each request, so it must cache; see NewCredentials and NewRole
 	Proxy       func(*http.Request) (*url.URL, error)
 	CABundle    []byte // PEM; replaces the system's roots
 }
@@ -67,7 +63,7 @@ type Client struct {
 	config    Config
 	target    target
 	header    http.Header // of every request
-	signer    *v4.Signer
+	signer    signer
 	hash      hash.Hash
 	transport roundTripper
 	clock     func() instant
@@ -75,7 +71,6 @@ type Client struct {
 
 	useMu        sync.Mutex
 	lastUse      instant          // last use of the connection; guarded by useMu: Warm runs beside a Put
-	credentials  aws.Credentials  // of the last request; Expires is already reduced by expiryWindow
 	skew         time.Duration    // AWS's clock minus ours
 	signedAt     time.Time        // by our clock, when the current request was signed
 	roundTrips   [2]time.Duration // durations of the last two attempts that got an answer
@@ -119,7 +114,7 @@ func New(cfg Config) (*Client, error) {
 			"X-Amz-Target": {"Kinesis_20131202.PutRecords"},
 			"User-Agent":   {userAgent},
 		},
-		signer:    v4.NewSigner(),
+		signer:    signer{service: "kinesis", region: t.stream.Region},
 		hash:      sha256.New(),
 		chunk:     make([]byte, hashedAtOnce),
 		transport: transport,
@@ -151,12 +146,8 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	var resp *http.Response
 	for repeated := false; ; repeated = true {
 		// Each attempt is signed again: a signature is valid for five minutes, a freeze may last for hours.
-		req, signErr := c.sign(ctx, credentials, content)
-		if signErr != nil {
-			return failed(badCredentials(signErr))
-		}
 		var retryNow bool
-		resp, retryNow, err = c.attempt(ctx, req, content, count) //nolint:bodyclose // post reads and closes it
+		resp, retryNow, err = c.attempt(ctx, c.sign(credentials, content), content, count) //nolint:bodyclose // post reads and closes it
 		if !retryNow || repeated {
 			break
 		}
@@ -183,24 +174,11 @@ func (c *Client) exchange(ctx context.Context, records []Record, batch []int, co
 	return requestResult{entries: c.entries}
 }
 
-// retrieve gets the credentials, within the time of an attempt. While the last ones are still valid, it waits only for
-// refreshTimeout: aws.CredentialsCache goes on fetching, and a later request gets the new ones.
-func (c *Client) retrieve(ctx context.Context) (aws.Credentials, error) {
-	timeout := maxAttemptTime
-	valid := c.credentials.CanExpire && c.clock().wall.Before(c.credentials.Expires.Add(expiryWindow))
-	if valid {
-		timeout = refreshTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// retrieve gets the credentials, within the time of an attempt.
+func (c *Client) retrieve(ctx context.Context) (Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxAttemptTime)
 	defer cancel()
-	fresh, err := c.config.Credentials.Retrieve(ctx)
-	switch {
-	case err == nil:
-		c.credentials = fresh
-	case valid:
-		return c.credentials, nil
-	}
-	return fresh, err
+	return c.config.Credentials.Retrieve(ctx)
 }
 
 // attempt sends the body once and leaves the answer's body in c.reply. retryNow reports whether only the
@@ -276,9 +254,8 @@ func failed(err *Error) requestResult {
 }
 
 // sign makes a signed request for a body, whose content it hashes.
-func (c *Client) sign(ctx context.Context, credentials aws.Credentials, content *body) (*http.Request, error) {
-	u := *c.target.url // a copy: signing writes to it while Warm may read the original
-	req := &http.Request{Method: http.MethodPost, URL: &u, Header: c.header.Clone(), ContentLength: int64(content.size)}
+func (c *Client) sign(credentials Credentials, content *body) *http.Request {
+	req := &http.Request{Method: http.MethodPost, URL: c.target.url, Header: c.header.Clone(), ContentLength: int64(content.size)}
 	c.hash.Reset()
 	for r := content.reader(); ; {
 		n, err := r.Read(c.chunk)
@@ -288,10 +265,9 @@ func (c *Client) sign(ctx context.Context, credentials aws.Credentials, content 
 		c.hash.Write(c.chunk[:n])
 	}
 	c.signedAt = c.clock().wall
-	sum := hex.EncodeToString(c.hash.Sum(nil))
-	err := c.signer.SignHTTP(ctx, credentials, req, sum, "kinesis", c.target.stream.Region, c.signedAt.Add(c.skew))
+	c.signer.sign(req, credentials, c.hash.Sum(nil), c.signedAt.Add(c.skew))
 	req.Header.Set("Accept-Encoding", "identity") // not signed: a proxy may change it
-	return req, err
+	return req
 }
 
 // refused decides what follows from an error answer.
@@ -328,10 +304,9 @@ func learnSkew(skew *time.Duration, now time.Time, header http.Header) bool {
 
 // dropCredentials drops the cached credentials and reports whether the provider can fetch others.
 func (c *Client) dropCredentials() bool {
-	cache, ok := c.config.Credentials.(interface{ Invalidate() })
+	credentials, ok := c.config.Credentials.(*cache)
 	if ok {
-		cache.Invalidate()
-		c.credentials = aws.Credentials{}
+		credentials.drop()
 	}
 	return ok
 }

@@ -10,50 +10,42 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // container gets the function's credentials from the endpoint that containers have, and functions with SnapStart. It
 // does not retry a failed request: Put does. The SDK's endpointcreds would add 280 KB to the binary (DESIGN.md).
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 type container struct {
-	config CredentialsConfig
-	client *http.Client
+	config    CredentialsConfig
+	transport http.RoundTripper
 }
 
-// containerClient returns a client without a proxy: the endpoint is local, and the function's proxy is for other hosts.
-func containerClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: credentialsTimeout}
-}
+// containerTransport returns a transport without a proxy: the endpoint is local, and the function's proxy is for other
+// hosts.
+func containerTransport() *http.Transport { return &http.Transport{DisableKeepAlives: true} }
 
-// Retrieve implements aws.CredentialsProvider.
-func (c *container) Retrieve(ctx context.Context) (aws.Credentials, error) {
+// Retrieve implements CredentialsProvider.
+func (c *container) Retrieve(ctx context.Context) (Credentials, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.config.containerURI(), http.NoBody)
 	if err != nil {
-		return aws.Credentials{}, err
+		return Credentials{}, err
 	}
 	token, err := c.token()
 	if err != nil {
-		return aws.Credentials{}, err
+		return Credentials{}, err
 	}
 	if token != "" {
 		request.Header.Set("Authorization", token)
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", userAgent)
-	response, err := c.client.Do(request)
+	response, body, err := requestCredentials(c.transport, request) //nolint:bodyclose // it reads and closes it
 	if err != nil {
-		return aws.Credentials{}, err
-	}
-	defer response.Body.Close()
-	body, err := readReply(nil, response)
-	if err != nil {
-		return aws.Credentials{}, err
+		return Credentials{}, err
 	}
 	if response.StatusCode != http.StatusOK {
 		code, message := parseError(response.Header, body)
-		return aws.Credentials{}, fmt.Errorf("the container's endpoint answered %d %s: %s", response.StatusCode, code, message)
+		return Credentials{}, fmt.Errorf("the container's endpoint answered %d %s: %s", response.StatusCode, code, message)
 	}
 	return readContainer(body)
 }
@@ -71,19 +63,17 @@ func (c *container) token() (string, error) {
 }
 
 // readContainer parses the endpoint's answer. Credentials without an Expiration never expire.
-func readContainer(body []byte) (aws.Credentials, error) {
+func readContainer(body []byte) (Credentials, error) {
 	var answer struct {
 		AccessKeyId, SecretAccessKey, Token string
 		Expiration                          *time.Time
 	}
 	if err := json.Unmarshal(body, &answer); err != nil || answer.AccessKeyId == "" || answer.SecretAccessKey == "" {
-		return aws.Credentials{}, errors.New("the container's endpoint gave no credentials: its answer was cut short or garbled")
+		return Credentials{}, errors.New("the container's endpoint gave no credentials: its answer was cut short or garbled")
 	}
-	keys := aws.Credentials{
-		AccessKeyID: answer.AccessKeyId, SecretAccessKey: answer.SecretAccessKey, SessionToken: answer.Token, Source: "container",
-	}
+	keys := Credentials{AccessKeyID: answer.AccessKeyId, SecretAccessKey: answer.SecretAccessKey, SessionToken: answer.Token}
 	if answer.Expiration != nil {
-		keys.CanExpire, keys.Expires = true, *answer.Expiration
+		keys.Expires = *answer.Expiration
 	}
 	return keys, nil
 }

@@ -3,7 +3,6 @@ package kinesis
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -11,12 +10,25 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
+
+// Credentials are the keys that sign requests.
+type Credentials struct {
+	AccessKeyID, SecretAccessKey, SessionToken string
+
+	Expires time.Time // zero if they never expire
+}
+
+// Retrieve implements CredentialsProvider for credentials that never change. Those in the environment variables are
+// valid as long as the environment lives.
+func (c Credentials) Retrieve(context.Context) (Credentials, error) { return c, nil }
+
+// CredentialsProvider provides credentials. See NewCredentials and NewRole.
+type CredentialsProvider interface {
+	Retrieve(ctx context.Context) (Credentials, error)
+}
 
 // CredentialsConfig holds the sources of the function's credentials: the keys, or else the container endpoint.
 type CredentialsConfig struct {
@@ -31,11 +43,9 @@ type CredentialsConfig struct {
 }
 
 const (
-	// expiryWindow is how long before their expiry credentials are fetched again. If that fails, the Client goes on with
-	// the old ones until they expire.
+	// expiryWindow is how long before their expiry credentials are fetched again.
 	expiryWindow = 5 * time.Minute
-	// credentialsTimeout limits one request for credentials. aws.CredentialsCache fetches in a goroutine that the caller's
-	// deadline does not cancel.
+	// credentialsTimeout limits one request for credentials.
 	credentialsTimeout = 5 * time.Second
 	// refreshTimeout is how long a request waits for new credentials while the old ones are still valid.
 	refreshTimeout = 100 * time.Millisecond
@@ -46,27 +56,85 @@ const (
 const containerAddress = "http://169.254.170.2"
 
 // NewCredentials returns the provider for cfg. It does no I/O yet.
-func NewCredentials(cfg CredentialsConfig) (aws.CredentialsProvider, error) {
+func NewCredentials(cfg CredentialsConfig) (CredentialsProvider, error) {
 	if cfg.AccessKeyID != "" {
-		return static(aws.Credentials{
-			AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken,
-		}), nil
+		return Credentials{AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken}, nil
 	}
 	if variable, expected := cfg.Check(); variable != "" {
 		return nil, errors.New(variable + ": " + expected)
 	}
-	return cached(&container{config: cfg, client: containerClient()}), nil
+	return &cache{provider: &container{config: cfg, transport: containerTransport()}}, nil
 }
 
-// static are credentials that never change. Those in the environment variables are valid as long as the environment
-// lives.
-type static aws.Credentials
+// cache fetches credentials once and again before they expire. Any number of goroutines may use it.
+type cache struct {
+	provider CredentialsProvider
 
-// Retrieve implements aws.CredentialsProvider.
-func (s static) Retrieve(context.Context) (aws.Credentials, error) { return aws.Credentials(s), nil }
+	mu      sync.Mutex
+	current Credentials // guarded by mu, as is the next one; zero if there are none
+	running *fetch      // nil if none is
+}
 
-func cached(provider aws.CredentialsProvider) aws.CredentialsProvider {
-	return aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = expiryWindow })
+// fetch is one call of a provider.
+type fetch struct {
+	done        chan struct{} // closed when the next two are set
+	credentials Credentials
+	err         error
+}
+
+// Retrieve implements CredentialsProvider. While the old credentials are valid, it waits only for refreshTimeout, and a
+// failure to fetch new ones is no error. The fetch goes on when the caller's context ends: a later call gets its result.
+func (c *cache) Retrieve(ctx context.Context) (Credentials, error) {
+	c.mu.Lock()
+	old := c.current
+	known := old != Credentials{}
+	if known && (old.Expires.IsZero() || time.Until(old.Expires) > expiryWindow) {
+		c.mu.Unlock()
+		return old, nil
+	}
+	if c.running == nil {
+		c.running = &fetch{done: make(chan struct{})}
+		go c.fetch(context.WithoutCancel(ctx), c.running)
+	}
+	f := c.running
+	c.mu.Unlock()
+	valid := known && time.Until(old.Expires) > 0
+	if valid {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, refreshTimeout)
+		defer cancel()
+	}
+	var err error
+	select {
+	case <-f.done:
+		if f.err == nil {
+			return f.credentials, nil
+		}
+		err = f.err
+	case <-ctx.Done():
+		err = fmt.Errorf("no answer in time: %w", ctx.Err())
+	}
+	if valid {
+		return old, nil
+	}
+	return Credentials{}, err
+}
+
+func (c *cache) fetch(ctx context.Context, f *fetch) {
+	f.credentials, f.err = c.provider.Retrieve(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running = nil; f.err == nil {
+		c.current = f.credentials
+	}
+	close(f.done)
+}
+
+// drop forgets the credentials. The next Retrieve fetches others.
+func (c *cache) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current = Credentials{}
 }
 
 // Check returns the variable that keeps NewCredentials from making a provider, and its expected value. Both are
@@ -100,7 +168,7 @@ func isContainerURI(uri string) bool {
 	}
 	host := u.Hostname()
 	local := IsLoopback(host) || slices.Contains([]string{"169.254.170.2", "169.254.170.23", "fd00:ec2::23"}, host)
-	return u.Scheme == "https" || u.Scheme == "http" && local
+	return u.Scheme == schemeHTTPS || u.Scheme == schemeHTTP && local
 }
 
 // IsLoopback reports whether traffic to the host stays on this machine.
@@ -116,10 +184,10 @@ func ValidateRegion(text string) error {
 
 // ValidateRole returns an error unless text is the ARN of a role.
 func ValidateRole(text string) error {
-	a, err := arn.Parse(text)
-	path, isRole := strings.CutPrefix(a.Resource, "role/")
-	isIAM := a.Service == "iam" && a.Region == "" && strings.HasPrefix(a.Partition, "aws") && isHostLabel(a.Partition)
-	if err != nil || !isIAM || !isAccount(a.AccountID) || !isRole || path == "" || !isPrintable(text) {
+	a, isARN := parseARN(text)
+	path, isRole := strings.CutPrefix(a.resource, "role/")
+	isIAM := a.service == "iam" && a.region == "" && strings.HasPrefix(a.partition, "aws") && isHostLabel(a.partition)
+	if !isARN || !isIAM || !isAccount(a.account) || !isRole || path == "" || !isPrintable(text) {
 		return errors.New("expected a role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
 	}
 	return nil
@@ -144,8 +212,8 @@ func ValidateSessionName(text string) error {
 
 // RoleAccount returns the account in a role's ARN. With a role, a stream given by name is a stream of that account.
 func RoleAccount(role string) string {
-	a, _ := arn.Parse(role)
-	return a.AccountID
+	a, _ := parseARN(role)
+	return a.account
 }
 
 // RoleConfig is the role to assume and how to reach the Security Token Service (STS).
@@ -163,7 +231,7 @@ type RoleConfig struct {
 
 // NewRole returns the provider of a role's credentials. The credentials of base must be allowed to assume that role.
 // NewRole does no I/O yet.
-func NewRole(base aws.CredentialsProvider, cfg RoleConfig) (aws.CredentialsProvider, error) {
+func NewRole(base CredentialsProvider, cfg RoleConfig) (CredentialsProvider, error) {
 	transport, err := newTransport(cfg.Proxy, cfg.CABundle)
 	if err != nil {
 		return nil, err
@@ -174,25 +242,25 @@ func NewRole(base aws.CredentialsProvider, cfg RoleConfig) (aws.CredentialsProvi
 	} else if _, err := ParseEndpointURL(cfg.EndpointURL); err != nil {
 		return nil, fmt.Errorf("endpoint URL of STS: %w", err)
 	}
-	client := &http.Client{Transport: transport, Timeout: credentialsTimeout}
-	return cached(&role{config: cfg, base: base, client: client, signer: v4.NewSigner()}), nil
+	signer := signer{service: "sts", region: cfg.Region}
+	return &cache{provider: &role{config: cfg, base: base, transport: transport, signer: signer}}, nil
 }
 
 // role assumes a role with sts:AssumeRole. The SDK's service/sts would be a fifth of the whole binary (DESIGN.md).
 type role struct {
-	config RoleConfig
-	base   aws.CredentialsProvider
-	client *http.Client
-	signer *v4.Signer
-	skew   time.Duration // AWS's clock minus ours
+	config    RoleConfig
+	base      CredentialsProvider
+	transport http.RoundTripper
+	signer    signer
+	skew      time.Duration // AWS's clock minus ours
 }
 
 // Retrieve requests credentials of the role. It sends a second request if the answer shows that our clock is wrong.
-func (r *role) Retrieve(ctx context.Context) (aws.Credentials, error) {
+func (r *role) Retrieve(ctx context.Context) (Credentials, error) {
 	for corrected := false; ; corrected = true {
-		answer, body, err := r.ask(ctx) //nolint:bodyclose // ask reads and closes it
+		answer, body, err := r.ask(ctx) //nolint:bodyclose // requestCredentials reads and closes it
 		if err != nil {
-			return aws.Credentials{}, fmt.Errorf("assume %s: %w", r.config.ARN, err)
+			return Credentials{}, fmt.Errorf("assume %s: %w", r.config.ARN, err)
 		}
 		if answer.StatusCode == http.StatusOK || corrected || !learnSkew(&r.skew, time.Now(), answer.Header) {
 			return readAssumeRole(r.config.ARN, answer.StatusCode, body)
@@ -217,29 +285,35 @@ func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	sum := sha256.Sum256([]byte(body))
 	keys, err := r.base.Retrieve(ctx)
-	if err == nil {
-		err = r.signer.SignHTTP(ctx, keys, request, hex.EncodeToString(sum[:]), "sts", r.config.Region, time.Now().Add(r.skew))
-	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("sign the request: %w", err)
 	}
+	r.signer.sign(request, keys, sum[:], time.Now().Add(r.skew))
 	request.Header.Set("Accept-Encoding", "identity")
-	response, err := r.client.Do(request)
+	return requestCredentials(r.transport, request)
+}
+
+// requestCredentials sends a request for credentials and reads the answer. http.Client would add its rules for redirects and
+// cookies to the binary, which no such endpoint has.
+func requestCredentials(transport http.RoundTripper, request *http.Request) (*http.Response, []byte, error) {
+	ctx, cancel := context.WithTimeout(request.Context(), credentialsTimeout)
+	defer cancel()
+	response, err := transport.RoundTrip(request.WithContext(ctx))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%s: %w", request.URL.Host, err)
 	}
 	defer response.Body.Close()
-	answer, err := readReply(nil, response)
-	return response, answer, err
+	body, err := readReply(nil, response)
+	return response, body, err
 }
 
 // readAssumeRole parses the answer. It reads five elements of the XML; none of them occurs twice or contains another
 // element.
-func readAssumeRole(role string, status int, body []byte) (aws.Credentials, error) {
+func readAssumeRole(role string, status int, body []byte) (Credentials, error) {
 	expires, err := time.Parse(time.RFC3339, element(body, "Expiration"))
-	keys := aws.Credentials{
+	keys := Credentials{
 		AccessKeyID: element(body, "AccessKeyId"), SecretAccessKey: element(body, "SecretAccessKey"),
-		SessionToken: element(body, "SessionToken"), CanExpire: true, Expires: expires, Source: "AssumeRole",
+		SessionToken: element(body, "SessionToken"), Expires: expires,
 	}
 	if status != http.StatusOK {
 		r := ruleOf(status, element(body, "Code"))
@@ -249,14 +323,14 @@ func readAssumeRole(role string, status int, body []byte) (aws.Credentials, erro
 			hint = "is there a proxy or a firewall in between?"
 		}
 		detail := oneLine(fmt.Sprintf("%d %s: %s", status, r.code, element(body, "Message")))
-		return aws.Credentials{}, &Error{
+		return Credentials{}, &Error{
 			Kind: KindCredentials, Permanent: r.action == giveUp, Code: r.code, Status: status,
 			text: fmt.Sprintf("cannot assume %s: %s (%s)", role, hint, detail),
 		}
 	}
 	if err != nil || keys.AccessKeyID == "" || keys.SecretAccessKey == "" || keys.SessionToken == "" {
 		text := fmt.Sprintf("cannot assume %s: the answer of STS was cut short or garbled", role)
-		return aws.Credentials{}, &Error{Kind: KindCredentials, text: text}
+		return Credentials{}, &Error{Kind: KindCredentials, text: text}
 	}
 	return keys, nil
 }

@@ -63,7 +63,7 @@ func containerAnswer(w http.ResponseWriter, n int, expires time.Time) {
 		n, expires.UTC().Format(time.RFC3339))
 }
 
-func retrieve(t *testing.T, p aws.CredentialsProvider, key string) aws.Credentials {
+func retrieve(t *testing.T, p CredentialsProvider, key string) Credentials {
 	t.Helper()
 	got, err := p.Retrieve(t.Context())
 	if err != nil || got.AccessKeyID != key {
@@ -83,7 +83,7 @@ func TestStaticCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := retrieve(t, p, "AKID"); got.SecretAccessKey != "secret" || got.SessionToken != "token" || got.CanExpire {
+	if got := retrieve(t, p, "AKID"); got.SecretAccessKey != "secret" || got.SessionToken != "token" || !got.Expires.IsZero() {
 		t.Errorf("%+v", got)
 	}
 }
@@ -91,9 +91,8 @@ func TestStaticCredentials(t *testing.T) {
 // With SnapStart the credentials come from the container endpoint. They are fetched again before they expire, and never
 // through a proxy.
 func TestContainerCredentials(t *testing.T) {
-	client := containerClient() // Go uses no proxy for this machine; the container's address may be another
-	if transport, ok := client.Transport.(*http.Transport); !ok || transport.Proxy != nil || client.Timeout != credentialsTimeout {
-		t.Errorf("the client has a proxy, or no timeout: %+v", client)
+	if containerTransport().Proxy != nil { // Go uses no proxy for this machine; the container's address may be another
+		t.Error("the transport has a proxy")
 	}
 	v := newCredentialsServer(t, containerAnswer)
 	token := filepath.Join(t.TempDir(), "token")
@@ -108,11 +107,11 @@ func TestContainerCredentials(t *testing.T) {
 		t.Error("a request before credentials were needed")
 	}
 	v.lives = expiryWindow + time.Minute
-	if got := retrieve(t, p, "AKID1"); got.SessionToken != "token" || !got.CanExpire {
+	if got := retrieve(t, p, "AKID1"); got.SessionToken != "token" || got.Expires.IsZero() {
 		t.Errorf("%+v", got)
 	}
 	retrieve(t, p, "AKID1")
-	p.(*aws.CredentialsCache).Invalidate()
+	p.(*cache).drop()
 	if err := os.WriteFile(token, []byte("second"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +121,8 @@ func TestContainerCredentials(t *testing.T) {
 	v.mu.Lock()
 	v.down = true
 	v.mu.Unlock()
+	retrieve(t, p, "AKID3") // still valid
+	p.(*cache).drop()
 	if got, err := p.Retrieve(t.Context()); err == nil {
 		t.Errorf("from an endpoint that is down: %+v", got)
 	}
@@ -130,7 +131,7 @@ func TestContainerCredentials(t *testing.T) {
 			t.Errorf("request %d: %s with token %q, want %q", i, v.asked[i].URL, got, want)
 		}
 	}
-	p.(*aws.CredentialsCache).Invalidate()
+	p.(*cache).drop()
 	if err := os.Remove(token); err != nil {
 		t.Fatal(err)
 	}
@@ -166,18 +167,15 @@ func TestContainerAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ours, err := p.(*aws.CredentialsCache).Retrieve(t.Context())
+		ours, err := p.Retrieve(t.Context())
 		theirs, theirErr := endpointcreds.New(v.URL, func(o *endpointcreds.Options) {
 			o.AuthorizationToken, o.Retryer = "let me in", aws.NopRetryer{}
 		}).Retrieve(t.Context())
 		if (err == nil) != (says == "") || (theirErr == nil) != (err == nil) || err != nil && !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: got %v, the SDK %v, want %q", answer, err, theirErr, says)
 		}
-		if theirs.CanExpire {
-			theirs.Expires = theirs.Expires.Add(-expiryWindow)
-		}
 		if ours.AccessKeyID != theirs.AccessKeyID || ours.SecretAccessKey != theirs.SecretAccessKey || ours.SessionToken != theirs.SessionToken ||
-			ours.CanExpire != theirs.CanExpire || !ours.Expires.Equal(theirs.Expires) {
+			ours.Expires.IsZero() == theirs.CanExpire || !ours.Expires.Equal(theirs.Expires) {
 			t.Errorf("%s: got %+v, the SDK %+v", answer, ours, theirs)
 		}
 		for _, name := range []string{"Authorization", "Accept"} {
@@ -229,8 +227,7 @@ func TestAssumeRole(t *testing.T) {
 
 func testAssumeRole(t *testing.T, externalID string) {
 	v := newCredentialsServer(t, stsAnswer)
-	base := credentials.NewStaticCredentialsProvider("AKID", "secret", "base token")
-	p, err := NewRole(base, RoleConfig{
+	p, err := NewRole(Credentials{AccessKeyID: "AKID", SecretAccessKey: "secret", SessionToken: "base token"}, RoleConfig{
 		ARN:         roleToAssume,
 		ExternalID:  externalID,
 		SessionName: "a@b,c",
@@ -247,6 +244,7 @@ func testAssumeRole(t *testing.T, externalID string) {
 	if externalID != "" {
 		input.ExternalId = &externalID
 	}
+	base := credentials.NewStaticCredentialsProvider("AKID", "secret", "base token")
 	theirs, err := sts.New(sts.Options{Region: "eu-west-1", BaseEndpoint: &v.URL, Credentials: base}).AssumeRole(t.Context(), input)
 	if err != nil {
 		t.Fatal(err)
@@ -255,8 +253,8 @@ func testAssumeRole(t *testing.T, externalID string) {
 		t.Errorf("forms %v", v.forms)
 	}
 	want := theirs.Credentials
-	if ours.SecretAccessKey != *want.SecretAccessKey || ours.SessionToken != *want.SessionToken || !ours.CanExpire ||
-		ours.Expires.Sub(want.Expiration.Add(-expiryWindow)).Abs() > 10*time.Second {
+	if ours.SecretAccessKey != *want.SecretAccessKey || ours.SessionToken != *want.SessionToken ||
+		ours.Expires.Sub(*want.Expiration).Abs() > 10*time.Second {
 		t.Errorf("got %+v, the SDK %+v", ours, want)
 	}
 	authorization := v.asked[0].Header.Get("Authorization")
@@ -286,8 +284,8 @@ func TestAssumeRoleGzip(t *testing.T) {
 }
 
 // newRole returns the provider of a role that the STS at that URL knows.
-func newRole(endpoint string) (aws.CredentialsProvider, error) {
-	return NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{
+func newRole(endpoint string) (CredentialsProvider, error) {
+	return NewRole(Credentials{AccessKeyID: "AKID", SecretAccessKey: "secret"}, RoleConfig{
 		ARN: roleToAssume, SessionName: "session", Region: "eu-west-1", EndpointURL: endpoint,
 	})
 }
@@ -387,14 +385,14 @@ func TestAssumeRoleClockJumps(t *testing.T) {
 	}
 }
 
-// A request to STS without an answer ends by timeout: aws.CredentialsCache would wait for ever.
+// A request to STS without an answer ends by timeout: without its timeout the fetch would go on for ever.
 func TestAssumeRoleHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := func(r *http.Request) (*url.URL, error) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		}
-		p, err := NewRole(credentials.NewStaticCredentialsProvider("AKID", "secret", ""), RoleConfig{
+		p, err := NewRole(Credentials{AccessKeyID: "AKID", SecretAccessKey: "secret"}, RoleConfig{
 			ARN:    roleToAssume,
 			Region: "eu-west-1",
 			Proxy:  hang,
@@ -415,15 +413,15 @@ type expiringOnce struct {
 	fails time.Duration
 }
 
-func (p *expiringOnce) Retrieve(context.Context) (aws.Credentials, error) {
+func (p *expiringOnce) Retrieve(context.Context) (Credentials, error) {
 	if p.asked++; p.asked > 100 {
 		panic("requests without end")
 	}
 	if p.asked == 1 {
-		return aws.Credentials{AccessKeyID: "A", SecretAccessKey: "s", CanExpire: true, Expires: time.Now().Add(time.Hour)}, nil
+		return Credentials{AccessKeyID: "A", SecretAccessKey: "s", Expires: time.Now().Add(time.Hour)}, nil
 	}
 	time.Sleep(p.fails)
-	return aws.Credentials{}, errors.New("no answer")
+	return Credentials{}, errors.New("no answer")
 }
 
 // While the old credentials are valid, a request waits only refreshTimeout for new ones. Later it waits for them, and
@@ -436,7 +434,7 @@ func TestRefreshFails(t *testing.T) {
 
 func testRefreshFails(t *testing.T, fails time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
-		c, f := newFake(t, func(c *Config) { c.Credentials = cached(&expiringOnce{fails: fails}) })
+		c, f := newFake(t, func(c *Config) { c.Credentials = &cache{provider: &expiringOnce{fails: fails}} })
 		put := func(want string, atMost time.Duration) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -462,6 +460,38 @@ func testRefreshFails(t *testing.T, fails time.Duration) {
 		}
 		time.Sleep(time.Minute) // until the last fetch has ended
 	})
+}
+
+// Concurrent calls share one fetch and its result. After a failure, the next call fetches again.
+func TestConcurrentRetrieve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		provider := &slowTokens{tokens{err: errors.New("no answer")}}
+		c := &cache{provider: provider}
+		for _, want := range []string{"", "B"} {
+			for range 10 {
+				go func() {
+					got, err := c.Retrieve(t.Context())
+					if got.AccessKeyID != want || (err == nil) != (want != "") {
+						t.Errorf("got %+v, %v, want key %q", got, err, want)
+					}
+				}()
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			provider.err = nil
+		}
+		if provider.retrieved != 2 {
+			t.Errorf("fetched %d times", provider.retrieved)
+		}
+	})
+}
+
+// slowTokens takes a second for each credentials.
+type slowTokens struct{ tokens }
+
+func (p *slowTokens) Retrieve(ctx context.Context) (Credentials, error) {
+	time.Sleep(time.Second)
+	return p.tokens.Retrieve(ctx)
 }
 
 // Session names, external ids and regions are checked as STS does.
@@ -535,7 +565,7 @@ func FuzzAssumeRoleReply(f *testing.F) {
 // A provider that hangs does not hold a Put beyond its context.
 func TestHangingProviderDoesNotHoldPut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, f := newFake(t, func(c *Config) { c.Credentials = cached(stuck{}) })
+		c, f := newFake(t, func(c *Config) { c.Credentials = &cache{provider: stuck{}} })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
@@ -551,7 +581,7 @@ func TestHangingProviderDoesNotHoldPut(t *testing.T) {
 // stuck answers after credentialsTimeout.
 type stuck struct{}
 
-func (stuck) Retrieve(context.Context) (aws.Credentials, error) {
+func (stuck) Retrieve(context.Context) (Credentials, error) {
 	time.Sleep(credentialsTimeout)
-	return aws.Credentials{}, errors.New("too late")
+	return Credentials{}, errors.New("too late")
 }

@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/aws/arn"
 )
 
 // Stream is a parsed stream name or ARN. For a name, Partition, Region and AccountID are empty.
@@ -18,6 +16,8 @@ type Stream struct {
 const (
 	streamExpected = "expected the name of a stream (1 to 128 of A-Z a-z 0-9 _ . -) " +
 		"or its ARN (arn:aws:kinesis:eu-west-1:123456789012:stream/name)"
+	schemeHTTP, schemeHTTPS = "http", "https"
+
 	endpointExpected = "expected a URL such as https://vpce-0123.kinesis.eu-west-1.vpce.amazonaws.com"
 )
 
@@ -29,14 +29,14 @@ func ParseStream(value string) (Stream, error) {
 		}
 		return Stream{Name: value}, nil
 	}
-	a, err := arn.Parse(value)
-	if err != nil {
+	a, ok := parseARN(value)
+	if !ok {
 		return Stream{}, errors.New("the ARN is cut short: " + streamExpected)
 	}
-	kind, name, _ := strings.Cut(a.Resource, "/")
-	s := Stream{name, a.Partition, a.Region, a.AccountID}
+	kind, name, _ := strings.Cut(a.resource, "/")
+	s := Stream{name, a.partition, a.region, a.account}
 	switch {
-	case a.Service != "kinesis":
+	case a.service != "kinesis":
 		return Stream{}, errors.New("the ARN is of another service, not of kinesis: " + streamExpected)
 	case kind == "stream" && strings.Contains(name, "/consumer/"):
 		return Stream{}, errors.New("the ARN is a consumer's, not a stream's: " + streamExpected)
@@ -52,6 +52,21 @@ func ParseStream(value string) (Stream, error) {
 		return Stream{}, fmt.Errorf("the ARN's partition is not that of its region, %s", Partition(s.Region))
 	}
 	return s, nil
+}
+
+// arn is a parsed Amazon Resource Name.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
+type arn struct {
+	partition, service, region, account, resource string
+}
+
+// parseARN splits an ARN. It checks none of the parts.
+func parseARN(text string) (arn, bool) {
+	parts := strings.SplitN(text, ":", 6)
+	if len(parts) < 6 || parts[0] != "arn" {
+		return arn{}, false
+	}
+	return arn{parts[1], parts[2], parts[3], parts[4], parts[5]}, true
 }
 
 // ARN returns the stream's ARN, or its name if only the name is known.
@@ -74,7 +89,7 @@ func (s Stream) Warning() string {
 // ParseEndpointURL parses the URL of an endpoint that replaces AWS's own. The error does not contain the value.
 func ParseEndpointURL(value string) (*url.URL, error) {
 	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+	if err != nil || u.Scheme != schemeHTTP && u.Scheme != schemeHTTPS || u.Hostname() == "" ||
 		u.User != nil || u.RawQuery != "" || u.Fragment != "" || !isPrintable(value) {
 		return nil, errors.New(endpointExpected)
 	}
@@ -122,7 +137,7 @@ func resolve(cfg *Config) (target, error) {
 		}
 		return t, nil
 	}
-	t.url = &url.URL{Scheme: "https", Path: "/", Host: hostOf("kinesis", s.Region, account, cfg.UseFIPS, cfg.UseDualStack)}
+	t.url = &url.URL{Scheme: schemeHTTPS, Path: "/", Host: hostOf("kinesis", s.Region, account, cfg.UseFIPS, cfg.UseDualStack)}
 	return t, nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awskinesis "github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
@@ -16,7 +15,7 @@ const ownAccount, otherAccount = "123456789012", "210987654321"
 func testConfig(stream string) Config {
 	return Config{
 		Stream: stream, Region: "eu-west-1", AccountID: ownAccount,
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "token"),
+		Credentials: Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "secret", SessionToken: "token"},
 	}
 }
 

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // Each case puts the records a to e. It has the answers of Kinesis, the requests that must arrive, the outcome of each
@@ -598,17 +596,17 @@ type tokens struct {
 	err       error
 }
 
-func (p *tokens) Retrieve(context.Context) (aws.Credentials, error) {
+func (p *tokens) Retrieve(context.Context) (Credentials, error) {
 	p.retrieved++
 	key := string(rune('A' + p.retrieved - 1))
-	return aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret", CanExpire: true, Expires: time.Now().Add(time.Hour)}, p.err
+	return Credentials{AccessKeyID: key, SecretAccessKey: "secret", Expires: time.Now().Add(time.Hour)}, p.err
 }
 
 // Expired credentials are replaced once for each accepted request.
 func TestExpiredTokenIsReplacedOnce(t *testing.T) {
 	expired := refuse(400, "ExpiredTokenException")
 	provider := &tokens{}
-	c, f := newFake(t, func(c *Config) { c.Credentials = aws.NewCredentialsCache(provider) }, expired, entries(nil), expired, expired)
+	c, f := newFake(t, func(c *Config) { c.Credentials = &cache{provider: provider} }, expired, entries(nil), expired, expired)
 	if result := c.Put(t.Context(), recordsOf("a")); outcomesOf(result) != "s" || result.Retried != 1 {
 		t.Errorf("first: %+v", result)
 	}
@@ -640,7 +638,7 @@ func TestRefusedCredentialsAreDropped(t *testing.T) {
 			provider.err = errors.New("endpoint is down")
 			return refuse(400, "ExpiredTokenException")(f, req, data)
 		}
-		c, f := newFake(t, func(c *Config) { c.Credentials = aws.NewCredentialsCache(provider) }, expire)
+		c, f := newFake(t, func(c *Config) { c.Credentials = &cache{provider: provider} }, expire)
 		result := c.Put(expiring(t, time.Second), recordsOf("a"))
 		if len(f.seen) != 1 || outcomesOf(result) != "u" {
 			t.Errorf("%d requests, outcome %s", len(f.seen), outcomesOf(result))
