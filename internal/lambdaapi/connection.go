@@ -2,12 +2,13 @@ package lambdaapi
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -33,16 +34,26 @@ func newConnection(conn net.Conn) *connection {
 	return &connection{conn, bufio.NewReader(limit), limit}
 }
 
+// message returns a request. fields are names and values of header lines. A line break in a value, which a file name may contain,
+// becomes a space, as in net/http. With http.NewRequest the extension would register 0.04 ms later.
+func (c *Client) message(method, path string, fields []string, body string) []byte {
+	oneLine := strings.NewReplacer("\r", " ", "\n", " ")
+	message := make([]byte, 0, 512)
+	message = append(message, method+" "+path+" HTTP/1.1\r\nHost: "+c.address+"\r\n"...)
+	for i := 0; i < len(fields); i += 2 {
+		message = append(message, fields[i]+": "+oneLine.Replace(fields[i+1])+"\r\n"...)
+	}
+	if body != "" {
+		message = append(message, "Content-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n"...)
+	}
+	return append(message, "\r\n"+body...)
+}
+
 // do sends a request and reads the whole response. It keeps the connection for the next call. Lambda may close a kept
 // connection at any time, so do repeats a request once, on a new connection, if it got no byte of a response on a kept one.
-func (c *Client) do(request *http.Request) (response, error) {
-	ctx := request.Context()
+func (c *Client) do(ctx context.Context, request []byte) (response, error) {
 	if err := ctx.Err(); err != nil {
 		return response{}, err
-	}
-	var message bytes.Buffer
-	if err := request.Write(&message); err != nil {
-		return response{}, fmt.Errorf("encode the request: %w", err)
 	}
 	kept := c.kept.Swap(nil)
 	if kept != nil && !quiet(kept.Conn) {
@@ -50,7 +61,7 @@ func (c *Client) do(request *http.Request) (response, error) {
 		kept = nil
 	}
 	if kept != nil {
-		reply, err := c.exchange(ctx, kept, message.Bytes())
+		reply, err := c.exchange(ctx, kept, request)
 		if err == nil || ctx.Err() != nil || kept.limit.N < maxResponse {
 			return reply, err
 		}
@@ -60,7 +71,7 @@ func (c *Client) do(request *http.Request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	return c.exchange(ctx, newConnection(conn), message.Bytes())
+	return c.exchange(ctx, newConnection(conn), request)
 }
 
 // exchange sends a request on a connection and reads the response, until ctx ends. It keeps or closes the connection.

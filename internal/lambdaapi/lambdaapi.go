@@ -6,11 +6,9 @@
 package lambdaapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -86,11 +84,8 @@ func New(address string) *Client { return &Client{address: address} }
 // Register registers the extension under name, the file name of its executable, for the given events. Lambda starts the function's
 // runtime only after every extension has registered.
 func (c *Client) Register(ctx context.Context, name string, events ...EventType) (Registration, error) {
-	header := http.Header{headerName: {name}, headerFeatures: {"accountId"}}
-	body := struct {
-		Events []EventType `json:"events"`
-	}{events}
-	response, err := c.call(ctx, "register", http.MethodPost, extensionPath+"register", header, body)
+	fields := []string{headerName, name, headerFeatures, "accountId"}
+	response, err := c.call(ctx, "register", http.MethodPost, extensionPath+"register", fields, `{"events":`+array(events)+`}`)
 	if err != nil {
 		return Registration{}, err
 	}
@@ -107,7 +102,7 @@ func (c *Client) Register(ctx context.Context, name string, events ...EventType)
 
 // Next reports to Lambda that the extension is done with the last event, and waits for the next event, without a timeout.
 func (c *Client) Next(ctx context.Context) (Event, error) {
-	response, err := c.call(ctx, "next", http.MethodGet, extensionPath+"event/next", c.identified(), nil)
+	response, err := c.call(ctx, "next", http.MethodGet, extensionPath+"event/next", c.identified(), "")
 	if err != nil {
 		return Event{}, err
 	}
@@ -134,32 +129,21 @@ func (c *Client) Next(ctx context.Context) (Event, error) {
 // InitError reports to Lambda that the extension cannot start. The environment fails, and no later call succeeds. errorType has the
 // form Extension.Reason.
 func (c *Client) InitError(ctx context.Context, errorType, message string) error {
-	header := c.identified()
-	header.Set(headerErrorType, errorType)
-	body := map[string]string{"errorType": errorType, "errorMessage": message}
-	_, err := c.call(ctx, "init/error", http.MethodPost, extensionPath+"init/error", header, body)
+	body, err := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message})
+	if err == nil {
+		fields := append(c.identified(), headerErrorType, errorType)
+		_, err = c.call(ctx, "init/error", http.MethodPost, extensionPath+"init/error", fields, string(body))
+	}
 	return err
 }
 
-func (c *Client) identified() http.Header { return http.Header{headerIdentifier: {c.identifier}} }
+// identified returns the header lines of every call after Register.
+func (c *Client) identified() []string { return []string{headerIdentifier, c.identifier} }
 
-// call sends one request and reads the whole response. It returns a StatusError for every status except 200, and 202 for init/error.
-func (c *Client) call(ctx context.Context, call, method, path string, header http.Header, body any) (response, error) {
-	var content io.Reader
-	if body != nil {
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			return response{}, fmt.Errorf("%s: encode the request: %w", call, err)
-		}
-		content = bytes.NewReader(encoded)
-		header.Set("Content-Type", "application/json")
-	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.address+path, content)
-	if err != nil {
-		return response{}, fmt.Errorf("%s: %w", call, err)
-	}
-	request.Header = header
-	reply, err := c.do(request)
+// call sends one request and reads the whole response. fields are names and values of header lines. call returns a StatusError for
+// every status except 200, and 202 for init/error.
+func (c *Client) call(ctx context.Context, call, method, path string, fields []string, body string) (response, error) {
+	reply, err := c.do(ctx, c.message(method, path, fields, body))
 	if err != nil {
 		return response{}, fmt.Errorf("%s: %w", call, err)
 	}
@@ -168,6 +152,18 @@ func (c *Client) call(ctx context.Context, call, method, path string, header htt
 		return response{}, newStatusError(call, reply.status, reply.body)
 	}
 	return reply, nil
+}
+
+// array returns the JSON of names that need no escapes. With encoding/json the extension would register 0.05 ms later.
+func array[T ~string](names []T) string {
+	text := "["
+	for i, name := range names {
+		if i > 0 {
+			text += ","
+		}
+		text += `"` + string(name) + `"`
+	}
+	return text + "]"
 }
 
 func newStatusError(call string, status int, body []byte) *StatusError {

@@ -24,6 +24,12 @@ func serve(t *testing.T, responses ...string) (client *Client, requests *[]strin
 	requests = new([]string)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		if r.Host != r.Context().Value(http.LocalAddrContextKey).(net.Addr).String() {
+			t.Errorf("Host is %s", r.Host)
+		}
+		if isJSON := r.Header.Get("Content-Type") == "application/json"; isJSON != (len(body) > 0) {
+			t.Errorf("Content-Type is %q, the body is %q", r.Header.Get("Content-Type"), body)
+		}
 		name := r.Header.Get(headerName) + r.Header.Get(headerIdentifier)
 		*requests = append(*requests, fmt.Sprintf("%s %s %s %s", r.Method, r.URL.Path, name, body))
 		w.Header().Set(headerIdentifier, "the-id")
@@ -71,6 +77,17 @@ func TestCalls(t *testing.T) {
 	}
 	if strings.Join(*requests, "\n") != strings.Join(want, "\n") {
 		t.Errorf("requests\n%s\nwant\n%s", strings.Join(*requests, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A line break in the executable's name, which is the extension's, does not end the header.
+func TestLineBreakInName(t *testing.T) {
+	client, requests := serve(t, `200 {}`)
+	if _, err := client.Register(t.Context(), "a\r\nb: c\n", Shutdown); err != nil {
+		t.Fatal(err)
+	}
+	if want := `POST /2020-01-01/extension/register a  b: c {"events":["SHUTDOWN"]}`; (*requests)[0] != want {
+		t.Errorf("got %q, want %q", (*requests)[0], want)
 	}
 }
 

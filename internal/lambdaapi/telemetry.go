@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -34,26 +33,9 @@ type Buffering struct {
 // Subscribe asks Lambda to post telemetry of the given types to port in this environment. The listener must be running before.
 // Subscribe returns a StatusError for a refusal. Status 202 means that this environment accepts the call but has no telemetry.
 func (c *Client) Subscribe(ctx context.Context, port int, buffering Buffering, types ...TelemetryType) error {
-	type destination struct {
-		Protocol string `json:"protocol"`
-		URI      string `json:"URI"`
-	}
-	type bounds struct {
-		MaxItems  int   `json:"maxItems"`
-		MaxBytes  int   `json:"maxBytes"`
-		TimeoutMs int64 `json:"timeoutMs"`
-	}
-	body := struct {
-		SchemaVersion string          `json:"schemaVersion"`
-		Types         []TelemetryType `json:"types"`
-		Buffering     bounds          `json:"buffering"`
-		Destination   destination     `json:"destination"`
-	}{
-		SchemaVersion: schemaVersion,
-		Types:         types,
-		Buffering:     bounds{buffering.MaxItems, buffering.MaxBytes, buffering.Timeout.Milliseconds()},
-		Destination:   destination{"HTTP", "http://sandbox.localdomain:" + strconv.Itoa(port)},
-	}
+	body := fmt.Sprintf(`{"schemaVersion":"%s","types":%s,"buffering":{"maxItems":%d,"maxBytes":%d,"timeoutMs":%d},`+
+		`"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:%d"}}`,
+		schemaVersion, array(types), buffering.MaxItems, buffering.MaxBytes, buffering.Timeout.Milliseconds(), port)
 	if _, err := c.call(ctx, "subscribe", http.MethodPut, telemetryPath, c.identified(), body); err != nil {
 		return fmt.Errorf("subscribe to telemetry: %w", err)
 	}
