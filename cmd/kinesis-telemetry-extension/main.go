@@ -20,8 +20,8 @@ func run(executable string, environ []string) (exitCode int) {
 	for name, value := range cfg.AWS.Proxies { // net/http reads the process's own variables, which may end with a newline
 		_ = os.Setenv(name, value) // fails only for a NUL byte, which no environment can contain
 	}
-	log, flush := extension.NewLog(os.Stderr, cfg.LogLevel)
-	defer flush()
+	log := extension.NewLog(os.Stderr, cfg.LogLevel)
+	defer log.Flush()
 	if err := extension.Run(context.Background(), filepath.Base(executable), cfg, mistakes, log); err != nil {
 		log.Error(err.Error())
 		return 1

@@ -3,7 +3,6 @@
 package config
 
 import (
-	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +26,21 @@ const (
 	OnErrorFail OnError = "fail" // the environment's init fails, so that a mistake shows at deployment
 )
 
+// LogLevel is the lowest level of the lines that the extension logs.
+type LogLevel int
+
+// The levels of the extension's log. LogOff is that of a log without lines.
+const (
+	LogDebug LogLevel = iota
+	LogInfo
+	LogWarn
+	LogError
+	LogOff
+)
+
+// String returns the level as log lines have it.
+func (l LogLevel) String() string { return [...]string{"DEBUG", "INFO", "WARN", "ERROR", "OFF"}[l] }
+
 // Config is the extension's whole configuration.
 type Config struct {
 	RuntimeAPI     string // host:port of Lambda's local APIs
@@ -35,7 +49,7 @@ type Config struct {
 
 	Enabled      bool
 	OnError      OnError
-	LogLevel     slog.Level
+	LogLevel     LogLevel
 	Events       []lambdaapi.TelemetryType
 	Delivery     flush.Mode
 	MaxDelay     time.Duration

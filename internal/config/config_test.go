@@ -25,7 +25,7 @@ var lambda = []string{
 func TestDefaults(t *testing.T) {
 	got, mistakes := Load(lambda)
 	want := Config{
-		RuntimeAPI: "127.0.0.1:9001", Enabled: true, OnError: OnErrorIdle, LogLevel: 4,
+		RuntimeAPI: "127.0.0.1:9001", Enabled: true, OnError: OnErrorIdle, LogLevel: LogWarn,
 		Events:   []lambdaapi.TelemetryType{lambdaapi.Platform, lambdaapi.Function},
 		Delivery: flush.Adaptive, MaxDelay: 10 * time.Second, FlushTimeout: time.Second,
 		Format: record.NDJSON, Compression: record.Uncompressed, RecordBytes: 100_000, MaxRecordBytes: 1 << 20,

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 // reader reads variables and collects their mistakes. A variable with an empty value counts as not set, unless the
 // empty value has a meaning.
 type reader struct {
+	environ   []string
 	variables map[string]string
 	known     map[string]bool // the variables that were read
 	mistakes  []Mistake
@@ -24,7 +24,7 @@ type reader struct {
 }
 
 func newReader(environ []string) *reader {
-	r := &reader{variables: make(map[string]string, len(environ)), known: map[string]bool{}}
+	r := &reader{environ: environ, variables: make(map[string]string, len(environ)), known: map[string]bool{}}
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		r.variables[name] = value
@@ -168,25 +168,22 @@ func (r *reader) duration(name string, def, lo, hi time.Duration) time.Duration 
 	return d
 }
 
-// Off is the level of a log without lines.
-const Off = slog.LevelError + 4
-
 // level reads the level names of common loggers in all languages. An unknown name is only a warning.
-func (r *reader) level(name string) slog.Level {
+func (r *reader) level(name string) LogLevel {
 	switch value := r.word(name); value {
 	case "trace", "debug":
-		return slog.LevelDebug
+		return LogDebug
 	case "info":
-		return slog.LevelInfo
+		return LogInfo
 	case "", "warn", "warning":
 	case "error", "critical", "fatal":
-		return slog.LevelError
+		return LogError
 	case "off", "none":
-		return Off
+		return LogOff
 	default:
 		r.warn(name, DescribeValue(value), "expected one of debug, info, warn, error, off; the level is warn")
 	}
-	return slog.LevelWarn
+	return LogWarn
 }
 
 func (r *reader) events(name string) []lambdaapi.TelemetryType {
@@ -263,15 +260,21 @@ func (r *reader) first(names ...string) string {
 // unknown warns of variables with our prefix that are no settings. Without the warning, a typing error would silently
 // mean the default.
 func (r *reader) unknown() {
+	for _, variable := range r.environ {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, Prefix) && !r.known[name] {
+			r.warn(name, "has no effect", "there is no such setting; the name after "+Prefix+" must be one of "+r.settings())
+		}
+	}
+}
+
+// settings returns the names of the extension's own settings that were read, without Prefix.
+func (r *reader) settings() string {
 	var settings []string
 	for _, name := range slices.Sorted(maps.Keys(r.known)) {
 		if setting, own := strings.CutPrefix(name, Prefix); own {
 			settings = append(settings, setting)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.variables)) {
-		if strings.HasPrefix(name, Prefix) && !r.known[name] {
-			r.warn(name, "has no effect", "there is no such setting; the name after "+Prefix+" must be one of "+strings.Join(settings, ", "))
-		}
-	}
+	return strings.Join(settings, ", ")
 }

@@ -7,7 +7,6 @@ package dispatcher
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -71,7 +70,7 @@ type Options struct {
 	// SpillDir is the journal's directory; empty: no journal. A journal of another SpillOwner is not touched.
 	SpillDir, SpillOwner string
 
-	Log *slog.Logger
+	Log Logger // default: none
 	// Random returns a number from [0, 1). The default reads the kernel's generator: environments that were restored
 	// from one snapshot share the state of math/rand.
 	// https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
@@ -139,10 +138,22 @@ type Dispatcher struct {
 	pendingWarning string          // see unlock
 }
 
+// Logger is the part of slog.Logger that the Dispatcher uses.
+type Logger interface {
+	Info(message string, args ...any)
+	Warn(message string, args ...any)
+}
+
+// noLog discards its lines.
+type noLog struct{}
+
+func (noLog) Info(string, ...any) {}
+func (noLog) Warn(string, ...any) {}
+
 // New returns a Dispatcher whose background shipper waits for the first fact. Close ends it.
 func New(options Options, stream Stream) *Dispatcher {
 	if options.Log == nil {
-		options.Log = slog.New(slog.DiscardHandler)
+		options.Log = noLog{}
 	}
 	if options.Random == nil {
 		options.Random = kernelrand.Fraction

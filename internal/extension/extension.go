@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os/signal"
 	"runtime"
@@ -37,7 +36,7 @@ var buffering = lambdaapi.Buffering{MaxItems: 10000, MaxBytes: 1 << 20, Timeout:
 type Extension struct {
 	config config.Config
 	name   string
-	log    *slog.Logger
+	log    Logger
 	api    lambdaAPI
 
 	invocations *invocations
@@ -63,7 +62,7 @@ type lambdaAPI interface {
 // Run registers the extension under name and serves until SHUTDOWN. Lambda knows an extension by the file name of its
 // executable, so name must be that. Run returns an error only if the process must fail: outside Lambda, and for mistakes in the
 // settings with ON_ERROR=fail.
-func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.Mistake, log *slog.Logger) error {
+func Run(ctx context.Context, name string, cfg config.Config, mistakes []config.Mistake, log Logger) error {
 	if cfg.RuntimeAPI == "" {
 		return errors.New("AWS_LAMBDA_RUNTIME_API is not set: this program is a Lambda extension and runs in Lambda only; " +
 			"`ktel run` runs a function with it on your machine")

@@ -25,7 +25,7 @@ func newExtension(t *testing.T, s fakeClient, variables ...string) *Extension {
 }
 
 // newExtensionWithLog is newExtension with the given log.
-func newExtensionWithLog(log *slog.Logger, s fakeClient, variables ...string) *Extension {
+func newExtensionWithLog(log Logger, s fakeClient, variables ...string) *Extension {
 	cfg, _ := config.Load(append([]string{"KINESIS_TELEMETRY_SPILL_DIR="}, variables...))
 	x := &Extension{config: cfg, log: log, invocations: newInvocations(), subscribed: true, abandon: func() {}}
 	x.dispatcher = dispatcher.New(dispatcher.Options{

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"kinesis-telemetry-extension/internal/config"
 )
 
 // blockedWriter is a writer that blocks until open is closed.
@@ -43,12 +45,41 @@ func (w *blockedWriter) waitFor(text string, flush func()) string {
 func TestLogLines(t *testing.T) {
 	w := &blockedWriter{open: make(chan struct{})}
 	close(w.open)
-	log, flush := NewLog(w, slog.LevelWarn)
+	log := NewLog(w, config.LogWarn)
 	log.Info("not logged")
 	log.Warn("logged", "key", 1)
-	if got := w.waitFor("\n", flush); got != "level=WARN msg=logged extension=kinesis-telemetry-extension key=1\n" {
+	if got := w.waitFor("\n", log.Flush); got != "level=WARN msg=logged extension=kinesis-telemetry-extension key=1\n" {
 		t.Errorf("%q", got)
 	}
+}
+
+// A line equals that of slog.TextHandler, whatever its message and values are. Only slog leaves the control character DEL
+// as it is.
+func FuzzLogLine(f *testing.F) {
+	f.Add("", "", 0)
+	f.Add("two words", `a "quote"`, -1)
+	f.Add("plain", "k=v", 1)
+	f.Add("line\nbreak", "\xff", 2)
+	f.Add("ü\u00a0\u202e", "\x00\t\ufffd😀", 3)
+	f.Fuzz(func(t *testing.T, message, text string, number int) {
+		if strings.Contains(message+text, "\x7f") {
+			return
+		}
+		var want bytes.Buffer
+		withoutTime := func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+		handler := slog.NewTextHandler(&want, &slog.HandlerOptions{ReplaceAttr: withoutTime})
+		slog.New(handler).With("extension", "kinesis-telemetry-extension").Error(message, "text", text, "number", number)
+		lines := make(lineQueue, 1)
+		(&Log{config.LogError, lines}).Error(message, "text", text, "number", number)
+		if got := (<-lines).text; string(got) != want.String() {
+			t.Errorf("got %s, slog has %s", got, want.String())
+		}
+	})
 }
 
 // At its end, the process waits up to 100 ms for queued lines, even if the queue is full.
@@ -60,7 +91,7 @@ func TestFlushWaitsForLastLines(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := make(lineQueue, maxLogLines)
 				for range lines {
-					fmt.Fprintln(q, "x")
+					q.queue([]byte("x\n"))
 				}
 				go func() { // reads lines as NewLog does
 					time.Sleep(written)
@@ -87,7 +118,7 @@ func TestBlockedLogBlocksNothing(t *testing.T) {
 	t.Parallel()
 	w := &blockedWriter{open: make(chan struct{})}
 	defer close(w.open)
-	log, flush := NewLog(w, slog.LevelDebug)
+	log := NewLog(w, config.LogDebug)
 	for n := range 1000 {
 		log.Warn(fmt.Sprint("line ", n))
 	}
@@ -102,7 +133,7 @@ func TestBlockedLogBlocksNothing(t *testing.T) {
 	}
 	f.awaitNext()
 	f.spindown()
-	if took := elapsed(flush); took < 100*time.Millisecond {
+	if took := elapsed(log.Flush); took < 100*time.Millisecond {
 		t.Errorf("waited for the last lines for %s", took)
 	}
 }
@@ -110,14 +141,14 @@ func TestBlockedLogBlocksNothing(t *testing.T) {
 // If the queue is full, lines are dropped. After the writer unblocks, later lines are written completely.
 func TestLogAfterBlock(t *testing.T) {
 	w := &blockedWriter{open: make(chan struct{})}
-	log, flush := NewLog(w, slog.LevelWarn)
+	log := NewLog(w, config.LogWarn)
 	for n := range 1000 {
 		log.Warn(fmt.Sprint("line ", n))
 	}
 	close(w.open)
-	w.waitFor(`"line 63"`, flush)
+	w.waitFor(`"line 63"`, log.Flush)
 	log.Warn("the last line")
-	written := w.waitFor("the last line", flush)
+	written := w.waitFor("the last line", log.Flush)
 	got := strings.Count(written, "\n")
 	if got < maxLogLines+1 || got > maxLogLines+3 || !strings.HasPrefix(written, `level=WARN msg="line 0"`) {
 		t.Errorf("%d lines are written: %s", got, written)

@@ -24,8 +24,8 @@ func main() {
 		}
 	}()
 	cfg, mistakes := config.Load(os.Environ())
-	log, wait := extension.NewLog(os.Stderr, cfg.LogLevel)
-	defer wait()
+	log := extension.NewLog(os.Stderr, cfg.LogLevel)
+	defer log.Flush()
 	if err := extension.Run(context.Background(), "kinesis-telemetry-extension", cfg, mistakes, log); err != nil {
 		panic(err)
 	}
