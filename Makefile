@@ -8,7 +8,8 @@ NAME := kinesis-telemetry-extension
 OUT := build
 REPRODUCIBLE := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 # nethttpomithttp2 saves half a megabyte: the Kinesis Client speaks only HTTP/1.1 (DESIGN.md).
-BUILD := $(REPRODUCIBLE) -tags nethttpomithttp2 -ldflags "-s -w -buildid="
+# funcalign saves 60 KB on amd64, whose default is 32.
+BUILD := $(REPRODUCIBLE) -tags nethttpomithttp2 -ldflags "-s -w -buildid= -funcalign=16"
 
 all: test layer
 

@@ -23,7 +23,7 @@ func budgets(t *testing.T) {
 
 func TestBudgetBinarySize(t *testing.T) {
 	budgets(t)
-	for architecture, bound := range map[string]int64{"amd64": 7_400_000, "arm64": 6_800_000} {
+	for architecture, bound := range map[string]int64{"amd64": 7_100_000, "arm64": 6_600_000} {
 		output := filepath.Join(t.TempDir(), architecture)
 		if err := build(output, "kinesis-telemetry-extension/cmd/kinesis-telemetry-extension", "GOOS=linux", "GOARCH="+architecture); err != nil {
 			t.Fatal(err)

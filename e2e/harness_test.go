@@ -78,7 +78,8 @@ func concurrent(t *testing.T) {
 
 // build builds a program as `make layer` does.
 func build(output, source string, environ ...string) error {
-	command := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", output, source)
+	const flags = "-s -w -buildid= -funcalign=16"
+	command := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", flags, "-o", output, source)
 	command.Env = append(append(os.Environ(), "CGO_ENABLED=0"), environ...)
 	if printed, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s: %w\n%s", source, err, printed)
