@@ -62,7 +62,7 @@ func (s *signer) sign(req *http.Request, keys Credentials, payload []byte, at ti
 	scope := day + "/" + s.region + "/" + s.service + "/aws4_request"
 	digest := sha256.Sum256([]byte(canonical))
 	text := "AWS4-HMAC-SHA256\n" + at.Format(signatureTime) + "\n" + scope + "\n" + hex.EncodeToString(digest[:])
-	if s.key == nil || s.secret != keys.SecretAccessKey || s.day != day {
+	if s.day != day || s.secret != keys.SecretAccessKey {
 		s.secret, s.day, s.key = keys.SecretAccessKey, day, []byte("AWS4"+keys.SecretAccessKey)
 		for _, part := range strings.Split(scope, "/") {
 			s.key = hmacSHA256(s.key, part)

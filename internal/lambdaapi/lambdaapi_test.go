@@ -118,6 +118,20 @@ func TestErrorResponses(t *testing.T) {
 	}
 }
 
+// init/error has the error in its header and body, and 202 is its success.
+func TestInitError(t *testing.T) {
+	client, requests := serve(t, `202 {"status":"OK"}`, `403 {"errorMessage":"no"}`)
+	if err := client.InitError(t.Context(), "Extension.X", "a \"quote\""); err != nil {
+		t.Error(err)
+	}
+	if want := `POST /2020-01-01/extension/init/error  {"errorMessage":"a \"quote\"","errorType":"Extension.X"}`; (*requests)[0] != want {
+		t.Errorf("got %s, want %s", (*requests)[0], want)
+	}
+	if err := client.InitError(t.Context(), "Extension.X", ""); err == nil || err.Error() != "init/error returned status 403: no" {
+		t.Error(err)
+	}
+}
+
 // A call without a response ends with its context. The error names the call.
 func TestTimeouts(t *testing.T) {
 	block := make(chan struct{})
