@@ -25,6 +25,16 @@ func Froze(from, to time.Time, expected time.Duration) bool {
 	return mono > expected+MaxDrift || (wall-mono).Abs() > MaxDrift
 }
 
+// Sleep waits for pause, or until ctx ends, and then returns ctx's error. A freeze lengthens it.
+func Sleep(ctx context.Context, pause time.Duration) error {
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Timeout is a timeout that counts only time in which the environment is awake.
 type Timeout struct {
 	end   context.CancelCauseFunc

@@ -38,7 +38,7 @@ const (
 	LogOff
 )
 
-// String returns the level as log lines have it.
+// String returns the level's name.
 func (l LogLevel) String() string { return [...]string{"DEBUG", "INFO", "WARN", "ERROR", "OFF"}[l] }
 
 // Config is the extension's whole configuration.

@@ -16,7 +16,6 @@ import (
 // reader reads variables and collects their mistakes. A variable with an empty value counts as not set, unless the
 // empty value has a meaning.
 type reader struct {
-	environ   []string
 	variables map[string]string
 	known     map[string]bool // the variables that were read
 	mistakes  []Mistake
@@ -24,7 +23,7 @@ type reader struct {
 }
 
 func newReader(environ []string) *reader {
-	r := &reader{environ: environ, variables: make(map[string]string, len(environ)), known: map[string]bool{}}
+	r := &reader{variables: make(map[string]string, len(environ)), known: map[string]bool{}}
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		r.variables[name] = value
@@ -260,11 +259,15 @@ func (r *reader) first(names ...string) string {
 // unknown warns of variables with our prefix that are no settings. Without the warning, a typing error would silently
 // mean the default.
 func (r *reader) unknown() {
-	for _, variable := range r.environ {
-		name, _, _ := strings.Cut(variable, "=")
+	var unknown []string
+	for name := range r.variables {
 		if strings.HasPrefix(name, Prefix) && !r.known[name] {
-			r.warn(name, "has no effect", "there is no such setting; the name after "+Prefix+" must be one of "+r.settings())
+			unknown = append(unknown, name)
 		}
+	}
+	slices.Sort(unknown)
+	for _, name := range unknown {
+		r.warn(name, "has no effect", "there is no such setting; the name after "+Prefix+" must be one of "+r.settings())
 	}
 }
 

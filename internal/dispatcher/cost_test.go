@@ -123,6 +123,8 @@ func TestCostOfManyBuffered(t *testing.T) {
 	for _, test := range costCases {
 		t.Run(test.name, func(t *testing.T) {
 			loaded := [...]*loadedDispatcher{test.load(few), test.load(many)}
+			defer loaded[0].end()
+			defer loaded[1].end()
 			for attempt := 1; ; attempt++ { // a retry helps on a noisy machine, not with a slow program
 				var took [len(loaded)][]time.Duration
 				for range turns {
@@ -147,7 +149,6 @@ func TestCostOfManyBuffered(t *testing.T) {
 			}
 			for _, d := range loaded {
 				check(t, d.Dispatcher)
-				d.end()
 			}
 		})
 	}

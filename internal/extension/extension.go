@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	smithytime "github.com/aws/smithy-go/time"
-
 	"kinesis-telemetry-extension/internal/awake"
 	"kinesis-telemetry-extension/internal/config"
 	"kinesis-telemetry-extension/internal/dispatcher"
@@ -337,5 +335,5 @@ func (b *backoff) first() bool { return b.pause == 0 }
 // sleep waits, twice as long each time, up to maxPause. If ctx ends the wait, sleep returns ctx's error.
 func (b *backoff) sleep(ctx context.Context) error {
 	b.pause = min(max(b.pause*2, minPause), maxPause)
-	return smithytime.SleepWithContext(ctx, b.pause)
+	return awake.Sleep(ctx, b.pause)
 }

@@ -304,9 +304,9 @@ func learnSkew(skew *time.Duration, now time.Time, header http.Header) bool {
 
 // dropCredentials drops the cached credentials and reports whether the provider can fetch others.
 func (c *Client) dropCredentials() bool {
-	credentials, ok := c.config.Credentials.(*cache)
+	cached, ok := c.config.Credentials.(*cache)
 	if ok {
-		credentials.drop()
+		cached.invalidate()
 	}
 	return ok
 }

@@ -41,7 +41,7 @@ func (c *container) Retrieve(ctx context.Context) (Credentials, error) {
 	request.Header.Set("User-Agent", userAgent)
 	response, body, err := requestCredentials(c.transport, request) //nolint:bodyclose // it reads and closes it
 	if err != nil {
-		return Credentials{}, err
+		return Credentials{}, fmt.Errorf("the container's endpoint %s: %w", request.URL.Host, err)
 	}
 	if response.StatusCode != http.StatusOK {
 		code, message := parseError(response.Header, body)

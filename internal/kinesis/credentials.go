@@ -21,8 +21,8 @@ type Credentials struct {
 	Expires time.Time // zero if they never expire
 }
 
-// Retrieve implements CredentialsProvider for credentials that never change. Those in the environment variables are
-// valid as long as the environment lives.
+// Retrieve implements CredentialsProvider: it returns c. The credentials in the environment variables are valid as long
+// as the environment lives.
 func (c Credentials) Retrieve(context.Context) (Credentials, error) { return c, nil }
 
 // CredentialsProvider provides credentials. See NewCredentials and NewRole.
@@ -121,17 +121,22 @@ func (c *cache) Retrieve(ctx context.Context) (Credentials, error) {
 }
 
 func (c *cache) fetch(ctx context.Context, f *fetch) {
+	defer func() {
+		if value := recover(); value != nil { // a bug in the extension must not harm the function
+			f.err = fmt.Errorf("panic: %v", value)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.running = nil; f.err == nil {
+			c.current = f.credentials
+		}
+		close(f.done)
+	}()
 	f.credentials, f.err = c.provider.Retrieve(ctx)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running = nil; f.err == nil {
-		c.current = f.credentials
-	}
-	close(f.done)
 }
 
-// drop forgets the credentials. The next Retrieve fetches others.
-func (c *cache) drop() {
+// invalidate forgets the credentials. The next Retrieve fetches others, or waits for the fetch that is already running.
+func (c *cache) invalidate() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.current = Credentials{}
@@ -184,10 +189,10 @@ func ValidateRegion(text string) error {
 
 // ValidateRole returns an error unless text is the ARN of a role.
 func ValidateRole(text string) error {
-	a, isARN := parseARN(text)
+	a, _ := parseARN(text)
 	path, isRole := strings.CutPrefix(a.resource, "role/")
 	isIAM := a.service == "iam" && a.region == "" && strings.HasPrefix(a.partition, "aws") && isHostLabel(a.partition)
-	if !isARN || !isIAM || !isAccount(a.account) || !isRole || path == "" || !isPrintable(text) {
+	if !isIAM || !isAccount(a.account) || !isRole || path == "" || !isPrintable(text) {
 		return errors.New("expected a role's ARN, arn:aws:iam::ACCOUNT:role/NAME")
 	}
 	return nil
@@ -290,22 +295,34 @@ func (r *role) ask(ctx context.Context) (*http.Response, []byte, error) {
 	}
 	r.signer.sign(request, keys, sum[:], time.Now().Add(r.skew))
 	request.Header.Set("Accept-Encoding", "identity")
-	return requestCredentials(r.transport, request)
+	response, answer, err := requestCredentials(r.transport, request)
+	if err != nil {
+		return nil, nil, fmt.Errorf("STS at %s: %w", request.URL.Host, err)
+	}
+	return response, answer, nil
 }
 
-// requestCredentials sends a request for credentials and reads the answer. http.Client would add its rules for redirects and
-// cookies to the binary, which no such endpoint has.
+// requestCredentials sends a request for credentials and reads the answer. The binary would grow by http.Client's rules
+// for redirects and cookies, which no such endpoint has.
 func requestCredentials(transport http.RoundTripper, request *http.Request) (*http.Response, []byte, error) {
-	ctx, cancel := context.WithTimeout(request.Context(), credentialsTimeout)
+	ctx, cancel := context.WithTimeoutCause(request.Context(), credentialsTimeout, errNoAnswer)
 	defer cancel()
 	response, err := transport.RoundTrip(request.WithContext(ctx))
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", request.URL.Host, err)
+	if err == nil {
+		defer response.Body.Close()
+		var body []byte
+		if body, err = readReply(nil, response); err == nil {
+			return response, body, nil
+		}
 	}
-	defer response.Body.Close()
-	body, err := readReply(nil, response)
-	return response, body, err
+	if errors.Is(context.Cause(ctx), errNoAnswer) {
+		err = errNoAnswer
+	}
+	return nil, nil, err
 }
+
+// errNoAnswer is the error of a request for credentials that took credentialsTimeout.
+var errNoAnswer = errors.New("no answer in time")
 
 // readAssumeRole parses the answer. It reads five elements of the XML; none of them occurs twice or contains another
 // element.

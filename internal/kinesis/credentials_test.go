@@ -21,6 +21,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"kinesis-telemetry-extension/internal/awake"
 )
 
 // credentialsServer is an endpoint that provides credentials.
@@ -111,7 +113,7 @@ func TestContainerCredentials(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	retrieve(t, p, "AKID1")
-	p.(*cache).drop()
+	p.(*cache).invalidate()
 	if err := os.WriteFile(token, []byte("second"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +124,7 @@ func TestContainerCredentials(t *testing.T) {
 	v.down = true
 	v.mu.Unlock()
 	retrieve(t, p, "AKID3") // still valid
-	p.(*cache).drop()
+	p.(*cache).invalidate()
 	if got, err := p.Retrieve(t.Context()); err == nil {
 		t.Errorf("from an endpoint that is down: %+v", got)
 	}
@@ -131,7 +133,7 @@ func TestContainerCredentials(t *testing.T) {
 			t.Errorf("request %d: %s with token %q, want %q", i, v.asked[i].URL, got, want)
 		}
 	}
-	p.(*cache).drop()
+	p.(*cache).invalidate()
 	if err := os.Remove(token); err != nil {
 		t.Fatal(err)
 	}
@@ -486,12 +488,82 @@ func TestConcurrentRetrieve(t *testing.T) {
 	})
 }
 
-// slowTokens takes a second for each credentials.
+// slowTokens takes a second for each credentials, or until the context ends.
 type slowTokens struct{ tokens }
 
 func (p *slowTokens) Retrieve(ctx context.Context) (Credentials, error) {
-	time.Sleep(time.Second)
+	if err := awake.Sleep(ctx, time.Second); err != nil {
+		return Credentials{}, err
+	}
 	return p.tokens.Retrieve(ctx)
+}
+
+// A fetch goes on when the caller has no time left. A later call gets its result.
+func TestFetchOutlivesItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		provider := &slowTokens{}
+		c := &cache{provider: provider}
+		for _, want := range []string{"", "A"} {
+			ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+			got, err := c.Retrieve(ctx)
+			if got.AccessKeyID != want || (err == nil) != (want != "") {
+				t.Errorf("got %+v, %v, want key %q", got, err, want)
+			}
+			cancel()
+		}
+	})
+}
+
+// Credentials that do not expire are fetched once.
+func TestLastingCredentials(t *testing.T) {
+	v := newCredentialsServer(t, func(w http.ResponseWriter, _ int, _ time.Time) {
+		fmt.Fprint(w, `{"AccessKeyId":"AKID","SecretAccessKey":"secret"}`)
+	})
+	p, err := NewCredentials(CredentialsConfig{ContainerURI: v.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	retrieve(t, p, "AKID")
+	retrieve(t, p, "AKID")
+	if len(v.asked) != 1 {
+		t.Errorf("%d requests", len(v.asked))
+	}
+}
+
+// A request for credentials ends after credentialsTimeout, also in the middle of the answer. The error names the source.
+func TestCredentialsDoNotCome(t *testing.T) {
+	for name, transport := range map[string]hangingTransport{"no answer": {}, "no body": {header: true}} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			c := &container{config: CredentialsConfig{ContainerURI: "http://localhost/"}, transport: transport}
+			_, err := c.Retrieve(t.Context())
+			if err == nil || err.Error() != "the container's endpoint localhost: no answer in time" || time.Since(began) != credentialsTimeout {
+				t.Errorf("%s: %v after %v", name, err, time.Since(began))
+			}
+		})
+	}
+}
+
+// hangingTransport never completes an answer.
+type hangingTransport struct{ header bool }
+
+func (h hangingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	if h.header {
+		body, server := io.Pipe()
+		context.AfterFunc(ctx, func() { _ = server.CloseWithError(ctx.Err()) })
+		return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A panic of a provider is an error of the Put.
+func TestPanicOfProvider(t *testing.T) {
+	c := &cache{provider: &container{}} // without a transport
+	if got, err := c.Retrieve(t.Context()); err == nil || !strings.Contains(err.Error(), "panic: ") {
+		t.Errorf("got %+v, %v", got, err)
+	}
 }
 
 // Session names, external ids and regions are checked as STS does.
@@ -530,6 +602,7 @@ func TestValidateRole(t *testing.T) {
 		"arn:aws:iam::123456789012:user/x": false, "arn:aws:sts::123456789012:assumed-role/x/y": false, "writer": false,
 		"arn:aws:iam::1234:role/x": false, "": false, "arn:aws:iam::123456789012:role/!~/x": true, "arn:aws:iam::123456789012:role/a b": false,
 		"arn:aws:iam::123456789012:role/x\x1b": false, "arn:aws:iam::123456789012:role/\u202e": false,
+		"foo:aws:iam::123456789012:role/x":     false,
 		"arn:aws\x1b:iam::123456789012:role/x": false, "arn:aws~:iam::123456789012:role/x": false, "arn:gcp:iam::123456789012:role/x": false,
 	} {
 		if err := ValidateRole(text); (err == nil) != good {

@@ -16,10 +16,10 @@ type Stream struct {
 const (
 	streamExpected = "expected the name of a stream (1 to 128 of A-Z a-z 0-9 _ . -) " +
 		"or its ARN (arn:aws:kinesis:eu-west-1:123456789012:stream/name)"
-	schemeHTTP, schemeHTTPS = "http", "https"
-
 	endpointExpected = "expected a URL such as https://vpce-0123.kinesis.eu-west-1.vpce.amazonaws.com"
 )
+
+const schemeHTTP, schemeHTTPS = "http", "https"
 
 // ParseStream parses a stream's name or ARN. The error describes the expected form and does not contain the value.
 func ParseStream(value string) (Stream, error) {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	smithytime "github.com/aws/smithy-go/time"
+	"kinesis-telemetry-extension/internal/awake"
 )
 
 // Outcome is the state of a record at the end of a Put.
@@ -293,5 +293,5 @@ func wait(ctx context.Context, pause time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
 		return false
 	}
-	return pause <= 0 || smithytime.SleepWithContext(ctx, pause) == nil
+	return pause <= 0 || awake.Sleep(ctx, pause) == nil
 }

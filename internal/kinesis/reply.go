@@ -29,7 +29,7 @@ func (p *nonEmpty) UnmarshalJSON(value []byte) error {
 	return nil
 }
 
-var errReply = errors.New("the reply is not a PutRecords reply")
+var errReply = errors.New("the reply is incomplete or garbled")
 
 // parseReply reads a successful reply of PutRecords into entries[:0].
 func parseReply(reply []byte, entries []entry) ([]entry, error) {

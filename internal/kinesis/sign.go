@@ -18,7 +18,7 @@ import (
 type signer struct {
 	service, region string
 
-	key         []byte // derived from the next two
+	signingKey  []byte // derived from the next two
 	secret, day string
 }
 
@@ -30,46 +30,44 @@ const (
 // signedHeaders are the headers that a signature covers if the request has them, in the order of their names.
 var signedHeaders = [...]string{"content-length", "content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target"}
 
-// sign adds the headers of a signature to a request without a query. payload is the SHA-256 of the body.
-func (s *signer) sign(req *http.Request, keys Credentials, payload []byte, at time.Time) {
+// sign adds the headers of a signature to a request that has a body and no query. hashedPayload is the SHA-256 of the body.
+func (s *signer) sign(req *http.Request, keys Credentials, hashedPayload []byte, at time.Time) {
 	at = at.UTC()
 	req.Host = hostHeader(req.URL)
 	req.Header.Set("X-Amz-Date", at.Format(signatureTime))
 	if keys.SessionToken != "" {
 		req.Header.Set("X-Amz-Security-Token", keys.SessionToken)
 	}
-	var canonical, signed string
+	var headers, signed string
 	for _, name := range signedHeaders {
 		value := req.Header.Get(name)
 		switch name {
 		case "content-length":
-			if req.ContentLength > 0 {
-				value = strconv.FormatInt(req.ContentLength, 10)
-			}
+			value = strconv.FormatInt(req.ContentLength, 10)
 		case "host":
 			value = req.Host
 		}
 		if value != "" {
-			canonical += name + ":" + strings.TrimSpace(value) + "\n"
+			headers += name + ":" + strings.TrimSpace(value) + "\n"
 			signed += ";" + name
 		}
 	}
 	signed = signed[1:]
 	path := escapePath(cmp.Or(req.URL.EscapedPath(), "/"))
-	canonical = req.Method + "\n" + path + "\n\n" + canonical + "\n" + signed + "\n" + hex.EncodeToString(payload)
+	canonicalRequest := sha256.Sum256([]byte(
+		req.Method + "\n" + path + "\n\n" + headers + "\n" + signed + "\n" + hex.EncodeToString(hashedPayload)))
 
 	day := at.Format(signatureDay)
 	scope := day + "/" + s.region + "/" + s.service + "/aws4_request"
-	digest := sha256.Sum256([]byte(canonical))
-	text := "AWS4-HMAC-SHA256\n" + at.Format(signatureTime) + "\n" + scope + "\n" + hex.EncodeToString(digest[:])
+	stringToSign := "AWS4-HMAC-SHA256\n" + at.Format(signatureTime) + "\n" + scope + "\n" + hex.EncodeToString(canonicalRequest[:])
 	if s.day != day || s.secret != keys.SecretAccessKey {
-		s.secret, s.day, s.key = keys.SecretAccessKey, day, []byte("AWS4"+keys.SecretAccessKey)
+		s.secret, s.day, s.signingKey = keys.SecretAccessKey, day, []byte("AWS4"+keys.SecretAccessKey)
 		for _, part := range strings.Split(scope, "/") {
-			s.key = hmacSHA256(s.key, part)
+			s.signingKey = hmacSHA256(s.signingKey, part)
 		}
 	}
 	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+keys.AccessKeyID+"/"+scope+
-		", SignedHeaders="+signed+", Signature="+hex.EncodeToString(hmacSHA256(s.key, text)))
+		", SignedHeaders="+signed+", Signature="+hex.EncodeToString(hmacSHA256(s.signingKey, stringToSign)))
 }
 
 func hmacSHA256(key []byte, text string) []byte {

@@ -150,7 +150,7 @@ func (sig *signature) checkClock(now time.Time) error {
 	return nil
 }
 
-// verify recomputes the signature, without the SDK's signer, so that it also tests that signer.
+// verify recomputes the signature, without the signers of the SDK and of the extension, so that it also tests those.
 func (sig *signature) verify(r *http.Request, body []byte, secret string) error {
 	canonical := sig.canonicalRequest(r, body)
 	scope := strings.Join([]string{sig.date, sig.region, sig.service, sig.ending}, "/")

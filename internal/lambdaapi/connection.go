@@ -34,14 +34,17 @@ func newConnection(conn net.Conn) *connection {
 	return &connection{conn, bufio.NewReader(limit), limit}
 }
 
-// message returns a request. fields are names and values of header lines. A line break in a value, which a file name may contain,
-// becomes a space, as in net/http. With http.NewRequest the extension would register 0.04 ms later.
-func (c *Client) message(method, path string, fields []string, body string) []byte {
+// field is a line of a request's header.
+type field struct{ name, value string }
+
+// message returns a request. A line break in a value, which a file name may contain, becomes a space, as in net/http. With
+// http.NewRequest the extension would register 0.04 ms later.
+func (c *Client) message(method, path string, fields []field, body string) []byte {
 	oneLine := strings.NewReplacer("\r", " ", "\n", " ")
 	message := make([]byte, 0, 512)
 	message = append(message, method+" "+path+" HTTP/1.1\r\nHost: "+c.address+"\r\n"...)
-	for i := 0; i < len(fields); i += 2 {
-		message = append(message, fields[i]+": "+oneLine.Replace(fields[i+1])+"\r\n"...)
+	for _, f := range fields {
+		message = append(message, f.name+": "+oneLine.Replace(f.value)+"\r\n"...)
 	}
 	if body != "" {
 		message = append(message, "Content-Type: application/json\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n"...)

@@ -84,7 +84,7 @@ func New(address string) *Client { return &Client{address: address} }
 // Register registers the extension under name, the file name of its executable, for the given events. Lambda starts the function's
 // runtime only after every extension has registered.
 func (c *Client) Register(ctx context.Context, name string, events ...EventType) (Registration, error) {
-	fields := []string{headerName, name, headerFeatures, "accountId"}
+	fields := []field{{headerName, name}, {headerFeatures, "accountId"}}
 	response, err := c.call(ctx, "register", http.MethodPost, extensionPath+"register", fields, `{"events":`+array(events)+`}`)
 	if err != nil {
 		return Registration{}, err
@@ -129,20 +129,17 @@ func (c *Client) Next(ctx context.Context) (Event, error) {
 // InitError reports to Lambda that the extension cannot start. The environment fails, and no later call succeeds. errorType has the
 // form Extension.Reason.
 func (c *Client) InitError(ctx context.Context, errorType, message string) error {
-	body, err := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message})
-	if err == nil {
-		fields := append(c.identified(), headerErrorType, errorType)
-		_, err = c.call(ctx, "init/error", http.MethodPost, extensionPath+"init/error", fields, string(body))
-	}
+	body, _ := json.Marshal(map[string]string{"errorType": errorType, "errorMessage": message}) // strings always encode
+	fields := append(c.identified(), field{headerErrorType, errorType})
+	_, err := c.call(ctx, "init/error", http.MethodPost, extensionPath+"init/error", fields, string(body))
 	return err
 }
 
-// identified returns the header lines of every call after Register.
-func (c *Client) identified() []string { return []string{headerIdentifier, c.identifier} }
+// identified returns the header of every call after Register.
+func (c *Client) identified() []field { return []field{{headerIdentifier, c.identifier}} }
 
-// call sends one request and reads the whole response. fields are names and values of header lines. call returns a StatusError for
-// every status except 200, and 202 for init/error.
-func (c *Client) call(ctx context.Context, call, method, path string, fields []string, body string) (response, error) {
+// call sends one request and reads the whole response. It returns a StatusError for every status except 200, and 202 for init/error.
+func (c *Client) call(ctx context.Context, call, method, path string, fields []field, body string) (response, error) {
 	reply, err := c.do(ctx, c.message(method, path, fields, body))
 	if err != nil {
 		return response{}, fmt.Errorf("%s: %w", call, err)

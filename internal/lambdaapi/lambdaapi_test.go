@@ -30,7 +30,7 @@ func serve(t *testing.T, responses ...string) (client *Client, requests *[]strin
 		if isJSON := r.Header.Get("Content-Type") == "application/json"; isJSON != (len(body) > 0) {
 			t.Errorf("Content-Type is %q, the body is %q", r.Header.Get("Content-Type"), body)
 		}
-		name := r.Header.Get(headerName) + r.Header.Get(headerIdentifier)
+		name := r.Header.Get(headerName) + r.Header.Get(headerIdentifier) + r.Header.Get(headerErrorType)
 		*requests = append(*requests, fmt.Sprintf("%s %s %s %s", r.Method, r.URL.Path, name, body))
 		w.Header().Set(headerIdentifier, "the-id")
 		var status int
@@ -124,7 +124,8 @@ func TestInitError(t *testing.T) {
 	if err := client.InitError(t.Context(), "Extension.X", "a \"quote\""); err != nil {
 		t.Error(err)
 	}
-	if want := `POST /2020-01-01/extension/init/error  {"errorMessage":"a \"quote\"","errorType":"Extension.X"}`; (*requests)[0] != want {
+	const want = `POST /2020-01-01/extension/init/error Extension.X {"errorMessage":"a \"quote\"","errorType":"Extension.X"}`
+	if (*requests)[0] != want {
 		t.Errorf("got %s, want %s", (*requests)[0], want)
 	}
 	if err := client.InitError(t.Context(), "Extension.X", ""); err == nil || err.Error() != "init/error returned status 403: no" {
